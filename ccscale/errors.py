@@ -1,0 +1,20 @@
+"""What goes wrong because of what was asked, as opposed to a fault in the program."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """A mistake in the config, the arguments or the data.
+
+    Its message is one sentence that names the place and the remedy. The command line prints it without a
+    traceback and exits with code 2.
+    """
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the names in `known` that are near to `wrong`, or ``""``."""
+    near = difflib.get_close_matches(wrong, list(known), n=3, cutoff=0.6)
+    if not near:
+        return ""
+    return "; did you mean " + " or ".join(repr(name) for name in near) + "?"

@@ -1,0 +1,1 @@
+"""Assignments and how good they are."""
