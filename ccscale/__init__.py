@@ -1,1 +1,64 @@
-"""ccscale groups images without labels, at any scale (Contrastive Clustering, Li et al., AAAI 2021)."""
+"""ccscale groups images without labels, at any scale (Contrastive Clustering, Li et al., AAAI 2021).
+
+The command line is the everyday way in (``ccscale --help``); from Python:
+
+    import ccscale
+
+    network = ccscale.load("exported")                       # what `ccscale export RUN exported` wrote
+    images = ccscale.read_images(["a.jpg", "b.png"], network.size)     # (2, 3, size, size) in [0, 1]
+    clusters, confidence = network.predict(images)           # (2,) int64, (2,) float32
+    h, z, p = network(images)               # features (2, D), embeddings (2, d), soft assignments (2, K)
+
+    ccscale.instance_loss(z_a, z_b)    # both over the global batch of all ranks, (n, d) and (n, K) a rank
+    ccscale.cluster_loss(p_a, p_b)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ccscale.config import Config, load_config
+    from ccscale.errors import InputError
+    from ccscale.evaluate.evaluate import evaluate_run
+    from ccscale.evaluate.predict import predict_run
+    from ccscale.loss import cluster_loss, instance_loss
+    from ccscale.model.export import load, read_images
+    from ccscale.model.network import ContrastiveClustering, Outputs
+    from ccscale.train.loop import train_run
+
+# Imported when they are first used: the command line answers --help without waiting for torch.
+_HOMES = {
+    "Config": "ccscale.config",
+    "ContrastiveClustering": "ccscale.model.network",
+    "InputError": "ccscale.errors",
+    "Outputs": "ccscale.model.network",
+    "cluster_loss": "ccscale.loss",
+    "evaluate_run": "ccscale.evaluate.evaluate",
+    "instance_loss": "ccscale.loss",
+    "load": "ccscale.model.export",
+    "load_config": "ccscale.config",
+    "predict_run": "ccscale.evaluate.predict",
+    "read_images": "ccscale.model.export",
+    "train_run": "ccscale.train.loop",
+}
+
+__all__ = [
+    "Config",
+    "ContrastiveClustering",
+    "InputError",
+    "Outputs",
+    "cluster_loss",
+    "evaluate_run",
+    "instance_loss",
+    "load",
+    "load_config",
+    "predict_run",
+    "read_images",
+    "train_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ccscale' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

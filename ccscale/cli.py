@@ -1,0 +1,237 @@
+"""The ``ccscale`` command: parses, calls one function per verb, prints results and tells errors as sentences.
+
+Exit codes: 0 done; 1 a fault; 2 a mistake in what was asked; 75 stopped on request, saved, run me again.
+Standard output holds results, standard error everything else.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+# What takes seconds to import (torch, DeepSpeed) is imported by the verb that needs it: --help is at once.
+from ccscale.config import Config, describe_keys, load_config
+from ccscale.errors import InputError
+
+FAULT, MISTAKE, STOPPED = 1, 2, 75
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    args = _parser().parse_args(_without_launcher_options(sys.argv[1:] if arguments is None else arguments))
+    try:
+        return args.call(args)
+    except InputError as error:
+        _complain(error)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # as in `ccscale config | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAULT
+
+
+def _without_launcher_options(arguments: Sequence[str]) -> list[str]:
+    """Drop --local_rank, which DeepSpeed's launcher adds in front; the rank comes from the environment."""
+    return [argument for argument in arguments if not argument.startswith("--local_rank=")]
+
+
+def _complain(error: InputError) -> None:
+    """Tell a mistake once where all ranks met it, and with the rank's name where it is one rank's own."""
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
+    if rank == "0":
+        print(f"error: {error}", file=sys.stderr)
+    elif not getattr(error, "from_rank_zero", False):
+        print(f"error on rank {rank}: {error}", file=sys.stderr)
+
+
+def _train(args: argparse.Namespace) -> int:
+    try:
+        config = load_config(args.config, args.overrides)
+        folder = config.run_folder
+    except InputError as error:
+        error.from_rank_zero = True  # type: ignore[attr-defined]  # every rank reads the same file
+        raise
+    from ccscale.train.log import NotFinite
+    from ccscale.train.loop import train_run
+
+    try:
+        outcome = train_run(config)
+    except NotFinite as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAULT
+    if args.json and os.environ.get("RANK", "0") == "0":
+        _print_json({"run": str(folder), "step": outcome.step, "finished": outcome.finished})
+    return 0 if outcome.finished else STOPPED
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from ccscale.evaluate.evaluate import evaluate_run
+
+    result = evaluate_run(
+        args.run, args.shards, args.split, probe=args.k_means, device=args.device, workers=args.workers
+    )
+    if result is not None:
+        from ccscale.evaluate.show import show_evaluation
+
+        _tell_undecodable(result)
+        _print_json(result) if args.json else show_evaluation(result)
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from ccscale.evaluate.predict import predict_run
+
+    result = predict_run(
+        args.run, args.shards, args.out, args.split, device=args.device, workers=args.workers
+    )
+    if result is not None:
+        _tell_undecodable(result)
+        if args.json:
+            _print_json(result)
+        else:
+            print(f"{result['out']}: {result['images']:,} images in {result['clusters']} clusters")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from ccscale.evaluate.session import newest
+    from ccscale.model.export import copy_export
+
+    _, found = newest(args.run)
+    copy_export(found.path, args.out)
+    if args.json:
+        _print_json({"out": str(args.out), "step": found.step})
+    else:
+        print(f"{args.out}: the network of step {found.step}; load it with ccscale.load('{args.out}')")
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from ccscale.demo import demo
+    from ccscale.evaluate.show import show_demo
+
+    result = demo(args.out, args.seed)
+    if result is None:
+        return STOPPED
+    _print_json(result) if args.json else show_demo(result)
+    return 0
+
+
+def _config(args: argparse.Namespace) -> int:
+    if args.schema:
+        _print_json(Config.model_json_schema())
+    elif args.config is not None:
+        sys.stdout.write(load_config(args.config, args.overrides).to_yaml())
+    else:
+        for key, kind, default, description in describe_keys():
+            print(f"{key}  ({kind}; {default})\n    {description}")
+    return 0
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value))
+
+
+def _tell_undecodable(result: dict[str, Any]) -> None:
+    lines = result["undecodable"]
+    for line in lines[:10]:
+        print(f"no cluster for an image that cannot be decoded: {line}", file=sys.stderr)
+    if len(lines) > 10:
+        print(f"… and {len(lines) - 10} more", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ccscale", description="Groups images without labels, at any scale."
+    )
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def verb(name: str, call: Callable[[argparse.Namespace], int], about: str, more: str = "") -> Any:
+        command = verbs.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
+        command.set_defaults(call=call)
+        return command
+
+    demo = verb(
+        "demo", _demo, "handwritten digits, from files to clusters, in minutes", "Run again, it goes on."
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo"), help="folder for all it makes (default: demo)"
+    )
+    demo.add_argument("--seed", type=int, help="another seed than the shipped one")
+    _add_json(demo)
+
+    shards = verbs.add_parser("shards", help="make, index, verify and describe shards")
+    _add_shards(shards.add_subparsers(metavar="COMMAND", required=True))
+
+    train = verb(
+        "train",
+        _train,
+        "train a run, or go on with it",
+        "The same command again goes on where the run stopped. Many processes: torchrun --nproc-per-node G -m "
+        "ccscale train …",
+    )
+    train.add_argument("config", metavar="CONFIG", help="a YAML file; `ccscale config` lists its keys")
+    _add_overrides(train)
+    _add_json(train)
+
+    evaluate = verb("evaluate", _evaluate, "measure the clusters of a run")
+    evaluate.add_argument("run", metavar="RUN", help="the run's folder")
+    evaluate.add_argument("--shards", metavar="DIR", help="another data set than the run's")
+    evaluate.add_argument(
+        "--no-k-means", dest="k_means", action="store_false", help="leave out k-means on the features"
+    )
+    _add_assigning(evaluate)
+
+    predict = verb("predict", _predict, "write the cluster of every image to a table")
+    predict.add_argument("run", metavar="RUN", help="the run's folder")
+    predict.add_argument("--shards", metavar="DIR", required=True, help="the images, with labels or without")
+    predict.add_argument("--out", metavar="FILE", type=Path, required=True, help="a .parquet or .csv file")
+    _add_assigning(predict)
+
+    export = verb("export", _export, "copy a run's network out, as safetensors", "ccscale.load reads it.")
+    export.add_argument("run", metavar="RUN", help="the run's folder")
+    export.add_argument("out", metavar="OUT", type=Path, help="a new folder")
+    _add_json(export)
+
+    config = verb("config", _config, "list the config's keys, or show a config with all its defaults")
+    config.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file to resolve")
+    _add_overrides(config)
+    config.add_argument("--schema", action="store_true", help="print the JSON schema, for editors")
+    return parser
+
+
+def _add_shards(verbs: Any) -> None:
+    """Add ``shards make|index|verify|info``, which import the data modules only when they are asked for."""
+    from ccscale.data import commands
+
+    for name, about in (
+        ("make", "write images as shards"),
+        ("index", "make a manifest for tars that others made"),
+        ("verify", "check every byte of shards"),
+        ("info", "counts, classes and sizes of shards"),
+    ):
+        command = verbs.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        getattr(commands, f"add_{name}_arguments")(command)
+        command.set_defaults(call=getattr(commands, f"run_{name}"))
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", help="settings over those of the file, as train.lr=0.001"
+    )
+
+
+def _add_assigning(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--split", action="append", metavar="NAME", help="a split (again for more)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--workers", type=int, metavar="N", help="loader processes of each rank")
+    _add_json(parser)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")

@@ -1,0 +1,270 @@
+"""Where the images of a shard lie: the index beside each shard, ``train-000000.index.parquet``.
+
+One row per sample, in the tar's order:
+
+    key     string   the sample's name
+    ext     string   of the image: jpg, png or webp
+    offset  int64    of the image's first byte in the tar
+    size    int64    of the image in bytes
+    label   int32    null where it is not known
+
+The index makes any sample a seek and a read. It can always be made again from the tar, and a shard that others
+made is read without one.
+"""
+
+import io
+import itertools
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ccscale import atomic
+from ccscale.data import location
+from ccscale.data.manifest import Manifest, Shard
+from ccscale.errors import InputError
+
+IMAGE_EXTENSIONS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}  # in the order of preference
+UNKNOWN = -1
+
+Row = tuple[str, str, int, int, int]  # key, ext, offset, size, label
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("ext", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("label", pa.int32()),
+    ]
+)
+
+# WebDataset's rule: the key goes up to the first dot of the last part of the path. Files whose names begin with a
+# dot (as macOS adds to tars) are no part of a sample.
+_MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
+
+
+class ShardError(InputError):
+    """A shard that is damaged or disagrees with what is known of it.
+
+    Attributes
+    ----------
+    shard, what
+        Its path or URL; what is wrong and where.
+    """
+
+    def __init__(self, shard: str, what: str) -> None:
+        super().__init__(shard, what)
+        self.shard, self.what = shard, what
+
+    def __str__(self) -> str:
+        return f"{self.shard}: {self.what}"
+
+
+@dataclass(slots=True)
+class ShardIndex:
+    """The samples of a shard, in its order.
+
+    Attributes
+    ----------
+    keys, exts
+        Names; image formats (jpg, png, webp).
+    offsets, sizes
+        int64, shape (nsamples,): where the images' bytes lie in the tar.
+    labels
+        int64, shape (nsamples,): -1 where a label is not known.
+    """
+
+    keys: list[str]
+    exts: list[str]
+    offsets: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+
+    @classmethod
+    def from_rows(cls, rows: list[Row]) -> "ShardIndex":
+        """Build an index from (key, ext, offset, size, label) per sample."""
+        numbers = np.array([row[2:] for row in rows], np.int64).reshape(-1, 3)
+        return cls([row[0] for row in rows], [row[1] for row in rows], *numbers.T.copy())
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def same_as(self, other: "ShardIndex") -> bool:
+        """Tell whether two indexes describe the same samples at the same places."""
+        return (
+            self.keys == other.keys
+            and self.exts == other.exts
+            and np.array_equal(self.offsets, other.offsets)
+            and np.array_equal(self.sizes, other.sizes)
+            and np.array_equal(self.labels, other.labels)
+        )
+
+
+def index_location(shard: str) -> str:
+    """Return the path or URL of a shard's index."""
+    return f"{shard.removesuffix('.tar')}.index.parquet"
+
+
+def scan_tar(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> ShardIndex:
+    """Read a shard's headers and labels and return its index.
+
+    Members are grouped by WebDataset's rule: neighbours that share the path up to the first dot of its last part
+    are a sample. The image is the member jpg, jpeg, png or webp, preferred in this order; ``cls`` is the label,
+    an ASCII number (-1: not known).
+
+    Parameters
+    ----------
+    source
+        A path, an fsspec URL, or a seekable binary file.
+    name
+        What to call the shard in errors; by default its path.
+
+    Raises
+    ------
+    ShardError
+        If the tar is damaged, cut off or compressed, a sample has no image, a label is no number, or two
+        samples share a key.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return _scan(source, name or str(getattr(source, "name", "shard")))
+    place = os.fspath(source)
+    try:
+        with location.open_binary(place) as file:
+            return _scan(file, name or place)
+    except FileNotFoundError:
+        raise ShardError(name or place, "there is no such file") from None
+
+
+def write_index(path: str, index: ShardIndex) -> None:
+    """Write an index to a local parquet file, whole or not at all."""
+    labels = pa.array(index.labels, pa.int32(), mask=index.labels == UNKNOWN)
+    table = pa.table([index.keys, index.exts, index.offsets, index.sizes, labels], schema=SCHEMA)
+    with atomic.replacing(path) as file:
+        pq.write_table(table, file)
+
+
+def read_index(manifest: Manifest, shard: Shard) -> ShardIndex:
+    """Return a shard's index: from the file beside it, or where there is none by scanning the tar.
+
+    Raises
+    ------
+    ShardError
+        If the index cannot be read, or it disagrees with the manifest.
+    """
+    place = manifest.locate(shard)
+    remedy = f"; run `ccscale shards verify {manifest.root}`"
+    beside = index_location(place)
+    try:
+        with location.open_binary(beside) as file:
+            index = from_parquet(file.read())
+    except FileNotFoundError:
+        index = scan_tar(place)
+    except (pa.ArrowException, KeyError, TypeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ShardError(
+            place, f"its index {beside} cannot be read ({reason}): delete the index{remedy}"
+        ) from None
+    if len(index) != shard.nsamples:
+        raise ShardError(place, f"it has {len(index)} samples, and {shard.nsamples} in the manifest{remedy}")
+    if len(index) and int((index.offsets + index.sizes).max()) > shard.filesize:
+        raise ShardError(place, f"its index points past its end{remedy}")
+    return index
+
+
+def from_parquet(data: bytes) -> ShardIndex:
+    """Read an index file's bytes; raises what pyarrow raises for another file, KeyError for missing columns."""
+    table = pq.read_table(io.BytesIO(data)).select(SCHEMA.names).cast(SCHEMA)
+    return ShardIndex(
+        table["key"].to_pylist(),
+        table["ext"].to_pylist(),
+        table["offset"].to_numpy(),
+        table["size"].to_numpy(),
+        table["label"].fill_null(UNKNOWN).to_numpy().astype(np.int64),
+    )
+
+
+def _scan(file: BinaryIO, name: str) -> ShardIndex:
+    rows: list[Row] = []
+    seen: set[str] = set()
+    for key, members in _samples(file, name):
+        if key in seen:
+            raise ShardError(name, f"two samples have the key {key!r}")
+        seen.add(key)
+        found = next((ext for ext in IMAGE_EXTENSIONS if ext in members), None)
+        if found is None:
+            raise ShardError(
+                name, f"the sample {key!r} has no image (jpg, png, webp) but {', '.join(members)}"
+            )
+        image = members[found]
+        label = _label(file, members["cls"], key, name) if "cls" in members else UNKNOWN
+        rows.append((key, IMAGE_EXTENSIONS[found], image.offset_data, image.size, label))
+    return ShardIndex.from_rows(rows)
+
+
+def _samples(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
+    """Yield (key, members by extension) per sample."""
+    key: str | None = None
+    members: dict[str, tarfile.TarInfo] = {}
+    for member in _members(file, name):
+        match = _MEMBER.fullmatch(member.name)
+        if match is None or not member.isreg():
+            continue
+        if match[1] != key:
+            if key is not None:
+                yield key, members
+            key, members = match[1], {}
+        extension = match[2].lower()
+        if extension in members or member.issparse():
+            what = "is sparse" if member.issparse() else "is there twice"
+            raise ShardError(name, f"the member {member.name!r} {what}")
+        members[extension] = member
+    if key is not None:
+        yield key, members
+
+
+def _members(file: BinaryIO, name: str) -> Iterator[tarfile.TarInfo]:
+    """Yield a tar's members, and make sure that their end is the tar's end.
+
+    `tarfile` takes a damaged header in the middle for the end of the tar and says nothing.
+    """
+    if file.read(2) == b"\x1f\x8b":
+        raise ShardError(
+            name, "it is compressed, so that nothing in it can be found by a seek: run gunzip on it"
+        )
+    file.seek(0)
+    end = 0
+    try:
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
+            yield from tar
+            end = tar.offset
+            file.seek(end)
+            mark = file.read(tarfile.BLOCKSIZE)
+            rest = iter(lambda: file.read(1 << 20), b"")
+            empty = all(part.count(0) == len(part) for part in itertools.chain([mark], rest))
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ShardError(name, f"the tar is damaged or cut off at byte {_block(file)}: {error}") from None
+    if len(mark) < tarfile.BLOCKSIZE:
+        raise ShardError(name, f"the tar is cut off at byte {end}: it has no end mark")
+    if not empty:
+        raise ShardError(name, f"the tar is damaged at byte {end}: neither a header nor the end follows")
+
+
+def _block(file: BinaryIO) -> int:
+    """Return the offset of the block that reading stopped in."""
+    return file.tell() // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+
+
+def _label(file: BinaryIO, member: tarfile.TarInfo, key: str, name: str) -> int:
+    file.seek(member.offset_data)
+    text = file.read(min(member.size, 32)).strip()
+    if not re.fullmatch(rb"-1|[0-9]{1,9}", text):
+        raise ShardError(name, f"the label of the sample {key!r} is {text!r}: it must be a number, 0 or more")
+    return int(text)

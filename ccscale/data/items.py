@@ -1,0 +1,85 @@
+"""What a source hands over: items, one per image, by split."""
+
+from dataclasses import dataclass
+
+from ccscale.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image of a source: either a file (`path`) or bytes in memory (`data`).
+
+    Attributes
+    ----------
+    key
+        Name of the sample: unique in the source, without a dot.
+    path, data
+        The image; exactly one of the two is not None.
+    label
+        Index into the source's classes, or None where it is not known.
+    origin
+        Where the image comes from, for people: its path relative to the source.
+    """
+
+    key: str
+    path: str | None
+    data: bytes | None
+    label: int | None
+    origin: str
+
+    def read(self) -> bytes:
+        """Return the image file's bytes."""
+        if self.data is not None:
+            return self.data
+        assert self.path is not None
+        with open(self.path, "rb") as file:
+            return file.read()
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of a data set, by split.
+
+    Attributes
+    ----------
+    name
+        The data set's name.
+    kind
+        The name in `KINDS` that opened it.
+    classes, class_ids
+        Names for people and for machines (wnids, folder names), in the order of the labels.
+    splits
+        Split to its items, in a fixed order.
+
+    Raises
+    ------
+    InputError
+        If two items share a key, or a key is not valid Unicode.
+    """
+
+    name: str
+    kind: str
+    classes: tuple[str, ...]
+    class_ids: tuple[str, ...]
+    splits: dict[str, list[Item]]
+
+    def __post_init__(self) -> None:
+        origins: dict[str, str] = {}
+        for items in self.splits.values():
+            for item in items:
+                if item.key in origins:
+                    raise InputError(
+                        f"{origins[item.key]} and {item.origin} would both be the sample {item.key!r}: rename one "
+                        "(a sample's key is the file's path without its extension, with '.' as '_')"
+                    )
+                if not item.key.isascii() and not _is_unicode(item.origin):
+                    raise InputError(f"the file name {item.origin!r} is not valid UTF-8: rename the file")
+                origins[item.key] = item.origin
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

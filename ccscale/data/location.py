@@ -1,0 +1,44 @@
+"""Local paths and fsspec URLs, opened alike."""
+
+import os
+import re
+from typing import BinaryIO, cast
+
+import fsspec
+
+LOCAL_PROTOCOLS = ("file://", "local://")
+
+
+def is_url(location: str) -> bool:
+    """Tell whether a location is an fsspec URL (``s3://…``, ``simplecache::https://…``), not a local path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)", location) is not None
+
+
+def local_or_url(location: str | os.PathLike[str]) -> str:
+    """Return a location as text, ``file://`` URLs as the paths that they are."""
+    text = os.fspath(location)
+    for protocol in LOCAL_PROTOCOLS:
+        text = text.removeprefix(protocol)
+    return text
+
+
+def join(root: str, name: str) -> str:
+    """Return the location of a relative `name` below `root`; an absolute URL stays what it is."""
+    if is_url(name):
+        return name
+    return f"{root.rstrip('/')}/{name}" if is_url(root) else os.path.join(root, name)
+
+
+def open_binary(location: str) -> BinaryIO:
+    """Open a file for reading; raises what `open` or fsspec's file system raises."""
+    if is_url(location):
+        return cast(BinaryIO, fsspec.open(location, "rb").open())
+    return open(location, "rb")
+
+
+def list_names(root: str) -> list[str]:
+    """Return the names in a folder, sorted; raises FileNotFoundError where there is none."""
+    if not is_url(root):
+        return sorted(os.listdir(root))
+    filesystem, path = fsspec.core.url_to_fs(root)
+    return sorted(name.rstrip("/").rpartition("/")[2] for name in filesystem.ls(path, detail=False))

@@ -1,0 +1,202 @@
+"""Which sample comes when: a pure function of (shard sizes, seed, epoch, step).
+
+An epoch's order is made in three moves, none of which knows of ranks, workers or files:
+
+1. The shards are cut into *pieces*; the pieces are permuted and laid end to end.
+2. That line is dealt to the *lanes* in equal, contiguous spans; what is left over at its end is dropped,
+   another part in each epoch.
+3. Each lane reads its span in *blocks* and permutes the samples of a block among each other.
+
+::
+
+    shards      |0 1 2 3 4 5|6 7 8 9|10 11 12 13 14 15|
+    pieces      [10 11 12] [3 4 5] [6 7] [0 1 2] [13 14 15] [8 9]
+    lane 0      [10 11 12   3 4    5  6]                             7 = steps x (global batch / lanes)
+    lane 1                              [7   0 1 2    13 14 15]
+    dropped                                                     [8 9]
+
+Global batch t is the t-th share of every lane, lanes in order. A rank owns a run of lanes, its workers share
+them. So the state of the stream is (epoch, step), and the batches are the same for every number of ranks and
+workers.
+
+All permutations sort numbers of a counter-based generator, so that they are the same in every release of numpy.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccscale.data.draws import philox4x32
+
+FULL_PERMUTATION = 2**17  # local data with up to this many samples, or pieces, are permuted at that grain
+PIECES_PER_LANE = 64  # enough whole shards for the permutation of shards alone to mix well
+
+# Second word of the counter: what the random numbers are for. Views take the small numbers.
+_PIECES, _BLOCK, _SUBSTITUTE = 2**32 - 1, 2**32 - 2, 2**32 - 3
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The order of all epochs.
+
+    Parameters
+    ----------
+    shard_sizes
+        Number of samples of each shard, in manifest order. Sample i of the data set is counted through them.
+    seed
+        32 bits.
+    global_batch
+        Images in a step, over all ranks.
+    lanes
+        Divides `global_batch`.
+    piece
+        Largest number of samples in a piece; None: a piece is a whole shard. See `default_piece`.
+    block
+        Samples that a lane permutes among each other.
+
+    Raises
+    ------
+    ValueError
+        If the data do not fill one global batch, or `lanes` does not divide it.
+    """
+
+    shard_sizes: tuple[int, ...]
+    seed: int
+    global_batch: int
+    lanes: int
+    piece: int | None = None
+    block: int = 1024
+    _starts: Int64 = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.global_batch % self.lanes:
+            raise ValueError(f"{self.lanes} lanes do not divide a global batch of {self.global_batch}")
+        starts = np.concatenate([[0], np.cumsum(np.asarray(self.shard_sizes, dtype=np.int64))])
+        object.__setattr__(self, "_starts", starts)
+        if self.samples < self.global_batch:
+            raise ValueError(f"{self.samples} samples do not fill a global batch of {self.global_batch}")
+
+    @property
+    def samples(self) -> int:
+        """Samples in the data set."""
+        return int(self._starts[-1])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global batches in an epoch."""
+        return self.samples // self.global_batch
+
+    @property
+    def share(self) -> int:
+        """Samples that each lane gives to a global batch."""
+        return self.global_batch // self.lanes
+
+    @property
+    def span(self) -> int:
+        """Samples that each lane reads in an epoch."""
+        return self.steps_per_epoch * self.share
+
+    def epoch(self, epoch: int) -> "EpochOrder":
+        """Return the order of one epoch. Costs a permutation of the pieces."""
+        return EpochOrder(self, epoch)
+
+    def locate(self, samples: Int64) -> tuple[Int64, Int64]:
+        """Return (shard, place in the shard) of sample numbers of any shape."""
+        shards = np.searchsorted(self._starts, samples, side="right") - 1
+        return shards, samples - self._starts[shards]
+
+    @cached_property
+    def _pieces(self) -> tuple[Int64, Int64]:
+        """First sample and length of every piece, in the order of the shards."""
+        sizes = np.diff(self._starts)
+        if self.piece is None:
+            return self._starts[:-1][sizes > 0], sizes[sizes > 0]
+        counts = -(-sizes // self.piece)
+        shard = np.repeat(np.arange(len(sizes)), counts)
+        number = np.arange(len(shard)) - np.repeat(np.cumsum(counts) - counts, counts)
+        first = number * self.piece  # within the shard
+        return self._starts[shard] + first, np.minimum(self.piece, sizes[shard] - first)
+
+
+class EpochOrder:
+    """The order of one epoch: `batch` gives whole global batches, `lane` a stretch of one lane."""
+
+    def __init__(self, schedule: Schedule, epoch: int) -> None:
+        self.schedule = schedule
+        self.epoch = epoch
+        self._key = np.array([schedule.seed, epoch], dtype=np.uint32)
+        firsts, lengths = schedule._pieces
+        order = _permutation(len(firsts), self._key, _PIECES)
+        self._firsts = firsts[order]
+        self._ends = np.cumsum(lengths[order])
+        self._begins = self._ends - lengths[order]
+
+    def lane(self, lane: int, start: int, stop: int) -> Int64:
+        """Return the samples at places `start` to `stop` of a lane's span, in the order they are read."""
+        schedule = self.schedule
+        parts = [np.empty(0, dtype=np.int64)]
+        for block in range(start // schedule.block, -(-stop // schedule.block)):
+            begin = block * schedule.block
+            size = min(schedule.block, schedule.span - begin)
+            order = _permutation(size, self._key, _BLOCK, lane, block)
+            parts.append(begin + order[max(start - begin, 0) : stop - begin])
+        return self._sample(lane * schedule.span + np.concatenate(parts))
+
+    def batch(self, step: int, lanes: range | None = None) -> Int64:
+        """Return the samples of global batch `step` that come from `lanes` (all of them by default), in order."""
+        share = self.schedule.share
+        lanes = range(self.schedule.lanes) if lanes is None else lanes
+        return np.concatenate([self.lane(lane, step * share, (step + 1) * share) for lane in lanes])
+
+    def substitute(self, sample: int, attempt: int) -> int:
+        """Return the sample that stands in for one that cannot be decoded.
+
+        It is drawn from those that this epoch drops, or, where it drops none, from all of them; `attempt`
+        counts the substitutes that could not be decoded either. It depends on neither ranks nor workers.
+        """
+        schedule = self.schedule
+        used = schedule.lanes * schedule.span
+        first = used if used < schedule.samples else 0
+        counter = np.array([[attempt, _SUBSTITUTE, sample & 0xFFFFFFFF, sample >> 32]], dtype=np.uint32)
+        high, low = (int(word) for word in philox4x32(counter, self._key)[0, :2])
+        place = first + ((high << 32 | low) % (schedule.samples - first))
+        return int(self._sample(np.array([place]))[0])
+
+    def _sample(self, places: Int64) -> Int64:
+        """Return the samples at places of the line of pieces."""
+        piece = np.searchsorted(self._ends, places, side="right")
+        return self._firsts[piece] + (places - self._begins[piece])
+
+
+def default_piece(shard_sizes: tuple[int, ...], lanes: int, remote: bool) -> int | None:
+    """Return the size of a piece where the config names none; None is a whole shard.
+
+    Small local data are permuted sample by sample. Where there are many shards, the permutation of whole shards
+    mixes well enough and reads in long runs. Between the two, and for a few remote shards, pieces are as large
+    as still gives every lane enough of them.
+    """
+    samples = sum(shard_sizes)
+    if not remote and samples <= FULL_PERMUTATION:
+        return 1
+    if len(shard_sizes) >= PIECES_PER_LANE * lanes or (remote and len(shard_sizes) >= 4 * lanes):
+        return None
+    pieces = 4 * lanes if remote else max(FULL_PERMUTATION, PIECES_PER_LANE * lanes)
+    return max(1, samples // pieces)
+
+
+def owned(total: int, part: int, parts: int) -> range:
+    """Return the share of `part` when `range(total)` is cut into `parts` contiguous runs, equal up to one."""
+    return range(part * total // parts, (part + 1) * total // parts)
+
+
+def _permutation(count: int, key: NDArray[np.uint32], purpose: int, a: int = 0, b: int = 0) -> Int64:
+    """Return a permutation of `range(count)`, by sorting 64 random bits for each element."""
+    counters = np.empty((count, 4), dtype=np.uint32)
+    counters[:, 0] = np.arange(count, dtype=np.uint32)
+    counters[:, 1:] = purpose, a, b
+    words = philox4x32(counters, key).astype(np.uint64)
+    return np.argsort(words[:, 0] << np.uint64(32) | words[:, 1], kind="stable")

@@ -1,0 +1,329 @@
+"""From the schedule to batches: WebDataset pipelines in loader processes.
+
+Training::
+
+    lanes of this worker -> parts of global batches -> read, decode, cut both views -> joined into batches
+
+A rank's workers share its lanes; each hands over its part of every batch, and the parts are joined in the order of
+the lanes. So the batches are the same for every number of workers, and of ranks.
+
+An image that cannot be decoded is replaced by the schedule's substitute: the batch stays full, the order stays
+the schedule's, and the loss of one image is told by name.
+"""
+
+import hashlib
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import webdataset as wds
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
+
+from ccscale.config import Views
+from ccscale.data.crops import BadImage, cut_views, whole_image
+from ccscale.data.manifest import Manifest
+from ccscale.data.reader import SampleReader
+from ccscale.data.schedule import EpochOrder, Schedule, owned
+from ccscale.data.views import VIEWS, ColourParameters, draw_views
+from ccscale.errors import InputError
+
+MAX_WORKERS = 8
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+SUBSTITUTES = 1000  # tries before the data are given up as undecodable altogether
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch:
+    """A rank's part of a global batch of view pairs, or a worker's part of that.
+
+    Attributes
+    ----------
+    step
+        Number of the global batch, counted from 0 through all epochs.
+    images
+        (2, n, size, size, 3) uint8, RGB: the geometry is done, colour and blur are not.
+    colour
+        What is still to be done to the 2 x n views.
+    digest
+        Two sums of 32-bit hashes over (place in the global batch, key); they add up over ranks, modulo 2**32.
+    bad
+        A line for each image that could not be decoded, with its key and the reason.
+    """
+
+    step: int
+    images: Tensor
+    colour: ColourParameters
+    digest: tuple[int, int]
+    bad: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WholeBatch:
+    """Whole images, for evaluation.
+
+    Attributes
+    ----------
+    images
+        (n, size, size, 3) uint8, RGB; black where `bad`.
+    samples
+        (n,) int64: their numbers in the data set.
+    keys
+        Their names.
+    labels
+        (n,) int64: -1 where not known.
+    bad
+        (n,) bool: it could not be decoded.
+    reasons
+        A line for each of these, with its key and the reason.
+    """
+
+    images: Tensor
+    samples: Int64
+    keys: tuple[str, ...]
+    labels: Int64
+    bad: NDArray[np.bool_]
+    reasons: tuple[str, ...]
+
+
+def pair_batches(
+    manifest: Manifest,
+    splits: Sequence[str],
+    schedule: Schedule,
+    views: Views,
+    start: int,
+    stop: int,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    prefetch: int = 2,
+) -> Iterator[PairBatch]:
+    """Yield this rank's part of global batches `start` to `stop`, counted from 0 through all epochs.
+
+    Parameters
+    ----------
+    manifest, splits
+        The data set and the splits that `schedule` was made for.
+    schedule
+        The order.
+    views
+        What a view is.
+    rank, world
+        Which lanes are this rank's; `world` divides the schedule's lanes.
+    workers
+        Loader processes; 0 loads in this one.
+    prefetch
+        Batches that each worker holds ready.
+
+    Raises
+    ------
+    InputError
+        If a shard cannot be read, or no substitute for a bad image can be decoded.
+    """
+    lanes = owned(schedule.lanes, rank, world)
+    workers = min(workers, len(lanes))
+    reader = SampleReader(manifest, splits)
+    pipeline = wds.DataPipeline(
+        partial(_plan_parts, schedule, lanes, start, stop),
+        partial(_cut_parts, reader=reader, schedule=schedule, views=views),
+    )
+    parts: list[PairBatch] = []
+    for part in _load(pipeline, workers, prefetch):
+        parts.append(part)
+        if len(parts) == max(workers, 1):
+            yield _join(parts)
+            parts = []
+
+
+def whole_batches(
+    manifest: Manifest,
+    splits: Sequence[str],
+    size: int,
+    batch: int,
+    *,
+    scaled_decode: bool = True,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+) -> Iterator[WholeBatch]:
+    """Yield this rank's share of all samples, each exactly once over all ranks, in the order of the shards.
+
+    Parameters
+    ----------
+    manifest, splits
+        What to go over.
+    size
+        Side of the images in pixels.
+    batch
+        Images at a time; the last batch may be smaller.
+    scaled_decode
+        See `config.Views`.
+    rank, world, workers
+        As in `pair_batches`; here `world` is any number.
+
+    Raises
+    ------
+    InputError
+        If a shard cannot be read.
+    """
+    reader = SampleReader(manifest, splits)
+    share = owned(len(reader), rank, world)
+    workers = min(workers, -(-len(share) // batch))
+    pipeline = wds.DataPipeline(
+        partial(_plan_whole, share, batch),
+        partial(_read_whole, reader=reader, size=size, scaled_decode=scaled_decode),
+    )
+    yield from _load(pipeline, workers, prefetch=2)
+
+
+def default_workers(local_world: int = 1) -> int:
+    """Return the number of loader processes for a rank that shares its cores with `local_world` - 1 others."""
+    cores = len(os.sched_getaffinity(0)) // local_world
+    return min(MAX_WORKERS, max(1, cores - 1))
+
+
+def _load(pipeline: wds.DataPipeline, workers: int, prefetch: int) -> Iterator[Any]:
+    """Run a pipeline in worker processes; hand on what they yield, raise what they could not help."""
+    loader = DataLoader(
+        pipeline,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=prefetch if workers else None,
+        worker_init_fn=_start_worker,
+    )
+    for item in loader:
+        if isinstance(item, InputError):
+            raise item
+        yield item
+
+
+def _start_worker(worker: int) -> None:
+    """Leave signals to the training process, which decides when to stop; leave the cores to all workers."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _this_worker() -> tuple[int, int]:
+    info = get_worker_info()
+    return (0, 1) if info is None else (info.id, info.num_workers)
+
+
+def _plan_parts(
+    schedule: Schedule, lanes: range, start: int, stop: int
+) -> Iterator[tuple[int, EpochOrder, Int64, range]]:
+    """Yield (step, epoch's order, samples, their places in the global batch) of this worker's lanes."""
+    mine = owned(len(lanes), *_this_worker())
+    lanes = lanes[mine.start : mine.stop]
+    places = range(lanes.start * schedule.share, lanes.stop * schedule.share)
+    order: EpochOrder | None = None
+    for step in range(start, stop):
+        epoch, place = divmod(step, schedule.steps_per_epoch)
+        if order is None or order.epoch != epoch:
+            order = schedule.epoch(epoch)
+        yield step, order, order.batch(place, lanes), places
+
+
+def _cut_parts(
+    parts: Iterator[tuple[int, EpochOrder, Int64, range]],
+    reader: SampleReader,
+    schedule: Schedule,
+    views: Views,
+) -> Iterator[PairBatch | InputError]:
+    for step, order, samples, places in parts:
+        images = np.empty((VIEWS, len(samples), views.size, views.size, 3), dtype=np.uint8)
+        digest, bad = np.zeros(2, dtype=np.uint64), []
+        try:
+            # All samples' views are drawn at once; those of substitutes one by one, as they come up.
+            params = draw_views(views, schedule.seed, order.epoch, samples)
+            colour = params.colour
+            for i in range(len(samples)):
+                sample, cut, attempt = int(samples[i]), partial(cut_views, params=params, i=i), 0
+                while True:
+                    encoded = reader[sample]
+                    try:
+                        cut(encoded.data, views, out=images[:, i])
+                        break
+                    except BadImage as error:
+                        bad.append(f"{encoded.key}: {error}")
+                    if attempt == SUBSTITUTES:
+                        raise InputError(
+                            f"{attempt} images in a row cannot be decoded, the last is {bad[-1]}; "
+                            "is this a data set of images?"
+                        )
+                    sample = order.substitute(int(samples[i]), attempt)
+                    drawn = draw_views(views, schedule.seed, order.epoch, np.array([sample]))
+                    for array in fields(colour):
+                        getattr(colour, array.name)[:, i] = getattr(drawn.colour, array.name)[:, 0]
+                    cut, attempt = partial(cut_views, params=drawn, i=0), attempt + 1
+                digest += _digest(places[i], encoded.key)
+        except InputError as error:
+            # As an exception it would reach the training process wrapped up in the text of a traceback.
+            yield InputError(str(error))
+            return
+        yield PairBatch(step, torch.from_numpy(images), colour, (int(digest[0]), int(digest[1])), tuple(bad))
+
+
+def _digest(place: int, key: str) -> NDArray[np.uint64]:
+    """Return two 32-bit hashes of a key at a place of the global batch."""
+    value = hashlib.blake2b(f"{place}:{key}".encode(), digest_size=8).digest()
+    return np.frombuffer(value, dtype=np.uint32).astype(np.uint64)
+
+
+def _join(parts: Sequence[PairBatch]) -> PairBatch:
+    """Join the workers' parts of a batch in the order of the lanes."""
+    if len(parts) == 1:
+        return parts[0]
+    return PairBatch(
+        parts[0].step,
+        torch.cat([part.images for part in parts], dim=1),
+        ColourParameters.concatenate([part.colour for part in parts]),
+        (sum(part.digest[0] for part in parts), sum(part.digest[1] for part in parts)),
+        tuple(line for part in parts for line in part.bad),
+    )
+
+
+def _plan_whole(share: range, batch: int) -> Iterator[range]:
+    """Yield the batches of this worker: every so-manieth, so that the loader puts them in order."""
+    worker, workers = _this_worker()
+    starts = range(share.start, share.stop, batch)
+    for start in starts[worker::workers]:
+        yield range(start, min(start + batch, share.stop))
+
+
+def _read_whole(
+    plan: Iterator[range], reader: SampleReader, size: int, scaled_decode: bool
+) -> Iterator[WholeBatch | InputError]:
+    for samples in plan:
+        images = np.zeros((len(samples), size, size, 3), dtype=np.uint8)
+        keys, labels, bad, reasons = [], [], np.zeros(len(samples), dtype=bool), []
+        try:
+            for i, sample in enumerate(samples):
+                encoded = reader[sample]
+                keys.append(encoded.key)
+                labels.append(encoded.label)
+                try:
+                    images[i] = whole_image(encoded.data, size, scaled_decode)
+                except BadImage as error:
+                    bad[i] = True
+                    reasons.append(f"{encoded.key}: {error}")
+        except InputError as error:
+            yield InputError(str(error))
+            return
+        yield WholeBatch(
+            torch.from_numpy(images),
+            np.asarray(samples, dtype=np.int64),
+            tuple(keys),
+            np.asarray(labels, dtype=np.int64),
+            bad,
+            tuple(reasons),
+        )

@@ -1,0 +1,214 @@
+"""Checks shards against their manifest, and tells what they hold."""
+
+import functools
+import hashlib
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ccscale.data import index, location, pool
+from ccscale.data.index import ShardError, ShardIndex, read_index, scan_tar
+from ccscale.data.manifest import NAME, Manifest, Shard
+from ccscale.progress import Meter
+
+Digests = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a shard, or with the data set where `shard` is ``dataset.json``."""
+
+    shard: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What a look at one shard gave: problems, 64-bit digests of its keys, its number of labels."""
+
+    problems: list[Problem]
+    keys: Digests
+    labelled: int
+
+
+def verify(root: str | os.PathLike[str], workers: int | None = None, progress: bool = False) -> list[Problem]:
+    """Check every shard of a data set against the manifest, and return all problems.
+
+    Each shard exists, has the manifest's size and SHA-256, reads as a tar to its end with the manifest's number
+    of samples, agrees with its index, and has labels within the classes. Keys are unique over the data set, and
+    no tar lies beside the shards that the manifest does not list.
+
+    Parameters
+    ----------
+    root
+        A local folder or an fsspec URL.
+    workers
+        Processes, each on one shard at a time; by default one per core that this process may use.
+    progress
+        Whether to tell on standard error how far it is.
+
+    Raises
+    ------
+    InputError
+        If there is no valid manifest.
+    """
+    manifest = Manifest.load(root)
+    with Meter("verifying", len(manifest.shards), "shards", progress) as meter:
+        results = pool.run(functools.partial(_check_shard, manifest), manifest.shards, meter, workers)
+    problems = [problem for result in results for problem in result.problems]
+    problems += _shared_keys(manifest, [result.keys for result in results])
+    # A shard that could not be read is a problem already, and would only make its split's count wrong as well.
+    unread = {
+        shard.split for shard, result in zip(manifest.shards, results, strict=True) if not len(result.keys)
+    }
+    for split in manifest.splits:
+        found = sum(r.labelled for s, r in zip(manifest.shards, results, strict=True) if s.split == split)
+        expected = manifest.labelled.get(split, 0)
+        if split not in unread and found != expected:
+            problems.append(
+                Problem(NAME, f"the split {split} has {found} labels, and {expected} in the manifest")
+            )
+    if manifest.is_local:
+        listed = {shard.url for shard in manifest.shards}
+        strays = [n for n in location.list_names(manifest.root) if n.endswith(".tar") and n not in listed]
+        problems += [Problem(name, "the manifest does not list it") for name in strays]
+    return problems
+
+
+def info(root: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a data set holds, from its manifest and indexes, ready for JSON.
+
+    Returns
+    -------
+    dict
+        ``name``, ``root``, ``kind``, ``samples``, ``shards``, ``bytes``, ``labelled``; ``splits``: split to
+        ``samples``, ``shards``, ``bytes`` and ``labelled``; ``classes``: a list of ``label``, ``name``, ``id`` and
+        ``samples`` (split to count); ``extensions``: image format to count.
+
+    Raises
+    ------
+    InputError
+        If there is no valid manifest, or a shard's index cannot be read.
+    """
+    manifest = Manifest.load(root)
+    splits: dict[str, dict[str, int]] = {
+        split: {"samples": samples, "shards": shards, "bytes": 0, "labelled": manifest.labelled.get(split, 0)}
+        for split, (samples, shards) in manifest.splits.items()
+    }
+    extensions: Counter[str] = Counter()
+    labels: dict[str, Counter[int]] = {split: Counter() for split in splits}
+    for shard in manifest.shards:
+        splits[shard.split]["bytes"] += shard.filesize
+        rows = read_index(manifest, shard)
+        extensions.update(rows.exts)
+        labels[shard.split].update(rows.labels.tolist())
+    return {
+        "name": manifest.name,
+        "root": manifest.root,
+        "kind": manifest.made_by.get("kind"),
+        **{
+            what: sum(split[what] for split in splits.values())
+            for what in ("samples", "shards", "bytes", "labelled")
+        },
+        "splits": splits,
+        "classes": [
+            {
+                "label": label,
+                "name": name,
+                "id": id_,
+                "samples": {split: labels[split][label] for split in splits},
+            }
+            for label, (name, id_) in enumerate(zip(manifest.classes, manifest.class_ids, strict=True))
+        ],
+        "extensions": dict(sorted(extensions.items())),
+    }
+
+
+def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
+    """Check one shard; runs in a worker process."""
+    tick()
+    place = manifest.locate(shard)
+    whats: list[str] = []
+    keys, labelled = np.empty(0, np.uint64), 0
+    try:
+        with location.open_binary(place) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            size = file.seek(0, os.SEEK_END)
+            if size != shard.filesize:
+                whats.append(f"it has {size} bytes, and {shard.filesize} in the manifest")
+            elif digest != shard.sha256:
+                whats.append(f"its bytes have changed: SHA-256 {digest}, and {shard.sha256} in the manifest")
+            file.seek(0)
+            found = scan_tar(file, place)
+        keys, labelled = _digests(found.keys), int((found.labels != index.UNKNOWN).sum())
+        if len(found) != shard.nsamples:
+            whats.append(f"it holds {len(found)} samples, and {shard.nsamples} in the manifest")
+        whats += _check_labels(found, manifest)
+        whats += _check_index(found, place)
+    except FileNotFoundError:
+        whats.append("the shard is missing")
+    except ShardError as error:
+        whats.append(error.what)
+    # Whatever a file system behind fsspec raises is a problem of this shard, and the others are looked at still.
+    except Exception as error:
+        whats.append(f"the shard cannot be read: {' '.join(str(error).split()) or type(error).__name__}")
+    return _Checked([Problem(shard.url, what) for what in whats], keys, labelled)
+
+
+def _check_labels(found: ShardIndex, manifest: Manifest) -> list[str]:
+    beyond = np.flatnonzero(found.labels >= len(manifest.classes))
+    if not manifest.classes or not len(beyond):
+        return []
+    first = beyond[0]
+    return [
+        f"{len(beyond)} labels are beyond the {len(manifest.classes)} classes, as the label {found.labels[first]} "
+        f"of {found.keys[first]!r}"
+    ]
+
+
+def _check_index(found: ShardIndex, place: str) -> list[str]:
+    beside = index.index_location(place)
+    try:
+        with location.open_binary(beside) as file:
+            kept = index.from_parquet(file.read())
+    except FileNotFoundError:
+        return []  # readers scan the shard instead
+    except Exception as error:
+        return [f"its index cannot be read: {' '.join(str(error).split())}"]
+    return [] if kept.same_as(found) else ["its index does not agree with the tar: delete the index"]
+
+
+def _digests(keys: list[str]) -> Digests:
+    """Return a 64-bit digest per key: the memory of one number per sample, whatever the keys' lengths."""
+    joined = b"".join(
+        hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest() for key in keys
+    )
+    return np.frombuffer(joined, np.uint64)
+
+
+def _shared_keys(manifest: Manifest, digests: list[Digests]) -> list[Problem]:
+    """Find the keys that are in more than one shard; within a shard, `scan_tar` refuses them."""
+    values, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *digests]), return_counts=True)
+    shared = values[counts > 1]
+    if not len(shared):
+        return []
+    problems, homes = [], dict[str, str]()
+    for shard, keys in zip(manifest.shards, digests, strict=True):
+        again = np.flatnonzero(np.isin(keys, shared))
+        if not len(again):
+            continue
+        names = scan_tar(manifest.locate(shard)).keys
+        doubles = [names[i] for i in again if names[i] in homes]
+        homes.update((names[i], shard.url) for i in again if names[i] not in homes)
+        if doubles:
+            first = doubles[0]
+            problems.append(
+                Problem(
+                    shard.url, f"{len(doubles)} keys are in other shards too, as {first!r} in {homes[first]}"
+                )
+            )
+    return problems

@@ -1,0 +1,80 @@
+"""``ccscale demo``: scikit-learn's handwritten digits, from files to clusters, in minutes on two cores.
+
+The labels are used for scoring only.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ccscale.config import load_config
+from ccscale.data.crops import whole_image
+from ccscale.data.manifest import Manifest
+from ccscale.data.reader import SampleReader
+from ccscale.data.shards import make_shards
+from ccscale.data.sources import open_source
+from ccscale.evaluate.evaluate import TABLE, evaluate_run
+from ccscale.evaluate.gallery import draw_gallery
+from ccscale.evaluate.metrics import scores
+from ccscale.evaluate.probes import k_means
+from ccscale.evaluate.table import read_table
+from ccscale.progress import say
+
+CONFIG = "configs/digits.yaml"
+PICTURE = "clusters.png"
+
+
+def demo(out: Path, seed: int | None = None) -> dict[str, Any] | None:
+    """Make shards of the digits, train on them, evaluate, and draw the clusters.
+
+    Parameters
+    ----------
+    out
+        Folder for shards, run and picture. What is there already is gone on with.
+    seed
+        Another one than the config's.
+
+    Returns
+    -------
+    dict or None
+        ``scores`` of the cluster head, of k-means on its features and of k-means on the pixels, and
+        ``picture``, the path of a PNG; None if training was asked to stop.
+
+    Raises
+    ------
+    InputError
+        If the folder holds something else.
+    """
+    from ccscale.train.loop import train_run
+
+    shards, run = out / "shards", out / "run"
+    if not (shards / "dataset.json").exists():
+        say(f"1/4 writing the digits as shards to {shards}")
+        make_shards(open_source("digits"), shards)
+    overrides = [f"data.shards={shards}", f"run={run}"] + ([] if seed is None else [f"seed={seed}"])
+    config = load_config(str(files("ccscale") / CONFIG), overrides)
+    say(f"2/4 training for {config.train.epochs} epochs, without labels; the run is kept in {run}")
+    if not train_run(config).finished:
+        return None
+    say("3/4 measuring the clusters")
+    result = evaluate_run(run)
+    if result is None:  # another rank than the first
+        return None
+    manifest = Manifest.load(shards)
+    reader = SampleReader(manifest, config.data.splits)
+    say("4/4 drawing the clusters")
+    found = read_table(run / TABLE)
+    draw_gallery(out / PICTURE, reader, found, config.model.clusters, manifest.classes)
+    pixels = np.stack([whole_image(reader[i].data, 8)[..., 0].ravel() for i in range(len(reader))])
+    of_pixels = scores(k_means(pixels, config.model.clusters), found.labels, config.model.clusters)
+    rows = {"cluster head": result, "k-means on features": result["k_means"], "k-means on pixels": of_pixels}
+    return {
+        "scores": {
+            title: {name: row[name] for name in ("acc", "nmi", "ari", "f")} for title, row in rows.items()
+        },
+        "seed": config.seed,
+        "run": str(run),
+        "picture": str(out / PICTURE),
+    }

@@ -1,0 +1,212 @@
+"""The process group from the environment, and the few collectives that ccscale needs.
+
+Ranks come from torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), else from those of
+a Slurm step, else there is one rank. Tensors on the CPU travel by gloo, tensors on a GPU by NCCL.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as torch_dist
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from ccscale.errors import InputError
+
+T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands: rank and number of ranks, in all and on this machine."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Place":
+        """Read torchrun's variables, else those of a Slurm step with several tasks; else there is one rank."""
+        if "RANK" in environment and "WORLD_SIZE" in environment:
+            names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+            # SLURM_NTASKS alone is also set in a batch script and in salloc's shell, which are one process.
+            # It also binds each task to its own cores, which are then counted as they are.
+            names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "")
+        else:
+            return cls()
+        return cls(
+            *(
+                int(environment.get(name) or default)
+                for name, default in zip(names, (0, 1, 0, 1), strict=True)
+            )
+        )
+
+
+def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
+    """Return the device of this rank for the config's ``train.device`` (auto, cpu or cuda).
+
+    Raises
+    ------
+    InputError
+        If CUDA is wanted and there is none, or there are fewer GPUs than ranks on this machine.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError("train.device is cuda and there is no CUDA device here; use train.device=cpu")
+    count = torch.cuda.device_count()
+    if count == 1:  # Slurm and submitit may show each task its own GPU alone
+        local_rank = 0
+    if local_rank >= count:
+        raise InputError(
+            f"local rank {local_rank} has no GPU: this machine shows {count}; start fewer processes"
+        )
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def process_group(place: Place, device: torch.device) -> Iterator[None]:
+    """Join the process group of all ranks for the length of the context (one rank forms its own)."""
+    if torch_dist.is_initialized():
+        yield
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if place.world == 1:
+        torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)
+    else:
+        _name_master()
+        torch_dist.init_process_group(backend, rank=place.rank, world_size=place.world, timeout=TIMEOUT)
+    try:
+        yield
+    finally:
+        torch_dist.destroy_process_group()
+
+
+def _name_master() -> None:
+    """Under Slurm, take the step's first node and a port that follows from the job for the meeting place."""
+    if "MASTER_ADDR" not in os.environ:
+        nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
+        if not nodes:
+            raise InputError("MASTER_ADDR is not set; start with torchrun, deepspeed or srun")
+        names = subprocess.run(
+            ["scontrol", "show", "hostnames", nodes], check=True, capture_output=True, text=True
+        ).stdout.split()
+        os.environ["MASTER_ADDR"] = names[0]
+    if "MASTER_PORT" not in os.environ:
+        os.environ["MASTER_PORT"] = str(20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000)
+
+
+def rank(group: ProcessGroup | None = None) -> int:
+    """Return this process's rank in `group`; 0 where there is no process group."""
+    return torch_dist.get_rank(group) if torch_dist.is_initialized() else 0
+
+
+def world(group: ProcessGroup | None = None) -> int:
+    """Return the number of ranks in `group`; 1 where there is no process group."""
+    return torch_dist.get_world_size(group) if torch_dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if world() > 1:
+        sum_integers([0])
+
+
+def gather_rows(local: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    """Gather equal tensors of all ranks: (n, ...) -> (W, n, ...), without gradient."""
+    size = world(group)
+    if size == 1:
+        return local.unsqueeze(0)
+    out = local.new_empty((size * len(local), *local.shape[1:]))
+    torch_dist.all_gather_into_tensor(out, local.contiguous(), group=group)
+    return out.view(size, *local.shape)
+
+
+def sum_(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    """Add `tensor` up over the ranks, in place, without gradient."""
+    if world(group) > 1:
+        torch_dist.all_reduce(tensor, group=group)
+    return tensor
+
+
+def sum_integers(values: Sequence[int]) -> list[int]:
+    """Add integers up over the ranks. They travel on the CPU: a GPU is not waited for."""
+    if world() == 1:
+        return list(values)
+    total = torch.tensor(values, dtype=torch.int64)
+    torch_dist.all_reduce(total)
+    return [int(value) for value in total]
+
+
+def gather_objects(value: Any) -> list[Any] | None:
+    """Return the values of all ranks on rank 0, None elsewhere."""
+    if world() == 1:
+        return [value]
+    boxes: list[Any] | None = [None] * world() if rank() == 0 else None
+    torch_dist.gather_object(value, boxes, dst=0)
+    return boxes
+
+
+class _GlobalSum(torch.autograd.Function):
+    """Sum over ranks whose backward sums too."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor, group: ProcessGroup | None) -> Tensor:
+        ctx.group = group
+        return sum_(local.clone(), group)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return sum_(gradients[0].clone(), ctx.group), None
+
+
+def global_sum(local: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    """Return the sum of `local` over the ranks; the gradient to `local` is the sum of the ranks' gradients.
+
+    Where every rank computes the same loss from the result, the gradient is W times the loss's derivative: the
+    contract for losses whose parameter gradients are averaged over ranks.
+    """
+    return local if world(group) == 1 else _GlobalSum.apply(local, group)
+
+
+def on_rank_zero(call: Callable[[], T]) -> T:
+    """Call on rank 0 and return what it returns on every rank; what it raises is raised on every rank.
+
+    On the other ranks the exception has the attribute ``from_rank_zero``: one rank will speak of it.
+    """
+    if world() == 1:
+        return call()
+    outcome: tuple[bool, Any] = (True, None)
+    if rank() == 0:
+        try:
+            outcome = (True, call())
+        except Exception as error:
+            outcome = (False, error)
+    box = [outcome]
+    torch_dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    good, value = box[0]
+    if not good:
+        value.from_rank_zero = rank() != 0
+        raise value
+    return value
+
+
+def all_objects(value: T) -> list[T]:
+    """Return the values of all ranks on every rank, in their order."""
+    if world() == 1:
+        return [value]
+    boxes: list[Any] = [None] * world()
+    torch_dist.all_gather_object(boxes, value)
+    return boxes

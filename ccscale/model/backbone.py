@@ -1,0 +1,122 @@
+"""The backbone: any timm model without its classifier, with a stem for small images where asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ccscale.config import Model
+from ccscale.errors import InputError, nearest
+
+
+def build_backbone(settings: Model, size: int) -> nn.Module:
+    """Build the backbone of a config.
+
+    Parameters
+    ----------
+    settings
+        The config's section ``model``.
+    size
+        Side of the images in pixels, for models that are built for one size (vision transformers).
+
+    Returns
+    -------
+    nn.Module
+        (m, 3, size, size) -> (m, D); D is `feature_width` of it.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, weights that cannot be had, or a small stem where there is no convolution.
+    """
+    name = settings.backbone
+    if not timm.is_model(name.split(".")[0]):
+        raise InputError(
+            f"timm has no model '{name}' (model.backbone)"
+            + (
+                nearest(name, timm.list_models())
+                or "; `python -c 'import timm; print(timm.list_models())'` lists them"
+            )
+        )
+    pretrained_cfg = timm.get_pretrained_cfg(name)
+    fixed_size = pretrained_cfg is not None and pretrained_cfg.fixed_input_size
+    options: dict[str, Any] = {"img_size": size} if fixed_size else {}
+    try:
+        backbone = timm.create_model(name, pretrained=settings.pretrained, num_classes=0, **options)
+    except Exception as error:
+        if not settings.pretrained:
+            raise
+        raise InputError(
+            f"the pretrained weights of '{name}' cannot be had ({_first_line(error)}); download them where there "
+            "is a network, or give a file as model.weights=FILE.safetensors"
+        ) from error
+    if settings.stem == "small":
+        _use_small_stem(backbone, name)
+    if settings.weights is not None:
+        _load_weights(backbone, Path(settings.weights))
+    return backbone
+
+
+def feature_width(backbone: nn.Module) -> int:
+    """Return D, the width of what a timm model without classifier puts out."""
+    return getattr(backbone, "head_hidden_size", None) or backbone.num_features  # type: ignore[return-value]
+
+
+def _use_small_stem(backbone: nn.Module, name: str) -> None:
+    """Replace the first convolution by 3x3 with stride 1 and drop the pool behind the stem."""
+    path = _first_convolution(backbone)
+    first = backbone.get_submodule(path) if path else None
+    if not isinstance(first, nn.Conv2d):
+        raise InputError(
+            f"model.stem is small, and '{name}' does not begin with a convolution; use model.stem=standard"
+        )
+    small = nn.Conv2d(
+        first.in_channels, first.out_channels, kernel_size=3, stride=1, padding=1, bias=first.bias is not None
+    )
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+    parent, _, attribute = path.rpartition(".")
+    setattr(backbone.get_submodule(parent), attribute, small)
+    if hasattr(backbone, "maxpool"):
+        backbone.maxpool = nn.Identity()
+
+
+def _first_convolution(backbone: nn.Module) -> str:
+    """Return the name of the first convolution, as timm's own config of the model gives it."""
+    first = getattr(backbone, "pretrained_cfg", {}).get("first_conv") or ""
+    return first if isinstance(first, str) else first[0]
+
+
+def _load_weights(backbone: nn.Module, path: Path) -> None:
+    """Load a backbone's weights, from a bare state dict or from a model that `ccscale export` wrote."""
+    try:
+        weights = load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path} (model.weights)") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a safetensors file (model.weights): {_first_line(error)}") from None
+    prefix = "backbone."
+    if any(key.startswith(prefix) for key in weights):
+        weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    wanted = backbone.state_dict()
+    stem = _first_convolution(backbone) + ".weight"
+    if stem in weights and stem in wanted and weights[stem].shape != wanted[stem].shape:
+        weights[stem] = wanted[stem]  # a small stem has no counterpart in weights of the standard one
+    missing = [
+        key for key, value in wanted.items() if key not in weights or weights[key].shape != value.shape
+    ]
+    if missing:
+        raise InputError(
+            f"{path} does not fit the backbone (model.weights): {len(missing)} of its {len(wanted)} tensors are "
+            f"missing or of another shape, the first is '{missing[0]}'"
+        )
+    with torch.no_grad():
+        backbone.load_state_dict({key: weights[key] for key in wanted})
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,164 @@
+"""A trained network as plain files: ``model.safetensors`` and ``config.json``, without pickle or DeepSpeed."""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ccscale.config import Model, Views
+from ccscale.data.colour import to_float
+from ccscale.data.crops import whole_image
+from ccscale.errors import InputError
+from ccscale.model.network import ContrastiveClustering
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+VERSION = 1
+
+
+def export(
+    folder: Path, settings: Model, views: Views, weights: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> None:
+    """Write a network into an existing folder.
+
+    Parameters
+    ----------
+    folder
+        Where ``model.safetensors`` and ``config.json`` go.
+    settings, views
+        The config's sections ``model`` and ``views``.
+    weights
+        The network's state dict.
+    facts
+        What else a reader may want to know, as JSON: step, epoch, data set.
+    """
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    content = {
+        "format": "ccscale-model",
+        "version": VERSION,
+        "ccscale": version("ccscale"),
+        "model": settings.model_dump(mode="json"),
+        "image": {"size": views.size, "scaled_decode": views.scaled_decode},
+        **facts,
+    }
+    (folder / CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveClustering:
+    """Load an exported network, ready to predict.
+
+    Parameters
+    ----------
+    folder
+        What ``ccscale export`` wrote. Neither DeepSpeed nor the network is needed, and nothing is unpickled.
+    device
+        Where the network goes.
+
+    Returns
+    -------
+    ContrastiveClustering
+        In evaluation mode. Calling it with (m, 3, size, size) images in [0, 1] gives features (m, D),
+        embeddings (m, d) and soft assignments (m, K); its `predict` gives clusters and confidences; its `size`
+        is the side of the images.
+
+    Raises
+    ------
+    InputError
+        If there is no exported network in the folder, or it is damaged.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if content.get("format") != "ccscale-model" or content.get("version") != VERSION:
+            raise InputError(
+                f"{folder / CONFIG} is not the config of an exported network of version {VERSION}; "
+                "make one with `ccscale export RUN OUT`"
+            )
+        settings = Model.model_validate(content["model"])
+        weights = load_file(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no {error.filename}; make it with `ccscale export RUN OUT`") from None
+    except (
+        OSError,
+        KeyError,
+        AttributeError,
+        json.JSONDecodeError,
+        ValidationError,
+        SafetensorError,
+    ) as error:
+        raise InputError(
+            f"the exported network in {folder} cannot be read: {' '.join(str(error).split())}"
+        ) from None
+    # The weights are at hand: those that training began with are not asked for again.
+    bare = settings.model_copy(update={"pretrained": False, "weights": None})
+    network = ContrastiveClustering(bare, content["image"]["size"])
+    _check(network, weights, folder)
+    network.load_state_dict(weights, assign=True)
+    return network.to(device).eval()
+
+
+def _check(network: ContrastiveClustering, weights: Mapping[str, Tensor], folder: Path) -> None:
+    wanted = network.state_dict()
+    wrong: Sequence[str] = [
+        name
+        for name in wanted.keys() | weights.keys()
+        if name not in wanted or name not in weights or wanted[name].shape != weights[name].shape
+    ]
+    if wrong:
+        raise InputError(
+            f"{folder / WEIGHTS} does not hold the network of its {CONFIG}: '{min(wrong)}' differs"
+        )
+
+
+def read_images(images: Iterable[str | Path | bytes], size: int) -> Tensor:
+    """Read images as the network sees them in evaluation: the whole image, resized, RGB.
+
+    Parameters
+    ----------
+    images
+        m paths, or encoded images as bytes.
+    size
+        Side in pixels; a network's `size`.
+
+    Returns
+    -------
+    Tensor
+        (m, 3, size, size) float32 in [0, 1].
+
+    Raises
+    ------
+    BadImage
+        If one cannot be decoded.
+    """
+    encoded = (image if isinstance(image, bytes) else Path(image).read_bytes() for image in images)
+    whole = [whole_image(data, size) for data in encoded]
+    stacked = np.stack(whole) if whole else np.empty((0, size, size, 3), dtype=np.uint8)
+    return to_float(torch.from_numpy(stacked))
+
+
+def copy_export(source: Path, out: Path) -> None:
+    """Copy the exported network of a checkpoint into a new folder.
+
+    Raises
+    ------
+    InputError
+        If `out` is there already, or cannot be made.
+    """
+    try:
+        out.mkdir(parents=True)
+        for name in (WEIGHTS, CONFIG):
+            shutil.copyfile(source / name, out / name)
+    except FileExistsError:
+        raise InputError(f"{out} is there already; name a new folder") from None
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}") from None

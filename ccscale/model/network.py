@@ -1,0 +1,79 @@
+"""The network of Contrastive Clustering: images -> (features, embeddings, assignments).
+
+h = backbone(x)  (m, D)      z = instance head(h)  (m, d)      p = cluster head(h)  (m, K)
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ccscale.config import Model
+from ccscale.model.backbone import build_backbone, feature_width
+from ccscale.model.heads import ClusterHead, InstanceHead
+from ccscale.model.norm import use_global_batch_norm
+
+
+class Outputs(NamedTuple):
+    """What the network makes of m images."""
+
+    features: Tensor
+    """The backbone's features, (m, D)."""
+    embeddings: Tensor
+    """The instance head's embeddings, (m, d), of unit length."""
+    assignments: Tensor
+    """The cluster head's soft assignments, (m, K), rows that sum to 1."""
+
+
+class ContrastiveClustering(nn.Module):
+    """Backbone and both heads, with batch norm over the global batch.
+
+    Parameters
+    ----------
+    settings
+        The config's section ``model``.
+    size
+        Side of the images in pixels.
+
+    Raises
+    ------
+    InputError
+        If the backbone cannot be built as asked.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, settings: Model, size: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.size = size
+        self.backbone = use_global_batch_norm(build_backbone(settings, size))
+        width = feature_width(self.backbone)
+        self.instance_head = InstanceHead(width, settings.embedding)
+        self.cluster_head = ClusterHead(width, settings.clusters)
+        statistics = (
+            self.backbone.pretrained_cfg if settings.normalize else {"mean": [0.0] * 3, "std": [1.0] * 3}
+        )
+        for name in ("mean", "std"):
+            values = torch.tensor(statistics[name]).view(1, 3, 1, 1)  # type: ignore[index]
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return features, embeddings and assignments of (m, 3, size, size) images in [0, 1].
+
+        While training m counts both views: one forward pass, so that batch norm sees them together.
+        """
+        if self.settings.normalize:
+            images = (images - self.mean) / self.std
+        h = self.backbone(images)
+        return Outputs(h, self.instance_head(h), self.cluster_head(h))
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (cluster, confidence) of (m, 3, size, size) images in [0, 1]: int64 (m,) and float (m,).
+
+        The network must be in evaluation mode, as `ccscale.load` returns it.
+        """
+        confidence, cluster = self(images).assignments.max(dim=1)
+        return cluster, confidence

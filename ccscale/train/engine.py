@@ -1,0 +1,94 @@
+"""The DeepSpeed engine of a run: its config, its optimizer, its precision."""
+
+import logging
+import os
+from typing import Any
+
+import torch
+import torch.distributed as torch_dist
+from torch import nn
+
+from ccscale import dist
+from ccscale.config import Config
+
+
+def build_engine(config: Config, network: nn.Module, device: torch.device, universal: bool = False) -> Any:
+    """Wrap `network` in a DeepSpeed engine that steps it by Adam.
+
+    Parameters
+    ----------
+    config
+        The run's config.
+    network
+        Takes images, gives `Outputs`; the same weights on all ranks.
+    device
+        Where it trains. The process group must exist, or DeepSpeed looks for MPI.
+    universal
+        Whether a checkpoint in DeepSpeed's universal format will be loaded.
+
+    Returns
+    -------
+    deepspeed.DeepSpeedEngine
+    """
+    deepspeed = _import_deepspeed(device)
+    train = config.train
+    network.to(device, dtype=torch.float64 if train.precision == "fp64" else torch.float32)
+    # DeepSpeed's own "Adam" is AdamW with a decay of 0.01: the optimizer is made here.
+    optimizer = torch.optim.Adam(network.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+    engine, *_ = deepspeed.initialize(
+        model=network, optimizer=optimizer, config=_engine_config(config, universal), dist_init_required=False
+    )
+    if train.precision == "fp64":
+        _keep_float64(engine)
+    for buffer in network.buffers():  # DeepSpeed sends parameters alone
+        torch_dist.broadcast(buffer, src=0)
+    return engine
+
+
+def _engine_config(config: Config, universal: bool) -> dict[str, Any]:
+    train = config.train
+    return {
+        "train_batch_size": train.global_batch,
+        "train_micro_batch_size_per_gpu": train.global_batch // dist.world(),
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": train.clip or 0.0,
+        "zero_optimization": {"stage": train.zero},
+        "zero_allow_untested_optimizer": True,
+        "torch_autocast": {
+            "enabled": train.precision == "bf16",
+            "dtype": "bfloat16",
+            "lower_precision_safe_modules": [],  # gradients are averaged in float32
+        },
+        "checkpoint": {"load_universal": universal},
+        "steps_per_print": 2**31,
+    }
+
+
+def _keep_float64(engine: Any) -> None:
+    """Average gradients and keep the master weights in float64, for which DeepSpeed has no setting."""
+    from deepspeed.runtime.zero.stage_1_and_2 import IPGBucket
+
+    optimizer = engine.optimizer
+    engine.communication_data_type = optimizer.communication_data_type = torch.float64
+    optimizer.ipg_buckets = {torch.float64: IPGBucket()}
+    optimizer.master_weights_and_grads_dtype = optimizer.gradient_accumulation_dtype = torch.float64
+    for master, rounded in zip(
+        optimizer.single_partition_of_fp32_groups, optimizer.parallel_partitioned_bit16_groups, strict=True
+    ):
+        master.data = rounded[dist.rank()].detach().clone()
+        for name, value in optimizer.optimizer.state[master].items():
+            if torch.is_tensor(value) and value.shape == master.shape:
+                optimizer.optimizer.state[master][name] = value.double()
+
+
+def _import_deepspeed(device: torch.device) -> Any:
+    """Import DeepSpeed for `device`: it takes seconds, and picks its accelerator as it is imported."""
+    if device.type == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ.setdefault("LOCAL_RANK", str(device.index or 0))  # it insists, though it need not know
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # Without this it compiles an operator for inference at every first start, which needs a C++ compiler.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed

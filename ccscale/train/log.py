@@ -1,0 +1,164 @@
+"""What a run writes and shows as it goes: metrics.jsonl, TensorBoard, a progress bar or a line now and then.
+
+A line of metrics.jsonl is a step or an evaluation::
+
+    {"kind": "step", "step": 1, "epoch": 1, "loss": …, "instance_loss": …, "cluster_loss": …, "lr": …,
+     "images_per_second": …, "data_wait": …, "batch_digest": "…", "time": …}
+    {"kind": "evaluation", "step": …, "epoch": …, "splits": […], "sizes": […], "acc": …, …, "time": …}
+
+A step is known by its number: a run that goes on from a checkpoint first drops the lines after it.
+"""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from ccscale import atomic
+from ccscale.progress import Meter
+
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+
+
+class NotFinite(RuntimeError):
+    """A loss that is infinite or not a number."""
+
+
+class RunLog:
+    """The log of one run, on rank 0; on the other ranks it checks the losses and writes nothing.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    start, stop
+        Steps that are done, steps that there will be.
+    every
+        Steps between flushes. Reading a loss waits for the device, so it is put off until then.
+    images
+        Images in a step.
+    write
+        Whether this is rank 0.
+    """
+
+    def __init__(self, folder: Path, start: int, stop: int, every: int, images: int, write: bool) -> None:
+        self._path = folder / METRICS
+        self._every, self._images, self._write = every, images, write
+        self._pending: list[dict[str, Any]] = []
+        self._clock = time.perf_counter()
+        self._meter = Meter("training", stop, "steps", show=write, done=start)
+        self._board: SummaryWriter | None = None
+        if write:
+            drop_after(self._path, start)
+            self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=start + 1)
+
+    def __enter__(self) -> "RunLog":
+        self._meter.__enter__()
+        self._clock = time.perf_counter()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        with contextlib.suppress(NotFinite) if error[0] is not None else contextlib.nullcontext():
+            self.flush()
+        self._meter.__exit__(*error)
+        if self._board is not None:
+            self._board.close()
+
+    def step(self, record: dict[str, Any]) -> None:
+        """Note a step. The values may be tensors on the device; the clock is read here.
+
+        Raises
+        ------
+        NotFinite
+            At a flush, if a loss is not finite.
+        """
+        now = time.perf_counter()
+        record |= {"images_per_second": self._images / (now - self._clock), "time": time.time()}
+        self._clock = now
+        self._pending.append({"kind": "step", **record})
+        if len(self._pending) >= self._every:
+            self.flush()
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        """Note an evaluation; its time does not count as a step's."""
+        self.flush()
+        self._append([{"kind": "evaluation", **record, "time": time.time()}])
+        self._to_board("evaluate", record["step"], record)
+        self._clock = time.perf_counter()
+
+    def flush(self) -> None:
+        """Write what is pending; after this every step so far is in the file."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        records: list[dict[str, Any]] = [
+            {key: float(value) if torch.is_tensor(value) else value for key, value in record.items()}
+            for record in pending
+        ]
+        self._append(records)
+        for record in records:
+            self._to_board("train", record["step"], record)
+        last = records[-1]
+        self._meter.update(last["step"], f"epoch {last['epoch']}, loss {last['loss']:.4f}")
+        for record in records:
+            if not math.isfinite(record["loss"]):
+                raise NotFinite(
+                    f"the loss of step {record['step']} is {record['loss']} (instance {record['instance_loss']}, "
+                    f"cluster {record['cluster_loss']}); go on from the last checkpoint with a lower train.lr "
+                    "in a new run"
+                )
+
+    def has_evaluation(self, step: int) -> bool:
+        """Tell whether the file has a line of an evaluation after `step`."""
+        if not self._path.exists():
+            return False
+        records = map(json.loads, self._path.read_text(encoding="utf-8").splitlines())
+        return any(record["kind"] == "evaluation" and record["step"] == step for record in records)
+
+    def skip_time(self) -> None:
+        """Do not count the time since the last step (a save) as the next one's."""
+        self._clock = time.perf_counter()
+
+    def _append(self, records: Sequence[dict[str, Any]]) -> None:
+        if self._write:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.writelines(json.dumps(record) + "\n" for record in records)
+
+    def _to_board(self, group: str, step: int, record: dict[str, Any]) -> None:
+        if self._board is None:
+            return
+        for key, value in record.items():
+            if isinstance(value, int | float) and key not in ("step", "time"):
+                self._board.add_scalar(f"{group}/{key}", value, step)
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Drop the lines of steps after `step`, and a last line that was cut off."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            if line.endswith(b"\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+    if len(kept) < len(lines):
+        atomic.write_bytes(path, b"".join(kept))
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """Return one line for people of what `evaluate.metrics.summarize` found."""
+    parts = [f"{name.upper()} {summary[name]:.3f}" for name in ("acc", "nmi", "ari") if name in summary]
+    used = summary["clusters"] - summary["empty"]
+    parts.append(f"{used} of {summary['clusters']} clusters used, the largest {summary['largest']:.0%}")
+    parts.append(f"confidence {summary['confidence']:.2f}")
+    if not summary["labelled"]:
+        parts.append("no labels")
+    return ", ".join(parts)

@@ -1,0 +1,135 @@
+"""A run's folder: made once, guarded against another run's settings.
+
+::
+
+    config.yaml      the resolved config
+    run.json         the data's digest, and the versions that made it
+    metrics.jsonl    tensorboard/    checkpoints/
+"""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ccscale import atomic
+from ccscale.config import Config, load_config
+from ccscale.errors import InputError
+
+CONFIG = "config.yaml"
+FACTS = "run.json"
+PACKAGES = ("ccscale", "torch", "torchvision", "deepspeed", "timm", "webdataset", "numpy", "pillow")
+
+# What may change from one start of a run to the next: it does not change what a step computes.
+FREE = {
+    "run",
+    "data.shards",  # the data may have been moved; their digest is compared
+    "data.workers",
+    "data.prefetch",
+    "data.max_bad_samples",
+    "train.epochs",
+    "train.max_steps",
+    "train.device",
+    "train.save_every",
+    "train.keep_last",
+    "train.log_every",
+    "evaluate.every",
+    "evaluate.splits",
+    "evaluate.batch",
+}
+
+
+def open_run(config: Config, data_digest: str) -> bool:
+    """Make a run's folder, or check that the one there belongs to this run; on one rank.
+
+    Parameters
+    ----------
+    config
+        The config as it is asked for now.
+    data_digest
+        `Manifest.digest` of the splits trained on.
+
+    Returns
+    -------
+    bool
+        Whether the run was begun before.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another run, naming what differs, or something else.
+    """
+    folder = config.run_folder
+    begun = (folder / FACTS).exists()
+    if begun:
+        before = load_config(folder / CONFIG)
+        facts = read_facts(folder)
+        different = [
+            f"{key} was {old!r} and is now {new!r}"
+            for key, old, new in _compare(_flat(before), _flat(config))
+            if key not in FREE
+        ]
+        if facts["data"] != data_digest:
+            different.append(f"the data in {config.data.shards} are not the ones it was begun with")
+        if different:
+            raise InputError(
+                f"{folder} holds another run: {'; '.join(different)}; "
+                "use another folder (run=DIR), or the old settings"
+            )
+    elif folder.exists() and not folder.is_dir():
+        raise InputError(f"run: {folder} is a file; name a folder")
+    elif folder.is_dir() and any(entry.name not in (CONFIG, f"{CONFIG}.part") for entry in folder.iterdir()):
+        raise InputError(f"{folder} is neither empty nor the folder of a run; name another one (run=DIR)")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(folder / CONFIG, config.to_yaml().encode())
+        if not begun:
+            facts = {"data": data_digest, "versions": versions()}
+            atomic.write_bytes(folder / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
+    except OSError as error:
+        raise InputError(f"the run's folder {folder} cannot be written: {error.strerror}") from None
+    return begun
+
+
+def read_run(folder: str | Path) -> Config:
+    """Return the config of a run's folder.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    folder = Path(folder)
+    if not (folder / FACTS).exists():
+        raise InputError(
+            f"{folder} is not the folder of a run; `ccscale train CONFIG run={folder}` makes one"
+        )
+    # A folder that was moved is the run's folder still.
+    return load_config(folder / CONFIG).model_copy(update={"run": str(folder)})
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what ``run.json`` holds."""
+    return json.loads((folder / FACTS).read_text(encoding="utf-8"))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a run's numbers depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    def visit(section: dict[str, Any], prefix: str) -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for key, value in section.items():
+            flat |= visit(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        return flat
+
+    # Lanes by default follow from the global batch: what counts is the number.
+    return visit(config.model_dump(mode="json"), "") | {"data.lanes": config.lanes}
+
+
+def _compare(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    keys = list(dict.fromkeys([*before, *now]))
+    return [(key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)]

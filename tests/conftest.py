@@ -1,0 +1,78 @@
+"""Fixtures that several test modules share. Everything is small, and made here."""
+
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share few cores
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from ccscale.data.manifest import Manifest
+from ccscale.data.shards import make_shards
+from ccscale.data.sources import open_source
+
+
+def make_images(folder: Path, count: int, size: tuple[int, int] = (40, 30), classes: int = 3) -> Path:
+    """Write an image folder of smooth random images, `count` in all, in `classes` folders (0: in none)."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        small = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+        image = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+        place = folder / f"class{i % classes}" if classes else folder
+        place.mkdir(parents=True, exist_ok=True)
+        image.save(place / f"{i:04d}.jpg", quality=90)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 images in 3 classes, in shards of up to 32."""
+    root = tmp_path_factory.mktemp("images")
+    source = open_source("folder", str(make_images(root / "folder", 150)))
+    make_shards(source, root / "shards", shard_samples=32, workers=1, progress=False)
+    return root / "shards"
+
+
+@pytest.fixture(scope="session")
+def manifest(shards: Path) -> Manifest:
+    """The manifest of `shards`."""
+    return Manifest.load(shards)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images that CCSCALE_DATA names."""
+    folder = os.environ.get("CCSCALE_DATA")
+    if not folder:
+        pytest.skip("CCSCALE_DATA is not set: no real images here")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_imagenet(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny-ImageNet's 16 classes, unpacked."""
+    root = tmp_path_factory.mktemp("tiny-imagenet")
+    with tarfile.open(real_data / "tiny-imagenet-16.tar.gz") as archive:
+        archive.extractall(root, filter="data")
+    (found,) = root.rglob("wnids.txt")
+    return found.parent
+
+
+def small_settings(shards: Path, run: Path, **changes: Any) -> dict[str, Any]:
+    """Return a config, as YAML gives it, that trains in seconds; `changes` are overrides by dotted key."""
+    settings: dict[str, Any] = {
+        "run": str(run),
+        "data": {"shards": str(shards), "workers": 0},
+        "views": {"size": 16, "blur": 0.5, "blur_kernel": 3},
+        "model": {"backbone": "test_resnet", "clusters": 4, "stem": "small"},
+        "train": {"global_batch": 16, "epochs": 2, "device": "cpu", "log_every": 1},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        settings[section] = settings[section] | {name: value} if name else value
+    return settings

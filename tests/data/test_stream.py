@@ -1,0 +1,171 @@
+"""From shards to batches: the same for every number of ranks and workers, from every step on, with bad images."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ccscale.config import Views
+from ccscale.data.index import read_index
+from ccscale.data.manifest import Manifest
+from ccscale.data.reader import SampleReader
+from ccscale.data.schedule import Schedule
+from ccscale.data.stream import PairBatch, pair_batches, whole_batches
+from ccscale.errors import InputError
+
+VIEWS = Views(size=12, blur=0.5, blur_kernel=3)
+
+
+def schedule_of(manifest: Manifest, lanes: int = 6) -> Schedule:
+    sizes = tuple(shard.nsamples for shard in manifest.select(["train"]))
+    return Schedule(sizes, 5, 24, lanes, piece=4, block=7)
+
+
+def read(
+    manifest: Manifest, start: int = 0, stop: int = 9, world: int = 1, workers: int = 0
+) -> list[PairBatch]:
+    """Read global batches, those of several ranks joined."""
+    schedule = schedule_of(manifest)
+    ranks = [
+        list(
+            pair_batches(
+                manifest, ["train"], schedule, VIEWS, start, stop, rank=rank, world=world, workers=workers
+            )
+        )
+        for rank in range(world)
+    ]
+    return [
+        PairBatch(
+            parts[0].step,
+            np.concatenate([part.images.numpy() for part in parts], axis=1),  # type: ignore[arg-type]
+            type(parts[0].colour).concatenate([part.colour for part in parts]),
+            (sum(part.digest[0] for part in parts), sum(part.digest[1] for part in parts)),
+            tuple(line for part in parts for line in part.bad),
+        )
+        for parts in zip(*ranks, strict=True)
+    ]
+
+
+def assert_equal(found: list[PairBatch], expected: list[PairBatch]) -> None:
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert a.step == b.step
+        assert np.array_equal(np.asarray(a.images), np.asarray(b.images))
+        for name in ("order", "factors", "grey", "sigma"):
+            assert np.array_equal(getattr(a.colour, name), getattr(b.colour, name))
+        assert a.digest == b.digest
+        assert sorted(a.bad) == sorted(b.bad)
+
+
+@pytest.mark.parametrize(("world", "workers"), [(1, 1), (1, 4), (2, 0), (3, 0), (2, 2), (6, 3)])
+def test_batches_are_the_same_for_every_number_of_ranks_and_workers(
+    manifest: Manifest, world: int, workers: int
+) -> None:
+    assert_equal(read(manifest, world=world, workers=workers), read(manifest))
+
+
+@pytest.mark.parametrize("start", [1, 5, 6, 8])
+def test_a_resume_goes_on_exactly_there(manifest: Manifest, start: int) -> None:
+    assert schedule_of(manifest).steps_per_epoch == 6  # so that the starts lie in and between epochs
+    assert_equal(read(manifest, start, workers=2), read(manifest)[start:])
+
+
+def test_the_digest_tells_batches_apart(manifest: Manifest) -> None:
+    digests = [batch.digest for batch in read(manifest)]
+    assert len(set(digests)) == len(digests)
+
+
+def test_a_sample_is_seen_in_other_views_in_another_epoch(manifest: Manifest) -> None:
+    first, *_, again = read(manifest, 0, 7)
+    assert not np.array_equal(np.asarray(first.images), np.asarray(again.images))
+    assert not np.array_equal(first.images[0], first.images[1])  # the two views of an image differ
+
+
+@pytest.fixture
+def damaged(shards: Path, tmp_path: Path) -> tuple[Manifest, set[str]]:
+    """The shards with four images overwritten."""
+    copy = shutil.copytree(shards, tmp_path / "shards")
+    manifest = Manifest.load(copy)
+    keys = set()
+    for shard, place in ((0, 3), (0, 4), (2, 0), (4, 11)):
+        entry = manifest.shards[shard]
+        index = read_index(manifest, entry)
+        with open(manifest.locate(entry), "r+b") as file:
+            file.seek(int(index.offsets[place]))
+            file.write(b"\0" * 40)
+        keys.add(index.keys[place])
+    return manifest, keys
+
+
+@pytest.mark.parametrize(("world", "workers"), [(1, 3), (3, 0)])
+def test_bad_images_are_replaced_by_name_alike_everywhere(
+    damaged: tuple[Manifest, set[str]], world: int, workers: int
+) -> None:
+    manifest, keys = damaged
+    batches = read(manifest)
+    named = {line.split(": ")[0] for batch in batches for line in batch.bad}
+    assert named <= keys
+    assert len(named) >= 3
+    assert_equal(read(manifest, world=world, workers=workers), batches)
+
+
+def test_bad_images_leave_all_others_as_they_are(
+    damaged: tuple[Manifest, set[str]], manifest: Manifest
+) -> None:
+    reader = SampleReader(damaged[0], ["train"])
+    order = schedule_of(manifest).epoch(0)
+    for good, bad in zip(read(manifest, 0, 6), read(damaged[0], 0, 6), strict=True):
+        samples = order.batch(good.step)
+        hit = np.array([reader.key(int(sample)) in damaged[1] for sample in samples])
+        assert np.array_equal(np.asarray(good.images)[:, ~hit], np.asarray(bad.images)[:, ~hit])
+        for place in np.flatnonzero(hit):
+            assert not np.array_equal(good.images[:, place], bad.images[:, place])
+            assert bad.images[:, place].std() > 0
+
+
+def test_data_without_any_image_are_given_up(shards: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(shards, tmp_path / "shards")
+    manifest = Manifest.load(copy)
+    for shard in manifest.shards:
+        index = read_index(manifest, shard)
+        with open(manifest.locate(shard), "r+b") as file:
+            for offset in index.offsets:
+                file.seek(int(offset))
+                file.write(b"\0" * 20)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        read(manifest, 0, 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_shard_that_is_cut_off_is_named(shards: Path, tmp_path: Path, workers: int) -> None:
+    copy = shutil.copytree(shards, tmp_path / "shards")
+    manifest = Manifest.load(copy)
+    with open(manifest.locate(manifest.shards[1]), "r+b") as file:
+        file.truncate(5000)
+    with pytest.raises(InputError, match=r"train-000001\.tar.*cut off"):
+        read(manifest, workers=workers)
+
+
+@pytest.mark.parametrize(("world", "workers", "batch"), [(1, 0, 64), (1, 3, 7), (4, 0, 16), (7, 2, 5)])
+def test_evaluation_sees_every_sample_exactly_once(
+    manifest: Manifest, world: int, workers: int, batch: int
+) -> None:
+    keys, samples, labels = [], [], []
+    for rank in range(world):
+        for part in whole_batches(manifest, ["train"], 12, batch, rank=rank, world=world, workers=workers):
+            assert part.images.shape == (len(part.keys), 12, 12, 3)
+            keys += part.keys
+            samples += part.samples.tolist()
+            labels += part.labels.tolist()
+    assert samples == list(range(150))
+    assert len(set(keys)) == 150
+    assert labels == [int(key.split("/")[0].removeprefix("class")) for key in keys]
+
+
+def test_evaluation_names_bad_images_and_keeps_their_place(damaged: tuple[Manifest, set[str]]) -> None:
+    parts = list(whole_batches(damaged[0], ["train"], 12, 32))
+    bad = {key for part in parts for key, is_bad in zip(part.keys, part.bad, strict=True) if is_bad}
+    assert bad == damaged[1]
+    assert {line.split(": ")[0] for part in parts for line in part.reasons} == damaged[1]
+    assert sum(len(part.keys) for part in parts) == 150

@@ -1,0 +1,43 @@
+"""Runs a function on several ranks: real processes that talk over gloo."""
+
+import os
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as torch_dist
+import torch.multiprocessing as mp
+
+
+def run_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Call ``function(rank, *arguments)`` on `world` ranks and return what each returned.
+
+    `function` must be importable (at the top of a test module). A rank that fails ends the test with its traceback.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_rank, args=(world, folder, function, arguments), nprocs=world)
+        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(world)]
+
+
+def _rank(
+    rank: int, world: int, folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "LOCAL_RANK": str(rank),
+        "DS_ACCELERATOR": "cpu",
+    }
+    store = torch_dist.FileStore(f"{folder}/store", world)
+    torch_dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    try:
+        torch.save(function(rank, *arguments), f"{folder}/{rank}.pt")
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        torch_dist.destroy_process_group()
