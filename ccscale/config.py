@@ -350,7 +350,11 @@ def _sentence(error: ValidationError, place: str) -> str:
     if first["type"] == "extra_forbidden":
         last = where.rsplit(".", 1)[-1]
         same_name = [key for key in known if key.rsplit(".", 1)[-1] == last]
-        hint = f"; did you mean {same_name[0]!r}?" if same_name else nearest(where, known)
+        hint = (
+            f"; did you mean {same_name[0]!r}?"
+            if same_name
+            else nearest(where, {*known, *Config.model_fields})
+        )
         text = f"there is no key '{where}'{hint or '; `ccscale config` lists the keys'}"
     elif first["type"] == "missing":
         text = f"the key '{where}' is missing; add it to the file or as {where}=VALUE"

@@ -83,6 +83,9 @@ def process_group(place: Place, device: torch.device) -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed picks its accelerator when it is imported
+    os.environ.setdefault("LOCAL_RANK", str(place.local_rank))  # and insists on this
     if place.world == 1:
         torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)
     else:

@@ -12,6 +12,10 @@ class InputError(ValueError):
     """
 
 
+class BadImage(ValueError):
+    """Data that are no image that can be decoded; the message says why, the same on every run."""
+
+
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the names in `known` that are near to `wrong`, or ``""``."""
     near = difflib.get_close_matches(wrong, list(known), n=3, cutoff=0.6)

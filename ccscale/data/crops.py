@@ -15,16 +15,13 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ccscale.config import Views
 from ccscale.data.views import VIEWS, ViewParameters, crop_box
+from ccscale.errors import BadImage
 
 # Only these are tried: among Pillow's others is one (EPS) that hands the data to another program.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _DCT_SCALES = (8, 4, 2)
 
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
-
-
-class BadImage(ValueError):
-    """The data are no image that can be decoded; the message says why."""
 
 
 def cut_views(

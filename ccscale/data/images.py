@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
-from ccscale.errors import InputError, nearest
+from ccscale.errors import BadImage, InputError, nearest
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}  # extension to Pillow's name
 KEPT = {
@@ -54,10 +54,6 @@ class Recipe:
     def keeps_bytes(self) -> bool:
         """Whether images in a format that shards hold are stored as they are."""
         return self.resize is None and self.format is None
-
-
-class BadImage(ValueError):
-    """An image that cannot go into a shard; the message is the reason, the same on every run."""
 
 
 def prepare(data: bytes, recipe: Recipe) -> tuple[bytes, str]:

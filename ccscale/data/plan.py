@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ccscale.data.images import BadImage, Recipe, prepare
+from ccscale.data.images import Recipe, prepare
 from ccscale.data.items import Item, Source
+from ccscale.errors import BadImage
 
 MAX_SAMPLES = 10_000  # in a shard, by default
 FEW_SHARDS = 4  # a small split still gets this many, so that several processes can write and read it

@@ -22,12 +22,12 @@ from dataclasses import asdict, dataclass
 
 from ccscale import atomic
 from ccscale.data import index, location, manifest, pool
-from ccscale.data.images import BadImage, Recipe, prepare
+from ccscale.data.images import Recipe, prepare
 from ccscale.data.manifest import Manifest, Shard
 from ccscale.data.plan import ShardPlan, affordable_samples, plan_digest, plan_shards
 from ccscale.data.sources import Item, Source
 from ccscale.data.tar import TarWriter
-from ccscale.errors import InputError
+from ccscale.errors import BadImage, InputError
 from ccscale.progress import Meter
 
 REJECTED = "rejected.csv"

@@ -15,7 +15,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,12 +27,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from ccscale.config import Views
-from ccscale.data.crops import BadImage, cut_views, whole_image
+from ccscale.data.crops import cut_views, whole_image
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
 from ccscale.data.schedule import EpochOrder, Schedule, owned
 from ccscale.data.views import VIEWS, ColourParameters, draw_views
-from ccscale.errors import InputError
+from ccscale.errors import BadImage, InputError
 
 MAX_WORKERS = 8
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -262,8 +262,7 @@ def _cut_parts(
                         )
                     sample = order.substitute(int(samples[i]), attempt)
                     drawn = draw_views(views, schedule.seed, order.epoch, np.array([sample]))
-                    for array in fields(colour):
-                        getattr(colour, array.name)[:, i] = getattr(drawn.colour, array.name)[:, 0]
+                    colour = colour.replaced(i, drawn.colour)
                     cut, attempt = partial(cut_views, params=drawn, i=0), attempt + 1
                 digest += _digest(places[i], encoded.key)
         except InputError as error:

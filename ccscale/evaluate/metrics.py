@@ -67,7 +67,7 @@ def pairwise_f(table: Int64) -> float:
 def entropy(shares: NDArray[np.float64]) -> float:
     """Return -Σ p log p in nats, with 0 log 0 = 0."""
     positive = shares[shares > 0]
-    return float(-(positive * np.log(positive)).sum())
+    return abs(float((positive * np.log(positive)).sum()))  # each term is 0 or less; -0.0 is not for people
 
 
 def _pairs(table: Int64) -> tuple[float, float, float, float]:

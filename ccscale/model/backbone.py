@@ -57,7 +57,7 @@ def build_backbone(settings: Model, size: int) -> nn.Module:
     if settings.stem == "small":
         _use_small_stem(backbone, name)
     if settings.weights is not None:
-        _load_weights(backbone, Path(settings.weights))
+        _load_weights(backbone, Path(settings.weights), settings.stem == "small")
     return backbone
 
 
@@ -70,7 +70,7 @@ def _use_small_stem(backbone: nn.Module, name: str) -> None:
     """Replace the first convolution by 3x3 with stride 1 and drop the pool behind the stem."""
     path = _first_convolution(backbone)
     first = backbone.get_submodule(path) if path else None
-    if not isinstance(first, nn.Conv2d):
+    if not isinstance(first, nn.Conv2d) or "patch_embed" in path:  # that one cuts tokens
         raise InputError(
             f"model.stem is small, and '{name}' does not begin with a convolution; use model.stem=standard"
         )
@@ -90,7 +90,7 @@ def _first_convolution(backbone: nn.Module) -> str:
     return first if isinstance(first, str) else first[0]
 
 
-def _load_weights(backbone: nn.Module, path: Path) -> None:
+def _load_weights(backbone: nn.Module, path: Path, small_stem: bool) -> None:
     """Load a backbone's weights, from a bare state dict or from a model that `ccscale export` wrote."""
     try:
         weights = load_file(path)
@@ -103,7 +103,7 @@ def _load_weights(backbone: nn.Module, path: Path) -> None:
         weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     wanted = backbone.state_dict()
     stem = _first_convolution(backbone) + ".weight"
-    if stem in weights and stem in wanted and weights[stem].shape != wanted[stem].shape:
+    if small_stem and stem in weights and stem in wanted and weights[stem].shape != wanted[stem].shape:
         weights[stem] = wanted[stem]  # a small stem has no counterpart in weights of the standard one
     missing = [
         key for key, value in wanted.items() if key not in weights or weights[key].shape != value.shape

@@ -84,14 +84,18 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveC
                 f"{folder / CONFIG} is not the config of an exported network of version {VERSION}; "
                 "make one with `ccscale export RUN OUT`"
             )
-        settings = Model.model_validate(content["model"])
+        settings, size = Model.model_validate(content["model"]), int(content["image"]["size"])
         weights = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
-        raise InputError(f"there is no {error.filename}; make it with `ccscale export RUN OUT`") from None
+        raise InputError(
+            f"there is no {error.filename or folder / WEIGHTS}; make it with `ccscale export RUN OUT`"
+        ) from None
     except (
         OSError,
         KeyError,
         AttributeError,
+        TypeError,
+        UnicodeDecodeError,
         json.JSONDecodeError,
         ValidationError,
         SafetensorError,
@@ -101,7 +105,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveC
         ) from None
     # The weights are at hand: those that training began with are not asked for again.
     bare = settings.model_copy(update={"pretrained": False, "weights": None})
-    network = ContrastiveClustering(bare, content["image"]["size"])
+    network = ContrastiveClustering(bare, size)
     _check(network, weights, folder)
     network.load_state_dict(weights, assign=True)
     return network.to(device).eval()

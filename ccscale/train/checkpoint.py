@@ -87,10 +87,9 @@ def save(engine: Any, config: Config, step: int, state: dict[str, Any], facts: d
     folder = config.run_folder / FOLDER
     staging, final = folder / _STAGING, folder / f"step-{step:08d}"
     dist.on_rank_zero(lambda: _empty(staging))
-    # DeepSpeed lets the client's keys overwrite its own: ours are one.
-    engine.save_checkpoint(
-        str(staging), tag=TAG, client_state={"ccscale": {"step": step, **state}}, save_latest=False
-    )
+    # DeepSpeed lets the client's keys overwrite its own: ours are one. The other key is its converter's wish.
+    client = {"ccscale": {"step": step, **state}, "universal_checkpoint_info": {}}
+    engine.save_checkpoint(str(staging), tag=TAG, client_state=client, save_latest=False)
 
     def commit() -> None:
         export(staging, config.model, config.views, engine.module.state_dict(), facts)

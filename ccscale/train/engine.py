@@ -1,7 +1,6 @@
 """The DeepSpeed engine of a run: its config, its optimizer, its precision."""
 
 import logging
-import os
 from typing import Any
 
 import torch
@@ -30,7 +29,8 @@ def build_engine(config: Config, network: nn.Module, device: torch.device, unive
     -------
     deepspeed.DeepSpeedEngine
     """
-    deepspeed = _import_deepspeed(device)
+    deepspeed = _import_deepspeed()
+    deepspeed.utils.groups._WORLD_GROUP = None  # of a run before in this process: that group has ended
     train = config.train
     network.to(device, dtype=torch.float64 if train.precision == "fp64" else torch.float32)
     # DeepSpeed's own "Adam" is AdamW with a decay of 0.01: the optimizer is made here.
@@ -81,11 +81,8 @@ def _keep_float64(engine: Any) -> None:
                 optimizer.optimizer.state[master][name] = value.double()
 
 
-def _import_deepspeed(device: torch.device) -> Any:
-    """Import DeepSpeed for `device`: it takes seconds, and picks its accelerator as it is imported."""
-    if device.type == "cpu":
-        os.environ["DS_ACCELERATOR"] = "cpu"
-    os.environ.setdefault("LOCAL_RANK", str(device.index or 0))  # it insists, though it need not know
+def _import_deepspeed() -> Any:
+    """Import DeepSpeed, which takes seconds and chatters."""
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)

@@ -65,9 +65,9 @@ class Trainer:
         self.stop = min(steps, config.train.max_steps or steps)
 
         digest = self.manifest.digest(config.data.splits)
-        begun = dist.on_rank_zero(lambda: open_run(config, digest))
         torch.manual_seed(config.seed)  # the same weights on every rank
         network = ContrastiveClustering(config.model, config.views.size)
+        begun = dist.on_rank_zero(lambda: open_run(config, digest))  # what is refused above leaves no folder
         found = dist.on_rank_zero(lambda: checkpoint.find(config.run_folder))
         self.engine, self.step, self.bad = self._restore(network, found)
         for reason in found.passed_over:

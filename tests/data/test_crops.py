@@ -14,8 +14,9 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms import InterpolationMode
 
 from ccscale.config import Views
-from ccscale.data.crops import BadImage, cut_views, whole_image
+from ccscale.data.crops import cut_views, whole_image
 from ccscale.data.views import crop_box, draw_views
+from ccscale.errors import BadImage
 
 BILINEAR = InterpolationMode.BILINEAR
 

@@ -190,10 +190,41 @@ def test_a_crop_is_always_inside_the_image(u, width, height, scale, ratio):
 
 
 def test_every_place_of_a_crop_is_reached():
-    u = np.tile(0.5, (2, 22))
-    u[0, -2:], u[1, -2:] = 0, np.nextafter(1, 0)
-    boxes = [crop_box(row, 40, 30, (0.25, 0.25), (1, 1)) for row in u]
-    assert boxes == [(0, 0, 17, 17), (23, 13, 17, 17)]
+    boxes = {}
+    for top in (0.0, np.nextafter(1, 0)):
+        for left in (0.0, np.nextafter(1, 0)):
+            u = np.array([0.5] * 20 + [top, left])
+            boxes[round(top), round(left)] = crop_box(u, 40, 30, (0.25, 0.25), (1, 1))
+    # A quarter of 40x30 pixels as a square: 17x17.
+    assert boxes == {(y, x): (23 * x, 13 * y, 17, 17) for y in (0, 1) for x in (0, 1)}
+
+
+def test_every_parameter_has_a_number_of_its_own():
+    params, colour = draw_views(ALL_ON, 0, 0, SAMPLES), draw_views(ALL_ON, 0, 0, SAMPLES).colour
+    jittered = draw_views(ALL_ON.model_copy(update={"jitter": 1}), 0, 0, SAMPLES).colour
+    blurred = draw_views(ALL_ON.model_copy(update={"blur": 1}), 0, 0, SAMPLES).colour
+    for view in range(2):
+        columns = np.column_stack(
+            [
+                params.crop[view],
+                params.flip[view],
+                params.angle[view],
+                params.shift[view],
+                params.zoom[view],
+                (colour.factors[view] != NEUTRAL).any(axis=1),
+                jittered.factors[view],
+                colour.order[view, :, :3],
+                colour.grey[view],
+                colour.sigma[view] > 0,
+                blurred.sigma[view],
+            ]
+        )
+        correlation = np.corrcoef(columns, rowvar=False) - np.eye(columns.shape[1])
+        # Two parameters from one number have .5 and more; the standard error is .016. The places of an order
+        # exclude one another (-1/3 each) and are left out among themselves.
+        order = slice(-6, -3)
+        correlation[order, order] = 0
+        assert np.abs(correlation).max() < 0.08
 
 
 def test_parts_of_a_batch_join_to_the_whole():

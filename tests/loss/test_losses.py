@@ -1,0 +1,180 @@
+"""Both losses against plain formulations on one process, at W = 1, 2, 4 with different data on each rank."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ranks import run_ranks
+from torch import Tensor, nn
+
+from ccscale.loss import cluster_loss, instance_loss
+
+N, FEATURES, WIDTH, CLUSTERS = 12, 7, 5, 4
+
+
+def plain_instance_loss(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
+    """The paper's formula with the whole matrix, by cross-entropy."""
+    z = torch.cat([z_a, z_b])
+    similarity = z @ z.T / temperature
+    similarity.fill_diagonal_(-torch.inf)
+    return F.cross_entropy(similarity, torch.arange(len(z)).roll(len(z_a)))
+
+
+def plain_cluster_loss(p_a: Tensor, p_b: Tensor, temperature: float) -> Tensor:
+    """The paper's formula on the columns themselves."""
+    columns = F.normalize(torch.cat([p_a.T, p_b.T]), dim=1)
+    similarity = columns @ columns.T / temperature
+    similarity.fill_diagonal_(-torch.inf)
+    loss = F.cross_entropy(similarity, torch.arange(len(columns)).roll(p_a.shape[1]))
+    for p in (p_a, p_b):
+        q = p.sum(dim=0) / p.sum()
+        loss = loss + math.log(p.shape[1]) + (q * q.log()).sum()
+    return loss
+
+
+class Heads(nn.Module):
+    """Something with parameters in front of the losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.instance = nn.Linear(FEATURES, WIDTH, dtype=torch.float64)
+        self.cluster = nn.Linear(FEATURES, CLUSTERS, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return F.normalize(self.instance(x), dim=1), torch.softmax(3 * self.cluster(x), dim=1)
+
+
+def features() -> Tensor:
+    """(2 views, N images, features), float64."""
+    return torch.randn(2, N, FEATURES, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def losses_and_gradients(x: Tensor, which: str, plain: bool) -> tuple[float, list[Tensor]]:
+    """Return the value and the parameters' gradients of one loss on (2, n, features)."""
+    heads = Heads()
+    (z_a, p_a), (z_b, p_b) = heads(x[0]), heads(x[1])
+    if which == "instance":
+        loss = (plain_instance_loss if plain else instance_loss)(z_a, z_b, 0.3)
+    else:
+        loss = (plain_cluster_loss if plain else cluster_loss)(p_a, p_b, 0.7)
+    loss.backward()
+    return loss.item(), [p.grad for p in heads.parameters() if p.grad is not None]
+
+
+def on_rank(rank: int, world: int, which: str) -> tuple[float, list[Tensor]]:
+    n = N // world
+    return losses_and_gradients(features()[:, rank * n : (rank + 1) * n], which, plain=False)
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("which", ["instance", "cluster"])
+def test_value_and_averaged_gradients_are_the_global_loss(world: int, which: str) -> None:
+    value, gradients = losses_and_gradients(features(), which, plain=True)
+    ranks = run_ranks(world, on_rank, world, which)
+    for found, _ in ranks:
+        assert found == pytest.approx(value, abs=1e-10)
+    for i, expected in enumerate(gradients):
+        average = torch.stack([rank_gradients[i] for _, rank_gradients in ranks]).mean(dim=0)
+        assert (average - expected).abs().max() < 1e-10
+        assert expected.abs().max() > 1e-4  # or the line above would say nothing
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.5, 5.0])
+@pytest.mark.parametrize("n", [1, 2, 37])
+def test_instance_loss_at_all_temperatures_and_sizes(temperature: float, n: int) -> None:
+    z = F.normalize(
+        torch.randn(2, n, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(n)), dim=2
+    )
+    check(
+        z, lambda a, b: instance_loss(a, b, temperature), lambda a, b: plain_instance_loss(a, b, temperature)
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("k", [2, 3, 50])
+def test_cluster_loss_at_all_temperatures_and_sizes(temperature: float, k: int) -> None:
+    logits = torch.randn(2, 30, k, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
+    check(
+        logits,
+        lambda a, b: cluster_loss(a.softmax(1), b.softmax(1), temperature),
+        lambda a, b: plain_cluster_loss(a.softmax(1), b.softmax(1), temperature),
+    )
+
+
+def check(inputs: Tensor, loss: Callable[..., Tensor], plain: Callable[..., Tensor]) -> None:
+    gradients = []
+    values = []
+    for function in (loss, plain):
+        a, b = (view.clone().requires_grad_() for view in inputs)
+        value = function(a, b)
+        gradients.append(torch.stack(torch.autograd.grad(value, (a, b))))
+        values.append(value.item())
+    assert values[0] == pytest.approx(values[1], abs=1e-10)
+    assert (gradients[0] - gradients[1]).abs().max() < 1e-10
+
+
+def test_tiles_do_not_change_the_instance_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ccscale.loss.instance as module
+
+    z = F.normalize(
+        torch.randn(2, 33, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), dim=2
+    )
+    monkeypatch.setattr(module, "TILE", 66 * 7)  # 7 rows at a time: 66 rows leave a last tile of 3
+    check(z, instance_loss, lambda a, b: plain_instance_loss(a, b, 0.5))
+
+
+def test_float32_and_bfloat16_inputs_are_computed_in_float32() -> None:
+    z = F.normalize(torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(0)), dim=2)
+    p = (2 * torch.randn(2, 64, 10, generator=torch.Generator().manual_seed(1))).softmax(dim=2)
+    for loss, x in ((instance_loss, z), (cluster_loss, p)):
+        half = x.bfloat16()
+        exact = loss(*half.double())  # the tests above compare it with the plain formula
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = loss(*half)
+        assert found.dtype == torch.float32
+        assert float(found) == pytest.approx(float(exact), rel=1e-5)
+
+
+def test_backward_under_autocast_is_in_float32() -> None:
+    z = F.normalize(torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(0)), dim=2)
+    gradients = []
+    for enabled in (False, True):
+        a, b = (view.clone().requires_grad_() for view in z)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            instance_loss(a, b).backward()
+        gradients.append(a.grad)
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("assignment", ["one-hot", "one cluster"])
+def test_dead_columns_have_finite_values_and_gradients(assignment: str) -> None:
+    hard = torch.arange(8) % 3 if assignment == "one-hot" else torch.zeros(8, dtype=torch.int64)
+    p = F.one_hot(hard, 5).float().requires_grad_()  # columns 3 and 4 are empty
+    loss = cluster_loss(p, p.detach().roll(1, 0))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(p.grad).all()
+    assert p.grad.abs().sum() > 0
+
+
+def test_the_entropy_term_is_zero_for_even_clusters_and_log_k_for_one() -> None:
+    even = torch.eye(4).repeat(3, 1)
+    single = F.one_hot(torch.zeros(12, dtype=torch.int64), 4).float()
+    # Both views alike: the contrast of even one-hot columns is log(1 e + 6) - 1, and a collapse costs log 4 a view.
+    assert float(cluster_loss(even, even)) == pytest.approx(math.log(math.e + 6) - 1, abs=1e-6)
+    assert float(cluster_loss(single, single)) > 2 * math.log(4) - 1e-6
+
+
+def test_what_cannot_be_meant_is_refused() -> None:
+    with pytest.raises(ValueError, match="n, d"):
+        instance_loss(torch.ones(3, 2), torch.ones(4, 2))
+    with pytest.raises(ValueError, match="temperature"):
+        instance_loss(torch.ones(3, 2), torch.ones(3, 2), 0)
+    with pytest.raises(ValueError, match="K >= 2"):
+        cluster_loss(torch.ones(3, 1), torch.ones(3, 1))
+    with pytest.raises(ValueError, match="temperature"):
+        cluster_loss(torch.ones(3, 2), torch.ones(3, 2), -1)

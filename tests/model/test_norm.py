@@ -1,0 +1,172 @@
+"""Batch norm over the global batch equals torch's on the concatenated batch, in one process."""
+
+from typing import Any
+
+import pytest
+import torch
+from ranks import run_ranks
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+
+from ccscale.model.norm import use_global_batch_norm
+
+N, C = 8, 3  # global batch, channels
+STEPS = 3
+WORLDS = [1, pytest.param(2, marks=pytest.mark.dist), pytest.param(4, marks=pytest.mark.dist)]
+
+# name -> (the norm that torch or timm has, shape behind the batch, is it trained)
+CASES: dict[str, tuple[Any, tuple[int, ...], bool]] = {
+    "2d": (lambda: nn.BatchNorm2d(C), (C, 4, 5), True),
+    "2d without affine parameters": (lambda: nn.BatchNorm2d(C, affine=False), (C, 4, 5), True),
+    "2d, plain mean of all batches": (lambda: nn.BatchNorm2d(C, momentum=None), (C, 2, 2), True),
+    "2d, another momentum and eps": (lambda: nn.BatchNorm2d(C, momentum=0.7, eps=0.1), (C, 2, 2), True),
+    "2d, evaluated": (lambda: nn.BatchNorm2d(C), (C, 4, 5), False),
+    "2d without statistics": (lambda: nn.BatchNorm2d(C, track_running_stats=False), (C, 2, 2), True),
+    "2d without statistics, evaluated": (
+        lambda: nn.BatchNorm2d(C, track_running_stats=False),
+        (C, 2, 2),
+        False,
+    ),
+    "2d of one pixel": (lambda: nn.BatchNorm2d(C), (C, 1, 1), True),
+    "1d": (lambda: nn.BatchNorm1d(C), (C,), True),
+    "1d of sequences": (lambda: nn.BatchNorm1d(C), (C, 6), True),
+    "with activation": (lambda: BatchNormAct2d(C, act_layer=nn.SiLU), (C, 4, 5), True),
+    "with activation, evaluated": (lambda: BatchNormAct2d(C), (C, 4, 5), False),
+    "channels last": (lambda: nn.BatchNorm2d(C), (C, 4, 5), True),
+}
+
+
+def build(name: str, seed: int = 0) -> nn.Module:
+    make, _, training = CASES[name]
+    norm = make().double().train(training)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            if tensor is not None:
+                tensor.copy_(torch.rand(C, generator=generator, dtype=torch.float64) + 0.5)
+    return norm
+
+
+def batch(name: str, step: int) -> tuple[Tensor, Tensor]:
+    """Return the global batch, whose parts are far apart from each other, and the weights of a loss."""
+    shape = (N, *CASES[name][1])
+    generator = torch.Generator().manual_seed(step)
+    x, weights = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    rows = torch.arange(1, N + 1, dtype=torch.float64).view(-1, *[1] * (len(shape) - 1))
+    return x * rows + rows**2, weights
+
+
+def train(norm: nn.Module, name: str, rank: int, world: int) -> dict[str, Any]:
+    """Take a rank's part of each batch; the loss is a sum over rows, and over ranks."""
+    n = N // world
+    mine = slice(rank * n, (rank + 1) * n)
+    for step in range(STEPS):
+        whole, weights = batch(name, step)
+        x = whole[mine].clone()
+        if name == "channels last":
+            x = x.contiguous(memory_format=torch.channels_last)
+        x.requires_grad_()
+        norm.zero_grad()
+        out = norm(x)
+        (weights[mine] * out**2).sum().backward()
+    gradients = {key: parameter.grad for key, parameter in norm.named_parameters()}
+    state = {key: value.clone() for key, value in norm.state_dict().items()}
+    return {"out": out.detach(), "input": x.grad, "gradients": gradients, "state": state}
+
+
+def of_rank(rank: int, world: int) -> dict[str, dict[str, Any]]:
+    found = {name: train(use_global_batch_norm(build(name)), name, rank, world) for name in CASES}
+    return found | {"float32": far_from_zero(rank, world), "bfloat16": half(rank, world)}
+
+
+def far_from_zero(rank: int, world: int) -> dict[str, Any]:
+    """In float32 on data with a mean of ten thousand deviations."""
+    norm = use_global_batch_norm(nn.BatchNorm2d(C))
+    n = N // world
+    return {"out": norm(far()[rank * n : (rank + 1) * n]).detach(), "var": norm.running_var}
+
+
+def far() -> Tensor:
+    return 1e4 + torch.randn(N, C, 6, 6, generator=torch.Generator().manual_seed(9))
+
+
+def half(rank: int, world: int) -> dict[str, Any]:
+    """As under autocast: activations in bfloat16, parameters in float32."""
+    norm = use_global_batch_norm(nn.BatchNorm2d(C))
+    x = (batch("2d", rank)[0]).bfloat16().requires_grad_()
+    out = norm(x)
+    out.float().square().sum().backward()
+    return {"dtypes": (out.dtype, x.grad.dtype, norm.weight.grad.dtype, norm.running_mean.dtype)}
+
+
+@pytest.fixture(scope="module")
+def found(request) -> tuple[int, list[dict[str, Any]]]:
+    world = request.param
+    if world == 1:  # as users run it: there may be no process group at all
+        return world, [of_rank(0, 1)]
+    return world, run_ranks(world, of_rank, world)
+
+
+def close(found: Tensor, expected: Tensor) -> bool:
+    return found.dtype == expected.dtype and torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("found", WORLDS, indirect=True)
+def test_equals_one_process(found, name):
+    _, of_ranks = found
+    mine = [ranks[name] for ranks in of_ranks]
+    expected = train(build(name), name, 0, 1)
+    assert close(torch.cat([rank["out"] for rank in mine]), expected["out"])
+    # The gradient to the inputs of the sum of all ranks' losses: those of other ranks reach this one's inputs.
+    assert close(torch.cat([rank["input"] for rank in mine]), expected["input"])
+    assert expected["input"].abs().max() > 1e-3
+    for key, gradient in expected["gradients"].items():
+        assert close(sum(rank["gradients"][key] for rank in mine), gradient), key
+    for rank in mine:
+        assert rank["gradients"].keys() == expected["gradients"].keys()
+        assert rank["state"].keys() == expected["state"].keys()
+        for key, value in expected["state"].items():
+            assert close(rank["state"][key], value), key
+
+
+def test_statistics_of_one_rank_would_be_others():
+    """The data can show the difference that the test above is about."""
+    norm = build("2d")
+    parts = [train(build("2d"), "2d", rank, 2)["out"] for rank in range(2)]
+    assert not torch.allclose(torch.cat(parts), train(norm, "2d", 0, 1)["out"], atol=0.1)
+
+
+@pytest.mark.parametrize("found", WORLDS, indirect=True)
+def test_no_digits_are_lost_far_from_zero(found):
+    _, of_ranks = found
+    out = torch.cat([ranks["float32"]["out"] for ranks in of_ranks])
+    expected = nn.BatchNorm2d(C).double()
+    assert torch.allclose(out.double(), expected(far().double()), atol=5e-3)
+    for ranks in of_ranks:
+        assert torch.allclose(ranks["float32"]["var"].double(), expected.running_var, rtol=1e-3)
+
+
+@pytest.mark.parametrize("found", WORLDS, indirect=True)
+def test_dtypes_under_autocast(found):
+    for ranks in found[1]:
+        assert ranks["bfloat16"]["dtypes"] == (torch.bfloat16, torch.bfloat16, torch.float32, torch.float32)
+
+
+def test_state_and_names_stay():
+    norm = nn.Sequential(nn.Conv2d(3, C, 1), nn.BatchNorm2d(C), nn.Sequential(BatchNormAct2d(C)))
+    before = {key: value.clone() for key, value in norm.state_dict().items()}
+    assert use_global_batch_norm(norm) is norm
+    assert [type(norm[1]).__name__, type(norm[2][0]).__name__] == [
+        "GlobalBatchNorm2d",
+        "GlobalBatchNormAct2d",
+    ]
+    assert norm.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
+    use_global_batch_norm(norm)  # once more changes nothing
+    assert type(norm[1]).__name__ == "GlobalBatchNorm2d"
+
+
+def test_unknown_kind_is_refused():
+    with pytest.raises(TypeError, match="no global form of the batch norm BatchNorm3d"):
+        use_global_batch_norm(nn.Sequential(nn.BatchNorm3d(C)))

@@ -1,0 +1,394 @@
+"""The config: what it takes, what it refuses and with which words, and that it is written as it is read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccscale.config import (
+    MAX_LANES,
+    Config,
+    describe_keys,
+    divisors,
+    largest_divisor,
+    load_config,
+    nearest_divisors,
+    parse_config,
+)
+from ccscale.errors import InputError
+
+LEAST = {"data": {"shards": "here"}, "model": {"clusters": 10}}
+EXAMPLES = Path(__file__).parents[1] / "configs"
+
+
+def refusal(*overrides: str, settings: dict[str, Any] = LEAST) -> str:
+    """Return what a config with these overrides is refused with, and check that it is one line."""
+    with pytest.raises(InputError) as caught:
+        parse_config(settings, overrides, place="my.yaml")
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "config.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_defaults_are_the_paper_s():
+    config = parse_config(LEAST)
+    assert (config.seed, config.run) == (0, None)
+    assert (config.loss.instance_temperature, config.loss.cluster_temperature) == (0.5, 1.0)
+    assert (config.train.global_batch, config.train.epochs, config.train.lr) == (256, 1000, 3e-4)
+    assert (config.model.backbone, config.model.embedding, config.views.size) == ("resnet34", 128, 224)
+    assert config.data.splits == ("train",)
+
+
+def test_file_over_defaults_and_overrides_over_the_file(tmp_path):
+    path = write(tmp_path, "data: {shards: here}\nmodel: {clusters: 7}\ntrain:\n  lr: 0.5\n  epochs: 3\n")
+    config = load_config(path, ["train.epochs=4", "train.epochs=5", "views.size=32", "run=there"])
+    assert (config.train.lr, config.train.epochs, config.train.clip) == (0.5, 5, None)
+    assert (config.views.size, config.views.flip, config.model.clusters) == (32, 0.5, 7)
+    assert config.run_folder == Path("there")
+
+
+def test_override_makes_a_section_that_the_file_lacks():
+    assert parse_config({}, ["data.shards=x", "model.clusters=2"]).data.shards == "x"
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "value"),
+    [
+        ("train.lr=1e-3", "train", 1e-3),  # YAML 1.1 takes this for a word
+        ("train.lr=1E-3", "train", 1e-3),
+        ("train.lr=1.5e+2", "train", 150.0),
+        ("train.clip=null", "train", None),
+        ("train.clip=2", "train", 2.0),
+        ("model.pretrained=true", "model", True),
+        ("data.splits=[train, val]", "data", ("train", "val")),
+        ("views.crop_scale=null", "views", None),
+        ("views.crop_scale=[2e-1, 1]", "views", (0.2, 1.0)),
+        ("data.shards=s3://bucket/a=b", "data", "s3://bucket/a=b"),
+        ('data.shards="007"', "data", "007"),
+    ],
+)
+def test_values_of_overrides(override, section, value):
+    name = override.split("=")[0].split(".")[1]
+    found = getattr(getattr(parse_config(LEAST, [override]), section), name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_scientific_floats_in_a_file(tmp_path):
+    path = write(
+        tmp_path, "data: {shards: x}\nmodel: {clusters: 2}\ntrain:\n  lr: 1e-3\n  weight_decay: 5E-6\n"
+    )
+    train = load_config(path).train
+    assert (train.lr, train.weight_decay) == (1e-3, 5e-6)
+
+
+def test_settings_that_are_given_stay_as_they_are():
+    settings: dict[str, Any] = {"data": {"shards": "x"}, "model": {"clusters": 2}}
+    parse_config(settings, ["data.shards=y", "train.lr=1"])
+    assert settings == {"data": {"shards": "x"}, "model": {"clusters": 2}}
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "hint"),
+    [
+        ("train.lrr=1", "train.lrr", "did you mean 'train.lr'"),
+        ("lr=1", "lr", "did you mean 'train.lr'?"),
+        ("train.clusters=5", "train.clusters", "did you mean 'model.clusters'?"),
+        ("views.blurr=0.1", "views.blurr", "did you mean 'views.blur'"),
+        ("tran.lr=1", "tran", "did you mean 'train'"),
+        ("data.max_bad_sample=1", "data.max_bad_sample", "did you mean 'data.max_bad_samples'"),
+        ("evaluate.evry=1", "evaluate.evry", "did you mean 'evaluate.every'"),
+        ("zzz=1", "zzz", "`ccscale config` lists the keys"),
+    ],
+)
+def test_unknown_key_is_refused_with_the_nearest_known_one(override, key, hint):
+    assert refusal(override).startswith(f"my.yaml: there is no key '{key}'")
+    assert hint in refusal(override)
+
+
+def test_unknown_key_in_a_file(tmp_path):
+    path = write(tmp_path, "data: {shards: x, lane: 4}\nmodel: {clusters: 2}\n")
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(f"{path}: there is no key 'data.lane'; did you mean 'data.lanes'")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.lr=abc", "'train.lr' is 'abc': input should be a valid number"),
+        ("train.epochs=1.5", "'train.epochs' is 1.5: input should be a valid integer"),
+        ("model.pretrained=perhaps", "'model.pretrained' is 'perhaps': input should be a valid boolean"),
+        ("data.shards=null", "'data.shards' is None: input should be a valid string"),
+        ("data.splits=train", "'data.splits' is 'train'"),
+        ("views.crop_scale=3", "'views.crop_scale' is 3"),
+        ("data=5", "'data' is 5"),
+        ("train.precision=fp16", "'train.precision' is 'fp16': input should be 'fp32', 'bf16' or 'fp64'"),
+        ("train.zero=3", "'train.zero' is 3: input should be 0, 1 or 2"),
+    ],
+)
+def test_wrong_type(override, expected):
+    assert refusal(override).startswith(f"my.yaml: {expected}")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.lr=0",
+        "train.lr=-1",
+        "train.lr=.inf",
+        "train.lr=.nan",
+        "train.epochs=0",
+        "train.global_batch=1",
+        "train.max_steps=0",
+        "train.clip=0",
+        "train.keep_last=0",
+        "model.clusters=1",
+        "loss.instance_temperature=0",
+        "views.flip=1.1",
+        "views.hue=0.6",
+        "views.size=0",
+        "views.rotate=-1",
+        "views.blur_kernel=4",
+        "views.crop_scale=[0.5,0.1]",
+        "views.crop_scale=[0,1]",
+        "views.zoom=[1,2,3]",
+        "data.splits=[]",
+        "data.workers=-1",
+        "seed=-1",
+        "seed=4294967296",
+        "evaluate.every=-1",
+    ],
+)
+def test_out_of_range(override):
+    key, _, text = override.partition("=")
+    value = yaml.safe_load(text)
+    assert refusal(override).startswith(f"my.yaml: '{key}' is {value!r}: ")
+
+
+def test_share_of_the_area_beyond_the_whole():
+    assert "crop_scale is a share of the image's area: at most 1" in refusal("views.crop_scale=[0.5,2]")
+
+
+def test_hue_is_bounded_after_the_strength():
+    assert parse_config(LEAST, ["views.hue=0.5", "views.strength=1"]).views.hue == 0.5
+    message = refusal("views.hue=0.4", "views.strength=1.5")
+    assert "'views'" in message
+    assert "hue * strength is 0.6, and may be at most 0.5" in message
+
+
+def test_blur_kernel_that_the_view_cannot_hold():
+    """Reflection at the border needs a view that is larger than half of the kernel."""
+    assert parse_config(LEAST, ["views.blur=1", "views.size=12"]).views.blur_kernel == 23
+    assert parse_config(LEAST, ["views.blur=0", "views.size=8"]).views.size == 8
+    message = refusal("views.blur=0.5", "views.size=11")
+    assert "blur_kernel 23 is too large for size 11: at most 21" in message
+    parse_config(LEAST, ["views.blur=0.5", "views.size=11", "views.blur_kernel=21"])
+
+
+def test_float64_needs_zero():
+    message = refusal("train.precision=fp64")
+    assert "train.precision fp64 needs train.zero 1 or 2" in message
+    for stage in (1, 2):
+        assert parse_config(LEAST, ["train.precision=fp64", f"train.zero={stage}"]).train.zero == stage
+
+
+@pytest.mark.parametrize(("batch", "lanes"), [(256, 64), (64, 64), (48, 48), (1000, 50), (7, 7), (134, 2)])
+def test_lanes_by_default(batch, lanes):
+    assert parse_config(LEAST, [f"train.global_batch={batch}"]).lanes == lanes
+
+
+def test_lanes_as_asked_for():
+    assert parse_config(LEAST, ["data.lanes=128"]).lanes == 128
+    message = refusal("data.lanes=48")
+    assert "data.lanes 48 does not divide train.global_batch 256" in message
+    assert "the nearest that do are 32 and 64" in message
+    assert "the nearest that do are 256" in refusal("data.lanes=300")
+
+
+@given(st.integers(1, 5000), st.integers(1, 6000))
+def test_divisors(number, wanted):
+    known = [d for d in range(1, number + 1) if number % d == 0]
+    assert divisors(number) == known
+    assert largest_divisor(number, MAX_LANES) == max(d for d in known if d <= MAX_LANES)
+    near = nearest_divisors(number, wanted)
+    assert near == sorted(set(near))
+    assert set(near) <= set(known)
+    assert not [d for d in known if near[0] < d < near[-1]]
+    assert near[0] <= wanted
+    assert near[-1] >= wanted or near[-1] == number
+
+
+def test_missing_keys():
+    assert "the key 'model.clusters' is missing" in refusal(settings={"data": {"shards": "x"}, "model": {}})
+    message = refusal(settings={})
+    assert message.startswith("my.yaml: the key 'data' is missing")
+    assert message.endswith("(and 1 more)")
+
+
+def test_several_problems_are_counted():
+    assert refusal("train.lr=-1", "train.epochs=0", "views.flip=2").endswith("(and 2 more)")
+
+
+def test_long_values_are_cut():
+    message = refusal("data.workers=" + "x" * 1000)
+    assert "'data.workers' is 'xxxx" in message
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.lr", "'train.lr' is not an override; write key=value"),
+        ("=3", "'=3' is not an override"),
+        ("train.lr=[1", "the value in 'train.lr=[1' is not valid YAML"),
+        ("data.shards.y=5", "'data.shards.y=5': shards is a value"),
+    ],
+)
+def test_what_is_no_override(override, expected):
+    assert refusal(override).startswith(expected)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"^there is no config file .*/none.yaml; configs/ holds examples$"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train: [1\nlr: 2\n", "is not valid YAML: "),
+        ("a: b: c\n", "is not valid YAML: "),
+        ("- 1\n- 2\n", "must hold sections with keys"),
+        ("word", "must hold sections with keys"),
+        ("", "the key 'data' is missing"),
+        (b"\xff\xfe\x00\xd8", "cannot be read: "),
+    ],
+)
+def test_broken_file(tmp_path, text, expected):
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_folder_in_place_of_a_file(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        load_config(tmp_path)
+
+
+def test_run_folder_must_be_named():
+    with pytest.raises(InputError, match="the config has no key 'run': add run=DIR"):
+        _ = parse_config(LEAST).run_folder
+
+
+def test_config_does_not_change():
+    config = parse_config(LEAST)
+    with pytest.raises(ValueError, match="frozen"):
+        config.train.lr = 1.0
+
+
+words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+
+
+@given(
+    run=st.none() | words | st.sampled_from(["1e3", "null", "yes", "007", "a: b", "#x", "2020-01-01", " x "]),
+    seed=st.integers(0, 2**32 - 1),
+    shards=words,
+    splits=st.lists(words, min_size=1, max_size=3),
+    lr=st.floats(1e-30, 1e30),
+    clip=st.none() | st.floats(1e-30, 1e30),
+    scale=st.none() | st.tuples(st.floats(1e-9, 0.5), st.floats(0.5, 1)),
+    lanes=st.none() | st.sampled_from([1, 2, 64, 256]),
+    zero=st.sampled_from([0, 1, 2]),
+    pretrained=st.booleans(),
+)
+def test_yaml_reads_back_the_same(
+    tmp_path_factory, run, seed, shards, splits, lr, clip, scale, lanes, zero, pretrained
+):
+    config = parse_config(
+        {
+            "run": run,
+            "seed": seed,
+            "data": {"shards": shards, "splits": splits, "lanes": lanes},
+            "views": {"crop_scale": scale},
+            "model": {"clusters": 3, "pretrained": pretrained},
+            "train": {"lr": lr, "clip": clip, "zero": zero},
+        }
+    )
+    path = write(tmp_path_factory.getbasetemp(), config.to_yaml())
+    assert load_config(path) == config
+    assert (config.train.lr, config.data.splits, config.run) == (lr, tuple(splits), run)
+
+
+def test_resolved_yaml_has_every_key():
+    resolved = yaml.safe_load(parse_config(LEAST).to_yaml())
+    flat = {
+        f"{name}.{key}" if isinstance(section, dict) else name
+        for name, section in resolved.items()
+        for key in (section if isinstance(section, dict) else [""])
+    }
+    assert flat == {row[0] for row in describe_keys()}
+
+
+def test_every_key_is_described():
+    def leaves(section: type[Any], prefix: str = "") -> list[str]:
+        found = []
+        for name, field in section.model_fields.items():
+            inner = field.annotation
+            is_section = isinstance(inner, type) and hasattr(inner, "model_fields")
+            found += leaves(inner, f"{prefix}{name}.") if is_section else [prefix + name]
+        return found
+
+    rows = describe_keys()
+    assert [row[0] for row in rows] == leaves(Config)
+    for key, kind, default, description in rows:
+        assert description.endswith("."), key
+        assert kind, key
+        assert default, key
+        assert "\n" not in kind + default + description
+    table = {row[0]: row[1:3] for row in rows}
+    assert table["model.clusters"] == ("int", "(required)")
+    assert table["data.splits"] == ("list of str", "[train]")
+    assert table["views.crop_scale"] == ("[float, float] or null", "[0.08, 1.0]")
+    assert table["train.zero"] == ("0 or 1 or 2", "0")
+    assert table["train.clip"] == ("float or null", "null")
+
+
+def test_described_defaults_are_the_defaults():
+    """Every default, given as an override in the words of the list of keys, changes nothing."""
+    overrides = [f"{key}={default}" for key, _, default, _ in describe_keys() if default != "(required)"]
+    assert len(overrides) > 30
+    assert parse_config(LEAST, overrides) == parse_config(LEAST)
+
+
+def test_json_schema():
+    schema = json.loads(json.dumps(Config.model_json_schema()))
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) == set(Config.model_fields)
+    assert schema["$defs"]["Train"]["properties"]["lr"]["exclusiveMinimum"] == 0
+    for name, definition in schema["$defs"].items():
+        for key, entry in definition["properties"].items():
+            assert entry.get("description"), f"{name}.{key}"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_examples_are_valid(path):
+    config = load_config(path)
+    assert config.run is not None
+    head = path.read_text(encoding="utf-8").splitlines()[0]
+    assert head.startswith("# ")
