@@ -24,7 +24,7 @@ import shutil
 from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -177,7 +177,7 @@ def make_universal(checkpoint: Checkpoint) -> Path:
         strict=True,
         inject_missing_state=False,
     )
-    with redirect_stdout(StringIO()):
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # it shows its arguments and two bars
         convert(options)
     shutil.rmtree(final, ignore_errors=True)
     staging.rename(final)

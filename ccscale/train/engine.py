@@ -76,16 +76,14 @@ def _keep_float64(engine: Any) -> None:
         optimizer.single_partition_of_fp32_groups, optimizer.parallel_partitioned_bit16_groups, strict=True
     ):
         master.data = rounded[dist.rank()].detach().clone()
-        for name, value in optimizer.optimizer.state[master].items():
-            if torch.is_tensor(value) and value.shape == master.shape:
-                optimizer.optimizer.state[master][name] = value.double()
+    optimizer._link_all_hp_params()  # parameters know their place in the masters, which are others now
 
 
 def _import_deepspeed() -> Any:
     """Import DeepSpeed, which takes seconds and chatters."""
     import deepspeed
 
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # Without this it compiles an operator for inference at every first start, which needs a C++ compiler.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed

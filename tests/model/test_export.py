@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import ccscale
 from ccscale.config import Model, Views
-from ccscale.data.images import BadImage
-from ccscale.errors import InputError
+from ccscale.errors import BadImage, InputError
 from ccscale.model.export import CONFIG, WEIGHTS, copy_export, export, load, read_images
 from ccscale.model.network import ContrastiveClustering
 

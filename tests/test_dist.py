@@ -1,0 +1,232 @@
+"""Where a process stands, and the collectives: on two ranks with different values, and without any group."""
+
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from ranks import run_ranks
+from torch import Tensor
+
+from ccscale import dist
+from ccscale.data.index import ShardError
+from ccscale.dist import Place, pick_device
+from ccscale.errors import InputError
+
+
+class TestPlace:
+    @pytest.mark.parametrize(
+        ("environment", "expected"),
+        [
+            ({}, Place(0, 1, 0, 1)),
+            # torchrun
+            (
+                {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"},
+                Place(5, 8, 1, 4),
+            ),
+            # deepspeed's launcher
+            ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, Place(1, 2, 1, 1)),
+            # a Slurm step of several tasks
+            (
+                {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4"},
+                Place(3, 4, 1, 1),
+            ),
+            # torchrun, one on each node, started by srun
+            (
+                {
+                    "RANK": "5",
+                    "WORLD_SIZE": "8",
+                    "LOCAL_RANK": "1",
+                    "LOCAL_WORLD_SIZE": "4",
+                    "SLURM_PROCID": "1",
+                    "SLURM_STEP_NUM_TASKS": "2",
+                    "SLURM_LOCALID": "0",
+                },
+                Place(5, 8, 1, 4),
+            ),
+            # salloc's shell, or a batch script: one process, whatever was asked for
+            ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}, Place(0, 1, 0, 1)),
+            # srun with a single task
+            ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, Place(0, 1, 0, 1)),
+            # LOCAL_RANK alone, as DeepSpeed leaves it behind
+            ({"LOCAL_RANK": "3"}, Place(0, 1, 0, 1)),
+        ],
+    )
+    def test_from_environment(self, environment, expected):
+        assert Place.from_environment(environment) == expected
+
+    def test_of_this_process(self, monkeypatch):
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+        assert Place.from_environment() == Place(1, 3, 0, 1)
+
+
+class TestDevice:
+    @pytest.fixture
+    def gpus(self, monkeypatch):
+        def show(count: int) -> None:
+            monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+            monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+        return show
+
+    def test_without_gpus(self, gpus):
+        gpus(0)
+        assert pick_device("auto", 3) == pick_device("cpu", 3) == torch.device("cpu")
+        with pytest.raises(InputError, match=r"there is no CUDA device here; use train.device=cpu"):
+            pick_device("cuda")
+
+    def test_with_gpus(self, gpus):
+        gpus(4)
+        assert pick_device("cpu", 3) == torch.device("cpu")
+        assert pick_device("auto", 3) == pick_device("cuda", 3) == torch.device("cuda", 3)
+        with pytest.raises(InputError, match="local rank 4 has no GPU: this machine shows 4"):
+            pick_device("auto", 4)
+
+    def test_each_task_is_shown_its_own_gpu(self, gpus):
+        gpus(1)
+        assert pick_device("auto", 3) == torch.device("cuda", 0)
+
+
+class TestAlone:
+    """Without a process group every collective is the identity."""
+
+    def test_collectives(self):
+        x = torch.arange(6.0).view(2, 3).requires_grad_()
+        assert (dist.rank(), dist.world()) == (0, 1)
+        assert torch.equal(dist.gather_rows(x), x.detach().unsqueeze(0))
+        assert torch.equal(dist.sum_(x.detach().clone()), x.detach())
+        dist.global_sum(x).sum().backward()
+        assert torch.equal(x.grad, torch.ones(2, 3))
+        assert dist.sum_integers((3, 2**60)) == [3, 2**60]
+        assert dist.gather_objects("a") == dist.all_objects("a") == ["a"]
+        assert dist.on_rank_zero(lambda: 5) == 5
+        dist.barrier()
+
+    def test_on_rank_zero_raises(self):
+        with pytest.raises(InputError, match=r"^wrong$") as caught:
+            dist.on_rank_zero(lambda: fail(InputError("wrong")))
+        assert not getattr(caught.value, "from_rank_zero", False)
+
+    def test_group_of_one(self):
+        with dist.process_group(Place(), torch.device("cpu")):
+            assert torch.distributed.is_initialized()
+            assert (dist.rank(), dist.world()) == (0, 1)
+            with dist.process_group(Place(), torch.device("cpu")):  # one that is there already is used
+                pass
+            assert torch.distributed.is_initialized()
+        assert not torch.distributed.is_initialized()
+
+    def test_group_ends_with_an_error(self):
+        with pytest.raises(InputError), dist.process_group(Place(), torch.device("cpu")):
+            raise InputError("wrong")
+        assert not torch.distributed.is_initialized()
+
+    def test_no_meeting_place(self, monkeypatch):
+        for name in ("MASTER_ADDR", "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"):
+            monkeypatch.delenv(name, raising=False)
+        with (
+            pytest.raises(InputError, match="MASTER_ADDR is not set; start with torchrun, deepspeed or srun"),
+            dist.process_group(Place(0, 2), torch.device("cpu")),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("error", [InputError("a"), ShardError("a.tar", "it was cut off")])
+def test_errors_travel_between_ranks(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.__dict__) == (type(error), str(error), error.__dict__)
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def on_rank(rank: int) -> dict[str, Any]:
+    """Try everything on a rank; what a rank gives has its number in it."""
+    found: dict[str, Any] = {"place": (dist.rank(), dist.world())}
+    found["gather_rows"] = dist.gather_rows(torch.full((2, 3), rank + 1.0).t().contiguous().t())
+    summed = torch.tensor([rank + 1.0, 10.0 * rank])
+    assert dist.sum_(summed) is summed
+    found["sum_"] = summed
+
+    x = values(rank).requires_grad_()
+    total = dist.global_sum(x)
+    found["global_sum"] = total.detach()
+    # The same loss on every rank, made of the global sum.
+    (total**2).sum().backward()
+    found["gradient of one loss"] = x.grad
+    # Losses that differ by rank, to see that their gradients are added up.
+    x = values(rank).requires_grad_()
+    ((rank + 1) * dist.global_sum(x)).sum().backward()
+    found["gradient of two losses"] = x.grad
+
+    found["sum_integers"] = dist.sum_integers([rank, 2**60 + rank, -1])
+    found["gather_objects"] = dist.gather_objects({"rank": rank})
+    found["all_objects"] = dist.all_objects({"rank": rank})
+
+    calls: list[int] = []
+    found["on_rank_zero"] = dist.on_rank_zero(lambda: calls.append(rank) or f"from {rank}")
+    found["called"] = calls
+    for name, error in {"input": InputError("wrong"), "shard": ShardError("a.tar", "cut off")}.items():
+        try:
+            dist.on_rank_zero(lambda error=error: fail(error))
+        except InputError as caught:
+            found[name] = (type(caught).__name__, caught.args, getattr(caught, "from_rank_zero", None))
+    dist.barrier()
+    found["after the errors"] = dist.sum_integers([1])
+    return found
+
+
+def values(rank: int) -> Tensor:
+    return torch.tensor([[1.0, 2.0], [3.0, 5.0]], dtype=torch.float64)[rank]
+
+
+@pytest.fixture(scope="module")
+def found() -> list[dict[str, Any]]:
+    """What `on_rank` found on each of two ranks."""
+    return run_ranks(2, on_rank)
+
+
+@pytest.mark.dist
+class TestTwoRanks:
+    def test_place(self, found):
+        assert [of["place"] for of in found] == [(0, 2), (1, 2)]
+
+    def test_gather_rows(self, found):
+        """In the order of the ranks, from a tensor that does not lie in one piece."""
+        expected = torch.stack([torch.full((2, 3), 1.0), torch.full((2, 3), 2.0)])
+        assert all(torch.equal(of["gather_rows"], expected) for of in found)
+
+    def test_sum(self, found):
+        assert all(of["sum_"].tolist() == [3.0, 10.0] for of in found)
+
+    def test_global_sum(self, found):
+        assert all(of["global_sum"].tolist() == [4.0, 7.0] for of in found)
+
+    def test_gradient_is_the_sum_of_the_ranks_gradients(self, found):
+        """Of one loss that all ranks compute: W times its derivative, as the contract for losses wants it."""
+        for of in found:
+            assert of["gradient of one loss"].tolist() == [2 * 2 * 4.0, 2 * 2 * 7.0]
+            assert of["gradient of two losses"].tolist() == [1.0 + 2.0] * 2
+
+    def test_sum_integers(self, found):
+        """Digests are 64 bits: no float may be on the way."""
+        assert all(of["sum_integers"] == [1, 2**61 + 1, -2] for of in found)
+
+    def test_objects(self, found):
+        assert [of["gather_objects"] for of in found] == [[{"rank": 0}, {"rank": 1}], None]
+        assert all(of["all_objects"] == [{"rank": 0}, {"rank": 1}] for of in found)
+
+    def test_on_rank_zero(self, found):
+        assert [of["on_rank_zero"] for of in found] == ["from 0", "from 0"]
+        assert [of["called"] for of in found] == [[0], []]
+
+    def test_what_rank_zero_raises_is_raised_everywhere(self, found):
+        """And only one rank is to speak of it."""
+        for rank, of in enumerate(found):
+            assert of["input"] == ("InputError", ("wrong",), rank != 0)
+            assert of["shard"] == ("ShardError", ("a.tar", "cut off"), rank != 0)
+            assert of["after the errors"] == [2]

@@ -1,0 +1,237 @@
+"""What a run logs: a line a step and an evaluation, each once, whatever happened to the file before."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ccscale.train.log import METRICS, NotFinite, RunLog, describe, drop_after
+
+
+def record(step: int, loss: float = 1.5) -> dict[str, Any]:
+    """Return a step as the loop gives it: the losses are tensors."""
+    values = {"loss": loss, "instance_loss": loss / 3, "cluster_loss": loss / 1.5}
+    return {
+        "step": step,
+        "epoch": 1,
+        **{name: torch.tensor(value) for name, value in values.items()},
+        "lr": 3e-4,
+        "batch_digest": "0123456789abcdef",
+    }
+
+
+def open_log(folder: Path, start: int = 0, every: int = 1, write: bool = True) -> RunLog:
+    return RunLog(folder, start, 10, every, images=16, write=write)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / METRICS).write_text(text)
+    return folder / METRICS
+
+
+class TestDropAfter:
+    TEXT = "".join(json.dumps({"step": step, "kind": "step"}) + "\n" for step in range(1, 6))
+
+    @pytest.mark.parametrize("step", range(7))
+    def test_lines_after_a_step(self, tmp_path, step):
+        path = write(tmp_path, self.TEXT)
+        drop_after(path, step)
+        assert path.read_text() == "".join(self.TEXT.splitlines(keepends=True)[:step])
+
+    def test_evaluations_go_with_their_steps(self, tmp_path):
+        kept = '{"step": 2, "kind": "evaluation"}\n'
+        path = write(tmp_path, kept + '{"step": 3, "kind": "evaluation"}\n')
+        drop_after(path, 2)
+        assert path.read_text() == kept
+
+    @pytest.mark.parametrize("tail", ['{"step": 5, "lo', '{"step": 5}', '{"st', "\x00\x00\x00"])
+    def test_last_line_that_was_cut_off(self, tmp_path, tail):
+        path = write(tmp_path, self.TEXT + tail)
+        drop_after(path, 9)
+        assert path.read_text() == self.TEXT
+
+    def test_whole_file_is_not_written_again(self, tmp_path):
+        path = write(tmp_path, self.TEXT)
+        before = path.stat().st_ino
+        drop_after(path, 5)
+        assert path.stat().st_ino == before
+
+    def test_no_file(self, tmp_path):
+        drop_after(tmp_path / METRICS, 3)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestRecords:
+    def test_line_of_a_step(self, tmp_path):
+        before = time.time()
+        with open_log(tmp_path) as log:
+            log.step(record(1))
+        (line,) = lines(tmp_path)
+        assert before <= line.pop("time") <= time.time()
+        assert line.pop("images_per_second") > 0
+        assert line == {
+            "kind": "step",
+            "step": 1,
+            "epoch": 1,
+            "loss": 1.5,
+            "instance_loss": 0.5,
+            "cluster_loss": 1.0,
+            "lr": 3e-4,
+            "batch_digest": "0123456789abcdef",
+        }
+
+    def test_losses_keep_their_digits(self, tmp_path):
+        with open_log(tmp_path) as log:
+            log.step(record(1) | {"loss": torch.tensor(1 / 3, dtype=torch.float64)})
+        assert lines(tmp_path)[0]["loss"] == 1 / 3
+
+    def test_steps_are_put_off_and_none_is_lost(self, tmp_path):
+        with open_log(tmp_path, every=3) as log:
+            seen = []
+            for step in range(1, 6):
+                log.step(record(step))
+                seen.append(len(lines(tmp_path)) if (tmp_path / METRICS).exists() else 0)
+            assert seen == [0, 0, 3, 3, 3]
+            log.flush()
+            assert len(lines(tmp_path)) == 5
+            log.step(record(6))
+        assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+    def test_pending_steps_are_written_when_training_fails(self, tmp_path):
+        """The failure is what is raised, not the loss that is no number."""
+
+        def train() -> None:
+            with open_log(tmp_path, every=100) as log:
+                log.step(record(1))
+                log.step(record(2, math.nan))
+                raise RuntimeError("out of memory")
+
+        with pytest.raises(RuntimeError, match="out of memory"):
+            train()
+        assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+    def test_evaluation_comes_after_the_steps_before_it(self, tmp_path):
+        with open_log(tmp_path, every=100) as log:
+            log.step(record(1))
+            log.evaluation({"step": 1, "epoch": 1, "splits": ("train",), "acc": 0.5, "sizes": [3, 4]})
+        assert [line["kind"] for line in lines(tmp_path)] == ["step", "evaluation"]
+        evaluation = lines(tmp_path)[1]
+        assert (evaluation["acc"], evaluation["splits"], evaluation["sizes"]) == (0.5, ["train"], [3, 4])
+
+    def test_time_of_an_evaluation_or_a_save_is_not_a_step_s(self, tmp_path):
+        with open_log(tmp_path) as log:
+            log.step(record(1))
+            time.sleep(0.2)
+            log.skip_time()
+            log.step(record(2))
+            time.sleep(0.2)
+            log.evaluation({"step": 2, "epoch": 1})
+            log.step(record(3))
+            time.sleep(0.2)
+            log.step(record(4))
+        rates = {
+            line["step"]: line["images_per_second"] for line in lines(tmp_path) if line["kind"] == "step"
+        }
+        assert rates[4] < 16 / 0.2
+        assert min(rates[2], rates[3]) > 16 / 0.2
+
+    def test_goes_on_from_a_checkpoint(self, tmp_path):
+        """Steps after the checkpoint are taken again, and stand in the file once."""
+        with open_log(tmp_path) as log:
+            for step in range(1, 6):
+                log.step(record(step, loss=1))
+        with open_log(tmp_path, start=3) as log:
+            for step in range(4, 7):
+                log.step(record(step, loss=2))
+        assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [
+            (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)
+        ]  # fmt: skip
+
+    def test_other_ranks_write_nothing(self, tmp_path, capfd):
+        with open_log(tmp_path, write=False) as log:
+            log.step(record(1))
+            log.evaluation({"step": 1, "epoch": 1})
+        assert list(tmp_path.iterdir()) == []
+        assert capfd.readouterr() == ("", "")
+
+    def test_tensorboard(self, tmp_path):
+        with open_log(tmp_path) as log:
+            log.step(record(1, loss=3))
+            log.step(record(2, loss=6))
+            log.evaluation({"step": 2, "epoch": 1, "acc": 0.5, "splits": ("train",), "sizes": [1, 2]})
+        events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+        tags = set(events.Tags()["scalars"])
+        assert {"train/loss", "train/instance_loss", "train/cluster_loss", "train/lr", "evaluate/acc"} <= tags
+        assert not {"train/step", "train/time", "evaluate/sizes", "train/batch_digest"} & tags
+        assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, 3), (2, 6)]
+
+
+class TestNotFinite:
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_is_told(self, tmp_path, value):
+        with open_log(tmp_path) as log:
+            log.step(record(1))
+            with pytest.raises(NotFinite) as caught:
+                log.step(record(2, value))
+        assert str(caught.value).startswith(f"the loss of step 2 is {value} (instance {value / 3}, cluster ")
+        assert "lower train.lr" in str(caught.value)
+        assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+    def test_first_one_is_named(self, tmp_path):
+        with open_log(tmp_path, every=4) as log:
+            for step in range(1, 4):
+                log.step(record(step, math.nan if step > 1 else 1))
+            with pytest.raises(NotFinite, match="the loss of step 2 is nan"):
+                log.step(record(4, math.nan))
+        assert len(lines(tmp_path)) == 4
+
+    def test_is_told_at_the_end(self, tmp_path):
+        with pytest.raises(NotFinite, match="step 1 "), open_log(tmp_path, every=10) as log:
+            log.step(record(1, math.nan))
+
+    def test_on_every_rank(self, tmp_path):
+        """Or the others would wait for the one that has stopped."""
+        with open_log(tmp_path, write=False) as log, pytest.raises(NotFinite):
+            log.step(record(1, math.nan))
+
+
+class TestHasEvaluation:
+    def test_of_a_step(self, tmp_path):
+        with open_log(tmp_path) as log:
+            assert not log.has_evaluation(0)
+            log.step(record(1))
+            log.evaluation({"step": 1, "epoch": 1})
+            log.step(record(2))
+            log.flush()
+            assert [log.has_evaluation(step) for step in (1, 2, 3)] == [True, False, False]
+
+    def test_after_a_line_that_was_cut_off(self, tmp_path):
+        write(tmp_path, '{"kind": "evaluation", "step": 3}\n{"kind": "evaluation", "st')
+        assert open_log(tmp_path, start=3).has_evaluation(3)
+
+
+def test_line_for_people():
+    summary = {"clusters": 10, "empty": 2, "largest": 0.256, "confidence": 0.5, "labelled": 0}
+    assert describe(summary) == "8 of 10 clusters used, the largest 26%, confidence 0.50, no labels"
+    scored = summary | {"labelled": 4, "acc": 0.1234, "nmi": 0.5, "ari": 1.0, "f": 0.3}
+    assert describe(scored) == (
+        "ACC 0.123, NMI 0.500, ARI 1.000, 8 of 10 clusters used, the largest 26%, confidence 0.50"
+    )
+
+
+def test_shows_how_far_it_is(tmp_path, capfd):
+    with open_log(tmp_path, start=4) as log:
+        log.step(record(5))
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "training: 5 of 10 steps" in err
+    assert "epoch 1, loss 1.5000" in err

@@ -1,0 +1,78 @@
+"""The same run at any number of ranks and workers, killed and gone on with: real processes, exact comparison."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import small_settings
+from same_run import BOUNDS, SAME, Trial, difference, run_trial, start, steps
+
+pytestmark = [pytest.mark.dist, pytest.mark.slow]
+
+ZERO = {"fp32": 0, "fp64": 1}
+
+
+@pytest.fixture(scope="module")
+def config(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """14 steps, 9 an epoch; checkpoints after every 4."""
+    folder = tmp_path_factory.mktemp("config")
+    settings = small_settings(shards, folder / "unused", train__max_steps=14, train__save_every=4)
+    (folder / "config.yaml").write_text(json.dumps(settings))
+    return folder / "config.yaml"
+
+
+@pytest.fixture(scope="module")
+def unbroken(config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
+    """The steps of an unbroken run on one rank, for each precision."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    for precision, zero in ZERO.items():
+        overrides = [f"train.precision={precision}", f"train.zero={zero}"]
+        run_trial(config, folder / precision, Trial(1, 1), overrides)
+    return {precision: steps(folder / precision) for precision in ZERO}
+
+
+@pytest.mark.parametrize(
+    ("precision", "trial", "bound"),
+    [
+        ("fp32", Trial(1, 0, killed_after=6, goes_on_at=1), SAME),
+        ("fp32", Trial(2, 3), BOUNDS["fp32"]),
+        ("fp32", Trial(2, 1, killed_after=11, goes_on_at=1), BOUNDS["fp32"]),
+        ("fp64", Trial(2, 0), BOUNDS["fp64"]),
+        ("fp64", Trial(1, 0, killed_after=6, goes_on_at=2), BOUNDS["fp64"]),
+    ],
+    ids=str,
+)
+def test_a_run_is_the_same(
+    config: Path, unbroken: dict[str, list[dict]], tmp_path: Path, precision: str, trial: Trial, bound: float
+) -> None:
+    overrides = [f"train.precision={precision}", f"train.zero={ZERO[precision]}"]
+    run_trial(config, tmp_path / "run", trial, overrides)
+    digests, worst = difference(steps(tmp_path / "run"), unbroken[precision])
+    assert digests
+    assert worst <= bound
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_at_the_end_of_the_step_and_the_run_goes_on_exactly_there(
+    config: Path, unbroken: dict[str, list[dict]], tmp_path: Path, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    overrides = [f"run={run}", "data.workers=1", "train.save_every=1000"]
+    process = start(config, 1, overrides)
+    while process.poll() is None and len(steps(run)) < 6:
+        pass
+    os.killpg(process.pid, number)  # the loader's worker gets it too, as from a job scheduler
+    os.kill(process.pid, number)
+    said, _ = process.communicate()
+    assert process.returncode == 75, said
+    done = len(steps(run))
+    assert 6 <= done < 14
+    assert f"stopped on {number.name} at step {done} of 14, saved" in said
+    assert (run / "checkpoints" / f"step-{done:08d}" / "COMMIT.json").exists()
+    again = start(config, 1, overrides)
+    said, _ = again.communicate()
+    assert again.returncode == 0, said
+    assert f"going on from step {done} of 14" in said
+    assert difference(steps(run), unbroken["fp32"]) == (True, SAME)
