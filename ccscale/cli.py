@@ -15,6 +15,7 @@ from typing import Any
 # What takes seconds to import (torch, DeepSpeed) is imported by the verb that needs it: --help is at once.
 from ccscale.config import Config, describe_keys, load_config
 from ccscale.errors import InputError
+from ccscale.place import Place
 
 FAULT, MISTAKE, STOPPED = 1, 2, 75
 
@@ -42,11 +43,13 @@ def _without_launcher_options(arguments: Sequence[str]) -> list[str]:
 
 def _complain(error: InputError) -> None:
     """Tell a mistake once where all ranks met it, and with the rank's name where it is one rank's own."""
-    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
-    if rank == "0":
-        print(f"error: {error}", file=sys.stderr)
-    elif not getattr(error, "from_rank_zero", False):
-        print(f"error on rank {rank}: {error}", file=sys.stderr)
+    if not getattr(error, "told_elsewhere", False):
+        where = f" on rank {_rank()}" if _rank() else ""
+        print(f"error{where}: {error}", file=sys.stderr)
+
+
+def _rank() -> int:
+    return Place.from_environment().rank
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -54,7 +57,7 @@ def _train(args: argparse.Namespace) -> int:
         config = load_config(args.config, args.overrides)
         folder = config.run_folder
     except InputError as error:
-        error.from_rank_zero = True  # type: ignore[attr-defined]  # every rank reads the same file
+        error.told_elsewhere = _rank() != 0  # type: ignore[attr-defined]  # every rank reads the same file
         raise
     from ccscale.train.log import NotFinite
     from ccscale.train.loop import train_run
@@ -64,7 +67,7 @@ def _train(args: argparse.Namespace) -> int:
     except NotFinite as error:
         print(f"error: {error}", file=sys.stderr)
         return FAULT
-    if args.json and os.environ.get("RANK", "0") == "0":
+    if args.json and _rank() == 0:
         _print_json({"run": str(folder), "step": outcome.step, "finished": outcome.finished})
     return 0 if outcome.finished else STOPPED
 

@@ -12,6 +12,7 @@ overrides in the order given.
                            evaluate: when and on what
 """
 
+import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -286,9 +287,9 @@ def describe_keys() -> list[tuple[str, str, str, str]]:
     """Return (key, type, default, description) of every key of the config, in the order of the sections."""
     rows = []
 
-    def visit(section: type[BaseModel], prefix: str) -> None:
+    def visit(section: Any, prefix: str) -> None:
         for name, field in section.model_fields.items():
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            if _is_section(field.annotation):
                 visit(field.annotation, f"{prefix}{name}.")
                 continue
             default = (
@@ -320,14 +321,24 @@ def _type_name(annotation: Any) -> str:
     return "null" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
 
 
-def _copy(settings: Any) -> Any:
-    return {str(k): _copy(v) for k, v in settings.items()} if isinstance(settings, dict) else settings
+def _copy(settings: dict[Any, Any]) -> dict[str, Any]:
+    """Copy sections; one with nothing below it (all keys commented out) is an empty one."""
+    copy: dict[str, Any] = {}
+    for key, value in settings.items():
+        section = str(key) in Config.model_fields and _is_section(Config.model_fields[str(key)].annotation)
+        value = {} if section and value is None else value
+        copy[str(key)] = _copy(value) if isinstance(value, dict) else value
+    return copy
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError(f"'{override}' is not an override; write key=value, as in train.lr=0.001")
+    if not equals or not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key):
+        raise InputError(f"{override!r} is not an override; write key=value, as in train.lr=0.001")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -357,6 +368,7 @@ def _sentence(error: ValidationError, place: str) -> str:
         )
         text = f"there is no key '{where}'{hint or '; `ccscale config` lists the keys'}"
     elif first["type"] == "missing":
+        where = next(key for key in known if key == where or key.startswith(f"{where}."))
         text = f"the key '{where}' is missing; add it to the file or as {where}=VALUE"
     elif first["type"] == "value_error" and not where:
         text = str(first["ctx"]["error"])

@@ -1,14 +1,13 @@
 """The process group from the environment, and the few collectives that ccscale needs.
 
-Ranks come from torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), else from those of
-a Slurm step, else there is one rank. Tensors on the CPU travel by gloo, tensors on a GPU by NCCL.
+Tensors on the CPU travel by gloo, tensors on a GPU by NCCL.
 """
 
 import os
+import pickle
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,38 +17,11 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ccscale.errors import InputError
+from ccscale.place import Place
 
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this process stands: rank and number of ranks, in all and on this machine."""
-
-    rank: int = 0
-    world: int = 1
-    local_rank: int = 0
-    local_world: int = 1
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Place":
-        """Read torchrun's variables, else those of a Slurm step with several tasks; else there is one rank."""
-        if "RANK" in environment and "WORLD_SIZE" in environment:
-            names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-            # SLURM_NTASKS alone is also set in a batch script and in salloc's shell, which are one process.
-            # It also binds each task to its own cores, which are then counted as they are.
-            names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "")
-        else:
-            return cls()
-        return cls(
-            *(
-                int(environment.get(name) or default)
-                for name, default in zip(names, (0, 1, 0, 1), strict=True)
-            )
-        )
 
 
 def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
@@ -187,7 +159,7 @@ def global_sum(local: Tensor, group: ProcessGroup | None = None) -> Tensor:
 def on_rank_zero(call: Callable[[], T]) -> T:
     """Call on rank 0 and return what it returns on every rank; what it raises is raised on every rank.
 
-    On the other ranks the exception has the attribute ``from_rank_zero``: one rank will speak of it.
+    On the other ranks the exception has the attribute ``told_elsewhere``: one rank will speak of it.
     """
     if world() == 1:
         return call()
@@ -196,14 +168,37 @@ def on_rank_zero(call: Callable[[], T]) -> T:
         try:
             outcome = (True, call())
         except Exception as error:
-            outcome = (False, error)
+            try:
+                pickle.dumps(error)
+                outcome = (False, error)
+            except Exception:  # or the broadcast would fail here while the others wait for it
+                outcome = (False, RuntimeError(f"{type(error).__name__}: {error}"))
     box = [outcome]
     torch_dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     good, value = box[0]
     if not good:
-        value.from_rank_zero = rank() != 0
+        value.told_elsewhere = rank() != 0
         raise value
     return value
+
+
+def together(call: Callable[[], T]) -> T:
+    """Call on every rank; where one fails, all raise, so that none is left waiting for it.
+
+    Only the first rank that failed is to speak of it: elsewhere the exception has the attribute ``told_elsewhere``.
+    """
+    failure: Exception | None = None
+    try:
+        value = call()
+    except Exception as error:
+        failure = error
+    reasons = all_objects(None if failure is None else str(failure))
+    failed = [number for number, reason in enumerate(reasons) if reason is not None]
+    if not failed:
+        return value
+    failure = failure or InputError(f"rank {failed[0]} failed: {reasons[failed[0]]}")
+    failure.told_elsewhere = rank() != failed[0]  # type: ignore[attr-defined]
+    raise failure
 
 
 def all_objects(value: T) -> list[T]:

@@ -233,7 +233,7 @@ def test_divisors(number, wanted):
 def test_missing_keys():
     assert "the key 'model.clusters' is missing" in refusal(settings={"data": {"shards": "x"}, "model": {}})
     message = refusal(settings={})
-    assert message.startswith("my.yaml: the key 'data' is missing")
+    assert message.startswith("my.yaml: the key 'data.shards' is missing")
     assert message.endswith("(and 1 more)")
 
 
@@ -272,7 +272,7 @@ def test_missing_file(tmp_path):
         ("a: b: c\n", "is not valid YAML: "),
         ("- 1\n- 2\n", "must hold sections with keys"),
         ("word", "must hold sections with keys"),
-        ("", "the key 'data' is missing"),
+        ("", "the key 'data.shards' is missing"),
         (b"\xff\xfe\x00\xd8", "cannot be read: "),
     ],
 )
@@ -392,3 +392,15 @@ def test_examples_are_valid(path):
     assert config.run is not None
     head = path.read_text(encoding="utf-8").splitlines()[0]
     assert head.startswith("# ")
+
+
+def test_a_section_with_all_keys_commented_out_is_empty() -> None:
+    settings = {"data": {"shards": "x"}, "model": {"clusters": 3}, "train": None, "views": None}
+    assert parse_config(settings) == parse_config({"data": {"shards": "x"}, "model": {"clusters": 3}})
+
+
+@pytest.mark.parametrize("override", ["train.lr\n=1", "train lr=1", ".lr=1", "train.=1", "=1"])
+def test_an_override_without_a_key_is_refused_in_one_line(override: str) -> None:
+    with pytest.raises(InputError, match="is not an override") as caught:
+        parse_config({"data": {"shards": "x"}, "model": {"clusters": 3}}, [override])
+    assert "\n" not in str(caught.value)

@@ -108,7 +108,7 @@ class TestAlone:
     def test_on_rank_zero_raises(self):
         with pytest.raises(InputError, match=r"^wrong$") as caught:
             dist.on_rank_zero(lambda: fail(InputError("wrong")))
-        assert not getattr(caught.value, "from_rank_zero", False)
+        assert not getattr(caught.value, "told_elsewhere", False)
 
     def test_group_of_one(self):
         with dist.process_group(Place(), torch.device("cpu")):
@@ -174,7 +174,7 @@ def on_rank(rank: int) -> dict[str, Any]:
         try:
             dist.on_rank_zero(lambda error=error: fail(error))
         except InputError as caught:
-            found[name] = (type(caught).__name__, caught.args, getattr(caught, "from_rank_zero", None))
+            found[name] = (type(caught).__name__, caught.args, getattr(caught, "told_elsewhere", None))
     dist.barrier()
     found["after the errors"] = dist.sum_integers([1])
     return found

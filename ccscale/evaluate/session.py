@@ -14,6 +14,7 @@ from ccscale.errors import InputError
 from ccscale.evaluate.assign import Assignments, assign
 from ccscale.model.export import load
 from ccscale.model.network import ContrastiveClustering
+from ccscale.place import Place
 from ccscale.progress import say
 from ccscale.train import checkpoint
 from ccscale.train.checkpoint import Checkpoint
@@ -71,11 +72,11 @@ def open_session(run: str | Path, device: str = "auto", workers: int | None = No
     InputError
         As `newest` does, or for a device that is not there.
     """
-    place = dist.Place.from_environment()
+    place = Place.from_environment()
     where = dist.pick_device(device, place.local_rank)
     with dist.process_group(place, where):
         config, found = dist.on_rank_zero(lambda: newest(run))
-        network = load(found.path, where)
+        network = dist.together(lambda: load(found.path, where))
         yield Session(
             config, found, network, default_workers(place.local_world) if workers is None else workers
         )

@@ -158,11 +158,14 @@ def copy_export(source: Path, out: Path) -> None:
     InputError
         If `out` is there already, or cannot be made.
     """
+    if out.exists():
+        raise InputError(f"{out} is there already; name a new folder")
+    part = out.with_name(f"{out.name}.part")
     try:
-        out.mkdir(parents=True)
+        shutil.rmtree(part, ignore_errors=True)  # of a copy that was cut off
+        part.mkdir(parents=True)
         for name in (WEIGHTS, CONFIG):
-            shutil.copyfile(source / name, out / name)
-    except FileExistsError:
-        raise InputError(f"{out} is there already; name a new folder") from None
+            shutil.copyfile(source / name, part / name)
+        part.rename(out)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}") from None

@@ -65,11 +65,13 @@ class RunLog:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        with contextlib.suppress(NotFinite) if error[0] is not None else contextlib.nullcontext():
-            self.flush()
-        self._meter.__exit__(*error)
-        if self._board is not None:
-            self._board.close()
+        try:
+            with contextlib.suppress(NotFinite) if error[0] is not None else contextlib.nullcontext():
+                self.flush()
+        finally:
+            self._meter.__exit__(*error)
+            if self._board is not None:
+                self._board.close()
 
     def step(self, record: dict[str, Any]) -> None:
         """Note a step. The values may be tensors on the device; the clock is read here.
@@ -129,7 +131,7 @@ class RunLog:
     def _append(self, records: Sequence[dict[str, Any]]) -> None:
         if self._write:
             with open(self._path, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(record) + "\n" for record in records)
+                file.writelines(json.dumps(_finite(record)) + "\n" for record in records)
 
     def _to_board(self, group: str, step: int, record: dict[str, Any]) -> None:
         if self._board is None:
@@ -137,6 +139,14 @@ class RunLog:
         for key, value in record.items():
             if isinstance(value, int | float) and key not in ("step", "time"):
                 self._board.add_scalar(f"{group}/{key}", value, step)
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """Put null for numbers that JSON does not have."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in record.items()
+    }
 
 
 def drop_after(path: Path, step: int) -> None:

@@ -13,12 +13,12 @@ from ccscale.data.colour import apply_colour
 from ccscale.data.manifest import Manifest
 from ccscale.data.schedule import Schedule, default_piece
 from ccscale.data.stream import PairBatch, default_workers, pair_batches
-from ccscale.dist import Place
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import assign
 from ccscale.evaluate.metrics import summarize
 from ccscale.loss import cluster_loss, instance_loss
 from ccscale.model.network import ContrastiveClustering
+from ccscale.place import Place
 from ccscale.progress import say
 from ccscale.train import checkpoint
 from ccscale.train.engine import build_engine
@@ -60,13 +60,13 @@ class Trainer:
             default_workers(place.local_world) if config.data.workers is None else config.data.workers
         )
         self.manifest = dist.on_rank_zero(lambda: open_data(config))
-        self.schedule = plan(config, self.manifest)
+        self.schedule = dist.on_rank_zero(lambda: plan(config, self.manifest))
         steps = config.train.epochs * self.schedule.steps_per_epoch
         self.stop = min(steps, config.train.max_steps or steps)
 
         digest = self.manifest.digest(config.data.splits)
         torch.manual_seed(config.seed)  # the same weights on every rank
-        network = ContrastiveClustering(config.model, config.views.size)
+        network = dist.together(lambda: ContrastiveClustering(config.model, config.views.size))
         begun = dist.on_rank_zero(lambda: open_run(config, digest))  # what is refused above leaves no folder
         found = dist.on_rank_zero(lambda: checkpoint.find(config.run_folder))
         self.engine, self.step, self.bad = self._restore(network, found)

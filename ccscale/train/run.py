@@ -110,8 +110,20 @@ def read_run(folder: str | Path) -> Config:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what ``run.json`` holds."""
-    return json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    """Return what ``run.json`` holds.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        return {"data": facts["data"], "versions": facts["versions"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / FACTS} cannot be read ({error}); restore it, or train in another folder (run=DIR)"
+        ) from None
 
 
 def versions() -> dict[str, str]:

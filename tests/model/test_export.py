@@ -74,17 +74,13 @@ def test_what_is_written(out):
 
 
 def test_tensors_that_share_memory_are_written_apart(tmp_path):
-    """As DeepSpeed keeps them: one flat buffer, of which every parameter is a view."""
+    """safetensors refuses a tensor that has two names."""
     model = Model(backbone="test_resnet", clusters=4)
-    network = ContrastiveClustering(model, SIZE)
-    flat = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
-    offset = 0
-    for parameter in network.parameters():
-        parameter.data = flat[offset : offset + parameter.numel()].view_as(parameter)
-        offset += parameter.numel()
-    export(tmp_path, model, Views(size=SIZE), network.state_dict(), {})
+    weights = ContrastiveClustering(model, SIZE).state_dict()
+    weights["cluster_head.layers.0.weight"] = weights["instance_head.layers.0.weight"]
+    export(tmp_path, model, Views(size=SIZE), weights, {})
     state = load(tmp_path).state_dict()
-    assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
+    assert all(torch.equal(state[name], value) for name, value in weights.items())
 
 
 def test_first_weights_are_not_asked_for_again(tmp_path):

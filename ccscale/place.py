@@ -1,0 +1,37 @@
+"""Which of how many processes this is, from the environment.
+
+Ranks come from torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK), which DeepSpeed's launcher sets too, else from
+those of a Slurm step, else there is one rank. Nothing is imported for this: an error can tell its rank at once.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands: rank and number of ranks, in all and on this machine."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Place":
+        """Read torchrun's variables, else those of a Slurm step with several tasks; else there is one rank."""
+        if "RANK" in environment and "WORLD_SIZE" in environment:
+            names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+            # SLURM_NTASKS alone is also set in a batch script and in salloc's shell, which are one process.
+            # It also binds each task to its own cores, which are then counted as they are.
+            names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "")
+        else:
+            return cls()
+        return cls(
+            *(
+                int(environment.get(name) or default)
+                for name, default in zip(names, (0, 1, 0, 1), strict=True)
+            )
+        )

@@ -1,0 +1,106 @@
+"""The command line under launchers: torchrun, DeepSpeed's own, and a Slurm step's variables."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import small_settings
+
+pytestmark = [pytest.mark.dist, pytest.mark.slow]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def config(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("launchers") / "config.yaml"
+    path.write_text(json.dumps(small_settings(shards, path.parent / "run", train__max_steps=2)))
+    return path
+
+
+def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_a_slurm_step(config: Path, tmp_path: Path) -> None:
+    """Two tasks as srun starts them: no launcher in between, ranks by SLURM_PROCID."""
+    common = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_JOB_ID": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    command = [sys.executable, "-m", "ccscale", "train", str(config), f"run={tmp_path / 'run'}", "--json"]
+    tasks = [
+        subprocess.Popen(
+            command,
+            env=os.environ | common | {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for task in range(2)
+    ]
+    said = [task.communicate() for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said
+    assert json.loads(said[0][0]) == {"run": str(tmp_path / "run"), "step": 2, "finished": True}
+    assert said[1][0] == ""  # only rank 0 speaks
+
+
+def test_torchrun_trains_evaluates_and_predicts(config: Path, shards: Path, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    folder = str(tmp_path / "run")
+    trained = run([*torchrun, "-m", "ccscale", "train", str(config), f"run={folder}"])
+    assert trained.returncode == 0, trained.stderr
+    results = []
+    for launcher in ([sys.executable], torchrun):
+        evaluated = run([*launcher, "-m", "ccscale", "evaluate", folder, "--device", "cpu", "--json"])
+        assert evaluated.returncode == 0, evaluated.stderr
+        results.append(json.loads(evaluated.stdout))
+    for name in ("sizes", "acc", "nmi", "k_means"):
+        assert results[0][name] == results[1][name]
+    table = tmp_path / "out.parquet"
+    predicted = run(
+        [*torchrun, "-m", "ccscale", "predict", folder, "--shards", str(shards), "--out", str(table)]
+    )
+    assert predicted.returncode == 0, predicted.stderr
+    keys = pq.read_table(table)["key"].to_pylist()
+    assert len(keys) == len(set(keys)) == 150
+
+
+def test_a_mistake_is_told_once(config: Path, tmp_path: Path) -> None:
+    """16 lanes and 3 ranks: one sentence, not three, and nothing is written."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
+    failed = run([*torchrun, "-m", "ccscale", "train", str(config), f"run={tmp_path / 'run'}"])
+    assert failed.returncode != 0
+    lines = [line for line in failed.stderr.splitlines() if line.startswith("error")]
+    assert lines == [
+        "error: 3 ranks do not divide the 16 lanes of this run; start 1, 2, 4, 8, 16 ranks, or set data.lanes and "
+        "train.global_batch to multiples of 3"
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+def test_deepspeeds_launcher(config: Path, tmp_path: Path) -> None:
+    command = [
+        *[
+            str(Path(sys.executable).parent / "deepspeed"),
+            "--num_gpus",
+            "2",
+            "--master_port",
+            str(free_port()),
+        ],
+        *["--module", "ccscale", "train", str(config), f"run={tmp_path / 'run'}"],
+    ]
+    done = run(command, DS_ACCELERATOR="cpu")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "checkpoints" / "step-00000002" / "COMMIT.json").exists()
