@@ -118,7 +118,7 @@ def _demo(args: argparse.Namespace) -> int:
     from ccscale.demo import demo
     from ccscale.evaluate.show import show_demo
 
-    result = demo(args.out, args.seed)
+    result = demo(args.out, args.overrides)
     if result is None:
         return STOPPED
     _print_json(result) if args.json else show_demo(result)
@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", type=Path, default=Path("demo"), help="folder for all it makes (default: demo)"
     )
-    demo.add_argument("--seed", type=int, help="another seed than the shipped one")
+    _add_overrides(demo)
     _add_json(demo)
 
     shards = verbs.add_parser("shards", help="make, index, verify and describe shards")

@@ -3,6 +3,7 @@
 The labels are used for scoring only.
 """
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,15 @@ CONFIG = "configs/digits.yaml"
 PICTURE = "clusters.png"
 
 
-def demo(out: Path, seed: int | None = None) -> dict[str, Any] | None:
+def demo(out: Path, overrides: Sequence[str] = ()) -> dict[str, Any] | None:
     """Make shards of the digits, train on them, evaluate, and draw the clusters.
 
     Parameters
     ----------
     out
         Folder for shards, run and picture. What is there already is gone on with.
-    seed
-        Another one than the config's.
+    overrides
+        ``key=value`` settings over those of the config, as ``seed=1``.
 
     Returns
     -------
@@ -53,8 +54,7 @@ def demo(out: Path, seed: int | None = None) -> dict[str, Any] | None:
     if not (shards / "dataset.json").exists():
         say(f"1/4 writing the digits as shards to {shards}")
         make_shards(open_source("digits"), shards)
-    overrides = [f"data.shards={shards}", f"run={run}"] + ([] if seed is None else [f"seed={seed}"])
-    config = load_config(str(files("ccscale") / CONFIG), overrides)
+    config = load_config(str(files("ccscale") / CONFIG), [f"data.shards={shards}", f"run={run}", *overrides])
     say(f"2/4 training for {config.train.epochs} epochs, without labels; the run is kept in {run}")
     if not train_run(config).finished:
         return None

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ccscale import dist
 from ccscale.data.index import ShardError
-from ccscale.dist import Place, pick_device
+from ccscale.dist import pick_device
 from ccscale.errors import InputError
+from ccscale.place import Place
 
 
 class TestPlace:
