@@ -53,11 +53,12 @@ def process_group(place: Place, device: torch.device) -> Iterator[None]:
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    # DeepSpeed picks its accelerator by the first when it is imported, and the device by the second.
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
-        os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed picks its accelerator when it is imported
-    os.environ.setdefault("LOCAL_RANK", str(place.local_rank))  # and insists on this
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ["LOCAL_RANK"] = str(place.local_rank if device.index is None else device.index)
     if place.world == 1:
         torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)
     else:

@@ -17,6 +17,11 @@ from ccscale.data.shards import make_shards
 from ccscale.data.sources import open_source
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 def make_images(folder: Path, count: int, size: tuple[int, int] = (40, 30), classes: int = 3) -> Path:
     """Write an image folder of smooth random images, `count` in all, in `classes` folders (0: in none)."""
     rng = np.random.default_rng(0)

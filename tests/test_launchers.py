@@ -2,14 +2,17 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from conftest import small_settings
+from same_run import steps
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 
@@ -31,18 +34,17 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
 
 
-def test_a_slurm_step(config: Path, tmp_path: Path) -> None:
-    """Two tasks as srun starts them: no launcher in between, ranks by SLURM_PROCID."""
+def start_slurm_step(config: Path, *overrides: str) -> list[subprocess.Popen[str]]:
+    """Start two tasks as srun does: no launcher in between, ranks by SLURM_PROCID."""
     common = {
         "SLURM_STEP_NUM_TASKS": "2",
         "SLURM_JOB_ID": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
     }
-    command = [sys.executable, "-m", "ccscale", "train", str(config), f"run={tmp_path / 'run'}", "--json"]
-    tasks = [
+    return [
         subprocess.Popen(
-            command,
+            [sys.executable, "-m", "ccscale", "train", str(config), *overrides, "--json"],
             env=os.environ | common | {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -50,10 +52,27 @@ def test_a_slurm_step(config: Path, tmp_path: Path) -> None:
         )
         for task in range(2)
     ]
+
+
+def test_a_slurm_step(config: Path, tmp_path: Path) -> None:
+    tasks = start_slurm_step(config, f"run={tmp_path / 'run'}")
     said = [task.communicate() for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], said
     assert json.loads(said[0][0]) == {"run": str(tmp_path / "run"), "step": 2, "finished": True}
     assert said[1][0] == ""  # only rank 0 speaks
+
+
+def test_a_signal_to_one_rank_stops_all_at_the_same_step(config: Path, tmp_path: Path) -> None:
+    run_folder = tmp_path / "run"
+    tasks = start_slurm_step(config, f"run={run_folder}", "train.max_steps=1000", "train.epochs=1000")
+    while len(steps(run_folder)) < 3 and tasks[1].poll() is None:
+        time.sleep(0.05)
+    tasks[1].send_signal(signal.SIGUSR1)
+    said = [task.communicate() for task in tasks]
+    assert [task.returncode for task in tasks] == [75, 75], said
+    done = len(steps(run_folder))
+    assert f"stopped on a signal on another rank at step {done} of 1000, saved" in said[0][1]
+    assert (run_folder / "checkpoints" / f"step-{done:08d}" / "COMMIT.json").exists()
 
 
 def test_torchrun_trains_evaluates_and_predicts(config: Path, shards: Path, tmp_path: Path) -> None:

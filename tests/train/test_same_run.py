@@ -9,6 +9,8 @@ import pytest
 from conftest import small_settings
 from same_run import BOUNDS, SAME, Trial, difference, run_trial, start, steps
 
+from ccscale.cli import main
+
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 
 ZERO = {"fp32": 0, "fp64": 1}
@@ -76,3 +78,23 @@ def test_a_signal_saves_at_the_end_of_the_step_and_the_run_goes_on_exactly_there
     assert again.returncode == 0, said
     assert f"going on from step {done} of 14" in said
     assert difference(steps(run), unbroken["fp32"]) == (True, SAME)
+
+
+def test_real_photographs(tiny_imagenet: Path, tmp_path: Path) -> None:
+    """Tiny-ImageNet's 16 classes through make, verify and train; tools/same_run.py does more of it."""
+    shards = tmp_path / "shards"
+    assert main(["shards", "make", "tiny-imagenet", str(tiny_imagenet), str(shards), "--workers", "1"]) == 0
+    assert main(["shards", "verify", str(shards), "--workers", "1"]) == 0
+    settings = small_settings(shards, tmp_path / "unused", train__global_batch=32, train__max_steps=30)
+    settings["views"]["size"] = 32
+    settings["evaluate"] = {"splits": ["test"]}  # 20 images
+    (tmp_path / "config.yaml").write_text(json.dumps(settings))
+    overrides = ["train.precision=fp64", "train.zero=1"]
+    found = []
+    for number, trial in enumerate((Trial(1, 1), Trial(2, 3))):
+        run_trial(tmp_path / "config.yaml", tmp_path / str(number), trial, overrides)
+        found.append(steps(tmp_path / str(number)))
+    digests, worst = difference(found[1], found[0])
+    assert digests
+    assert len(found[0]) == 30
+    assert worst <= BOUNDS["fp64"]
