@@ -232,9 +232,10 @@ class TestMistakes:
             done.stderr == f"error: there is no config file {tmp_path}/none.yaml; configs/ holds examples\n"
         )
 
-    @pytest.mark.parametrize("names", ["RANK", "SLURM_PROCID"])
+    @pytest.mark.parametrize("names", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")])
     def test_only_the_first_rank_speaks_of_what_all_ranks_read(self, names, config, capsys, monkeypatch):
-        monkeypatch.setenv(names, "1")
+        for name, value in zip(names, ("1", "2"), strict=True):
+            monkeypatch.setenv(name, value)
         assert main(["train", str(config), "train.lrr=1"]) == 2
         assert capsys.readouterr() == ("", "")
 

@@ -53,7 +53,7 @@ def weights_after(rank: int, world: int, zero: int, precision: str, clip: float 
         loss = loss_of(engine(mine.double() if precision == "fp64" else mine.float()))
         engine.backward(loss)
         engine.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses, {name: value.detach().clone() for name, value in network.named_parameters()}
 
 
@@ -78,7 +78,7 @@ def oracle(clip: float | None, steps: int) -> tuple[list[float], dict[str, Tenso
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter -= LR * parameter.grad
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses, {name: value.detach() for name, value in network.named_parameters()}
 
 
