@@ -1,7 +1,6 @@
 """``python -m ccscale``, for launchers that start modules (torchrun -m, deepspeed --module)."""
 
-import sys
+from ccscale.cli import entry
 
-from ccscale.cli import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    entry()

@@ -5,6 +5,7 @@ Standard output holds results, standard error everything else.
 """
 
 import argparse
+import atexit
 import json
 import os
 import sys
@@ -18,6 +19,27 @@ from ccscale.errors import InputError
 from ccscale.place import Place
 
 FAULT, MISTAKE, STOPPED = 1, 2, 75
+
+
+def entry() -> None:
+    """Run the command line of this process, and end the process with its exit code.
+
+    The process leaves after the exit handlers and before the interpreter is taken down: gloo's threads may still
+    hold Python objects of the last collective call (DeepSpeed keeps its process groups), and what they give back
+    to an interpreter that is gone aborts the process (pytorch/pytorch#179291).
+    """
+    code: Any = FAULT
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    atexit.register(leave)  # handlers run last to first: all others come before
+    try:
+        code = main()
+    except SystemExit as exit:  # argparse, after --help (0) or a wrong option (2)
+        code = exit.code or 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

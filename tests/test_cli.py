@@ -239,6 +239,16 @@ class TestMistakes:
         assert main(["train", str(config), "train.lrr=1"]) == 2
         assert capsys.readouterr() == ("", "")
 
+    @pytest.mark.parametrize(("call", "code"), [("1 / 0", 1), ("75", 75), ("sys.exit(2)", 2), ("0", 0)])
+    def test_the_process_ends_with_the_code_after_all_exit_handlers(self, call, code):
+        program = (
+            "import atexit, sys, ccscale.cli as cli\n"
+            f"cli.main = lambda: atexit.register(print, 'tidied up') and ({call})\n"
+            "cli.entry()"
+        )
+        done = python("-c", program)
+        assert (done.returncode, done.stdout) == (code, "tidied up\n")
+
     def test_option_of_deepspeed_s_launcher_is_dropped(self, refused, tmp_path):
         assert refused("--local_rank=0", "train", tmp_path / "none.yaml").startswith(
             "there is no config file"
