@@ -185,10 +185,8 @@ def main() -> int:
                 if trial.threads > 1:  # the measure of the others, and itself without a bound
                     good, verdict = digests, ""
                 failed |= not good
-                print(
-                    f"  {trial!s:58} digests {'equal' if digests else 'DIFFER'}, losses differ by {worst:.1e} {verdict}",
-                    flush=True,
-                )
+                same = "equal" if digests else "DIFFER"
+                print(f"  {trial!s:58} digests {same}, losses differ by {worst:.1e} {verdict}", flush=True)
     return int(failed)
 
 
