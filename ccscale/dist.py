@@ -94,12 +94,6 @@ def world(group: ProcessGroup | None = None) -> int:
     return torch_dist.get_world_size(group) if torch_dist.is_initialized() else 1
 
 
-def barrier() -> None:
-    """Wait until every rank is here."""
-    if world() > 1:
-        sum_integers([0])
-
-
 def gather_rows(local: Tensor, group: ProcessGroup | None = None) -> Tensor:
     """Gather equal tensors of all ranks: (n, ...) -> (W, n, ...), without gradient."""
     size = world(group)

@@ -104,11 +104,6 @@ class Schedule:
         """Return the order of one epoch. Costs a permutation of the pieces."""
         return EpochOrder(self, epoch)
 
-    def locate(self, samples: Int64) -> tuple[Int64, Int64]:
-        """Return (shard, place in the shard) of sample numbers of any shape."""
-        shards = np.searchsorted(self._starts, samples, side="right") - 1
-        return shards, samples - self._starts[shards]
-
     @cached_property
     def _pieces(self) -> tuple[Int64, Int64]:
         """First sample and length of every piece, in the order of the shards."""

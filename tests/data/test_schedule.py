@@ -130,13 +130,6 @@ def test_the_order_is_pinned() -> None:
     ]
 
 
-def test_locate_inverts_the_counting_of_samples() -> None:
-    schedule = Schedule((3, 0, 2, 4), 0, 3, 1)
-    shards, places = schedule.locate(np.arange(9))
-    assert shards.tolist() == [0, 0, 0, 2, 2, 3, 3, 3, 3]
-    assert places.tolist() == [0, 1, 2, 0, 1, 0, 1, 2, 3]
-
-
 @pytest.mark.parametrize("samples", [96, 100])
 def test_substitutes_come_from_the_dropped_samples_where_there_are_any(samples: int) -> None:
     order = Schedule((samples,), 0, 32, 4, piece=1).epoch(0)
