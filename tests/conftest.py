@@ -1,17 +1,21 @@
 """Fixtures that several test modules share. Everything is small, and made here."""
 
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share few cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from ccscale.cli import main
 from ccscale.data.manifest import Manifest
 from ccscale.data.shards import make_shards
 from ccscale.data.sources import open_source
@@ -81,3 +85,43 @@ def small_settings(shards: Path, run: Path, **changes: Any) -> dict[str, Any]:
         section, _, name = key.partition("__")
         settings[section] = settings[section] | {name: value} if name else value
     return settings
+
+
+def write_config(folder: Path, settings: dict[str, Any]) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # A terminal of another width would wrap the help elsewhere.
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"COLUMNS": "100"},
+    )
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    """Run a command line that must be refused; return the sentence.
+
+    Exit code 2, one line on standard error, nothing on standard output, and nothing in the folder that was not
+    there before.
+    """
+
+    def call(*arguments: str | Path) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "Traceback" not in err
+        (line,) = err.splitlines()
+        assert line.startswith("error: ")
+        assert code == 2
+        assert sorted(tmp_path.rglob("*")) == before
+        return line.removeprefix("error: ")
+
+    return call

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ccscale import dist
 from ccscale.config import Config
@@ -30,9 +29,7 @@ class Session:
     network: ContrastiveClustering
     workers: int
 
-    def assign(
-        self, manifest: Manifest, splits: Sequence[str], features: bool = False, **options: Any
-    ) -> Assignments | None:
+    def assign(self, manifest: Manifest, splits: Sequence[str], features: bool = False) -> Assignments | None:
         """Assign every sample of some splits; see `evaluate.assign.assign`."""
         return assign(
             self.network,
@@ -42,7 +39,6 @@ class Session:
             scaled_decode=self.config.views.scaled_decode,
             workers=self.workers,
             features=features,
-            **options,
         )
 
 
