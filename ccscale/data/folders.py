@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
+from ccscale.data.contents import File
 from ccscale.data.items import Item, Source
 from ccscale.errors import InputError
 
@@ -123,4 +124,4 @@ def _has_classes(names: list[str], split: str, prefix: str, path: str) -> bool:
 
 def file_item(root: str, name: str, label: int | None) -> Item:
     """Return the item of a file, named relative to `root` with '/'; dots in its name become '_' in its key."""
-    return Item(name.rpartition(".")[0].replace(".", "_"), f"{root}/{name}", None, label, name)
+    return Item(name.rpartition(".")[0].replace(".", "_"), File(f"{root}/{name}"), label, name)

@@ -2,19 +2,20 @@
 
 from dataclasses import dataclass
 
+from ccscale.data.contents import Content
 from ccscale.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image of a source: either a file (`path`) or bytes in memory (`data`).
+    """One image of a source.
 
     Attributes
     ----------
     key
         Name of the sample: unique in the source, without a dot.
-    path, data
-        The image; exactly one of the two is not None.
+    content
+        The encoded image, to be read where it is needed.
     label
         Index into the source's classes, or None where it is not known.
     origin
@@ -22,18 +23,9 @@ class Item:
     """
 
     key: str
-    path: str | None
-    data: bytes | None
+    content: Content
     label: int | None
     origin: str
-
-    def read(self) -> bytes:
-        """Return the image file's bytes."""
-        if self.data is not None:
-            return self.data
-        assert self.path is not None
-        with open(self.path, "rb") as file:
-            return file.read()
 
 
 @dataclass(frozen=True)

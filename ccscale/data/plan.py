@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -67,11 +66,9 @@ def affordable_samples(source: Source, recipe: Recipe, shard_bytes: int) -> int:
         # Images that cannot be read are reported when their shard is written.
         with contextlib.suppress(OSError, BadImage):
             if not recipe.keeps_bytes:
-                sizes.append(len(prepare(item.read(), recipe)[0]))
-            elif item.path is not None:
-                sizes.append(os.stat(item.path).st_size)
+                sizes.append(len(prepare(item.content.read(), recipe)[0]))
             else:
-                sizes.append(len(item.read()))
+                sizes.append(item.content.size)
     overhead = 2560  # three headers, label and origin, padding: USTAR's blocks
     return max(1, int(shard_bytes / (sum(sizes) / max(len(sizes), 1) + overhead)))
 

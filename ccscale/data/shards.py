@@ -153,7 +153,7 @@ def _check_out(source: Source, out: str) -> None:
         raise InputError(f"{out} already holds a data set: choose another folder, or delete it first")
     above = os.path.join(os.path.realpath(out), "")
     for items in source.splits.values():
-        if any(item.path is not None and item.path.startswith(above) for item in items):
+        if any(item.content.path is not None and item.content.path.startswith(above) for item in items):
             raise InputError(f"{out} holds the images themselves: name another folder for the shards")
 
 
@@ -216,7 +216,7 @@ class _NothingLeft(Exception):
 def _add_sample(tar: TarWriter, item: Item, split: str, recipe: Recipe) -> index.Row:
     """Append a sample and return its row of the index."""
     try:
-        original = item.read()
+        original = item.content.read()
     except OSError as error:
         raise BadImage(f"the file cannot be read: {error.strerror}") from None
     data, extension = prepare(original, recipe)

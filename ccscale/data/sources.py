@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ccscale.data.contents import Bytes
 from ccscale.data.folders import file_item, folder, image_files
 from ccscale.data.items import Item, Source
 from ccscale.errors import InputError, nearest
@@ -90,7 +91,7 @@ def digits() -> Source:
     for number, (pixels, label) in enumerate(zip(grey, data.target, strict=True)):
         png = io.BytesIO()
         Image.fromarray(pixels).save(png, "PNG")
-        items.append(Item(f"digit-{number:04d}", None, png.getvalue(), int(label), f"load_digits[{number}]"))
+        items.append(Item(f"digit-{number:04d}", Bytes(png.getvalue()), int(label), f"load_digits[{number}]"))
     classes = tuple(str(digit) for digit in range(10))
     return Source("digits", "digits", classes, classes, {"train": items})
 

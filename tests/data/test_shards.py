@@ -15,6 +15,7 @@ import webdataset
 from PIL import Image
 
 from ccscale import atomic
+from ccscale.data.contents import Bytes
 from ccscale.data.index import read_index
 from ccscale.data.manifest import Manifest
 from ccscale.data.plan import plan_shards
@@ -82,8 +83,8 @@ def test_round_trip_of_bytes_and_labels(pets, tmp_path):
     expected = {
         item.key: (
             split,
-            item.path.rpartition(".")[2].lower().replace("jpeg", "jpg"),
-            Path(item.path).read_bytes(),
+            item.content.path.rpartition(".")[2].lower().replace("jpeg", "jpg"),
+            Path(item.content.path).read_bytes(),
             -1 if item.label is None else item.label,
         )
         for split, items in source.splits.items()
@@ -143,7 +144,7 @@ def test_the_seed_orders_the_samples(tmp_path):
     ],
 )
 def test_sizes_of_shards(number, affordable, shard_samples, sizes):
-    items = [Item(str(i), None, b"", None, str(i)) for i in range(number)]
+    items = [Item(str(i), Bytes(b""), None, str(i)) for i in range(number)]
     plans = plan_shards(Source("x", "x", (), (), {"train": items}), 0, shard_samples, affordable)
     assert [len(plan.items) for plan in plans] == sizes
     assert [plan.name for plan in plans] == [f"train-{i:06d}.tar" for i in range(len(sizes))]
@@ -165,7 +166,7 @@ def test_webdataset_reads_the_shards(tmp_path):
     assert len(read) == 1797
     for item in source.splits["train"]:
         sample = read[item.key]
-        assert sample["png"] == item.data
+        assert sample["png"] == item.content.data
         assert int(sample["cls"]) == item.label
         assert json.loads(sample["json"]) == {"origin": item.origin, "split": "train"}
 

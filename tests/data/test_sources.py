@@ -30,7 +30,7 @@ def test_flat_folder_is_unlabelled(tmp_path):
     assert source.classes == ()
     assert listing(source) == {"train": [("a", None), ("b", None), ("c_v2", None)]}
     assert [item.origin for item in source.splits["train"]] == ["a.jpeg", "b.PNG", "c.v2.tiff"]
-    assert source.splits["train"][0].read() == b"never decoded while listing"
+    assert source.splits["train"][0].content.read() == b"never decoded while listing"
 
 
 def test_sub_folders_are_classes_however_deep(tmp_path):
@@ -80,7 +80,7 @@ def test_links_are_followed_and_loops_refused(tmp_path):
     (images / "cat/3.jpg").symlink_to(tmp_path / "gone.jpg")
     source = folder(images)
     assert listing(source)["train"] == [("cat/1", 0), ("cat/2", 0), ("cat/3", 0), ("dog/photo", 1)]
-    assert source.splits["train"][1].read() == b"never decoded while listing"
+    assert source.splits["train"][1].content.read() == b"never decoded while listing"
     (images / "cat/loop").symlink_to(images)
     with pytest.raises(InputError, match=r"cat/loop links back .* remove the link"):
         folder(images)
@@ -178,7 +178,7 @@ def test_digits_are_scikit_learns():
     items = source.splits["train"]
     assert [item.label for item in items] == data.target.tolist()
     assert (items[0].key, items[-1].key) == ("digit-0000", "digit-1796")
-    image = Image.open(io.BytesIO(items[3].read()))
+    image = Image.open(io.BytesIO(items[3].content.read()))
     assert (image.format, image.mode, image.size) == ("PNG", "L", (8, 8))
     assert np.array_equal(np.asarray(image), np.round(data.images[3] * 255 / 16))
 

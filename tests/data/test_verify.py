@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ccscale.data import commands
+from ccscale.data.contents import Bytes
 from ccscale.data.index import read_index, scan_tar, write_index
 from ccscale.data.manifest import Manifest
 from ccscale.data.shards import make_shards
@@ -30,8 +31,8 @@ def png(grey: int) -> bytes:
 @pytest.fixture
 def shards(tmp_path) -> Manifest:
     """Three shards of four training samples each, and one of two unlabelled samples."""
-    train = [Item(f"t{i}", None, png(i), i % 2, f"t{i}") for i in range(12)]
-    test = [Item(f"u{i}", None, png(i), None, f"u{i}") for i in range(2)]
+    train = [Item(f"t{i}", Bytes(png(i)), i % 2, f"t{i}") for i in range(12)]
+    test = [Item(f"u{i}", Bytes(png(i)), None, f"u{i}") for i in range(2)]
     source = Source("x", "digits", ("even", "odd"), ("0", "1"), {"train": train, "test": test})
     return make_shards(source, tmp_path / "x", shard_samples=4, workers=1, progress=False)
 
