@@ -96,12 +96,64 @@ def world(group: ProcessGroup | None = None) -> int:
 
 def gather_rows(local: Tensor, group: ProcessGroup | None = None) -> Tensor:
     """Gather equal tensors of all ranks: (n, ...) -> (W, n, ...), without gradient."""
+    return start_gather_rows(local, group).wait()
+
+
+class Coming:
+    """A tensor that is on its way; `wait` returns it."""
+
+    def __init__(self, tensor: Tensor, works: Sequence[Any]) -> None:
+        self._tensor, self._works = tensor, works
+
+    def wait(self) -> Tensor:
+        """Return the tensor, when it is there (a GPU's stream waits, the host does not)."""
+        for work in self._works:
+            work.wait()
+        return self._tensor
+
+
+def start_gather_rows(local: Tensor, group: ProcessGroup | None = None) -> Coming:
+    """Begin to gather equal tensors of all ranks: (n, ...) -> (W, n, ...), without gradient."""
     size = world(group)
     if size == 1:
-        return local.unsqueeze(0)
+        return Coming(local.unsqueeze(0), [])
     out = local.new_empty((size * len(local), *local.shape[1:]))
-    torch_dist.all_gather_into_tensor(out, local.contiguous(), group=group)
-    return out.view(size, *local.shape)
+    work = torch_dist.all_gather_into_tensor(out, local.contiguous(), group=group, async_op=True)
+    return Coming(out.view(size, *local.shape), [work])
+
+
+def pass_round(local: Tensor, group: ProcessGroup | None = None) -> Iterator[Tensor]:
+    """Yield the equal tensors of the other ranks, that of the rank before first, without gradient.
+
+    Each is passed on to the next rank while the caller works on it: a rank holds two beside its own.
+    """
+    size, own = world(group), rank(group)
+
+    def start(tensor: Tensor) -> Coming:
+        received = torch.empty_like(tensor)
+        to, source = (
+            (own + 1) % size if group is None else torch_dist.get_global_rank(group, (own + 1) % size),
+            (own - 1) % size if group is None else torch_dist.get_global_rank(group, (own - 1) % size),
+        )
+        operations = [
+            torch_dist.P2POp(torch_dist.isend, tensor, to, group),
+            torch_dist.P2POp(torch_dist.irecv, received, source, group),
+        ]
+        return Coming(received, torch_dist.batch_isend_irecv(operations))
+
+    coming = start(local.contiguous()) if size > 1 else None
+    for left in range(size - 2, -1, -1):
+        assert coming is not None
+        received = coming.wait()
+        if left:
+            coming = start(received)
+        yield received
+
+
+def start_sum(tensor: Tensor, group: ProcessGroup | None = None) -> Coming:
+    """Begin to add `tensor` up over the ranks, in place, without gradient."""
+    works = [torch_dist.all_reduce(tensor, group=group, async_op=True)] if world(group) > 1 else []
+    return Coming(tensor, works)
 
 
 def sum_(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
@@ -127,28 +179,6 @@ def gather_objects(value: Any) -> list[Any] | None:
     boxes: list[Any] | None = [None] * world() if rank() == 0 else None
     torch_dist.gather_object(value, boxes, dst=0)
     return boxes
-
-
-class _GlobalSum(torch.autograd.Function):
-    """Sum over ranks whose backward sums too."""
-
-    @staticmethod
-    def forward(ctx: Any, local: Tensor, group: ProcessGroup | None) -> Tensor:
-        ctx.group = group
-        return sum_(local.clone(), group)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return sum_(gradients[0].clone(), ctx.group), None
-
-
-def global_sum(local: Tensor, group: ProcessGroup | None = None) -> Tensor:
-    """Return the sum of `local` over the ranks; the gradient to `local` is the sum of the ranks' gradients.
-
-    Where every rank computes the same loss from the result, the gradient is W times the loss's derivative: the
-    contract for losses whose parameter gradients are averaged over ranks.
-    """
-    return local if world(group) == 1 else _GlobalSum.apply(local, group)
 
 
 def on_rank_zero(call: Callable[[], T]) -> T:

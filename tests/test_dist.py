@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 from ranks import run_ranks
-from torch import Tensor
 
 from ccscale import dist
 from ccscale.data.index import ShardError
@@ -99,8 +98,9 @@ class TestAlone:
         assert (dist.rank(), dist.world()) == (0, 1)
         assert torch.equal(dist.gather_rows(x), x.detach().unsqueeze(0))
         assert torch.equal(dist.sum_(x.detach().clone()), x.detach())
-        dist.global_sum(x).sum().backward()
-        assert torch.equal(x.grad, torch.ones(2, 3))
+        assert torch.equal(dist.start_sum(x.detach().clone()).wait(), x.detach())
+        assert torch.equal(dist.start_gather_rows(x).wait(), x.detach().unsqueeze(0))
+        assert list(dist.pass_round(x.detach())) == []
         assert dist.sum_integers((3, 2**60)) == [3, 2**60]
         assert dist.gather_objects("a") == dist.all_objects("a") == ["a"]
         assert dist.on_rank_zero(lambda: 5) == 5
@@ -152,16 +152,10 @@ def on_rank(rank: int) -> dict[str, Any]:
     assert dist.sum_(summed) is summed
     found["sum_"] = summed
 
-    x = values(rank).requires_grad_()
-    total = dist.global_sum(x)
-    found["global_sum"] = total.detach()
-    # The same loss on every rank, made of the global sum.
-    (total**2).sum().backward()
-    found["gradient of one loss"] = x.grad
-    # Losses that differ by rank, to see that their gradients are added up.
-    x = values(rank).requires_grad_()
-    ((rank + 1) * dist.global_sum(x)).sum().backward()
-    found["gradient of two losses"] = x.grad
+    rows = dist.start_gather_rows(torch.full((2,), rank + 1.0))
+    coming = dist.start_sum(torch.tensor([rank + 1.0, 10.0 * rank]))
+    found["on their way together"] = coming.wait().tolist(), rows.wait().tolist()
+    found["pass_round"] = [received.tolist() for received in dist.pass_round(torch.tensor([rank, -rank]))]
 
     found["sum_integers"] = dist.sum_integers([rank, 2**60 + rank, -1])
     found["gather_objects"] = dist.gather_objects({"rank": rank})
@@ -179,14 +173,14 @@ def on_rank(rank: int) -> dict[str, Any]:
     return found
 
 
-def values(rank: int) -> Tensor:
-    return torch.tensor([[1.0, 2.0], [3.0, 5.0]], dtype=torch.float64)[rank]
-
-
 @pytest.fixture(scope="module")
 def found() -> list[dict[str, Any]]:
     """What `on_rank` found on each of two ranks."""
     return run_ranks(2, on_rank)
+
+
+def receive(rank: int) -> list[int]:
+    return [int(received) for received in dist.pass_round(torch.tensor(rank))]
 
 
 @pytest.mark.dist
@@ -202,14 +196,14 @@ class TestTwoRanks:
     def test_sum(self, found):
         assert all(of["sum_"].tolist() == [3.0, 10.0] for of in found)
 
-    def test_global_sum(self, found):
-        assert all(of["global_sum"].tolist() == [4.0, 7.0] for of in found)
+    def test_collectives_can_be_on_their_way_together(self, found):
+        assert all(of["on their way together"] == ([3.0, 10.0], [[1.0, 1.0], [2.0, 2.0]]) for of in found)
 
-    def test_gradient_is_the_sum_of_the_ranks_gradients(self, found):
-        """Of one loss that all ranks compute: W times its derivative, as the contract for losses wants it."""
-        for of in found:
-            assert of["gradient of one loss"].tolist() == [2 * 2 * 4.0, 2 * 2 * 7.0]
-            assert of["gradient of two losses"].tolist() == [1.0 + 2.0] * 2
+    def test_pass_round(self, found):
+        assert [of["pass_round"] for of in found] == [[[1, -1]], [[0, 0]]]
+
+    def test_pass_round_begins_with_the_rank_before(self):
+        assert run_ranks(4, receive) == [[3, 2, 1], [0, 3, 2], [1, 0, 3], [2, 1, 0]]
 
     def test_sum_integers(self, found):
         """Digests are 64 bits: no float may be on the way."""

@@ -6,20 +6,30 @@ other view::
 
     loss = mean_i ( logsumexp_{k≠i} S_ik − S_ip(i) )  +  Σ_{views} ( Σ_k q_k log q_k + log K ),   q = column mean
 
-All of it follows from ``CᵀC`` (2K x 2K) and the 2K column sums: one all-reduce, whose size does not depend on N.
+There are two ways to it, both exact:
+
+- All of it follows from ``CᵀC`` (2K x 2K) and the 2K column sums: one all-reduce of 4K² + 2K numbers, whatever N.
+- Where N is below 2K, the rows of C are fewer numbers: they are gathered, and the columns go through the tiles
+  of the instance loss (`tiles.py`), so that nothing of size 2K x 2K is made.
+
+The backward pass sends nothing: every rank knows the gradient of the loss to what was added up.
 """
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ccscale import dist
+from ccscale.loss.tiles import SAFE, RowPulls, RowSums
 
 EPSILON = (
     1e-12  # a column that is shorter counts as this long, so that an empty cluster has a finite gradient
 )
+STRIP = 2**22  # elements of S that are held at a time beside CᵀC
 
 
 def cluster_loss(
@@ -48,31 +58,136 @@ def cluster_loss(
     ValueError
         If the shapes differ or are not (n, K) with K at least 2, or the temperature is not above 0.
     """
-    if p_a.shape != p_b.shape or p_a.ndim != 2 or p_a.shape[1] < 2:
-        raise ValueError(
-            f"p_a and p_b must both be (n, K) with K >= 2, not {tuple(p_a.shape)} and {tuple(p_b.shape)}"
-        )
-    if not temperature > 0:
-        raise ValueError(f"the temperature must be above 0, not {temperature}")
-    images, clusters = p_a.shape[0] * dist.world(group), p_a.shape[1]
-    with torch.autocast(p_a.device.type, enabled=False):
+    return ClusterLoss(p_a, p_b, temperature, group).value()
+
+
+class ClusterLoss:
+    """The loss in two steps: what it needs of the other ranks is sent for at once, and `value` waits for it.
+
+    Parameters are those of `cluster_loss`.
+    """
+
+    def __init__(self, p_a: Tensor, p_b: Tensor, temperature: float, group: ProcessGroup | None) -> None:
+        if p_a.shape != p_b.shape or p_a.ndim != 2 or p_a.shape[1] < 2:
+            raise ValueError(
+                f"p_a and p_b must both be (n, K) with K >= 2, not {tuple(p_a.shape)} and {tuple(p_b.shape)}"
+            )
+        if not temperature > 0:
+            raise ValueError(f"the temperature must be above 0, not {temperature}")
         c = torch.cat([p_a, p_b], dim=1)  # (n, 2K)
-        c = c if c.dtype == torch.float64 else c.float()
-        summed = dist.global_sum(torch.cat([c.T @ c, c.sum(dim=0, keepdim=True)]), group)  # (2K + 1, 2K)
+        self._c = c if c.dtype == torch.float64 else c.float()
+        self._temperature, self._group = temperature, group
+        with torch.no_grad(), torch.autocast(c.device.type, enabled=False):
+            c = self._c.detach()
+            self._gathers = len(c) * dist.world(group) < c.shape[1]
+            if self._gathers:
+                self._coming = dist.start_gather_rows(c, group)
+            else:
+                sums = c.sum(dim=0, keepdim=True)
+                self._coming = dist.start_sum(torch.cat([c.T @ c, sums]), group)
+
+    def value(self) -> Tensor:
+        """Return the loss."""
+        loss = _OfColumns if self._gathers else _OfProducts
+        return loss.apply(self._c, self._coming.wait(), self._temperature, self._group)
+
+
+class _OfProducts(torch.autograd.Function):
+    """The loss of C (n, 2K) from the global ``[CᵀC; column sums]`` (2K + 1, 2K)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, c: Tensor, summed: Tensor, temperature: float, group: ProcessGroup | None
+    ) -> Tensor:
+        images = len(c) * dist.world(group)
         gram, means = summed[:-1], summed[-1] / images
-        return _contrast(gram, temperature) + _negative_entropy(means) + 2 * math.log(clusters)
+        lengths = gram.diagonal().clamp_min(EPSILON**2).sqrt()
+        lse = torch.empty_like(means)
+        for rows, similarity in _strips(gram, lengths, temperature):
+            lse[rows] = torch.logsumexp(similarity, dim=1)
+        half = len(gram) // 2
+        positive = gram.diagonal(half) / (lengths[:half] * lengths[half:]) / temperature
+        ctx.save_for_backward(c, summed, lengths, lse)
+        ctx.temperature, ctx.images, ctx.world = temperature, images, dist.world(group)
+        return lse.mean() - positive.mean() + _negative_entropy(means) + 2 * math.log(half)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        c, summed, lengths, lse = ctx.saved_tensors
+        gram, means = summed[:-1], summed[-1] / ctx.images
+        count, half = len(gram), len(gram) // 2
+        # With Ĉ the columns of unit length, the derivative to C is (Ĉ A − Ĉ diag(ĉ·Ĉ A)) / length,
+        # where A_ik = (e^{S_ik − lse_i} + e^{S_ik − lse_k} − 2 [k = p(i)]) / (2K τ) is symmetric.
+        unit = c / lengths
+        pulled, along = torch.zeros_like(c), torch.empty_like(lengths)
+        for rows, similarity in _strips(gram, lengths, ctx.temperature):
+            weights = torch.exp(similarity - lse[rows, None])
+            weights += torch.exp(similarity - lse)
+            places = torch.arange(rows.start, rows.stop, device=c.device)
+            weights[places - rows.start, (places + half) % count] -= 2
+            pulled[:, rows] = unit @ weights.T
+            # ĉ_i · (Ĉ A)_i over the whole batch is Σ_k A_ik ĉ_i·ĉ_k.
+            similarity.diagonal(rows.start).fill_(0)
+            along[rows] = (weights * similarity).sum(dim=1) * ctx.temperature
+        # A column shorter than EPSILON has the length EPSILON, whatever it is: no derivative through its length.
+        along *= gram.diagonal() > EPSILON**2
+        gradient = (pulled - unit * along) / (lengths * (count * ctx.temperature))
+        gradient += _entropy_gradient(means) / ctx.images
+        return gradient * (gradients[0] * ctx.world), None, None, None
 
 
-def _contrast(gram: Tensor, temperature: float) -> Tensor:
-    """Return the mean contrast of the 2K columns, from their inner products (2K, 2K)."""
-    lengths = gram.diagonal().clamp_min(EPSILON**2).sqrt()
-    similarity = gram / (lengths[:, None] * lengths) / temperature
-    positive = similarity.diagonal(len(gram) // 2)  # column k of view a against column k of view b
-    own = torch.eye(len(gram), dtype=torch.bool, device=gram.device)
-    lse = torch.logsumexp(similarity.masked_fill(own, -torch.inf), dim=1)
-    return lse.mean() - positive.mean()
+class _OfColumns(torch.autograd.Function):
+    """The loss of C (n, 2K) from the rows of all ranks (W, n, 2K)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, c: Tensor, gathered: Tensor, temperature: float, group: ProcessGroup | None
+    ) -> Tensor:
+        columns = gathered.flatten(0, 1).T  # (2K, N)
+        lengths = columns.norm(dim=1)
+        unit = columns / lengths.clamp_min(EPSILON)[:, None]
+        rows = unit * temperature**-0.5
+        sums = RowSums(rows, safe=1 / temperature <= SAFE)
+        sums.add_own()
+        lse = sums.log()
+        half = len(rows) // 2
+        positive = (rows[:half] * rows[half:]).sum(dim=1)
+        means = columns.mean(dim=1)
+        first = dist.rank(group) * len(c)
+        ctx.save_for_backward(rows, lengths, lse, means)
+        ctx.temperature, ctx.own, ctx.world = temperature, slice(first, first + len(c)), dist.world(group)
+        return lse.mean() - positive.mean() + _negative_entropy(means) + 2 * math.log(half)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        rows, lengths, lse, means = ctx.saved_tensors
+        count, half = len(rows), len(rows) // 2
+        pulls = RowPulls(rows, lse, safe=1 / ctx.temperature <= SAFE)
+        pulls.add_own()
+        pulled = pulls.total().sub_(rows.roll(half, dims=0), alpha=2)  # over √τ, as the rows
+        along = (pulled * rows).sum(dim=1) * (lengths > EPSILON) * ctx.temperature
+        gradient = pulled[:, ctx.own] - rows[:, ctx.own] * along[:, None]
+        gradient /= (lengths.clamp_min(EPSILON) * (count * ctx.temperature**0.5))[:, None]
+        gradient += (_entropy_gradient(means) / rows.shape[1])[:, None]
+        return gradient.T * (gradients[0] * ctx.world), None, None, None
+
+
+def _strips(gram: Tensor, lengths: Tensor, temperature: float) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (rows, S of these rows against all columns) with −inf where a column meets itself."""
+    step = max(1, STRIP // len(gram))
+    for start in range(0, len(gram), step):
+        rows = slice(start, min(start + step, len(gram)))
+        similarity = gram[rows] / (lengths[rows, None] * temperature)
+        similarity /= lengths
+        similarity.diagonal(start).fill_(-torch.inf)
+        yield rows, similarity
 
 
 def _negative_entropy(means: Tensor) -> Tensor:
-    """Return Σ q log q, with 0 log 0 = 0 and a finite gradient there."""
+    """Return Σ q log q, with 0 log 0 = 0."""
     return (means * means.clamp_min(torch.finfo(means.dtype).tiny).log()).sum()
+
+
+def _entropy_gradient(means: Tensor) -> Tensor:
+    """Return the derivative of `_negative_entropy`, log q + 1, finite where q is 0."""
+    return means.clamp_min(torch.finfo(means.dtype).tiny).log() + 1

@@ -6,9 +6,12 @@ With the 2N rows ``Z = [z_a; z_b]`` of all ranks, ``S = Z Zᵀ / τ`` and the po
 
     ∂loss/∂z_i = [ Σ_{k≠i} (e^{S_ik − lse_i} + e^{S_ik − lse_k}) z_k − 2 z_p(i) ] / (2N τ)
 
-The second line needs the logsumexps of all rows and nothing else from the other ranks: features are gathered
-once, no gradient is scattered back. Each rank computes its own 2n rows of S, some rows at a time, and never
-keeps them.
+The second line needs the logsumexps of all rows and nothing else from the other ranks, so no gradient is
+scattered back. Each rank computes its own 2n rows of S, tile by tile (`tiles.py`), and never keeps them.
+
+What is sent: the rows of z once, gathered in the type they have, while the rank's own block of S is computed;
+then 2N logsumexps and a number per rank. The backward pass sends nothing. In a ring no rank holds all of z: the
+ranks' rows are passed on from rank to rank behind the computation, once forward and once backward.
 """
 
 from collections.abc import Iterator
@@ -19,23 +22,31 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ccscale import dist
+from ccscale.loss.tiles import SAFE, RowPulls, RowSums
 
-TILE = 2**23  # elements of S that are held at a time
+RING_BYTES = 2**30
 
 
 def instance_loss(
-    z_a: Tensor, z_b: Tensor, temperature: float = 0.5, group: ProcessGroup | None = None
+    z_a: Tensor,
+    z_b: Tensor,
+    temperature: float = 0.5,
+    group: ProcessGroup | None = None,
+    ring_bytes: int = RING_BYTES,
 ) -> Tensor:
     """Return the instance-level contrastive loss of the global batch.
 
     Parameters
     ----------
     z_a, z_b
-        This rank's embeddings of the two views, (n, d), of unit length; n and d the same on all ranks.
+        This rank's embeddings of the two views, (n, d), of unit length; n, d and the type the same on all ranks.
     temperature
         The paper's instance-level temperature.
     group
         The ranks whose batches make up the global batch; by default all.
+    ring_bytes
+        Where the rows of all ranks together are larger, they go round in a ring instead of being gathered: more
+        messages, and the memory of three ranks' rows instead of all ranks'.
 
     Returns
     -------
@@ -52,50 +63,79 @@ def instance_loss(
         raise ValueError(f"z_a and z_b must both be (n, d), not {tuple(z_a.shape)} and {tuple(z_b.shape)}")
     if not temperature > 0:
         raise ValueError(f"the temperature must be above 0, not {temperature}")
-    z = torch.cat([z_a, z_b])
-    return _InstanceLoss.apply(z if z.dtype == torch.float64 else z.float(), temperature, group)
+    z = torch.cat([z_a, z_b])  # (2n, d)
+    ring = z.nbytes * dist.world(group) > ring_bytes
+    return _InstanceLoss.apply(z, temperature, group, ring)
 
 
 class _InstanceLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, temperature: float, group: ProcessGroup | None) -> Tensor:
+    def forward(ctx: Any, z: Tensor, temperature: float, group: ProcessGroup | None, ring: bool) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
-            all_z = dist.gather_rows(z, group).flatten(0, 1)  # (2N, d)
-            first = dist.rank(group) * len(z)
-            lse = z.new_empty(len(z))
-            for rows, similarity in _similarity(z, all_z, first, temperature):
-                lse[rows] = torch.logsumexp(similarity, dim=1)
-            positive = (z * _positives(z)).sum(dim=1) / temperature
-            total = dist.sum_((lse - positive).sum(), group)
-        ctx.save_for_backward(z, all_z, lse)
-        ctx.temperature, ctx.group = temperature, group
-        return total / len(all_z)
+            others = _Others(z, group, ring)
+            rows = _scaled(z, temperature)
+            sums = RowSums(rows, safe=1 / temperature <= SAFE)
+            sums.add_own()  # meanwhile the others' rows are on their way
+            for _, columns in others:
+                sums.add(_scaled(columns, temperature))
+            lse = sums.log()
+            own = (lse - (rows * _positives(rows)).sum(dim=1)).sum()
+            told = dist.gather_rows(torch.cat([lse, own[None]]), group)  # (W, 2n + 1)
+        ctx.save_for_backward(z, told[:, :-1], *others.gathered())
+        ctx.temperature, ctx.group, ctx.ring = temperature, group, ring
+        return told[:, -1].sum() / told[:, :-1].numel()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        z, all_z, lse = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        z, all_lse, *gathered = ctx.saved_tensors  # (2n, d), (W, 2n)
         with torch.autocast(z.device.type, enabled=False):
-            all_lse = dist.gather_rows(lse, ctx.group).flatten()  # (2N,)
-            first = dist.rank(ctx.group) * len(z)
-            gradient = _positives(z).mul(-2)
-            for rows, similarity in _similarity(z, all_z, first, ctx.temperature):
-                weights = torch.exp(similarity - lse[rows, None])
-                weights += torch.exp(similarity - all_lse)
-                gradient[rows].addmm_(weights, all_z)
-            scale = dist.world(ctx.group) / (len(all_z) * ctx.temperature)
-        return gradient * (scale * gradients[0]), None, None
+            others = _Others(z, ctx.group, ctx.ring, *gathered)
+            rows = _scaled(z, ctx.temperature)
+            pulls = RowPulls(rows, all_lse[dist.rank(ctx.group)], safe=1 / ctx.temperature <= SAFE)
+            pulls.add_own()
+            for rank, columns in others:
+                pulls.add(_scaled(columns, ctx.temperature), all_lse[rank])
+            gradient = pulls.total().sub_(_positives(rows), alpha=2)
+            # The rows carry 1/√τ; the ranks' average is to be the derivative, so W times that is handed on.
+            scale = dist.world(ctx.group) / (all_lse.numel() * ctx.temperature**0.5)
+            gradient *= gradients[0] * scale
+        return gradient.to(z.dtype), None, None, None
 
 
-def _positives(z: Tensor) -> Tensor:
+class _Others:
+    """The rows of the other ranks, (rank, (2n, d)) by one: gathered at once, or passed round in a ring."""
+
+    def __init__(
+        self, z: Tensor, group: ProcessGroup | None, ring: bool, all_z: Tensor | None = None
+    ) -> None:
+        self._z, self._group, self._ring, self._all = z, group, ring, all_z
+        self._coming = None
+        if not ring and all_z is None and dist.world(group) > 1:
+            self._coming = dist.start_gather_rows(z, group)
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        own, world = dist.rank(self._group), dist.world(self._group)
+        if self._ring:
+            for step, columns in enumerate(dist.pass_round(self._z, self._group), start=1):
+                yield (own - step) % world, columns
+            return
+        if self._coming is not None:
+            self._all, self._coming = self._coming.wait(), None
+        for rank in range(world):
+            if rank != own:
+                assert self._all is not None
+                yield rank, self._all[rank]
+
+    def gathered(self) -> list[Tensor]:
+        """Return the rows of all ranks, where they were gathered."""
+        return [] if self._all is None else [self._all]
+
+
+def _scaled(z: Tensor, temperature: float) -> Tensor:
+    """Return z / √τ in the type that is computed in."""
+    return (z if z.dtype == torch.float64 else z.float()) * temperature**-0.5
+
+
+def _positives(rows: Tensor) -> Tensor:
     """Return the other view of each of this rank's rows: (2n, d) -> (2n, d)."""
-    return z.roll(len(z) // 2, dims=0)
-
-
-def _similarity(z: Tensor, all_z: Tensor, first: int, temperature: float) -> Iterator[tuple[slice, Tensor]]:
-    """Yield (rows, S of these rows against all) with −inf where a row meets itself."""
-    step = max(1, TILE // len(all_z))
-    for start in range(0, len(z), step):
-        rows = slice(start, min(start + step, len(z)))
-        similarity = (z[rows] / temperature) @ all_z.T
-        similarity.diagonal(first + start).fill_(-torch.inf)
-        yield rows, similarity
+    return rows.roll(len(rows) // 2, dims=0)

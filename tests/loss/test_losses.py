@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,18 @@ import torch.nn.functional as F
 from ranks import run_ranks
 from torch import Tensor, nn
 
-from ccscale.loss import cluster_loss, instance_loss
+from ccscale.loss import cluster_loss, instance_loss, tiles
 
-N, FEATURES, WIDTH, CLUSTERS = 12, 7, 5, 4
+N, FEATURES, WIDTH = 12, 7, 5
+CLUSTERS = {"cluster": 4, "many clusters": 30}  # more columns than 12 images: these are gathered
+TEMPERATURES = {
+    "instance": 0.3,
+    "ring": 0.3,
+    "cold": 0.01,
+    "cold ring": 0.01,
+    "cluster": 0.7,
+    "many clusters": 0.7,
+}
 
 
 def plain_instance_loss(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
@@ -37,11 +47,11 @@ def plain_cluster_loss(p_a: Tensor, p_b: Tensor, temperature: float) -> Tensor:
 class Heads(nn.Module):
     """Something with parameters in front of the losses."""
 
-    def __init__(self) -> None:
+    def __init__(self, clusters: int) -> None:
         super().__init__()
         torch.manual_seed(1)
         self.instance = nn.Linear(FEATURES, WIDTH, dtype=torch.float64)
-        self.cluster = nn.Linear(FEATURES, CLUSTERS, dtype=torch.float64)
+        self.cluster = nn.Linear(FEATURES, clusters, dtype=torch.float64)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return F.normalize(self.instance(x), dim=1), torch.softmax(3 * self.cluster(x), dim=1)
@@ -54,31 +64,40 @@ def features() -> Tensor:
 
 def losses_and_gradients(x: Tensor, which: str, plain: bool) -> tuple[float, list[Tensor]]:
     """Return the value and the parameters' gradients of one loss on (2, n, features)."""
-    heads = Heads()
+    heads = Heads(CLUSTERS.get(which, 4))
     (z_a, p_a), (z_b, p_b) = heads(x[0]), heads(x[1])
-    if which == "instance":
-        loss = (plain_instance_loss if plain else instance_loss)(z_a, z_b, 0.3)
+    temperature = TEMPERATURES[which]
+    if which in CLUSTERS:
+        loss = (plain_cluster_loss if plain else cluster_loss)(p_a, p_b, temperature)
+    elif plain:
+        loss = plain_instance_loss(z_a, z_b, temperature)
     else:
-        loss = (plain_cluster_loss if plain else cluster_loss)(p_a, p_b, 0.7)
+        ring = {"ring_bytes": 0} if "ring" in which else {}
+        loss = instance_loss(z_a, z_b, temperature, **ring)
     loss.backward()
     return loss.item(), [p.grad for p in heads.parameters() if p.grad is not None]
 
 
-def on_rank(rank: int, world: int, which: str) -> tuple[float, list[Tensor]]:
+def on_rank(rank: int, world: int) -> dict[str, tuple[float, list[Tensor]]]:
     n = N // world
-    return losses_and_gradients(features()[:, rank * n : (rank + 1) * n], which, plain=False)
+    mine = features()[:, rank * n : (rank + 1) * n]
+    return {which: losses_and_gradients(mine, which, plain=False) for which in TEMPERATURES}
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4])
+def found(request: pytest.FixtureRequest) -> list[dict[str, tuple[float, list[Tensor]]]]:
+    """What each of 1, 2 or 4 ranks found, with different data on each."""
+    return run_ranks(request.param, on_rank, request.param)
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize("world", [1, 2, 4])
-@pytest.mark.parametrize("which", ["instance", "cluster"])
-def test_value_and_averaged_gradients_are_the_global_loss(world: int, which: str) -> None:
+@pytest.mark.parametrize("which", TEMPERATURES)
+def test_value_and_averaged_gradients_are_the_global_loss(found: Any, which: str) -> None:
     value, gradients = losses_and_gradients(features(), which, plain=True)
-    ranks = run_ranks(world, on_rank, world, which)
-    for found, _ in ranks:
-        assert found == pytest.approx(value, abs=1e-10)
+    for of in found:
+        assert of[which][0] == pytest.approx(value, abs=1e-10)
     for i, expected in enumerate(gradients):
-        average = torch.stack([rank_gradients[i] for _, rank_gradients in ranks]).mean(dim=0)
+        average = torch.stack([of[which][1][i] for of in found]).mean(dim=0)
         assert (average - expected).abs().max() < 1e-10
         assert expected.abs().max() > 1e-4  # or the line above would say nothing
 
@@ -94,8 +113,8 @@ def test_instance_loss_at_all_temperatures_and_sizes(temperature: float, n: int)
     )
 
 
-@pytest.mark.parametrize("temperature", [0.1, 1.0, 5.0])
-@pytest.mark.parametrize("k", [2, 3, 50])
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0, 5.0])
+@pytest.mark.parametrize("k", [2, 3, 50])  # 100 columns are more than 30 images
 def test_cluster_loss_at_all_temperatures_and_sizes(temperature: float, k: int) -> None:
     logits = torch.randn(2, 30, k, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
     check(
@@ -117,14 +136,33 @@ def check(inputs: Tensor, loss: Callable[..., Tensor], plain: Callable[..., Tens
     assert (gradients[0] - gradients[1]).abs().max() < 1e-10
 
 
-def test_tiles_do_not_change_the_instance_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ccscale.loss.instance as module
-
-    z = F.normalize(
-        torch.randn(2, 33, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), dim=2
+@pytest.mark.parametrize("temperature", [0.01, 0.5])
+def test_tiles_do_not_change_the_losses(temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = F.normalize(torch.randn(2, 33, 8, dtype=torch.float64, generator=generator), dim=2)
+    logits = torch.randn(2, 30, 19, dtype=torch.float64, generator=generator)
+    monkeypatch.setattr(tiles, "CPU_TILE", 7)  # 66 rows leave a last tile of 3, 38 columns one of 3
+    monkeypatch.setattr("ccscale.loss.cluster.STRIP", 38 * 7)
+    check(
+        z, lambda a, b: instance_loss(a, b, temperature), lambda a, b: plain_instance_loss(a, b, temperature)
     )
-    monkeypatch.setattr(module, "TILE", 66 * 7)  # 7 rows at a time: 66 rows leave a last tile of 3
-    check(z, instance_loss, lambda a, b: plain_instance_loss(a, b, 0.5))
+    for images in (30, 11):  # through the products, and through the gathered columns
+        check(
+            logits[:, :images],
+            lambda a, b: cluster_loss(a.softmax(1), b.softmax(1), temperature),
+            lambda a, b: plain_cluster_loss(a.softmax(1), b.softmax(1), temperature),
+        )
+
+
+def test_nothing_as_large_as_the_matrix_is_made() -> None:
+    """No allocation in either pass comes near the 1600 x 1600 similarities, with a tile of 64."""
+    z = F.normalize(torch.randn(2, 800, 8), dim=2).requires_grad_()
+    with pytest.MonkeyPatch.context() as patch, torch.profiler.profile(profile_memory=True) as profile:
+        patch.setattr(tiles, "CPU_TILE", 64)
+        instance_loss(*z).backward()
+    allocated = [event.cpu_memory_usage for event in profile.events() if event.name == "aten::empty"]
+    assert allocated
+    assert max(allocated) < 1600 * 1600 * 4 / 20
 
 
 def test_float32_and_bfloat16_inputs_are_computed_in_float32() -> None:
@@ -150,10 +188,11 @@ def test_backward_under_autocast_is_in_float32() -> None:
     assert torch.equal(*gradients)
 
 
+@pytest.mark.parametrize("clusters", [4, 5])  # ten columns are more than eight images
 @pytest.mark.parametrize("assignment", ["one-hot", "one cluster"])
-def test_dead_columns_have_finite_values_and_gradients(assignment: str) -> None:
+def test_dead_columns_have_finite_values_and_gradients(assignment: str, clusters: int) -> None:
     hard = torch.arange(8) % 3 if assignment == "one-hot" else torch.zeros(8, dtype=torch.int64)
-    p = F.one_hot(hard, 5).float().requires_grad_()  # columns 3 and 4 are empty
+    p = F.one_hot(hard, clusters).float().requires_grad_()  # the columns from 3 on are empty
     loss = cluster_loss(p, p.detach().roll(1, 0))
     loss.backward()
     assert torch.isfinite(loss)

@@ -1,0 +1,140 @@
+"""Sums over the similarity matrix of rows, tile by tile: the matrix itself is never held.
+
+For rows ``u`` (m, d) that are divided by √τ beforehand, and columns ``v`` (c, d) alike, ``S = u vᵀ``::
+
+    log_sums     lse_i = log Σ_k e^{S_ik}                          (m,)
+    pull         g_i   = Σ_k (e^{S_ik − lse_i} + e^{S_ik − lse_k}) v_k     (m, d)
+
+Two ways lead there. Where no similarity exceeds `SAFE` in size, ``E = e^S`` fits float32 as it is: then
+``g = e^{−lse} ⊙ (E v) + E (e^{−lse} ⊙ v)``, one product of a tile of E with ``[v, e^{−lse} ⊙ v]``, and where rows
+meet themselves E is symmetric: a tile above the diagonal serves the rows below it too, and half of E is never
+computed. Otherwise each row keeps a running maximum.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+SAFE = 40.0  # e^±40 times 2^32 summands is within float32
+CPU_TILE, GPU_TILE = 1024, 8192  # a tile of 4 MB stays in a core's cache; 256 MB keeps a GPU busy
+
+
+class RowSums:
+    """Adds up e^S over the columns of some rows, block of columns by block.
+
+    Parameters
+    ----------
+    rows
+        (m, d), float32 or float64.
+    safe
+        Whether no similarity exceeds `SAFE` in size.
+    """
+
+    def __init__(self, rows: Tensor, safe: bool) -> None:
+        self.rows, self.safe = rows, safe
+        self._sums = rows.new_zeros(len(rows))
+        self._most = rows.new_full((len(rows),), -torch.inf)
+
+    def add(self, columns: Tensor) -> None:
+        """Add the columns (c, d), none of which is one of the rows."""
+        for i, _, similarity in tiles(self.rows, columns):
+            self._add(i, similarity)
+
+    def add_own(self) -> None:
+        """Add the rows themselves as columns; no row meets itself."""
+        if self.safe:
+            for i, j, similarity in tiles(self.rows, self.rows, upper=True):
+                e = similarity.exp_()
+                if i == j:
+                    e.fill_diagonal_(0)
+                else:
+                    self._sums[j] += e.sum(dim=0)
+                self._sums[i] += e.sum(dim=1)
+            return
+        for i, j, similarity in tiles(self.rows, self.rows):
+            if i == j:
+                similarity.fill_diagonal_(-torch.inf)
+            self._add(i, similarity)
+
+    def log(self) -> Tensor:
+        """Return the logarithms of the sums, (m,)."""
+        return self._sums.log() if self.safe else self._sums.log() + self._most
+
+    def _add(self, i: slice, similarity: Tensor) -> None:
+        if self.safe:
+            self._sums[i] += similarity.exp_().sum(dim=1)
+            return
+        most = torch.maximum(self._most[i], similarity.amax(dim=1))
+        shift = most.where(most > -torch.inf, 0)  # a row that has met nothing but itself
+        self._sums[i] *= (self._most[i] - shift).exp_()
+        self._sums[i] += similarity.sub_(shift[:, None]).exp_().sum(dim=1)
+        self._most[i] = most
+
+
+class RowPulls:
+    """Adds up the gradients' sums over the columns of some rows, block of columns by block.
+
+    Parameters
+    ----------
+    rows, lse
+        (m, d) and their logarithms of sums over *all* columns, (m,).
+    safe
+        As in `RowSums`.
+    """
+
+    def __init__(self, rows: Tensor, lse: Tensor, safe: bool) -> None:
+        self.rows, self.lse, self.safe = rows, lse, safe
+        width = rows.shape[1]
+        # Safe: E v and E (e^-lse v) side by side; else g itself.
+        self._pulls = rows.new_zeros(len(rows), 2 * width if safe else width)
+
+    def add(self, columns: Tensor, lse: Tensor) -> None:
+        """Add the columns (c, d) with their logarithms of sums (c,), none of which is one of the rows."""
+        for i, j, similarity in tiles(self.rows, columns):
+            self._add(i, similarity, columns[j], lse[j])
+
+    def add_own(self) -> None:
+        """Add the rows themselves as columns; no row meets itself."""
+        for i, j, similarity in tiles(self.rows, self.rows, upper=self.safe):
+            if i == j:
+                similarity.fill_diagonal_(-torch.inf)
+            self._add(i, similarity, self.rows[j], self.lse[j])
+            if self.safe and i != j:  # the tile is E by now, and its transpose the one below the diagonal
+                self._pulls[j].addmm_(similarity.T, _weighted(self.rows[i], self.lse[i]))
+
+    def total(self) -> Tensor:
+        """Return g, (m, d)."""
+        if not self.safe:
+            return self._pulls
+        direct, weighted = self._pulls.chunk(2, dim=1)
+        return direct.mul_(self.lse.neg().exp_()[:, None]).add_(weighted)
+
+    def _add(self, i: slice, similarity: Tensor, columns: Tensor, lse: Tensor) -> None:
+        if self.safe:
+            self._pulls[i].addmm_(similarity.exp_(), _weighted(columns, lse))
+            return
+        weights = torch.exp(similarity - lse)
+        weights += similarity.sub_(self.lse[i, None]).exp_()
+        self._pulls[i].addmm_(weights, columns)
+
+
+def tiles(rows: Tensor, columns: Tensor, upper: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Yield (rows, columns, their part of S) over all of S, or over the tiles on and above its diagonal.
+
+    The tile may be changed; it is the same memory each time.
+    """
+    size = GPU_TILE if rows.is_cuda else CPU_TILE
+    memory = rows.new_empty(min(size, len(rows)) * min(size, len(columns)))
+    for first in range(0, len(rows), size):
+        i = slice(first, min(first + size, len(rows)))
+        for start in range(first if upper else 0, len(columns), size):
+            j = slice(start, min(start + size, len(columns)))
+            shape = i.stop - i.start, j.stop - j.start
+            tile = memory[: shape[0] * shape[1]].view(shape)
+            yield i, j, torch.mm(rows[i], columns[j].T, out=tile)
+
+
+def _weighted(columns: Tensor, lse: Tensor) -> Tensor:
+    """Return [v, e^−lse v], (c, 2d)."""
+    return torch.cat([columns, columns * lse.neg().exp()[:, None]], dim=1)
