@@ -118,7 +118,10 @@ def start_gather_rows(local: Tensor, group: ProcessGroup | None = None) -> Comin
     if size == 1:
         return Coming(local.unsqueeze(0), [])
     out = local.new_empty((size * len(local), *local.shape[1:]))
-    work = torch_dist.all_gather_into_tensor(out, local.contiguous(), group=group, async_op=True)
+    gather = (
+        getattr(torch_dist, "all_gather_single", None) or torch_dist.all_gather_into_tensor
+    )  # its old name
+    work = gather(out, local.contiguous(), group=group, async_op=True)
     return Coming(out.view(size, *local.shape), [work])
 
 

@@ -6,9 +6,9 @@ For rows ``u`` (m, d) that are divided by √τ beforehand, and columns ``v`` (c
     pull         g_i   = Σ_k (e^{S_ik − lse_i} + e^{S_ik − lse_k}) v_k     (m, d)
 
 Two ways lead there. Where no similarity exceeds `SAFE` in size, ``E = e^S`` fits float32 as it is: then
-``g = e^{−lse} ⊙ (E v) + E (e^{−lse} ⊙ v)``, one product of a tile of E with ``[v, e^{−lse} ⊙ v]``, and where rows
-meet themselves E is symmetric: a tile above the diagonal serves the rows below it too, and half of E is never
-computed. Otherwise each row keeps a running maximum.
+``g = (E ⊙ (w_i + w_k)) v`` with ``w = e^{−lse}``, and where rows meet themselves both factors are symmetric: a tile
+above the diagonal serves the rows below it too, and half of S is never computed. Otherwise each row keeps a running
+maximum.
 """
 
 from collections.abc import Iterator
@@ -85,38 +85,33 @@ class RowPulls:
 
     def __init__(self, rows: Tensor, lse: Tensor, safe: bool) -> None:
         self.rows, self.lse, self.safe = rows, lse, safe
-        width = rows.shape[1]
-        # Safe: E v and E (e^-lse v) side by side; else g itself.
-        self._pulls = rows.new_zeros(len(rows), 2 * width if safe else width)
+        self._pulls = torch.zeros_like(rows)
 
     def add(self, columns: Tensor, lse: Tensor) -> None:
         """Add the columns (c, d) with their logarithms of sums (c,), none of which is one of the rows."""
         for i, j, similarity in tiles(self.rows, columns):
-            self._add(i, similarity, columns[j], lse[j])
+            self._pulls[i].addmm_(self._weights(similarity, i, lse[j]), columns[j])
 
     def add_own(self) -> None:
         """Add the rows themselves as columns; no row meets itself."""
-        for i, j, similarity in tiles(self.rows, self.rows, upper=self.safe):
+        for i, j, similarity in tiles(self.rows, self.rows, upper=True):
             if i == j:
                 similarity.fill_diagonal_(-torch.inf)
-            self._add(i, similarity, self.rows[j], self.lse[j])
-            if self.safe and i != j:  # the tile is E by now, and its transpose the one below the diagonal
-                self._pulls[j].addmm_(similarity.T, _weighted(self.rows[i], self.lse[i]))
+            weights = self._weights(similarity, i, self.lse[j])
+            self._pulls[i].addmm_(weights, self.rows[j])
+            if i != j:
+                self._pulls[j].addmm_(weights.T, self.rows[i])
 
     def total(self) -> Tensor:
         """Return g, (m, d)."""
-        if not self.safe:
-            return self._pulls
-        direct, weighted = self._pulls.chunk(2, dim=1)
-        return direct.mul_(self.lse.neg().exp_()[:, None]).add_(weighted)
+        return self._pulls
 
-    def _add(self, i: slice, similarity: Tensor, columns: Tensor, lse: Tensor) -> None:
+    def _weights(self, similarity: Tensor, i: slice, lse: Tensor) -> Tensor:
+        """Return e^{S_ik − lse_i} + e^{S_ik − lse_k} of a tile, which is given up for it."""
         if self.safe:
-            self._pulls[i].addmm_(similarity.exp_(), _weighted(columns, lse))
-            return
+            return similarity.exp_().mul_(self.lse[i, None].neg().exp() + lse.neg().exp())
         weights = torch.exp(similarity - lse)
-        weights += similarity.sub_(self.lse[i, None]).exp_()
-        self._pulls[i].addmm_(weights, columns)
+        return weights.add_(similarity.sub_(self.lse[i, None]).exp_())
 
 
 def tiles(rows: Tensor, columns: Tensor, upper: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -133,8 +128,3 @@ def tiles(rows: Tensor, columns: Tensor, upper: bool = False) -> Iterator[tuple[
             shape = i.stop - i.start, j.stop - j.start
             tile = memory[: shape[0] * shape[1]].view(shape)
             yield i, j, torch.mm(rows[i], columns[j].T, out=tile)
-
-
-def _weighted(columns: Tensor, lse: Tensor) -> Tensor:
-    """Return [v, e^−lse v], (c, 2d)."""
-    return torch.cat([columns, columns * lse.neg().exp()[:, None]], dim=1)
