@@ -44,8 +44,8 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
     root = os.path.realpath(path)
     if not os.path.isdir(root):
         raise InputError(f"there is no folder {path}; SOURCE must be a folder of images")
-    if split is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", split):
-        raise InputError(f"--split {split!r} cannot name shards: use letters, digits, '_' and '-'")
+    if split is not None:
+        check_split(split, "--split")
     names = list(image_files(root))
     if not names:
         raise InputError(f"{path} holds no images ({', '.join(sorted(EXTENSIONS))}); check the path")
@@ -69,6 +69,12 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
     return Source(os.path.basename(root) or "images", "folder", tuple(classes), tuple(classes), splits)
 
 
+def check_split(name: str, place: str) -> None:
+    """Refuse what cannot name a split, told with its place; raises InputError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise InputError(f"{place} {name!r} cannot name shards: use letters, digits, '_' and '-'")
+
+
 def image_files(root: str, prefix: str = "") -> Iterator[str]:
     """Yield the image files below `root`, relative to it with '/', each folder's files before its sub-folders."""
     folders = []
@@ -79,7 +85,7 @@ def image_files(root: str, prefix: str = "") -> Iterator[str]:
             if entry.is_dir():
                 folders.append(entry)
             # A broken link to an image is listed, so that it is reported as an image that cannot be read.
-            elif _is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
+            elif is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
                 yield prefix + entry.name
     for entry in folders:
         if entry.is_symlink():
@@ -89,7 +95,8 @@ def image_files(root: str, prefix: str = "") -> Iterator[str]:
         yield from image_files(root, f"{prefix}{entry.name}/")
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Tell by its extension whether a file is an image."""
     return name.rpartition(".")[2].lower() in EXTENSIONS and "." in name
 
 

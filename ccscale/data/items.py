@@ -69,6 +69,11 @@ class Source:
                 origins[item.key] = item.origin
 
 
+def numbered_key(split: str, number: int) -> str:
+    """Return the key of an image that has no name of its own but a place in its split, counted from 0."""
+    return f"{split}-{number:06d}"
+
+
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()

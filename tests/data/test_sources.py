@@ -1,186 +1,11 @@
-"""Sources list the right images, splits, classes and labels, and refuse what has two readings."""
+"""Every kind of source is opened by its name, with the options that it takes and no others."""
 
-import io
-import os
-from pathlib import Path
+import inspect
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from ccscale.data.sources import KINDS, digits, folder, open_source, tiny_imagenet
+from ccscale.data.sources import KINDS, Kind, open_source
 from ccscale.errors import InputError
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"never decoded while listing")
-    return root
-
-
-def listing(source) -> dict[str, list[tuple[str, int | None]]]:
-    return {split: [(item.key, item.label) for item in items] for split, items in source.splits.items()}
-
-
-def test_flat_folder_is_unlabelled(tmp_path):
-    source = folder(touch(tmp_path / "pets", "b.PNG", "a.jpeg", "notes.txt", ".hidden.jpg", "c.v2.tiff"))
-    assert source.name == "pets"
-    assert source.classes == ()
-    assert listing(source) == {"train": [("a", None), ("b", None), ("c_v2", None)]}
-    assert [item.origin for item in source.splits["train"]] == ["a.jpeg", "b.PNG", "c.v2.tiff"]
-    assert source.splits["train"][0].content.read() == b"never decoded while listing"
-
-
-def test_sub_folders_are_classes_however_deep(tmp_path):
-    touch(tmp_path, "dog/x.jpg", "cat/2021/a.jpg", "cat/b.jpg", "docs/readme.txt", ".cache/z.jpg")
-    source = folder(tmp_path)
-    assert source.classes == source.class_ids == ("cat", "dog")  # docs holds no image, .cache is hidden
-    assert listing(source) == {"train": [("cat/b", 0), ("cat/2021/a", 0), ("dog/x", 1)]}
-
-
-def test_split_folders_share_the_union_of_their_classes(tmp_path):
-    touch(tmp_path, "train/cat/1.jpg", "train/eel/1.jpg", "Test/dog/1.jpg", "unlabeled/images/1.jpg")
-    source = folder(tmp_path)
-    assert source.classes == ("cat", "dog", "eel")
-    assert listing(source) == {
-        "test": [("Test/dog/1", 1)],
-        "train": [("train/cat/1", 0), ("train/eel/1", 2)],
-        "unlabeled": [("unlabeled/images/1", None)],
-    }
-
-
-def test_split_folders_may_hold_images_directly(tmp_path):
-    source = folder(touch(tmp_path, "train/cat/1.jpg", "test/1.jpg"))
-    assert listing(source) == {"test": [("test/1", None)], "train": [("train/cat/1", 0)]}
-
-
-def test_one_other_folder_makes_split_names_classes(tmp_path):
-    source = folder(touch(tmp_path, "train/1.jpg", "plane/1.jpg"))
-    assert listing(source) == {"train": [("plane/1", 0), ("train/1", 1)]}
-
-
-def test_split_option_takes_the_whole_folder(tmp_path):
-    source = folder(touch(tmp_path, "train/1.jpg", "test/1.jpg"), split="all")
-    assert listing(source) == {"all": [("test/1", 0), ("train/1", 1)]}
-
-
-def test_no_labels_takes_any_nesting(tmp_path):
-    source = folder(touch(tmp_path, "top.jpg", "cat/1.jpg"), labels=False)
-    assert source.classes == ()
-    assert listing(source) == {"train": [("top", None), ("cat/1", None)]}
-
-
-def test_links_are_followed_and_loops_refused(tmp_path):
-    store = touch(tmp_path / "store", "photo.jpg")
-    images = touch(tmp_path / "images", "cat/1.jpg")
-    (images / "cat/2.jpg").symlink_to(store / "photo.jpg")
-    (images / "dog").symlink_to(store)
-    (images / "cat/3.jpg").symlink_to(tmp_path / "gone.jpg")
-    source = folder(images)
-    assert listing(source)["train"] == [("cat/1", 0), ("cat/2", 0), ("cat/3", 0), ("dog/photo", 1)]
-    assert source.splits["train"][1].content.read() == b"never decoded while listing"
-    (images / "cat/loop").symlink_to(images)
-    with pytest.raises(InputError, match=r"cat/loop links back .* remove the link"):
-        folder(images)
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["cat/1.jpg", "cat/1.png"], r"cat/1\.jpg and cat/1\.png would both be .*'cat/1'.*rename"),
-        (["a.b.jpg", "a_b.jpg"], r"a\.b\.jpg and a_b\.jpg would both be"),
-        (["1.jpg", "cat/1.jpg"], r"holds both images \(1\.jpg\) and folders of images \(cat\).*--no-labels"),
-        (["train/1.jpg", "train/cat/1.jpg"], r"train/ holds both images \(1\.jpg\)"),
-        (["readme.txt"], r"holds no images .* check the path"),
-    ],
-)
-def test_folder_refuses(tmp_path, names, message):
-    with pytest.raises(InputError, match=message):
-        folder(touch(tmp_path, *names))
-
-
-def test_folder_refuses_bad_arguments(tmp_path):
-    with pytest.raises(InputError, match=r"there is no folder .*nowhere"):
-        folder(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="--split 'a/b' cannot name shards"):
-        folder(touch(tmp_path, "1.jpg"), split="a/b")
-
-
-def test_names_that_are_not_utf8_are_refused(tmp_path):
-    try:
-        with open(os.fsencode(tmp_path) + b"/caf\xe9.jpg", "wb"):
-            pass
-    except OSError:
-        pytest.skip("this file system takes UTF-8 names only")
-    with pytest.raises(InputError, match=r"caf.* is not valid UTF-8: rename"):
-        folder(tmp_path)
-
-
-@pytest.fixture
-def tiny(tmp_path) -> Path:
-    root = touch(
-        tmp_path / "tiny",
-        "train/n02/images/n02_0.JPEG",
-        "train/n02/n02_boxes.txt",
-        "train/n01/images/n01_0.JPEG",
-        "train/n01/images/n01_1.JPEG",
-        "val/images/val_0.JPEG",
-        "val/images/val_1.JPEG",
-        "test/images/test_0.JPEG",
-    )
-    (root / "wnids.txt").write_text("n02\nn01\n")
-    (root / "words.txt").write_text("n01\tgoldfish, Carassius auratus\nn02\torange\nn03\tentity\n")
-    (root / "val/val_annotations.txt").write_text(
-        "val_0.JPEG\tn02\t0\t0\t9\t9\nval_1.JPEG\tn01\t0\t0\t9\t9\n"
-    )
-    return root
-
-
-def test_tiny_imagenet(tiny):
-    source = tiny_imagenet(tiny)
-    assert source.classes == ("goldfish", "orange")
-    assert source.class_ids == ("n01", "n02")
-    assert listing(source) == {
-        "train": [
-            ("train/n01/images/n01_0", 0),
-            ("train/n01/images/n01_1", 0),
-            ("train/n02/images/n02_0", 1),
-        ],
-        "val": [("val/images/val_0", 1), ("val/images/val_1", 0)],
-        "test": [("test/images/test_0", None)],
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("wnids.txt", None, r"is no Tiny-ImageNet: it has no wnids\.txt"),
-        ("wnids.txt", "n01\nn02\nn09\n", r"train/n09/images holds no images .* extract the archive again"),
-        ("val/val_annotations.txt", "val_0.JPEG\tn02\t0\n", r"val/images/val_1\.JPEG has no class"),
-        ("val/val_annotations.txt", "val_0.JPEG\tn07\nval_1.JPEG\tn01\n", r"val_0\.JPEG has no class"),
-    ],
-)
-def test_tiny_imagenet_refuses(tiny, name, text, message):
-    if text is None:
-        (tiny / name).unlink()
-    else:
-        (tiny / name).write_text(text)
-    with pytest.raises(InputError, match=message):
-        tiny_imagenet(tiny)
-
-
-def test_digits_are_scikit_learns():
-    from sklearn.datasets import load_digits
-
-    source, data = digits(), load_digits()
-    items = source.splits["train"]
-    assert [item.label for item in items] == data.target.tolist()
-    assert (items[0].key, items[-1].key) == ("digit-0000", "digit-1796")
-    image = Image.open(io.BytesIO(items[3].content.read()))
-    assert (image.format, image.mode, image.size) == ("PNG", "L", (8, 8))
-    assert np.array_equal(np.asarray(image), np.round(data.images[3] * 255 / 16))
 
 
 def test_open_source_refuses(tmp_path):
@@ -190,8 +15,45 @@ def test_open_source_refuses(tmp_path):
         open_source("x", tmp_path)
     with pytest.raises(InputError, match="tiny-imagenet takes no option 'split'"):
         open_source("tiny-imagenet", tmp_path, split="train")
-    with pytest.raises(InputError, match="folder needs a SOURCE"):
+    with pytest.raises(InputError, match="folder needs a SOURCE: give the folder or file"):
         open_source("folder")
     with pytest.raises(InputError, match="digits reads no SOURCE"):
         open_source("digits", tmp_path)
     assert len(open_source("digits").splits["train"]) == 1797
+
+
+def test_the_kinds():
+    assert list(KINDS) == [
+        "folder",
+        "tiny-imagenet",
+        "imagenet",
+        "cifar10",
+        "cifar100",
+        "stl10",
+        "idx",
+        "table",
+        "digits",
+    ]
+    for kind in KINDS.values():
+        assert set(inspect.signature(kind.open).parameters) == kind.options | (
+            {"path"} if kind.needs_path else set()
+        )
+
+
+@pytest.mark.parametrize("kind", [kind for kind, entry in KINDS.items() if entry.needs_path])
+def test_what_is_not_there_is_refused_in_a_sentence(tmp_path, kind):
+    for missing in (tmp_path / "nowhere", tmp_path / "nowhere.csv"):
+        with pytest.raises(InputError, match=r"nowhere.*[;:] .+"):
+            open_source(kind, missing)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty.*[;:] .+"):
+        open_source(kind, tmp_path / "empty")
+
+
+def test_a_folder_without_rights_is_refused(tmp_path, monkeypatch):
+    def without_rights(path):
+        raise PermissionError(13, "Permission denied", f"{path}/cat")  # root may read everything
+
+    monkeypatch.setitem(KINDS, "folder", Kind(without_rights, ""))
+    with pytest.raises(InputError, match=r"/cat cannot be read \(Permission denied\): check"):
+        open_source("folder", tmp_path)
