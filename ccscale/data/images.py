@@ -3,19 +3,14 @@
 import io
 from dataclasses import dataclass
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from ccscale.data.decode import open_image, upright
+from ccscale.data.pixels import eight_bits, over_white
 from ccscale.errors import BadImage, InputError, nearest
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}  # extension to Pillow's name
-KEPT = {
-    "JPEG": "jpg",
-    "MPO": "jpg",
-    "PNG": "png",
-    "WEBP": "webp",
-}  # an MPO is a JPEG with more JPEGs after it
-PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
-COLOUR_MODES = frozenset({"CMYK", "YCbCr", "HSV", "RGBX", "RGBa", "PA"})
+EXTENSIONS = {name: extension for extension, name in FORMATS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,73 +55,55 @@ def prepare(data: bytes, recipe: Recipe) -> tuple[bytes, str]:
     """Check an image by decoding it in full and return what to store: (bytes, extension).
 
     The format is told from the content, not from a file name. The bytes are kept unless the recipe or the format
-    forbids it; what is encoded anew loses its metadata, and like a decoder that ignores EXIF it is not turned.
+    forbids it: with their metadata, by which they are turned whenever they are read. What is encoded anew is
+    turned upright and loses its metadata; JPEG has its transparency laid over white, and only a PNG that is not
+    reduced keeps 16 bits.
 
     Raises
     ------
     BadImage
         With the reason.
     """
-    if not data:
-        raise BadImage("the file is empty")
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return _store(data, image, recipe)
-    except BadImage:
-        raise
-    except UnidentifiedImageError:
-        raise BadImage("not an image in a format that Pillow reads") from None
-    # Pillow's decoders raise almost anything on damaged files: OSError, SyntaxError, struct.error, IndexError, …
-    except Exception as error:
-        raise BadImage(" ".join(str(error).split()) or type(error).__name__) from None
-
-
-def _store(data: bytes, image: Image.Image, recipe: Recipe) -> tuple[bytes, str]:
-    own = KEPT.get(image.format or "")
+    encoded = open_image(data)
+    image = upright(encoded)
+    own = EXTENSIONS.get(encoded.image.format or "")
     extension = recipe.format or own or "png"
     short = min(image.size)
     shrinks = recipe.resize is not None and recipe.resize < short
     if extension == own and not shrinks:
         return data, extension
-    plain = _storable(image, extension)
     if shrinks:
         assert recipe.resize is not None
         width, height = (max(1, round(side * recipe.resize / short)) for side in image.size)
-        smooth = {"1": "L", "P": "RGBA" if "transparency" in plain.info else "RGB"}.get(
-            plain.mode, plain.mode
-        )
-        plain = plain.convert(smooth).resize((width, height), Image.Resampling.BICUBIC)
-    return _encode(plain, extension, recipe.quality), extension
+        image = _smooth(image).resize((width, height), Image.Resampling.BICUBIC)
+    try:
+        return _encode(image, extension, recipe.quality), extension
+    except (OSError, ValueError):  # a side is longer than the format has numbers for
+        raise BadImage(f"{image.width} x {image.height} pixels do not fit into {extension}") from None
 
 
-def _storable(image: Image.Image, extension: str) -> Image.Image:
-    """Convert to a mode that the format holds, without a loss of depth."""
-    mode = image.mode
-    if extension == "png":
-        if mode in PNG_MODES:
-            return image
-        if mode in COLOUR_MODES:
-            return image.convert("RGB")
-    elif mode in PNG_MODES - {"I;16"} or mode in COLOUR_MODES:
-        if mode in {"1", "L", "LA"} and extension == "jpg":
-            return image.convert("L")
-        if extension == "webp" and (mode in {"LA", "RGBA"} or "transparency" in image.info):
-            return image.convert("RGBA")
-        return image.convert("RGB")
-    raise BadImage(
-        f"pixels of mode {mode} do not fit into {extension}: convert the image to 8 bits a channel"
-    )
+def _smooth(image: Image.Image) -> Image.Image:
+    """Convert to a mode in which pixels can be averaged."""
+    if image.mode == "P":
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode == "I;16":
+        return eight_bits(image)
+    return image.convert("L") if image.mode == "1" else image
 
 
 def _encode(image: Image.Image, extension: str, quality: int) -> bytes:
     encoded = io.BytesIO()
     # Bytes must follow from the pixels: nothing of the original's metadata goes along (transparency is pixels).
     image.info = {name: value for name, value in image.info.items() if name == "transparency"}
-    if extension == "jpg":
-        image.save(encoded, "JPEG", quality=quality, subsampling="4:4:4" if quality >= 90 else "4:2:0")
-    elif extension == "webp":
-        image.save(encoded, "WEBP", quality=quality, method=4)
-    else:
+    if extension == "png":
         image.save(encoded, "PNG")
+        return encoded.getvalue()
+    if image.mode == "I;16":
+        image = eight_bits(image)
+    if extension == "jpg":
+        image = image.convert("L") if image.mode in ("1", "L") else over_white(image)
+        image.save(encoded, "JPEG", quality=quality, subsampling="4:4:4" if quality >= 90 else "4:2:0")
+    else:
+        transparent = image.mode in ("LA", "RGBA") or "transparency" in image.info
+        image.convert("RGBA" if transparent else "RGB").save(encoded, "WEBP", quality=quality, method=4)
     return encoded.getvalue()

@@ -17,7 +17,7 @@ from torch import Tensor
 from ccscale.config import Model, Views
 from ccscale.data.colour import to_float
 from ccscale.data.crops import whole_image
-from ccscale.errors import InputError
+from ccscale.errors import BadImage, InputError
 from ccscale.model.network import ContrastiveClustering
 
 WEIGHTS = "model.safetensors"
@@ -142,10 +142,16 @@ def read_images(images: Iterable[str | Path | bytes], size: int) -> Tensor:
     Raises
     ------
     BadImage
-        If one cannot be decoded.
+        If one cannot be decoded; with its path or number.
     """
-    encoded = (image if isinstance(image, bytes) else Path(image).read_bytes() for image in images)
-    whole = [whole_image(data, size) for data in encoded]
+    whole = []
+    for number, image in enumerate(images):
+        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        try:
+            whole.append(whole_image(data, size))
+        except BadImage as error:
+            name = f"image {number}" if isinstance(image, bytes) else image
+            raise BadImage(f"{name} cannot be decoded: {error}") from None
     stacked = np.stack(whole) if whole else np.empty((0, size, size, 3), dtype=np.uint8)
     return to_float(torch.from_numpy(stacked))
 
