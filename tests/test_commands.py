@@ -12,7 +12,7 @@ from conftest import make_images, python, small_settings, write_config
 
 import ccscale
 from ccscale.cli import main
-from ccscale.config import load_config
+from ccscale.config_file import load_config
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards import make_shards

@@ -1,34 +1,54 @@
 """``ccscale shards index``: a manifest and indexes for tars that others made. The tars stay as they are."""
 
+import contextlib
 import functools
-import hashlib
 import importlib.metadata
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from ccscale.data import index, location, pool
+from ccscale.data.folders import SPLIT_NAMES
+from ccscale.data.hashed import HashingReader, blocks_of
 from ccscale.data.index import ShardError, scan_tar, write_index
+from ccscale.data.keys import Digests, digests, shared_keys
 from ccscale.data.manifest import NAME, Manifest, Shard
+from ccscale.data.tar import tars_below
 from ccscale.errors import InputError
 from ccscale.progress import Meter
 
 _SPLIT = re.compile(r"([A-Za-z]\w*?)[-_]?\d+\.tar")  # train-000000.tar; 00000.tar has no split in its name
+NAMED = 10  # damaged tars that an error names
+
+
+@dataclass(frozen=True, slots=True)
+class _Adopted:
+    """What a tar holds: its entry, digests of its keys, its number of labels and the largest of them."""
+
+    shard: Shard
+    keys: Digests
+    labelled: int
+    largest: int
 
 
 def adopt(
     root: str | os.PathLike[str], split: str | None = None, workers: int | None = None, progress: bool = True
 ) -> Manifest:
-    """Index every tar in a local folder and write the manifest beside them.
+    """Index every tar in a local folder and its sub-folders, and write the manifest there.
+
+    Every tar is read once. If one is damaged, no manifest is written and no index is left behind.
 
     Parameters
     ----------
     root
         The folder.
     split
-        The split of all tars; by default what their names begin with (``val-000000.tar``), else ``train``.
+        The split of all tars; by default what their names begin with (``val-000000.tar``), else the folder that
+        they are in where that has a split's name (``val/00000.tar``), else ``train``.
     workers
         Processes; by default one per core that this process may use.
     progress
@@ -37,7 +57,8 @@ def adopt(
     Raises
     ------
     InputError
-        If there are no tars, there is a manifest already, a tar is damaged, or two samples share a key.
+        If there are no tars, there is a manifest already, tars are damaged (which are named), or two samples
+        share a key.
     """
     folder = location.local_or_url(root)
     if location.is_url(folder):
@@ -50,47 +71,92 @@ def adopt(
         raise InputError(
             f"{folder} has a {NAME} already; check it with `ccscale shards verify`, or delete it"
         )
-    tars = [name for name in location.list_names(folder) if name.endswith(".tar")]
+    tars = tars_below(folder)
     if not tars:
         raise InputError(f"{folder} holds no tars; make shards from images with `ccscale shards make`")
-    with Meter("indexing", len(tars), "shards", progress) as meter:
-        found = pool.run(functools.partial(_adopt_tar, folder, split), tars, meter, workers)
-    _check_keys(folder, [shard.url for shard, _, _ in found])
-    classes = tuple(map(str, range(max((top for _, _, top in found), default=-1) + 1)))
+    new = [path for path in _indexes(folder, tars) if not os.path.exists(path)]
+    try:
+        found = _adopt_all(folder, split, tars, workers, progress)
+    except BaseException as error:
+        for path in new:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        if isinstance(error, OSError):
+            raise InputError(
+                f"indexes cannot be written beside the tars in {folder} ({error.strerror}): make room, or index a "
+                "copy that you may write to"
+            ) from None
+        raise
+    classes = tuple(map(str, range(max(tar.largest for tar in found) + 1)))
     labelled: dict[str, int] = {}
-    for shard, labels, _ in found:
-        labelled[shard.split] = labelled.get(shard.split, 0) + labels
+    for tar in found:
+        labelled[tar.shard.split] = labelled.get(tar.shard.split, 0) + tar.labelled
     made_by = {"kind": "index", "ccscale": importlib.metadata.version("ccscale")}
-    shards = tuple(shard for shard, _, _ in found)
+    shards = tuple(tar.shard for tar in found)
     made = Manifest(folder, Path(folder).resolve().name, shards, classes, classes, labelled, made_by)
     made.save()
     return made
 
 
-def _adopt_tar(folder: str, split: str | None, name: str, tick: pool.Tick) -> tuple[Shard, int, int]:
-    """Index one tar; return its entry, its number of labels and the largest label; runs in a worker process."""
-    path = os.path.join(folder, name)
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-    samples = scan_tar(path)
-    write_index(index.index_location(path), samples)
-    tick()
-    match = _SPLIT.fullmatch(name)
-    of = split or (match[1] if match else "train")
-    known = samples.labels[samples.labels != index.UNKNOWN]
-    return Shard(name, len(samples), size, sha256, of), len(known), int(np.max(known, initial=-1))
+def _indexes(folder: str, tars: list[str]) -> list[str]:
+    return [index.index_location(os.path.join(folder, name)) for name in tars]
 
 
-def _check_keys(folder: str, tars: list[str]) -> None:
-    """Refuse a key that is in two tars."""
-    homes: dict[str, str] = {}
+def _adopt_all(
+    folder: str, split: str | None, tars: list[str], workers: int | None, progress: bool
+) -> list[_Adopted]:
+    """Index all tars; raise InputError that names those which cannot be."""
+    blocks = 0
     for name in tars:
-        with open(index.index_location(os.path.join(folder, name)), "rb") as file:
-            for key in index.from_parquet(file.read()).keys:
-                if key in homes:
-                    raise ShardError(
-                        os.path.join(folder, name),
-                        f"two samples have the key {key!r}, the other in {homes[key]}",
-                    )
-                homes[key] = name
+        with contextlib.suppress(OSError):  # told by name when the tar is read
+            blocks += blocks_of(os.stat(os.path.join(folder, name)).st_size)
+    with Meter(f"indexing {len(tars):,} tars", blocks, "MiB", progress) as meter:
+        results = pool.run(functools.partial(_adopt_tar, folder, split), tars, meter, workers)
+    damaged = [result for result in results if isinstance(result, ShardError)]
+    if damaged:
+        named = "; ".join(
+            f"{os.path.relpath(error.shard, folder)}: {error.what}" for error in damaged[:NAMED]
+        )
+        more = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
+        raise InputError(
+            f"{len(damaged)} of the {len(tars)} tars in {folder} cannot be indexed: {named}{more}"
+        )
+    found = [result for result in results if isinstance(result, _Adopted)]
+    if not any(tar.shard.nsamples for tar in found):
+        raise InputError(f"the tars in {folder} hold no images; check the path")
+    doubled = shared_keys(
+        [tar.keys for tar in found], lambda number: scan_tar(os.path.join(folder, tars[number])).keys
+    )
+    for number, keys, home in doubled:
+        raise ShardError(
+            os.path.join(folder, tars[number]),
+            f"two samples have the key {keys[0]!r}, the other in {tars[home]}",
+        )
+    return found
+
+
+def _adopt_tar(folder: str, split: str | None, name: str, tick: pool.Tick) -> _Adopted | ShardError:
+    """Index one tar, or return what is wrong with it; runs in a worker process."""
+    path = os.path.join(folder, name)
+    try:
+        with open(path, "rb") as file:
+            hashing = HashingReader(file, tick)
+            samples = scan_tar(cast(BinaryIO, hashing), path)
+            sha256, size = hashing.finish()
+    except ShardError as error:
+        return error
+    except OSError as error:
+        return ShardError(path, f"it cannot be read: {error.strerror}")
+    write_index(index.index_location(path), samples)
+    known = samples.labels[samples.labels != index.UNKNOWN]
+    shard = Shard(name, len(samples), size, sha256, split or _split_of(name))
+    return _Adopted(shard, digests(samples.keys), len(known), int(np.max(known, initial=-1)))
+
+
+def _split_of(name: str) -> str:
+    """Tell a tar's split from its name, or from its folder's."""
+    folder, _, file = name.rpartition("/")
+    if match := _SPLIT.fullmatch(file):
+        return match[1]
+    nearest = folder.rpartition("/")[2].lower()
+    return nearest if nearest in SPLIT_NAMES else "train"

@@ -15,46 +15,86 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ccscale.arguments import byte_size
 from ccscale.data.adopt import adopt
 from ccscale.data.images import FORMATS
-from ccscale.data.shards import REJECTED, make_shards
+from ccscale.data.preview import draw_preview
+from ccscale.data.shards import DUPLICATES, REJECTED, make_shards
 from ccscale.data.sources import KINDS, open_source
 from ccscale.data.verify import info, verify
 from ccscale.errors import InputError
 
 MANY_CLASSES = 20  # more are not printed one by one
 
+# Options of `shards make` that go on to the kind of source, where they are given.
+SOURCE_OPTIONS = ("split", "labels", "classes", "coarse", "path_column", "label_column")
+
+MAKE_EXAMPLES = """\
+examples:
+  ccscale shards make folder ~/photos data/photos
+  ccscale shards make folder ~/photos data/photos --resize 256 --format jpg --dedup
+  ccscale shards make imagenet ILSVRC2012_img_train.tar data/imagenet-10 --classes imagenet-10
+  ccscale shards make table photos.parquet data/photos --path-column file
+
+The same command again goes on where it was stopped, and does nothing where all is done.
+"""
+
 
 def add_make_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``shards make``."""
     parser.usage = "%(prog)s KIND [SOURCE] OUT [options]"
-    kinds = "; ".join(f"{name}: {kind.about}" for name, kind in KINDS.items())
-    parser.add_argument("kind", metavar="KIND", help=kinds)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    width = max(map(len, KINDS))
+    kinds = "\n".join(f"  {name:{width}}  {kind.about}" for name, kind in KINDS.items())
+    parser.epilog = f"kinds:\n{kinds}\n\n{MAKE_EXAMPLES}"
+    parser.add_argument("kind", metavar="KIND", help="of source, see below")
     parser.add_argument(
         "paths",
         nargs="+",
         metavar="[SOURCE] OUT",
         help="what to read (not for digits), and the folder for the shards",
     )
-    parser.add_argument("--split", metavar="NAME", help="take the whole folder as one split of this name")
-    parser.add_argument("--no-labels", action="store_true", help="sub-folders are not classes")
-    parser.add_argument(
+    which = parser.add_argument_group("which images")
+    which.add_argument("--split", metavar="NAME", help="take all as one split of this name")
+    which.add_argument(
+        "--no-labels", dest="labels", action="store_const", const=False, help="sub-folders are not classes"
+    )
+    which.add_argument(
+        "--classes", metavar="TEXT", help="only these: names with commas, a file, or a known list"
+    )
+    which.add_argument(
+        "--coarse", action="store_const", const=True, help="superclasses as labels, as CIFAR-100 has them"
+    )
+    which.add_argument("--path-column", metavar="NAME", help="a table's column of paths or URLs")
+    which.add_argument("--label-column", metavar="NAME", help="a table's column of labels")
+    which.add_argument(
+        "--dedup", action="store_true", help=f"leave out files with the same bytes; listed in {DUPLICATES}"
+    )
+    how = parser.add_argument_group("how they are stored (default: their bytes as they are)")
+    how.add_argument(
         "--resize", type=int, metavar="PIXELS", help="reduce the short side to this, never enlarge"
     )
-    parser.add_argument(
-        "--format", metavar="FORMAT", help=f"store all images as {', '.join(FORMATS)} (default: as they are)"
-    )
-    parser.add_argument(
-        "--quality", type=int, default=95, help="of images encoded anew (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the samples' order (default: %(default)s)")
-    parser.add_argument(
-        "--shard-samples",
+    how.add_argument("--format", metavar="FORMAT", help=f"store all images as {', '.join(FORMATS)}")
+    how.add_argument(
+        "--quality",
         type=int,
-        metavar="N",
-        help="samples in a shard, at most (default: 10000, or about 256 MB)",
+        default=95,
+        metavar="1-100",
+        help="of images encoded anew (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    shards = parser.add_argument_group("the shards")
+    shards.add_argument(
+        "--shard-samples", type=int, metavar="N", help="samples in a shard, at most (default: 10000)"
+    )
+    shards.add_argument(
+        "--shard-bytes",
+        type=byte_size,
+        default="256MiB",
+        metavar="SIZE",
+        help="what a shard is to stay near to, as 256MB or 1GiB (default: %(default)s)",
+    )
+    shards.add_argument("--seed", type=int, default=0, help="of the samples' order (default: %(default)s)")
+    _add_workers(parser)
     _add_json(parser)
 
 
@@ -63,47 +103,70 @@ def run_make(args: argparse.Namespace) -> int:
     *before, out = args.paths
     if len(before) > 1:
         raise InputError(f"make takes KIND SOURCE OUT; {' '.join(args.paths)!r} are {len(args.paths)} paths")
-    options: dict[str, Any] = {"split": args.split} if args.split is not None else {}
-    if args.no_labels:
-        options["labels"] = False
+    if before and _lies_in(out, before[0]):
+        raise InputError(
+            f"{out} lies in {before[0]}, which stays as it is: name a folder outside for the shards"
+        )
+    options = {name: value for name in SOURCE_OPTIONS if (value := getattr(args, name)) is not None}
     start = time.monotonic()
     source = open_source(args.kind, before[0] if before else None, **options)
     manifest = make_shards(
         source,
         out,
         shard_samples=args.shard_samples,
+        shard_bytes=args.shard_bytes,
         resize=args.resize,
         format=args.format,
         quality=args.quality,
+        dedup=args.dedup,
         seed=args.seed,
         workers=args.workers,
     )
-    rejected = manifest.made_by["rejected"]
-    if rejected:
-        print(f"{rejected:,} images cannot be read: see {os.path.join(out, REJECTED)}", file=sys.stderr)
-    facts = info(out) | {"rejected": rejected, "seconds": round(time.monotonic() - start, 3)}
+    left_out = {
+        name: manifest.made_by[name]
+        for name in ("rejected", "duplicates", "conflicting_labels")
+        if name in manifest.made_by
+    }
+    _tell_left_out(out, **left_out)
+    facts = info(out) | left_out | {"seconds": round(time.monotonic() - start, 3)}
     _print_info(facts, args.json)
     return 0
 
 
+def _lies_in(out: str, source: str) -> bool:
+    return os.path.isdir(source) and f"{os.path.realpath(out)}/".startswith(f"{os.path.realpath(source)}/")
+
+
+def _tell_left_out(out: str, rejected: int, duplicates: int = 0, conflicting_labels: int = 0) -> None:
+    if rejected:
+        print(f"{rejected:,} images cannot be read: see {os.path.join(out, REJECTED)}", file=sys.stderr)
+    if duplicates:
+        conflicts = f", {conflicting_labels:,} of them under another label" if conflicting_labels else ""
+        print(
+            f"{duplicates:,} images repeat the bytes of others{conflicts}: see {os.path.join(out, DUPLICATES)}",
+            file=sys.stderr,
+        )
+
+
 def add_index_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``shards index``."""
-    parser.add_argument("dir", metavar="DIR", help="local folder with tars")
+    parser.add_argument("dir", metavar="DIR", help="local folder with tars, or folders of tars")
     parser.add_argument("--split", metavar="NAME", help="split of all tars (default: by their names)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    _add_workers(parser)
     _add_json(parser)
 
 
 def run_index(args: argparse.Namespace) -> int:
     """Run ``shards index``."""
     adopt(args.dir, args.split, args.workers)
-    return run_info(args)
+    _print_info(info(args.dir), args.json)
+    return 0
 
 
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``shards verify``."""
     parser.add_argument("dir", metavar="DIR", help="folder or URL of the shards")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    _add_workers(parser)
     _add_json(parser)
 
 
@@ -124,13 +187,24 @@ def run_verify(args: argparse.Namespace) -> int:
 def add_info_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``shards info``."""
     parser.add_argument("dir", metavar="DIR", help="folder or URL of the shards")
+    parser.add_argument(
+        "--preview", metavar="FILE.png", help="draw images of each class into this file, as a contact sheet"
+    )
     _add_json(parser)
 
 
 def run_info(args: argparse.Namespace) -> int:
     """Run ``shards info``."""
-    _print_info(info(args.dir), args.json)
+    facts = info(args.dir)
+    if args.preview is not None:
+        draw_preview(args.preview, args.dir)
+        facts["preview"] = args.preview
+    _print_info(facts, args.json)
     return 0
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -59,8 +60,9 @@ def plan_shards(
 
 def affordable_samples(source: Source, recipe: Recipe, shard_bytes: int) -> int:
     """Estimate from a few images how many samples make a shard of `shard_bytes`."""
-    items = [item for split in source.splits.values() for item in split]
-    some = items[:: -(-len(items) // (1000 if recipe.keeps_bytes else 32)) or 1]
+    items = itertools.chain.from_iterable(source.splits.values())
+    count = sum(map(len, source.splits.values()))
+    some = itertools.islice(items, 0, None, -(-count // (1000 if recipe.keeps_bytes else 32)) or 1)
     sizes = []
     for item in some:
         # Images that cannot be read are reported when their shard is written.
@@ -73,9 +75,21 @@ def affordable_samples(source: Source, recipe: Recipe, shard_bytes: int) -> int:
     return max(1, int(shard_bytes / (sum(sizes) / max(len(sizes), 1) + overhead)))
 
 
-def plan_digest(plans: Iterable[ShardPlan], options: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(options).encode())
+def request_digest(source: Source, options: dict[str, Any]) -> str:
+    """Return the SHA-256 of what is asked: the options, and the names and labels of the source's images."""
+    head = [source.kind, source.name, source.classes, source.class_ids, options]
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for split, items in source.splits.items():
+        digest.update(json.dumps([split, len(items)]).encode())
+        for start in range(0, len(items), 1000):
+            rows = [(item.key, item.origin, item.label) for item in items[start : start + 1000]]
+            digest.update(json.dumps(rows).encode())
+    return digest.hexdigest()
+
+
+def plan_digest(plans: Iterable[ShardPlan]) -> str:
+    """Return the SHA-256 of which samples are in which shard."""
+    digest = hashlib.sha256()
     for plan in plans:
-        rows = [[plan.name, plan.split], *([item.key, item.origin, item.label] for item in plan.items)]
-        digest.update(json.dumps(rows).encode())
+        digest.update(json.dumps([plan.name, plan.split, *(item.key for item in plan.items)]).encode())
     return digest.hexdigest()

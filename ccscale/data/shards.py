@@ -1,54 +1,42 @@
-"""Writes a source's images into shards, in any number of processes with the same bytes.
+"""Makes shards of a source's images, in any number of processes and after any number of kills with the same bytes.
 
     OUT/train-000000.tar            <key>.jpg, <key>.cls, <key>.json, <key>.jpg, …
-    OUT/train-000000.index.parquet  written after its shard: where it is, the shard is whole
+    OUT/train-000000.index.parquet  where the images lie in the tar
     OUT/rejected.csv                images that cannot be decoded; only if there are any
-    OUT/making.json                 digest of the plan while the shards are being written
+    OUT/duplicates.csv              images left out by `dedup`; only if there are any
     OUT/dataset.json                the manifest, written last
+    OUT/.ccscale-making/            notes while the shards are being made (`making.py`)
 
 All is planned first: `plan_shards` is a pure function of the names and the seed. Each shard then depends on its
 own plan alone and appears under its name when it is whole.
 """
 
-import contextlib
 import csv
+import errno
 import functools
 import importlib.metadata
 import io
-import json
 import os
-import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from ccscale import atomic
-from ccscale.data import index, location, manifest, pool
-from ccscale.data.images import Recipe, prepare
-from ccscale.data.manifest import Manifest, Shard
-from ccscale.data.plan import ShardPlan, affordable_samples, plan_digest, plan_shards
-from ccscale.data.sources import Item, Source
-from ccscale.data.tar import TarWriter
-from ccscale.errors import BadImage, InputError
-from ccscale.progress import Meter
+from ccscale.data import location, manifest, pool
+from ccscale.data.duplicates import Duplicate, without_duplicates
+from ccscale.data.hashed import blocks_of
+from ccscale.data.images import Recipe
+from ccscale.data.making import Making, Record, Rejected, begin, check_folder, remove_notes
+from ccscale.data.manifest import Manifest
+from ccscale.data.plan import ShardPlan, affordable_samples, plan_digest, plan_shards, request_digest
+from ccscale.data.shard_writer import write_shard
+from ccscale.data.sources import Source
+from ccscale.errors import Fault, InputError
+from ccscale.progress import Meter, say
 
 REJECTED = "rejected.csv"
-MAKING = "making.json"
-
-
-@dataclass(frozen=True, slots=True)
-class _Rejected:
-    split: str
-    key: str
-    origin: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """What became of a plan; `shard` is None where no image of it could be read."""
-
-    shard: Shard | None
-    labelled: int
-    rejected: list[_Rejected]
+DUPLICATES = "duplicates.csv"
+FEW_BLOCKS = 512
 
 
 def make_shards(
@@ -60,6 +48,7 @@ def make_shards(
     resize: int | None = None,
     format: str | None = None,
     quality: int = 95,
+    dedup: bool = False,
     seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
@@ -69,6 +58,9 @@ def make_shards(
     Every image is decoded once to check it. Those that fail are listed in ``rejected.csv`` and left out. The
     bytes of the others are kept, unless `resize` or `format` asks for something else or the format is none of
     JPEG, PNG and WebP: then they become PNG. The output is the same for any number of workers.
+
+    Called again after it was stopped or killed it goes on, and keeps the shards that are whole; called again after
+    it was done, it returns the manifest that is there.
 
     Parameters
     ----------
@@ -87,6 +79,9 @@ def make_shards(
         ``"jpg"``, ``"png"`` or ``"webp"`` for all images.
     quality
         1 to 100, for what is encoded anew as JPEG or WebP.
+    dedup
+        Leave out images whose files have the same bytes as one before them, in the order of the splits and then
+        of their images; they are listed in ``duplicates.csv``.
     seed
         Of the order of the samples, 0 or more.
     workers
@@ -99,6 +94,9 @@ def make_shards(
     ------
     InputError
         If an option is out of range, `out` cannot take the shards, or no image can be read.
+    Fault
+        If the disk is full, the source cannot be read any more, or a worker process was killed. The same call goes
+        on when that is put right.
     """
     recipe = Recipe(resize, format, quality)
     if shard_samples is not None and shard_samples < 1:
@@ -107,39 +105,53 @@ def make_shards(
         raise InputError(f"shard_bytes is {shard_bytes}: give at least 1 byte")
     if seed < 0:
         raise InputError(f"seed is {seed}: it must be 0 or more")
+    pool.check_workers(workers)
     folder = location.local_or_url(out)
-    _check_out(source, folder)
-
-    plans = plan_shards(source, seed, shard_samples, affordable_samples(source, recipe, shard_bytes))
-    options = {**asdict(recipe), "seed": seed, "shard_samples": shard_samples}
-    _begin(folder, plan_digest(plans, options))
-    with Meter("writing shards", sum(len(plan.items) for plan in plans), "images", progress) as meter:
-        written = pool.run(functools.partial(_write_shard, folder, recipe), plans, meter, workers)
-    rejected = sorted(
-        (line for result in written for line in result.rejected), key=lambda line: (line.split, line.key)
-    )
-    shards = tuple(result.shard for result in written if result.shard is not None)
-    if not shards:
-        os.unlink(os.path.join(folder, MAKING))
-        first = rejected[0]
-        raise InputError(
-            f"none of the {len(rejected):,} images of {source.name} can be read (the first, {first.origin}: "
-            f"{first.reason}); check the source"
-        )
-
-    _write_rejected(os.path.join(folder, REJECTED), rejected)
-    labelled = dict.fromkeys(source.splits, 0)
-    for plan, result in zip(plans, written, strict=True):
-        labelled[plan.split] += result.labelled
-    made_by = {
-        "kind": source.kind,
-        "options": options,
-        "ccscale": importlib.metadata.version("ccscale"),
-        "rejected": len(rejected),
+    options = {
+        **asdict(recipe),
+        "dedup": dedup,
+        "seed": seed,
+        "shard_samples": shard_samples,
+        "shard_bytes": shard_bytes,
     }
-    made = Manifest(folder, source.name, shards, source.classes, source.class_ids, labelled, made_by)
-    made.save()
-    os.unlink(os.path.join(folder, MAKING))
+    request = request_digest(source, options)
+    if (made := _made_before(folder, request)) is not None:
+        if progress:
+            say(f"{folder} holds these shards already: the same images by name, the same options")
+        return made
+    _check_out(source, folder)
+    check_folder(folder, request)
+    try:
+        with begin(folder, request) as making:
+            kept, duplicates = source, None
+            if dedup:
+                kept, duplicates = without_duplicates(source, making, workers, progress)
+            plans = plan_shards(kept, seed, shard_samples, affordable_samples(kept, recipe, shard_bytes))
+            making.pin_plan(plan_digest(plans))
+            records = _write_all(folder, recipe, plans, making, workers, progress)
+            made = _finish(source, folder, plans, records, duplicates, options, request)
+            remove_notes(folder)
+            return made
+    except OSError as error:
+        what = f"{error.filename or folder} cannot be written to ({error.strerror})"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE):
+            again = "start the same command again when it can be, which keeps the shards that are whole"
+            raise Fault(f"{what}: {again}") from None
+        raise InputError(f"{what}: put that right, or choose another folder") from None
+
+
+def _made_before(out: str, request: str) -> Manifest | None:
+    """Return the manifest that the same call has written; refuse a folder with another data set."""
+    if location.is_url(out) or not os.path.exists(os.path.join(out, manifest.NAME)):
+        return None
+    try:
+        made = Manifest.load(out)
+    except InputError:
+        made = None
+    if made is None or made.made_by.get("request") != request:
+        raise InputError(f"{out} already holds a data set: choose another folder, or delete it first")
+    made.check_files(made.splits)
+    remove_notes(out)
     return made
 
 
@@ -149,92 +161,96 @@ def _check_out(source: Source, out: str) -> None:
         raise InputError(f"shards are written to a local folder, not to {out}: copy them there afterwards")
     if os.path.exists(out) and not os.path.isdir(out):
         raise InputError(f"{out} is a file: name a folder for the shards")
-    if os.path.exists(os.path.join(out, manifest.NAME)):
-        raise InputError(f"{out} already holds a data set: choose another folder, or delete it first")
     above = os.path.join(os.path.realpath(out), "")
     for items in source.splits.values():
         if any(item.content.path is not None and item.content.path.startswith(above) for item in items):
             raise InputError(f"{out} holds the images themselves: name another folder for the shards")
 
 
-def _begin(out: str, digest: str) -> None:
-    """Make the folder and note the plan in it; refuse tars that another plan, or somebody else, has left there."""
-    path = os.path.join(out, MAKING)
-    note = json.dumps({"plan": digest}).encode() + b"\n"
-    try:
-        os.makedirs(out, exist_ok=True)
-        if any(name.endswith(".tar") for name in os.listdir(out)):
-            try:
-                with open(path, "rb") as file:
-                    ours = file.read() == note
-            except FileNotFoundError:
-                raise InputError(
-                    f"{out} holds tars of others: choose another folder, or delete them"
-                ) from None
-            if not ours:
-                raise InputError(
-                    f"{out} holds unfinished shards of another source or other options: choose another folder, "
-                    "or delete it first"
-                )
-        atomic.write_bytes(path, note)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written to ({error.strerror}): choose another folder") from None
+def _write_all(
+    out: str, recipe: Recipe, plans: list[ShardPlan], making: Making, workers: int | None, progress: bool
+) -> list[Record]:
+    """Write the shards that are not there yet; return the records of all, in the order of the plans."""
+    records: dict[str, Record] = {}
+    if making.resumed:
+        making.remove_leftovers([plan.name for plan in plans], [REJECTED, DUPLICATES, manifest.NAME])
+        records = _whole(out, plans, making, workers, progress)
+    todo = [plan for plan in plans if plan.name not in records]
+    done = sum(len(plan.items) for plan in plans if plan.name in records)
+    with Meter("writing shards", sum(len(plan.items) for plan in plans), "images", progress, done) as meter:
+        written = pool.run(functools.partial(write_shard, out, recipe), todo, meter, workers, making.lock)
+    records |= {plan.name: record for plan, record in zip(todo, written, strict=True)}
+    return [records[plan.name] for plan in plans]
 
 
-def _write_shard(out: str, recipe: Recipe, plan: ShardPlan, tick: pool.Tick) -> _Written:
-    """Write one shard and then its index; runs in a worker process."""
-    rows: list[index.Row] = []
-    rejected: list[_Rejected] = []
-    path = os.path.join(out, plan.name)
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # Pillow's, about large images and odd metadata: the image is read or not
-        try:
-            with atomic.replacing(path) as file:
-                tar = TarWriter(file)
-                for item in plan.items:
-                    tick()
-                    try:
-                        rows.append(_add_sample(tar, item, plan.split, recipe))
-                    except BadImage as error:
-                        rejected.append(_Rejected(plan.split, item.key, item.origin, str(error)))
-                tar.finish()
-                if not rows:
-                    raise _NothingLeft
-        except _NothingLeft:
-            return _Written(None, 0, rejected)
-    index.write_index(index.index_location(path), index.ShardIndex.from_rows(rows))
-    labelled = sum(row[-1] != index.UNKNOWN for row in rows)
-    return _Written(Shard(plan.name, len(rows), tar.size, tar.sha256, plan.split), labelled, rejected)
+def _whole(
+    out: str, plans: list[ShardPlan], making: Making, workers: int | None, progress: bool
+) -> dict[str, Record]:
+    """Return the records of the shards that an earlier call has made, by name, if they hold."""
+    found = {plan.name: Record.load(out, plan.name) for plan in plans}
+    records = {name: record for name, record in found.items() if record is not None}
+    blocks = sum(blocks_of(record.shard.filesize) for record in records.values() if record.shard)
+    few = blocks < FEW_BLOCKS  # read before the processes would have started
+    with Meter("checking what is there", blocks, "MiB", progress and not few) as meter:
+        check = functools.partial(_holds, out)
+        holds = pool.run(check, list(records.values()), meter, 1 if few else workers, making.lock)
+    damaged = [name for name, whole in zip(records, holds, strict=True) if not whole]
+    if progress:
+        whole = len(records) - len(damaged)
+        again = f" ({', '.join(damaged)} have changed and are made again)" if damaged else ""
+        say(f"going on: {whole:,} of {len(plans):,} shards are there{again}")
+    return {name: record for name, record in records.items() if name not in damaged}
 
 
-class _NothingLeft(Exception):
-    """No image of a shard can be read: the shard is given up."""
+def _holds(out: str, record: Record, tick: pool.Tick) -> bool:
+    return record.holds(out, tick)
 
 
-def _add_sample(tar: TarWriter, item: Item, split: str, recipe: Recipe) -> index.Row:
-    """Append a sample and return its row of the index."""
-    try:
-        original = item.content.read()
-    except OSError as error:
-        raise BadImage(f"the file cannot be read: {error.strerror}") from None
-    data, extension = prepare(original, recipe)
-    offset = tar.add(f"{item.key}.{extension}", data)
-    if item.label is not None:
-        tar.add(f"{item.key}.cls", str(item.label).encode())
-    facts = {"origin": item.origin, "split": split}
-    tar.add(f"{item.key}.json", json.dumps(facts, ensure_ascii=False).encode())
-    return item.key, extension, offset, len(data), index.UNKNOWN if item.label is None else item.label
+def _finish(
+    source: Source,
+    out: str,
+    plans: list[ShardPlan],
+    records: list[Record],
+    duplicates: list[Duplicate] | None,
+    options: dict[str, Any],
+    request: str,
+) -> Manifest:
+    """Write the lists of what was left out, and then the manifest."""
+    rejected = sorted(line for record in records for line in record.rejected)
+    shards = tuple(record.shard for record in records if record.shard is not None)
+    if not shards:
+        first = rejected[0]
+        raise InputError(
+            f"none of the {len(rejected):,} images of {source.name} can be read (the first, {first.origin}: "
+            f"{first.reason}); check the source"
+        )
+    _write_table(os.path.join(out, REJECTED), Rejected, rejected)
+    _write_table(os.path.join(out, DUPLICATES), Duplicate, duplicates or [])
+    labelled = {shard.split: 0 for shard in shards}
+    for plan, record in zip(plans, records, strict=True):
+        if record.shard is not None:
+            labelled[plan.split] += record.labelled
+    made_by: dict[str, Any] = {
+        "kind": source.kind,
+        "options": options,
+        "ccscale": importlib.metadata.version("ccscale"),
+        "rejected": len(rejected),
+    }
+    if duplicates is not None:
+        conflicts = sum(bool(line.conflict) for line in duplicates)
+        made_by |= {"duplicates": len(duplicates), "conflicting_labels": conflicts}
+    made_by["request"] = request
+    made = Manifest(out, source.name, shards, source.classes, source.class_ids, labelled, made_by)
+    made.save()
+    return made
 
 
-def _write_rejected(path: str, rejected: list[_Rejected]) -> None:
-    if not rejected:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # of a run that was killed
+def _write_table(path: str, row: type[NamedTuple], rows: Sequence[tuple[str, ...]]) -> None:
+    """Write a CSV file; none where there are no rows."""
+    if not rows:
         return
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["split", "key", "origin", "reason"])
-    table.writerows([line.split, line.key, line.origin, line.reason] for line in rejected)
+    table.writerow(row._fields)
+    table.writerows(rows)
     atomic.write_bytes(path, text.getvalue().encode())

@@ -1,12 +1,15 @@
-"""Writes tar files whose bytes depend on their members alone.
+"""Writes tar files whose bytes depend on their members alone, and finds the tars in a folder.
 
 Headers are USTAR with mode 0644, owner 0 and mtime 0. A name too long for USTAR (100 bytes, 255 with folders) gets
 a PAX header: every tar reader of this century takes both, and no sample is lost.
 """
 
 import hashlib
+import os
 import tarfile
 from typing import BinaryIO
+
+from ccscale.data.manifest import NAME
 
 
 class TarWriter:
@@ -51,3 +54,20 @@ class TarWriter:
         self._file.write(data)
         self._hash.update(data)
         self.size += len(data)
+
+
+def tars_below(folder: str) -> list[str]:
+    """Return the tars in a local folder and its sub-folders, relative with '/', sorted.
+
+    Hidden folders and folders that are data sets of their own (with a ``dataset.json``) are passed over.
+    """
+    found = []
+    for place, folders, names in os.walk(folder):
+        if place != folder and NAME in names:
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        above = os.path.relpath(place, folder).replace(os.sep, "/")
+        prefix = "" if above == "." else f"{above}/"
+        found += [prefix + name for name in names if name.endswith(".tar") and not name.startswith(".")]
+    return sorted(found)

@@ -1,21 +1,22 @@
 """Checks shards against their manifest, and tells what they hold."""
 
 import functools
-import hashlib
 import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from ccscale.data import index, location, pool
+from ccscale.data.access import Access
+from ccscale.data.fetch import Fetcher
+from ccscale.data.hashed import HashingReader, blocks_of
 from ccscale.data.index import ShardError, ShardIndex, read_index, scan_tar
+from ccscale.data.keys import Digests, digests, shared_keys
 from ccscale.data.manifest import NAME, Manifest, Shard
+from ccscale.data.tar import tars_below
 from ccscale.progress import Meter
-
-Digests = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,18 @@ def verify(root: str | os.PathLike[str], workers: int | None = None, progress: b
         If there is no valid manifest.
     """
     manifest = Manifest.load(root)
-    with Meter("verifying", len(manifest.shards), "shards", progress) as meter:
+    blocks = sum(blocks_of(shard.filesize) for shard in manifest.shards)
+    with Meter("verifying", blocks, "MiB", progress) as meter:
         results = pool.run(functools.partial(_check_shard, manifest), manifest.shards, meter, workers)
     problems = [problem for result in results for problem in result.problems]
-    problems += _shared_keys(manifest, [result.keys for result in results])
+    for number, doubles, home in shared_keys(
+        [result.keys for result in results],
+        lambda number: scan_tar(manifest.locate(manifest.shards[number])).keys,
+    ):
+        what = (
+            f"{len(doubles)} keys are in other shards too, as {doubles[0]!r} in {manifest.shards[home].url}"
+        )
+        problems.append(Problem(manifest.shards[number].url, what))
     # A shard that could not be read is a problem already, and would only make its split's count wrong as well.
     unread = {
         shard.split for shard, result in zip(manifest.shards, results, strict=True) if not len(result.keys)
@@ -74,7 +83,7 @@ def verify(root: str | os.PathLike[str], workers: int | None = None, progress: b
             )
     if manifest.is_local:
         listed = {shard.url for shard in manifest.shards}
-        strays = [n for n in location.list_names(manifest.root) if n.endswith(".tar") and n not in listed]
+        strays = [name for name in tars_below(manifest.root) if name not in listed]
         problems += [Problem(name, "the manifest does not list it") for name in strays]
     return problems
 
@@ -130,25 +139,28 @@ def info(root: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
     """Check one shard; runs in a worker process."""
-    tick()
     place = manifest.locate(shard)
     whats: list[str] = []
     keys, labelled = np.empty(0, np.uint64), 0
     try:
-        with location.open_binary(place) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-            size = file.seek(0, os.SEEK_END)
-            if size != shard.filesize:
-                whats.append(f"it has {size} bytes, and {shard.filesize} in the manifest")
-            elif digest != shard.sha256:
-                whats.append(f"its bytes have changed: SHA-256 {digest}, and {shard.sha256} in the manifest")
-            file.seek(0)
-            found = scan_tar(file, place)
-        keys, labelled = _digests(found.keys), int((found.labels != index.UNKNOWN).sum())
+        fetcher = Fetcher(Access())
+        with fetcher.open(place, shard) if location.is_url(place) else open(place, "rb") as file:
+            hashing = HashingReader(file, tick)
+            try:
+                found = scan_tar(cast(BinaryIO, hashing), place)
+            finally:
+                digest, size = hashing.finish()
+                if size != shard.filesize:
+                    whats.append(f"it has {size} bytes, and {shard.filesize} in the manifest")
+                elif digest != shard.sha256:
+                    whats.append(
+                        f"its bytes have changed: SHA-256 {digest}, and {shard.sha256} in the manifest"
+                    )
+        keys, labelled = digests(found.keys), int((found.labels != index.UNKNOWN).sum())
         if len(found) != shard.nsamples:
             whats.append(f"it holds {len(found)} samples, and {shard.nsamples} in the manifest")
         whats += _check_labels(found, manifest)
-        whats += _check_index(found, place)
+        whats += _check_index(found, place, shard, fetcher)
     except FileNotFoundError:
         whats.append("the shard is missing")
     except ShardError as error:
@@ -170,11 +182,15 @@ def _check_labels(found: ShardIndex, manifest: Manifest) -> list[str]:
     ]
 
 
-def _check_index(found: ShardIndex, place: str) -> list[str]:
+def _check_index(found: ShardIndex, place: str, shard: Shard, fetcher: Fetcher) -> list[str]:
     beside = index.index_location(place)
     try:
-        with location.open_binary(beside) as file:
-            kept = index.from_parquet(file.read())
+        if location.is_url(place):
+            data = fetcher.small_file(beside, shard, make=_no_index)
+        else:
+            with open(beside, "rb") as file:
+                data = file.read()
+        kept = index.from_parquet(data)
     except FileNotFoundError:
         return []  # readers scan the shard instead
     except Exception as error:
@@ -182,33 +198,5 @@ def _check_index(found: ShardIndex, place: str) -> list[str]:
     return [] if kept.same_as(found) else ["its index does not agree with the tar: delete the index"]
 
 
-def _digests(keys: list[str]) -> Digests:
-    """Return a 64-bit digest per key: the memory of one number per sample, whatever the keys' lengths."""
-    joined = b"".join(
-        hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest() for key in keys
-    )
-    return np.frombuffer(joined, np.uint64)
-
-
-def _shared_keys(manifest: Manifest, digests: list[Digests]) -> list[Problem]:
-    """Find the keys that are in more than one shard; within a shard, `scan_tar` refuses them."""
-    values, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *digests]), return_counts=True)
-    shared = values[counts > 1]
-    if not len(shared):
-        return []
-    problems, homes = [], dict[str, str]()
-    for shard, keys in zip(manifest.shards, digests, strict=True):
-        again = np.flatnonzero(np.isin(keys, shared))
-        if not len(again):
-            continue
-        names = scan_tar(manifest.locate(shard)).keys
-        doubles = [names[i] for i in again if names[i] in homes]
-        homes.update((names[i], shard.url) for i in again if names[i] not in homes)
-        if doubles:
-            first = doubles[0]
-            problems.append(
-                Problem(
-                    shard.url, f"{len(doubles)} keys are in other shards too, as {first!r} in {homes[first]}"
-                )
-            )
-    return problems
+def _no_index() -> bytes:
+    raise FileNotFoundError

@@ -1,18 +1,13 @@
 """A picture of clusters: a row each, the surest images first."""
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from ccscale import atomic
+from ccscale.data.contact_sheet import TILE, Row, draw_sheet
 from ccscale.data.crops import whole_image
 from ccscale.data.reader import SampleReader
 from ccscale.evaluate.assign import Assignments
-
-TILE, GAP, MARGIN, TEXT = 56, 4, 16, 150
-INK, PAPER, FAINT = (32, 33, 36), (255, 255, 255), (128, 130, 135)
 
 
 def draw_gallery(
@@ -40,25 +35,15 @@ def draw_gallery(
     columns
         Images in a row, at most.
     """
-    title = 34
-    width = 2 * MARGIN + TEXT + columns * (TILE + GAP)
-    picture = Image.new("RGB", (width, 2 * MARGIN + title + clusters * (TILE + GAP)), PAPER)
-    draw = ImageDraw.Draw(picture)
-    large, small = ImageFont.load_default(15), ImageFont.load_default(12)
-    heading = f"{len(found.keys):,} images in {clusters} clusters, each cluster's surest images first"
-    draw.text((MARGIN, MARGIN), heading, INK, large)
-    for cluster in range(clusters):
-        top = MARGIN + title + cluster * (TILE + GAP)
+
+    def row(cluster: int) -> Row:
         members = np.flatnonzero(found.clusters == cluster)
         surest = members[np.argsort(-found.confidence[members], kind="stable")[:columns]]
-        draw.text((MARGIN, top + 8), f"cluster {cluster}", INK, large)
-        draw.text((MARGIN, top + 30), _describe(found.labels[members], classes), FAINT, small)
-        for column, sample in enumerate(surest):
-            tile = Image.fromarray(whole_image(reader[int(sample)].data, TILE))
-            picture.paste(tile, (MARGIN + TEXT + column * (TILE + GAP), top))
-    data = io.BytesIO()
-    picture.save(data, format="PNG", optimize=True)
-    atomic.write_bytes(path, data.getvalue())
+        tiles = (whole_image(reader[int(sample)].data, TILE) for sample in surest)
+        return Row(f"cluster {cluster}", _describe(found.labels[members], classes), tiles)
+
+    heading = f"{len(found.keys):,} images in {clusters} clusters, each cluster's surest images first"
+    draw_sheet(path, heading, map(row, range(clusters)), clusters, columns)
 
 
 def _describe(labels: np.ndarray, classes: tuple[str, ...]) -> str:

@@ -1,6 +1,7 @@
 """Tars that others made get a manifest and indexes."""
 
 import io
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -85,3 +86,162 @@ def test_what_cannot_be_indexed(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(InputError, match="already"):
         adopt(tmp_path)
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_tar_format(tmp_path: Path, format: int) -> None:
+    """With names too long for the plain header, and not ASCII, where the format has a way for them."""
+    keys = ["00/000001", "größe/ü", "d" * 90 + "/" + "x" * 90]
+    if format != tarfile.USTAR_FORMAT:
+        keys.append("/".join(["e" * 120] * 3))
+    with tarfile.open(tmp_path / "00000.tar", "w", format=format) as tar:
+        folder = tarfile.TarInfo("00")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for number, key in enumerate(keys):
+            add(tar, f"{key}.jpg", encoded(number))
+            add(tar, f"{key}.cls", b"%d\n" % number)
+    made = adopt(tmp_path, workers=1, progress=False)
+    reader = SampleReader(made, ["train"])
+    assert [reader[i] for i in range(len(reader))] == [
+        (key, encoded(number), number) for number, key in enumerate(keys)
+    ]
+    assert made.classes == tuple(str(i) for i in range(len(keys)))
+    assert verify(tmp_path, workers=1) == []
+
+
+@pytest.mark.parametrize("format", ["ustar", "gnu", "pax", "oldgnu", "v7"])
+def test_the_real_tar_program(tmp_path: Path, format: str) -> None:
+    tars = tmp_path / "tars"
+    tars.mkdir()
+    for number in range(3):
+        place = tmp_path / "files" / f"{number:05d}"
+        place.mkdir(parents=True)
+        (place / "a.jpg").write_bytes(encoded(number))
+        (place / "a.txt").write_text("a caption")
+        (place / "b.png.jpg").write_bytes(
+            encoded(9)
+        )  # another member of the sample b, with a double extension
+        (place / "b.webp").write_bytes(encoded(number + 3))
+    command = [
+        "tar",
+        f"--format={format}",
+        "--sort=name",
+        "-C",
+        tmp_path / "files",
+        "-cf",
+        tars / "photos-01.tar",
+        ".",
+    ]
+    subprocess.run(command, check=True)
+    made = adopt(tars, workers=1, progress=False)
+    assert made.splits == {"photos": (6, 1)}
+    reader = SampleReader(made, ["photos"])
+    assert [reader[i].key for i in range(6)] == [f"./{n:05d}/{key}" for n in range(3) for key in "ab"]
+    assert [reader[i].data for i in range(6)] == [encoded(i) for i in (0, 3, 1, 4, 2, 5)]
+    assert verify(tars, workers=1) == []
+
+
+def test_webdatasets_own_shard_writer(tmp_path: Path) -> None:
+    with wds.ShardWriter(str(tmp_path / "%06d.tar"), maxcount=4, verbose=0) as writer:
+        for i in range(10):
+            writer.write({"__key__": f"sample{i:04d}", "jpg": encoded(i), "cls": i % 2})
+    made = adopt(tmp_path, workers=1, progress=False)
+    assert made.splits == {"train": (10, 3)}
+    assert made.labelled == {"train": 10}
+    reader = SampleReader(made, ["train"])
+    assert [reader[i] for i in (0, 9)] == [("sample0000", encoded(0), 0), ("sample0009", encoded(9), 1)]
+
+
+def test_folders_of_tars(tmp_path: Path) -> None:
+    """A folder with a split's name names the split of its tars, unless these have one in their names."""
+    places = ["00000.tar", "part-a/00000.tar", "val/00000.tar", "deep/test/00001.tar", "val/extra-0.tar"]
+    for number, place in enumerate([*places, ".hidden/00000.tar", "own/00000.tar"]):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / place, 10 * number, 2)
+    (tmp_path / "own/dataset.json").write_text("{}")
+    made = adopt(tmp_path, workers=1, progress=False)
+    assert {shard.url: shard.split for shard in made.shards} == {
+        "00000.tar": "train",
+        "part-a/00000.tar": "train",
+        "val/00000.tar": "val",
+        "deep/test/00001.tar": "test",
+        "val/extra-0.tar": "extra",
+    }
+    assert verify(tmp_path, workers=1) == []
+    reader = SampleReader(Manifest.load(tmp_path), ["test"])
+    assert reader[1].key == "00/000031"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_damaged_tars_are_named_and_nothing_is_left(tmp_path: Path, workers: int) -> None:
+    for number in range(5):
+        write(tmp_path / f"{number:05d}.tar", 10 * number, 3)
+    adopt(tmp_path, workers=1, progress=False)
+    (tmp_path / "dataset.json").unlink()
+    (tmp_path / "00004.index.parquet").unlink()  # what was there before stays, what is new goes
+    cut = tmp_path / "00001.tar"
+    cut.write_bytes(cut.read_bytes()[:3000])
+    flipped = bytearray((tmp_path / "00003.tar").read_bytes())
+    flipped[150] ^= 1
+    (tmp_path / "00003.tar").write_bytes(flipped)
+    (tmp_path / "00002.tar").unlink()
+    (tmp_path / "00002.tar").symlink_to("nowhere")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(InputError) as caught:
+        adopt(tmp_path, workers=workers, progress=False)
+    message = str(caught.value)
+    assert message.startswith(f"3 of the 5 tars in {tmp_path} cannot be indexed: 00001.tar: the tar is ")
+    assert (
+        "; 00002.tar: it cannot be read: No such file or directory; 00003.tar: the tar is damaged" in message
+    )
+    assert "\n" not in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_only_so_many_damaged_tars_are_named(tmp_path: Path) -> None:
+    for number in range(13):
+        (tmp_path / f"{number:05d}.tar").write_bytes(b"x" * 2000)
+    with pytest.raises(InputError, match=r"13 of the 13 tars .*00009\.tar: .*; and 3 more$"):
+        adopt(tmp_path, workers=1, progress=False)
+
+
+def test_an_empty_tar_among_others(tmp_path: Path) -> None:
+    """As downloaders leave them where nothing of a shard could be had."""
+    tarfile.open(tmp_path / "00000.tar", "w").close()
+    with pytest.raises(InputError, match="hold no images"):
+        adopt(tmp_path, workers=1, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000.tar"]
+    write(tmp_path / "00001.tar", 0, 3)
+    made = adopt(tmp_path, workers=1, progress=False)
+    assert [shard.nsamples for shard in made.shards] == [0, 3]
+    assert SampleReader(made, ["train"])[0].key == "00/000000"
+    assert verify(tmp_path, workers=1) == []
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    write(tmp_path / "00000.tar", 0, 3)
+    (tmp_path / "00000.index.parquet.part").mkdir()
+    with pytest.raises(
+        InputError, match=r"indexes cannot be written beside the tars in .* \(Is a directory\)"
+    ):
+        adopt(tmp_path, workers=1, progress=False)
+    assert not (tmp_path / "dataset.json").exists()
+
+
+def test_the_same_manifest_whatever_was_there(tmp_path: Path) -> None:
+    """An index of other bytes is replaced, so that a killed run can be started again."""
+    write(tmp_path / "00000.tar", 0, 3)
+    write(tmp_path / "00001.tar", 3, 3)
+    adopt(tmp_path, workers=1, progress=False)
+    expected = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "dataset.json").unlink()
+    (tmp_path / "00001.index.parquet").write_bytes(expected["00000.index.parquet"])
+    adopt(tmp_path, workers=2, progress=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == expected

@@ -17,10 +17,11 @@ from PIL import Image
 from ccscale import atomic
 from ccscale.data.contents import Bytes
 from ccscale.data.index import read_index
+from ccscale.data.items import Item, Source
 from ccscale.data.manifest import Manifest
 from ccscale.data.plan import plan_shards
 from ccscale.data.shards import make_shards
-from ccscale.data.sources import Item, Source, digits, folder, open_source
+from ccscale.data.sources import digits, folder, open_source
 from ccscale.errors import InputError
 
 TOOL = Path(__file__).parents[2] / "tools" / "make_shards.py"
@@ -186,7 +187,7 @@ def test_the_content_tells_the_format_and_others_become_png(tmp_path):
         assert stored.mode == "RGB"
         assert stored.tobytes() == image.tobytes()
     assert "f" not in found
-    assert "mode F do not fit into png" in (tmp_path / "out/rejected.csv").read_text()
+    assert "its pixels are floating-point numbers" in (tmp_path / "out/rejected.csv").read_text()
 
 
 def test_resize_reduces_the_short_side_and_never_enlarges(tmp_path):
@@ -255,9 +256,9 @@ def test_images_that_cannot_be_read_are_listed_and_left_out(tmp_path):
     reasons = [row["reason"] for row in rows]
     assert "truncated" in reasons[0]
     assert reasons[1:] == [
-        "the file is empty",
+        "it has no bytes",
         "the file cannot be read: No such file or directory",
-        "not an image in a format that Pillow reads",
+        "it is no image in a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM)",
     ]
 
 
@@ -274,10 +275,10 @@ def test_no_readable_image_at_all(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/bad.jpg").write_bytes(b"bad")
     with pytest.raises(
-        InputError, match=r"none of the 1 images of in .*bad\.jpg: not an image.*check the source"
+        InputError, match=r"none of the 1 images of in .*bad\.jpg: it is no image.*check the source"
     ):
         make(folder(tmp_path / "in"), tmp_path / "out")
-    assert contents(tmp_path / "out") == {}
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_too_long_for_ustar_and_not_ascii(tmp_path):
@@ -298,7 +299,7 @@ def test_a_failure_leaves_no_manifest_and_no_partial_shard(pets, tmp_path, worke
     """A write that fails half-way: the second shard's temporary name is taken by a folder."""
     out = tmp_path / "out"
     (out / "train-000001.tar.part").mkdir(parents=True)
-    with pytest.raises(OSError, match=r"train-000001\.tar\.part"):
+    with pytest.raises(InputError, match=r"train-000001\.tar\.part cannot be written to \(Is a directory\)"):
         make(folder(pets), out, shard_samples=5, workers=workers)
     (out / "train-000001.tar.part").rmdir()
     assert not (out / "dataset.json").exists()
@@ -334,8 +335,11 @@ def test_refuses_a_folder_that_is_in_use(pets, tmp_path):
     source = folder(pets)
     make(source, tmp_path / "out")
     before = contents(tmp_path / "out")
-    with pytest.raises(InputError, match="already holds a data set: choose another folder, or delete it"):
-        make(source, tmp_path / "out")
+    for other in ({"seed": 1}, {"resize": 8}, {"shard_samples": 9}, {"shard_bytes": 2**20}, {"dedup": True}):
+        with pytest.raises(InputError, match="already holds a data set: choose another folder, or delete it"):
+            make(source, tmp_path / "out", **other)
+    with pytest.raises(InputError, match="already holds a data set"):
+        make(folder(pets, labels=False), tmp_path / "out")
     assert contents(tmp_path / "out") == before
     for inside in (pets, tmp_path):
         with pytest.raises(InputError, match="holds the images themselves"):
@@ -377,18 +381,28 @@ def run_tool(*args) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_the_tool(tmp_path):
-    done = run_tool("digits", tmp_path / "out", "--seed", 3, "--workers", 1, "--json")
+def test_the_tool(pets, tmp_path):
+    """Options may stand anywhere; the same command again has nothing to do; another one is refused."""
+    done = run_tool("folder", pets, "--seed", 3, tmp_path / "out", "--workers", 1, "--json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert (facts["samples"], facts["rejected"], facts["extensions"]) == (1797, 0, {"png": 1797})
-    assert facts["classes"][9] == {"label": 9, "name": "9", "id": "9", "samples": {"train": 180}}
-    assert "1,797 of 1,797 images" in done.stderr
-    again = run_tool("digits", tmp_path / "out")
-    assert again.returncode == 2
-    assert again.stdout == ""
-    assert again.stderr.startswith("error: ")
-    assert len(again.stderr.splitlines()) == 1
+    assert (facts["samples"], facts["rejected"]) == (32, 0)
+    assert facts["classes"][2] == {
+        "label": 2, "name": "eel", "id": "eel", "samples": {"test": 0, "train": 6, "val": 2}
+    }  # fmt: skip
+    assert "32 of 32 images" in done.stderr
+    again = run_tool("--seed", 3, "folder", pets, tmp_path / "out", "--json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout) | {"seconds": 0} == facts | {"seconds": 0}
+    assert (
+        again.stderr
+        == f"{tmp_path}/out holds these shards already: the same images by name, the same options\n"
+    )
+    other = run_tool("folder", pets, tmp_path / "out")
+    assert other.returncode == 2
+    assert other.stdout == ""
+    assert other.stderr.startswith("error: ")
+    assert len(other.stderr.splitlines()) == 1
 
 
 def test_tiny_imagenet_16(tmp_path):

@@ -9,15 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 from PIL import Image
+from servers import ShardServer
 
+from ccscale.cli import main
 from ccscale.data import commands
 from ccscale.data.contents import Bytes
 from ccscale.data.index import read_index, scan_tar, write_index
+from ccscale.data.items import Item, Source
 from ccscale.data.manifest import Manifest
 from ccscale.data.shards import make_shards
-from ccscale.data.sources import Item, Source
+from ccscale.data.sources import open_source
 from ccscale.data.verify import info, verify
 from ccscale.errors import InputError
 
@@ -222,6 +226,10 @@ def test_make_command_refuses(tmp_path):
     (tmp_path / "in/a.png").write_bytes(png(0))
     with pytest.raises(InputError, match="takes KIND SOURCE OUT"):
         run("make", "folder", "a", "b", "c")
+    for inside in ("in", "in/shards", "in/../in/x"):
+        with pytest.raises(InputError, match="which stays as it is: name a folder outside"):
+            run("make", "folder", str(tmp_path / "in"), str(tmp_path / inside))
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.png"]
     with pytest.raises(InputError, match="folder needs a SOURCE"):
         run("make", "folder", str(tmp_path / "out"))
     with pytest.raises(InputError, match="digits takes no option 'labels'"):
@@ -231,3 +239,101 @@ def test_make_command_refuses(tmp_path):
         == 0
     )
     assert Manifest.load(tmp_path / "out").splits == {"all": (1, 1)}
+
+
+def test_a_remote_shard_is_read_once(tmp_path):
+    """Labels and headers are looked at while the bytes go by; images are larger than what is read at once."""
+    rng = np.random.default_rng(0)
+    train = []
+    for i in range(12):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (400, 500, 3), dtype=np.uint8)).save(file, "PNG")
+        train.append(Item(f"t{i}", Bytes(file.getvalue()), i % 2, f"t{i}"))
+    source = Source("x", "digits", ("even", "odd"), ("0", "1"), {"train": train})
+    manifest = make_shards(source, tmp_path / "x", shard_samples=6, workers=1, progress=False)
+    with ShardServer(tmp_path / "x") as server:
+        assert verify(server.url, workers=1) == []
+        assert min(shard.filesize for shard in manifest.shards) > 3 * 2**20
+        for shard in manifest.shards:
+            assert server.sent[shard.url] == shard.filesize
+        flipped = bytearray(place(manifest, 1).read_bytes())
+        flipped[len(flipped) // 2] ^= 1
+        place(manifest, 1).write_bytes(flipped)
+        place(manifest, 0).unlink()
+        problems = verify(server.url, workers=1)
+    assert [problem.shard for problem in problems] == ["train-000000.tar", "train-000001.tar"]
+    assert problems[0].what == "the shard is missing"
+    assert problems[1].what.startswith("its bytes have changed")
+
+
+def test_an_outage_is_no_damage(shards):
+    with ShardServer(Path(shards.root)) as server:
+        server.fail(r"train-000001\.tar", "503", times=2)
+        assert verify(server.url, workers=1) == []
+        assert server.requests["train-000001.tar"] > 2
+
+
+def test_tars_in_sub_folders(shards):
+    """A tar that nobody listed is found there too, but another data set's is none of this one's business."""
+    data = place(shards, 0).read_bytes()
+    for folder in ("more", "other"):
+        (Path(shards.root) / folder).mkdir()
+        (Path(shards.root) / folder / "a.tar").write_bytes(data)
+    (Path(shards.root) / "other/dataset.json").write_text("{}")
+    assert found(shards) == [("more/a.tar", "the manifest does not list it")]
+
+
+def test_progress_counts_what_is_read(shards, capsys):
+    verify(shards.root, workers=1, progress=True)
+    assert "verifying: 4 of 4 MiB" in capsys.readouterr().err
+
+
+def test_make_command_takes_options_anywhere_and_passes_on_only_those_that_are_given(tmp_path, monkeypatch):
+    (tmp_path / "in/a").mkdir(parents=True)
+    (tmp_path / "in/a/a.png").write_bytes(png(0))
+    given = []
+
+    def opening(kind, source, **options):
+        given.append(options)
+        return open_source("folder", source)
+
+    monkeypatch.setattr(commands, "open_source", opening)
+    end = ["--workers", "1", "--json"]
+    assert (
+        main(["shards", "make", "table", str(tmp_path / "in"), "--resize", "64", str(tmp_path / "1"), *end])
+        == 0
+    )
+    options = [
+        "--classes",
+        "imagenet-10",
+        "--coarse",
+        "--path-column",
+        "p",
+        "--label-column",
+        "l",
+        "--split",
+        "s",
+    ]
+    command = [
+        "shards",
+        "make",
+        "--no-labels",
+        *options,
+        "table",
+        str(tmp_path / "in"),
+        "--shard-bytes",
+        "1MB",
+    ]
+    assert main([*command, str(tmp_path / "2"), *end]) == 0
+    assert given[0] == {}
+    assert given[1] == {
+        "classes": "imagenet-10",
+        "coarse": True,
+        "path_column": "p",
+        "label_column": "l",
+        "split": "s",
+        "labels": False,
+    }
+    first, second = (Manifest.load(tmp_path / name).made_by["options"] for name in "12")
+    assert (first["resize"], first["shard_bytes"]) == (64, 2**28)
+    assert (second["resize"], second["shard_bytes"]) == (None, 1_000_000)

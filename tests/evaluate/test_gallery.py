@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ccscale.data.contact_sheet import GAP, MARGIN, PAPER, TEXT, TILE
 from ccscale.data.crops import whole_image
 from ccscale.data.reader import SampleReader
 from ccscale.evaluate.assign import Assignments
-from ccscale.evaluate.gallery import GAP, MARGIN, PAPER, TEXT, TILE, _describe, draw_gallery
+from ccscale.evaluate.gallery import _describe, draw_gallery
 
 K, COLUMNS = 4, 5
 TITLE = 34

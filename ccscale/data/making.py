@@ -1,0 +1,229 @@
+"""What a conversion notes beside its shards while it makes them, so that a killed one goes on where it was.
+
+    OUT/.ccscale-making/
+        lock                  held by the conversion and its workers to the end of the last of them
+        request.json          digest of what was asked: the source's names and labels, the options
+        plan.json             digest of the plan that the shards follow
+        hashes-000000.bin     SHA-256 of some of the source's images, for `duplicates.py`
+        train-000000.json     of a shard that is whole: its entry, its index's hash, what was left out of it
+
+A shard counts as made if and only if its record is there and the shard and its index have the hashes in it. The
+folder is removed when the manifest is written.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+from ccscale import atomic
+from ccscale.data import index
+from ccscale.data.hashed import hash_file
+from ccscale.data.manifest import NAME, Shard
+from ccscale.data.pool import Tick
+from ccscale.errors import InputError
+
+FOLDER = ".ccscale-making"
+LOCK_SECONDS = 10.0  # workers of a killed conversion end within a moment
+
+
+class Rejected(NamedTuple):
+    """An image that cannot be decoded."""
+
+    split: str
+    key: str
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What became of a shard's plan.
+
+    Attributes
+    ----------
+    shard
+        Its entry in the manifest; None where no image of it can be read.
+    index_sha256
+        Of its index; empty where there is no shard.
+    labelled
+        Number of its samples that have a label.
+    rejected
+        The images that were left out.
+    """
+
+    shard: Shard | None
+    index_sha256: str
+    labelled: int
+    rejected: list[Rejected]
+
+    def save(self, out: str, tar: str) -> None:
+        """Write the record of a shard, whole or not at all."""
+        atomic.write_bytes(_record_path(out, tar), json.dumps(asdict(self)).encode())
+
+    @classmethod
+    def load(cls, out: str, tar: str) -> "Record | None":
+        """Read the record of a shard; None where there is none."""
+        try:
+            with open(_record_path(out, tar), "rb") as file:
+                content = json.loads(file.read())
+            shard = None if content["shard"] is None else Shard(**content["shard"])
+            rejected = [Rejected(*line) for line in content["rejected"]]
+            return cls(shard, content["index_sha256"], content["labelled"], rejected)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def holds(self, out: str, tick: Tick | None = None) -> bool:
+        """Tell whether the shard and its index are there with the bytes that were written."""
+        if self.shard is None:
+            return True
+        path = os.path.join(out, self.shard.url)
+        try:
+            return (
+                os.stat(path).st_size == self.shard.filesize
+                and hash_file(index.index_location(path))[0] == self.index_sha256
+                and hash_file(path, tick)[0] == self.shard.sha256
+            )
+        except OSError:
+            return False
+
+
+class Making:
+    """A conversion under way in a folder; made by `begin`.
+
+    Attributes
+    ----------
+    folder
+        Where the notes are.
+    lock
+        Descriptor of the locked file, for workers to hold.
+    resumed
+        Whether a conversion of the same request was begun before.
+    """
+
+    def __init__(self, out: str, lock: int) -> None:
+        self.folder = os.path.join(out, FOLDER)
+        self.lock = lock
+        self.resumed = False
+        self._out = out
+
+    def pin_plan(self, digest: str) -> None:
+        """Note the plan; refuse to go on by another one."""
+        path = os.path.join(self.folder, "plan.json")
+        if _read_digest(path) not in (None, digest):
+            raise InputError(
+                f"the images have changed since the shards in {self._out} were begun: delete that folder and start "
+                "again"
+            )
+        _write_digest(path, digest)
+
+    def remove_leftovers(self, tars: list[str], others: list[str]) -> None:
+        """Remove what a killed conversion has left of tars, their indexes and other files under temporary names."""
+        shards = [os.path.join(self._out, name) for name in tars]
+        finals = [*shards, *map(index.index_location, shards)]
+        finals += [os.path.join(self._out, name) for name in others]
+        notes = [
+            os.path.join(self.folder, name) for name in os.listdir(self.folder) if name.endswith(".part")
+        ]
+        for path in [*(f"{path}.part" for path in finals), *notes]:
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                os.unlink(path)
+
+
+def remove_notes(out: str) -> None:
+    """Remove the notes of a conversion that is done or given up."""
+    shutil.rmtree(os.path.join(out, FOLDER), ignore_errors=True)
+
+
+def check_folder(out: str, request: str) -> None:
+    """Refuse a folder whose tars another request, or somebody else, has left there."""
+    noted = _read_digest(_request_path(out))
+    if noted == request or not os.path.isdir(out):
+        return
+    if any(name.endswith(".tar") for name in os.listdir(out)):
+        whose = "tars of others" if noted is None else "unfinished shards of another source or other options"
+        raise InputError(f"{out} holds {whose}: choose another folder, or delete it first")
+
+
+@contextlib.contextmanager
+def begin(out: str, request: str) -> Iterator[Making]:
+    """Begin a conversion in a folder or go on with it, alone; made folders that stay empty are removed again.
+
+    Raises
+    ------
+    InputError
+        If the folder holds the tars of another request or of others, or another process makes shards there.
+    """
+    new = not os.path.exists(out)
+    check_folder(out, request)
+    folder = os.path.join(out, FOLDER)
+    os.makedirs(folder, exist_ok=True)
+    lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _lock(lock, out)
+        if os.path.exists(os.path.join(out, NAME)):
+            raise InputError(f"another process has made the shards in {out} in the meantime")
+        making = Making(out, lock)
+        making.resumed = _read_digest(_request_path(out)) == request
+        if not making.resumed:
+            for name in os.listdir(folder):
+                if name != "lock":
+                    os.unlink(os.path.join(folder, name))
+            _write_digest(_request_path(out), request)
+        try:
+            yield making
+        except BaseException:
+            if not any(name.startswith("hashes-") or name.endswith(".tar") for name in _names(out, folder)):
+                remove_notes(out)
+                if new:
+                    with contextlib.suppress(OSError):
+                        os.rmdir(out)
+            raise
+    finally:
+        os.close(lock)
+
+
+def _names(*folders: str) -> list[str]:
+    return [name for folder in folders for name in os.listdir(folder)]
+
+
+def _record_path(out: str, tar: str) -> str:
+    return os.path.join(out, FOLDER, f"{tar.removesuffix('.tar')}.json")
+
+
+def _request_path(out: str) -> str:
+    return os.path.join(out, FOLDER, "request.json")
+
+
+def _read_digest(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            return str(json.loads(file.read())["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_digest(path: str, digest: str) -> None:
+    atomic.write_bytes(path, json.dumps({"sha256": digest}).encode() + b"\n")
+
+
+def _lock(descriptor: int, out: str) -> None:
+    """Lock the open file; wait a moment for processes that are about to end."""
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise InputError(f"another process is making shards in {out}: wait for it to end") from None
+        except OSError as error:
+            if error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):  # a file system without locks
+                return None
+            raise
+        time.sleep(0.1)
