@@ -12,34 +12,14 @@ from typing import Any
 
 from ccscale import atomic
 from ccscale.data import location
-from ccscale.data.manifest_file import KIND, VERSION, parse
+from ccscale.data.manifest_file import KIND, VERSION, Shard, parse
+from ccscale.data.remote import Remote
+from ccscale.data.retry import Patience, Unreachable
 from ccscale.errors import InputError, nearest
 
 NAME = "dataset.json"
+RETRY_SECONDS = 20.0
 INDEX_IT = "`ccscale shards index {root}` makes a manifest for tars that others made"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One tar file of a data set.
-
-    Attributes
-    ----------
-    url
-        Relative to the manifest's folder, or an absolute URL.
-    nsamples, filesize
-        Number of samples; size in bytes.
-    sha256
-        Of the whole file, in hexadecimal.
-    split
-        The split that its samples belong to.
-    """
-
-    url: str
-    nsamples: int
-    filesize: int
-    sha256: str
-    split: str
 
 
 @dataclass(frozen=True)
@@ -71,13 +51,19 @@ class Manifest:
     made_by: dict[str, Any]
 
     @classmethod
-    def load(cls, root: str | os.PathLike[str]) -> "Manifest":
+    def load(
+        cls, root: str | os.PathLike[str], allow_pipe: bool = False, retry_seconds: float = RETRY_SECONDS
+    ) -> "Manifest":
         """Read the manifest in a folder.
 
         Parameters
         ----------
         root
             A local folder or an fsspec URL.
+        allow_pipe
+            Take shards that are the output of a command (``pipe:CMD``), which readers will run.
+        retry_seconds
+            A remote one that cannot be read is tried again for this long.
 
         Raises
         ------
@@ -85,12 +71,13 @@ class Manifest:
             If it is missing, cannot be read, or contradicts itself; with the remedy.
         """
         place = location.local_or_url(root)
-        content = parse(_read(place), location.join(place, NAME), INDEX_IT.format(root=place))
+        data = _read(place, retry_seconds)
+        content = parse(data, location.join(place, NAME), INDEX_IT.format(root=place), allow_pipe)
         section = content.ccscale
         return cls(
             root=place,
             name=content.name,
-            shards=tuple(Shard(**dict(entry)) for entry in content.shardlist),
+            shards=content.shardlist,
             classes=section.classes,
             class_ids=section.class_ids,
             labelled={split: entry.labelled for split, entry in section.splits.items()},
@@ -182,20 +169,20 @@ class Manifest:
                 )
 
 
-def _read(root: str) -> bytes:
+def _read(root: str, retry_seconds: float) -> bytes:
     """Return the manifest's bytes, or say why there are none."""
     place = location.join(root, NAME)
     try:
-        with location.open_binary(place) as file:
+        if location.is_url(place):
+            return bytes(Remote(Patience(retry_seconds)).read_all(place))
+        with open(place, "rb") as file:
             return file.read()
     except FileNotFoundError:
         pass
-    except ImportError as error:
-        raise InputError(f"{place} cannot be opened: {error}; S3 needs `pip install 'ccscale[s3]'`") from None
-    # File systems behind fsspec have exceptions of their own for refused and failed connections.
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{place} cannot be read: {reason}; check the path and your rights to it") from None
+    except Unreachable as error:
+        raise InputError(f"{error}; check the address and the network") from None
+    except OSError as error:
+        raise InputError(f"{place} cannot be read: {error}; check the path and your rights to it") from None
     try:
         names = location.list_names(root)
     # Many web servers do not list folders, and an object store has none: then all we know is that it is missing.

@@ -8,11 +8,13 @@ The file is an index as webdataset's `wids` reads it, with a section of its own:
                  "classes": […], "class_ids": […], "made_by": {…}}}
 """
 
-import json
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from ccscale.data import location
 from ccscale.errors import InputError
@@ -20,7 +22,12 @@ from ccscale.errors import InputError
 KIND = "wids-shard-index-v1"
 VERSION = 1
 
-Count = Annotated[int, Field(ge=0)]
+MAX_COUNT = 2**48  # of samples, and of bytes in a shard: sums over a data set stay below 2**63
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
+Text = Annotated[str, Field(strict=True)]
 
 
 class Lenient(BaseModel):
@@ -29,18 +36,34 @@ class Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
 
-class ShardEntry(Lenient):
-    url: str = Field(strict=True)
-    nsamples: Count = Field(strict=True)
-    filesize: Count = Field(strict=True)
-    sha256: str = Field(strict=True, pattern="^[0-9a-f]{64}$")
-    split: str = Field(strict=True, min_length=1)
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One tar file of a data set.
+
+    Attributes
+    ----------
+    url
+        Relative to the manifest's folder, or an absolute URL.
+    nsamples, filesize
+        Number of samples; size in bytes.
+    sha256
+        Of the whole file, in hexadecimal.
+    split
+        The split that its samples belong to.
+    """
+
+    # The annotations are checked when a file is read: a hundred thousand shards are made once, not copied.
+    url: Text
+    nsamples: Count
+    filesize: Count
+    sha256: Annotated[Text, Field(pattern="^[0-9a-f]{64}$")]
+    split: Annotated[Text, Field(min_length=1)]
 
 
 class SplitEntry(Lenient):
-    samples: Count = Field(strict=True)
-    shards: Count = Field(strict=True)
-    labelled: Count = Field(strict=True)
+    samples: Count
+    shards: Count
+    labelled: Count
 
 
 class Section(Lenient):
@@ -52,14 +75,14 @@ class Section(Lenient):
 
 class ManifestFile(Lenient):
     name: str
-    shardlist: tuple[ShardEntry, ...]
+    shardlist: tuple[Shard, ...]
     ccscale: Section
 
 
-def parse(data: bytes, place: str, remedy: str) -> ManifestFile:
+def parse(data: bytes, place: str, remedy: str, allow_pipe: bool = False) -> ManifestFile:
     """Check the manifest's text against its models and against itself."""
     try:
-        content = json.loads(data)
+        content = from_json(data)
     except ValueError as error:
         raise InputError(f"{place} is not valid JSON ({error}); {remedy}") from None
     if not isinstance(content, dict) or content.get("wids_version") != 1 or "shardlist" not in content:
@@ -78,22 +101,28 @@ def parse(data: bytes, place: str, remedy: str) -> ManifestFile:
         where = ".".join(map(str, first["loc"]))
         what = "is missing" if first["type"] == "missing" else f"is wrong: {first['msg']}"
         raise InputError(f"{place}: '{where}' {what}; {remedy}") from None
-    if complaint := _contradiction(file):
+    if complaint := _contradiction(file, allow_pipe):
         raise InputError(f"{place}: {complaint}; {remedy}")
     return file
 
 
-def _contradiction(file: ManifestFile) -> str | None:
+def _contradiction(file: ManifestFile, allow_pipe: bool) -> str | None:
     counts: dict[str, list[int]] = {}
     seen = set()
     for entry in file.shardlist:
+        if not (entry.url.isprintable() and entry.split.isprintable()):
+            return f"the shard {entry.url!r} of the split {entry.split!r} has control characters in its name"
         if entry.url in seen:
             return f"the shard {entry.url} is listed twice"
         seen.add(entry.url)
-        if _escapes(entry.url):
-            return (
-                f"the shard's url {entry.url!r} leads out of the folder (or runs a command), which is refused"
-            )
+        if location.is_pipe(entry.url):
+            if not allow_pipe:
+                return (
+                    f"the shard's url {entry.url!r} leads out of the folder: it runs a command, which is refused "
+                    "unless data.allow_pipe is true"
+                )
+        elif _escapes(entry.url):
+            return f"the shard's url {entry.url!r} leads out of the folder, which is refused"
         samples, shards = counts.get(entry.split, (0, 0))
         counts[entry.split] = [samples + entry.nsamples, shards + 1]
     section = file.ccscale
@@ -109,9 +138,10 @@ def _contradiction(file: ManifestFile) -> str | None:
 
 def _escapes(url: str) -> bool:
     """Tell whether a shard's url is anything but a path below the root or a plain remote URL."""
-    if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url):
-        forbidden = {*location.LOCAL_PROTOCOLS, "pipe://"}
-        return match[0].lower() in forbidden or "::" in url or ".." in url.split("/")
+    if "\\" in url or ".." in unquote(url).split("/"):
+        return True
+    if match := _SCHEME.match(url):
+        return match[0].lower() in {*location.LOCAL_PROTOCOLS, "pipe://"} or "::" in url
     # Whatever else has a colon in front of it is a scheme: pipe:, file:, or a chain of fsspec's.
-    first, *_ = url.split("/")
-    return not url or url.startswith("/") or ":" in first or "\\" in url or ".." in url.split("/")
+    parts = url.split("/")
+    return url.startswith("/") or ":" in parts[0] or parts[-1] in ("", ".")

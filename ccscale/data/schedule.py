@@ -22,19 +22,24 @@ workers.
 All permutations sort numbers of a counter-based generator, so that they are the same in every release of numpy.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccscale.data.draws import philox4x32
 
-FULL_PERMUTATION = 2**17  # local data with up to this many samples, or pieces, are permuted at that grain
-PIECES_PER_LANE = 64  # enough whole shards for the permutation of shards alone to mix well
+# What `default_piece` and `default_block` keep to; tools/mixing.py shows what they make of sorted data.
+FULL_PERMUTATION = 2**17  # data with up to this many samples are permuted sample by sample
+MIN_PIECE = 4  # samples that are read together in larger data: one seek or one request for them
+MAX_PIECES = 2**20  # an epoch's order is made in a fraction of a second then, and held in 16 MiB
+MAX_BLOCK = 1024
 
 # Second word of the counter: what the random numbers are for. Views take the small numbers.
 _PIECES, _BLOCK, _SUBSTITUTE = 2**32 - 1, 2**32 - 2, 2**32 - 3
+
+_RUN = 2**14  # elements whose random words are drawn together: they fit into a core's cache
 
 Int64 = NDArray[np.int64]
 
@@ -56,7 +61,7 @@ class Schedule:
     piece
         Largest number of samples in a piece; None: a piece is a whole shard. See `default_piece`.
     block
-        Samples that a lane permutes among each other.
+        Samples that a lane permutes among each other. See `default_block`.
 
     Raises
     ------
@@ -104,9 +109,8 @@ class Schedule:
         """Return the order of one epoch. Costs a permutation of the pieces."""
         return EpochOrder(self, epoch)
 
-    @cached_property
     def _pieces(self) -> tuple[Int64, Int64]:
-        """First sample and length of every piece, in the order of the shards."""
+        """Return first sample and length of every piece, in the order of the shards."""
         sizes = np.diff(self._starts)
         if self.piece is None:
             return self._starts[:-1][sizes > 0], sizes[sizes > 0]
@@ -118,34 +122,32 @@ class Schedule:
 
 
 class EpochOrder:
-    """The order of one epoch: `batch` gives whole global batches, `lane` a stretch of one lane."""
+    """The order of one epoch: `batch` gives whole global batches, `lane` a stretch of one lane.
+
+    Each lane's latest block is kept, so that reading on costs one permutation a block, not one a batch.
+    """
 
     def __init__(self, schedule: Schedule, epoch: int) -> None:
         self.schedule = schedule
         self.epoch = epoch
         self._key = np.array([schedule.seed, epoch], dtype=np.uint32)
-        firsts, lengths = schedule._pieces
+        firsts, lengths = schedule._pieces()
         order = _permutation(len(firsts), self._key, _PIECES)
         self._firsts = firsts[order]
-        self._ends = np.cumsum(lengths[order])
-        self._begins = self._ends - lengths[order]
+        self._begins = np.cumsum(lengths[order]) - lengths[order]
+        self._blocks: dict[int, tuple[int, Int64]] = {}  # lane: number and samples of its latest block
 
     def lane(self, lane: int, start: int, stop: int) -> Int64:
         """Return the samples at places `start` to `stop` of a lane's span, in the order they are read."""
-        schedule = self.schedule
-        parts = [np.empty(0, dtype=np.int64)]
-        for block in range(start // schedule.block, -(-stop // schedule.block)):
-            begin = block * schedule.block
-            size = min(schedule.block, schedule.span - begin)
-            order = _permutation(size, self._key, _BLOCK, lane, block)
-            parts.append(begin + order[max(start - begin, 0) : stop - begin])
-        return self._sample(lane * schedule.span + np.concatenate(parts))
+        return np.concatenate([np.empty(0, dtype=np.int64), *self._stretch(lane, start, stop)])
 
     def batch(self, step: int, lanes: range | None = None) -> Int64:
         """Return the samples of global batch `step` that come from `lanes` (all of them by default), in order."""
         share = self.schedule.share
         lanes = range(self.schedule.lanes) if lanes is None else lanes
-        return np.concatenate([self.lane(lane, step * share, (step + 1) * share) for lane in lanes])
+        return np.concatenate(
+            [part for lane in lanes for part in self._stretch(lane, step * share, (step + 1) * share)]
+        )
 
     def substitute(self, sample: int, attempt: int) -> int:
         """Return the sample that stands in for one that cannot be decoded.
@@ -161,26 +163,56 @@ class EpochOrder:
         place = first + ((high << 32 | low) % (schedule.samples - first))
         return int(self._sample(np.array([place]))[0])
 
+    def _stretch(self, lane: int, start: int, stop: int) -> Iterator[Int64]:
+        """Yield what `lane` returns, block by block; the arrays are the blocks' own."""
+        size = self.schedule.block
+        for number in range(start // size, -(-stop // size)):
+            begin = number * size
+            yield self._block(lane, number)[max(start - begin, 0) : stop - begin]
+
+    def _block(self, lane: int, number: int) -> Int64:
+        """Return the samples of a lane's block, in the order they are read."""
+        latest = self._blocks.get(lane)
+        if latest is None or latest[0] != number:
+            schedule = self.schedule
+            begin, end = number * schedule.block, min((number + 1) * schedule.block, schedule.span)
+            samples = self._sample(lane * schedule.span + np.arange(begin, end))
+            order = _permutation(end - begin, self._key, _BLOCK, lane, number)
+            latest = self._blocks[lane] = number, samples[order]
+        return latest[1]
+
     def _sample(self, places: Int64) -> Int64:
         """Return the samples at places of the line of pieces."""
-        piece = np.searchsorted(self._ends, places, side="right")
+        piece = np.searchsorted(self._begins, places, side="right") - 1
         return self._firsts[piece] + (places - self._begins[piece])
 
 
-def default_piece(shard_sizes: tuple[int, ...], lanes: int, remote: bool) -> int | None:
+def default_piece(shard_sizes: tuple[int, ...]) -> int | None:
     """Return the size of a piece where the config names none; None is a whole shard.
 
-    Small local data are permuted sample by sample. Where there are many shards, the permutation of whole shards
-    mixes well enough and reads in long runs. Between the two, and for a few remote shards, pieces are as large
-    as still gives every lane enough of them.
+    Small data are permuted sample by sample. Larger ones are cut as finely as is read well, and as their order can
+    be held; where that is no finer than a block, whole shards mix as well. The answer does not depend on where the
+    data lie: a run whose shards are moved to a bucket goes on in the same order.
     """
-    samples = sum(shard_sizes)
-    if not remote and samples <= FULL_PERMUTATION:
+    samples, shards = sum(shard_sizes), len(shard_sizes)
+    if samples <= FULL_PERMUTATION:
         return 1
-    if len(shard_sizes) >= PIECES_PER_LANE * lanes or (remote and len(shard_sizes) >= 4 * lanes):
-        return None
-    pieces = 4 * lanes if remote else max(FULL_PERMUTATION, PIECES_PER_LANE * lanes)
-    return max(1, samples // pieces)
+    # The last piece of each shard may be a short one: there are at most samples / piece + shards of them.
+    piece = max(MIN_PIECE, -(-samples // max(1, MAX_PIECES - shards)))
+    return piece if piece < min(MAX_BLOCK, max(shard_sizes)) else None
+
+
+def default_block(samples: int, total_bytes: int, block_bytes: int) -> int:
+    """Return the size of a block where the config names none: what fits into `block_bytes`, from 1 to `MAX_BLOCK`.
+
+    Parameters
+    ----------
+    samples, total_bytes
+        Of the data set: they give the mean size of a sample.
+    block_bytes
+        What a lane's block may hold.
+    """
+    return max(1, min(MAX_BLOCK, block_bytes * samples // max(total_bytes, 1)))
 
 
 def owned(total: int, part: int, parts: int) -> range:
@@ -190,8 +222,17 @@ def owned(total: int, part: int, parts: int) -> range:
 
 def _permutation(count: int, key: NDArray[np.uint32], purpose: int, a: int = 0, b: int = 0) -> Int64:
     """Return a permutation of `range(count)`, by sorting 64 random bits for each element."""
-    counters = np.empty((count, 4), dtype=np.uint32)
-    counters[:, 0] = np.arange(count, dtype=np.uint32)
-    counters[:, 1:] = purpose, a, b
-    words = philox4x32(counters, key).astype(np.uint64)
-    return np.argsort(words[:, 0] << np.uint64(32) | words[:, 1], kind="stable")
+    numbers = np.empty(count, dtype=np.uint64)
+    for begin in range(0, count, _RUN):
+        run = np.arange(begin, min(begin + _RUN, count), dtype=np.uint32)
+        counters = np.empty((len(run), 4), dtype=np.uint32)
+        counters[:, 0] = run
+        counters[:, 1:] = purpose, a, b
+        words = philox4x32(counters, key).astype(np.uint64)
+        numbers[begin : begin + len(run)] = words[:, 0] << np.uint64(32) | words[:, 1]
+    # A stable sort takes six times as long, and differs only where two of the numbers are equal.
+    order = np.argsort(numbers)
+    ranked = numbers[order]
+    if np.any(ranked[1:] == ranked[:-1]):
+        order = np.argsort(numbers, kind="stable")
+    return order

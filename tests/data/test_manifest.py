@@ -1,7 +1,9 @@
 """The manifest reads back as written, and each way in which it can be wrong is refused in a sentence."""
 
 import json
+import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -38,6 +40,18 @@ def test_round_trip_with_the_same_bytes(manifest, tmp_path):
     assert path.read_bytes() == first
     assert str(tmp_path).encode() not in first
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_keys_of_others_are_passed_over(manifest, tmp_path):
+    path = tmp_path / "dataset.json"
+    content = json.loads(path.read_text())
+    content["shardlist"][0]["md5sum"] = content["theirs"] = content["ccscale"]["later"] = "?"
+    path.write_text(json.dumps(content))
+    assert Manifest.load(tmp_path) == manifest
+
+
+def test_is_sent_to_other_processes(manifest):
+    assert pickle.loads(pickle.dumps(manifest)) == manifest
 
 
 def test_is_a_wids_index(manifest, tmp_path):
@@ -152,6 +166,14 @@ def drop(*path):
             set_in("shardlist", 0, "nsamples", -1),
             r"'shardlist\.0\.nsamples' is wrong: .*greater than or equal to 0",
         ),
+        (
+            set_in("shardlist", 2, "filesize", 10**30),
+            r"'shardlist\.2\.filesize' is wrong: .*less than or equal to 281474976710656",
+        ),
+        (set_in("ccscale", "splits", "val", "samples", 2**63), r"'ccscale\.splits\.val\.samples' is wrong"),
+        (set_in("shardlist", 0, "sha256", SHA + "\n"), r"'shardlist\.0\.sha256' is wrong"),
+        (set_in("shardlist", 0, "split", ""), r"'shardlist\.0\.split' is wrong"),
+        (set_in("shardlist", 0, "url", 5), r"'shardlist\.0\.url' is wrong"),
         (set_in("shardlist", 0, "filesize", "5"), r"'shardlist\.0\.filesize' is wrong"),
         (set_in("shardlist", 0, "nsamples", True), r"'shardlist\.0\.nsamples' is wrong"),
         (set_in("shardlist", 0, "nsamples", 4), "counts in 'ccscale.splits' are not those of the shards"),
@@ -169,7 +191,7 @@ def test_refuses(manifest, tmp_path, change, message):
         Manifest.load(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "", "\udcff"])
+@pytest.mark.parametrize("text", ["{", "[]", "", "\udcff", "[" * 100_000])
 def test_refuses_what_is_no_index(tmp_path, text):
     (tmp_path / "dataset.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match=r"dataset\.json is (not valid JSON|no shard index).*shards index"):
@@ -179,7 +201,9 @@ def test_refuses_what_is_no_index(tmp_path, text):
 @pytest.mark.parametrize(
     "url",
     ["../x.tar", "a/../../x.tar", "/etc/x.tar", "pipe:cat x", "pipe://x", "file:///x.tar", "FILE:///x.tar",
-     "local:///x.tar", "simplecache::file:///x.tar", "https://host/::file:///x.tar", "", "https://h/../x.tar"],
+     "local:///x.tar", "simplecache::file:///x.tar", "https://host/::file:///x.tar", "", "https://h/../x.tar",
+     "%2e%2e/x.tar", "a/%2E./x.tar", "https://h/%2e%2e/x.tar", "..\\x.tar", "https://h/..\\x.tar", "file:/x.tar",
+     "C:/x.tar", "PIPE:cat x", "LOCAL:///x", "//host/x.tar", "zip://x::file:///y", ".", "a/", "a/."],
 )  # fmt: skip
 def test_urls_do_not_lead_out_of_the_folder(manifest, tmp_path, url):
     path = tmp_path / "dataset.json"
@@ -198,3 +222,24 @@ def test_urls_below_the_folder_and_elsewhere_are_taken(manifest, tmp_path):
         entry["url"] = url
     path.write_text(json.dumps(content))
     assert [shard.url for shard in Manifest.load(tmp_path).shards] == urls
+
+
+@pytest.mark.parametrize("name", ["a\0b.tar", "a\nb.tar", "\x1b[2Jx.tar", "a\u2028b.tar"])
+@pytest.mark.parametrize("field", ["url", "split"])
+def test_names_have_no_control_characters(manifest, tmp_path, field, name):
+    path = tmp_path / "dataset.json"
+    content = json.loads(path.read_text())
+    content["shardlist"][0][field] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"control characters in its name") as caught:
+        Manifest.load(tmp_path)
+    assert str(caught.value).isprintable()
+
+
+def test_a_link_in_the_folder_may_lead_anywhere(manifest, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/x").write_bytes(bytes(30))
+    (tmp_path / "train-000000.tar").unlink(missing_ok=True)
+    (tmp_path / "train-000000.tar").symlink_to(tmp_path / "elsewhere/x")
+    shard = Manifest.load(tmp_path).shards[0]
+    assert Path(manifest.locate(shard)).read_bytes() == bytes(30)
