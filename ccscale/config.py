@@ -1,8 +1,6 @@
-"""The config of a run: its models, YAML, ``key=value`` overrides and the JSON schema.
+"""The config of a run: every key is documented and checked here and nowhere else.
 
-A config is a YAML file with the sections below. Every key is documented and checked here and nowhere else; an
-unknown key is refused with the nearest known one. Later settings win: defaults, then the file, then the
-overrides in the order given.
+A config is a YAML file (`config_file.py`) with the sections below.
 
     shards: DIR            data:     where the images come from, the order they are read in
     run: DIR               views:    what a random view of an image is
@@ -12,16 +10,13 @@ overrides in the order given.
                            evaluate: when and on what
 """
 
-import re
-import typing
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError
 
 MAX_LANES = 64
 
@@ -39,7 +34,10 @@ class Section(BaseModel):
 class Data(Section):
     """Where the images come from and the order they are read in."""
 
-    shards: str = Field(description="Folder (or fsspec URL) with shards and their dataset.json.")
+    shards: str = Field(
+        description="Folder (or fsspec URL, as https://… or s3://…) with shards and their dataset.json. S3 takes "
+        "endpoint and keys from AWS's own variables and files (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …)."
+    )
     splits: tuple[str, ...] = Field(("train",), min_length=1, description="Splits to train on, together.")
     workers: Count | None = Field(
         None, description="Loader processes per rank; by default up to 8, as the rank's cores allow."
@@ -52,10 +50,42 @@ class Data(Section):
     )
     piece: Positive | None = Field(
         None,
-        description="Samples in the pieces that an epoch permutes; by default one in small local data, a "
-        "whole shard where there are many shards.",
+        description="Samples in the pieces that an epoch permutes; by default one in small data, 4 or more in "
+        "larger data, a whole shard in the largest.",
     )
-    block: Positive = Field(1024, description="Samples that a lane shuffles among each other.")
+    block: Positive | None = Field(
+        None,
+        description="Samples that a lane shuffles among each other; by default as many as block_bytes hold of "
+        "mean size, up to 1024.",
+    )
+    block_bytes: int = Field(
+        16 * 2**20,
+        ge=2**16,
+        description="What a lane's shuffle block weighs at most. Of remote shards a worker holds, for each of its "
+        "lanes, the block in use and the one that comes next: at most twice this, and some 24 MiB for requests.",
+    )
+    retry_seconds: float = Field(
+        300.0,
+        gt=0,
+        le=1500,  # below the half hour that ranks wait for each other
+        description="A remote shard that cannot be read is tried again for this long; then the run is saved and "
+        "stops.",
+    )
+    cache: str | None = Field(
+        None,
+        description="Folder on a local disk, shared by all processes of a machine, that keeps what was read of "
+        "remote shards.",
+    )
+    cache_bytes: int = Field(
+        64 * 2**30,
+        ge=16 * 2**20,
+        description="What the cache holds at most; what was not used for longest goes.",
+    )
+    allow_pipe: bool = Field(
+        False,
+        description="Run the commands of shards whose url is pipe:COMMAND, in a shell. Only for manifests that "
+        "you trust.",
+    )
     max_bad_samples: Count = Field(
         100, description="Images that cannot be decoded are skipped by name, up to this many in a run."
     )
@@ -142,12 +172,23 @@ class Loss(Section):
 
     instance_temperature: float = Field(0.5, gt=0, description="Temperature of the instance loss.")
     cluster_temperature: float = Field(1.0, gt=0, description="Temperature of the cluster loss.")
+    ring_bytes: Count = Field(
+        2**30,
+        description="Where the embeddings of the global batch are larger, they go round from rank to rank, and no "
+        "rank holds all of them.",
+    )
 
 
 class Train(Section):
     """Batch, epochs, optimizer, precision, checkpoints and logs."""
 
     global_batch: int = Field(256, ge=2, description="Images in a step, over all ranks.")
+    micro_batch: int | None = Field(
+        None,
+        ge=2,
+        description="Images, over all ranks, that go through the network at a time, where the global batch does "
+        "not fit the devices: a second forward pass for the same gradient. Batch norm then sees so many images.",
+    )
     epochs: Positive = Field(1000, description="Passes over the data.")
     max_steps: Positive | None = Field(None, description="Stop after this many steps, whatever the epochs.")
     lr: float = Field(3e-4, gt=0, description="Adam's learning rate, constant.")
@@ -159,6 +200,14 @@ class Train(Section):
         "needs zero 1 or 2.",
     )
     zero: Literal[0, 1, 2] = Field(0, description="DeepSpeed's ZeRO stage.")
+    compile: bool = Field(
+        False, description="Compile the backbone (torch.compile): slower to start, faster from then on."
+    )
+    profile: Positive | None = Field(
+        None,
+        description="Trace this many steps of each rank, after ten, into the run's folder profile/; "
+        "ui.perfetto.dev shows them.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one.")
     save_every: Positive = Field(1000, description="Steps between checkpoints; the last step is saved too.")
     keep_last: Positive = Field(2, description="Checkpoints that are kept.")
@@ -193,6 +242,12 @@ class Config(Section):
                 f"data.lanes {lanes} does not divide train.global_batch {batch}; the nearest that do are "
                 + " and ".join(map(str, nearest_divisors(batch, lanes)))
             )
+        micro = self.train.micro_batch
+        if micro is not None and batch % micro:
+            raise ValueError(
+                f"train.micro_batch {micro} does not divide train.global_batch {batch}; the nearest that do are "
+                + " and ".join(map(str, nearest_divisors(batch, micro)))
+            )
         if self.train.precision == "fp64" and self.train.zero == 0:
             raise ValueError(
                 "train.precision fp64 needs train.zero 1 or 2: DeepSpeed's ZeRO 0 refuses float64"
@@ -203,6 +258,26 @@ class Config(Section):
     def lanes(self) -> int:
         """Number of lanes: follows from the config alone, never from the number of ranks."""
         return self.data.lanes or largest_divisor(self.train.global_batch, MAX_LANES)
+
+    def check_ranks(self, ranks: int) -> None:
+        """Check that a number of ranks can share the lanes.
+
+        Raises
+        ------
+        InputError
+            With the numbers that can.
+        """
+        if self.lanes % ranks:
+            raise InputError(
+                f"{ranks} ranks do not divide the {self.lanes} lanes of this run; start "
+                f"{', '.join(map(str, divisors(self.lanes)))} ranks, or set data.lanes and train.global_batch to "
+                f"multiples of {ranks}"
+            )
+
+    @property
+    def pieces(self) -> int:
+        """Number of pieces that the global batch goes through the network in."""
+        return self.train.global_batch // (self.train.micro_batch or self.train.global_batch)
 
     @property
     def run_folder(self) -> Path:
@@ -239,151 +314,3 @@ def nearest_divisors(number: int, wanted: int) -> list[int]:
     below = [d for d in known if d <= wanted][-1:]
     above = [d for d in known if d >= wanted][:1]
     return sorted({*below, *above})
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a config file and apply ``key=value`` overrides.
-
-    Parameters
-    ----------
-    path
-        A YAML file.
-    overrides
-        ``section.key=value``; the value is read as YAML (``model.clusters=10``, ``train.clip=null``).
-
-    Raises
-    ------
-    InputError
-        One sentence with the place and the remedy.
-    """
-    path = Path(path)
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"there is no config file {path}; configs/ holds examples") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the config file {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {_one_line(error)}") from None
-    if settings is None:
-        settings = {}
-    if not isinstance(settings, dict):
-        raise InputError(f"{path} must hold sections with keys, as 'train:' and 'lr: 0.001' below it")
-    return parse_config(settings, overrides, place=str(path))
-
-
-def parse_config(settings: dict[str, Any], overrides: Sequence[str] = (), place: str = "config") -> Config:
-    """Check `settings` (nested, as YAML gives them) with `overrides` applied; see `load_config`."""
-    settings = _copy(settings)
-    for override in overrides:
-        _apply(settings, override)
-    try:
-        return Config.model_validate(settings)
-    except ValidationError as error:
-        raise InputError(_sentence(error, place)) from None
-
-
-def describe_keys() -> list[tuple[str, str, str, str]]:
-    """Return (key, type, default, description) of every key of the config, in the order of the sections."""
-    rows = []
-
-    def visit(section: Any, prefix: str) -> None:
-        for name, field in section.model_fields.items():
-            if _is_section(field.annotation):
-                visit(field.annotation, f"{prefix}{name}.")
-                continue
-            default = (
-                "(required)"
-                if field.is_required()
-                else yaml.safe_dump(
-                    field.default if not isinstance(field.default, tuple) else list(field.default),
-                    default_flow_style=True,
-                ).split("\n")[0]
-            )
-            rows.append((prefix + name, _type_name(field.annotation), default, field.description or ""))
-
-    visit(Config, "")
-    return rows
-
-
-def _type_name(annotation: Any) -> str:
-    origin = typing.get_origin(annotation)
-    arguments = typing.get_args(annotation)
-    if origin is Annotated:
-        return _type_name(arguments[0])
-    if origin is Literal:
-        return " or ".join(map(str, arguments))
-    if origin is tuple:
-        names = [_type_name(a) for a in arguments if a is not ...]
-        return f"list of {names[0]}" if ... in arguments else f"[{', '.join(names)}]"
-    if arguments:
-        return " or ".join(_type_name(a) for a in arguments)
-    return "null" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
-
-
-def _copy(settings: dict[Any, Any]) -> dict[str, Any]:
-    """Copy sections; one with nothing below it (all keys commented out) is an empty one."""
-    copy: dict[str, Any] = {}
-    for key, value in settings.items():
-        section = str(key) in Config.model_fields and _is_section(Config.model_fields[str(key)].annotation)
-        value = {} if section and value is None else value
-        copy[str(key)] = _copy(value) if isinstance(value, dict) else value
-    return copy
-
-
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _apply(settings: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key):
-        raise InputError(f"{override!r} is not an override; write key=value, as in train.lr=0.001")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"the value in '{override}' is not valid YAML: {_one_line(error)}") from None
-    *sections, name = key.split(".")
-    for section in sections:
-        inner = settings.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise InputError(f"'{override}': {section} is a value, it has no keys below it")
-        settings = inner
-    settings[name] = value
-
-
-def _sentence(error: ValidationError, place: str) -> str:
-    """Put the first problem that pydantic found into one sentence; say how many more there are."""
-    problems = error.errors()
-    first = problems[0]
-    where = ".".join(str(part) for part in first["loc"])
-    known = [row[0] for row in describe_keys()]
-    if first["type"] == "extra_forbidden":
-        last = where.rsplit(".", 1)[-1]
-        same_name = [key for key in known if key.rsplit(".", 1)[-1] == last]
-        hint = (
-            f"; did you mean {same_name[0]!r}?"
-            if same_name
-            else nearest(where, {*known, *Config.model_fields})
-        )
-        text = f"there is no key '{where}'{hint or '; `ccscale config` lists the keys'}"
-    elif first["type"] == "missing":
-        where = next(key for key in known if key == where or key.startswith(f"{where}."))
-        text = f"the key '{where}' is missing; add it to the file or as {where}=VALUE"
-    elif first["type"] == "value_error" and not where:
-        text = str(first["ctx"]["error"])
-    else:
-        reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
-        reason = reason[0].lower() + reason[1:]
-        text = f"'{where}' is {_short(first['input'])}: {reason}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{place}: {text}{more}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -16,7 +16,7 @@ import torch.distributed as torch_dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from ccscale.errors import InputError
+from ccscale.errors import Fault, InputError
 from ccscale.place import Place
 
 T = TypeVar("T")
@@ -220,12 +220,13 @@ def together(call: Callable[[], T]) -> T:
         value = call()
     except Exception as error:
         failure = error
-    reasons = all_objects(None if failure is None else str(failure))
-    failed = [number for number, reason in enumerate(reasons) if reason is not None]
+    reasons = all_objects(None if failure is None else (str(failure), isinstance(failure, Fault)))
+    failed = [(number, *reason) for number, reason in enumerate(reasons) if reason is not None]
     if not failed:
         return value
-    failure = failure or InputError(f"rank {failed[0]} failed: {reasons[failed[0]]}")
-    failure.told_elsewhere = rank() != failed[0]  # type: ignore[attr-defined]
+    first, reason, is_fault = failed[0]
+    failure = failure or (Fault if is_fault else InputError)(f"rank {first} failed: {reason}")
+    failure.told_elsewhere = rank() != first  # type: ignore[attr-defined]
     raise failure
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong because of what was asked, as opposed to a fault in the program."""
+"""What goes wrong, told in a sentence: a mistake in what was asked, or a fault of something else."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,13 @@ class InputError(ValueError):
 
     Its message is one sentence that names the place and the remedy. The command line prints it without a
     traceback and exits with code 2.
+    """
+
+
+class Fault(Exception):
+    """What went wrong through no mistake of the user: a server that cannot be reached, a loss that is no number.
+
+    Its message is one sentence. The command line prints it without a traceback and exits with code 1.
     """
 
 

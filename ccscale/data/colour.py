@@ -8,6 +8,9 @@ The result for a view is the same to the last bit whatever else is in the batch.
 their first and last elements apart, and reductions and convolutions pick their order by the batch's shape. So
 every number here comes from elementwise operations that IEEE 754 defines exactly (no exp, no fused
 multiply-add), and the one sum, that of `_contrast`, is exact in any order.
+
+On one core two views of 224 px take about 2 ms an image: less than decoding and cutting them (see
+tools/bench_loader.py), and less than a hundredth of a ResNet-34's training step there. So nothing is compiled.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -203,12 +206,15 @@ def _blur(x: Tensor, weights: Tensor) -> None:
     exact in the sense of this module's head (nor faster on a CPU, for one large image: 9.2 against 1.2 ms).
     """
     radius = weights.shape[1] - 1
-    blurred = x
+    pair = torch.empty_like(x)  # made once: fresh memory costs as much as the sums
     for dim, padding in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
-        padded = F.pad(blurred, padding, mode="reflect")
+        padded = F.pad(x, padding, mode="reflect")
         length = x.shape[dim]
-        blurred = padded.narrow(dim, radius, length) * _per_image(weights[:, 0])
+        torch.mul(padded.narrow(dim, radius, length), _per_image(weights[:, 0]), out=x)
         for step in range(1, radius + 1):
-            pair = padded.narrow(dim, radius - step, length) + padded.narrow(dim, radius + step, length)
-            blurred.add_(pair.mul_(_per_image(weights[:, step])))
-    x.copy_(blurred)
+            before, after = (
+                padded.narrow(dim, radius - step, length),
+                padded.narrow(dim, radius + step, length),
+            )
+            torch.add(before, after, out=pair)
+            x.add_(pair.mul_(_per_image(weights[:, step])))

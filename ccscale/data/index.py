@@ -19,7 +19,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +28,15 @@ import pyarrow.parquet as pq
 
 from ccscale import atomic
 from ccscale.data import location
+from ccscale.data.access import Access
+from ccscale.data.fetch import Fetcher
 from ccscale.data.manifest import Manifest, Shard
+from ccscale.data.retry import MISSING, RemoteError
 from ccscale.errors import InputError
 
 IMAGE_EXTENSIONS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}  # in the order of preference
 UNKNOWN = -1
+HEADER_BYTES = 2**20  # of a header with extended attributes, at most
 
 Row = tuple[str, str, int, int, int]  # key, ext, offset, size, label
 
@@ -49,6 +53,21 @@ SCHEMA = pa.schema(
 # WebDataset's rule: the key goes up to the first dot of the last part of the path. Files whose names begin with a
 # dot (as macOS adds to tars) are no part of a sample.
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
+
+
+_NOT_UTF_8 = re.compile("[\ud800-\udfff]")  # how `tarfile` spells such bytes
+
+# What `tarfile` lets out on damaged tars, besides its own errors.
+_DAMAGE = (
+    tarfile.TarError,
+    OSError,
+    EOFError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    RecursionError,
+)
 
 
 class ShardError(InputError):
@@ -145,10 +164,16 @@ def scan_tar(source: str | os.PathLike[str] | BinaryIO, name: str | None = None)
 
 def write_index(path: str, index: ShardIndex) -> None:
     """Write an index to a local parquet file, whole or not at all."""
+    atomic.write_bytes(path, to_parquet(index))
+
+
+def to_parquet(index: ShardIndex) -> bytes:
+    """Return an index as the bytes of its file."""
     labels = pa.array(index.labels, pa.int32(), mask=index.labels == UNKNOWN)
     table = pa.table([index.keys, index.exts, index.offsets, index.sizes, labels], schema=SCHEMA)
-    with atomic.replacing(path) as file:
-        pq.write_table(table, file)
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
 
 
 def read_index(manifest: Manifest, shard: Shard) -> ShardIndex:
@@ -158,30 +183,86 @@ def read_index(manifest: Manifest, shard: Shard) -> ShardIndex:
     ------
     ShardError
         If the index cannot be read, or it disagrees with the manifest.
+    Unreachable
+        If a remote one could not be read for as long as it was tried.
     """
-    place = manifest.locate(shard)
-    remedy = f"; run `ccscale shards verify {manifest.root}`"
+    return _from_table(read_table(manifest.locate(shard), shard, Fetcher(Access()), manifest.root))
+
+
+def read_table(place: str, shard: Shard, fetcher: Fetcher, root: str) -> pa.Table:
+    """Return a shard's index as a table of `SCHEMA`; see `read_index`.
+
+    Parameters
+    ----------
+    place
+        The shard's path or URL.
+    shard
+        Its entry in the manifest.
+    fetcher
+        Reads remote ones.
+    root
+        The data set's folder, for the remedy.
+    """
+    remedy = f"; run `ccscale shards verify {root}`"
     beside = index_location(place)
+
+    def scan() -> bytes:
+        try:
+            with fetcher.open(place, shard) as file:
+                return to_parquet(_scan(file, place))
+        except RemoteError as error:
+            raise ShardError(place, str(error)) from None
+
     try:
-        with location.open_binary(beside) as file:
-            index = from_parquet(file.read())
-    except FileNotFoundError:
-        index = scan_tar(place)
-    except (pa.ArrowException, KeyError, TypeError, OSError) as error:
+        if location.is_url(place):
+            data = fetcher.small_file(beside, shard, make=scan)
+        else:
+            try:
+                with open(beside, "rb") as file:
+                    data = file.read()
+            except FileNotFoundError:
+                data = to_parquet(scan_tar(place))
+        # Looked at first: a small file may hold any number of rows.
+        if (count := _rows(data)) != shard.nsamples:
+            raise ShardError(place, f"it has {count} samples, and {shard.nsamples} in the manifest{remedy}")
+        table = to_table(data)
+    except FileNotFoundError:  # while it was scanned
+        raise ShardError(place, MISSING) from None
+    except (pa.ArrowException, KeyError, TypeError, UnicodeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ShardError(
             place, f"its index {beside} cannot be read ({reason}): delete the index{remedy}"
         ) from None
-    if len(index) != shard.nsamples:
-        raise ShardError(place, f"it has {len(index)} samples, and {shard.nsamples} in the manifest{remedy}")
-    if len(index) and int((index.offsets + index.sizes).max()) > shard.filesize:
+    if any(table[name].null_count for name in ("key", "ext", "offset", "size")):
+        raise ShardError(place, f"its index {beside} has gaps: delete the index{remedy}")
+    if np.any(table["label"].fill_null(UNKNOWN).to_numpy() < UNKNOWN):
+        raise ShardError(place, f"its index {beside} has labels below 0: delete the index{remedy}")
+    starts, sizes = table["offset"].to_numpy(), table["size"].to_numpy()
+    if np.any(starts < 0) or np.any(sizes < 0) or np.any(sizes > shard.filesize - starts):
         raise ShardError(place, f"its index points past its end{remedy}")
-    return index
+    return table
 
 
 def from_parquet(data: bytes) -> ShardIndex:
     """Read an index file's bytes; raises what pyarrow raises for another file, KeyError for missing columns."""
+    return _from_table(to_table(data))
+
+
+def to_table(data: bytes) -> pa.Table:
+    """Read an index file's bytes as a table of `SCHEMA`; raises what `from_parquet` does."""
     table = pq.read_table(io.BytesIO(data)).select(SCHEMA.names).cast(SCHEMA)
+    table.validate(full=True)  # that text is UTF-8, which reading it does not check
+    return table
+
+
+def _rows(data: bytes) -> int:
+    """Return how many rows an index file says that it has."""
+    footer = pq.read_metadata(io.BytesIO(data))
+    groups = sum(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
+    return max(footer.num_rows, groups)
+
+
+def _from_table(table: pa.Table) -> ShardIndex:
     return ShardIndex(
         table["key"].to_pylist(),
         table["ext"].to_pylist(),
@@ -198,6 +279,8 @@ def _scan(file: BinaryIO, name: str) -> ShardIndex:
         if key in seen:
             raise ShardError(name, f"two samples have the key {key!r}")
         seen.add(key)
+        if _NOT_UTF_8.search(key):
+            raise ShardError(name, f"the name {key!r} is not valid UTF-8: write the tar anew")
         found = next((ext for ext in IMAGE_EXTENSIONS if ext in members), None)
         if found is None:
             raise ShardError(
@@ -242,19 +325,39 @@ def _members(file: BinaryIO, name: str) -> Iterator[tarfile.TarInfo]:
     file.seek(0)
     end = 0
     try:
-        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
-            yield from tar
+        with tarfile.open(fileobj=cast(BinaryIO, _Headers(file)), mode="r:", encoding="utf-8") as tar:
+            while (member := tar.next()) is not None:
+                if member.size < 0 or tar.offset <= member.offset:  # tarfile would go round in circles
+                    raise tarfile.ReadError(f"the member {member.name!r} ends before it begins")
+                tar.members.clear()  # type: ignore[attr-defined]  # they are held by nobody
+                yield member
             end = tar.offset
             file.seek(end)
             mark = file.read(tarfile.BLOCKSIZE)
             rest = iter(lambda: file.read(1 << 20), b"")
             empty = all(part.count(0) == len(part) for part in itertools.chain([mark], rest))
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ShardError(name, f"the tar is damaged or cut off at byte {_block(file)}: {error}") from None
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ShardError(name, f"the tar is damaged or cut off at byte {_block(file)}: {reason}") from None
     if len(mark) < tarfile.BLOCKSIZE:
         raise ShardError(name, f"the tar is cut off at byte {end}: it has no end mark")
     if not empty:
         raise ShardError(name, f"the tar is damaged at byte {end}: neither a header nor the end follows")
+
+
+class _Headers:
+    """A tar as `tarfile` sees it: a header that claims to be large is not read into memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= HEADER_BYTES:
+            raise tarfile.ReadError(f"a header claims to have {size} bytes")
+        return self._file.read(size)
 
 
 def _block(file: BinaryIO) -> int:

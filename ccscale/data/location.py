@@ -5,13 +5,26 @@ import re
 from typing import BinaryIO, cast
 
 import fsspec
+import fsspec.asyn
 
 LOCAL_PROTOCOLS = ("file://", "local://")
+PIPE = "pipe:"
+
+# fsspec's thread does not survive a fork, and not every release of it notices that it is gone.
+os.register_at_fork(after_in_child=fsspec.asyn.reset_lock)
 
 
 def is_url(location: str) -> bool:
-    """Tell whether a location is an fsspec URL (``s3://…``, ``simplecache::https://…``), not a local path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)", location) is not None
+    """Tell whether a location is an fsspec URL (``s3://…``, ``simplecache::https://…``), not a local path.
+
+    A command (``pipe:…``) is no local path either.
+    """
+    return is_pipe(location) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)", location) is not None
+
+
+def is_pipe(location: str) -> bool:
+    """Tell whether a location is a command whose output is the file."""
+    return location.startswith(PIPE)
 
 
 def local_or_url(location: str | os.PathLike[str]) -> str:

@@ -1,21 +1,26 @@
-"""Reads single samples from shards by their number, through the shards' indexes."""
+"""Reads single samples from shards by their number, and many at once from remote ones, through the indexes."""
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
-import fsspec
 import numpy as np
 
 from ccscale.data import location
-from ccscale.data.index import ShardError, ShardIndex, read_index
-from ccscale.data.manifest import Manifest
-
-T = TypeVar("T")
+from ccscale.data.access import Access
+from ccscale.data.fetch import AT_ONCE, Fetcher, Span, read_spans
+from ccscale.data.index import ShardError, read_table, scan_tar, to_parquet, to_table
+from ccscale.data.lookup import Index, Indexes, ShardTable
+from ccscale.data.manifest import Manifest, Shard
+from ccscale.data.pipe import spool
+from ccscale.data.remote import Bytes
+from ccscale.data.retry import MISSING, Closing, Patience, RemoteError
+from ccscale.data.threads import each
 
 OPEN_FILES = 128
-OPEN_INDEXES = 1024
+OPEN_SPOOLED = 64  # outputs of commands: each takes the room of a shard
 
 
 class Sample(NamedTuple):
@@ -39,6 +44,10 @@ class SampleReader:
         The data set.
     splits
         The splits to count through.
+    access
+        How shards that are no local files are read.
+    closing
+        Ends the tries of all reads that are under way.
 
     Raises
     ------
@@ -46,20 +55,37 @@ class SampleReader:
         For an unknown split.
     """
 
-    def __init__(self, manifest: Manifest, splits: Sequence[str]) -> None:
-        self._manifest = manifest
-        self._shards = manifest.select(splits)
-        self._starts = np.cumsum([0, *(shard.nsamples for shard in self._shards)])
-        self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
+    def __init__(
+        self,
+        manifest: Manifest,
+        splits: Sequence[str],
+        access: Access | None = None,
+        closing: Closing | None = None,
+    ) -> None:
+        self.access = access or Access()
+        self.closing = closing
+        self.shards = ShardTable(manifest.root, manifest.select(splits))
+        self._fetcher = Fetcher(self.access, self.closing)
+        self._start()
+
+    def _start(self) -> None:
+        self._indexes = Indexes(self._load_index)
         self._files: OrderedDict[int, int] = OrderedDict()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("access", "closing", "shards", "_fetcher")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._start()
+
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self.shards.samples
 
     def key(self, sample: int) -> str:
         """Return the name of a sample, without reading it."""
-        shard, place = self._locate(sample)
-        return self._index(shard).keys[place]
+        shard, place = self.shards.find(sample)
+        return self._indexes[shard].keys[place].as_py()
 
     def __getitem__(self, sample: int) -> Sample:
         """Read a sample.
@@ -68,47 +94,98 @@ class SampleReader:
         ------
         ShardError
             If its shard cannot be read there.
+        Unreachable
+            If its shard could not be read for as long as it was tried.
         """
-        shard, place = self._locate(sample)
-        index = self._index(shard)
-        offset, size = int(index.offsets[place]), int(index.sizes[place])
+        span = self._span(sample)
+        return self.describe(sample, bytes(self._read(span)))
+
+    def describe(self, sample: int, data: bytes) -> Sample:
+        """Return a sample whose bytes were read before."""
+        shard, place = self.shards.find(sample)
+        index = self._indexes[shard]
+        return Sample(index.keys[place].as_py(), data, int(index.labels[place]))
+
+    def read_remote(self, samples: Sequence[int], bound: int) -> dict[int, bytes]:
+        """Read the bytes of samples in remote shards, with few requests and as far as there is room.
+
+        Parameters
+        ----------
+        samples
+            In the order in which they will be used: those that come first are read. Local ones are left out.
+        bound
+            Bytes that they have together, at most.
+
+        Raises
+        ------
+        ShardError, Unreachable
+            As `__getitem__` does.
+        """
+        homes = {sample: self.shards.find(sample)[0] for sample in samples}
+        remote = {shard for shard in set(homes.values()) if self._is_remote(shard)}
+        each([partial(self._indexes.__getitem__, shard) for shard in sorted(remote)], AT_ONCE)
+        spans = {sample: self._span(sample) for sample in samples if homes[sample] in remote}
+        weights = np.cumsum([span.stop - span.start for span in spans.values()])
+        taken = list(spans.items())[: int(np.searchsorted(weights, bound, side="right"))]
+        wanted = [span for _, span in taken]
+        found = read_spans(
+            wanted, self._fetcher.grain, lambda shard: self.shards.entry(shard).filesize, self._read
+        )
+        return {sample: found[span] for sample, span in taken}
+
+    def _locate(self, shard: int) -> tuple[str, Shard]:
+        return self.shards.place(shard), self.shards.entry(shard)
+
+    def _is_remote(self, shard: int) -> bool:
+        place = self.shards.place(shard)
+        return location.is_url(place) and not location.is_pipe(place)
+
+    def _span(self, sample: int) -> Span:
+        """Return where a sample's bytes lie."""
+        shard, place = self.shards.find(sample)
+        index = self._indexes[shard]
+        start = int(index.offsets[place])
+        return Span(shard, start, start + int(index.sizes[place]))
+
+    def _load_index(self, shard: int) -> Index:
+        place, entry = self._locate(shard)
+        if location.is_pipe(place):
+            with os.fdopen(os.dup(self._file(shard)), "rb") as file:
+                return Index.from_table(to_table(to_parquet(scan_tar(file, place))))
+        return Index.from_table(read_table(place, entry, self._fetcher, self.shards.root))
+
+    def _read(self, span: Span) -> Bytes:
         try:
-            data = self._read(shard, offset, size)
+            # Of an open file nothing more is asked: small local images are read in the time of a few look-ups.
+            if span.shard not in self._files and self._is_remote(span.shard):
+                return self._fetcher.read(*self._locate(span.shard), span.start, span.stop)
+            data = os.pread(self._file(span.shard), span.stop - span.start, span.start)
+        except FileNotFoundError:
+            raise ShardError(self.shards.place(span.shard), MISSING) from None
+        except RemoteError as error:
+            raise ShardError(self.shards.place(span.shard), str(error)) from None
         except OSError as error:
-            raise ShardError(self._path(shard), f"it cannot be read at byte {offset}: {error}") from None
-        if len(data) != size:
-            raise ShardError(self._path(shard), f"it ends before byte {offset + size}; it was cut off")
-        return Sample(index.keys[place], data, int(index.labels[place]))
+            what = f"it cannot be read at byte {span.start}: {error}"
+            raise ShardError(self.shards.place(span.shard), what) from None
+        if len(data) != span.stop - span.start:
+            what = f"it ends before byte {span.stop}; it was cut off"
+            raise ShardError(self.shards.place(span.shard), what)
+        return data
 
-    def _locate(self, sample: int) -> tuple[int, int]:
-        shard = int(np.searchsorted(self._starts, sample, side="right")) - 1
-        return shard, sample - int(self._starts[shard])
-
-    def _path(self, shard: int) -> str:
-        return self._manifest.locate(self._shards[shard])
-
-    def _index(self, shard: int) -> ShardIndex:
-        def load() -> ShardIndex:
-            return read_index(self._manifest, self._shards[shard])
-
-        return _recent(self._indexes, shard, load, OPEN_INDEXES, drop=lambda index: None)
-
-    def _read(self, shard: int, offset: int, size: int) -> bytes:
-        path = self._path(shard)
-        if location.is_url(path):
-            filesystem, path = fsspec.core.url_to_fs(path)
-            return filesystem.cat_file(path, start=offset, end=offset + size)
-        file = _recent(self._files, shard, lambda: os.open(path, os.O_RDONLY), OPEN_FILES, drop=os.close)
-        return os.pread(file, size, offset)
-
-
-def _recent(
-    cache: OrderedDict[int, T], name: int, make: Callable[[], T], limit: int, drop: Callable[[T], None]
-) -> T:
-    """Return an entry of a cache that keeps the `limit` most recently used."""
-    if name not in cache:
-        cache[name] = make()
-        if len(cache) > limit:
-            drop(cache.popitem(last=False)[1])
-    cache.move_to_end(name)
-    return cache[name]
+    def _file(self, shard: int) -> int:
+        """Return a descriptor of a local shard, or of the output of a command."""
+        if shard not in self._files:
+            place, entry = self._locate(shard)
+            piped = location.is_pipe(place)
+            if piped:
+                patience = Patience(self.access.retry_seconds, self.closing)
+                try:
+                    self._files[shard] = spool(place, entry, patience, self.access.cache)
+                except RemoteError as error:
+                    raise ShardError(place, str(error)) from None
+            else:
+                self._files[shard] = os.open(place, os.O_RDONLY)
+            if len(self._files) > (OPEN_SPOOLED if piped else OPEN_FILES):
+                os.close(self._files.popitem(last=False)[1])
+        self._files.move_to_end(shard)
+        return self._files[shard]

@@ -27,12 +27,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from ccscale.config import Views
+from ccscale.data.access import Access
+from ccscale.data.ahead import read_ahead_lanes, read_ahead_ranges
 from ccscale.data.crops import cut_views, whole_image
+from ccscale.data.decode import silence_pillow
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
+from ccscale.data.retry import Closing
 from ccscale.data.schedule import EpochOrder, Schedule, owned
 from ccscale.data.views import VIEWS, ColourParameters, draw_views
-from ccscale.errors import BadImage, InputError
+from ccscale.errors import BadImage, Fault, InputError
 
 MAX_WORKERS = 8
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -106,6 +110,8 @@ def pair_batches(
     world: int = 1,
     workers: int = 0,
     prefetch: int = 2,
+    access: Access | None = None,
+    closing: Closing | None = None,
 ) -> Iterator[PairBatch]:
     """Yield this rank's part of global batches `start` to `stop`, counted from 0 through all epochs.
 
@@ -123,21 +129,30 @@ def pair_batches(
         Loader processes; 0 loads in this one.
     prefetch
         Batches that each worker holds ready.
+    access
+        How shards that are no local files are read.
+    closing
+        Ends all reads, where nobody waits for a batch any more.
 
     Raises
     ------
     InputError
-        If a shard cannot be read, or no substitute for a bad image can be decoded.
+        If a shard is damaged or missing, or no substitute for a bad image can be decoded.
+    Fault
+        If a remote shard could not be read for as long as it was tried.
     """
     lanes = owned(schedule.lanes, rank, world)
     workers = min(workers, len(lanes))
-    reader = SampleReader(manifest, splits)
+    closing = closing or Closing()
+    reader = SampleReader(manifest, splits, access, closing)
     pipeline = wds.DataPipeline(
         partial(_plan_parts, schedule, lanes, start, stop),
-        partial(_cut_parts, reader=reader, schedule=schedule, views=views),
+        partial(
+            _cut_parts, reader=reader, schedule=schedule, views=views, lanes=lanes, start=start, stop=stop
+        ),
     )
     parts: list[PairBatch] = []
-    for part in _load(pipeline, workers, prefetch):
+    for part in _load(pipeline, closing, workers, prefetch):
         parts.append(part)
         if len(parts) == max(workers, 1):
             yield _join(parts)
@@ -154,6 +169,7 @@ def whole_batches(
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
+    access: Access | None = None,
 ) -> Iterator[WholeBatch]:
     """Yield this rank's share of all samples, each exactly once over all ranks, in the order of the shards.
 
@@ -167,22 +183,23 @@ def whole_batches(
         Images at a time; the last batch may be smaller.
     scaled_decode
         See `config.Views`.
-    rank, world, workers
+    rank, world, workers, access
         As in `pair_batches`; here `world` is any number.
 
     Raises
     ------
-    InputError
-        If a shard cannot be read.
+    InputError, Fault
+        As `pair_batches` does.
     """
-    reader = SampleReader(manifest, splits)
+    closing = Closing()
+    reader = SampleReader(manifest, splits, access, closing)
     share = owned(len(reader), rank, world)
     workers = min(workers, -(-len(share) // batch))
     pipeline = wds.DataPipeline(
         partial(_plan_whole, share, batch),
-        partial(_read_whole, reader=reader, size=size, scaled_decode=scaled_decode),
+        partial(_read_whole, reader=reader, size=size, scaled_decode=scaled_decode, share=share, batch=batch),
     )
-    yield from _load(pipeline, workers, prefetch=2)
+    yield from _load(pipeline, closing, workers, prefetch=2)
 
 
 def default_workers(local_world: int = 1) -> int:
@@ -191,26 +208,35 @@ def default_workers(local_world: int = 1) -> int:
     return min(MAX_WORKERS, max(1, cores - 1))
 
 
-def _load(pipeline: wds.DataPipeline, workers: int, prefetch: int) -> Iterator[Any]:
+def _load(pipeline: wds.DataPipeline, closing: Closing, workers: int, prefetch: int) -> Iterator[Any]:
     """Run a pipeline in worker processes; hand on what they yield, raise what they could not help."""
     loader = DataLoader(
         pipeline,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, closing),
     )
-    for item in loader:
-        if isinstance(item, InputError):
-            raise item
-        yield item
+    try:
+        for item in loader:
+            if isinstance(item, InputError | Fault):
+                raise item
+            yield item
+    finally:
+        closing.set()  # nobody waits for what is still being read
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(closing: Closing, worker: int) -> None:
     """Leave signals to the training process, which decides when to stop; leave the cores to all workers."""
+
+    def end(number: int, frame: Any) -> None:
+        if closing.is_set():  # then it is the training process that sends it, and waits
+            os._exit(0)
+
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, end if number == signal.SIGTERM else signal.SIG_IGN)
     torch.set_num_threads(1)
+    silence_pillow()
 
 
 def _this_worker() -> tuple[int, int]:
@@ -218,12 +244,21 @@ def _this_worker() -> tuple[int, int]:
     return (0, 1) if info is None else (info.id, info.num_workers)
 
 
+def _of_this_worker(lanes: range) -> range:
+    mine = owned(len(lanes), *_this_worker())
+    return lanes[mine.start : mine.stop]
+
+
+def _plain(error: InputError | Fault) -> InputError | Fault:
+    """Return an error as a worker hands it over: raised, it would arrive as the text of a traceback."""
+    return InputError(str(error)) if isinstance(error, InputError) else Fault(str(error))
+
+
 def _plan_parts(
     schedule: Schedule, lanes: range, start: int, stop: int
 ) -> Iterator[tuple[int, EpochOrder, Int64, range]]:
     """Yield (step, epoch's order, samples, their places in the global batch) of this worker's lanes."""
-    mine = owned(len(lanes), *_this_worker())
-    lanes = lanes[mine.start : mine.stop]
+    lanes = _of_this_worker(lanes)
     places = range(lanes.start * schedule.share, lanes.stop * schedule.share)
     order: EpochOrder | None = None
     for step in range(start, stop):
@@ -238,7 +273,13 @@ def _cut_parts(
     reader: SampleReader,
     schedule: Schedule,
     views: Views,
-) -> Iterator[PairBatch | InputError]:
+    lanes: range,
+    start: int,
+    stop: int,
+) -> Iterator[PairBatch | InputError | Fault]:
+    ahead = None
+    if reader.shards.is_remote:
+        ahead = read_ahead_lanes(reader, schedule, _of_this_worker(lanes), start, stop)
     for step, order, samples, places in parts:
         images = np.empty((VIEWS, len(samples), views.size, views.size, 3), dtype=np.uint8)
         digest, bad = np.zeros(2, dtype=np.uint64), []
@@ -246,10 +287,15 @@ def _cut_parts(
             # All samples' views are drawn at once; those of substitutes one by one, as they come up.
             params = draw_views(views, schedule.seed, order.epoch, samples)
             colour = params.colour
+            if ahead is not None:
+                ahead.advance()
             for i in range(len(samples)):
                 sample, cut, attempt = int(samples[i]), partial(cut_views, params=params, i=i), 0
                 while True:
-                    encoded = reader[sample]
+                    if ahead is not None and attempt == 0:
+                        encoded = ahead.take(i // schedule.share, sample)
+                    else:
+                        encoded = reader[sample]
                     try:
                         cut(encoded.data, views, out=images[:, i])
                         break
@@ -265,9 +311,8 @@ def _cut_parts(
                     colour = colour.replaced(i, drawn.colour)
                     cut, attempt = partial(cut_views, params=drawn, i=0), attempt + 1
                 digest += _digest(places[i], encoded.key)
-        except InputError as error:
-            # As an exception it would reach the training process wrapped up in the text of a traceback.
-            yield InputError(str(error))
+        except (InputError, Fault) as error:
+            yield _plain(error)
             return
         yield PairBatch(step, torch.from_numpy(images), colour, (int(digest[0]), int(digest[1])), tuple(bad))
 
@@ -300,14 +345,19 @@ def _plan_whole(share: range, batch: int) -> Iterator[range]:
 
 
 def _read_whole(
-    plan: Iterator[range], reader: SampleReader, size: int, scaled_decode: bool
-) -> Iterator[WholeBatch | InputError]:
+    plan: Iterator[range], reader: SampleReader, size: int, scaled_decode: bool, share: range, batch: int
+) -> Iterator[WholeBatch | InputError | Fault]:
+    ahead = read_ahead_ranges(reader, _plan_whole(share, batch)) if reader.shards.is_remote else None
     for samples in plan:
         images = np.zeros((len(samples), size, size, 3), dtype=np.uint8)
         keys, labels, bad, reasons = [], [], np.zeros(len(samples), dtype=bool), []
         try:
             for i, sample in enumerate(samples):
-                encoded = reader[sample]
+                if ahead is not None:
+                    ahead.advance()
+                    encoded = ahead.take(0, sample)
+                else:
+                    encoded = reader[sample]
                 keys.append(encoded.key)
                 labels.append(encoded.label)
                 try:
@@ -315,8 +365,8 @@ def _read_whole(
                 except BadImage as error:
                     bad[i] = True
                     reasons.append(f"{encoded.key}: {error}")
-        except InputError as error:
-            yield InputError(str(error))
+        except (InputError, Fault) as error:
+            yield _plain(error)
             return
         yield WholeBatch(
             torch.from_numpy(images),

@@ -81,6 +81,10 @@ class ColourParameters:
             mine[:, i] = theirs[:, 0]
         return copy
 
+    def part(self, images: slice) -> "ColourParameters":
+        """Take some images of (2, B), with both their views."""
+        return ColourParameters(*(array[:, images] for array in self._arrays()))
+
     def flatten(self) -> "ColourParameters":
         """Merge the leading axes into one of M = 2B views: the first views of all images, then the second."""
         return ColourParameters(

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ccscale import dist
+from ccscale.data.access import Access
 from ccscale.data.colour import to_float
 from ccscale.data.manifest import Manifest
 from ccscale.data.stream import whole_batches
@@ -67,6 +68,7 @@ def assign(
     workers: int = 0,
     features: bool = False,
     progress: bool = True,
+    access: Access | None = None,
 ) -> Assignments | None:
     """Assign every sample of some splits to a cluster; all ranks call it together.
 
@@ -86,6 +88,8 @@ def assign(
         Keep the backbone's features too: N x D x 4 bytes on rank 0.
     progress
         Show how far it is.
+    access
+        How shards that are no local files are read.
 
     Returns
     -------
@@ -94,8 +98,8 @@ def assign(
 
     Raises
     ------
-    InputError
-        For an unknown split, or a shard that cannot be read.
+    InputError, Fault
+        On all ranks: for an unknown split, or a shard that cannot be read.
     """
     total = sum(shard.nsamples for shard in manifest.select(splits))
     batches = whole_batches(
@@ -107,19 +111,25 @@ def assign(
         rank=dist.rank(),
         world=dist.world(),
         workers=workers,
+        access=access,
     )
     show = progress and dist.rank() == 0
-    training = network.training
-    network.eval()
-    try:
+
+    def assign_share() -> Assignments:
         with Meter("assigning", -(-total // dist.world()), "images", show) as meter:
             parts = [_nothing(network, features)]
             for part in _assign(network, batches, features):
                 parts.append(part)
                 meter.advance(len(part.keys))
+        return Assignments.join(parts)
+
+    training = network.training
+    network.eval()
+    try:
+        share = dist.together(assign_share)
     finally:
         network.train(training)
-    gathered = dist.gather_objects(Assignments.join(parts))
+    gathered = dist.gather_objects(share)
     return None if gathered is None else Assignments.join(gathered)
 
 

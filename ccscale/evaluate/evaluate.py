@@ -55,7 +55,7 @@ def evaluate_run(
         if own and splits is None:
             splits = config.evaluate.splits or config.data.splits
         place = config.data.shards if shards is None else shards
-        manifest, splits = open_shards(place, splits)
+        manifest, splits = open_shards(place, splits, allow_pipe=own and config.data.allow_pipe)
         labelled = any(manifest.labelled.get(split) for split in splits)
         found = session.assign(manifest, splits, features=probe and labelled)
     if found is None:

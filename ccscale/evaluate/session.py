@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ccscale import dist
 from ccscale.config import Config
+from ccscale.data.access import Access
 from ccscale.data.manifest import Manifest
 from ccscale.data.stream import default_workers
 from ccscale.errors import InputError
@@ -39,6 +40,7 @@ class Session:
             scaled_decode=self.config.views.scaled_decode,
             workers=self.workers,
             features=features,
+            access=Access.of(self.config.data),
         )
 
 
@@ -78,8 +80,10 @@ def open_session(run: str | Path, device: str = "auto", workers: int | None = No
         )
 
 
-def open_shards(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tuple[str, ...]]:
-    """Return a data set, its files checked, and the splits asked for (all by default).
+def open_shards(
+    shards: str, splits: Sequence[str] | None, allow_pipe: bool = False
+) -> tuple[Manifest, tuple[str, ...]]:
+    """Return a data set, its files checked, and the splits asked for (all by default); see `Manifest.load`.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def open_shards(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tu
     """
 
     def check() -> Manifest:
-        manifest = Manifest.load(shards)
+        manifest = Manifest.load(shards, allow_pipe)
         manifest.check_files(splits or manifest.splits)
         return manifest
 

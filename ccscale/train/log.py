@@ -21,13 +21,14 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from ccscale import atomic
+from ccscale.errors import Fault
 from ccscale.progress import Meter
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 
 
-class NotFinite(RuntimeError):
+class NotFinite(Fault):
     """A loss that is infinite or not a number."""
 
 
@@ -111,11 +112,13 @@ class RunLog:
         self._meter.update(last["step"], f"epoch {last['epoch']}, loss {last['loss']:.4f}")
         for record in records:
             if not math.isfinite(record["loss"]):
-                raise NotFinite(
+                failure = NotFinite(
                     f"the loss of step {record['step']} is {record['loss']} (instance {record['instance_loss']}, "
                     f"cluster {record['cluster_loss']}); go on from the last checkpoint with a lower train.lr "
                     "in a new run"
                 )
+                failure.told_elsewhere = not self._write  # type: ignore[attr-defined]  # all ranks see it
+                raise failure
 
     def has_evaluation(self, step: int) -> bool:
         """Tell whether the file has a line of an evaluation after `step`."""

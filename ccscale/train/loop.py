@@ -1,30 +1,36 @@
 """The training loop: from a config to a trained run, from whatever step its folder has reached."""
 
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ccscale import dist
 from ccscale.config import Config, divisors
-from ccscale.data.colour import apply_colour
+from ccscale.data.access import Access
+from ccscale.data.cache import Cache
 from ccscale.data.manifest import Manifest
-from ccscale.data.schedule import Schedule, default_piece
+from ccscale.data.retry import Closing
+from ccscale.data.schedule import Schedule, default_block, default_piece
 from ccscale.data.stream import PairBatch, default_workers, pair_batches
-from ccscale.errors import InputError
+from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import assign
 from ccscale.evaluate.metrics import summarize
-from ccscale.loss import cluster_loss, instance_loss
 from ccscale.model.network import ContrastiveClustering
 from ccscale.place import Place
 from ccscale.progress import say
 from ccscale.train import checkpoint
 from ccscale.train.engine import build_engine
+from ccscale.train.feed import Feed
+from ccscale.train.garbage import collect, collect_by_hand
 from ccscale.train.log import RunLog, describe
 from ccscale.train.preempt import StopRequest, stop_on_signal
+from ccscale.train.profile import StepProfile
 from ccscale.train.run import open_run
+from ccscale.train.step import Stepper
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ def train_run(config: Config) -> Outcome:
     ------
     InputError
         For a mistake in the config or the data, before anything is written.
+    Fault
+        If the data cannot be read any more; the run is saved.
     """
     place = Place.from_environment()
     device = dist.pick_device(config.train.device, place.local_rank)
@@ -56,6 +64,7 @@ class Trainer:
 
     def __init__(self, config: Config, place: Place, device: torch.device) -> None:
         self.config, self.device = config, device
+        self.access = Access.of(config.data)
         self.workers = (
             default_workers(place.local_world) if config.data.workers is None else config.data.workers
         )
@@ -70,6 +79,8 @@ class Trainer:
         begun = dist.on_rank_zero(lambda: open_run(config, digest))  # what is refused above leaves no folder
         found = dist.on_rank_zero(lambda: checkpoint.find(config.run_folder))
         self.engine, self.step, self.bad = self._restore(network, found)
+        self.stepper = Stepper(config, self.engine, device)
+        self.saved = self.step
         for reason in found.passed_over:
             _say(f"passed over a checkpoint: {reason}")
         if begun:
@@ -82,7 +93,7 @@ class Trainer:
             )
 
     def _restore(
-        self, network: torch.nn.Module, found: checkpoint.Search
+        self, network: ContrastiveClustering, found: checkpoint.Search
     ) -> tuple[Any, int, dict[str, None]]:
         """Build the engine and load the newest checkpoint; return engine, step and images known to be bad."""
         config, newest = self.config, found.newest
@@ -98,47 +109,41 @@ class Trainer:
 
     def run(self, request: StopRequest) -> Outcome:
         """Take the steps that are left, save and evaluate on the way."""
-        config, rank = self.config, dist.rank()
-        saved = self.step
-        batches = pair_batches(
-            self.manifest,
-            config.data.splits,
-            self.schedule,
-            config.views,
-            self.step,
-            self.stop,
-            rank=rank,
-            world=dist.world(),
-            workers=self.workers,
-            prefetch=config.data.prefetch,
-        )
+        config, feed = self.config, Feed(self.batches)
         images, every = config.train.global_batch, config.train.log_every
-        with RunLog(config.run_folder, self.step, self.stop, every, images, write=rank == 0) as log:
+        log = RunLog(config.run_folder, self.step, self.stop, every, images, write=dist.rank() == 0)
+        profile = StepProfile(config.run_folder, config.train.profile, dist.rank())
+        with closing(feed), log, profile, collect_by_hand():
             if self.is_evaluated(self.step) and not dist.on_rank_zero(lambda: log.has_evaluation(self.step)):
                 self.evaluate(log)  # it was stopped between a save and the evaluation of that step
+            if self.step < self.stop:
+                feed.fetch_first()
+                dist.together(feed.check)
             while self.step < self.stop:
-                waiting = time.perf_counter()
-                batch = next(batches)
-                data_wait = time.perf_counter() - waiting
-                losses = self.take_step(batch)
+                batch, data_wait = feed.batch, feed.wait
+                losses = self.stepper.take(batch)
                 self.step += 1
-                digest, stopping = self.agree(batch, request)
+                if self.step < self.stop:
+                    feed.fetch(request)  # the next one: a device computes meanwhile
+                digest, stopping, failing = self.agree(batch, feed, request)
                 log.step(
                     {
                         "step": self.step,
                         "epoch": self.epoch,
-                        **losses,
+                        **losses._asdict(),
                         "lr": config.train.lr,
                         "data_wait": data_wait,
                         "batch_digest": digest,
                         "bad_samples": len(self.bad),
                     }
                 )
+                profile.step()
+                if self.step % every == 0:
+                    collect()
                 last, spoilt = self.step == self.stop, len(self.bad) > config.data.max_bad_samples
-                if last or stopping or spoilt or self.step - saved >= config.train.save_every:
+                if last or stopping or spoilt or self.step - self.saved >= config.train.save_every:
                     log.flush()
                     self.save()
-                    saved = self.step
                     log.skip_time()
                 if spoilt:
                     raise InputError(
@@ -149,9 +154,29 @@ class Trainer:
                 if stopping and not last:
                     self._say_goodbye(request)
                     return Outcome(self.step, finished=False)
+                if failing:
+                    with self._saved_if_data_fail():
+                        dist.together(feed.check)
                 if self.is_evaluated(self.step):
                     self.evaluate(log)
         return Outcome(self.step, finished=True)
+
+    def batches(self, closing: Closing) -> Iterator[PairBatch]:
+        """Yield this rank's part of the batches that are left; see `pair_batches`."""
+        return pair_batches(
+            self.manifest,
+            self.config.data.splits,
+            self.schedule,
+            self.config.views,
+            self.step,
+            self.stop,
+            rank=dist.rank(),
+            world=dist.world(),
+            workers=self.workers,
+            prefetch=self.config.data.prefetch,
+            access=self.access,
+            closing=closing,
+        )
 
     @property
     def epoch(self) -> int:
@@ -164,35 +189,23 @@ class Trainer:
         every = self.config.evaluate.every
         return step == self.stop or bool(step and every and rest == 0 and epochs % every == 0)
 
-    def take_step(self, batch: PairBatch) -> dict[str, Tensor]:
-        """Take one step: colour, network, both losses over the global batch, gradients, Adam."""
-        config = self.config
-        # Dropout and the like draw from here: a resume needs no random state, (seed, step, rank) gives it.
-        torch.manual_seed((config.seed << 32) + batch.step * dist.world() + dist.rank())
-        images = batch.images.to(self.device, non_blocking=True).flatten(0, 1)  # (2n, S, S, 3), view a first
-        dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
-        views = apply_colour(images, batch.colour.flatten(), config.views, dtype)  # (2n, 3, S, S)
+    def agree(self, batch: PairBatch, feed: Feed, request: StopRequest) -> tuple[str, bool, bool]:
+        """Agree between ranks at a step's end.
 
-        outputs = self.engine(views.contiguous(memory_format=torch.channels_last))  # faster convolutions
-        z_a, z_b = outputs.embeddings.chunk(2)
-        p_a, p_b = outputs.assignments.chunk(2)
-        instance = instance_loss(z_a, z_b, config.loss.instance_temperature)
-        cluster = cluster_loss(p_a, p_b, config.loss.cluster_temperature)
-        loss = instance + cluster
-
-        self.engine.backward(loss)
-        self.engine.step()
-        return {"loss": loss.detach(), "instance_loss": instance.detach(), "cluster_loss": cluster.detach()}
-
-    def agree(self, batch: PairBatch, request: StopRequest) -> tuple[str, bool]:
-        """Agree between ranks at a step's end: the batch's digest, which images were bad, whether to stop."""
-        first, second, bad, stopping = dist.sum_integers([*batch.digest, len(batch.bad), bool(request)])
+        Returns
+        -------
+        digest, stopping, failing
+            The batch's digest; whether to stop; whether a rank has no next batch. Bad images are noted.
+        """
+        first, second, bad, stopping, failing = dist.sum_integers(
+            [*batch.digest, len(batch.bad), bool(request), feed.failure is not None]
+        )
         if bad:
             for line in (line for lines in dist.all_objects(batch.bad) for line in lines):
                 if line not in self.bad:
                     self.bad[line] = None
                     _say(f"skipped an image that cannot be decoded: {line}")
-        return f"{first % 2**32:08x}{second % 2**32:08x}", stopping > 0
+        return f"{first % 2**32:08x}{second % 2**32:08x}", stopping > 0, failing > 0
 
     def save(self) -> None:
         """Save a checkpoint."""
@@ -204,24 +217,39 @@ class Trainer:
             "classes": self.manifest.classes,
         }
         checkpoint.save(self.engine, self.config, self.step, state, facts)
+        self.saved = self.step
 
     def evaluate(self, log: RunLog) -> None:
         """Measure the clusters."""
         config = self.config
         splits = config.evaluate.splits or config.data.splits
-        found = assign(
-            self.engine.module,
-            self.manifest,
-            splits,
-            batch=config.evaluate.batch,
-            scaled_decode=config.views.scaled_decode,
-            workers=self.workers,
-            progress=False,
-        )
+        with self._saved_if_data_fail():
+            found = assign(
+                self.engine.module,
+                self.manifest,
+                splits,
+                batch=config.evaluate.batch,
+                scaled_decode=config.views.scaled_decode,
+                workers=self.workers,
+                progress=False,
+                access=self.access,
+            )
         if found is not None:
             summary = summarize(found.clusters, found.confidence, found.labels, config.model.clusters)
             log.evaluation({"step": self.step, "epoch": self.epoch, "splits": splits, **summary})
             _say(f"epoch {self.epoch}: {describe(summary)}")
+
+    @contextmanager
+    def _saved_if_data_fail(self) -> Iterator[None]:
+        """Where data that were good so far fail, on all ranks together: save, and end the run as a fault."""
+        try:
+            yield
+        except (Fault, InputError) as error:
+            if self.saved < self.step:
+                self.save()
+            fault = Fault(f"{error}; the run is saved at step {self.step}: run the same command to go on")
+            fault.told_elsewhere = getattr(error, "told_elsewhere", False)  # type: ignore[attr-defined]
+            raise fault from None
 
     def _say_goodbye(self, request: StopRequest) -> None:
         name = request.signal.name if request.signal else "a signal on another rank"
@@ -239,7 +267,10 @@ def open_data(config: Config) -> Manifest:
     InputError
         If they are not.
     """
-    manifest = Manifest.load(config.data.shards)
+    data, access = config.data, Access.of(config.data)
+    manifest = Manifest.load(data.shards, data.allow_pipe, data.retry_seconds)
+    if access.cache is not None:
+        Cache(access.cache, access.cache_bytes)  # refused here if it cannot be
     for splits in (config.data.splits, config.evaluate.splits or ()):
         manifest.check_files(splits)
     return manifest
@@ -266,8 +297,21 @@ def plan(config: Config, manifest: Manifest) -> Schedule:
             f"{', '.join(map(str, divisors(lanes)))} ranks, or set data.lanes and train.global_batch to multiples "
             f"of {dist.world()}"
         )
-    piece = config.data.piece or default_piece(sizes, lanes, remote=not manifest.is_local)
-    return Schedule(sizes, config.seed, batch, lanes, piece, config.data.block)
+    micro = config.train.micro_batch
+    if micro is not None and micro % dist.world():
+        raise InputError(
+            f"{dist.world()} ranks do not divide train.micro_batch {micro}: set it to a multiple of {dist.world()}"
+        )
+    # A command puts out a whole shard: to read a piece of it and go on to another would run it again and again.
+    piece = config.data.piece or (None if config.data.allow_pipe else default_piece(sizes))
+    block = config.data.block
+    if block is None:
+        weight, share = sum(shard.filesize for shard in shards), batch // lanes
+        block = default_block(sum(sizes), weight, config.data.block_bytes)
+        block = max(
+            block // share * share, min(block, share)
+        )  # so that a batch needs one block of a lane, not two
+    return Schedule(sizes, config.seed, batch, lanes, piece, block)
 
 
 def _say(text: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ccscale import atomic
-from ccscale.config import Config, load_config
+from ccscale.config import Config
+from ccscale.config_file import load_config
 from ccscale.errors import InputError
 
 CONFIG = "config.yaml"
@@ -28,9 +29,15 @@ FREE = {
     "data.workers",
     "data.prefetch",
     "data.max_bad_samples",
+    "data.retry_seconds",
+    "data.cache",
+    "data.cache_bytes",
     "train.epochs",
     "train.max_steps",
     "train.device",
+    "train.compile",
+    "train.profile",
+    "loss.ring_bytes",
     "train.save_every",
     "train.keep_last",
     "train.log_every",

@@ -7,6 +7,7 @@ import tarfile
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -169,6 +170,18 @@ def test_index_must_agree_with_the_manifest(tmp_path):
     beyond.offsets[1] = len(DATA)
     write_index(str(path), beyond)
     with pytest.raises(ShardError, match="points past its end"):
+        read_index(*manifest_for(str(tmp_path)))
+    for offset, size in ((-1, 3), (0, -1), (2**62, 2**62)):
+        beyond.offsets[1], beyond.sizes[1] = offset, size
+        write_index(str(path), beyond)
+        with pytest.raises(ShardError, match="points past its end"):
+            read_index(*manifest_for(str(tmp_path)))
+    good = scan(DATA)
+    write_index(str(path), good)
+    table = pq.read_table(path)
+    gaps = table.set_column(2, table.schema.field("offset"), pa.array([0, None], pa.int64()))
+    pq.write_table(gaps, path)
+    with pytest.raises(ShardError, match="has gaps: delete the index"):
         read_index(*manifest_for(str(tmp_path)))
     path.write_bytes(b"no parquet")
     with pytest.raises(ShardError, match=r"cannot be read .*delete the index"):

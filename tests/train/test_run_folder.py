@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ccscale.config import Config, parse_config
+from ccscale.config import Config
+from ccscale.config_file import parse_config
 from ccscale.errors import InputError
 from ccscale.train.run import CONFIG, FACTS, FREE, open_run, read_facts, read_run
 
@@ -100,6 +101,9 @@ CHANGES: dict[str, Any] = {
     "data.workers": 3,
     "data.prefetch": 5,
     "data.max_bad_samples": 0,
+    "data.retry_seconds": 5.0,
+    "data.cache": "cache",
+    "data.cache_bytes": 2**25,
     "train.epochs": 2000,
     "train.max_steps": 7,
     "train.device": "cpu",
