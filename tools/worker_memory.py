@@ -1,0 +1,66 @@
+"""The memory of a loader process that streams shards over HTTP, beside the bound that the config sets."""
+
+import multiprocessing
+import re
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from ccscale.data.access import Access
+from ccscale.data.manifest import Manifest
+from ccscale.data.schedule import Schedule, default_block
+from ccscale.data.stream import pair_batches
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from pipelines import LANES, one_thread, view_settings
+from servers import ShardServer
+
+MIB = 2**20
+BATCH = 16
+BESIDE = 32 * MIB  # 16 for requests, as the config says; threads, and the image that is being decoded
+
+
+def worker_memory(shards: Path, size: int, block_bytes: int, epochs: int) -> dict[str, float]:
+    """Stream some epochs in a fresh process.
+
+    Returns
+    -------
+    dict
+        In MiB: ``block``, the config's `data.block_bytes`; ``grown``, by how much the process's resident memory
+        grew at most since its first batch from local files; ``bound``, two blocks a lane, two batches (the one that
+        was handed over and the one that is made) and `BESIDE`.
+    """
+    batch_bytes = 2 * BATCH * size * size * 3
+    with (
+        ShardServer(shards) as server,
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        grown = pool.submit(_stream, shards, server.url, size, block_bytes, epochs).result()
+    bound = 2 * LANES * block_bytes + BESIDE + 2 * batch_bytes
+    return {"block": block_bytes / MIB, "grown": grown / MIB, "bound": bound / MIB}
+
+
+def _stream(shards: Path, url: str, size: int, block_bytes: int, epochs: int) -> int:
+    """Return by how many bytes the peak of this process's memory lies above what it had after a local batch."""
+    one_thread()
+    local, settings = Manifest.load(shards), view_settings(size)
+    entries = local.select(["train"])
+    sizes = tuple(shard.nsamples for shard in entries)
+    block = default_block(sum(sizes), sum(shard.filesize for shard in entries), block_bytes)
+    schedule = Schedule(sizes, 0, BATCH, LANES, piece=1, block=block)
+    next(pair_batches(local, ["train"], schedule, settings, 0, 1))
+    remote = Manifest.load(url)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    before = _status("VmRSS")
+    access = Access(block_bytes=block_bytes)
+    for _ in pair_batches(
+        remote, ["train"], schedule, settings, 0, epochs * schedule.steps_per_epoch, access=access
+    ):
+        pass
+    return _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    """Return an entry of this process's status, in bytes."""
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{name}:\s+(\d+) kB", text)[1]) * 1024  # type: ignore[index]
