@@ -67,7 +67,9 @@ class ClusterLoss:
     Parameters are those of `cluster_loss`.
     """
 
-    def __init__(self, p_a: Tensor, p_b: Tensor, temperature: float, group: ProcessGroup | None) -> None:
+    def __init__(
+        self, p_a: Tensor, p_b: Tensor, temperature: float = 1.0, group: ProcessGroup | None = None
+    ) -> None:
         if p_a.shape != p_b.shape or p_a.ndim != 2 or p_a.shape[1] < 2:
             raise ValueError(
                 f"p_a and p_b must both be (n, K) with K >= 2, not {tuple(p_a.shape)} and {tuple(p_b.shape)}"

@@ -8,6 +8,8 @@ Chan et al. do for equal counts, which unlike sums of squares loses no digits::
 Per-rank statistics would make a run depend on the number of ranks, and torch's SyncBatchNorm refuses CPUs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,18 +23,20 @@ from ccscale import dist
 class _GlobalNorm:
     """Replaces the normalisation of a batch norm; the statistics are the global batch's while training."""
 
+    updates = True  # whether a forward pass while training changes the running statistics
+
     def _normalize(self, x: Tensor) -> Tensor:
         assert isinstance(self, nn.modules.batchnorm._BatchNorm)
         training = self.training or self.running_mean is None
-        running = self.running_mean, self.running_var
+        updates = self.training and self.updates
+        running = (None, None) if training and not updates else (self.running_mean, self.running_var)
         momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None:
+        if updates and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:  # torch's meaning of None: the plain mean of all batches
                 momentum = 1.0 / float(self.num_batches_tracked)
         if training and dist.world() > 1:
-            update = running if self.training else (None, None)
-            return _GlobalBatchNorm.apply(x, self.weight, self.bias, *update, momentum, self.eps)
+            return _global_batch_norm(x, self.weight, self.bias, *running, momentum, self.eps)
         return F.batch_norm(x, *running, self.weight, self.bias, training, momentum, self.eps)
 
 
@@ -83,6 +87,24 @@ def use_global_batch_norm(module: nn.Module) -> nn.Module:
                 raise TypeError(f"there is no global form of the batch norm {type(child).__name__}")
             child.__class__ = _GLOBAL[type(child)]  # the state is the same, the forward pass is another
     return module
+
+
+@contextmanager
+def keep_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Leave running statistics as they are: for a forward pass that will be made again."""
+    norms = [child for child in module.modules() if isinstance(child, _GlobalNorm)]
+    for norm in norms:
+        norm.updates = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.updates = True
+
+
+@torch.compiler.disable  # collectives in the middle of a compiled graph would have to be traced
+def _global_batch_norm(*arguments: Any) -> Tensor:
+    return _GlobalBatchNorm.apply(*arguments)
 
 
 class _GlobalBatchNorm(torch.autograd.Function):

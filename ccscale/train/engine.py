@@ -5,13 +5,17 @@ from typing import Any
 
 import torch
 import torch.distributed as torch_dist
-from torch import nn
 
 from ccscale import dist
 from ccscale.config import Config
+from ccscale.model.network import ContrastiveClustering
+
+LARGEST_BUCKET = 25_000_000  # 100 MB: the rest of the backward pass goes on while so many gradients travel
 
 
-def build_engine(config: Config, network: nn.Module, device: torch.device, universal: bool = False) -> Any:
+def build_engine(
+    config: Config, network: ContrastiveClustering, device: torch.device, universal: bool = False
+) -> Any:
     """Wrap `network` in a DeepSpeed engine that steps it by Adam.
 
     Parameters
@@ -34,25 +38,46 @@ def build_engine(config: Config, network: nn.Module, device: torch.device, unive
     train = config.train
     network.to(device, dtype=torch.float64 if train.precision == "fp64" else torch.float32)
     # DeepSpeed's own "Adam" is AdamW with a decay of 0.01: the optimizer is made here.
-    optimizer = torch.optim.Adam(network.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True
+    )
     engine, *_ = deepspeed.initialize(
-        model=network, optimizer=optimizer, config=_engine_config(config, universal), dist_init_required=False
+        model=network,
+        optimizer=optimizer,
+        config=_engine_config(config, bucket_size(network), universal),
+        dist_init_required=False,
     )
     if train.precision == "fp64":
         _keep_float64(engine)
     for buffer in network.buffers():  # DeepSpeed sends parameters alone
         torch_dist.broadcast(buffer, src=0)
+    if train.zero == 0:  # else the weights are views of DeepSpeed's flat buffers, which know no other layout
+        network.to(memory_format=torch.channels_last)
+    if train.compile:
+        network.backbone.compile()
     return engine
 
 
-def _engine_config(config: Config, universal: bool) -> dict[str, Any]:
+def bucket_size(network: ContrastiveClustering) -> int:
+    """Return how many gradients travel together; ZeRO 1 and 2 hold memory for as many.
+
+    DeepSpeed's own number is 5e8, which is 2 GB for any network, however small.
+    """
+    return min(LARGEST_BUCKET, sum(parameter.numel() for parameter in network.parameters()))
+
+
+def _engine_config(config: Config, bucket: int, universal: bool) -> dict[str, Any]:
     train = config.train
     return {
         "train_batch_size": train.global_batch,
-        "train_micro_batch_size_per_gpu": train.global_batch // dist.world(),
-        "gradient_accumulation_steps": 1,
+        "train_micro_batch_size_per_gpu": train.global_batch // dist.world() // config.pieces,
+        "gradient_accumulation_steps": config.pieces,
         "gradient_clipping": train.clip or 0.0,
-        "zero_optimization": {"stage": train.zero},
+        "zero_optimization": {
+            "stage": train.zero,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+        },
         "zero_allow_untested_optimizer": True,
         "torch_autocast": {
             "enabled": train.precision == "bf16",

@@ -8,7 +8,8 @@ import pytest
 import torch
 from conftest import small_settings
 
-from ccscale.config import Config, parse_config
+from ccscale.config import Config
+from ccscale.config_file import parse_config
 from ccscale.errors import InputError
 from ccscale.model.export import load
 from ccscale.train import checkpoint

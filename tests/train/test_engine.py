@@ -7,7 +7,8 @@ import torch
 from ranks import run_ranks
 from torch import Tensor
 
-from ccscale.config import Config, parse_config
+from ccscale.config import Config
+from ccscale.config_file import parse_config
 from ccscale.loss import cluster_loss, instance_loss
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.train.engine import build_engine

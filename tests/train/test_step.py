@@ -1,0 +1,172 @@
+"""A step in pieces (train.micro_batch) is the step in one go: the same losses, gradients and running statistics."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ranks import run_ranks
+from torch import Tensor, nn
+
+from ccscale.config import Config
+from ccscale.config_file import parse_config
+from ccscale.data.stream import PairBatch
+from ccscale.data.views import draw_views
+from ccscale.model.network import ContrastiveClustering
+from ccscale.train.engine import build_engine
+from ccscale.train.step import Stepper
+
+N, SIZE, LR = 12, 32, 0.01
+
+Found = tuple[list[float], dict[str, Tensor]]
+
+
+def config_of(backbone: str, micro_batch: int | None, zero: int = 1, **train: Any) -> Config:
+    return parse_config(
+        {
+            "seed": 3,
+            "data": {"shards": "-"},
+            "views": {"size": SIZE, "blur": 0.5, "blur_kernel": 3},
+            "model": {"backbone": backbone, "clusters": 5},
+            "train": {
+                "global_batch": N,
+                "micro_batch": micro_batch,
+                "zero": zero,
+                "precision": "fp64",
+                **train,
+            },
+        }
+    )
+
+
+def batch_of(config: Config, step: int, mine: slice) -> PairBatch:
+    """The images of a step that are this rank's, with their views."""
+    images = np.random.default_rng(step).integers(0, 256, (2, N, SIZE, SIZE, 3), dtype=np.uint8)
+    colour = draw_views(config.views, config.seed, 0, np.arange(N)).colour.part(mine)
+    return PairBatch(step, torch.from_numpy(images[:, mine]), colour, (0, 0), ())
+
+
+def steps(rank: int, world: int, config: Config, dropout: bool) -> Found:
+    """Take two steps of plain gradient descent; return the losses and all that changed."""
+    torch.manual_seed(0)
+    network = ContrastiveClustering(config.model, SIZE)
+    if dropout:
+        network.instance_head.layers.append(nn.Dropout(0.5))
+    engine = build_engine(config, network, torch.device("cpu"))
+    base = engine.optimizer.optimizer
+    base.step = lambda: descend(base)
+    stepper = Stepper(config, engine, torch.device("cpu"))
+    mine = slice(rank * N // world, (rank + 1) * N // world)
+    losses = [float(stepper.take(batch_of(config, step, mine)).loss) for step in range(2)]
+    return losses, {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+@torch.no_grad()
+def descend(optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameter -= LR * parameter.grad
+
+
+def on_rank(rank: int, world: int, cases: list[tuple[Config, bool]]) -> list[Found]:
+    return [steps(rank, world, config, dropout) for config, dropout in cases]
+
+
+def check_same(found: Found, expected: Found) -> None:
+    assert found[0] == pytest.approx(expected[0], rel=1e-10)
+    for name, value in expected[1].items():
+        assert torch.allclose(found[1][name].double(), value.double(), rtol=1e-9, atol=1e-11), name
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [1, 2])
+def test_any_divisor_gives_the_same_step(world: int) -> None:
+    """With layer norm, where a piece of the batch changes nothing for an image; dropout draws the same twice."""
+    backbone = "test_vit"
+    cases = [(config_of(backbone, micro), False) for micro in (None, 6, 4, 2)]
+    cases += [(config_of(backbone, 4, zero=2), False), (config_of(backbone, 4, clip=0.1), False)]
+    cases += [(config_of(backbone, None, clip=0.1), False)]
+    for found in run_ranks(world, on_rank, world, cases):
+        whole, *pieces, zero_2, clipped, clipped_whole = found
+        for of in (*pieces, zero_2):
+            check_same(of, whole)
+        check_same(clipped, clipped_whole)
+        assert clipped[0][1] != whole[0][1]  # or the two lines above would compare the same thing
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_dropout_draws_the_same_numbers_in_both_passes() -> None:
+    """The second pass makes the very embeddings that the loss was taken of: its gradient is that of the loss."""
+    ((found,),) = run_ranks(1, on_rank, 1, [(config_of("test_vit", 4), True)])
+    (expected,) = run_ranks(1, by_autograd)
+    check_same(found, expected)
+
+
+def by_autograd(rank: int) -> Found:
+    """The same pieces with the same seeds in a single graph."""
+    from ccscale.data.colour import apply_colour
+    from ccscale.loss import cluster_loss, instance_loss
+
+    config = config_of("test_vit", 4)
+    torch.manual_seed(0)
+    network = ContrastiveClustering(config.model, SIZE).double()
+    network.instance_head.layers.append(nn.Dropout(0.5))
+    losses = []
+    for step in range(2):
+        batch = batch_of(config, step, slice(0, N))
+        z, p = [[], []], [[], []]
+        for piece in range(3):
+            torch.manual_seed((config.seed << 32) + step * 3 + piece)
+            images = batch.images[:, piece::3].flatten(0, 1)
+            colour = batch.colour.part(slice(piece, None, 3)).flatten()
+            outputs = network(apply_colour(images, colour, config.views, torch.float64))
+            for view in (0, 1):
+                z[view].append(outputs.embeddings.chunk(2)[view])
+                p[view].append(outputs.assignments.chunk(2)[view])
+        z_a, z_b, p_a, p_b = (torch.cat(parts) for parts in (*z, *p))
+        loss = instance_loss(z_a, z_b, 0.5) + cluster_loss(p_a, p_b, 1.0)
+        network.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if parameter.grad is not None:
+                    parameter -= LR * parameter.grad
+        losses.append(loss.item())
+    return losses, {name: value.detach() for name, value in network.state_dict().items()}
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_batch_norm_sees_a_piece_of_all_ranks_and_counts_it_once() -> None:
+    """So the number of ranks changes nothing; and each image moves the running statistics once."""
+    cases = [(config_of("test_resnet", 4), False)]
+    ((alone,),) = run_ranks(1, on_rank, 1, cases)
+    for (found,) in run_ranks(2, on_rank, 2, cases):
+        check_same(found, alone)
+    counts = [value for name, value in alone[1].items() if name.endswith("num_batches_tracked")]
+    assert counts
+    assert all(int(count) == 2 * 3 for count in counts)  # two steps of three pieces
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_float32_under_zero_0() -> None:
+    """DeepSpeed's other way to accumulate: rounding, no more."""
+    cases = [(config_of("test_vit", micro, zero=0, precision="fp32"), False) for micro in (None, 4)]
+    for whole, pieces in run_ranks(2, on_rank_zero_0, 2, cases):
+        assert pieces[0] == pytest.approx(whole[0], rel=1e-5)
+
+
+def on_rank_zero_0(rank: int, world: int, cases: list[tuple[Config, bool]]) -> list[Found]:
+    found = []
+    for config, _ in cases:
+        torch.manual_seed(0)
+        network = ContrastiveClustering(config.model, SIZE)
+        engine = build_engine(config, network, torch.device("cpu"))
+        stepper = Stepper(config, engine, torch.device("cpu"))
+        mine = slice(rank * N // world, (rank + 1) * N // world)
+        found.append(([float(stepper.take(batch_of(config, step, mine)).loss) for step in range(3)], {}))
+    return found

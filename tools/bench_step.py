@@ -1,0 +1,171 @@
+#!/usr/bin/env python
+"""What a training step costs beside a bare PyTorch loop's, and where its time goes.
+
+The same network, views and losses, data in memory, one process: DeepSpeed's engine (ZeRO 0) in ccscale's `Stepper`
+against forward, backward and Adam in four lines. The two take turns, so that noise meets both alike; the ratio is
+the median of the turns' own ratios. Then a few real steps, fed by a loader from shards, by their parts.
+
+    python tools/bench_step.py SHARDS [key=value ...]      any config key, as model.backbone=resnet34 views.size=96
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Column, Table
+from torch import Tensor
+
+from ccscale import dist
+from ccscale.config import Config
+from ccscale.config_file import parse_config
+from ccscale.data.colour import apply_colour
+from ccscale.data.manifest import Manifest
+from ccscale.data.stream import PairBatch, default_workers, pair_batches
+from ccscale.errors import InputError
+from ccscale.loss import cluster_loss, instance_loss
+from ccscale.model.network import ContrastiveClustering
+from ccscale.place import Place
+from ccscale.progress import Meter
+from ccscale.train.engine import build_engine
+from ccscale.train.loop import plan
+from ccscale.train.step import Stepper
+
+PARTS = ("views", "forward", "losses", "backward", "optimizer")
+
+
+class BareLoop:
+    """The step as one would write it without an engine."""
+
+    def __init__(self, config: Config, network: ContrastiveClustering, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.network = network.to(device).to(memory_format=torch.channels_last)
+        train = config.train
+        self.optimizer = torch.optim.Adam(
+            network.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True
+        )
+
+    def take(self, batch: PairBatch) -> Tensor:
+        images = batch.images.to(self.device, non_blocking=True).flatten(0, 1)
+        views = apply_colour(images, batch.colour.flatten(), self.config.views)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
+            outputs = self.network(views.contiguous(memory_format=torch.channels_last))
+        (z_a, z_b), (p_a, p_b) = outputs.embeddings.chunk(2), outputs.assignments.chunk(2)
+        loss = instance_loss(z_a, z_b) + cluster_loss(p_a, p_b)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.detach()
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("shards", metavar="SHARDS", help="a data set in shards")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings of the run")
+    parser.add_argument("--turns", type=int, default=15, help="steps of each kind (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    args = parser.parse_args()
+    settings = {
+        "data": {"shards": args.shards},
+        "views": {"size": 64},
+        "model": {"backbone": "resnet18", "clusters": 10},
+        "train": {"global_batch": 64},
+    }
+    try:
+        config = parse_config(settings, args.overrides)
+        device = dist.pick_device(config.train.device)
+        with tempfile.TemporaryDirectory() as folder, dist.process_group(Place(), device):
+            found = measure(config, device, args.turns, Path(folder))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(found)) if args.json else show(found)
+    return 0
+
+
+def measure(config: Config, device: torch.device, turns: int, folder: Path) -> dict[str, Any]:
+    """Compare the two steps on data in memory, then take real steps apart."""
+    manifest = Manifest.load(config.data.shards)
+    schedule = plan(config, manifest)
+    workers = default_workers() if config.data.workers is None else config.data.workers
+    steps = 3 + 2 * turns
+    batches = pair_batches(manifest, config.data.splits, schedule, config.views, 0, steps, workers=workers)
+    batch = next(batches)
+
+    def network() -> ContrastiveClustering:
+        torch.manual_seed(config.seed)
+        return ContrastiveClustering(config.model, config.views.size)
+
+    bare = BareLoop(config, network(), device)
+    stepper = Stepper(config, build_engine(config, network(), device), device)
+    with Meter("measuring", 2 * turns, "turns", show=True) as meter:
+        ours, theirs = [], []
+        for turn in range(turns + 2):
+            pair = [(stepper, ours), (bare, theirs)]
+            for taker, seconds in pair if turn % 2 else reversed(pair):
+                seconds.append(timed(taker, batch, device))
+            if turn >= 2:  # the first ones allocate and compile
+                meter.advance()
+        del ours[:2], theirs[:2]
+        profiler, waits, seconds = torch.profiler.profile(), [], []
+        with profiler:
+            for _ in range(turns):
+                begun = time.perf_counter()
+                batch = next(batches)
+                waits.append(time.perf_counter() - begun)
+                seconds.append(waits[-1] + timed(stepper, batch, device))
+                meter.advance()
+    spent = {event.key: event.cpu_time_total / 1e6 for event in profiler.key_averages()}
+    total = sum(seconds)
+    shares = {"loader wait": sum(waits) / total} | {part: spent.get(part, 0.0) / total for part in PARTS}
+    return {
+        "backbone": config.model.backbone,
+        "size": config.views.size,
+        "global_batch": config.train.global_batch,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "ratio": statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
+        "ccscale_ms": 1000 * statistics.median(ours),
+        "bare_ms": 1000 * statistics.median(theirs),
+        "images_per_second": config.train.global_batch / statistics.median(ours),
+        "shares": shares | {"other": 1 - sum(shares.values())},
+    }
+
+
+def timed(taker: Any, batch: PairBatch, device: torch.device) -> float:
+    """Return the seconds of a step."""
+    begun = time.perf_counter()
+    taker.take(batch)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the figures."""
+    console = Console()
+    keys = ("backbone", "size", "global_batch", "device", "threads", "torch")
+    console.print(", ".join(f"{key} {found[key]}" for key in keys), highlight=False)
+    console.print(
+        f"a step: {found['ccscale_ms']:.1f} ms, {found['images_per_second']:.0f} images/s; "
+        f"{found['ratio']:.3f} times a bare loop's {found['bare_ms']:.1f} ms",
+        highlight=False,
+    )
+    table = Table("part of a real step", Column("share", justify="right"))
+    for part, share in found["shares"].items():
+        table.add_row(part, f"{100 * share:.1f} %")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
