@@ -61,7 +61,7 @@ def counted_traffic() -> Iterator[Counter[str]]:
         original = getattr(torch_dist, name)
 
         def wrapped(*arguments: Any, **options: Any) -> Any:
-            tensor = arguments[payload]
+            tensor = [*arguments, *options.values()][payload]  # DeepSpeed names its arguments
             count[name] += tensor.nbytes
             return original(*arguments, **options)
 

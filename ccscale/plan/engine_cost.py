@@ -1,0 +1,87 @@
+"""What DeepSpeed takes of a rank under a ZeRO stage, with fused Adam: memory and what is sent. Pure.
+
+P parameters of e bytes, W ranks, B the bucket that DeepSpeed's ZeRO 1 and 2 copy gradients into::
+
+                      ZeRO 0             ZeRO 1                  ZeRO 2
+    parameters        P                  P                       P
+    masters           -                  P / W                   P / W
+    Adam's moments    2 P                2 P / W                 2 P / W
+    gradients         P                  P, and B                B, and P / W where there are pieces
+    averaging         3 P                B, P, P / W             B, P, P / W
+    sent              sum of P           sum of P, gather of P   the same, the sum for each piece
+
+Averaging puts the gradients into one tensor first; under ZeRO 0 those of convolutions are made contiguous for that.
+ZeRO 2 too adds up whole gradients and lets each rank keep its part (`use_multi_rank_bucket_allreduce`).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from ccscale.train.engine import LARGEST_BUCKET
+
+
+@dataclass(frozen=True)
+class EngineCost:
+    """Bytes on one rank.
+
+    Attributes
+    ----------
+    weights, masters, moments
+        Held all the time: the network's parameters, this rank's copy of them that Adam steps, Adam's moments.
+    between
+        Gradients that are held while a further piece of the batch goes forward.
+    gradients
+        What the backward pass holds beside activations, at its end.
+    bucket
+        The part of `gradients` that is there from its beginning.
+    averaging
+        The most from the end of the backward pass to the end of the step.
+    sent
+        Payload by collective.
+    """
+
+    weights: int
+    masters: int
+    moments: int
+    between: int
+    gradients: int
+    bucket: int
+    averaging: int
+    sent: Counter[str]
+
+
+def engine_cost(weights: int, world: int, zero: int, pieces: int = 1, e: int = 4) -> EngineCost:
+    """Return the cost of averaging gradients and stepping.
+
+    Parameters
+    ----------
+    weights
+        Number of parameters.
+    world
+        Number of ranks.
+    zero
+        The ZeRO stage: 0, 1 or 2.
+    pieces
+        Number of pieces that a global batch goes through the network in.
+    e
+        Bytes in a number.
+    """
+    whole = weights * e
+    if zero == 0:
+        sent = Counter(all_reduce=whole) if world > 1 else Counter()
+        between = whole if pieces > 1 else 0
+        return EngineCost(whole, 0, 2 * whole, between, whole, 0, 3 * whole, sent)
+    part = -(-weights // (2 * world)) * 2 * e  # DeepSpeed pads to an even number for each rank
+    padded, bucket = part * world, min(LARGEST_BUCKET, weights) * e  # which ZeRO 1 and 2 take in full
+    sent = Counter()
+    if world > 1:
+        sums = whole * (pieces if zero == 2 else 1)
+        sent = Counter(all_reduce=sums + e, all_gather=padded)  # and whether there was an overflow
+    if zero == 1:
+        between, gradients = (whole if pieces > 1 else 0), whole + bucket
+    else:
+        between = part if pieces > 1 else 0
+        gradients = bucket + between
+    return EngineCost(
+        padded, part, 2 * part, between, gradients, bucket, max(gradients, bucket + whole + part), sent
+    )

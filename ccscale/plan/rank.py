@@ -1,0 +1,129 @@
+"""One rank's memory and traffic in a step, put together from network, losses and engine. Pure.
+
+A step's memory is looked at in four moments, each the end of what it is named after or the most during it:
+
+    forward     activations of the views that go through the network at a time, and the views
+    losses      both losses forward and backward; in one go with all activations, in pieces without any
+    backward    activations are given up as gradients come
+    step        gradients averaged between ranks, and Adam
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from ccscale.config import Config
+from ccscale.data.views import VIEWS
+from ccscale.plan.engine_cost import engine_cost
+from ccscale.plan.loss_cost import cluster_cost, instance_cost, step_cost
+from ccscale.plan.network_cost import NetworkCost
+
+MOMENTS = ("forward", "losses", "backward", "step")
+RUNTIME_BYTES = 2 * 10**9  # of a GPU: CUDA, NCCL's buffers, convolution workspaces, the allocator's gaps
+AGREED = 5  # integers that ranks agree on at a step's end
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a rank sends and receives in a step for one purpose; `bytes` is the collective's payload."""
+
+    what: str
+    collective: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """One rank of a run.
+
+    Attributes
+    ----------
+    memory
+        Part, to its bytes on the device in each of `MOMENTS`.
+    sent
+        In a step.
+    """
+
+    memory: dict[str, tuple[int, int, int, int]]
+    sent: tuple[Sent, ...]
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """The sum of all parts in each moment."""
+        return {
+            moment: sum(part[number] for part in self.memory.values())
+            for number, moment in enumerate(MOMENTS)
+        }
+
+    @property
+    def peak(self) -> int:
+        """The most that is held at any moment."""
+        return max(self.totals.values())
+
+    @property
+    def traffic(self) -> Counter[str]:
+        """Bytes sent in a step, by collective."""
+        count: Counter[str] = Counter()
+        for entry in self.sent:
+            count[entry.collective] += entry.bytes
+        return count
+
+
+def passed_views(config: Config, world: int) -> int:
+    """Return the number of views that a rank sends through its network at a time."""
+    return VIEWS * config.train.global_batch // world // config.pieces
+
+
+def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> RankPlan:
+    """Put a rank's plan together.
+
+    Parameters
+    ----------
+    config
+        The run's config; `world` ranks divide its batches.
+    world
+        Number of ranks.
+    network
+        The network's cost at `passed_views`.
+    cuda
+        Whether the rank computes on a GPU.
+    """
+    train, model, loss = config.train, config.model, config.loss
+    e = 8 if train.precision == "fp64" else 4
+    n, pieces, one = train.global_batch // world, config.pieces, config.pieces == 1
+    pixels = config.views.size**2 * 3
+    engine = engine_cost(network.weights, world, train.zero, pieces, e)
+    instance = instance_cost(n, world, model.embedding, loss.instance_temperature, loss.ring_bytes, cuda, e)
+    cluster = cluster_cost(n, world, model.clusters, loss.cluster_temperature, cuda, e)
+    both = step_cost(instance, cluster)
+
+    # With gradients that are added up, or moved elsewhere, they do not make up for activations that go.
+    plain = one and train.zero < 2
+    backward = network.most_with_gradients - min(engine.weights, network.most_with_gradients)
+    activations = (network.kept, network.kept if one else 0, backward if plain else network.most, 0)
+    # In pieces: z and p as found and joined, then with their gradients, are held to the end.
+    embeddings = 0 if one else VIEWS * n * (model.embedding + model.clusters) * e
+    memory = {
+        "parameters": (engine.weights + network.buffers,) * 4,
+        "master weights": (engine.masters,) * 4,
+        "Adam's moments": (engine.moments,) * 4,
+        "gradients": (engine.between, 0, engine.gradients, engine.averaging),
+        "images": (VIEWS * n * pixels,) * 4,
+        "views": (network.views * pixels * e, 0, 0, 0),
+        "activations": activations,
+        "embeddings": (3 * embeddings,) * 4,
+        "losses": (0, both.peak, 0, 0),
+        "CUDA, NCCL, workspaces": (RUNTIME_BYTES if cuda else 0,) * 4,
+    }
+    sent = [Sent("gradients", "all_reduce", engine.sent["all_reduce"])]
+    sent += [Sent("parameters", "all_gather", engine.sent["all_gather"])]
+    forwards = pieces if one else 2 * pieces
+    statistics = 2 * network.norm_channels * e
+    sent += [Sent("batch norm, forward", "all_gather", world * statistics * forwards)]
+    sent += [Sent("batch norm, backward", "all_reduce", statistics * pieces)]
+    for name, cost in (("instance loss", instance), ("cluster loss", cluster)):
+        sent += [Sent(name, collective, bytes_) for collective, bytes_ in sorted(cost.sent.items())]
+    sent += [Sent("agreement at the end", "all_reduce", AGREED * 8 if world > 1 else 0)]
+    return RankPlan(
+        {part: numbers for part, numbers in memory.items() if any(numbers)},
+        tuple(entry for entry in sent if entry.bytes),
+    )

@@ -1,0 +1,123 @@
+"""What a rank reads of the data set, and what its loader holds of the host's memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ccscale.config import Config
+from ccscale.data import location
+from ccscale.data.manifest import Manifest
+from ccscale.data.schedule import owned
+from ccscale.data.stream import MAX_WORKERS
+from ccscale.data.views import VIEWS
+from ccscale.errors import Fault, InputError
+from ccscale.plan.ranks import fake_ranks
+from ccscale.train.loop import plan as make_schedule
+
+REQUEST_BYTES = 16 * 2**20  # what a worker holds of requests to remote shards; see `config.Data.block_bytes`
+COUNTED = 2**25  # samples of a rank whose shards are looked up
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The data of a run; a rank's part is that of rank 0, and the others' are alike.
+
+    Attributes
+    ----------
+    images, shards
+        In the splits trained on.
+    steps_per_epoch, steps
+        Global batches in an epoch, and in the run.
+    dropped
+        Images that an epoch leaves out, others in each epoch.
+    rank_shards
+        Shards that a rank reads of in the first epoch; None: too many samples to look them up.
+    """
+
+    images: int
+    shards: int
+    steps_per_epoch: int
+    steps: int
+    dropped: int
+    rank_shards: int | None
+
+
+@dataclass(frozen=True)
+class Loading:
+    """The loader of one rank.
+
+    Attributes
+    ----------
+    workers
+        Processes.
+    lanes
+        Lanes of this rank, which its workers share.
+    batches
+        Host memory of batches: ready, being cut, being joined, fetched ahead, in use.
+    blocks
+        Host memory of remote shards' blocks; 0 where shards are local files.
+    """
+
+    workers: int
+    lanes: int
+    batches: int
+    blocks: int
+
+
+def read_data(config: Config, world: int) -> tuple[Reading | None, str | None]:
+    """Look at a run's data, where they can be read from here.
+
+    Returns
+    -------
+    Reading or None, str or None
+        What is read; or why it cannot be told.
+
+    Raises
+    ------
+    InputError
+        If the data can be read, and do not fit the config.
+    """
+    data = config.data
+    try:
+        manifest = Manifest.load(data.shards, data.allow_pipe, retry_seconds=1)
+    except (InputError, Fault) as error:
+        return None, str(error)
+    with fake_ranks(world):
+        schedule = make_schedule(config, manifest)
+    lanes = owned(schedule.lanes, 0, world)
+    rank_shards = None
+    sizes = np.array(schedule.shard_sizes)
+    if len(lanes) * schedule.span <= COUNTED:
+        order = schedule.epoch(0)
+        samples = np.concatenate([order.lane(lane, 0, schedule.span) for lane in lanes])
+        rank_shards = len(np.unique(np.searchsorted(np.cumsum(sizes), samples, side="right")))
+    steps = config.train.epochs * schedule.steps_per_epoch
+    return (
+        Reading(
+            images=schedule.samples,
+            shards=len(sizes),
+            steps_per_epoch=schedule.steps_per_epoch,
+            steps=min(steps, config.train.max_steps or steps),
+            dropped=schedule.samples - schedule.steps_per_epoch * schedule.global_batch,
+            rank_shards=rank_shards,
+        ),
+        None,
+    )
+
+
+def plan_loading(config: Config, world: int, cpus: int) -> Loading:
+    """Return what the loader of a rank with that many cores takes. Pure.
+
+    ::
+
+        batches    (prefetch + 4) x 2 n S² 3: ready; being cut, joined, fetched ahead, in use
+        blocks     2 block_bytes a lane, and a worker's requests
+    """
+    data, lanes = config.data, config.lanes // world
+    wanted = min(MAX_WORKERS, max(1, cpus - 1)) if data.workers is None else data.workers
+    workers = min(wanted, lanes)
+    batch = VIEWS * (config.train.global_batch // world) * config.views.size**2 * 3
+    ready = data.prefetch + 4 if workers else 3
+    remote = location.is_url(location.local_or_url(data.shards))
+    blocks = 2 * lanes * data.block_bytes + max(workers, 1) * REQUEST_BYTES if remote else 0
+    return Loading(workers, lanes, ready * batch, blocks)
