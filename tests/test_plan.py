@@ -299,7 +299,7 @@ class TestReading:
         assert (loading.workers, loading.lanes, loading.blocks) == (4, 4, 0)  # a worker has a lane at least
         assert loading.batches == (2 + 4) * 2 * 8 * 16 * 16 * 3
         remote = config.model_copy(update={"data": config.data.model_copy(update={"shards": "s3://b/x"})})
-        assert plan_loading(remote, 2, cpus=3).blocks == 2 * 4 * 8 * 2**20 + 2 * 16 * 2**20
+        assert plan_loading(remote, 2, cpus=3).blocks == 2 * 4 * config.data.block_bytes + 2 * 16 * 2**20
 
 
 class TestCommand:

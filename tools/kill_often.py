@@ -2,10 +2,13 @@
 """Kill a command at random moments, start it again, and compare what comes of it with an unbroken run.
 
     python tools/kill_often.py conversion KIND [SOURCE] [--kills 20] [--seed 0] [options of `shards make`]
+    python tools/kill_often.py training CONFIG [--kills 20] [--seed 0] [--serve DIR] [key=value ...]
 
 The moments are drawn from the seed: one in five falls into the start of the process, the others into its work, such
-that some conversions come to their end between the kills, and are compared then. Standard output has a line for
-each kill, or with --json one object; the exit code is 1 if a byte differs.
+that some come to their end between the kills, and are compared then: all files of a conversion; of a run the
+batches and losses of every step, and the weights at its end. With --serve the shards in a folder are streamed over
+HTTP, from a server that fails one request in twenty, through a cache that every start finds as the last kill left
+it. Standard output has a line for each kill, or with --json one object; the exit code is 1 if anything differs.
 """
 
 import argparse
@@ -17,11 +20,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from kills import Kill, kill_often
+from servers import ShardServer
 
 LIVES_A_ROUND = 6
 MAKE = [sys.executable, "-m", "ccscale", "shards", "make"]
@@ -46,7 +53,7 @@ def conversion(arguments: list[str], kills: int, seed: int, folder: Path) -> dic
         ``different`` (names of files that differ, in each round), ``kills``.
     """
     unbroken, broken = folder / "unbroken", folder / "broken"
-    seconds, startup = _time([*MAKE, *arguments, str(unbroken)], unbroken)
+    seconds, startup = _time([*MAKE, *arguments, str(unbroken)], unbroken, "*.tar*")
     expected = digests(unbroken)
     rng = random.Random(seed)
     different: list[list[str]] = []
@@ -91,6 +98,88 @@ def conversion(arguments: list[str], kills: int, seed: int, folder: Path) -> dic
     }
 
 
+def training(arguments: list[str], kills: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Kill a run of ``ccscale train`` `kills` times.
+
+    Parameters
+    ----------
+    arguments
+        Of ``train``, without the key ``run``.
+    kills, seed, folder
+        As in `conversion`.
+
+    Returns
+    -------
+    dict
+        As in `conversion`; ``different`` names steps and files.
+    """
+    train = [sys.executable, "-m", "ccscale", "train", *arguments]
+    unbroken, broken = folder / "unbroken", folder / "broken"
+    begun = [f"run={unbroken}", f"data.cache={folder / 'cache-unbroken'}"]
+    seconds, startup = _time([*train, *begun], unbroken, "metrics.jsonl")
+    expected = steps_and_weights(unbroken)
+    rng = random.Random(seed)
+    different: list[list[str]] = []
+
+    def draw_life() -> float:
+        if rng.random() < 0.2:
+            return rng.uniform(0, startup)
+        return startup + rng.uniform(0, min(1, LIVES_A_ROUND / kills) * (seconds - startup))
+
+    def observe() -> dict[str, Any]:
+        lines = (broken / "metrics.jsonl").read_bytes().splitlines() if broken.exists() else []
+        saved = sorted(path.name for path in broken.glob("checkpoints/step-*") if path.is_dir())
+        return {"lines": len(lines), "newest": saved[-1] if saved else "none"}
+
+    def finished() -> None:
+        found = steps_and_weights(broken)
+        different.append(sorted(name for name in expected | found if expected.get(name) != found.get(name)))
+
+    done = kill_often(
+        [*train, f"run={broken}", f"data.cache={folder / 'cache'}"],
+        kills,
+        rng,
+        draw_life,
+        observe,
+        finished,
+        restart=lambda: shutil.rmtree(broken),
+        told=lambda kill: print(_line(kill), file=sys.stderr),
+    )
+    return {
+        "command": ["train", *arguments],
+        "seed": seed,
+        "seconds": round(seconds, 2),
+        "startup": round(startup, 2),
+        "files": len(expected),
+        "rounds": len(different),
+        "different": different,
+        "kills": [asdict(kill) for kill in done],
+    }
+
+
+def steps_and_weights(run: Path) -> dict[str, str]:
+    """Return what identifies a run: batch and losses of every step, the hash of its last weights."""
+    found = {}
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if record["kind"] == "step":
+            losses = (record["batch_digest"], record["loss"], record["instance_loss"], record["cluster_loss"])
+            found[f"step {record['step']}"] = repr(losses)
+    weights = sorted(run.glob("checkpoints/step-*/**/model.safetensors"))[-1]
+    return found | {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
+
+
+@contextmanager
+def _served(folder: str | None) -> Iterator[list[str]]:
+    """Serve the shards in a folder, if there is one; yield the settings that read them there."""
+    if folder is None:
+        yield []
+        return
+    with ShardServer(Path(folder)) as server:
+        server.fail_at_random(0, 0.05, ("503", "cut", "reset", "short"))
+        yield [f"data.shards={server.url}"]
+
+
 def digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file below a folder, by its relative path."""
     return {
@@ -100,12 +189,12 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def _time(command: list[str], out: Path) -> tuple[float, float]:
-    """Run a command to its end; return its seconds, and those until its first tar was begun."""
+def _time(command: list[str], out: Path, first: str) -> tuple[float, float]:
+    """Run a command to its end; return its seconds, and those until there was a file of the pattern `first`."""
     start, startup = time.monotonic(), None
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:
-        if startup is None and any(out.glob("*.tar*")):
+        if startup is None and any(out.glob(first)):
             startup = time.monotonic() - start
         time.sleep(0.01)
     if process.returncode != 0:
@@ -125,23 +214,28 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     verbs = parser.add_subparsers(dest="what", required=True)
-    verb = verbs.add_parser("conversion", help="kill `ccscale shards make`", allow_abbrev=False)
-    verb.add_argument("--kills", type=int, default=20)
-    verb.add_argument("--seed", type=int, default=0, help="of the moments")
-    verb.add_argument("--json", action="store_true")
+    for name, about in (("conversion", "kill `ccscale shards make`"), ("training", "kill `ccscale train`")):
+        verb = verbs.add_parser(name, help=about, allow_abbrev=False)
+        verb.add_argument("--kills", type=int, default=20)
+        verb.add_argument("--seed", type=int, default=0, help="of the moments")
+        verb.add_argument("--json", action="store_true")
+    verb.add_argument("--serve", metavar="DIR", help="stream the shards in DIR over HTTP, with faults")
     args, arguments = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = conversion(arguments, args.kills, args.seed, Path(folder))
+        if args.what == "conversion":
+            result = conversion(arguments, args.kills, args.seed, Path(folder))
+        else:
+            with _served(args.serve) as settings:
+                result = training([*arguments, *settings], args.kills, args.seed, Path(folder))
     if args.json:
         print(json.dumps(result))
     else:
-        print(
-            f"unbroken: {result['seconds']} s, {result['startup']} s of it to the first shard; "
-            f"{result['files']} files"
-        )
+        print(f"unbroken: {result['seconds']} s, {result['startup']} s of it to the first result")
         for kill in result["kills"]:
             print(_line(Kill(**kill)))
-        print(f"{result['rounds']} conversions came to their end; files that differ: {result['different']}")
+        print(
+            f"{result['rounds']} came to their end; of {result['files']} facts differ: {result['different']}"
+        )
     return 1 if any(result["different"]) else 0
 
 

@@ -73,11 +73,7 @@ def _engine_config(config: Config, bucket: int, universal: bool) -> dict[str, An
         "train_micro_batch_size_per_gpu": train.global_batch // dist.world() // config.pieces,
         "gradient_accumulation_steps": config.pieces,
         "gradient_clipping": train.clip or 0.0,
-        "zero_optimization": {
-            "stage": train.zero,
-            "reduce_bucket_size": bucket,
-            "allgather_bucket_size": bucket,
-        },
+        "zero_optimization": {"stage": train.zero, "reduce_bucket_size": bucket},
         "zero_allow_untested_optimizer": True,
         "torch_autocast": {
             "enabled": train.precision == "bf16",
