@@ -17,7 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ccscale.config import Config, load_config
+    from ccscale.config import Config
+    from ccscale.config_file import load_config
     from ccscale.errors import InputError
     from ccscale.evaluate.evaluate import evaluate_run
     from ccscale.evaluate.predict import predict_run
@@ -36,7 +37,7 @@ _HOMES = {
     "evaluate_run": "ccscale.evaluate.evaluate",
     "instance_loss": "ccscale.loss",
     "load": "ccscale.model.export",
-    "load_config": "ccscale.config",
+    "load_config": "ccscale.config_file",
     "predict_run": "ccscale.evaluate.predict",
     "read_images": "ccscale.model.export",
     "train_run": "ccscale.train.loop",

@@ -5,7 +5,6 @@ Standard output holds results, standard error everything else.
 """
 
 import argparse
-import atexit
 import json
 import os
 import sys
@@ -14,32 +13,22 @@ from pathlib import Path
 from typing import Any
 
 # What takes seconds to import (torch, DeepSpeed) is imported by the verb that needs it: --help is at once.
-from ccscale.config import Config, describe_keys, load_config
-from ccscale.errors import InputError
+from ccscale.arguments import IntermixedParser
+from ccscale.config import Config
+from ccscale.config_file import describe_keys, load_config
+from ccscale.errors import Fault, InputError
+from ccscale.launch.commands import add_launch_arguments, run_launch
+from ccscale.leaving import FAULT, MISTAKE, STOPPED, Leaving
 from ccscale.place import Place
-
-FAULT, MISTAKE, STOPPED = 1, 2, 75
 
 
 def entry() -> None:
-    """Run the command line of this process, and end the process with its exit code.
-
-    The process leaves after the exit handlers and before the interpreter is taken down: gloo's threads may still
-    hold Python objects of the last collective call (DeepSpeed keeps its process groups), and what they give back
-    to an interpreter that is gone aborts the process (pytorch/pytorch#179291).
-    """
-    code: Any = FAULT
-
-    def leave() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-    atexit.register(leave)  # handlers run last to first: all others come before
+    """Run the command line of this process, and end the process with its exit code."""
+    leaving = Leaving()
     try:
-        code = main()
+        leaving.code = main()
     except SystemExit as exit:  # argparse, after --help (0) or a wrong option (2)
-        code = exit.code or 0
+        leaving.code = exit.code or 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         _complain(error)
         return MISTAKE
+    except Fault as error:
+        _complain(error)
+        return FAULT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -63,7 +55,7 @@ def _without_launcher_options(arguments: Sequence[str]) -> list[str]:
     return [argument for argument in arguments if not argument.startswith("--local_rank=")]
 
 
-def _complain(error: InputError) -> None:
+def _complain(error: Exception) -> None:
     """Tell a mistake once where all ranks met it, and with the rank's name where it is one rank's own."""
     if not getattr(error, "told_elsewhere", False):
         where = f" on rank {_rank()}" if _rank() else ""
@@ -81,14 +73,9 @@ def _train(args: argparse.Namespace) -> int:
     except InputError as error:
         error.told_elsewhere = _rank() != 0  # type: ignore[attr-defined]  # every rank reads the same file
         raise
-    from ccscale.train.log import NotFinite
     from ccscale.train.loop import train_run
 
-    try:
-        outcome = train_run(config)
-    except NotFinite as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAULT
+    outcome = train_run(config)
     if args.json and _rank() == 0:
         _print_json({"run": str(folder), "step": outcome.step, "finished": outcome.finished})
     return 0 if outcome.finished else STOPPED
@@ -147,6 +134,17 @@ def _demo(args: argparse.Namespace) -> int:
     return 0
 
 
+def _plan(args: argparse.Namespace) -> int:
+    config = load_config(args.config, args.overrides)
+    from ccscale.plan.plan import make_plan
+    from ccscale.plan.show import show_plan
+
+    memory = None if args.gpu_memory is None else round(args.gpu_memory * 1e9)
+    plan = make_plan(config, args.nodes, args.gpus_per_node, memory, args.cpus_per_task)
+    _print_json(plan.as_json()) if args.json else show_plan(plan)
+    return 0 if plan.fits else FAULT
+
+
 def _config(args: argparse.Namespace) -> int:
     if args.schema:
         _print_json(Config.model_json_schema())
@@ -174,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ccscale", description="Groups images without labels, at any scale."
     )
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=IntermixedParser)
 
     def verb(name: str, call: Callable[[argparse.Namespace], int], about: str, more: str = "") -> Any:
         command = verbs.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
@@ -204,6 +202,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_overrides(train)
     _add_json(train)
 
+    launch = verbs.add_parser(
+        "launch",
+        help="train runs as jobs of Slurm, or on this machine",
+        description="Trains runs as jobs of Slurm, or as processes of this machine.",
+    )
+    add_launch_arguments(launch)
+    launch.set_defaults(call=run_launch)
+
     evaluate = verb("evaluate", _evaluate, "measure the clusters of a run")
     evaluate.add_argument("run", metavar="RUN", help="the run's folder")
     evaluate.add_argument("--shards", metavar="DIR", help="another data set than the run's")
@@ -222,6 +228,24 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("run", metavar="RUN", help="the run's folder")
     export.add_argument("out", metavar="OUT", type=Path, help="a new folder")
     _add_json(export)
+
+    plan = verb(
+        "plan",
+        _plan,
+        "what each rank of a run will hold, send and read, and what does not fit",
+        "Nothing is trained or written. Exit code 1: it does not fit the memory; 2: it cannot run there.",
+    )
+    plan.add_argument("config", metavar="CONFIG", help="a YAML file; `ccscale config` lists its keys")
+    plan.add_argument("--nodes", type=int, default=1, metavar="N", help="machines (default: 1)")
+    plan.add_argument(
+        "--gpus-per-node", type=int, default=1, metavar="G", help="GPUs, thus ranks, of each (default: 1)"
+    )
+    plan.add_argument(
+        "--gpu-memory", type=float, metavar="GB", help="of each GPU (default: that of the one here, or 80)"
+    )
+    plan.add_argument("--cpus-per-task", type=int, metavar="C", help="cores of each rank (default: as here)")
+    _add_overrides(plan)
+    _add_json(plan)
 
     config = verb("config", _config, "list the config's keys, or show a config with all its defaults")
     config.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file to resolve")

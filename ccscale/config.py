@@ -260,7 +260,7 @@ class Config(Section):
         return self.data.lanes or largest_divisor(self.train.global_batch, MAX_LANES)
 
     def check_ranks(self, ranks: int) -> None:
-        """Check that a number of ranks can share the lanes.
+        """Check that a number of ranks can share the lanes, and the pieces of the batch.
 
         Raises
         ------
@@ -272,6 +272,11 @@ class Config(Section):
                 f"{ranks} ranks do not divide the {self.lanes} lanes of this run; start "
                 f"{', '.join(map(str, divisors(self.lanes)))} ranks, or set data.lanes and train.global_batch to "
                 f"multiples of {ranks}"
+            )
+        if (self.train.micro_batch or 0) % ranks:
+            raise InputError(
+                f"{ranks} ranks do not divide train.micro_batch {self.train.micro_batch}: set it to a multiple of "
+                f"{ranks}"
             )
 
     @property

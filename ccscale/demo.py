@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ccscale.config import load_config
+from ccscale.config_file import load_config
 from ccscale.data.crops import whole_image
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader

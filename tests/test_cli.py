@@ -9,10 +9,11 @@ import pytest
 from conftest import python, small_settings, write_config
 
 from ccscale.cli import main
-from ccscale.config import describe_keys, load_config
+from ccscale.config_file import describe_keys, load_config
 
 VERBS = [
     "demo",
+    "launch",
     "shards",
     "shards make",
     "shards verify",
@@ -21,6 +22,7 @@ VERBS = [
     "evaluate",
     "predict",
     "export",
+    "plan",
 ]
 
 

@@ -9,16 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccscale.config import (
-    MAX_LANES,
-    Config,
-    describe_keys,
-    divisors,
-    largest_divisor,
-    load_config,
-    nearest_divisors,
-    parse_config,
-)
+from ccscale.config import MAX_LANES, Config, divisors, largest_divisor, nearest_divisors
+from ccscale.config_file import describe_keys, load_config, parse_config
 from ccscale.errors import InputError
 
 LEAST = {"data": {"shards": "here"}, "model": {"clusters": 10}}

@@ -83,5 +83,12 @@ def engine_cost(weights: int, world: int, zero: int, pieces: int = 1, e: int = 4
         between = part if pieces > 1 else 0
         gradients = bucket + between
     return EngineCost(
-        padded, part, 2 * part, between, gradients, bucket, max(gradients + bucket, bucket + whole + part), sent
+        padded,
+        part,
+        2 * part,
+        between,
+        gradients,
+        bucket,
+        max(gradients + bucket, bucket + whole + part),
+        sent,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ccscale import dist
-from ccscale.config import Config, divisors
+from ccscale.config import Config
 from ccscale.data.access import Access
 from ccscale.data.cache import Cache
 from ccscale.data.manifest import Manifest
@@ -291,17 +291,7 @@ def plan(config: Config, manifest: Manifest) -> Schedule:
             f"the splits {', '.join(config.data.splits)} of {config.data.shards} have {sum(sizes)} images, which "
             f"do not fill a global batch of {batch}; set train.global_batch to at most {sum(sizes)}"
         )
-    if lanes % dist.world():
-        raise InputError(
-            f"{dist.world()} ranks do not divide the {lanes} lanes of this run; start "
-            f"{', '.join(map(str, divisors(lanes)))} ranks, or set data.lanes and train.global_batch to multiples "
-            f"of {dist.world()}"
-        )
-    micro = config.train.micro_batch
-    if micro is not None and micro % dist.world():
-        raise InputError(
-            f"{dist.world()} ranks do not divide train.micro_batch {micro}: set it to a multiple of {dist.world()}"
-        )
+    config.check_ranks(dist.world())
     # A command puts out a whole shard: to read a piece of it and go on to another would run it again and again.
     piece = config.data.piece or (None if config.data.allow_pipe else default_piece(sizes))
     block = config.data.block

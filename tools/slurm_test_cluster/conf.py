@@ -78,7 +78,7 @@ def slurm_conf(options: Options, folder: Path) -> str:
         "JobRequeue=1",
         "SlurmdTimeout=10",
         "KillWait=15",
-        "MinJobAge=300",
+        "MinJobAge=3600",
         "PreemptType=preempt/partition_prio",
         "PreemptMode=REQUEUE",
         "SlurmctldParameters=preempt_send_user_signal",

@@ -1,0 +1,131 @@
+"""``ccscale launch`` on the command line: its arguments, and what it prints."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from ccscale.config_file import load_config
+from ccscale.errors import InputError
+from ccscale.launch.resources import Resources, check_line, parse_extra, parse_memory, parse_time
+from ccscale.launch.sweep import expand
+from ccscale.leaving import FAULT
+
+T = TypeVar("T")
+
+EXAMPLES = """\
+examples:
+  ccscale launch CONFIG --nodes 2 --gpus-per-node 8 --cpus-per-task 8 --time 24:00:00 --partition gpu
+  ccscale launch CONFIG --gpus-per-node 4 --sweep seed=0,1,2 --sweep train.lr=0.0003,0.001 --slurm qos=long
+  ccscale launch CONFIG --cluster local --tasks-per-node 2 --follow
+
+A job that is preempted, or out of time, saves, requeues itself and goes on. Its files are kept in RUN.jobs.
+"""
+
+
+def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``ccscale launch``."""
+    parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file; `ccscale config` lists its keys")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings over those of the file")
+    parser.add_argument(
+        "--cluster", choices=("slurm", "local"), default="slurm", help="local: this machine, without Slurm"
+    )
+    parser.add_argument(
+        "--sweep",
+        metavar="KEY=A,B,C",
+        action="append",
+        default=[],
+        help="a run for each value, in a folder of its own below the run's (again: each with each)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the script, submit nothing")
+    parser.add_argument("--follow", action="store_true", help="show the log until the job has ended")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    job = parser.add_argument_group("what each job gets")
+    job.add_argument("--nodes", type=_count, metavar="N", default=1)
+    job.add_argument("--gpus-per-node", type=_number, metavar="G", default=0)
+    job.add_argument(
+        "--tasks-per-node", type=_count, metavar="T", help="processes (default: one a GPU; without GPUs one)"
+    )
+    job.add_argument("--cpus-per-task", type=_count, metavar="C", help="for a process and its loader workers")
+    job.add_argument("--mem", metavar="SIZE", help="memory of a node, as 64G; 0: all of it")
+    job.add_argument(
+        "--time",
+        metavar="LIMIT",
+        default="1-00:00:00",
+        help="minutes, 12:00:00 or 3-00:00:00 (default: a day)",
+    )
+    job.add_argument("--partition", metavar="NAME")
+    job.add_argument("--account", metavar="NAME")
+    job.add_argument("--constraint", metavar="FEATURES")
+    job.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="another option of sbatch, as qos=long, or exclusive (again for more)",
+    )
+
+
+def run_launch(args: argparse.Namespace) -> int:
+    """Submit, and tell the jobs' numbers and the runs' folders; return the exit code."""
+    resources = _resources(args)
+    folder = load_config(args.config, args.overrides).run_folder
+    configs = expand(args.config, args.overrides, args.sweep, resources.ranks)
+    from ccscale.launch.follow import follow  # submitit takes its time
+    from ccscale.launch.submit import script, submit
+
+    if args.dry_run:
+        if args.cluster == "local":
+            raise InputError("--dry-run prints Slurm's script; --cluster local has none")
+        sys.stdout.write(script(len(configs), folder, resources))
+        return 0
+    submitted = submit(configs, folder, resources, args.cluster)
+    jobs = [{"job": job.job.job_id, "run": str(job.run), "log": str(job.log)} for job in submitted]
+    if args.json:
+        print(json.dumps({"jobs": jobs}), flush=True)
+    else:
+        for job in jobs:
+            print(f"job {job['job']}: run {job['run']}, log {job['log']}", flush=True)
+    if not args.follow:
+        return 0
+    try:
+        return 0 if follow(submitted, args.cluster) else FAULT
+    except KeyboardInterrupt:
+        if args.cluster == "slurm":
+            names = " ".join(job["job"] for job in jobs)
+            print(f"the jobs go on; `scancel {names}` ends them", file=sys.stderr)
+        raise
+
+
+def _resources(args: argparse.Namespace) -> Resources:
+    return Resources(
+        nodes=args.nodes,
+        gpus_per_node=args.gpus_per_node,
+        tasks_per_node=args.tasks_per_node,
+        cpus_per_task=args.cpus_per_task,
+        mem=_if_given(parse_memory, args.mem),
+        minutes=_if_given(parse_time, args.time),
+        partition=_if_given(partial(check_line, "--partition"), args.partition),
+        account=_if_given(partial(check_line, "--account"), args.account),
+        constraint=_if_given(partial(check_line, "--constraint"), args.constraint),
+        extra=parse_extra(args.slurm),
+    )
+
+
+def _if_given(parse: Callable[[str], T], text: str | None) -> T | None:
+    return None if text is None else parse(text)
+
+
+def _count(text: str) -> int:
+    if (number := _number(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of things")
+    return int(text)

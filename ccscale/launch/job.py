@@ -1,0 +1,99 @@
+"""What a job runs: one rank of a run, which stops at a step's end when it is told to, and has its job requeued.
+
+submitit calls `Training` on every rank, and answers its signal (SIGUSR2) by calling `checkpoint` on rank 0, inside
+the signal's handler, where no collective call can be made. So the training loop takes the signals for its length:
+it notes them, the ranks agree at a step's end, save and return. Only then is submitit's own handler called, by the
+signal raised anew, to put the job back into the queue.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import submitit
+from submitit.core.utils import DelayedSubmission
+
+from ccscale.errors import Fault, InputError
+from ccscale.leaving import FAULT, MISTAKE, STOPPED, Leaving
+
+
+class Training:
+    """Trains a run, or goes on with it.
+
+    Parameters
+    ----------
+    settings
+        The whole config: what was checked is what will be trained, whatever becomes of the file.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+
+    def __call__(self) -> dict[str, Any]:
+        """Train on this rank; return the run's folder, the step that was reached, and whether it is finished."""
+        leaving = Leaving()
+        job = submitit.JobEnvironment()
+        _take_place(job)
+        try:
+            outcome = self._train()
+        except (InputError, Fault) as error:
+            if not getattr(error, "told_elsewhere", False):
+                print(f"error: {error}", file=sys.stderr)
+            leaving.code = MISTAKE if isinstance(error, InputError) else FAULT
+            raise SystemExit(leaving.code) from None  # a fault of the run, not of submitit: no traceback
+        if not outcome.finished and job.global_rank == 0:
+            self._stop(job, leaving)
+        leaving.code = 0
+        # The other ranks stop well: what ends badly could have Slurm kill rank 0 before it has requeued the job.
+        return {"run": self.settings["run"], "step": outcome.step, "finished": outcome.finished}
+
+    def _train(self) -> Any:
+        from ccscale.config_file import parse_config
+        from ccscale.train.loop import train_run
+
+        return train_run(parse_config(self.settings))
+
+    def _stop(self, job: submitit.JobEnvironment, leaving: Leaving) -> None:
+        """End rank 0 after it has saved, with the job in the queue again unless it was cancelled."""
+        try:
+            if _is_to_go_on(job):
+                signal.raise_signal(getattr(signal, f"SIG{job.USR_SIG}"))  # requeues, then SystemExit
+        except SystemExit as exit:
+            leaving.code = int(exit.code or 0) % 256
+            raise
+        leaving.code = STOPPED
+        raise SystemExit(STOPPED)
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Return what the job's next life runs, as submitit asks: the same, from the newest checkpoint."""
+        return DelayedSubmission(Training(self.settings))
+
+
+def _take_place(job: submitit.JobEnvironment) -> None:
+    """Name this rank to `Place.from_environment`, which knows Slurm's variables already, and share the cores."""
+    tasks = job.num_tasks // job.num_nodes
+    cores = os.environ.get("SLURM_CPUS_PER_TASK") or max(1, len(os.sched_getaffinity(0)) // tasks)
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+    if job.cluster == "local":
+        os.environ |= {
+            "RANK": str(job.global_rank),
+            "WORLD_SIZE": str(job.num_tasks),
+            "LOCAL_RANK": str(job.local_rank),
+            "LOCAL_WORLD_SIZE": str(tasks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(20000 + int(job.job_id) % 20000),
+        }
+
+
+def _is_to_go_on(job: submitit.JobEnvironment) -> bool:
+    """Tell whether the job is to be requeued: it is Slurm's, and still called running, so nobody cancelled it."""
+    if job.cluster != "slurm":
+        return False
+    state = subprocess.run(
+        ["squeue", "--noheader", "--format=%T", f"--jobs={os.environ['SLURM_JOB_ID']}"],
+        capture_output=True,
+        text=True,
+    )
+    return state.stdout.strip() == "RUNNING"

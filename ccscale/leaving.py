@@ -1,0 +1,29 @@
+"""How a process of ccscale ends.
+
+The process leaves after the exit handlers and before the interpreter is taken down: gloo's threads may still hold
+Python objects of the last collective call (DeepSpeed keeps its process groups), and what they give back to an
+interpreter that is gone aborts the process (pytorch/pytorch#179291).
+"""
+
+import atexit
+import os
+import sys
+from typing import Any
+
+FAULT, MISTAKE, STOPPED = 1, 2, 75
+
+
+class Leaving:
+    """Ends this process with `code` once the interpreter has called all other exit handlers.
+
+    Make it before others register theirs: handlers are called last to first.
+    """
+
+    def __init__(self) -> None:
+        self.code: Any = FAULT
+        atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.code)

@@ -1,0 +1,255 @@
+"""The scripts in slurm/ and ``ccscale launch`` on a real Slurm: what is broken off ends as if it had not been.
+
+All jobs run at the same time, each with a thread here that does to it what is to be done; their steps are slow
+until then (slow/sitecustomize.py), so that they cost no computing while they wait.
+"""
+
+import csv
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import make_images, small_settings
+from jobs import Job, break_node, call
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+STEPS, SAVE_EVERY = 80, 5
+VICTIM = "n2"
+SPARED = "n3,n4"  # no job but those that lose a node may be given it
+LONG = 1200
+
+
+class Cluster:
+    """All jobs, begun at once."""
+
+    def __init__(self, folder: Path, config: Path) -> None:
+        self.folder, self.config = folder, config
+        self.numbers: list[str] = []
+        self.pool = ThreadPoolExecutor()
+        self.both_warned_jobs_run = threading.Barrier(2, action=lambda: self.others_may_begin.set())
+        self.both_can_lose_a_node = threading.Barrier(2, action=self.strike)
+        self.struck_down = False
+        self.others_may_begin = threading.Event()
+        self.futures: dict[str, Future[list[Job]]] = {}
+        for way, submit in {"sbatch": self.sbatch, "launch": self.launch}.items():
+            self.begin(f"{way}-warned", self.warned, submit)
+            self.begin(f"{way}-struck", self.struck, submit)
+            self.begin(f"{way}-unbroken", self.unbroken, submit)
+        self.begin("sbatch-seeds", self.seeds, self.sbatch_array, 2)
+        self.begin("launch-seeds", self.seeds, self.launch_array, 0)
+        self.begin("converted", self.converted)
+
+    def begin(self, name: str, scenario: Callable[..., list[Job]], *arguments: object) -> None:
+        self.futures[name] = future = self.pool.submit(scenario, name, *arguments)
+        future.add_done_callback(lambda done: self.let_go() if done.exception() else None)
+
+    def strike(self) -> None:
+        break_node("kill", VICTIM)
+        self.struck_down = True
+
+    def let_go(self) -> None:
+        """Leave none waiting for one that has failed."""
+        self.both_warned_jobs_run.abort()
+        self.both_can_lose_a_node.abort()
+        self.others_may_begin.set()
+
+    def __getitem__(self, name: str) -> list[Job]:
+        return self.futures[name].result(LONG)
+
+    def wait_for_turn(self) -> None:
+        """Leave the cores to those that must have begun before their time is over."""
+        assert self.others_may_begin.wait(LONG)
+
+    # ---- ways to submit
+
+    def sbatch(self, name: str, options: list[str], slow: tuple[int, float] = (0, 0.0)) -> Job:
+        run = self.folder / name
+        return self.note(
+            Job.batch("train.sbatch", ["--nodes=2", *options], [str(self.config), f"run={run}"], run, slow)
+        )
+
+    def launch(self, name: str, options: list[str], slow: tuple[int, float] = (0, 0.0)) -> Job:
+        own = ("--time", "--follow")  # the others are sbatch's
+        options = [o if o.startswith(own) else f"--slurm={o.removeprefix('--')}" for o in options]
+        (job,) = Job.launch(self.config, self.folder / name, ["--nodes=2", *options], slow)
+        return self.note(job)
+
+    def sbatch_array(self, name: str, slow: tuple[int, float]) -> list[Job]:
+        runs = self.folder / name
+        options, arguments = (
+            ["--nodes=1", "--array=0-2", f"--exclude={VICTIM}"],
+            [str(runs), str(self.config)],
+        )
+        array = self.note(Job.batch("seeds.sbatch", options, arguments, runs, slow))
+        return [array.task(number) for number in range(3)]
+
+    def launch_array(self, name: str, slow: tuple[int, float]) -> list[Job]:
+        options = ["--sweep=seed=0,1,2", f"--slurm=exclude={VICTIM}"]
+        return [self.note(job) for job in Job.launch(self.config, self.folder / name, options, slow)]
+
+    def note(self, job: Job) -> Job:
+        self.numbers.append(job.number)
+        return job
+
+    # ---- what happens to them
+
+    def unbroken(self, name: str, submit: Callable[..., Job]) -> list[Job]:
+        self.wait_for_turn()
+        job = submit(name, [f"--exclude={VICTIM}", *(["--follow"] if name.startswith("launch") else [])])
+        job.wait_for_end()
+        return [job]
+
+    def warned(self, name: str, submit: Callable[..., Job]) -> list[Job]:
+        """Slurm looks at time limits every 30 s: the signal comes 120 to 150 s before the end."""
+        job = submit(name, ["--time=4", f"--nodelist={SPARED}"], slow=(1, 2.0))
+        job.wait_for_life(0, steps=1)
+        self.both_warned_jobs_run.wait(LONG)
+        job.wait_for_life(1)
+        job.wait_for_end()
+        return [job]
+
+    def struck(self, name: str, submit: Callable[..., Job]) -> list[Job]:
+        """It is requeued by hand, and then loses a node."""
+        self.wait_for_turn()
+        job = submit(name, [], slow=(2, 0.5))
+        job.wait_for_life(0, steps=SAVE_EVERY + 2)
+        call("scontrol", "requeue", job.number)
+        done = job.steps
+        job.wait_for_life(1, steps=done + SAVE_EVERY + 2)
+        assert job.field("NodeList") == f"n[1-{VICTIM[1:]}]"
+        self.both_can_lose_a_node.wait(LONG)
+        job.wait_for_life(2)
+        job.wait_for_end()
+        return [job]
+
+    def seeds(self, name: str, submit: Callable[..., list[Job]], signalled: int) -> list[Job]:
+        """Three seeds: one is told to stop, and one cancelled.
+
+        Slurm gives the last task of an array the array's own number: what it does by that, it does to all.
+        """
+        self.wait_for_turn()
+        jobs = submit(name, (1, 0.5))
+        for job in jobs:
+            job.wait_for_life(0, steps=2)
+        call("scancel", f"--signal={'USR2' if name.startswith('launch') else 'USR1'}", jobs[signalled].number)
+        call("scancel", jobs[1].number)
+        jobs[signalled].wait_for_life(1)
+        for job in jobs:
+            job.wait_for_end()
+        return jobs
+
+    def converted(self, name: str) -> list[Job]:
+        self.wait_for_turn()
+        images, out = make_images(self.folder / "images", 20), self.folder / "shards"
+        options = ["--ntasks-per-node=1", f"--exclude={VICTIM}"]
+        job = self.note(Job.batch("convert.sbatch", options, ["folder", str(images), str(out)], out))
+        job.wait_for_end()
+        return [job]
+
+    def end(self) -> None:
+        self.let_go()
+        if self.struck_down:
+            break_node("revive", VICTIM)
+        call("scancel", "--quiet", *self.numbers)
+        self.pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    conf = os.environ.get("SLURM_CONF")
+    if conf is None or not Path(conf).with_name("cluster.json").exists():  # never on somebody's real cluster
+        pytest.skip('the Slurm test cluster is not up: eval "$(python tools/slurm_test_cluster start)"')
+    folder = tmp_path_factory.mktemp("slurm")
+    changes = {"max_steps": STEPS, "epochs": 100, "save_every": SAVE_EVERY}
+    config = folder / "config.yaml"
+    settings = small_settings(
+        shards, folder / "run", **{f"train__{name}": value for name, value in changes.items()}
+    )
+    config.write_text(json.dumps(settings))
+    cluster = Cluster(folder, config)
+    try:
+        yield cluster
+    finally:
+        cluster.end()
+
+
+WAYS = pytest.mark.parametrize("way", ["sbatch", "launch"])
+
+
+class TestTraining:
+    @WAYS
+    def test_on_two_nodes(self, cluster: Cluster, way: str) -> None:
+        (job,) = cluster[f"{way}-unbroken"]
+        assert (job.field("JobState"), job.restarts, job.field("NumNodes")) == ("COMPLETED", 0, "2")
+        assert [loss[0] for loss in job.losses()] == list(range(1, STEPS + 1))
+
+    def test_both_ways_train_the_same_run(self, cluster: Cluster) -> None:
+        assert cluster["launch-unbroken"][0].losses() == cluster["sbatch-unbroken"][0].losses()
+
+    @WAYS
+    def test_the_time_limit_s_signal(self, cluster: Cluster, way: str) -> None:
+        (job,) = cluster[f"{way}-warned"]
+        assert (job.field("JobState"), job.restarts) == ("COMPLETED", 1)
+        assert job.losses() == cluster["sbatch-unbroken"][0].losses()
+
+    @WAYS
+    def test_requeued_by_hand_and_then_a_node_dies(self, cluster: Cluster, way: str) -> None:
+        (job,) = cluster[f"{way}-struck"]
+        assert (job.field("JobState"), job.restarts) == ("COMPLETED", 2)
+        assert VICTIM not in call("scontrol", "show", "hostnames", job.field("NodeList")).split()
+        assert job.losses() == cluster["sbatch-unbroken"][0].losses()
+
+
+class TestArrays:
+    """Seed 2 of one way was told to stop, and seed 0 of the other; seed 1 was cancelled."""
+
+    @pytest.mark.parametrize(("way", "signalled"), [("sbatch", 2), ("launch", 0)])
+    def test_only_the_task_that_was_told_to_stop_goes_on(
+        self, cluster: Cluster, way: str, signalled: int
+    ) -> None:
+        jobs = cluster[f"{way}-seeds"]
+        assert [job.field("JobState") for job in jobs] == ["COMPLETED", "CANCELLED", "COMPLETED"]
+        assert [job.restarts for job in jobs] == [int(number == signalled) for number in range(3)]
+        assert 2 <= jobs[1].steps < STEPS
+
+    @pytest.mark.parametrize("seed", [0, 2])
+    def test_each_seed_s_losses(self, cluster: Cluster, seed: int) -> None:
+        one, other = cluster["sbatch-seeds"][seed].losses(), cluster["launch-seeds"][seed].losses()
+        assert len(one) == STEPS
+        assert one == other
+
+    def test_the_seeds_differ(self, cluster: Cluster) -> None:
+        jobs = cluster["sbatch-seeds"]
+        assert jobs[0].losses() != jobs[2].losses()
+
+
+class TestOtherScripts:
+    def test_convert(self, cluster: Cluster) -> None:
+        (job,) = cluster["converted"]
+        assert job.field("JobState") == "COMPLETED"
+        assert json.loads((job.run / "dataset.json").read_text())["name"]
+
+    def test_evaluate_and_predict(self, cluster: Cluster, shards: Path) -> None:
+        run, table = cluster["sbatch-unbroken"][0].run, cluster.folder / "table.csv"
+        options = ["--nodes=2", f"--exclude={VICTIM}"]
+        outputs = [cluster.folder / "evaluate", cluster.folder / "predict"]
+        jobs = [
+            Job.batch("evaluate.sbatch", options, [str(run), "--json", "--no-k-means"], outputs[0]),
+            Job.batch(
+                "predict.sbatch",
+                options,
+                [str(run), "--shards", str(shards), "--out", str(table)],
+                outputs[1],
+            ),
+        ]
+        assert [job.wait_for_end() for job in jobs] == ["COMPLETED", "COMPLETED"]
+        (said,) = cluster.folder.glob("evaluate-*.out")
+        found = next(json.loads(line) for line in said.read_text().splitlines() if line.startswith("{"))
+        assert (found["step"], found["images"]) == (STEPS, 150)
+        with open(table) as file:
+            assert len(list(csv.DictReader(file))) == 150
