@@ -115,7 +115,7 @@ def test_a_killed_conversion_ends_with_the_same_bytes(tmp_path):
     assert result["rounds"] >= 1
     assert result["different"] == [[]] * result["rounds"]
     # 13 shards and their indexes, the manifest, two lists.
-    assert result["files"] == 2 * 13 + 3
+    assert result["facts"] == 2 * 13 + 3
     assert {*result["kills"][0]} == {"round", "life", "target", "state"}
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measure import processor
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -108,7 +109,7 @@ def machine() -> dict[str, Any]:
         ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=False
     )
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
@@ -247,13 +248,6 @@ def _ratio(ratio: dict[str, Any]) -> str:
 
 def _met(is_met: bool, bar: object) -> str:
     return f"{bar}: {'met' if is_met else 'MISSED'}"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

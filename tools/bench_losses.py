@@ -13,7 +13,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -26,7 +25,7 @@ import torch
 import torch.distributed as torch_dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-from measure import counted_traffic, peak_bytes
+from measure import counted_traffic, peak_bytes, processor
 from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
@@ -133,7 +132,7 @@ def main() -> int:
             rows += run(world, args)
             meter.advance()
     head = {
-        "machine": f"{len(os.sched_getaffinity(0))} cores, {_processor()}",
+        "machine": f"{len(os.sched_getaffinity(0))} cores, {processor()}",
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
         "dtype": args.dtype,
@@ -252,13 +251,6 @@ def show(head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
                 *(f"{row['peak'] / 1e6:,.1f}", f"{row['bytes'] / 1e6:,.2f}"),
             )
     console.print(table)
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

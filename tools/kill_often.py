@@ -20,9 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,30 +31,58 @@ from kills import Kill, kill_often
 from servers import ShardServer
 
 LIVES_A_ROUND = 6
-MAKE = [sys.executable, "-m", "ccscale", "shards", "make"]
+CCSCALE = [sys.executable, "-m", "ccscale"]
 
 
-def conversion(arguments: list[str], kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Kill a conversion `kills` times.
+@dataclass(frozen=True)
+class Trial:
+    """What is killed, and how it is looked at.
+
+    Attributes
+    ----------
+    verb
+        Of ``ccscale``.
+    options
+        The arguments that put what it makes into a folder.
+    first
+        A pattern of the file that is there when its work has begun.
+    facts
+        What must not differ from the unbroken run's, by name.
+    state
+        What is there at a moment.
+    """
+
+    verb: tuple[str, ...]
+    options: Callable[[Path], list[str]]
+    first: str
+    facts: Callable[[Path], dict[str, str]]
+    state: Callable[[Path], dict[str, Any]]
+
+
+def carry_out(trial: Trial, arguments: list[str], kills: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Kill a command `kills` times.
 
     Parameters
     ----------
+    trial
+        Which.
     arguments
-        Of ``shards make``, without OUT.
+        Of the command, without those of `trial.options`.
     kills, seed
         How often; of the moments.
     folder
-        A new folder for the shards.
+        A new folder for what it makes.
 
     Returns
     -------
     dict
-        ``seconds`` and ``startup`` of the unbroken run, ``files``, ``rounds`` (conversions that came to their end),
-        ``different`` (names of files that differ, in each round), ``kills``.
+        ``seconds`` and ``startup`` of the unbroken run, the number of ``facts``, ``rounds`` (how often it came to
+        its end), ``different`` (names of facts that differ, in each round), ``kills``.
     """
+    command = [*CCSCALE, *trial.verb, *arguments]
     unbroken, broken = folder / "unbroken", folder / "broken"
-    seconds, startup = _time([*MAKE, *arguments, str(unbroken)], unbroken, "*.tar*")
-    expected = digests(unbroken)
+    seconds, startup = _time([*command, *trial.options(unbroken)], unbroken, trial.first)
+    expected = trial.facts(unbroken)
     rng = random.Random(seed)
     different: list[list[str]] = []
 
@@ -63,97 +91,50 @@ def conversion(arguments: list[str], kills: int, seed: int, folder: Path) -> dic
             return rng.uniform(0, startup)
         return startup + rng.uniform(0, min(1, LIVES_A_ROUND / kills) * (seconds - startup))
 
-    def observe() -> dict[str, Any]:
-        names = [path.name for path in broken.rglob("*") if path.is_file()]
-        return {
-            "shards": sum(name.endswith(".tar") for name in names),
-            "hashes": sum(name.startswith("hashes-") for name in names),
-            "unfinished": sum(name.endswith(".part") for name in names),
-            "manifest": "dataset.json" in names,
-        }
-
     def finished() -> None:
-        found = digests(broken)
+        found = trial.facts(broken)
         different.append(sorted(name for name in expected | found if expected.get(name) != found.get(name)))
 
     done = kill_often(
-        [*MAKE, *arguments, str(broken)],
+        [*command, *trial.options(broken)],
         kills,
         rng,
         draw_life,
-        observe,
-        finished,
+        observe=lambda: trial.state(broken),
+        finished=finished,
         restart=lambda: shutil.rmtree(broken),
         told=lambda kill: print(_line(kill), file=sys.stderr),
     )
     return {
-        "command": ["shards", "make", *arguments],
+        "command": [*trial.verb, *arguments],
         "seed": seed,
         "seconds": round(seconds, 2),
         "startup": round(startup, 2),
-        "files": len(expected),
+        "facts": len(expected),
         "rounds": len(different),
         "different": different,
         "kills": [asdict(kill) for kill in done],
     }
 
 
-def training(arguments: list[str], kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Kill a run of ``ccscale train`` `kills` times.
-
-    Parameters
-    ----------
-    arguments
-        Of ``train``, without the key ``run``.
-    kills, seed, folder
-        As in `conversion`.
-
-    Returns
-    -------
-    dict
-        As in `conversion`; ``different`` names steps and files.
-    """
-    train = [sys.executable, "-m", "ccscale", "train", *arguments]
-    unbroken, broken = folder / "unbroken", folder / "broken"
-    begun = [f"run={unbroken}", f"data.cache={folder / 'cache-unbroken'}"]
-    seconds, startup = _time([*train, *begun], unbroken, "metrics.jsonl")
-    expected = steps_and_weights(unbroken)
-    rng = random.Random(seed)
-    different: list[list[str]] = []
-
-    def draw_life() -> float:
-        if rng.random() < 0.2:
-            return rng.uniform(0, startup)
-        return startup + rng.uniform(0, min(1, LIVES_A_ROUND / kills) * (seconds - startup))
-
-    def observe() -> dict[str, Any]:
-        lines = (broken / "metrics.jsonl").read_bytes().splitlines() if broken.exists() else []
-        saved = sorted(path.name for path in broken.glob("checkpoints/step-*") if path.is_dir())
-        return {"lines": len(lines), "newest": saved[-1] if saved else "none"}
-
-    def finished() -> None:
-        found = steps_and_weights(broken)
-        different.append(sorted(name for name in expected | found if expected.get(name) != found.get(name)))
-
-    done = kill_often(
-        [*train, f"run={broken}", f"data.cache={folder / 'cache'}"],
-        kills,
-        rng,
-        draw_life,
-        observe,
-        finished,
-        restart=lambda: shutil.rmtree(broken),
-        told=lambda kill: print(_line(kill), file=sys.stderr),
-    )
+def what_is_converted(out: Path) -> dict[str, Any]:
+    """Return how far a conversion has come."""
+    names = [path.name for path in out.rglob("*") if path.is_file()]
     return {
-        "command": ["train", *arguments],
-        "seed": seed,
-        "seconds": round(seconds, 2),
-        "startup": round(startup, 2),
-        "files": len(expected),
-        "rounds": len(different),
-        "different": different,
-        "kills": [asdict(kill) for kill in done],
+        "shards": sum(name.endswith(".tar") for name in names),
+        "hashes": sum(name.startswith("hashes-") for name in names),
+        "unfinished": sum(name.endswith(".part") for name in names),
+        "manifest": "dataset.json" in names,
+    }
+
+
+def what_is_trained(run: Path) -> dict[str, Any]:
+    """Return how far a run has come."""
+    metrics = run / "metrics.jsonl"
+    saved = sorted(path.name for path in run.glob("checkpoints/step-*") if path.is_dir())
+    return {
+        "lines": len(metrics.read_bytes().splitlines()) if metrics.exists() else 0,
+        "newest": saved[-1] if saved else "none",
     }
 
 
@@ -189,6 +170,19 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+TRIALS = {
+    "conversion": Trial(("shards", "make"), lambda out: [str(out)], "*.tar*", digests, what_is_converted),
+    "training": Trial(
+        ("train",),
+        # The unbroken run has a cache of its own, or the killed one would never read from the server.
+        lambda run: [f"run={run}", f"data.cache={run}-cache"],
+        "metrics.jsonl",
+        steps_and_weights,
+        what_is_trained,
+    ),
+}
+
+
 def _time(command: list[str], out: Path, first: str) -> tuple[float, float]:
     """Run a command to its end; return its seconds, and those until there was a file of the pattern `first`."""
     start, startup = time.monotonic(), None
@@ -221,12 +215,9 @@ def main() -> int:
         verb.add_argument("--json", action="store_true")
     verb.add_argument("--serve", metavar="DIR", help="stream the shards in DIR over HTTP, with faults")
     args, arguments = parser.parse_known_args()
-    with tempfile.TemporaryDirectory() as folder:
-        if args.what == "conversion":
-            result = conversion(arguments, args.kills, args.seed, Path(folder))
-        else:
-            with _served(args.serve) as settings:
-                result = training([*arguments, *settings], args.kills, args.seed, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, _served(getattr(args, "serve", None)) as settings:
+        given = [*arguments, *settings]
+        result = carry_out(TRIALS[args.what], given, args.kills, args.seed, Path(folder))
     if args.json:
         print(json.dumps(result))
     else:
@@ -234,7 +225,7 @@ def main() -> int:
         for kill in result["kills"]:
             print(_line(Kill(**kill)))
         print(
-            f"{result['rounds']} came to their end; of {result['files']} facts differ: {result['different']}"
+            f"{result['rounds']} came to their end; of {result['facts']} facts differ: {result['different']}"
         )
     return 1 if any(result["different"]) else 0
 

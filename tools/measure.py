@@ -1,9 +1,11 @@
-"""What a call costs beside its time: the most memory that its tensors took, and the bytes that it sent."""
+"""What a call costs beside its time, memory and bytes sent; and the machine that it was measured on."""
 
 import os
+import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -83,3 +85,11 @@ def counted_traffic() -> Iterator[Counter[str]]:
                 patches.enter_context(counting(name, payload))
         patches.enter_context(counting_messages(torch_dist.batch_isend_irecv))
         yield count
+
+
+def processor() -> str:
+    """Return the name of this machine's processor."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

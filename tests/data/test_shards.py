@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
+from conftest import unpack
 from PIL import Image
 
 from ccscale import atomic
@@ -409,7 +410,7 @@ def test_tiny_imagenet_16(tmp_path):
     if "CCSCALE_DATA" not in os.environ:
         pytest.skip("CCSCALE_DATA is not set: no real Tiny-ImageNet here")
     with tarfile.open(Path(os.environ["CCSCALE_DATA"]) / "tiny-imagenet-16.tar.gz") as tar:
-        tar.extractall(tmp_path, filter="data")
+        unpack(tar, tmp_path)
     root = tmp_path / "tiny-imagenet-16"
     manifest = make(open_source("tiny-imagenet", root), tmp_path / "out", workers=2)
     assert {split: samples for split, (samples, _) in manifest.splits.items()} == {

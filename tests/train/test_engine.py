@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from descent import descend
 from ranks import run_ranks
 from torch import Tensor
 
@@ -46,7 +47,7 @@ def weights_after(rank: int, world: int, zero: int, precision: str, clip: float 
     base = engine.optimizer.optimizer if zero else engine.optimizer
     for group in base.param_groups:
         group["params"] = list(group["params"])
-    base.step = lambda: descend(base)  # type: ignore[method-assign]
+    base.step = lambda: descend(base, LR)  # type: ignore[method-assign]
     n = N // world
     mine = images()[:, rank * n : (rank + 1) * n].flatten(0, 1)
     losses = []
@@ -56,14 +57,6 @@ def weights_after(rank: int, world: int, zero: int, precision: str, clip: float 
         engine.step()
         losses.append(loss.item())
     return losses, {name: value.detach().clone() for name, value in network.named_parameters()}
-
-
-@torch.no_grad()
-def descend(optimizer: torch.optim.Optimizer) -> None:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                parameter -= LR * parameter.grad
 
 
 def oracle(clip: float | None, steps: int) -> tuple[list[float], dict[str, Tensor]]:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from descent import descend
 from ranks import run_ranks
 from torch import Tensor, nn
 
@@ -54,19 +55,11 @@ def steps(rank: int, world: int, config: Config, dropout: bool) -> Found:
         network.instance_head.layers.append(nn.Dropout(0.5))
     engine = build_engine(config, network, torch.device("cpu"))
     base = engine.optimizer.optimizer
-    base.step = lambda: descend(base)
+    base.step = lambda: descend(base, LR)
     stepper = Stepper(config, engine, torch.device("cpu"))
     mine = slice(rank * N // world, (rank + 1) * N // world)
     losses = [float(stepper.take(batch_of(config, step, mine)).loss) for step in range(2)]
     return losses, {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-@torch.no_grad()
-def descend(optimizer: torch.optim.Optimizer) -> None:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                parameter -= LR * parameter.grad
 
 
 def on_rank(rank: int, world: int, cases: list[tuple[Config, bool]]) -> list[Found]:
