@@ -114,6 +114,11 @@ class Job:
 
         wait_for(reached, what)
 
+    def allow_all_nodes(self) -> None:
+        """Lift --exclude, when the job waits for nodes: Slurm takes no change while it runs."""
+        wait_for(lambda: self.field("JobState") == "PENDING", f"job {self.number} without its node")
+        call("scontrol", "update", f"JobId={self.number}", "ExcNodeList=")
+
     def wait_for_end(self) -> str:
         """Wait until it has ended, and return how."""
         wait_for(lambda: self.field("JobState") in ENDED, f"the end of job {self.number}")

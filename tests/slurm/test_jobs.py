@@ -116,13 +116,15 @@ class Cluster:
     def struck(self, name: str, submit: Callable[..., Job]) -> list[Job]:
         """It is requeued by hand, and then loses a node."""
         self.wait_for_turn()
-        job = submit(name, [], slow=(2, 0.5))
+        # Kept from the others, or its second life may begin there, while its nodes still end the first.
+        job = submit(name, [f"--exclude={SPARED}"], slow=(2, 0.5))
         job.wait_for_life(0, steps=SAVE_EVERY + 2)
         call("scontrol", "requeue", job.number)
         done = job.steps
         job.wait_for_life(1, steps=done + SAVE_EVERY + 2)
         assert job.field("NodeList") == f"n[1-{VICTIM[1:]}]"
         self.both_can_lose_a_node.wait(LONG)
+        job.allow_all_nodes()
         job.wait_for_life(2)
         job.wait_for_end()
         return [job]
