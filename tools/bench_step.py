@@ -23,6 +23,7 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from ccscale import dist
+from ccscale.arguments import IntermixedParser
 from ccscale.config import Config
 from ccscale.config_file import parse_config
 from ccscale.data.colour import apply_colour
@@ -66,7 +67,7 @@ class BareLoop:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
+    parser = IntermixedParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("shards", metavar="SHARDS", help="a data set in shards")
