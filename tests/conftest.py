@@ -15,6 +15,8 @@ from PIL import Image
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share few cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from pictures import picture, save
+
 from ccscale.cli import main
 from ccscale.data.manifest import Manifest
 from ccscale.data.shards import make_shards
@@ -75,6 +77,18 @@ def tiny_imagenet(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         unpack(archive, root)
     (found,) = root.rglob("wnids.txt")
     return found.parent
+
+
+@pytest.fixture
+def pets(tmp_path) -> Path:
+    """A folder of three splits, two of them in classes, in the three formats that are kept."""
+    for split, number in (("train", 20), ("val", 7)):
+        for i in range(number):
+            label = ("cat", "dog", "eel")[i % 3]
+            save(tmp_path / f"pets/{split}/{label}/{i:02d}.{('jpg', 'png', 'webp')[i // 3 % 3]}", picture(i))
+    for i in range(5):
+        save(tmp_path / f"pets/test/{i}.JPEG", picture(100 + i))
+    return tmp_path / "pets"
 
 
 def small_settings(shards: Path, run: Path, **changes: Any) -> dict[str, Any]:

@@ -225,8 +225,7 @@ def test_a_step_takes_and_sends_what_is_planned():
         assert planned["all_gather"] == pytest.approx(sent["all_gather"], rel=0.001), what
         lasting = ("parameters", "master weights", "Adam's moments", "images")  # were there before the step
         before = sum(rank.memory[part][0] for part in lasting if part in rank.memory)
-        # Between pieces, how far ranks are apart decides what is still there when DeepSpeed averages.
-        assert rank.peak - before == pytest.approx(peak, rel=0.1 if pieces == 1 or zero == 0 else 0.25), what
+        assert rank.peak - before == pytest.approx(peak, rel=0.1), what
 
 
 def division(world: int, **keys: Any) -> str:

@@ -4,74 +4,22 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import webdataset
-from conftest import unpack
+from pictures import contents, make, picture, samples, save
 from PIL import Image
 
 from ccscale import atomic
 from ccscale.data.contents import Bytes
-from ccscale.data.index import read_index
 from ccscale.data.items import Item, Source
 from ccscale.data.manifest import Manifest
 from ccscale.data.plan import plan_shards
-from ccscale.data.shards import make_shards
-from ccscale.data.sources import digits, folder, open_source
+from ccscale.data.sources import digits, folder
 from ccscale.errors import InputError
-
-TOOL = Path(__file__).parents[2] / "tools" / "make_shards.py"
-
-
-def picture(seed: int = 0, size=(12, 10), mode: str = "RGB") -> Image.Image:
-    channels = {"L": (), "RGB": (3,), "RGBA": (4,), "CMYK": (4,)}[mode]
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], *channels), dtype=np.uint8)
-    return Image.fromarray(pixels, mode=None if mode != "CMYK" else "CMYK")
-
-
-def save(path: Path, image: Image.Image | None = None, **options) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (image or picture(len(str(path)))).save(path, **options)
-    return path.read_bytes()
-
-
-def make(source, out, **options) -> Manifest:
-    return make_shards(source, out, **{"workers": 1, "progress": False, **options})
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(root.iterdir())}
-
-
-def samples(manifest: Manifest) -> dict[str, tuple[str, str, bytes, int]]:
-    """Return key to (split, extension, bytes, label), read through the index."""
-    found = {}
-    for shard in manifest.shards:
-        data, rows = Path(manifest.locate(shard)).read_bytes(), read_index(manifest, shard)
-        assert len(data) == shard.filesize
-        assert len(rows) == shard.nsamples
-        for key, ext, offset, size, label in zip(
-            *(getattr(rows, name) for name in rows.__slots__), strict=True
-        ):
-            assert key not in found
-            found[key] = (shard.split, ext, data[offset : offset + size], label)
-    return found
-
-
-@pytest.fixture
-def pets(tmp_path) -> Path:
-    for split, number in (("train", 20), ("val", 7)):
-        for i in range(number):
-            label = ("cat", "dog", "eel")[i % 3]
-            save(tmp_path / f"pets/{split}/{label}/{i:02d}.{('jpg', 'png', 'webp')[i // 3 % 3]}", picture(i))
-    for i in range(5):
-        save(tmp_path / f"pets/test/{i}.JPEG", picture(100 + i))
-    return tmp_path / "pets"
 
 
 def test_round_trip_of_bytes_and_labels(pets, tmp_path):
@@ -375,57 +323,3 @@ def test_refuses_options(pets, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         make(folder(pets), tmp_path / "out", **options)
     assert not (tmp_path / "out/dataset.json").exists()
-
-
-def run_tool(*args) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(TOOL), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_the_tool(pets, tmp_path):
-    """Options may stand anywhere; the same command again has nothing to do; another one is refused."""
-    done = run_tool("folder", pets, "--seed", 3, tmp_path / "out", "--workers", 1, "--json")
-    assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
-    assert (facts["samples"], facts["rejected"]) == (32, 0)
-    assert facts["classes"][2] == {
-        "label": 2, "name": "eel", "id": "eel", "samples": {"test": 0, "train": 6, "val": 2}
-    }  # fmt: skip
-    assert "32 of 32 images" in done.stderr
-    again = run_tool("--seed", 3, "folder", pets, tmp_path / "out", "--json")
-    assert again.returncode == 0
-    assert json.loads(again.stdout) | {"seconds": 0} == facts | {"seconds": 0}
-    assert (
-        again.stderr
-        == f"{tmp_path}/out holds these shards already: the same images by name, the same options\n"
-    )
-    other = run_tool("folder", pets, tmp_path / "out")
-    assert other.returncode == 2
-    assert other.stdout == ""
-    assert other.stderr.startswith("error: ")
-    assert len(other.stderr.splitlines()) == 1
-
-
-def test_tiny_imagenet_16(tmp_path):
-    if "CCSCALE_DATA" not in os.environ:
-        pytest.skip("CCSCALE_DATA is not set: no real Tiny-ImageNet here")
-    with tarfile.open(Path(os.environ["CCSCALE_DATA"]) / "tiny-imagenet-16.tar.gz") as tar:
-        unpack(tar, tmp_path)
-    root = tmp_path / "tiny-imagenet-16"
-    manifest = make(open_source("tiny-imagenet", root), tmp_path / "out", workers=2)
-    assert {split: samples for split, (samples, _) in manifest.splits.items()} == {
-        "train": 8000,
-        "val": 800,
-        "test": 20,
-    }
-    assert manifest.labelled == {"train": 8000, "val": 800, "test": 0}
-    assert manifest.class_ids == tuple(sorted((root / "wnids.txt").read_text().split()))
-    assert manifest.classes[0] == "goldfish"
-    annotations = (root / "val/val_annotations.txt").read_text().splitlines()
-    wnid_of = dict(line.split("\t")[:2] for line in annotations)
-    for key, (split, ext, data, label) in samples(manifest).items():
-        path = root / f"{key}.JPEG"
-        wnid = {"train": path.parts[-3], "val": wnid_of.get(path.name), "test": None}[split]
-        assert (None if label < 0 else manifest.class_ids[label]) == wnid
-        assert ext == "jpg"
-        assert data == path.read_bytes()
