@@ -3,27 +3,8 @@
 
 import sys
 
-from ccscale.arguments import IntermixedParser
-from ccscale.data.commands import add_make_arguments, run_make
-from ccscale.errors import Fault, InputError
-
-
-def main() -> int:
-    """Parse, convert, and say what is wrong in one sentence."""
-    parser = IntermixedParser(description=__doc__, allow_abbrev=False)
-    add_make_arguments(parser)
-    try:
-        return run_make(parser.parse_args())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Fault as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: the same command again finishes the shards", file=sys.stderr)
-        return 130
-
+from ccscale.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.argv[1:1] = ["shards", "make"]
+    entry()
