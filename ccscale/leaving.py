@@ -1,9 +1,9 @@
 """How a process of ccscale ends.
 
 The process leaves after the exit handlers and before the interpreter is taken down: threads of libraries may still
-be at work then. Gloo's hold Python objects of the last collective call (DeepSpeed keeps its process groups), and what
-they give back to an interpreter that is gone aborts the process (pytorch/pytorch#179291). Without gloo it was seen
-too, once in some twenty conversions that had nothing left to do.
+be at work then. Gloo's hold Python objects of the last collective call (DeepSpeed keeps its process groups), and
+what they give back to an interpreter that is gone aborts the process (pytorch/pytorch#179291). Without gloo it was
+seen too, once in some twenty conversions that had nothing left to do.
 """
 
 import atexit

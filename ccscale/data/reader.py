@@ -151,7 +151,11 @@ class SampleReader:
         place, entry = self._locate(shard)
         if location.is_pipe(place):
             with os.fdopen(os.dup(self._file(shard)), "rb") as file:
-                return Index.from_table(to_table(to_parquet(scan_tar(file, place))))
+                samples = scan_tar(file, place)
+            if len(samples) != entry.nsamples:
+                what = f"it has {len(samples)} samples, and {entry.nsamples} in the manifest"
+                raise ShardError(place, what)
+            return Index.from_table(to_table(to_parquet(samples)))
         return Index.from_table(read_table(place, entry, self._fetcher, self.shards.root))
 
     def _read(self, span: Span) -> Bytes:

@@ -1,5 +1,6 @@
 """Readers stay small, keep what they read within bounds, and run commands only where that is allowed."""
 
+import dataclasses
 import json
 import pickle
 import random
@@ -212,3 +213,12 @@ def test_commands_that_fail_are_told(
     found = Manifest.load(piped(manifest, tmp_path / "piped", command), allow_pipe=True)
     with pytest.raises(error, match=f"^pipe:.*{what}"):
         SampleReader(found, ["train"], Access(retry_seconds=0.3))[0]
+
+
+def test_an_output_with_another_count_than_the_manifest_s_is_told(manifest: Manifest, tmp_path: Path) -> None:
+    """The bytes are as they should be: it is the manifest that is wrong."""
+    found = Manifest.load(piped(manifest, tmp_path / "piped", "cat {}"), allow_pipe=True)
+    first, *others = found.shards
+    found = dataclasses.replace(found, shards=(dataclasses.replace(first, nsamples=99), *others))
+    with pytest.raises(ShardError, match=r"^pipe:.*it has 3\d samples, and 99 in the manifest"):
+        SampleReader(found, ["train"])[98]
