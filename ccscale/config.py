@@ -199,6 +199,11 @@ class Train(Section):
         description="bf16: autocast over float32 weights, losses in float32. fp64: for checks on a CPU, "
         "needs zero 1 or 2.",
     )
+    max_bad_steps: Count = Field(
+        5,
+        description="Steps in a row whose loss or gradient is not finite that are skipped; one more ends the run. "
+        "They are told when the log is flushed (log_every).",
+    )
     zero: Literal[0, 1, 2] = Field(0, description="DeepSpeed's ZeRO stage.")
     compile: bool = Field(
         False, description="Compile the backbone (torch.compile): slower to start, faster from then on."

@@ -73,7 +73,13 @@ def _engine_config(config: Config, bucket: int, universal: bool) -> dict[str, An
         "train_micro_batch_size_per_gpu": train.global_batch // dist.world() // config.pieces,
         "gradient_accumulation_steps": config.pieces,
         "gradient_clipping": train.clip or 0.0,
-        "zero_optimization": {"stage": train.zero, "reduce_bucket_size": bucket},
+        "zero_optimization": {
+            "stage": train.zero,
+            "reduce_bucket_size": bucket,
+            # The norm is there for clipping; DeepSpeed makes the host wait for it. What is not finite is found
+            # without it (`guard.py`).
+            "compute_grad_norm": train.zero == 0 or train.clip is not None,
+        },
         "zero_allow_untested_optimizer": True,
         "torch_autocast": {
             "enabled": train.precision == "bf16",

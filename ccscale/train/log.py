@@ -13,7 +13,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,14 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from ccscale import atomic
-from ccscale.errors import Fault
 from ccscale.progress import Meter
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 
 
-class NotFinite(Fault):
-    """A loss that is infinite or not a number."""
-
-
 class RunLog:
-    """The log of one run, on rank 0; on the other ranks it checks the losses and writes nothing.
+    """The log of one run, on rank 0; on the other ranks it writes nothing.
 
     Parameters
     ----------
@@ -47,11 +42,22 @@ class RunLog:
         Images in a step.
     write
         Whether this is rank 0.
+    judge
+        Called on every rank after each flush, when the device has been waited for.
     """
 
-    def __init__(self, folder: Path, start: int, stop: int, every: int, images: int, write: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        start: int,
+        stop: int,
+        every: int,
+        images: int,
+        write: bool,
+        judge: Callable[[], None] = lambda: None,
+    ) -> None:
         self._path = folder / METRICS
-        self._every, self._images, self._write = every, images, write
+        self._every, self._images, self._write, self._judge = every, images, write, judge
         self._pending: list[dict[str, Any]] = []
         self._clock = time.perf_counter()
         self._meter = Meter("training", stop, "steps", show=write, done=start)
@@ -67,21 +73,16 @@ class RunLog:
 
     def __exit__(self, *error: Any) -> None:
         try:
-            with contextlib.suppress(NotFinite) if error[0] is not None else contextlib.nullcontext():
-                self.flush()
+            self._write_pending()
+            if error[0] is None:
+                self._judge()
         finally:
             self._meter.__exit__(*error)
             if self._board is not None:
                 self._board.close()
 
     def step(self, record: dict[str, Any]) -> None:
-        """Note a step. The values may be tensors on the device; the clock is read here.
-
-        Raises
-        ------
-        NotFinite
-            At a flush, if a loss is not finite.
-        """
+        """Note a step. The values may be tensors on the device; the clock is read here."""
         now = time.perf_counter()
         record |= {"images_per_second": self._images / (now - self._clock), "time": time.time()}
         self._clock = now
@@ -97,7 +98,12 @@ class RunLog:
         self._clock = time.perf_counter()
 
     def flush(self) -> None:
-        """Write what is pending; after this every step so far is in the file."""
+        """Write what is pending, and judge it; after this every step so far is in the file."""
+        if self._pending:
+            self._write_pending()
+            self._judge()
+
+    def _write_pending(self) -> None:
         pending, self._pending = self._pending, []
         if not pending:
             return
@@ -110,15 +116,6 @@ class RunLog:
             self._to_board("train", record["step"], record)
         last = records[-1]
         self._meter.update(last["step"], f"epoch {last['epoch']}, loss {last['loss']:.4f}")
-        for record in records:
-            if not math.isfinite(record["loss"]):
-                failure = NotFinite(
-                    f"the loss of step {record['step']} is {record['loss']} (instance {record['instance_loss']}, "
-                    f"cluster {record['cluster_loss']}); go on from the last checkpoint with a lower train.lr "
-                    "in a new run"
-                )
-                failure.told_elsewhere = not self._write  # type: ignore[attr-defined]  # all ranks see it
-                raise failure
 
     def has_evaluation(self, step: int) -> bool:
         """Tell whether the file has a line of an evaluation after `step`."""

@@ -26,6 +26,7 @@ from ccscale.train import checkpoint
 from ccscale.train.engine import build_engine
 from ccscale.train.feed import Feed
 from ccscale.train.garbage import collect, collect_by_hand
+from ccscale.train.guard import SkippedSteps
 from ccscale.train.log import RunLog, describe
 from ccscale.train.preempt import StopRequest, stop_on_signal
 from ccscale.train.profile import StepProfile
@@ -111,7 +112,10 @@ class Trainer:
         """Take the steps that are left, save and evaluate on the way."""
         config, feed = self.config, Feed(self.batches)
         images, every = config.train.global_batch, config.train.log_every
-        log = RunLog(config.run_folder, self.step, self.stop, every, images, write=dist.rank() == 0)
+        skipped = SkippedSteps(config.train.max_bad_steps, _say)
+        log = RunLog(
+            config.run_folder, self.step, self.stop, every, images, dist.rank() == 0, judge=skipped.judge
+        )
         profile = StepProfile(config.run_folder, config.train.profile, dist.rank())
         with closing(feed), log, profile, collect_by_hand():
             if self.is_evaluated(self.step) and not dist.on_rank_zero(lambda: log.has_evaluation(self.step)):
@@ -121,22 +125,23 @@ class Trainer:
                 dist.together(feed.check)
             while self.step < self.stop:
                 batch, data_wait = feed.batch, feed.wait
-                losses = self.stepper.take(batch)
+                losses, verdict = self.stepper.take(batch)
                 self.step += 1
                 if self.step < self.stop:
                     feed.fetch(request)  # the next one: a device computes meanwhile
                 digest, stopping, failing = self.agree(batch, feed, request)
-                log.step(
-                    {
-                        "step": self.step,
-                        "epoch": self.epoch,
-                        **losses._asdict(),
-                        "lr": config.train.lr,
-                        "data_wait": data_wait,
-                        "batch_digest": digest,
-                        "bad_samples": len(self.bad),
-                    }
-                )
+                record = {
+                    "step": self.step,
+                    "epoch": self.epoch,
+                    **losses._asdict(),
+                    "lr": config.train.lr,
+                    "data_wait": data_wait,
+                    "batch_digest": digest,
+                    "bad_samples": len(self.bad),
+                    "skipped": verdict.skipped,
+                }
+                skipped.note(record, verdict)
+                log.step(record)
                 profile.step()
                 if self.step % every == 0:
                     collect()

@@ -41,6 +41,7 @@ FREE = {
     "train.save_every",
     "train.keep_last",
     "train.log_every",
+    "train.max_bad_steps",
     "evaluate.every",
     "evaluate.splits",
     "evaluate.batch",

@@ -28,6 +28,7 @@ from ccscale.loss import instance_loss
 from ccscale.loss.cluster import ClusterLoss
 from ccscale.model.network import Outputs
 from ccscale.model.norm import keep_running_statistics
+from ccscale.train.guard import StepGuard, Verdict
 
 
 class Losses(NamedTuple):
@@ -54,23 +55,25 @@ class Stepper:
     def __init__(self, config: Config, engine: Any, device: torch.device) -> None:
         self.config, self.engine, self.device = config, engine, device
         self.dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
+        self.guard = StepGuard(engine, device)
 
-    def take(self, batch: PairBatch) -> Losses:
-        """Take a step; return its losses, before the step."""
+    def take(self, batch: PairBatch) -> tuple[Losses, Verdict]:
+        """Take a step, or skip it if it is not finite; return its losses, before the step, and what was found."""
+        self.guard.begin()
         images = batch.images.to(self.device, non_blocking=True)  # (2, n, S, S, 3)
         pieces = self.config.pieces
         if pieces == 1:
-            outputs = self._forward(batch, images, 0, 1)
-            losses = self._losses(outputs.embeddings, outputs.assignments)
+            _, z, p = self._forward(batch, images, 0, 1)
+            losses = self._losses(z, p)
             with record_function("backward"):
                 self.engine.backward(losses.loss)
             with record_function("optimizer"):
                 self.engine.step()
         else:
-            losses = self._take_in_pieces(batch, images, pieces)
-        return Losses(*(loss.detach() for loss in losses))
+            losses, z, p = self._take_in_pieces(batch, images, pieces)
+        return Losses(*(loss.detach() for loss in losses)), self.guard.end(z, p)
 
-    def _take_in_pieces(self, batch: PairBatch, images: Tensor, pieces: int) -> Losses:
+    def _take_in_pieces(self, batch: PairBatch, images: Tensor, pieces: int) -> tuple[Losses, Tensor, Tensor]:
         with torch.no_grad(), keep_running_statistics(self.engine.module):
             found = [self._forward(batch, images, piece, pieces) for piece in range(pieces)]
         z = _join([outputs.embeddings for outputs in found]).requires_grad_()  # (2n, d)
@@ -86,7 +89,7 @@ class Stepper:
                 self.engine.backward(pull, scale_wrt_gas=False)
             with record_function("optimizer"):
                 self.engine.step()  # it steps after the last piece
-        return losses
+        return losses, z, p
 
     def _forward(self, batch: PairBatch, images: Tensor, piece: int, pieces: int) -> Outputs:
         """Put a piece of the images through colour and network, both views at once, view a first."""

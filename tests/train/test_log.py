@@ -10,7 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ccscale.train.log import METRICS, NotFinite, RunLog, describe, drop_after
+from ccscale.train.log import METRICS, RunLog, describe, drop_after
 
 
 def record(step: int, loss: float = 1.5) -> dict[str, Any]:
@@ -175,33 +175,34 @@ class TestRecords:
         assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, 3), (2, 6)]
 
 
-class TestNotFinite:
-    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    def test_is_told(self, tmp_path, value):
-        with open_log(tmp_path) as log:
-            log.step(record(1))
-            with pytest.raises(NotFinite) as caught:
-                log.step(record(2, value))
-        assert str(caught.value).startswith(f"the loss of step 2 is {value} (instance {value / 3}, cluster ")
-        assert "lower train.lr" in str(caught.value)
-        assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+class TestJudge:
+    """What is called after a flush; `test_guard.py` shows what a run does with it."""
 
-    def test_first_one_is_named(self, tmp_path):
-        with open_log(tmp_path, every=4) as log:
-            for step in range(1, 4):
-                log.step(record(step, math.nan if step > 1 else 1))
-            with pytest.raises(NotFinite, match="the loss of step 2 is nan"):
-                log.step(record(4, math.nan))
-        assert len(lines(tmp_path)) == 4
+    def test_after_each_flush_when_the_lines_are_written(self, tmp_path):
+        seen: list[int] = []
+        log = RunLog(
+            tmp_path, 0, 10, 2, images=16, write=True, judge=lambda: seen.append(len(lines(tmp_path)))
+        )
+        with log:
+            for step in range(1, 6):
+                log.step(record(step, math.nan))
+        assert seen == [2, 4, 5]
+        assert [line["loss"] for line in lines(tmp_path)] == [None] * 5
 
-    def test_is_told_at_the_end(self, tmp_path):
-        with pytest.raises(NotFinite, match="step 1 "), open_log(tmp_path, every=10) as log:
-            log.step(record(1, math.nan))
+    def test_on_every_rank_but_not_behind_a_failure(self, tmp_path):
+        """What it raises must not hide what went wrong, nor wait for ranks that are gone."""
+        seen: list[str] = []
+        log = RunLog(tmp_path, 0, 10, 2, images=16, write=False, judge=lambda: seen.append("judged"))
 
-    def test_on_every_rank(self, tmp_path):
-        """Or the others would wait for the one that has stopped."""
-        with open_log(tmp_path, write=False) as log, pytest.raises(NotFinite):
-            log.step(record(1, math.nan))
+        def fail_after(steps: int) -> None:
+            with log:
+                for step in range(1, steps + 1):
+                    log.step(record(step))
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail_after(3)
+        assert seen == ["judged"]
 
 
 class TestHasEvaluation:

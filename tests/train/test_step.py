@@ -58,7 +58,7 @@ def steps(rank: int, world: int, config: Config, dropout: bool) -> Found:
     base.step = lambda: descend(base, LR)
     stepper = Stepper(config, engine, torch.device("cpu"))
     mine = slice(rank * N // world, (rank + 1) * N // world)
-    losses = [float(stepper.take(batch_of(config, step, mine)).loss) for step in range(2)]
+    losses = [float(stepper.take(batch_of(config, step, mine))[0].loss) for step in range(2)]
     return losses, {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
@@ -161,5 +161,5 @@ def on_rank_zero_0(rank: int, world: int, cases: list[tuple[Config, bool]]) -> l
         engine = build_engine(config, network, torch.device("cpu"))
         stepper = Stepper(config, engine, torch.device("cpu"))
         mine = slice(rank * N // world, (rank + 1) * N // world)
-        found.append(([float(stepper.take(batch_of(config, step, mine)).loss) for step in range(3)], {}))
+        found.append(([float(stepper.take(batch_of(config, step, mine))[0].loss) for step in range(3)], {}))
     return found

@@ -1,0 +1,168 @@
+"""Steps whose loss or gradient is not finite are skipped, on the device: the host does not wait to know.
+
+Fused Adam takes a number ``found_inf`` on the device and leaves parameters and moments as they are where it is 1.
+It is set right before the optimizer's step, from the gradients that it is about to use, which are NaN or infinite
+where an embedding, an assignment or a loss is. The running statistics of batch norm, which the forward pass has
+moved already, are put back. Whether a step was skipped is read when the log is flushed.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ccscale import dist
+from ccscale.errors import Fault
+
+
+class NotFinite(Fault):
+    """Too many steps in a row whose loss or gradient is infinite or not a number."""
+
+
+class Verdict(NamedTuple):
+    """What was found of a step, scalars on the device, above 0 for yes."""
+
+    skipped: Tensor
+    """Whether the step was skipped; the same on all ranks."""
+    embeddings: Tensor
+    """Whether one of this rank's own embeddings is not finite."""
+    assignments: Tensor
+    """Whether one of this rank's own soft assignments is not finite."""
+
+
+class StepGuard:
+    """Skips steps of a DeepSpeed engine.
+
+    Parameters
+    ----------
+    engine
+        From `build_engine`: its optimizer is fused Adam, alone or under ZeRO.
+    device
+        Where it trains.
+    """
+
+    def __init__(self, engine: Any, device: torch.device) -> None:
+        self._buffers = [buffer for buffer in engine.module.buffers() if buffer.is_floating_point()]
+        self._nothing = torch.zeros((), device=device)
+        self._optimizer = engine.optimizer
+        self._partitioned = hasattr(
+            engine.optimizer, "optimizer"
+        )  # ZeRO: a rank has its part of the gradients
+        adam = engine.optimizer.optimizer if self._partitioned else engine.optimizer
+        adam.register_step_pre_hook(self._judge)
+        self._before: Tensor | None = None
+        self._skipped = self._nothing
+
+    def begin(self) -> None:
+        """Note what the forward pass will change."""
+        self._skipped = self._nothing
+        self._before = _joined(self._buffers)
+
+    def end(self, z: Tensor, p: Tensor) -> Verdict:
+        """Put back what a skipped step has changed, after the optimizer's step.
+
+        Parameters
+        ----------
+        z, p
+            The embeddings and soft assignments that its losses were taken of.
+        """
+        if getattr(self._optimizer, "overflow", False):  # clipping under ZeRO: DeepSpeed skipped it by itself
+            self._skipped = self._nothing + 1
+        if self._before is not None:
+            kept = torch.where(self._skipped > 0, self._before, _joined(self._buffers))
+            for buffer, part in zip(
+                self._buffers, kept.split([buffer.numel() for buffer in self._buffers]), strict=True
+            ):
+                buffer.copy_(part.view_as(buffer))
+        return Verdict(self._skipped, *(_not_finite(outputs.detach().sum()) for outputs in (z, p)))
+
+    def _judge(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        gradients = [
+            parameter.grad
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        bad = _not_finite(torch.nn.utils.get_total_norm(gradients, torch.inf)).to(self._nothing.device)
+        if self._partitioned:
+            dist.sum_(bad)
+            bad = bad.clamp_max(1)
+        self._skipped = optimizer.found_inf = bad  # type: ignore[attr-defined]
+
+
+class SkippedSteps:
+    """Counts skipped steps, tells of them, and ends a run that has too many in a row.
+
+    Parameters
+    ----------
+    limit
+        So many in a row are skipped; one more ends the run.
+    say
+        Tells a sentence, once for all ranks.
+    """
+
+    def __init__(self, limit: int, say: Callable[[str], None]) -> None:
+        self._limit, self._say = limit, say
+        self._pending: list[tuple[dict[str, Any], Verdict]] = []
+        self._in_a_row = 0
+
+    def note(self, record: dict[str, Any], verdict: Verdict) -> None:
+        """Note a step, with its line of the log; nothing is read from the device."""
+        self._pending.append((record, verdict))
+
+    def judge(self) -> None:
+        """Look at the steps since the last call; all ranks call it at the same step.
+
+        Raises
+        ------
+        NotFinite
+            On all ranks, after too many in a row.
+        """
+        pending, self._pending = self._pending, []
+        skipped = [bool(verdict.skipped > 0) for _, verdict in pending]
+        if not any(skipped):
+            self._in_a_row = 0
+            return
+        # Only now do the ranks exchange who it was: all know that one of the steps was skipped.
+        places = dist.all_objects(
+            [(bool(verdict.embeddings > 0), bool(verdict.assignments > 0)) for _, verdict in pending]
+        )
+        for number, ((record, _), is_skipped) in enumerate(zip(pending, skipped, strict=True)):
+            self._in_a_row = self._in_a_row + 1 if is_skipped else 0
+            if not is_skipped:
+                continue
+            what = _describe(record, [of[number] for of in places])
+            if self._in_a_row > self._limit:
+                failure = NotFinite(
+                    f"{what}, and {self._limit} steps before it were skipped for the like (train.max_bad_steps); "
+                    "the weights are those of the last good step: go on from the newest checkpoint with a lower "
+                    "train.lr in a new run"
+                )
+                failure.told_elsewhere = dist.rank() != 0  # type: ignore[attr-defined]  # all ranks see it
+                raise failure
+            self._say(f"skipped a step: {what}")
+
+
+def _describe(record: dict[str, Any], of_ranks: list[tuple[bool, bool]]) -> str:
+    """Return which loss of which step is not finite, and on which ranks it began."""
+    losses = [
+        f"the {name.partition('_')[0]} loss of step {record['step']} is {float(record[name])}"
+        for name in ("instance_loss", "cluster_loss")
+        if record.get(name) is not None and not math.isfinite(float(record[name]))
+    ]
+    what = " and ".join(losses) or f"a gradient of step {record['step']} is not finite"
+    for number, name in enumerate(("embeddings", "assignments")):
+        ranks = [str(rank) for rank, found in enumerate(of_ranks) if found[number]]
+        if ranks:
+            what += f"; {name} that are not finite come from rank {', '.join(ranks)}"
+    return what
+
+
+def _joined(tensors: list[Tensor]) -> Tensor | None:
+    return torch.cat([tensor.flatten() for tensor in tensors]) if tensors else None
+
+
+def _not_finite(value: Tensor) -> Tensor:
+    return (~torch.isfinite(value)).float()
