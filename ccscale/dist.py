@@ -175,6 +175,25 @@ def sum_integers(values: Sequence[int]) -> list[int]:
     return [int(value) for value in total]
 
 
+def check_alike(what: str, values: Sequence[int], group: ProcessGroup | None = None) -> None:
+    """Check that all ranks have the same integers, as the sizes of what they are about to exchange.
+
+    One small collective call; its own size is the same on every rank. It travels on the CPU where the group can.
+
+    Raises
+    ------
+    ValueError
+        On all ranks, naming those that differ.
+    """
+    if world(group) == 1:
+        return
+    device = "cpu" if "gloo" in torch_dist.get_backend_config(group) else "cuda"
+    of_ranks = gather_rows(torch.tensor(values, dtype=torch.int64, device=device), group).tolist()
+    if any(other != of_ranks[0] for other in of_ranks):
+        told = ", ".join(f"{tuple(other)} on rank {number}" for number, other in enumerate(of_ranks))
+        raise ValueError(f"{what} must be the same on all ranks: {told}")
+
+
 def gather_objects(value: Any) -> list[Any] | None:
     """Return the values of all ranks on rank 0, None elsewhere."""
     if world() == 1:

@@ -16,7 +16,8 @@ The backward pass sends nothing: every rank knows the gradient of the loss to wh
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ccscale import dist
-from ccscale.loss.tiles import SAFE, RowPulls, RowSums
+from ccscale.loss.inputs import check_inputs
+from ccscale.loss.tiles import RowPulls, RowSums
 
 EPSILON = (
     1e-12  # a column that is shorter counts as this long, so that an empty cluster has a finite gradient
@@ -33,7 +35,11 @@ STRIP = 2**22  # elements of S that are held at a time beside CᵀC
 
 
 def cluster_loss(
-    p_a: Tensor, p_b: Tensor, temperature: float = 1.0, group: ProcessGroup | None = None
+    p_a: Tensor,
+    p_b: Tensor,
+    temperature: float = 1.0,
+    group: ProcessGroup | None = None,
+    check: bool = True,
 ) -> Tensor:
     """Return the cluster-level contrastive loss of the global batch, with its entropy term.
 
@@ -46,6 +52,8 @@ def cluster_loss(
         The paper's cluster-level temperature.
     group
         The ranks whose batches make up the global batch; by default all.
+    check
+        Compare the ranks' shapes first, by a small collective call; see `instance_loss`.
 
     Returns
     -------
@@ -56,9 +64,10 @@ def cluster_loss(
     Raises
     ------
     ValueError
-        If the shapes differ or are not (n, K) with K at least 2, or the temperature is not above 0.
+        If the shapes differ, on this rank or between ranks, or are not (n, K) with K at least 2, or the
+        temperature is not above 0.
     """
-    return ClusterLoss(p_a, p_b, temperature, group).value()
+    return ClusterLoss(p_a, p_b, temperature, group, check).value()
 
 
 class ClusterLoss:
@@ -68,14 +77,14 @@ class ClusterLoss:
     """
 
     def __init__(
-        self, p_a: Tensor, p_b: Tensor, temperature: float = 1.0, group: ProcessGroup | None = None
+        self,
+        p_a: Tensor,
+        p_b: Tensor,
+        temperature: float = 1.0,
+        group: ProcessGroup | None = None,
+        check: bool = True,
     ) -> None:
-        if p_a.shape != p_b.shape or p_a.ndim != 2 or p_a.shape[1] < 2:
-            raise ValueError(
-                f"p_a and p_b must both be (n, K) with K >= 2, not {tuple(p_a.shape)} and {tuple(p_b.shape)}"
-            )
-        if not temperature > 0:
-            raise ValueError(f"the temperature must be above 0, not {temperature}")
+        check_inputs("p_a and p_b", p_a, p_b, 2, temperature, group, check)
         c = torch.cat([p_a, p_b], dim=1)  # (n, 2K)
         self._c = c if c.dtype == torch.float64 else c.float()
         self._temperature, self._group = temperature, group
@@ -91,7 +100,19 @@ class ClusterLoss:
     def value(self) -> Tensor:
         """Return the loss."""
         loss = _OfColumns if self._gathers else _OfProducts
-        return loss.apply(self._c, self._coming.wait(), self._temperature, self._group)
+        with torch.autocast(self._c.device.type, enabled=False):
+            return loss.apply(self._c, self._coming.wait(), self._temperature, self._group)
+
+
+def _in_full(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep a backward pass out of an autocast that it is called under."""
+
+    @wraps(backward)
+    def call(ctx: Any, *gradients: Tensor) -> Any:
+        with torch.autocast(gradients[0].device.type, enabled=False):
+            return backward(ctx, *gradients)
+
+    return call
 
 
 class _OfProducts(torch.autograd.Function):
@@ -114,6 +135,7 @@ class _OfProducts(torch.autograd.Function):
         return lse.mean() - positive.mean() + _negative_entropy(means) + 2 * math.log(half)
 
     @staticmethod
+    @_in_full
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         c, summed, lengths, lse = ctx.saved_tensors
         gram, means = summed[:-1], summed[-1] / ctx.images
@@ -147,13 +169,13 @@ class _OfColumns(torch.autograd.Function):
     ) -> Tensor:
         columns = gathered.flatten(0, 1).T  # (2K, N)
         lengths = columns.norm(dim=1)
-        unit = columns / lengths.clamp_min(EPSILON)[:, None]
-        rows = unit * temperature**-0.5
-        sums = RowSums(rows, safe=1 / temperature <= SAFE)
+        rows = columns / lengths.clamp_min(EPSILON)[:, None]
+        sums = RowSums(rows, temperature)
         sums.add_own()
         lse = sums.log()
+        del sums
         half = len(rows) // 2
-        positive = (rows[:half] * rows[half:]).sum(dim=1)
+        positive = (rows[:half] * rows[half:]).sum(dim=1) / temperature
         means = columns.mean(dim=1)
         first = dist.rank(group) * len(c)
         ctx.save_for_backward(rows, lengths, lse, means)
@@ -161,15 +183,17 @@ class _OfColumns(torch.autograd.Function):
         return lse.mean() - positive.mean() + _negative_entropy(means) + 2 * math.log(half)
 
     @staticmethod
+    @_in_full
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         rows, lengths, lse, means = ctx.saved_tensors
         count, half = len(rows), len(rows) // 2
-        pulls = RowPulls(rows, lse, safe=1 / ctx.temperature <= SAFE)
+        pulls = RowPulls(rows, lse, ctx.temperature)
         pulls.add_own()
-        pulled = pulls.total().sub_(rows.roll(half, dims=0), alpha=2)  # over √τ, as the rows
-        along = (pulled * rows).sum(dim=1) * (lengths > EPSILON) * ctx.temperature
+        pulled = pulls.total().sub_(rows.roll(half, dims=0), alpha=2)
+        del pulls
+        along = (pulled * rows).sum(dim=1) * (lengths > EPSILON)
         gradient = pulled[:, ctx.own] - rows[:, ctx.own] * along[:, None]
-        gradient /= (lengths.clamp_min(EPSILON) * (count * ctx.temperature**0.5))[:, None]
+        gradient /= (lengths.clamp_min(EPSILON) * (count * ctx.temperature))[:, None]
         gradient += (_entropy_gradient(means) / rows.shape[1])[:, None]
         return gradient.T * (gradients[0] * ctx.world), None, None, None
 

@@ -7,7 +7,8 @@ With the 2N rows ``Z = [z_a; z_b]`` of all ranks, ``S = Z Zᵀ / τ`` and the po
     ∂loss/∂z_i = [ Σ_{k≠i} (e^{S_ik − lse_i} + e^{S_ik − lse_k}) z_k − 2 z_p(i) ] / (2N τ)
 
 The second line needs the logsumexps of all rows and nothing else from the other ranks, so no gradient is
-scattered back. Each rank computes its own 2n rows of S, tile by tile (`tiles.py`), and never keeps them.
+scattered back. Each rank computes its own 2n rows of S and never keeps them: tile by tile (`tiles.py`), or fused
+(`fused.py`).
 
 What is sent: the rows of z once, gathered in the type they have, while the rank's own block of S is computed;
 then 2N logsumexps and a number per rank. The backward pass sends nothing. In a ring no rank holds all of z: the
@@ -22,7 +23,9 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ccscale import dist
-from ccscale.loss.tiles import SAFE, RowPulls, RowSums
+from ccscale.loss.inputs import check_inputs
+from ccscale.loss.rows import row_pulls, row_sums
+from ccscale.loss.tiles import computed_in
 
 RING_BYTES = 2**30
 
@@ -33,6 +36,7 @@ def instance_loss(
     temperature: float = 0.5,
     group: ProcessGroup | None = None,
     ring_bytes: int = RING_BYTES,
+    check: bool = True,
 ) -> Tensor:
     """Return the instance-level contrastive loss of the global batch.
 
@@ -47,6 +51,9 @@ def instance_loss(
     ring_bytes
         Where the rows of all ranks together are larger, they go round in a ring instead of being gathered: more
         messages, and the memory of three ranks' rows instead of all ranks'.
+    check
+        Compare the ranks' shapes first, by a small collective call. Where batches can differ between ranks, they
+        would wait for each other for ever; false saves the call where they cannot.
 
     Returns
     -------
@@ -57,12 +64,9 @@ def instance_loss(
     Raises
     ------
     ValueError
-        If the shapes differ or are not (n, d), or the temperature is not above 0.
+        If the shapes differ, on this rank or between ranks, or are not (n, d), or the temperature is not above 0.
     """
-    if z_a.shape != z_b.shape or z_a.ndim != 2:
-        raise ValueError(f"z_a and z_b must both be (n, d), not {tuple(z_a.shape)} and {tuple(z_b.shape)}")
-    if not temperature > 0:
-        raise ValueError(f"the temperature must be above 0, not {temperature}")
+    check_inputs("z_a and z_b", z_a, z_b, 1, temperature, group, check)
     z = torch.cat([z_a, z_b])  # (2n, d)
     ring = z.nbytes * dist.world(group) > ring_bytes
     return _InstanceLoss.apply(z, temperature, group, ring)
@@ -73,13 +77,14 @@ class _InstanceLoss(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, temperature: float, group: ProcessGroup | None, ring: bool) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
             others = _Others(z, group, ring)
-            rows = _scaled(z, temperature)
-            sums = RowSums(rows, safe=1 / temperature <= SAFE)
+            sums = row_sums(z, temperature)
             sums.add_own()  # meanwhile the others' rows are on their way
             for _, columns in others:
-                sums.add(_scaled(columns, temperature))
+                sums.add(columns)
             lse = sums.log()
-            own = (lse - (rows * _positives(rows)).sum(dim=1)).sum()
+            del sums
+            rows = computed_in(z)
+            own = (lse - (rows * _positives(rows)).sum(dim=1) / temperature).sum()
             told = dist.gather_rows(torch.cat([lse, own[None]]), group)  # (W, 2n + 1)
         ctx.save_for_backward(z, told[:, :-1], *others.gathered())
         ctx.temperature, ctx.group, ctx.ring = temperature, group, ring
@@ -90,14 +95,13 @@ class _InstanceLoss(torch.autograd.Function):
         z, all_lse, *gathered = ctx.saved_tensors  # (2n, d), (W, 2n)
         with torch.autocast(z.device.type, enabled=False):
             others = _Others(z, ctx.group, ctx.ring, *gathered)
-            rows = _scaled(z, ctx.temperature)
-            pulls = RowPulls(rows, all_lse[dist.rank(ctx.group)], safe=1 / ctx.temperature <= SAFE)
+            pulls = row_pulls(z, all_lse[dist.rank(ctx.group)], ctx.temperature)
             pulls.add_own()
             for rank, columns in others:
-                pulls.add(_scaled(columns, ctx.temperature), all_lse[rank])
-            gradient = pulls.total().sub_(_positives(rows), alpha=2)
-            # The rows carry 1/√τ; the ranks' average is to be the derivative, so W times that is handed on.
-            scale = dist.world(ctx.group) / (all_lse.numel() * ctx.temperature**0.5)
+                pulls.add(columns, all_lse[rank])
+            gradient = pulls.total().sub_(_positives(z), alpha=2)
+            # The ranks' average is to be the derivative: W times that is handed on.
+            scale = dist.world(ctx.group) / (all_lse.numel() * ctx.temperature)
             gradient *= gradients[0] * scale
         return gradient.to(z.dtype), None, None, None
 
@@ -129,11 +133,6 @@ class _Others:
     def gathered(self) -> list[Tensor]:
         """Return the rows of all ranks, where they were gathered."""
         return [] if self._all is None else [self._all]
-
-
-def _scaled(z: Tensor, temperature: float) -> Tensor:
-    """Return z / √τ in the type that is computed in."""
-    return (z if z.dtype == torch.float64 else z.float()) * temperature**-0.5
 
 
 def _positives(rows: Tensor) -> Tensor:

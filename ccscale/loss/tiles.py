@@ -1,9 +1,9 @@
 """Sums over the similarity matrix of rows, tile by tile: the matrix itself is never held.
 
-For rows ``u`` (m, d) that are divided by √τ beforehand, and columns ``v`` (c, d) alike, ``S = u vᵀ``::
+For rows ``u`` (m, d) and columns ``v`` (c, d) of unit length, ``S = u vᵀ / τ``::
 
-    log_sums     lse_i = log Σ_k e^{S_ik}                          (m,)
-    pull         g_i   = Σ_k (e^{S_ik − lse_i} + e^{S_ik − lse_k}) v_k     (m, d)
+    sums     lse_i = log Σ_k e^{S_ik}                              (m,)
+    pulls    g_i   = Σ_k (e^{S_ik − lse_i} + e^{S_ik − lse_k}) v_k     (m, d)
 
 Two ways lead there. Where no similarity exceeds `SAFE` in size, ``E = e^S`` fits float32 as it is: then
 ``g = (E ⊙ (w_i + w_k)) v`` with ``w = e^{−lse}``, and where rows meet themselves both factors are symmetric: a tile
@@ -26,25 +26,26 @@ class RowSums:
     Parameters
     ----------
     rows
-        (m, d), float32 or float64.
-    safe
-        Whether no similarity exceeds `SAFE` in size.
+        (m, d), of unit length. What is computed is float32, float64 for float64 rows.
+    temperature
+        τ.
     """
 
-    def __init__(self, rows: Tensor, safe: bool) -> None:
-        self.rows, self.safe = rows, safe
-        self._sums = rows.new_zeros(len(rows))
-        self._most = rows.new_full((len(rows),), -torch.inf)
+    def __init__(self, rows: Tensor, temperature: float) -> None:
+        self._root, self._safe = temperature**-0.5, is_safe(temperature)
+        self._rows = _scaled(rows, self._root)
+        self._sums = self._rows.new_zeros(len(rows))
+        self._most = self._rows.new_full((len(rows),), -torch.inf)
 
     def add(self, columns: Tensor) -> None:
         """Add the columns (c, d), none of which is one of the rows."""
-        for i, _, similarity in tiles(self.rows, columns):
+        for i, _, similarity in tiles(self._rows, _scaled(columns, self._root)):
             self._add(i, similarity)
 
     def add_own(self) -> None:
         """Add the rows themselves as columns; no row meets itself."""
-        if self.safe:
-            for i, j, similarity in tiles(self.rows, self.rows, upper=True):
+        if self._safe:
+            for i, j, similarity in tiles(self._rows, self._rows, upper=True):
                 e = similarity.exp_()
                 if i == j:
                     e.fill_diagonal_(0)
@@ -52,17 +53,17 @@ class RowSums:
                     self._sums[j] += e.sum(dim=0)
                 self._sums[i] += e.sum(dim=1)
             return
-        for i, j, similarity in tiles(self.rows, self.rows):
+        for i, j, similarity in tiles(self._rows, self._rows):
             if i == j:
                 similarity.fill_diagonal_(-torch.inf)
             self._add(i, similarity)
 
     def log(self) -> Tensor:
         """Return the logarithms of the sums, (m,)."""
-        return self._sums.log() if self.safe else self._sums.log() + self._most
+        return self._sums.log() if self._safe else self._sums.log() + self._most
 
     def _add(self, i: slice, similarity: Tensor) -> None:
-        if self.safe:
+        if self._safe:
             self._sums[i] += similarity.exp_().sum(dim=1)
             return
         most = torch.maximum(self._most[i], similarity.amax(dim=1))
@@ -78,40 +79,56 @@ class RowPulls:
     Parameters
     ----------
     rows, lse
-        (m, d) and their logarithms of sums over *all* columns, (m,).
-    safe
-        As in `RowSums`.
+        (m, d), of unit length, and their logarithms of sums over *all* columns, (m,).
+    temperature
+        τ.
     """
 
-    def __init__(self, rows: Tensor, lse: Tensor, safe: bool) -> None:
-        self.rows, self.lse, self.safe = rows, lse, safe
-        self._pulls = torch.zeros_like(rows)
+    def __init__(self, rows: Tensor, lse: Tensor, temperature: float) -> None:
+        self._root, self._safe = temperature**-0.5, is_safe(temperature)
+        self._rows, self._lse = _scaled(rows, self._root), lse
+        self._pulls = torch.zeros_like(self._rows)
 
     def add(self, columns: Tensor, lse: Tensor) -> None:
         """Add the columns (c, d) with their logarithms of sums (c,), none of which is one of the rows."""
-        for i, j, similarity in tiles(self.rows, columns):
+        columns = _scaled(columns, self._root)
+        for i, j, similarity in tiles(self._rows, columns):
             self._pulls[i].addmm_(self._weights(similarity, i, lse[j]), columns[j])
 
     def add_own(self) -> None:
         """Add the rows themselves as columns; no row meets itself."""
-        for i, j, similarity in tiles(self.rows, self.rows, upper=True):
+        for i, j, similarity in tiles(self._rows, self._rows, upper=True):
             if i == j:
                 similarity.fill_diagonal_(-torch.inf)
-            weights = self._weights(similarity, i, self.lse[j])
-            self._pulls[i].addmm_(weights, self.rows[j])
+            weights = self._weights(similarity, i, self._lse[j])
+            self._pulls[i].addmm_(weights, self._rows[j])
             if i != j:
-                self._pulls[j].addmm_(weights.T, self.rows[i])
+                self._pulls[j].addmm_(weights.T, self._rows[i])
 
     def total(self) -> Tensor:
-        """Return g, (m, d)."""
-        return self._pulls
+        """Return g, (m, d); nothing can be added any more."""
+        return self._pulls.div_(self._root)  # the columns were scaled
 
     def _weights(self, similarity: Tensor, i: slice, lse: Tensor) -> Tensor:
         """Return e^{S_ik − lse_i} + e^{S_ik − lse_k} of a tile, which is given up for it."""
-        if self.safe:
-            return similarity.exp_().mul_(self.lse[i, None].neg().exp() + lse.neg().exp())
+        if self._safe:
+            return similarity.exp_().mul_(self._lse[i, None].neg().exp() + lse.neg().exp())
         weights = torch.exp(similarity - lse)
-        return weights.add_(similarity.sub_(self.lse[i, None]).exp_())
+        return weights.add_(similarity.sub_(self._lse[i, None]).exp_())
+
+
+def is_safe(temperature: float) -> bool:
+    """Tell whether no similarity of rows of unit length exceeds `SAFE` in size."""
+    return 1 / temperature <= SAFE
+
+
+def computed_in(rows: Tensor) -> Tensor:
+    """Return rows in the type that is computed in."""
+    return rows if rows.dtype == torch.float64 else rows.float()
+
+
+def _scaled(rows: Tensor, factor: float) -> Tensor:
+    return computed_in(rows) * factor
 
 
 def tiles(rows: Tensor, columns: Tensor, upper: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:

@@ -87,9 +87,9 @@ def cluster_cost(n: int, world: int, k: int, temperature: float, cuda: bool, e: 
     From gathered columns otherwise::
 
         begun      C, 2Kn; gathered from all, 2KN
-        forward    begun; unit columns, plain and scaled, 4KN; a tile, or half the columns' products, KN
-        kept       scaled unit columns, 2KN
-        backward   kept; pulls, 2KN; two tiles, or 2KN, or 4Kn
+        forward    begun; unit columns, plain and scaled, 4KN; a tile
+        kept       unit columns, 2KN
+        backward   kept; scaled unit columns and pulls, 4KN; two tiles, or 2KN; or without the scaled ones 4Kn
         sent       2KN
     """
     columns, images = 2 * k, n * world
@@ -109,8 +109,8 @@ def cluster_cost(n: int, world: int, k: int, temperature: float, cuda: bool, e: 
     everyone = columns * images * e
     begun = own + (everyone if world > 1 else 0)
     tile, tiles, _ = _tiles(columns, temperature, cuda, e)
-    forward = begun + 2 * everyone + max(tile, everyone // 2)
-    backward = 2 * everyone + max(tiles, everyone, 2 * own)
+    forward = begun + 2 * everyone + tile
+    backward = 2 * everyone + max(everyone + max(tiles, everyone), 2 * own)
     if world > 1:
         sent["all_gather"] = everyone
     return LossCost(begun, forward, everyone, backward, own, sent)

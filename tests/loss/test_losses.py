@@ -177,6 +177,27 @@ def test_float32_and_bfloat16_inputs_are_computed_in_float32() -> None:
         assert float(found) == pytest.approx(float(exact), rel=1e-5)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2**-8)])
+@pytest.mark.parametrize("temperature", [0.01, 0.5, 5.0])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_gradients_of_narrower_inputs_are_those_of_float64(
+    dtype: torch.dtype, tolerance: float, temperature: float, autocast: bool
+) -> None:
+    """Of the very same numbers: what is left is the rounding of the result to the inputs' own type."""
+    z = F.normalize(torch.randn(2, 37, 16, generator=torch.Generator().manual_seed(0)), dim=2).to(dtype)
+    p = (2 * torch.randn(2, 37, 10, generator=torch.Generator().manual_seed(1))).softmax(dim=2).to(dtype)
+    for loss, x in ((instance_loss, z), (cluster_loss, p)):
+        gradients = []
+        for inputs in (x, x.double()):
+            a, b = (view.detach().requires_grad_() for view in inputs)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+                loss(a, b, temperature).backward()
+            gradients.append(torch.stack([a.grad, b.grad]).double())
+        found, exact = gradients
+        # sums of large weights that nearly cancel at a low temperature lose digits: measured against the largest
+        assert (found - exact).abs().max() <= tolerance * (1 if temperature > 0.1 else 50) * exact.abs().max()
+
+
 def test_backward_under_autocast_is_in_float32() -> None:
     z = F.normalize(torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(0)), dim=2)
     gradients = []
@@ -208,12 +229,50 @@ def test_the_entropy_term_is_zero_for_even_clusters_and_log_k_for_one() -> None:
     assert float(cluster_loss(single, single)) > 2 * math.log(4) - 1e-6
 
 
+@pytest.mark.dist
+@pytest.mark.parametrize("world", [2, 3])
+def test_shapes_that_differ_between_ranks_are_refused_on_all(world: int) -> None:
+    """In one sentence that names them; nobody waits for a collective call that never comes."""
+    for said in run_ranks(world, refusals_on_rank, world):
+        rows, types, views, fine = said
+        last = world - 1
+        assert rows.startswith(
+            "the shapes of z_a and z_b (rows, columns, type) must be the same on all ranks: "
+        )
+        assert "(6, 4, 2, 6, 4, 2) on rank 0" in rows
+        assert f"(5, 4, 2, 5, 4, 2) on rank {last}" in rows
+        assert f"(6, 4, 1, 6, 4, 1) on rank {last}" in types
+        assert f"(6, 3, 2, 5, 3, 2) on rank {last}" in views
+        assert fine == "fine"
+
+
+def refusals_on_rank(rank: int, world: int) -> list[str]:
+    last = rank == world - 1
+    z, p = F.normalize(torch.randn(6, 4), dim=1), torch.randn(6, 3).softmax(dim=1)
+    attempts = [
+        lambda: instance_loss(*(2 * [z[: 5 if last else 6]])),
+        lambda: instance_loss(*(2 * [z.bfloat16() if last else z])),
+        lambda: cluster_loss(p, p[: 5 if last else 6]),
+        lambda: instance_loss(z, z) + cluster_loss(p, p),
+    ]
+    said = []
+    for attempt in attempts:
+        try:
+            attempt()
+            said.append("fine")
+        except ValueError as error:
+            said.append(str(error))
+    return said
+
+
 def test_what_cannot_be_meant_is_refused() -> None:
     with pytest.raises(ValueError, match="n, d"):
         instance_loss(torch.ones(3, 2), torch.ones(4, 2))
+    with pytest.raises(ValueError, match="floating type"):
+        instance_loss(torch.ones(3, 2), torch.ones(3, 2, dtype=torch.float64))
     with pytest.raises(ValueError, match="temperature"):
         instance_loss(torch.ones(3, 2), torch.ones(3, 2), 0)
-    with pytest.raises(ValueError, match="K >= 2"):
+    with pytest.raises(ValueError, match="c >= 2"):
         cluster_loss(torch.ones(3, 1), torch.ones(3, 1))
     with pytest.raises(ValueError, match="temperature"):
         cluster_loss(torch.ones(3, 2), torch.ones(3, 2), -1)
