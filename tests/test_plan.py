@@ -196,7 +196,11 @@ def step_config(zero: int, pieces: int) -> Config:
 
 
 def steps_on_rank(rank: int, world: int) -> list[tuple[dict[str, int], int]]:
-    """Return the traffic of a second step, and the most memory that it took, for each of `STEPS`."""
+    """Return the traffic of a second step, and the most memory that one took, for each of `STEPS`.
+
+    Of three steps the one that took least: what DeepSpeed holds while it averages depends on how far the ranks
+    happen to be apart.
+    """
     with counted_traffic() as count:  # DeepSpeed looks the collectives up once in a process
         return [one_step(world, step_config(zero, pieces), count) for zero, pieces in STEPS]
 
@@ -209,9 +213,11 @@ def one_step(world: int, config: Config, count: Counter[str]) -> tuple[dict[str,
     stepper = Stepper(config, engine, device)
     stepper.take(batch)
     count.clear()
+    stepper.take(batch)
+    sent = by_collective(count)
     with collect_by_hand():  # as the loop does it: what is in cycles stays for the step
-        peak = peak_bytes(lambda: stepper.take(batch))
-    return by_collective(count), peak
+        peak = min(peak_bytes(lambda: stepper.take(batch)) for _ in range(3))
+    return sent, peak
 
 
 @pytest.mark.dist

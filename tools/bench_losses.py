@@ -4,6 +4,10 @@
 Instance loss: (a) autograd through an all-gather, the whole matrix on every rank; (b) all-gather with gradient,
 this rank's rows alone, as OpenCLIP does it; (c) ccscale. Cluster loss: (a) the columns gathered with gradient, the
 whole loss on every rank; (c) ccscale. Every rank has different data. `-`: would take more memory than --memory.
+On a GPU (t) is ccscale's instance loss in tiles, not fused, and a column tells each time over that of the three
+matrix products that it takes, at the rate measured for the type of the inputs.
+On a GPU (t) is ccscale's instance loss by tiles, not fused, and a column tells each time over that of the three
+matrix products that it takes, at the rate measured for products of 8,192 rows in the type of the inputs.
 
     python tools/bench_losses.py                      the table
     python tools/bench_losses.py --images 4096 --clusters --ranks 1 --json
@@ -18,9 +22,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as torch_dist
@@ -32,6 +38,7 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from ccscale.loss import cluster_loss, instance_loss
+from ccscale.loss import rows as loss_rows
 from ccscale.progress import Meter
 
 WIDTH = 128
@@ -100,6 +107,7 @@ def gathered_columns(p_a: Tensor, p_b: Tensor) -> Tensor:
 
 # As ccscale's own step calls them: the schedule gives every rank as many images.
 INSTANCE: dict[str, Loss] = {"a": whole_matrix, "b": local_rows, "c": partial(instance_loss, check=False)}
+ON_A_GPU = INSTANCE | {"t": INSTANCE["c"]}
 CLUSTER: dict[str, Loss] = {"a": gathered_columns, "c": partial(cluster_loss, check=False)}
 # How many matrices of the problem's size each holds at once, on one rank.
 MATRICES = {"a": 4, "b": 4}
@@ -160,14 +168,17 @@ def _rank(rank: int, world: int, folder: str, args: argparse.Namespace) -> None:
     generator = torch.Generator().manual_seed(rank)
     dtype = getattr(torch, args.dtype)
     rows = []
+    cuda = args.device == "cuda"
+    rate = product_rate(dtype) if cuda else None
     for images in args.images:
         z = F.normalize(torch.randn(2, images // world, WIDTH, generator=generator), dim=2)
         z = z.to(args.device, dtype)
         matrix = (2 * images) ** 2 * 4
         needs = {"a": MATRICES["a"] * matrix * world, "b": MATRICES["b"] * matrix}
+        products = {} if rate is None else {"products": 3 * 2 * (2 * images) ** 2 * WIDTH / rate}
         rows += [
-            {"loss": "instance", "ranks": world, "N": images} | row
-            for row in measure(INSTANCE, z, needs, args)
+            {"loss": "instance", "ranks": world, "N": images} | products | row
+            for row in measure(ON_A_GPU if cuda else INSTANCE, z, needs, args)
         ]
     for clusters in args.clusters:
         logits = 2 * torch.randn(2, CLUSTER_IMAGES // world, clusters, generator=generator)
@@ -195,13 +206,13 @@ def measure(
     peak, traffic = {}, {}
     for name, loss in fits.items():  # also the warm-up
         with counted_traffic() as count:
-            peak[name] = peak_bytes(lambda loss=loss: both_passes(loss, inputs), device)
+            peak[name] = peak_bytes(lambda name=name, loss=loss: both_passes(name, loss, inputs), device)
         traffic[name] = sum(count.values())
     for _ in range(args.repeats):
         for name, loss in fits.items():
             torch_dist.barrier()
             start = time.perf_counter()
-            both_passes(loss, inputs)
+            both_passes(name, loss, inputs)
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - start)
@@ -216,17 +227,32 @@ def measure(
     ]
 
 
-def both_passes(loss: Loss, inputs: Tensor) -> None:
+def both_passes(way: str, loss: Loss, inputs: Tensor) -> None:
     """Forward and backward."""
     a, b = (view.requires_grad_() for view in inputs.detach())
-    loss(a, b).backward()
+    with mock.patch.object(loss_rows, "_is_fused", return_value=False) if way == "t" else nullcontext():
+        loss(a, b).backward()
+
+
+def product_rate(dtype: torch.dtype, repeats: int = 20) -> float:
+    """Return how many operations a second the GPU reaches in (8192, 8192) by (8192, 8192) products."""
+    x = torch.randn(8192, 8192, device="cuda").to(dtype)
+    out = x @ x
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        torch.mm(x, x, out=out)
+    torch.cuda.synchronize()
+    return repeats * 2 * 8192**3 / (time.perf_counter() - start)
 
 
 def show(head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Print the table."""
     console = Console()
     console.print(", ".join(f"{key} {value}" for key, value in head.items()), highlight=False)
+    gpu = any("products" in row for row in rows)
     numbers = ("ranks", "N", "K", "ms", "of (a)", "of (b)", "peak MB", "MB sent")
+    numbers += ("of products",) if gpu else ()
     table = Table(Column("loss", no_wrap=True), "way", *(Column(name, justify="right") for name in numbers))
     ways: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for row in rows:
@@ -251,6 +277,7 @@ def show(head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
                     *ratios,
                 ),
                 *(f"{row['peak'] / 1e6:,.1f}", f"{row['bytes'] / 1e6:,.2f}"),
+                *([f"{row['seconds'] / row['products']:.1f}"] if "products" in row else []),
             )
     console.print(table)
 

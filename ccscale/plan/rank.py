@@ -107,7 +107,7 @@ def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> R
         "master weights": (engine.masters,) * 4,
         "Adam's moments": (engine.moments,) * 4,
         "gradients": (engine.between, 0, engine.gradients, engine.averaging),
-        "images": (VIEWS * n * pixels,) * 4,
+        "images": (VIEWS * n * pixels * (2 if cuda else 1),) * 4,  # on a GPU the next batch is there already
         "views": (network.views * pixels * e, 0, 0, 0),
         "activations": activations,
         "embeddings": (3 * embeddings,) * 4,
@@ -122,6 +122,7 @@ def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> R
     sent += [Sent("batch norm, backward", "all_reduce", statistics * pieces)]
     for name, cost in (("instance loss", instance), ("cluster loss", cluster)):
         sent += [Sent(name, collective, bytes_) for collective, bytes_ in sorted(cost.sent.items())]
+    sent += [Sent("whether it is finite", "all_reduce", 4 if train.zero and world > 1 else 0)]
     sent += [Sent("agreement at the end", "all_reduce", AGREED * 8 if world > 1 else 0)]
     return RankPlan(
         {part: numbers for part, numbers in memory.items() if any(numbers)},

@@ -1,14 +1,17 @@
-"""A rank's batches, fetched one ahead of their use.
+"""A rank's batches, fetched one ahead of their use, and copied to the device meanwhile.
 
-While a step is computed, its rank fetches the next batch, and at the step's end all ranks agree whether each has
-one. So a rank that cannot read its data never leaves the others waiting for it in the middle of a step: all save,
-and stop. Nor does a store that does not answer keep a rank from stopping when it is asked to.
+While a step is computed, its rank fetches the next batch and has it copied on a stream of its own, and at the
+step's end all ranks agree whether each has one. So a rank that cannot read its data never leaves the others waiting
+for it in the middle of a step: all save, and stop. Nor does a store that does not answer keep a rank from stopping
+when it is asked to.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from functools import partial
+from dataclasses import replace
+
+import torch
 
 from ccscale.data.retry import Closing
 from ccscale.data.stream import PairBatch
@@ -26,11 +29,14 @@ class Feed:
     ----------
     start
         Begins to read the batches, given what will end all reads.
+    device
+        Where the images go.
 
     Attributes
     ----------
     batch
-        The batch that was fetched last.
+        The batch that was fetched last, its images on the device, or on their way there: the device's current
+        stream waits for them, the host does not.
     wait
         Seconds that fetching it took.
     failure
@@ -39,21 +45,23 @@ class Feed:
 
     batch: PairBatch
 
-    def __init__(self, start: Callable[[Closing], Iterator[PairBatch]]) -> None:
+    def __init__(self, start: Callable[[Closing], Iterator[PairBatch]], device: torch.device) -> None:
         self._closing = Closing()
         self._batches = start(self._closing)
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.wait = 0.0
         self.failure: Fault | InputError | None = None
 
     def fetch_first(self) -> None:
         """Fetch the first batch, or note why there is none. Workers are started from the main thread."""
-        self._fetch(partial(next, self._batches))
+        self._fetch(self._next)
 
     def fetch(self, request: StopRequest) -> None:
         """Fetch the next batch, or note why there is none; on a request to stop, give up."""
 
         def next_unless_stopped() -> PairBatch:
-            coming: Future[PairBatch] = background(partial(next, self._batches))
+            coming: Future[PairBatch] = background(self._next)
             while not wait([coming], POLL_SECONDS).done:
                 if request:
                     return self.batch  # it will not be used
@@ -67,7 +75,18 @@ class Feed:
             self.batch = call()
         except (Fault, InputError) as error:
             self.failure = error
+        if self._stream is not None and self.failure is None:
+            current = torch.cuda.current_stream(self._device)
+            current.wait_stream(self._stream)
+            self.batch.images.record_stream(current)  # its memory is the copying stream's
         self.wait = time.perf_counter() - begun
+
+    def _next(self) -> PairBatch:
+        batch = next(self._batches)
+        if self._stream is None:
+            return batch
+        with torch.cuda.stream(self._stream):  # from pinned memory, or the copy would be made at once
+            return replace(batch, images=batch.images.pin_memory().to(self._device, non_blocking=True))
 
     def check(self) -> None:
         """Raise what went wrong, if anything did."""

@@ -110,7 +110,7 @@ class Trainer:
 
     def run(self, request: StopRequest) -> Outcome:
         """Take the steps that are left, save and evaluate on the way."""
-        config, feed = self.config, Feed(self.batches)
+        config, feed = self.config, Feed(self.batches, self.device)
         images, every = config.train.global_batch, config.train.log_every
         skipped = SkippedSteps(config.train.max_bad_steps, _say)
         log = RunLog(

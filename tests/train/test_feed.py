@@ -5,12 +5,15 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from ccscale.data.retry import Closing
 from ccscale.data.stream import PairBatch
 from ccscale.errors import Fault
 from ccscale.train.feed import Feed
 from ccscale.train.preempt import StopRequest
+
+CPU = torch.device("cpu")
 
 
 def asked() -> StopRequest:
@@ -29,7 +32,7 @@ def test_it_fetches_one_after_the_other_and_notes_the_failure() -> None:
         yield batch(1)
         raise Fault("the shard is gone")
 
-    feed = Feed(batches)
+    feed = Feed(batches, CPU)
     feed.fetch_first()
     assert feed.batch.step == 0
     feed.check()
@@ -51,7 +54,7 @@ def test_a_request_to_stop_ends_the_wait_and_closing_the_read() -> None:
         ended.set()
         raise Fault("nobody waits")
 
-    feed = Feed(batches)
+    feed = Feed(batches, CPU)
     feed.fetch_first()
     feed.fetch(asked())
     assert feed.failure is None
@@ -65,7 +68,24 @@ def test_other_errors_are_raised_at_once() -> None:
         yield batch(0)
         raise RuntimeError("a worker died")
 
-    feed = Feed(batches)
+    feed = Feed(batches, CPU)
     feed.fetch_first()
     with pytest.raises(RuntimeError, match="a worker died"):
         feed.fetch(StopRequest())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_images_are_there_when_the_device_uses_them() -> None:
+    """They are copied on another stream, while the step before them is computed."""
+    device = torch.device("cuda", 0)
+    images = [torch.full((2, 64, 224, 224, 3), step, dtype=torch.uint8) for step in range(8)]
+    feed = Feed(lambda closing: (PairBatch(i, x, None, (0, 0), ()) for i, x in enumerate(images)), device)  # type: ignore[arg-type]
+    feed.fetch_first()
+    sums = []
+    for step in range(8):
+        torch.cuda._sleep(10_000_000)  # the device is busy: the host runs ahead of it
+        sums.append(feed.batch.images.double().mean())
+        if step < 7:
+            feed.fetch(StopRequest())
+    assert [float(mean) for mean in sums] == list(range(8))

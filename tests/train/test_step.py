@@ -1,12 +1,16 @@
 """A step in pieces (train.micro_batch) is the step in one go: the same losses, gradients and running statistics."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import small_settings
 from descent import descend
 from ranks import run_ranks
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ccscale.config import Config
@@ -15,6 +19,7 @@ from ccscale.data.stream import PairBatch
 from ccscale.data.views import draw_views
 from ccscale.model.network import ContrastiveClustering
 from ccscale.train.engine import build_engine
+from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
 
 N, SIZE, LR = 12, 32, 0.01
@@ -163,3 +168,20 @@ def on_rank_zero_0(rank: int, world: int, cases: list[tuple[Config, bool]]) -> l
         mine = slice(rank * N // world, (rank + 1) * N // world)
         found.append(([float(stepper.take(batch_of(config, step, mine))[0].loss) for step in range(3)], {}))
     return found
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_makes_the_same_run(shards: Path, tmp_path: Path) -> None:
+    """train.compile, through the loop: the losses of the eager run up to rounding, and the same files."""
+    losses = {}
+    for compiled in (False, True):
+        run = tmp_path / f"{compiled}"
+        changes = {"train__max_steps": 4, "train__compile": compiled}
+        assert train_run(parse_config(small_settings(shards, run, **changes))).finished
+        records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        losses[compiled] = [record["loss"] for record in records if record["kind"] == "step"]
+        weights = load_file(run / "checkpoints/step-00000004/model.safetensors")
+        losses[f"names {compiled}"] = sorted(weights)
+    assert losses["names True"] == losses["names False"]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-3)
+    assert losses[True] != losses[False]  # or nothing was compiled
