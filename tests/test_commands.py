@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -41,6 +42,10 @@ def run(shards, tmp_path_factory) -> Path:
     assert json.loads(done.stdout) == {"run": str(root / "run"), "step": STEPS, "finished": True}
     assert f"training: {STEPS} of {STEPS} steps" in done.stderr
     return root / "run"
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 class TestRun:
@@ -87,6 +92,9 @@ class TestRun:
         assert (found["step"], found["shards"], found["splits"]) == (STEPS, str(shards), ["train"])
         assert (found["images"], found["labelled"], sum(found["sizes"])) == (150, 150, 150)
         assert {"acc", "nmi", "ari", "f", "entropy"} <= found.keys()
+        (last,) = (line for line in metrics(run) if line["kind"] == "evaluation")
+        assert 0 < found["information"] < np.log(4)
+        assert last["information"] == pytest.approx(found["information"], abs=1e-6)
         assert set(found["k_means"]) == {"acc", "nmi", "ari", "f"}
         assert "assigning: 150 of 150 images" in err
         table = pq.read_table(run / "assignments.parquet")

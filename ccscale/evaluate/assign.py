@@ -13,6 +13,8 @@ from ccscale.data.access import Access
 from ccscale.data.colour import to_float
 from ccscale.data.manifest import Manifest
 from ccscale.data.stream import whole_batches
+from ccscale.evaluate.information import SoftCounts
+from ccscale.evaluate.metrics import summarize
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import Meter
 
@@ -35,6 +37,8 @@ class Assignments:
         (N, D) float32: the backbone's features, where they were asked for.
     reasons
         A line for each image that cannot be decoded.
+    soft
+        Sums of the soft assignments of those that can be; None where they are not known.
     """
 
     keys: tuple[str, ...]
@@ -43,11 +47,13 @@ class Assignments:
     labels: NDArray[np.int64]
     features: NDArray[np.float32] | None
     reasons: tuple[str, ...]
+    soft: SoftCounts | None = None
 
     @classmethod
     def join(cls, parts: Sequence["Assignments"]) -> "Assignments":
         """Join parts in their order."""
         features = [part.features for part in parts if part.features is not None]
+        soft = [part.soft for part in parts if part.soft is not None]
         return cls(
             tuple(key for part in parts for key in part.keys),
             np.concatenate([part.clusters for part in parts]),
@@ -55,7 +61,14 @@ class Assignments:
             np.concatenate([part.labels for part in parts]),
             np.concatenate(features) if len(features) == len(parts) else None,
             tuple(line for part in parts for line in part.reasons),
+            SoftCounts.join(soft) if len(soft) == len(parts) else None,
         )
+
+    def summary(self, k: int, labels: bool = True) -> dict[str, Any]:
+        """Return the figures of `metrics.summarize` for k clusters, against the labels if asked for."""
+        known = self.labels if labels else np.full_like(self.labels, -1)
+        information = None if self.soft is None else self.soft.information
+        return summarize(self.clusters, self.confidence, known, k, information)
 
 
 def assign(
@@ -147,6 +160,7 @@ def _assign(network: ContrastiveClustering, batches: Iterator[Any], features: bo
             batch.labels,
             outputs.features.float().cpu().numpy() if features else None,
             batch.reasons,
+            SoftCounts.of(outputs.assignments[torch.from_numpy(~batch.bad).to(some.device)]),
         )
 
 
@@ -160,4 +174,5 @@ def _nothing(network: ContrastiveClustering, features: bool) -> Assignments:
         np.empty(0, dtype=np.int64),
         np.empty((0, width), dtype=np.float32) if features else None,  # type: ignore[arg-type]
         (),
+        SoftCounts(0, np.zeros(network.settings.clusters), 0.0),
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ccscale.evaluate.metrics import scores, summarize
+from ccscale.evaluate.metrics import scores
 from ccscale.evaluate.probes import k_means
 from ccscale.evaluate.session import open_session, open_shards
 from ccscale.evaluate.table import write_table
@@ -65,7 +65,7 @@ def evaluate_run(
         "step": session.checkpoint.step,
         "shards": place,
         "splits": list(splits),
-        **summarize(found.clusters, found.confidence, found.labels, k),
+        **found.summary(k),
         "undecodable": list(found.reasons),
     }
     if found.features is not None:

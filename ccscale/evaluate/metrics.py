@@ -82,7 +82,11 @@ def _pairs(table: Int64) -> tuple[float, float, float, float]:
 
 
 def summarize(
-    clusters: Int64, confidence: NDArray[np.floating[Any]], labels: Int64, k: int
+    clusters: Int64,
+    confidence: NDArray[np.floating[Any]],
+    labels: Int64,
+    k: int,
+    information: float | None = None,
 ) -> dict[str, Any]:
     """Return all figures of a set of assignments.
 
@@ -96,13 +100,16 @@ def summarize(
         (N,) int64; -1 where a label is not known.
     k
         Number of clusters.
+    information
+        `SoftCounts.information` of the soft assignments, where it is known.
 
     Returns
     -------
     dict
         ``images``, ``clusters``, ``sizes`` (k numbers), ``empty``, ``largest`` (its share), ``entropy`` (of the
-        sizes, in nats; log k at most), ``effective_clusters`` (its exponential), ``confidence`` (mean), and
-        ``labelled``. Where there are labels also ``acc``, ``nmi``, ``ari`` and ``f``, over the labelled images.
+        sizes, in nats; log k at most), ``effective_clusters`` (its exponential), ``confidence`` (mean),
+        ``information`` (in nats, if given), and ``labelled``. Where there are labels also ``acc``, ``nmi``, ``ari``
+        and ``f``, over the labelled images.
     """
     assigned = clusters >= 0
     clusters, confidence, labels = clusters[assigned], confidence[assigned], labels[assigned]
@@ -120,6 +127,8 @@ def summarize(
         "confidence": float(confidence.mean()) if len(clusters) else 0.0,
         "labelled": int(known.sum()),
     }
+    if information is not None:
+        result["information"] = information
     if known.any():
         result |= scores(clusters[known], labels[known], k)
     return result

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from ccscale import dist
-from ccscale.evaluate.metrics import summarize
 from ccscale.evaluate.session import open_session, open_shards
 from ccscale.evaluate.table import check_table_path, write_table
 
@@ -55,6 +54,6 @@ def predict_run(
     return {
         "step": session.checkpoint.step,
         "out": str(out),
-        **summarize(found.clusters, found.confidence, found.labels * 0 - 1, session.config.model.clusters),
+        **found.summary(session.config.model.clusters, labels=False),
         "undecodable": list(found.reasons),
     }

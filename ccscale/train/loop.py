@@ -18,7 +18,6 @@ from ccscale.data.schedule import Schedule, default_block, default_piece
 from ccscale.data.stream import PairBatch, default_workers, pair_batches
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import assign
-from ccscale.evaluate.metrics import summarize
 from ccscale.model.network import ContrastiveClustering
 from ccscale.place import Place
 from ccscale.progress import say
@@ -240,7 +239,7 @@ class Trainer:
                 access=self.access,
             )
         if found is not None:
-            summary = summarize(found.clusters, found.confidence, found.labels, config.model.clusters)
+            summary = found.summary(config.model.clusters)
             log.evaluation({"step": self.step, "epoch": self.epoch, "splits": splits, **summary})
             _say(f"epoch {self.epoch}: {describe(summary)}")
 

@@ -49,6 +49,8 @@ def test_ranks_give_the_same_on_rank_zero_alone(
     assert np.array_equal(first.clusters, alone.clusters)
     assert np.allclose(first.confidence, alone.confidence, atol=1e-6)
     assert np.allclose(first.features, alone.features, atol=1e-5)
+    assert first.soft.images == 150
+    assert first.soft.information == pytest.approx(alone.soft.information, abs=1e-12)
 
 
 def test_the_network_is_left_in_its_mode(shards: Path) -> None:
@@ -72,5 +74,7 @@ def test_an_image_that_cannot_be_decoded_has_no_cluster(shards: Path, tmp_path: 
     assert found.keys[bad] == index.keys[2]
     assert found.confidence[bad] == 0
     assert len(found.keys) == 150
+    assert found.soft is not None
+    assert found.soft.images == 149
     (reason,) = found.reasons
     assert reason.startswith(f"{index.keys[2]}: ")
