@@ -1,6 +1,7 @@
 """The ``ccscale`` command: parses, calls one function per verb, prints results and tells errors as sentences.
 
-Exit codes: 0 done; 1 a fault; 2 a mistake in what was asked; 75 stopped on request, saved, run me again.
+Exit codes: 0 done; 1 a fault; 2 a mistake in what was asked; 75 stopped on request, saved, run me again; 76 another
+rank was lost, run me again.
 Standard output holds results, standard error everything else.
 """
 
@@ -73,9 +74,12 @@ def _train(args: argparse.Namespace) -> int:
     except InputError as error:
         error.told_elsewhere = _rank() != 0  # type: ignore[attr-defined]  # every rank reads the same file
         raise
-    from ccscale.train.loop import train_run
+    from ccscale.train.preempt import stop_on_signal
 
-    outcome = train_run(config)
+    with stop_on_signal() as request:  # from now on: what follows takes seconds to import
+        from ccscale.train.loop import train_run
+
+        outcome = train_run(config, request)
     if args.json and _rank() == 0:
         _print_json({"run": str(folder), "step": outcome.step, "finished": outcome.finished})
     return 0 if outcome.finished else STOPPED

@@ -204,6 +204,12 @@ class Train(Section):
         description="Steps in a row whose loss or gradient is not finite that are skipped; one more ends the run. "
         "They are told when the log is flushed (log_every).",
     )
+    rank_timeout: float = Field(
+        120.0,
+        ge=1,
+        description="Seconds without a sign of life after which a rank counts as lost: then all others end, with "
+        "its name and exit code 76.",
+    )
     zero: Literal[0, 1, 2] = Field(0, description="DeepSpeed's ZeRO stage.")
     compile: bool = Field(
         False, description="Compile the backbone (torch.compile): slower to start, faster from then on."

@@ -47,10 +47,13 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
 
 
 @contextmanager
-def process_group(place: Place, device: torch.device) -> Iterator[None]:
-    """Join the process group of all ranks for the length of the context (one rank forms its own)."""
+def process_group(place: Place, device: torch.device) -> Iterator[torch_dist.Store | None]:
+    """Join the process group of all ranks for the length of the context (one rank forms its own).
+
+    Yields the store where the ranks met; None for one rank alone, or in a process group that was there before.
+    """
     if torch_dist.is_initialized():
-        yield
+        yield None
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     # DeepSpeed picks its accelerator by the first when it is imported, and the device by the second.
@@ -60,12 +63,20 @@ def process_group(place: Place, device: torch.device) -> Iterator[None]:
         os.environ["DS_ACCELERATOR"] = "cpu"
     os.environ["LOCAL_RANK"] = str(place.local_rank if device.index is None else device.index)
     if place.world == 1:
+        met = None
         torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)
     else:
         _name_master()
-        torch_dist.init_process_group(backend, rank=place.rank, world_size=place.world, timeout=TIMEOUT)
+        met, *_ = next(torch_dist.rendezvous("env://", place.rank, place.world, timeout=TIMEOUT))
+        torch_dist.init_process_group(
+            backend,
+            store=torch_dist.PrefixStore("ranks", met),
+            rank=place.rank,
+            world_size=place.world,
+            timeout=TIMEOUT,
+        )
     try:
-        yield
+        yield met
     finally:
         torch_dist.destroy_process_group()
 

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import submitit
@@ -17,6 +18,8 @@ from submitit.core.utils import DelayedSubmission
 
 from ccscale.errors import Fault, InputError
 from ccscale.leaving import FAULT, MISTAKE, STOPPED, Leaving
+
+MOST_RESTARTS = 50  # after a lost rank; train.sbatch has the same number
 
 
 class Training:
@@ -37,7 +40,7 @@ class Training:
         job = submitit.JobEnvironment()
         _take_place(job)
         try:
-            outcome = self._train()
+            outcome = self._train(job)
         except (InputError, Fault) as error:
             if not getattr(error, "told_elsewhere", False):
                 print(f"error: {error}", file=sys.stderr)
@@ -49,11 +52,11 @@ class Training:
         # The other ranks stop well: what ends badly could have Slurm kill rank 0 before it has requeued the job.
         return {"run": self.settings["run"], "step": outcome.step, "finished": outcome.finished}
 
-    def _train(self) -> Any:
+    def _train(self, job: submitit.JobEnvironment) -> Any:
         from ccscale.config_file import parse_config
         from ccscale.train.loop import train_run
 
-        return train_run(parse_config(self.settings))
+        return train_run(parse_config(self.settings), on_lost=partial(_requeue_without_a_rank, job))
 
     def _stop(self, job: submitit.JobEnvironment, leaving: Leaving) -> None:
         """End rank 0 after it has saved, with the job in the queue again unless it was cancelled."""
@@ -85,6 +88,14 @@ def _take_place(job: submitit.JobEnvironment) -> None:
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(20000 + int(job.job_id) % 20000),
         }
+
+
+def _requeue_without_a_rank(job: submitit.JobEnvironment) -> None:
+    """Have Slurm start the job anew, on nodes that it chooses, when a rank is lost; not for ever."""
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    # Rank 0 may be the one that is lost; a second request finds the job in the queue and does no harm.
+    if job.global_rank < 2 and restarts < MOST_RESTARTS and _is_to_go_on(job):
+        subprocess.run(["scontrol", "requeue", job.job_id], capture_output=True)
 
 
 def _is_to_go_on(job: submitit.JobEnvironment) -> bool:

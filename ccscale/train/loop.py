@@ -1,8 +1,8 @@
 """The training loop: from a config to a trained run, from whatever step its folder has reached."""
 
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from ccscale.train.engine import build_engine
 from ccscale.train.feed import Feed
 from ccscale.train.garbage import collect, collect_by_hand
 from ccscale.train.guard import SkippedSteps
+from ccscale.train.heartbeat import heartbeat
 from ccscale.train.log import RunLog, describe
 from ccscale.train.preempt import StopRequest, stop_on_signal
 from ccscale.train.profile import StepProfile
@@ -43,8 +44,19 @@ class Outcome:
     """False: it was asked to stop, and has saved."""
 
 
-def train_run(config: Config) -> Outcome:
+def train_run(
+    config: Config, request: StopRequest | None = None, on_lost: Callable[[], None] = lambda: None
+) -> Outcome:
     """Train a run, or go on with it; every rank calls this in a process of its own.
+
+    Parameters
+    ----------
+    config
+        The run's config.
+    request
+        Of the caller's `stop_on_signal`, who has begun to listen before; by default one is made here.
+    on_lost
+        Called before this process is ended because another rank is lost; see `heartbeat`.
 
     Raises
     ------
@@ -55,7 +67,11 @@ def train_run(config: Config) -> Outcome:
     """
     place = Place.from_environment()
     device = dist.pick_device(config.train.device, place.local_rank)
-    with dist.process_group(place, device), stop_on_signal() as request:
+    with (
+        dist.process_group(place, device) as store,
+        heartbeat(store, place.rank, place.world, config.train.rank_timeout, on_lost),
+        nullcontext(request) if request is not None else stop_on_signal() as request,
+    ):
         return Trainer(config, place, device).run(request)
 
 
@@ -119,6 +135,8 @@ class Trainer:
         with closing(feed), log, profile, collect_by_hand():
             if self.is_evaluated(self.step) and not dist.on_rank_zero(lambda: log.has_evaluation(self.step)):
                 self.evaluate(log)  # it was stopped between a save and the evaluation of that step
+            if dist.sum_integers([bool(request)])[0]:  # told before there was a step to take
+                return self._stop(request)
             if self.step < self.stop:
                 feed.fetch_first()
                 dist.together(feed.check)
@@ -156,8 +174,7 @@ class Trainer:
                         f"step {self.step}: mend the data in {config.data.shards}, or raise the limit"
                     )
                 if stopping and not last:
-                    self._say_goodbye(request)
-                    return Outcome(self.step, finished=False)
+                    return self._stop(request)
                 if failing:
                     with self._saved_if_data_fail():
                         dist.together(feed.check)
@@ -255,12 +272,15 @@ class Trainer:
             fault.told_elsewhere = getattr(error, "told_elsewhere", False)  # type: ignore[attr-defined]
             raise fault from None
 
-    def _say_goodbye(self, request: StopRequest) -> None:
+    def _stop(self, request: StopRequest) -> Outcome:
+        """Say that the run was stopped, and is saved."""
         name = request.signal.name if request.signal else "a signal on another rank"
         took = f", {time.monotonic() - request.time:.1f} s after it" if request else ""
+        saved = "saved" if self.step else "with nothing to save"
         _say(
-            f"stopped on {name} at step {self.step} of {self.stop}, saved{took}; run the same command to go on"
+            f"stopped on {name} at step {self.step} of {self.stop}, {saved}{took}; run the same command to go on"
         )
+        return Outcome(self.step, finished=self.step >= self.stop)
 
 
 def open_data(config: Config) -> Manifest:

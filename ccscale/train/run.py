@@ -42,6 +42,7 @@ FREE = {
     "train.keep_last",
     "train.log_every",
     "train.max_bad_steps",
+    "train.rank_timeout",
     "evaluate.every",
     "evaluate.splits",
     "evaluate.batch",
