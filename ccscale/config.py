@@ -5,13 +5,13 @@ A config is a YAML file (`config_file.py`) with the sections below.
     shards: DIR            data:     where the images come from, the order they are read in
     run: DIR               views:    what a random view of an image is
     seed: 0                model:    backbone and heads
-                           loss:     temperatures
+                           loss:     temperatures, weights
                            train:    batch, epochs, optimizer, precision, checkpoints, logs
                            evaluate: when and on what
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -23,12 +23,21 @@ MAX_LANES = 64
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+LossName = Literal["instance", "cluster"]
+LOSSES: tuple[LossName, ...] = get_args(LossName)
 
 
 class Section(BaseModel):
     """A part of the config: unknown keys are refused, values are checked, nothing changes afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Phase(Section):
+    """A part of an epoch: one pass over some splits, with some of the losses."""
+
+    splits: tuple[str, ...] = Field(min_length=1, description="Splits that it goes over, together.")
+    losses: tuple[LossName, ...] = Field(LOSSES, min_length=1, description="Losses that train the network.")
 
 
 class Data(Section):
@@ -39,6 +48,12 @@ class Data(Section):
         "endpoint and keys from AWS's own variables and files (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …)."
     )
     splits: tuple[str, ...] = Field(("train",), min_length=1, description="Splits to train on, together.")
+    phases: tuple[Phase, ...] | None = Field(
+        None,
+        min_length=1,
+        description="In place of splits: the phases of an epoch, one after the other, as [{splits: [unlabelled], "
+        "losses: [instance]}, {splits: [train, test]}]; losses are both by default.",
+    )
     workers: Count | None = Field(
         None, description="Loader processes per rank; by default up to 8, as the rank's cores allow."
     )
@@ -89,6 +104,19 @@ class Data(Section):
     max_bad_samples: Count = Field(
         100, description="Images that cannot be decoded are skipped by name, up to this many in a run."
     )
+
+    @model_validator(mode="after")
+    def _splits_of_phases(self) -> "Data":
+        """Let `splits` be all that is trained on, also where there are phases."""
+        if self.phases is not None:
+            union = tuple(dict.fromkeys(split for phase in self.phases for split in phase.splits))
+            if "splits" in self.model_fields_set and set(self.splits) != set(union):
+                raise ValueError(
+                    f"its phases go over the splits {', '.join(union)}, and its splits are "
+                    f"{', '.join(self.splits)}: leave out one of the two (data.phases=null)"
+                )
+            object.__setattr__(self, "splits", union)
+        return self
 
 
 class Views(Section):
@@ -168,10 +196,16 @@ class Model(Section):
 
 
 class Loss(Section):
-    """Temperatures of the two losses (paper, section 'Implementation details')."""
+    """Temperatures (paper, section 'Implementation details') and weights of the two losses."""
 
     instance_temperature: float = Field(0.5, gt=0, description="Temperature of the instance loss.")
     cluster_temperature: float = Field(1.0, gt=0, description="Temperature of the cluster loss.")
+    instance_weight: float = Field(
+        1.0, ge=0, description="Weight of the instance loss; 0: it is not computed, and its head not trained."
+    )
+    cluster_weight: float = Field(
+        1.0, ge=0, description="Weight of the cluster loss; 0: it is not computed, and its head not trained."
+    )
     ring_bytes: Count = Field(
         2**30,
         description="Where the embeddings of the global batch are larger, they go round from rank to rank, and no "
@@ -229,7 +263,9 @@ class Evaluate(Section):
     """When and on what the clusters are measured."""
 
     every: Count = Field(0, description="Epochs between evaluations while training; 0: only at the end.")
-    splits: tuple[str, ...] | None = Field(None, description="By default the splits trained on.")
+    splits: tuple[str, ...] | None = Field(
+        None, description="By default the splits trained on; of several phases those of the last."
+    )
     batch: Positive = Field(256, description="Images a rank takes at a time.")
 
 
@@ -264,6 +300,37 @@ class Config(Section):
                 "train.precision fp64 needs train.zero 1 or 2: DeepSpeed's ZeRO 0 refuses float64"
             )
         return self
+
+    @model_validator(mode="after")
+    def _losses(self) -> "Config":
+        for number, phase in enumerate(self.phases, start=1):
+            if not phase.losses:
+                which = f" of phase {number} of data.phases" if self.data.phases else ""
+                raise ValueError(
+                    f"the losses{which} have all the weight 0: set loss.instance_weight or loss.cluster_weight "
+                    "above 0"
+                )
+        return self
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of an epoch, each with the losses that are computed: those with a weight above 0."""
+        weights = {"instance": self.loss.instance_weight, "cluster": self.loss.cluster_weight}
+        phases = self.data.phases or (Phase(splits=self.data.splits),)
+        return tuple(
+            phase.model_copy(update={"losses": tuple(name for name in phase.losses if weights[name] > 0)})
+            for phase in phases
+        )
+
+    @property
+    def losses(self) -> frozenset[LossName]:
+        """The losses that are computed in any phase."""
+        return frozenset(name for phase in self.phases for name in phase.losses)
+
+    @property
+    def evaluated_splits(self) -> tuple[str, ...]:
+        """The splits that the clusters are measured on."""
+        return self.evaluate.splits or self.phases[-1].splits
 
     @property
     def lanes(self) -> int:

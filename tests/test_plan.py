@@ -299,7 +299,7 @@ class TestReading:
         sizes = [shard.nsamples for shard in manifest.shards]
         assert (reading.images, reading.shards) == (150, len(sizes))
         assert (reading.steps_per_epoch, reading.dropped, reading.steps) == (9, 6, 11)
-        order = make_schedule(config, manifest).epoch(0)
+        order = make_schedule(config, manifest).order(0)
         samples = np.concatenate([order.batch(step, range(2)) for step in range(9)])
         homes = np.repeat(np.arange(len(sizes)), sizes)[samples]
         assert reading.rank_shards == len(set(homes.tolist())) < len(sizes)

@@ -33,6 +33,7 @@ from ccscale.config import Views
 from ccscale.data.colour import apply_colour
 from ccscale.data.decode import Box
 from ccscale.data.manifest import Manifest
+from ccscale.data.phases import PhasedSchedule
 from ccscale.data.reader import SampleReader
 from ccscale.data.schedule import Schedule
 from ccscale.data.shards import make_shards
@@ -180,7 +181,9 @@ class Pipelines:
         return next(self._pairs())
 
     def _pairs(self) -> Iterator[PairBatch]:
-        return pair_batches(self._manifest, ["train"], self._schedule, self.settings, 0, 2**31)
+        return pair_batches(
+            self._manifest, ["train"], PhasedSchedule.single(self._schedule), self.settings, 0, 2**31
+        )
 
     def _plan(self, epoch: int, samples: np.ndarray) -> list[Planned]:
         """Return of each image its bytes, the DCT scale and the crops: as (c) works them out."""

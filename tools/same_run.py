@@ -114,6 +114,7 @@ def difference(found: Sequence[dict], expected: Sequence[dict]) -> tuple[bool, f
         abs(a[name] - b[name]) / abs(b[name])
         for a, b in zip(found, expected, strict=True)
         for name in ("loss", "instance_loss", "cluster_loss")
+        if a[name] is not None or b[name] is not None
     ]
     return digests, max(losses)
 

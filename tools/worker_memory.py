@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ccscale.data.access import Access
 from ccscale.data.manifest import Manifest
+from ccscale.data.phases import PhasedSchedule
 from ccscale.data.schedule import Schedule, default_block
 from ccscale.data.stream import pair_batches
 
@@ -47,7 +48,7 @@ def _stream(shards: Path, url: str, size: int, block_bytes: int, epochs: int) ->
     entries = local.select(["train"])
     sizes = tuple(shard.nsamples for shard in entries)
     block = default_block(sum(sizes), sum(shard.filesize for shard in entries), block_bytes)
-    schedule = Schedule(sizes, 0, BATCH, LANES, piece=1, block=block)
+    schedule = PhasedSchedule.single(Schedule(sizes, 0, BATCH, LANES, piece=1, block=block))
     next(pair_batches(local, ["train"], schedule, settings, 0, 1))
     remote = Manifest.load(url)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here

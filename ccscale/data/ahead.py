@@ -14,14 +14,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.data.phases import PhasedSchedule
 from ccscale.data.reader import Sample, SampleReader
 from ccscale.data.retry import Closing
-from ccscale.data.schedule import Schedule, default_block
+from ccscale.data.schedule import EpochOrder, default_block
 from ccscale.data.threads import background
 from ccscale.errors import Fault
 
@@ -94,10 +94,12 @@ class _Lane:
         return self._held.pop(sample, None)
 
 
-def read_ahead_lanes(reader: SampleReader, schedule: Schedule, lanes: range, start: int, stop: int) -> Ahead:
+def read_ahead_lanes(
+    reader: SampleReader, schedule: PhasedSchedule, lanes: range, start: int, stop: int
+) -> Ahead:
     """Read ahead what some lanes give to global batches `start` to `stop`."""
-    epoch = lru_cache(maxsize=2)(schedule.epoch)
-    return Ahead(reader, [_blocks(schedule, epoch, lane, start, stop) for lane in lanes])
+    order = lru_cache(maxsize=2)(schedule.order)
+    return Ahead(reader, [_blocks(schedule, order, lane, start, stop) for lane in lanes])
 
 
 def read_ahead_ranges(reader: SampleReader, ranges: Iterable[range]) -> Ahead:
@@ -112,19 +114,21 @@ def read_ahead_ranges(reader: SampleReader, ranges: Iterable[range]) -> Ahead:
 
 
 def _blocks(
-    schedule: Schedule, epoch: Callable[[int], Any], lane: int, start: int, stop: int
+    schedule: PhasedSchedule, order: Callable[[int], EpochOrder], lane: int, start: int, stop: int
 ) -> Iterator[Int64]:
     """Yield what a lane reads: the rest of the block that it stands in, then block by block.
 
     Where the first batch reaches beyond that rest, it is its own samples that come first: more would have to be
     waited for.
     """
-    share, span, size = schedule.share, schedule.span, schedule.block
-    at, end = start * share, stop * share  # places, counted on through the epochs
+    share = schedule.share
+    at, end = start * share, stop * share  # places, counted on through the turns
     first = at + share
     while at < end:
-        number, place = divmod(at, span)
-        rest = min(size - place % size, span - place)
+        step, within = divmod(at, share)
+        turn = schedule.locate(step)
+        phase, place = schedule.phases[turn.phase], turn.place * share + within
+        rest = min(phase.block - place % phase.block, phase.span - place)
         count = min(max(rest, first - at), end - at)
-        yield epoch(number).lane(lane, place, place + count)
+        yield order(turn.number).lane(lane, place, place + count)
         at += count

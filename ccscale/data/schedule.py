@@ -62,6 +62,9 @@ class Schedule:
         Largest number of samples in a piece; None: a piece is a whole shard. See `default_piece`.
     block
         Samples that a lane permutes among each other. See `default_block`.
+    firsts
+        The number of each shard's first sample, where these are not all the shards of the data set, and its samples
+        are counted through others too.
 
     Raises
     ------
@@ -75,20 +78,28 @@ class Schedule:
     lanes: int
     piece: int | None = None
     block: int = 1024
-    _starts: Int64 = field(init=False, repr=False, compare=False)
+    firsts: tuple[int, ...] | None = None
+    _sizes: Int64 = field(init=False, repr=False, compare=False)
+    _firsts: Int64 = field(init=False, repr=False, compare=False)
+    _samples: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.global_batch % self.lanes:
             raise ValueError(f"{self.lanes} lanes do not divide a global batch of {self.global_batch}")
-        starts = np.concatenate([[0], np.cumsum(np.asarray(self.shard_sizes, dtype=np.int64))])
-        object.__setattr__(self, "_starts", starts)
+        sizes = np.asarray(self.shard_sizes, dtype=np.int64)
+        firsts = np.cumsum(sizes) - sizes if self.firsts is None else np.asarray(self.firsts, dtype=np.int64)
+        if len(firsts) != len(sizes):
+            raise ValueError(f"{len(firsts)} firsts for {len(sizes)} shards")
+        object.__setattr__(self, "_sizes", sizes)
+        object.__setattr__(self, "_firsts", firsts)
+        object.__setattr__(self, "_samples", int(sizes.sum()))
         if self.samples < self.global_batch:
             raise ValueError(f"{self.samples} samples do not fill a global batch of {self.global_batch}")
 
     @property
     def samples(self) -> int:
-        """Samples in the data set."""
-        return int(self._starts[-1])
+        """Samples in the shards."""
+        return self._samples
 
     @property
     def steps_per_epoch(self) -> int:
@@ -106,19 +117,22 @@ class Schedule:
         return self.steps_per_epoch * self.share
 
     def epoch(self, epoch: int) -> "EpochOrder":
-        """Return the order of one epoch. Costs a permutation of the pieces."""
+        """Return the order of one epoch. Costs a permutation of the pieces.
+
+        Where epochs have phases, it is the order of a turn; see `phases.py`.
+        """
         return EpochOrder(self, epoch)
 
     def _pieces(self) -> tuple[Int64, Int64]:
         """Return first sample and length of every piece, in the order of the shards."""
-        sizes = np.diff(self._starts)
+        sizes = self._sizes
         if self.piece is None:
-            return self._starts[:-1][sizes > 0], sizes[sizes > 0]
+            return self._firsts[sizes > 0], sizes[sizes > 0]
         counts = -(-sizes // self.piece)
         shard = np.repeat(np.arange(len(sizes)), counts)
         number = np.arange(len(shard)) - np.repeat(np.cumsum(counts) - counts, counts)
         first = number * self.piece  # within the shard
-        return self._starts[shard] + first, np.minimum(self.piece, sizes[shard] - first)
+        return self._firsts[shard] + first, np.minimum(self.piece, sizes[shard] - first)
 
 
 class EpochOrder:

@@ -32,9 +32,10 @@ from ccscale.data.ahead import read_ahead_lanes, read_ahead_ranges
 from ccscale.data.crops import cut_views, whole_image
 from ccscale.data.decode import silence_pillow
 from ccscale.data.manifest import Manifest
+from ccscale.data.phases import PhasedSchedule
 from ccscale.data.reader import SampleReader
 from ccscale.data.retry import Closing
-from ccscale.data.schedule import EpochOrder, Schedule, owned
+from ccscale.data.schedule import EpochOrder, owned
 from ccscale.data.views import VIEWS, ColourParameters, draw_views
 from ccscale.errors import BadImage, Fault, InputError
 
@@ -101,7 +102,7 @@ class WholeBatch:
 def pair_batches(
     manifest: Manifest,
     splits: Sequence[str],
-    schedule: Schedule,
+    schedule: PhasedSchedule,
     views: Views,
     start: int,
     stop: int,
@@ -118,7 +119,7 @@ def pair_batches(
     Parameters
     ----------
     manifest, splits
-        The data set and the splits that `schedule` was made for.
+        The data set and all splits that `schedule` was made for.
     schedule
         The order.
     views
@@ -255,23 +256,23 @@ def _plain(error: InputError | Fault) -> InputError | Fault:
 
 
 def _plan_parts(
-    schedule: Schedule, lanes: range, start: int, stop: int
+    schedule: PhasedSchedule, lanes: range, start: int, stop: int
 ) -> Iterator[tuple[int, EpochOrder, Int64, range]]:
-    """Yield (step, epoch's order, samples, their places in the global batch) of this worker's lanes."""
+    """Yield (step, its turn's order, samples, their places in the global batch) of this worker's lanes."""
     lanes = _of_this_worker(lanes)
     places = range(lanes.start * schedule.share, lanes.stop * schedule.share)
     order: EpochOrder | None = None
     for step in range(start, stop):
-        epoch, place = divmod(step, schedule.steps_per_epoch)
-        if order is None or order.epoch != epoch:
-            order = schedule.epoch(epoch)
-        yield step, order, order.batch(place, lanes), places
+        turn = schedule.locate(step)
+        if order is None or order.epoch != turn.number:
+            order = schedule.order(turn.number)
+        yield step, order, order.batch(turn.place, lanes), places
 
 
 def _cut_parts(
     parts: Iterator[tuple[int, EpochOrder, Int64, range]],
     reader: SampleReader,
-    schedule: Schedule,
+    schedule: PhasedSchedule,
     views: Views,
     lanes: range,
     start: int,

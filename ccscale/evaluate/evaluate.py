@@ -53,7 +53,7 @@ def evaluate_run(
         config = session.config
         own = shards is None
         if own and splits is None:
-            splits = config.evaluate.splits or config.data.splits
+            splits = config.evaluated_splits
         place = config.data.shards if shards is None else shards
         manifest, splits = open_shards(place, splits, allow_pipe=own and config.data.allow_pipe)
         labelled = any(manifest.labelled.get(split) for split in splits)

@@ -138,7 +138,7 @@ def make_plan(
     reading, why = read_data(config, world)
     if why is not None:
         notes.append(f"the data cannot be read from here, so no steps are told: {why}")
-    if config.train.global_batch < 2 * config.model.clusters:
+    if "cluster" in config.losses and config.train.global_batch < 2 * config.model.clusters:
         notes.append(
             f"a global batch of {config.train.global_batch} can hardly show {config.model.clusters} clusters; "
             "several times as many images work better"
@@ -164,7 +164,7 @@ def make_plan(
         device_bytes=device_bytes,
         loading=plan_loading(config, world, cpus),
         reading=reading,
-        largest=largest_batch(config, world, fits, None if reading is None else reading.images),
+        largest=largest_batch(config, world, fits, None if reading is None else reading.smallest_phase),
         remedies=(),
         notes=tuple(notes),
     )

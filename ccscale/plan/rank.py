@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ccscale.config import Config
 from ccscale.data.views import VIEWS
 from ccscale.plan.engine_cost import engine_cost
-from ccscale.plan.loss_cost import cluster_cost, instance_cost, step_cost
+from ccscale.plan.loss_cost import LossCost, cluster_cost, instance_cost, step_cost
 from ccscale.plan.network_cost import NetworkCost
 
 MOMENTS = ("forward", "losses", "backward", "step")
@@ -92,9 +92,14 @@ def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> R
     n, pieces, one = train.global_batch // world, config.pieces, config.pieces == 1
     pixels = config.views.size**2 * 3
     engine = engine_cost(network.weights, world, train.zero, pieces, e)
-    instance = instance_cost(n, world, model.embedding, loss.instance_temperature, loss.ring_bytes, cuda, e)
-    cluster = cluster_cost(n, world, model.clusters, loss.cluster_temperature, cuda, e)
-    both = step_cost(instance, cluster)
+    losses: dict[str, LossCost] = {}  # of the phase that has the most
+    if "instance" in config.losses:
+        losses["instance loss"] = instance_cost(
+            n, world, model.embedding, loss.instance_temperature, loss.ring_bytes, cuda, e
+        )
+    if "cluster" in config.losses:
+        losses["cluster loss"] = cluster_cost(n, world, model.clusters, loss.cluster_temperature, cuda, e)
+    together = step_cost(*losses.values()) if len(losses) == 2 else next(iter(losses.values()))
 
     # With gradients that are added up, or moved elsewhere, they do not make up for activations that go.
     plain = one and train.zero < 2
@@ -111,7 +116,7 @@ def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> R
         "views": (network.views * pixels * e, 0, 0, 0),
         "activations": activations,
         "embeddings": (3 * embeddings,) * 4,
-        "losses": (0, both.peak, 0, 0),
+        "losses": (0, together.peak, 0, 0),
         "CUDA, NCCL, workspaces": (RUNTIME_BYTES if cuda else 0,) * 4,
     }
     sent = [Sent("gradients", "all_reduce", engine.sent["all_reduce"])]
@@ -120,7 +125,7 @@ def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> R
     statistics = 2 * network.norm_channels * e
     sent += [Sent("batch norm, forward", "all_gather", world * statistics * forwards)]
     sent += [Sent("batch norm, backward", "all_reduce", statistics * pieces)]
-    for name, cost in (("instance loss", instance), ("cluster loss", cluster)):
+    for name, cost in losses.items():
         sent += [Sent(name, collective, bytes_) for collective, bytes_ in sorted(cost.sent.items())]
     sent += [Sent("whether it is finite", "all_reduce", 4 if train.zero and world > 1 else 0)]
     sent += [Sent("agreement at the end", "all_reduce", AGREED * 8 if world > 1 else 0)]

@@ -26,6 +26,8 @@ class Reading:
     ----------
     images, shards
         In the splits trained on.
+    smallest_phase
+        Images in the smallest phase of an epoch, which has to fill a batch.
     steps_per_epoch, steps
         Global batches in an epoch, and in the run.
     dropped
@@ -36,6 +38,7 @@ class Reading:
 
     images: int
     shards: int
+    smallest_phase: int
     steps_per_epoch: int
     steps: int
     dropped: int
@@ -86,19 +89,27 @@ def read_data(config: Config, world: int) -> tuple[Reading | None, str | None]:
         schedule = make_schedule(config, manifest)
     lanes = owned(schedule.lanes, 0, world)
     rank_shards = None
-    sizes = np.array(schedule.shard_sizes)
-    if len(lanes) * schedule.span <= COUNTED:
-        order = schedule.epoch(0)
-        samples = np.concatenate([order.lane(lane, 0, schedule.span) for lane in lanes])
+    sizes = np.array([shard.nsamples for shard in manifest.select(data.splits)])
+    phases = schedule.phases
+    if len(lanes) * sum(phase.span for phase in phases) <= COUNTED:
+        samples = np.concatenate(
+            [
+                schedule.order(turn).lane(lane, 0, phase.span)
+                for turn, phase in enumerate(phases)
+                for lane in lanes
+            ]
+        )
         rank_shards = len(np.unique(np.searchsorted(np.cumsum(sizes), samples, side="right")))
+    seen = sum(phase.samples for phase in phases)
     steps = config.train.epochs * schedule.steps_per_epoch
     return (
         Reading(
-            images=schedule.samples,
+            images=int(sizes.sum()),
             shards=len(sizes),
+            smallest_phase=min(phase.samples for phase in phases),
             steps_per_epoch=schedule.steps_per_epoch,
             steps=min(steps, config.train.max_steps or steps),
-            dropped=schedule.samples - schedule.steps_per_epoch * schedule.global_batch,
+            dropped=seen - schedule.steps_per_epoch * schedule.global_batch,
             rank_shards=rank_shards,
         ),
         None,

@@ -9,6 +9,7 @@ import torch.distributed as torch_dist
 from ccscale import dist
 from ccscale.config import Config
 from ccscale.model.network import ContrastiveClustering
+from ccscale.train.trained import leave_out_idle, parameter_groups
 
 LARGEST_BUCKET = 25_000_000  # 100 MB: the rest of the backward pass goes on while so many gradients travel
 
@@ -39,8 +40,9 @@ def build_engine(
     network.to(device, dtype=torch.float64 if train.precision == "fp64" else torch.float32)
     # DeepSpeed's own "Adam" is AdamW with a decay of 0.01: the optimizer is made here.
     optimizer = torch.optim.Adam(
-        network.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True
+        parameter_groups(config, network), lr=train.lr, weight_decay=train.weight_decay, fused=True
     )
+    optimizer.register_step_pre_hook(leave_out_idle)
     engine, *_ = deepspeed.initialize(
         model=network,
         optimizer=optimizer,

@@ -53,11 +53,12 @@ class StepGuard:
         adam = engine.optimizer.optimizer if self._partitioned else engine.optimizer
         adam.register_step_pre_hook(self._judge)
         self._before: Tensor | None = None
+        self._judged = False
         self._skipped = self._nothing
 
     def begin(self) -> None:
         """Note what the forward pass will change."""
-        self._skipped = self._nothing
+        self._skipped, self._judged = self._nothing, False
         self._before = _joined(self._buffers)
 
     def end(self, z: Tensor, p: Tensor) -> Verdict:
@@ -79,12 +80,20 @@ class StepGuard:
         return Verdict(self._skipped, *(_not_finite(outputs.detach().sum()) for outputs in (z, p)))
 
     def _judge(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Look at all gradients before the first group of parameters is stepped: it is all groups or none."""
+        if self._judged:
+            return  # ZeRO steps group by group
+        self._judged = True
         gradients = [
             parameter.grad
             for group in optimizer.param_groups
             for parameter in group["params"]
             if parameter.grad is not None
         ]
+        if self._partitioned:
+            for group in range(1, len(self._optimizer.bit16_groups)):  # the first one's turn is now
+                partition = self._optimizer.averaged_gradients[group]
+                gradients += [partition] if torch.is_tensor(partition) else partition
         bad = _not_finite(torch.nn.utils.get_total_norm(gradients, torch.inf)).to(self._nothing.device)
         if self._partitioned:
             dist.sum_(bad)

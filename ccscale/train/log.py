@@ -6,6 +6,8 @@ A line of metrics.jsonl is a step or an evaluation::
      "images_per_second": …, "data_wait": …, "batch_digest": "…", "time": …}
     {"kind": "evaluation", "step": …, "epoch": …, "splits": […], "sizes": […], "acc": …, …, "time": …}
 
+A loss that the step does not compute is null; where epochs have phases, `phase` counts them from 1.
+
 A step is known by its number: a run that goes on from a checkpoint first drops the lines after it.
 """
 

@@ -1,9 +1,10 @@
 """The training loop: from a config to a trained run, from whatever step its folder has reached."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from ccscale.config import Config
 from ccscale.data.access import Access
 from ccscale.data.cache import Cache
 from ccscale.data.manifest import Manifest
+from ccscale.data.manifest_file import Shard
+from ccscale.data.phases import PhasedSchedule
 from ccscale.data.retry import Closing
 from ccscale.data.schedule import Schedule, default_block, default_piece
 from ccscale.data.stream import PairBatch, default_workers, pair_batches
@@ -79,7 +82,7 @@ class Trainer:
     """One rank of a run: data, engine and log, and the step that they are used in."""
 
     def __init__(self, config: Config, place: Place, device: torch.device) -> None:
-        self.config, self.device = config, device
+        self.config, self.device, self.phases = config, device, config.phases
         self.access = Access.of(config.data)
         self.workers = (
             default_workers(place.local_world) if config.data.workers is None else config.data.workers
@@ -102,7 +105,12 @@ class Trainer:
         if begun:
             done = ": there is nothing left to do" if self.step >= self.stop else ""
             _say(f"going on from step {self.step} of {self.stop}{done}")
-        if config.train.global_batch < 2 * config.model.clusters:
+        if "cluster" not in config.losses:
+            _say(
+                "the cluster head is not trained: it is the features that tell how good the run is (k-means, "
+                "`ccscale evaluate`), not its clusters"
+            )
+        elif config.train.global_batch < 2 * config.model.clusters:
             _say(
                 f"warning: a global batch of {config.train.global_batch} can hardly show {config.model.clusters} "
                 "clusters; several times as many images work better (train.global_batch)"
@@ -142,7 +150,8 @@ class Trainer:
                 dist.together(feed.check)
             while self.step < self.stop:
                 batch, data_wait = feed.batch, feed.wait
-                losses, verdict = self.stepper.take(batch)
+                phase = self.schedule.locate(self.step).phase
+                losses, verdict = self.stepper.take(batch, self.phases[phase].losses)
                 self.step += 1
                 if self.step < self.stop:
                     feed.fetch(request)  # the next one: a device computes meanwhile
@@ -150,6 +159,7 @@ class Trainer:
                 record = {
                     "step": self.step,
                     "epoch": self.epoch,
+                    **({"phase": phase + 1} if len(self.phases) > 1 else {}),
                     **losses._asdict(),
                     "lr": config.train.lr,
                     "data_wait": data_wait,
@@ -243,7 +253,7 @@ class Trainer:
     def evaluate(self, log: RunLog) -> None:
         """Measure the clusters."""
         config = self.config
-        splits = config.evaluate.splits or config.data.splits
+        splits = config.evaluated_splits
         with self._saved_if_data_fail():
             found = assign(
                 self.engine.module,
@@ -300,7 +310,7 @@ def open_data(config: Config) -> Manifest:
     return manifest
 
 
-def plan(config: Config, manifest: Manifest) -> Schedule:
+def plan(config: Config, manifest: Manifest) -> PhasedSchedule:
     """Make a run's schedule and check that data, batch and ranks fit each other.
 
     Raises
@@ -309,23 +319,32 @@ def plan(config: Config, manifest: Manifest) -> Schedule:
         With the values that would fit.
     """
     shards = manifest.select(config.data.splits)
-    sizes, batch, lanes = tuple(shard.nsamples for shard in shards), config.train.global_batch, config.lanes
+    schedules = tuple(_plan_phase(config, shards, phase.splits) for phase in config.phases)
+    config.check_ranks(dist.world())
+    return PhasedSchedule(schedules)
+
+
+def _plan_phase(config: Config, shards: Sequence[Shard], splits: tuple[str, ...]) -> Schedule:
+    """Make the schedule of a phase, whose samples are counted through all shards that the run trains on."""
+    data, batch, lanes = config.data, config.train.global_batch, config.lanes
+    firsts = accumulate((shard.nsamples for shard in shards), initial=0)
+    chosen = [(shard, first) for shard, first in zip(shards, firsts, strict=False) if shard.split in splits]
+    sizes = tuple(shard.nsamples for shard, _ in chosen)
     if sum(sizes) < batch:
         raise InputError(
-            f"the splits {', '.join(config.data.splits)} of {config.data.shards} have {sum(sizes)} images, which "
+            f"the splits {', '.join(splits)} of {data.shards} have {sum(sizes)} images, which "
             f"do not fill a global batch of {batch}; set train.global_batch to at most {sum(sizes)}"
         )
-    config.check_ranks(dist.world())
     # A command puts out a whole shard: to read a piece of it and go on to another would run it again and again.
-    piece = config.data.piece or (None if config.data.allow_pipe else default_piece(sizes))
-    block = config.data.block
+    piece = data.piece or (None if data.allow_pipe else default_piece(sizes))
+    block = data.block
     if block is None:
-        weight, share = sum(shard.filesize for shard in shards), batch // lanes
-        block = default_block(sum(sizes), weight, config.data.block_bytes)
+        weight, share = sum(shard.filesize for shard, _ in chosen), batch // lanes
+        block = default_block(sum(sizes), weight, data.block_bytes)
         block = max(
             block // share * share, min(block, share)
         )  # so that a batch needs one block of a lane, not two
-    return Schedule(sizes, config.seed, batch, lanes, piece, block)
+    return Schedule(sizes, config.seed, batch, lanes, piece, block, tuple(first for _, first in chosen))
 
 
 def _say(text: str) -> None:

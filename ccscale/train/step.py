@@ -14,6 +14,7 @@ over a piece of all ranks, not over the global batch: with it the result depends
 on the number of ranks); with other norms it does not.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from ccscale import dist
-from ccscale.config import Config
+from ccscale.config import LOSSES, Config, LossName
 from ccscale.data.colour import apply_colour
 from ccscale.data.stream import PairBatch
 from ccscale.loss import instance_loss
@@ -29,14 +30,21 @@ from ccscale.loss.cluster import ClusterLoss
 from ccscale.model.network import Outputs
 from ccscale.model.norm import keep_running_statistics
 from ccscale.train.guard import StepGuard, Verdict
+from ccscale.train.trained import train_by
 
 
 class Losses(NamedTuple):
-    """The losses of a step, scalars on the device."""
+    """The losses of a step, scalars on the device; None: not computed."""
 
     loss: Tensor
-    instance_loss: Tensor
-    cluster_loss: Tensor
+    """The weighted sum."""
+    instance_loss: Tensor | None
+    cluster_loss: Tensor | None
+
+    def detach(self) -> "Losses":
+        """Return the values alone."""
+        instances, clusters = (None if loss is None else loss.detach() for loss in self[1:])
+        return Losses(self.loss.detach(), instances, clusters)
 
 
 class Stepper:
@@ -57,36 +65,48 @@ class Stepper:
         self.dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
         self.guard = StepGuard(engine, device)
 
-    def take(self, batch: PairBatch) -> tuple[Losses, Verdict]:
-        """Take a step, or skip it if it is not finite; return its losses, before the step, and what was found."""
+    def take(self, batch: PairBatch, by: Sequence[LossName] = LOSSES) -> tuple[Losses, Verdict]:
+        """Take a step by some of the losses, or skip it if it is not finite.
+
+        Returns
+        -------
+        Losses, Verdict
+            The losses before the step, and what was found.
+        """
         self.guard.begin()
+        train_by(self.engine.basic_optimizer, by)
         images = batch.images.to(self.device, non_blocking=True)  # (2, n, S, S, 3)
         pieces = self.config.pieces
         if pieces == 1:
             _, z, p = self._forward(batch, images, 0, 1)
-            losses = self._losses(z, p)
+            losses = self._losses(z, p, by)
             with record_function("backward"):
                 self.engine.backward(losses.loss)
             with record_function("optimizer"):
                 self.engine.step()
         else:
-            losses, z, p = self._take_in_pieces(batch, images, pieces)
-        return Losses(*(loss.detach() for loss in losses)), self.guard.end(z, p)
+            losses, z, p = self._take_in_pieces(batch, images, pieces, by)
+        return losses.detach(), self.guard.end(z, p)
 
-    def _take_in_pieces(self, batch: PairBatch, images: Tensor, pieces: int) -> tuple[Losses, Tensor, Tensor]:
+    def _take_in_pieces(
+        self, batch: PairBatch, images: Tensor, pieces: int, by: Sequence[LossName]
+    ) -> tuple[Losses, Tensor, Tensor]:
         with torch.no_grad(), keep_running_statistics(self.engine.module):
             found = [self._forward(batch, images, piece, pieces) for piece in range(pieces)]
         z = _join([outputs.embeddings for outputs in found]).requires_grad_()  # (2n, d)
         p = _join([outputs.assignments for outputs in found]).requires_grad_()  # (2n, K)
-        losses = self._losses(z, p)
+        losses = self._losses(z, p, by)
         losses.loss.backward()
-        assert z.grad is not None
-        assert p.grad is not None
-        for piece, (dz, dp) in enumerate(zip(_cut(z.grad, pieces), _cut(p.grad, pieces), strict=True)):
+        gradients = [None if joined.grad is None else _cut(joined.grad, pieces) for joined in (z, p)]
+        for piece in range(pieces):
             outputs = self._forward(batch, images, piece, pieces)
             with record_function("backward"):
-                pull = (outputs.embeddings * dz).sum() + (outputs.assignments * dp).sum()
-                self.engine.backward(pull, scale_wrt_gas=False)
+                pulls = [
+                    (output * gradient[piece]).sum()
+                    for output, gradient in zip(outputs[1:], gradients, strict=True)
+                    if gradient is not None
+                ]
+                self.engine.backward(torch.stack(pulls).sum(), scale_wrt_gas=False)
             with record_function("optimizer"):
                 self.engine.step()  # it steps after the last piece
         return losses, z, p
@@ -105,18 +125,24 @@ class Stepper:
             outputs: Outputs = self.engine(views.contiguous(memory_format=torch.channels_last))
         return outputs
 
-    def _losses(self, z: Tensor, p: Tensor) -> Losses:
-        """Return both losses of the global batch; the clusters' traffic goes on behind the instances' work."""
+    def _losses(self, z: Tensor, p: Tensor, by: Sequence[LossName]) -> Losses:
+        """Return losses of the global batch; the clusters' traffic goes on behind the instances' work."""
         settings = self.config.loss
         (z_a, z_b), (p_a, p_b) = z.chunk(2), p.chunk(2)
+        parts = []
         with record_function("losses"):
-            # check: the schedule gives every rank as many images.
-            cluster = ClusterLoss(p_a, p_b, settings.cluster_temperature, check=False)
-            instances = instance_loss(
-                z_a, z_b, settings.instance_temperature, ring_bytes=settings.ring_bytes, check=False
-            )
-            clusters = cluster.value()
-            return Losses(instances + clusters, instances, clusters)
+            cluster, instances, clusters = None, None, None
+            if "cluster" in by:  # check: the schedule gives every rank as many images
+                cluster = ClusterLoss(p_a, p_b, settings.cluster_temperature, check=False)
+            if "instance" in by:
+                instances = instance_loss(
+                    z_a, z_b, settings.instance_temperature, ring_bytes=settings.ring_bytes, check=False
+                )
+                parts.append(settings.instance_weight * instances)
+            if cluster is not None:
+                clusters = cluster.value()
+                parts.append(settings.cluster_weight * clusters)
+            return Losses(torch.stack(parts).sum(), instances, clusters)
 
 
 def _join(parts: list[Tensor]) -> Tensor:

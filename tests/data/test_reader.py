@@ -19,6 +19,7 @@ from ccscale.data.fetch import Span, read_spans, requests
 from ccscale.data.index import ShardError, read_index
 from ccscale.data.lookup import Index, Indexes
 from ccscale.data.manifest import Manifest, Shard
+from ccscale.data.phases import PhasedSchedule
 from ccscale.data.reader import OPEN_SPOOLED, SampleReader
 from ccscale.data.retry import Unreachable
 from ccscale.data.schedule import Schedule
@@ -139,12 +140,12 @@ def test_each_raises_the_first_failure_and_keeps_the_order() -> None:
 
 @pytest.mark.parametrize(("block", "lanes"), [(7, 6), (4, 6), (1, 2), (100, 3), (5, 24)])
 def test_blocks_are_the_lanes_samples_in_their_order(block: int, lanes: int) -> None:
-    schedule = Schedule((40, 31, 60, 20), 3, 24, lanes, piece=4, block=block)
-    share, span = schedule.share, schedule.span
+    single = Schedule((40, 31, 60, 20), 3, 24, lanes, piece=4, block=block)
+    share, span, schedule = single.share, single.span, PhasedSchedule.single(single)
     for lane in range(lanes):
-        both = np.concatenate([schedule.epoch(epoch).lane(lane, 0, span) for epoch in (0, 1)])
+        both = np.concatenate([single.epoch(epoch).lane(lane, 0, span) for epoch in (0, 1)])
         for start, stop in ((0, 12), (1, 12), (3, 7), (5, 6), (8, 9)):
-            blocks = list(_blocks(schedule, schedule.epoch, lane, start, stop))
+            blocks = list(_blocks(schedule, schedule.order, lane, start, stop))
             assert np.concatenate(blocks).tolist() == both[start * share : stop * share].tolist()
             assert all(1 <= len(part) <= max(block, share) for part in blocks)
             # The first batch needs no more than the first block; from the second block on, they are the schedule's.
@@ -177,7 +178,8 @@ def test_commands_are_refused_and_not_run(manifest: Manifest, tmp_path: Path) ->
 def test_allowed_commands_give_the_same_batches(manifest: Manifest, tmp_path: Path, workers: int) -> None:
     found = Manifest.load(piped(manifest, tmp_path / "piped", "cat {}"), allow_pipe=True)
     found.check_files(["train"])
-    schedule = Schedule(tuple(shard.nsamples for shard in manifest.shards), 5, 24, 6, None, 7)
+    sizes = tuple(shard.nsamples for shard in manifest.shards)
+    schedule = PhasedSchedule.single(Schedule(sizes, 5, 24, 6, None, 7))
     views = Views(size=12)
     batches = [
         [

@@ -14,6 +14,7 @@ from ccscale.config import Views
 from ccscale.data.access import Access
 from ccscale.data.index import ShardError, read_index
 from ccscale.data.manifest import Manifest
+from ccscale.data.phases import PhasedSchedule
 from ccscale.data.reader import SampleReader
 from ccscale.data.schedule import Schedule
 from ccscale.data.stream import PairBatch, pair_batches, whole_batches
@@ -46,8 +47,9 @@ def bucket(shards: Path) -> Iterator[str]:
         yield url
 
 
-def schedule_of(manifest: Manifest, block: int = 7, piece: int | None = 4, lanes: int = 6) -> Schedule:
-    return Schedule(tuple(shard.nsamples for shard in manifest.shards), 5, 24, lanes, piece, block)
+def schedule_of(manifest: Manifest, block: int = 7, piece: int | None = 4, lanes: int = 6) -> PhasedSchedule:
+    sizes = tuple(shard.nsamples for shard in manifest.shards)
+    return PhasedSchedule.single(Schedule(sizes, 5, 24, lanes, piece, block))
 
 
 def read(
@@ -265,7 +267,7 @@ def test_a_resume_reads_at_most_a_block_a_lane_before_its_first_batch(
     whole_blocks = 0
     for lane in range(6):
         first = start * 4 // block * block
-        samples = schedule.epoch(0).lane(lane, first, min(first + block, 24))
+        samples = schedule.order(0).lane(lane, first, min(first + block, 24))
         whole_blocks += sum(len(reader[int(sample)].data) for sample in samples)
     batches = pair_batches(remote, ["train"], schedule, VIEWS, start, 9, access=BRIEF)
     assert next(batches).step == start

@@ -9,6 +9,7 @@ import pytest
 from ccscale.config import Views
 from ccscale.data.index import read_index
 from ccscale.data.manifest import Manifest
+from ccscale.data.phases import PhasedSchedule
 from ccscale.data.reader import SampleReader
 from ccscale.data.schedule import Schedule
 from ccscale.data.stream import PairBatch, pair_batches, whole_batches
@@ -17,9 +18,9 @@ from ccscale.errors import InputError
 VIEWS = Views(size=12, blur=0.5, blur_kernel=3)
 
 
-def schedule_of(manifest: Manifest, lanes: int = 6) -> Schedule:
+def schedule_of(manifest: Manifest, lanes: int = 6) -> PhasedSchedule:
     sizes = tuple(shard.nsamples for shard in manifest.select(["train"]))
-    return Schedule(sizes, 5, 24, lanes, piece=4, block=7)
+    return PhasedSchedule.single(Schedule(sizes, 5, 24, lanes, piece=4, block=7))
 
 
 def read(
@@ -114,7 +115,7 @@ def test_bad_images_leave_all_others_as_they_are(
     damaged: tuple[Manifest, set[str]], manifest: Manifest
 ) -> None:
     reader = SampleReader(damaged[0], ["train"])
-    order = schedule_of(manifest).epoch(0)
+    order = schedule_of(manifest).order(0)
     for good, bad in zip(read(manifest, 0, 6), read(damaged[0], 0, 6), strict=True):
         samples = order.batch(good.step)
         hit = np.array([reader.key(int(sample)) in damaged[1] for sample in samples])

@@ -1,0 +1,52 @@
+"""Which parameters a step trains: those that its losses reach.
+
+A head whose loss is not computed, in one phase of the epochs or in all, has no gradient. In torch, and so in the
+paper's code, Adam then leaves its weights, its moments and its count of steps as they are. DeepSpeed puts zeros
+where a gradient is missing (under ZeRO 0 with several ranks, under ZeRO 1 and 2 always), from which Adam would go
+on to move the head by what its moments remember. So that a run is the same under every stage and on any number of
+ranks, parameters that are trained at different times are parameter groups of their own, which ZeRO keeps apart
+too, and the groups that a step does not train are taken out of Adam's step. Where all are trained in every step,
+there is one group.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ccscale.config import LOSSES, Config, LossName
+from ccscale.model.network import ContrastiveClustering
+
+_LOSSES, _IDLE = "losses", "idle"  # keys of a parameter group: what trains it; whether this step does not
+
+
+def parameter_groups(config: Config, network: ContrastiveClustering) -> list[dict[str, Any]]:
+    """Return the parameters for an optimizer, in groups that are trained in the same steps."""
+    phases = [frozenset(phase.losses) for phase in config.phases]
+    parts: list[tuple[nn.Module, tuple[LossName, ...]]] = [
+        (network.backbone, LOSSES),
+        (network.instance_head, ("instance",)),
+        (network.cluster_head, ("cluster",)),
+    ]
+    groups: dict[tuple[bool, ...], dict[str, Any]] = {}
+    for part, losses in parts:
+        when = tuple(not phase.isdisjoint(losses) for phase in phases)
+        group = groups.setdefault(when, {"params": [], _LOSSES: [], _IDLE: False})
+        group["params"] += part.parameters()
+        group[_LOSSES] += losses
+    return list(groups.values())
+
+
+def leave_out_idle(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Take idle groups' gradients away: a hook before an optimizer's step, which passes over what has none."""
+    for group in optimizer.param_groups:
+        if group.get(_IDLE):
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+def train_by(optimizer: torch.optim.Optimizer, losses: Sequence[LossName]) -> None:
+    """Set which groups the next step trains: those that the losses reach."""
+    for group in optimizer.param_groups:
+        group[_IDLE] = set(losses).isdisjoint(group.get(_LOSSES, LOSSES))
