@@ -9,7 +9,7 @@ import torch.distributed as torch_dist
 from ccscale import dist
 from ccscale.config import Config
 from ccscale.model.network import ContrastiveClustering
-from ccscale.train.trained import leave_out_idle, parameter_groups
+from ccscale.train.trained import begin_states, leave_out_idle, parameter_groups
 
 LARGEST_BUCKET = 25_000_000  # 100 MB: the rest of the backward pass goes on while so many gradients travel
 
@@ -51,6 +51,7 @@ def build_engine(
     )
     if train.precision == "fp64":
         _keep_float64(engine)
+    begin_states(optimizer)
     for buffer in network.buffers():  # DeepSpeed sends parameters alone
         torch_dist.broadcast(buffer, src=0)
     if train.zero == 0:  # else the weights are views of DeepSpeed's flat buffers, which know no other layout

@@ -50,3 +50,17 @@ def train_by(optimizer: torch.optim.Optimizer, losses: Sequence[LossName]) -> No
     """Set which groups the next step trains: those that the losses reach."""
     for group in optimizer.param_groups:
         group[_IDLE] = set(losses).isdisjoint(group.get(_LOSSES, LOSSES))
+
+
+def begin_states(optimizer: torch.optim.Adam) -> None:
+    """Give parameters that some steps do not train Adam's state before the first step.
+
+    Without it they have none in a checkpoint, which DeepSpeed then cannot convert to another number of ranks.
+    """
+    if len(optimizer.param_groups) > 1:
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
