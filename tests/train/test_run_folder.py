@@ -106,6 +106,8 @@ CHANGES: dict[str, Any] = {
     "data.cache_bytes": 2**25,
     "train.epochs": 2000,
     "train.max_steps": 7,
+    "train.max_bad_steps": 0,
+    "train.rank_timeout": 60.0,
     "train.device": "cpu",
     "train.compile": True,
     "train.profile": 3,
