@@ -9,6 +9,9 @@ The command line is the everyday way in (``ccscale --help``); from Python:
     clusters, confidence = network.predict(images)           # (2,) int64, (2,) float32
     h, z, p = network(images)               # features (2, D), embeddings (2, d), soft assignments (2, K)
 
+    # images in an array, by scikit-learn's interface
+    clusters = ccscale.ContrastiveClusteringEstimator(10, random_state=0).fit_predict(array)
+
     ccscale.instance_loss(z_a, z_b)    # both over the global batch of all ranks, (n, d) and (n, K) a rank
     ccscale.cluster_loss(p_a, p_b)
 """
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from ccscale.config import Config
     from ccscale.config_file import load_config
     from ccscale.errors import InputError
+    from ccscale.estimator import ContrastiveClusteringEstimator
     from ccscale.evaluate.evaluate import evaluate_run
     from ccscale.evaluate.predict import predict_run
     from ccscale.loss import cluster_loss, instance_loss
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Config": "ccscale.config",
     "ContrastiveClustering": "ccscale.model.network",
+    "ContrastiveClusteringEstimator": "ccscale.estimator",
     "InputError": "ccscale.errors",
     "Outputs": "ccscale.model.network",
     "cluster_loss": "ccscale.loss",
@@ -46,6 +51,7 @@ _HOMES = {
 __all__ = [
     "Config",
     "ContrastiveClustering",
+    "ContrastiveClusteringEstimator",
     "InputError",
     "Outputs",
     "cluster_loss",

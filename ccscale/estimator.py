@@ -1,0 +1,302 @@
+"""A scikit-learn estimator: arrays of images in, clusters out, by the same shards, views and trainer as a run.
+
+`fit` writes the images as shards into a temporary folder, trains a run there, and keeps the network. So what holds
+for a run holds here: the same images, parameters and seed give the same clusters.
+"""
+
+import contextlib
+import io
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from ccscale.config import Config
+from ccscale.config_file import parse_config
+from ccscale.data.contents import Bytes, encode_png
+from ccscale.data.items import Item, Source, numbered_key
+from ccscale.data.shards import make_shards
+from ccscale.errors import InputError
+from ccscale.evaluate.session import newest
+from ccscale.model.backbone import feature_width
+from ccscale.model.export import load, read_images
+from ccscale.model.network import ContrastiveClustering, Outputs
+from ccscale.place import Place
+from ccscale.train.loop import train_run
+
+SMALLEST, LARGEST = 32, 224  # sides of the images that the network sees, where `size` is not given
+SMALL_STEM_BELOW = 96  # pixels
+AT_A_TIME = 64  # images that go through the network together in `predict` and `transform`
+
+Pixels = NDArray[np.uint8]
+
+
+class ContrastiveClusteringEstimator(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+):
+    """Contrastive Clustering (Li et al., AAAI 2021) of images in an array.
+
+    For more images than memory holds, for several GPUs, and for runs that go on where they were stopped, use shards
+    and ``ccscale train``.
+
+    Parameters
+    ----------
+    n_clusters
+        K.
+    backbone
+        Any timm model name.
+    size
+        Side in pixels that images are resized to; by default the longer side of those in `fit`, from 32 to 224.
+    image_shape
+        For images that are rows of numbers, as scikit-learn's data sets have them: (height, width) or (height,
+        width, 3), one of which may be -1, as in `numpy.reshape`.
+    value_range
+        What is black and what is white; by default (0, 255) for uint8, else (0, 1). ``"fit"``: the smallest and the
+        largest number in `fit`, and what lies beyond them later is taken for these.
+    epochs, batch_size, learning_rate
+        See the config's section ``train``; a batch is at most as large as the data set. It should be several times
+        `n_clusters`.
+    settings
+        Any other keys of the config, as ``{"views.flip": 0, "model.pretrained": True}``; ``ccscale config`` lists
+        them.
+    device
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    random_state
+        Seed of weights, order and views: a number, a `RandomState`, or None for another one in each `fit`.
+    verbose
+        Whether to show how training goes.
+
+    Attributes
+    ----------
+    labels_
+        (n,) int64: the cluster of each image in `fit`.
+    network_
+        The `ccscale.ContrastiveClustering`, on the CPU.
+    config_
+        The `ccscale.Config` that it was trained by.
+    n_iter_
+        Steps that were taken.
+    n_features_in_
+        The second axis of the array in `fit`: numbers in a row, or the images' height.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ccscale import ContrastiveClusteringEstimator
+    >>> digits = load_digits()
+    >>> estimator = ContrastiveClusteringEstimator(10, value_range=(0, 16), random_state=0)
+    >>> clusters = estimator.fit_predict(digits.images)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        backbone: str = "resnet18",
+        size: int | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        value_range: tuple[float, float] | str | None = None,
+        epochs: int = 100,
+        batch_size: int = 256,
+        learning_rate: float = 3e-4,
+        settings: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.backbone = backbone
+        self.size = size
+        self.image_shape = image_shape
+        self.value_range = value_range
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.settings = settings
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Train on images.
+
+        Parameters
+        ----------
+        X
+            (n, height, width) grey or (n, height, width, 3) RGB; (n, numbers) where `image_shape` is given.
+        y
+            Ignored.
+
+        Raises
+        ------
+        InputError
+            A `ValueError`: for an array that holds no images, or parameters that are none.
+        """
+        if Place.from_environment().world > 1:
+            raise InputError("the estimator trains in one process; for several use `ccscale train` on shards")
+        values = validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=2)
+        self._range = self._fitted_range(values)
+        images = self._to_pixels(values)
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        with tempfile.TemporaryDirectory(prefix="ccscale-") as folder, self._quiet():
+            config = self._config_of(images, Path(folder), seed)
+            _write_shards(images, config.data.shards)
+            self.network_, self.n_iter_ = _train(config)
+        self.config_ = config
+        self._n_features_out = feature_width(self.network_.backbone)
+        self.labels_ = self._outputs(images).assignments.argmax(dim=1).numpy()
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return the cluster of each image, (n,); see `fit` for the shapes."""
+        clusters: NDArray[np.int64] = self._of(X).assignments.argmax(dim=1).numpy()
+        return clusters
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Return the soft assignments of each image, (n, n_clusters): rows that sum to 1."""
+        assignments: NDArray[np.float32] = self._of(X).assignments.numpy()
+        return assignments
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Return the backbone's features of each image, (n, D)."""
+        features: NDArray[np.float32] = self._of(X).features.numpy()
+        return features
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = self.image_shape is not None
+        tags.input_tags.three_d_array = self.image_shape is None
+        tags.transformer_tags.preserves_dtype = []  # float32, whatever comes in
+        return tags
+
+    def _of(self, X: ArrayLike) -> Outputs:
+        check_is_fitted(self)
+        return self._outputs(self._to_pixels(self._checked(X)))
+
+    def _checked(self, X: ArrayLike) -> NDArray[Any]:
+        """Check images after `fit`: rows have as many numbers as there; images may have another size."""
+        if self.image_shape is not None:
+            return validate_data(self, X, dtype="numeric", allow_nd=True, reset=False)
+        return check_array(X, dtype="numeric", allow_nd=True, input_name="X")
+
+    def _fitted_range(self, values: NDArray[Any]) -> tuple[float, float]:
+        """Return what is black and what is white."""
+        if self.value_range is None:
+            return (0.0, 255.0) if values.dtype == np.uint8 else (0.0, 1.0)
+        if isinstance(self.value_range, str):
+            if self.value_range != "fit":
+                raise InputError(f"value_range is {self.value_range!r}; it is (black, white), 'fit' or None")
+            return float(values.min()), float(values.max())
+        low, high = (float(value) for value in self.value_range)
+        if not low < high or not math.isfinite(high - low):
+            raise InputError(f"value_range is ({low:g}, {high:g}); it is (black, white), the smaller first")
+        return low, high
+
+    def _to_pixels(self, values: NDArray[Any]) -> Pixels:
+        """Return (n, height, width) or (n, height, width, 3) uint8 of checked numbers."""
+        shape = values.shape
+        if self.image_shape is not None:
+            if values.ndim != 2:
+                raise InputError(f"X has the shape {shape}; with image_shape it is (n, numbers in an image)")
+            try:
+                values = values.reshape(len(values), *self.image_shape)
+            except (ValueError, TypeError):
+                raise InputError(
+                    f"a row of X has {shape[1]} numbers, which are no image of the shape {self.image_shape}: "
+                    "set image_shape"
+                ) from None
+        if values.ndim not in (3, 4) or (values.ndim == 4 and values.shape[3] != 3) or 0 in values.shape:
+            raise InputError(
+                f"X has the shape {shape}; it holds images as (n, height, width) or (n, height, width, 3); rows of "
+                "numbers need image_shape"
+            )
+        low, high = self._range
+        if self.value_range != "fit":
+            least, most = float(values.min()), float(values.max())
+            if least < low or most > high:
+                raise InputError(
+                    f"X has numbers from {least:g} to {most:g}, and images of {values.dtype} have them from "
+                    f"{low:g} to {high:g}: set value_range=(black, white)"
+                )
+        if values.dtype == np.uint8 and (low, high) == (0, 255):
+            return values
+        scaled = (values.astype(np.float64) - low) * (255 / (high - low) if high > low else 0)
+        pixels: Pixels = scaled.clip(0, 255).round().astype(np.uint8)
+        return pixels
+
+    def _config_of(self, images: Pixels, folder: Path, seed: int) -> Config:
+        """Return the config of the run in `folder`."""
+        size = self.size
+        if size is None:
+            size = min(max(*images.shape[1:3], SMALLEST), LARGEST)
+        grey = images.ndim == 3
+        keys: dict[str, Any] = {
+            "run": str(folder / "run"),
+            "seed": seed,
+            "data.shards": str(folder / "shards"),
+            "data.workers": 0,
+            "views.size": size,
+            "views.hue": 0.0 if grey else 0.2,
+            "views.saturation": 0.0 if grey else 0.8,
+            "views.grey": 0.0 if grey else 0.2,
+            "model.backbone": self.backbone,
+            "model.clusters": self.n_clusters,
+            "model.stem": "small" if size < SMALL_STEM_BELOW else "standard",
+            "train.epochs": self.epochs,
+            "train.global_batch": min(self.batch_size, len(images)),
+            "train.lr": self.learning_rate,
+            "train.save_every": 10**9,  # at the end alone
+            "train.device": self.device,
+            **(self.settings or {}),
+        }
+        nested: dict[str, Any] = {}
+        for key, value in keys.items():
+            *sections, name = key.split(".")
+            place = nested
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[name] = value.item() if isinstance(value, np.generic) else value
+        return parse_config(nested, place="the estimator's parameters")
+
+    def _outputs(self, images: Pixels) -> Outputs:
+        """Return features, embeddings and assignments as evaluation has them: whole images, resized."""
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(images), AT_A_TIME):
+                encoded = [encode_png(image) for image in images[start : start + AT_A_TIME]]
+                parts.append(self.network_(read_images(encoded, self.network_.size)))
+        return Outputs(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Say nothing of the training, unless it is asked for; leave torch's random numbers as they were."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng())
+            if not self.verbose:
+                stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+            yield
+
+
+def _write_shards(images: Pixels, folder: str) -> None:
+    items = [
+        Item(numbered_key("image", i), Bytes(encode_png(image)), None, f"X[{i}]")
+        for i, image in enumerate(images)
+    ]
+    make_shards(Source("images", "array", (), (), {"train": items}), folder, workers=1, progress=False)
+
+
+def _train(config: Config) -> tuple[ContrastiveClustering, int]:
+    """Train a run; return its network, on the CPU, and its steps."""
+    outcome = train_run(config)
+    if not outcome.finished:
+        raise KeyboardInterrupt
+    _, checkpoint = newest(config.run_folder)
+    return load(checkpoint.path), outcome.step
