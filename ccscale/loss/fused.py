@@ -28,7 +28,7 @@ _CONFIGS = [
 
 @triton.autotune(configs=_CONFIGS, key=["WIDTH", "PRECISION", "d"])
 @triton.jit
-def _sums_kernel(
+def _sums_kernel(  # type: ignore[no-untyped-def]  # Triton reads annotations as types of its own
     U, V, OUT, m, c, d, part, scale, OWN: tl.constexpr, WIDTH: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -54,7 +54,7 @@ def _sums_kernel(
 
 @triton.autotune(configs=_CONFIGS, key=["WIDTH", "PRECISION", "d"])
 @triton.jit
-def _pulls_kernel(
+def _pulls_kernel(  # type: ignore[no-untyped-def]
     U, V, W_U, W_V, OUT, m, c, d, part, scale, OWN: tl.constexpr, WIDTH: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip

@@ -47,9 +47,7 @@ class StepGuard:
         self._buffers = [buffer for buffer in engine.module.buffers() if buffer.is_floating_point()]
         self._nothing = torch.zeros((), device=device)
         self._optimizer = engine.optimizer
-        self._partitioned = hasattr(
-            engine.optimizer, "optimizer"
-        )  # ZeRO: a rank has its part of the gradients
+        self._partitioned = hasattr(engine.optimizer, "optimizer")  # ZeRO: a rank has a part of the gradients
         adam = engine.optimizer.optimizer if self._partitioned else engine.optimizer
         adam.register_step_pre_hook(self._judge)
         self._before: Tensor | None = None
@@ -59,7 +57,8 @@ class StepGuard:
     def begin(self) -> None:
         """Note what the forward pass will change."""
         self._skipped, self._judged = self._nothing, False
-        self._before = _joined(self._buffers)
+        if self._buffers:
+            self._before = torch.cat([buffer.flatten() for buffer in self._buffers])
 
     def end(self, z: Tensor, p: Tensor) -> Verdict:
         """Put back what a skipped step has changed, after the optimizer's step.
@@ -72,11 +71,13 @@ class StepGuard:
         if getattr(self._optimizer, "overflow", False):  # clipping under ZeRO: DeepSpeed skipped it by itself
             self._skipped = self._nothing + 1
         if self._before is not None:
-            kept = torch.where(self._skipped > 0, self._before, _joined(self._buffers))
-            for buffer, part in zip(
-                self._buffers, kept.split([buffer.numel() for buffer in self._buffers]), strict=True
-            ):
-                buffer.copy_(part.view_as(buffer))
+            after = torch.cat([buffer.flatten() for buffer in self._buffers])
+            kept = torch.where(self._skipped > 0, self._before, after)
+            sizes = [buffer.numel() for buffer in self._buffers]
+            parts = [
+                part.view_as(buffer) for buffer, part in zip(self._buffers, kept.split(sizes), strict=True)
+            ]
+            torch._foreach_copy_(self._buffers, parts)
         return Verdict(self._skipped, *(_not_finite(outputs.detach().sum()) for outputs in (z, p)))
 
     def _judge(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -167,10 +168,6 @@ def _describe(record: dict[str, Any], of_ranks: list[tuple[bool, bool]]) -> str:
         if ranks:
             what += f"; {name} that are not finite come from rank {', '.join(ranks)}"
     return what
-
-
-def _joined(tensors: list[Tensor]) -> Tensor | None:
-    return torch.cat([tensor.flatten() for tensor in tensors]) if tensors else None
 
 
 def _not_finite(value: Tensor) -> Tensor:
