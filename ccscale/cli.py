@@ -89,28 +89,33 @@ def _evaluate(args: argparse.Namespace) -> int:
     from ccscale.evaluate.evaluate import evaluate_run
 
     result = evaluate_run(
-        args.run, args.shards, args.split, probe=args.k_means, device=args.device, workers=args.workers
+        args.run,
+        args.shards,
+        args.split,
+        probe=args.probes,
+        neighbours=args.neighbours,
+        merge=args.merge,
+        device=args.device,
+        workers=args.workers,
     )
     if result is not None:
-        from ccscale.evaluate.show import show_evaluation
+        from ccscale.evaluate.show import show_evaluation, tell_notes
 
-        _tell_undecodable(result)
+        tell_notes(result)
         _print_json(result) if args.json else show_evaluation(result)
     return 0
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from ccscale.evaluate.predict import predict_run
+    from ccscale.evaluate.predict import Wanted, predict_run
 
-    result = predict_run(
-        args.run, args.shards, args.out, args.split, device=args.device, workers=args.workers
-    )
+    wanted = Wanted(args.out, args.features, args.merged, args.follow, args.idle)
+    result = predict_run(args.run, args.shards, wanted, args.split, device=args.device, workers=args.workers)
     if result is not None:
-        _tell_undecodable(result)
-        if args.json:
-            _print_json(result)
-        else:
-            print(f"{result['out']}: {result['images']:,} images in {result['clusters']} clusters")
+        from ccscale.evaluate.show import show_prediction, tell_notes
+
+        tell_notes(result)
+        _print_json(result) if args.json else show_prediction(result)
     return 0
 
 
@@ -164,14 +169,6 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value))
 
 
-def _tell_undecodable(result: dict[str, Any]) -> None:
-    lines = result["undecodable"]
-    for line in lines[:10]:
-        print(f"no cluster for an image that cannot be decoded: {line}", file=sys.stderr)
-    if len(lines) > 10:
-        print(f"… and {len(lines) - 10} more", file=sys.stderr)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ccscale", description="Groups images without labels, at any scale."
@@ -218,14 +215,52 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", metavar="RUN", help="the run's folder")
     evaluate.add_argument("--shards", metavar="DIR", help="another data set than the run's")
     evaluate.add_argument(
-        "--no-k-means", dest="k_means", action="store_false", help="leave out k-means on the features"
+        "--no-probes",
+        "--no-k-means",
+        dest="probes",
+        action="store_false",
+        help="leave out k-means on the features, and nearest neighbours",
+    )
+    evaluate.add_argument(
+        "--neighbours",
+        metavar="SPLIT",
+        help="look for nearest neighbours in this split (default: among the images themselves)",
+    )
+    evaluate.add_argument(
+        "--merge",
+        nargs="?",
+        const="backbone",
+        choices=("backbone", "instance"),
+        help="join the clusters bottom-up, by these features (default: backbone): merge.json, merge.png",
     )
     _add_assigning(evaluate)
 
-    predict = verb("predict", _predict, "write the cluster of every image to a table")
+    predict = verb(
+        "predict",
+        _predict,
+        "write the cluster of every image to a table",
+        "The same command again goes on where it stopped.",
+    )
     predict.add_argument("run", metavar="RUN", help="the run's folder")
     predict.add_argument("--shards", metavar="DIR", required=True, help="the images, with labels or without")
-    predict.add_argument("--out", metavar="FILE", type=Path, required=True, help="a .parquet or .csv file")
+    predict.add_argument(
+        "--out",
+        metavar="FILE",
+        required=True,
+        help="a .parquet or .csv file, or DIR/ for a part of each piece of a shard",
+    )
+    predict.add_argument(
+        "--features", choices=("backbone", "instance"), help="write these features too (not as CSV)"
+    )
+    predict.add_argument(
+        "--merged", type=int, metavar="K", help="merge to K clusters, by the tree of `evaluate --merge`"
+    )
+    predict.add_argument(
+        "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
+    )
+    predict.add_argument(
+        "--idle", type=float, metavar="SECONDS", help="stop following after so long without a new shard"
+    )
     _add_assigning(predict)
 
     export = verb("export", _export, "copy a run's network out, as safetensors", "ccscale.load reads it.")

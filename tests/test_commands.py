@@ -20,6 +20,7 @@ from ccscale.data.shards import make_shards
 from ccscale.data.sources import open_source
 
 STEPS = 6
+COLUMNS = ["key", "cluster", "confidence", "second", "second_confidence"]
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +96,10 @@ class TestRun:
         (last,) = (line for line in metrics(run) if line["kind"] == "evaluation")
         assert 0 < found["information"] < np.log(4)
         assert last["information"] == pytest.approx(found["information"], abs=1e-6)
-        assert set(found["k_means"]) == {"acc", "nmi", "ari", "f"}
+        assert set(found["k_means"]) == {"acc", "purity", "nmi", "ari", "f"}
         assert "assigning: 150 of 150 images" in err
         table = pq.read_table(run / "assignments.parquet")
-        assert table.column_names == ["key", "cluster", "confidence", "label"]
+        assert table.column_names == [*COLUMNS, "label"]
         assert np.bincount(table["cluster"], minlength=4).tolist() == found["sizes"]
         assert np.bincount(table["label"]).tolist() == [50, 50, 50]
 
@@ -134,7 +135,7 @@ class TestRun:
         assert capfd.readouterr().out.startswith(f"{tmp_path}/out: the network of step {STEPS}; load it with")
 
         table = pq.read_table(tmp_path / "p.parquet").to_pydict()
-        assert list(table) == ["key", "cluster", "confidence"]
+        assert list(table) == COLUMNS
         manifest = Manifest.load(plain / "shards")
         reader = SampleReader(manifest, ["train"])
         assert table["key"] == [reader[i].key for i in range(9)]
@@ -169,8 +170,8 @@ class TestRun:
     @pytest.mark.parametrize(
         ("name", "expected"),
         [
-            ("table.txt", "table.txt must end in .parquet or .csv"),
-            ("table", "table must end in .parquet or .csv"),
+            ("table.txt", "table.txt must end in .parquet or .csv, or in / for a folder of parts"),
+            ("table", "table must end in .parquet or .csv, or in / for a folder of parts"),
             ("none/table.csv", "none for table.csv; make it first"),
         ],
     )

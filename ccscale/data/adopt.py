@@ -149,11 +149,11 @@ def _adopt_tar(folder: str, split: str | None, name: str, tick: pool.Tick) -> _A
         return ShardError(path, f"it cannot be read: {error.strerror}")
     write_index(index.index_location(path), samples)
     known = samples.labels[samples.labels != index.UNKNOWN]
-    shard = Shard(name, len(samples), size, sha256, split or _split_of(name))
+    shard = Shard(name, len(samples), size, sha256, split or split_of(name))
     return _Adopted(shard, digests(samples.keys), len(known), int(np.max(known, initial=-1)))
 
 
-def _split_of(name: str) -> str:
+def split_of(name: str) -> str:
     """Tell a tar's split from its name, or from its folder's."""
     folder, _, file = name.rpartition("/")
     if match := _SPLIT.fullmatch(file):

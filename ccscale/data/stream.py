@@ -12,6 +12,7 @@ the schedule's, and the loss of one image is told by name.
 """
 
 import hashlib
+import itertools
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -171,6 +172,7 @@ def whole_batches(
     world: int = 1,
     workers: int = 0,
     access: Access | None = None,
+    spans: Sequence[range] | None = None,
 ) -> Iterator[WholeBatch]:
     """Yield this rank's share of all samples, each exactly once over all ranks, in the order of the shards.
 
@@ -186,6 +188,8 @@ def whole_batches(
         See `config.Views`.
     rank, world, workers, access
         As in `pair_batches`; here `world` is any number.
+    spans
+        Samples to go over instead of this rank's share: one span after the other, no batch across an end.
 
     Raises
     ------
@@ -194,11 +198,12 @@ def whole_batches(
     """
     closing = Closing()
     reader = SampleReader(manifest, splits, access, closing)
-    share = owned(len(reader), rank, world)
-    workers = min(workers, -(-len(share) // batch))
+    if spans is None:
+        spans = [owned(len(reader), rank, world)]
+    workers = min(workers, sum(-(-len(span) // batch) for span in spans))
     pipeline = wds.DataPipeline(
-        partial(_plan_whole, share, batch),
-        partial(_read_whole, reader=reader, size=size, scaled_decode=scaled_decode, share=share, batch=batch),
+        partial(_plan_whole, spans, batch),
+        partial(_read_whole, reader=reader, size=size, scaled_decode=scaled_decode, spans=spans, batch=batch),
     )
     yield from _load(pipeline, closing, workers, prefetch=2)
 
@@ -337,18 +342,22 @@ def _join(parts: Sequence[PairBatch]) -> PairBatch:
     )
 
 
-def _plan_whole(share: range, batch: int) -> Iterator[range]:
+def _plan_whole(spans: Sequence[range], batch: int) -> Iterator[range]:
     """Yield the batches of this worker: every so-manieth, so that the loader puts them in order."""
     worker, workers = _this_worker()
-    starts = range(share.start, share.stop, batch)
-    for start in starts[worker::workers]:
-        yield range(start, min(start + batch, share.stop))
+    batches = (span[start : start + batch] for span in spans for start in range(0, len(span), batch))
+    return itertools.islice(batches, worker, None, workers)
 
 
 def _read_whole(
-    plan: Iterator[range], reader: SampleReader, size: int, scaled_decode: bool, share: range, batch: int
+    plan: Iterator[range],
+    reader: SampleReader,
+    size: int,
+    scaled_decode: bool,
+    spans: Sequence[range],
+    batch: int,
 ) -> Iterator[WholeBatch | InputError | Fault]:
-    ahead = read_ahead_ranges(reader, _plan_whole(share, batch)) if reader.shards.is_remote else None
+    ahead = read_ahead_ranges(reader, _plan_whole(spans, batch)) if reader.shards.is_remote else None
     for samples in plan:
         images = np.zeros((len(samples), size, size, 3), dtype=np.uint8)
         keys, labels, bad, reasons = [], [], np.zeros(len(samples), dtype=bool), []

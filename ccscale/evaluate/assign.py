@@ -1,178 +1,215 @@
-"""Every sample exactly once, at any number of ranks -> its cluster, its confidence, its features."""
+"""Every sample exactly once, at any number of ranks -> its cluster, the next likely one, its features.
+
+Samples pass by in batches; nothing of their number is held. What is kept of them is up to the caller: sums
+(`tally.py`), tables (`parts.py`), features of some (`sample.py`).
+"""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ccscale import dist
+from ccscale.config import Config
 from ccscale.data.access import Access
 from ccscale.data.colour import to_float
 from ccscale.data.manifest import Manifest
-from ccscale.data.stream import whole_batches
-from ccscale.evaluate.information import SoftCounts
-from ccscale.evaluate.metrics import summarize
-from ccscale.model.network import ContrastiveClustering
+from ccscale.data.stream import WholeBatch, whole_batches
+from ccscale.evaluate.tally import Tally
+from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.progress import Meter
+
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Assignments:
-    """The clusters of N samples, in the order of the shards.
+class Reading:
+    """How a rank reads the images that it assigns.
 
     Attributes
     ----------
-    keys
-        Names.
-    clusters
-        (N,) int64; -1 for an image that cannot be decoded.
-    confidence
-        (N,) float32: the soft assignment to the cluster; 0 for an image that cannot be decoded.
-    labels
-        (N,) int64; -1 where not known.
-    features
-        (N, D) float32: the backbone's features, where they were asked for.
-    reasons
-        A line for each image that cannot be decoded.
-    soft
-        Sums of the soft assignments of those that can be; None where they are not known.
+    batch
+        Images at a time.
+    scaled_decode
+        See `config.Views`.
+    workers
+        Loader processes.
+    access
+        How shards that are no local files are read.
     """
 
-    keys: tuple[str, ...]
-    clusters: NDArray[np.int64]
-    confidence: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    features: NDArray[np.float32] | None
-    reasons: tuple[str, ...]
-    soft: SoftCounts | None = None
+    batch: int
+    scaled_decode: bool = True
+    workers: int = 0
+    access: Access | None = None
 
     @classmethod
-    def join(cls, parts: Sequence["Assignments"]) -> "Assignments":
-        """Join parts in their order."""
-        features = [part.features for part in parts if part.features is not None]
-        soft = [part.soft for part in parts if part.soft is not None]
-        return cls(
-            tuple(key for part in parts for key in part.keys),
-            np.concatenate([part.clusters for part in parts]),
-            np.concatenate([part.confidence for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate(features) if len(features) == len(parts) else None,
-            tuple(line for part in parts for line in part.reasons),
-            SoftCounts.join(soft) if len(soft) == len(parts) else None,
-        )
+    def of(cls, config: Config, workers: int) -> "Reading":
+        """Return what a config says."""
+        return cls(config.evaluate.batch, config.views.scaled_decode, workers, Access.of(config.data))
 
-    def summary(self, k: int, labels: bool = True) -> dict[str, Any]:
-        """Return the figures of `metrics.summarize` for k clusters, against the labels if asked for."""
-        known = self.labels if labels else np.full_like(self.labels, -1)
-        information = None if self.soft is None else self.soft.information
-        return summarize(self.clusters, self.confidence, known, k, information)
+
+@dataclass(frozen=True)
+class Assigned:
+    """The clusters of a batch of n images.
+
+    Attributes
+    ----------
+    batch
+        The images' numbers, keys and labels, and which could not be decoded (`batch.bad`).
+    outputs
+        What the network made of them, on its device.
+    clusters
+        (n,) int64; -1 for an image that cannot be decoded.
+    confidence
+        (n,) float32: the soft assignment to the cluster; 0 for an image that cannot be decoded.
+    second, second_confidence
+        The same of the next likely cluster.
+    """
+
+    batch: WholeBatch
+    outputs: Outputs
+    clusters: Int64
+    confidence: Float32
+    second: Int64
+    second_confidence: Float32
+
+    @property
+    def soft(self) -> Tensor:
+        """Return the soft assignments of those images that can be decoded."""
+        good = torch.from_numpy(~self.batch.bad)
+        return self.outputs.assignments[good.to(self.outputs.assignments.device)]
+
+    def count(self, tally: Tally) -> None:
+        """Count these images."""
+        tally.add(self.clusters, self.confidence, self.batch.labels, self.soft)
 
 
 def assign(
     network: ContrastiveClustering,
     manifest: Manifest,
     splits: Sequence[str],
+    reading: Reading,
     *,
-    batch: int,
-    scaled_decode: bool = True,
-    workers: int = 0,
-    features: bool = False,
+    spans: Sequence[range] | None = None,
+    groups: Int64 | None = None,
     progress: bool = True,
-    access: Access | None = None,
-) -> Assignments | None:
-    """Assign every sample of some splits to a cluster; all ranks call it together.
+) -> Iterator[Assigned]:
+    """Assign samples to clusters, batch by batch; no rank waits for another.
 
     Parameters
     ----------
     network
         On its device; it is left in the mode it was in.
     manifest, splits
-        The samples.
-    batch
-        Images a rank takes at a time.
-    scaled_decode
-        See `config.Views`.
-    workers
-        Loader processes of this rank.
-    features
-        Keep the backbone's features too: N x D x 4 bytes on rank 0.
+        The data set and its splits.
+    reading
+        How its images are read.
+    spans
+        The numbers of this rank's samples: one after the other, and no batch across an end. By default this rank's
+        share, so that all ranks have each sample exactly once.
+    groups
+        (K,) int64: the group that each cluster is merged into, counted from 0. Then clusters are groups: an image
+        is in the group of its cluster, its confidence is the sum over the group's clusters.
     progress
         Show how far it is.
-    access
-        How shards that are no local files are read.
-
-    Returns
-    -------
-    Assignments or None
-        Of all ranks together on rank 0, None elsewhere.
 
     Raises
     ------
     InputError, Fault
-        On all ranks: for an unknown split, or a shard that cannot be read.
+        For an unknown split, or a shard that cannot be read.
     """
     total = sum(shard.nsamples for shard in manifest.select(splits))
+    share = -(-total // dist.world()) if spans is None else sum(map(len, spans))
     batches = whole_batches(
         manifest,
         splits,
         network.size,
-        batch,
-        scaled_decode=scaled_decode,
+        reading.batch,
+        scaled_decode=reading.scaled_decode,
         rank=dist.rank(),
         world=dist.world(),
-        workers=workers,
-        access=access,
+        workers=reading.workers,
+        access=reading.access,
+        spans=spans,
     )
     show = progress and dist.rank() == 0
+    with evaluating(network), Meter("assigning", share, "images", show) as meter:
+        for batch in batches:
+            yield _assign(network, batch, groups)
+            meter.advance(len(batch.keys))
 
-    def assign_share() -> Assignments:
-        with Meter("assigning", -(-total // dist.world()), "images", show) as meter:
-            parts = [_nothing(network, features)]
-            for part in _assign(network, batches, features):
-                parts.append(part)
-                meter.advance(len(part.keys))
-        return Assignments.join(parts)
 
+def measure(
+    network: ContrastiveClustering,
+    manifest: Manifest,
+    splits: Sequence[str],
+    reading: Reading,
+    progress: bool = True,
+) -> Tally | None:
+    """Assign every sample of some splits and count; all ranks call it together.
+
+    Returns
+    -------
+    Tally or None
+        The sums of all ranks on rank 0, None elsewhere.
+
+    Raises
+    ------
+    InputError, Fault
+        On all ranks, as `assign` does.
+    """
+
+    def count() -> Tally:
+        tally = Tally(network.settings.clusters)
+        for assigned in assign(network, manifest, splits, reading, progress=progress):
+            assigned.count(tally)
+        return tally
+
+    tallies = dist.gather_objects(dist.together(count))
+    return None if tallies is None else Tally.join(tallies)
+
+
+@contextmanager
+def evaluating(network: ContrastiveClustering) -> Iterator[None]:
+    """Put a network into evaluation mode for the length of the context."""
     training = network.training
     network.eval()
     try:
-        share = dist.together(assign_share)
+        yield
     finally:
         network.train(training)
-    gathered = dist.gather_objects(share)
-    return None if gathered is None else Assignments.join(gathered)
 
 
 @torch.inference_mode()
-def _assign(network: ContrastiveClustering, batches: Iterator[Any], features: bool) -> Iterator[Assignments]:
+def _assign(network: ContrastiveClustering, batch: WholeBatch, groups: Int64 | None) -> Assigned:
     some = next(network.parameters())
-    for batch in batches:
-        images = to_float(batch.images.to(some.device, non_blocking=True), some.dtype)
-        outputs = network(images)
-        confidence, clusters = outputs.assignments.max(dim=1)
-        yield Assignments(
-            batch.keys,
-            np.where(batch.bad, -1, clusters.cpu().numpy()),
-            np.where(batch.bad, 0, confidence.float().cpu().numpy()).astype(np.float32),
-            batch.labels,
-            outputs.features.float().cpu().numpy() if features else None,
-            batch.reasons,
-            SoftCounts.of(outputs.assignments[torch.from_numpy(~batch.bad).to(some.device)]),
-        )
-
-
-def _nothing(network: ContrastiveClustering, features: bool) -> Assignments:
-    """Return the assignments of no samples, for a rank that has none."""
-    width = network.cluster_head.layers[0].in_features
-    return Assignments(
-        (),
-        np.empty(0, dtype=np.int64),
-        np.empty(0, dtype=np.float32),
-        np.empty(0, dtype=np.int64),
-        np.empty((0, width), dtype=np.float32) if features else None,  # type: ignore[arg-type]
-        (),
-        SoftCounts(0, np.zeros(network.settings.clusters), 0.0),
+    outputs = network(to_float(batch.images.to(some.device, non_blocking=True), some.dtype))
+    p = outputs.assignments
+    clusters = p.argmax(dim=1)
+    if groups is not None:
+        joined = torch.from_numpy(groups).to(some.device)
+        p = p.new_zeros((len(p), int(groups.max()) + 1)).index_add_(1, joined, p)
+        outputs, clusters = outputs._replace(assignments=p), joined[clusters]
+    rows = torch.arange(len(p), device=p.device)
+    others = p.clone()
+    others[rows, clusters] = -1
+    next_confidence, second = others.max(dim=1)
+    alone = p.shape[1] == 1  # everything in one group: there is no other
+    return Assigned(
+        batch,
+        outputs,
+        np.where(batch.bad, -1, clusters.cpu().numpy()),
+        _known(p[rows, clusters], batch.bad),
+        np.where(batch.bad | alone, -1, second.cpu().numpy()),
+        _known(next_confidence, batch.bad | alone),
     )
+
+
+def _known(values: Tensor, unknown: NDArray[np.bool_]) -> Float32:
+    return np.where(unknown, 0, values.float().cpu().numpy()).astype(np.float32)

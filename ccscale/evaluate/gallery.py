@@ -7,7 +7,7 @@ import numpy as np
 from ccscale.data.contact_sheet import TILE, Row, draw_sheet
 from ccscale.data.crops import whole_image
 from ccscale.data.reader import SampleReader
-from ccscale.evaluate.assign import Assignments
+from ccscale.evaluate.table import Assignments
 
 
 def draw_gallery(

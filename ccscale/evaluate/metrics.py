@@ -1,67 +1,66 @@
-"""How good clusters are: against labels, and without them. Pure functions of arrays.
+"""How good clusters are: against labels, and without them. Pure functions of counts.
 
-Everything follows from the contingency table ``n_kc``: images of class c in cluster k.
+With the contingency table n_kc, its sums a_k over classes and b_c over clusters, N images:
+
+    ACC     Σ_k n_{k,m(k)} / N for the best one-to-one matching m       (many-to-one: purity)
+    NMI     (H(a) + H(b) − H(n)) / ((H(a) + H(b)) / 2),   H(n) = −Σ n/N log n/N
+    ARI     (S − E) / ((A + B) / 2 − E),   S, A, B = pairs within n_kc, a_k, b_c;   E = A B / pairs
+    F       2 S / (A + B)
 """
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
+
+from ccscale.evaluate.contingency import Contingency
+from ccscale.evaluate.matching import many_to_one, one_to_one, right
 
 Int64 = NDArray[np.int64]
 
-
-def contingency(clusters: Int64, labels: Int64, k: int) -> Int64:
-    """Count the images of each class in each cluster.
-
-    Parameters
-    ----------
-    clusters, labels
-        (N,), 0 or more.
-    k
-        Number of clusters, empty ones too.
-
-    Returns
-    -------
-    ndarray
-        (k, C), C being one more than the largest label.
-    """
-    classes = int(labels.max(initial=-1)) + 1
-    return np.bincount(clusters * classes + labels, minlength=k * classes).reshape(k, classes)
+_HALF = 20  # bits of the lower part of a count, for exact sums of squares
 
 
-def accuracy(table: Int64) -> float:
-    """Return ACC: the share of images that are right after the best one-to-one matching of clusters and classes.
-
-    Where there are more clusters than classes, or fewer, those without a partner are wrong (Kuhn 1955).
-    """
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    return float(table[rows, columns].sum() / table.sum())
+def contingency(clusters: Int64, labels: Int64, k: int) -> Contingency:
+    """Count (N,) images by their clusters, below k, and their labels, all 0 or more."""
+    table = Contingency(k)
+    table.add(clusters, labels)
+    return table
 
 
-def normalized_mutual_information(table: Int64) -> float:
+def accuracy(table: Contingency) -> float:
+    """Return ACC: the share of images that are right after the best one-to-one matching of clusters and classes."""
+    return right(table, one_to_one(table)) / int(table.cells().counts.sum())
+
+
+def purity(table: Contingency) -> float:
+    """Return the share of images that are of their cluster's commonest class: ACC with many-to-one matching."""
+    return right(table, many_to_one(table)) / int(table.cells().counts.sum())
+
+
+def normalized_mutual_information(table: Contingency) -> float:
     """Return NMI: mutual information over the arithmetic mean of both entropies; 1 where both are 0."""
-    joint = table / table.sum()
-    cluster, label = joint.sum(axis=1), joint.sum(axis=0)
-    mean = (entropy(cluster) + entropy(label)) / 2
+    cells = table.cells()
+    total = cells.counts.sum()
+    cluster, label = (entropy(counts / total) for counts in _sums(table))
+    mean = (cluster + label) / 2
     if mean == 0:
         return 1.0
-    return float(np.clip((entropy(cluster) + entropy(label) - entropy(joint.ravel())) / mean, 0, 1))
+    return float(np.clip((cluster + label - entropy(cells.counts / total)) / mean, 0, 1))
 
 
-def adjusted_rand_index(table: Int64) -> float:
+def adjusted_rand_index(table: Contingency) -> float:
     """Return ARI (Hubert and Arabie 1985): agreement on pairs of images, 0 by chance, 1 at best."""
     together, in_clusters, in_classes, pairs = _pairs(table)
-    expected = in_clusters * in_classes / pairs if pairs else 0.0
-    best = (in_clusters + in_classes) / 2
-    return 1.0 if best == expected else float((together - expected) / (best - expected))
+    # Multiplied by the number of pairs, so that these are whole numbers and only the division rounds.
+    best = (in_clusters + in_classes) * pairs - 2 * in_clusters * in_classes
+    return 2 * (together * pairs - in_clusters * in_classes) / best if best else 1.0
 
 
-def pairwise_f(table: Int64) -> float:
+def pairwise_f(table: Contingency) -> float:
     """Return the F-measure over pairs: harmonic mean of precision and recall of 'these two belong together'."""
     together, in_clusters, in_classes, _ = _pairs(table)
-    return float(2 * together / (in_clusters + in_classes)) if in_clusters + in_classes else 1.0
+    return 2 * together / (in_clusters + in_classes) if in_clusters + in_classes else 1.0
 
 
 def entropy(shares: NDArray[np.float64]) -> float:
@@ -70,15 +69,42 @@ def entropy(shares: NDArray[np.float64]) -> float:
     return abs(float((positive * np.log(positive)).sum()))  # each term is 0 or less; -0.0 is not for people
 
 
-def _pairs(table: Int64) -> tuple[float, float, float, float]:
-    """Count pairs of images: in one cell, in one cluster, in one class, in all."""
+def score(table: Contingency) -> dict[str, float]:
+    """Return ``acc``, ``purity``, ``nmi``, ``ari`` and ``f`` of a table that is not empty."""
+    return {
+        "acc": accuracy(table),
+        "purity": purity(table),
+        "nmi": normalized_mutual_information(table),
+        "ari": adjusted_rand_index(table),
+        "f": pairwise_f(table),
+    }
 
-    def within(counts: NDArray[Any]) -> float:
-        # Python's integers: squares of counts in the hundreds of millions do not fit into 64 bits when added up
-        return float(sum(int(n) * (int(n) - 1) // 2 for n in counts[counts > 1]))
 
-    total = within(np.array([table.sum()]))
-    return within(table.ravel()), within(table.sum(axis=1)), within(table.sum(axis=0)), total
+def scores(clusters: Int64, labels: Int64, k: int) -> dict[str, float]:
+    """Return the figures of `score` of (N,) clusters, below k, against (N,) labels, all 0 or more."""
+    return score(contingency(clusters, labels, k))
+
+
+def use(sizes: Int64) -> dict[str, Any]:
+    """Return how evenly the clusters of (k,) sizes are used.
+
+    Returns
+    -------
+    dict
+        ``images``, ``clusters``, ``sizes``, ``empty``, ``largest`` (its share), ``entropy`` (of the sizes, in nats;
+        log k at most) and ``effective_clusters`` (its exponential).
+    """
+    images = int(sizes.sum())
+    shares = sizes / max(images, 1)
+    return {
+        "images": images,
+        "clusters": len(sizes),
+        "sizes": sizes.tolist(),
+        "empty": int((sizes == 0).sum()),
+        "largest": float(shares.max()),
+        "entropy": entropy(shares),
+        "effective_clusters": float(np.exp(entropy(shares))),
+    }
 
 
 def summarize(
@@ -106,40 +132,45 @@ def summarize(
     Returns
     -------
     dict
-        ``images``, ``clusters``, ``sizes`` (k numbers), ``empty``, ``largest`` (its share), ``entropy`` (of the
-        sizes, in nats; log k at most), ``effective_clusters`` (its exponential), ``confidence`` (mean),
-        ``information`` (in nats, if given), and ``labelled``. Where there are labels also ``acc``, ``nmi``, ``ari``
-        and ``f``, over the labelled images.
+        Of `use`; ``confidence`` (mean), ``information`` (in nats, if given), ``labelled``. Where there are labels
+        also those of `score`, over the labelled images.
     """
     assigned = clusters >= 0
     clusters, confidence, labels = clusters[assigned], confidence[assigned], labels[assigned]
-    sizes = np.bincount(clusters, minlength=k)
-    shares = sizes / max(len(clusters), 1)
     known = labels >= 0
-    result: dict[str, Any] = {
-        "images": len(clusters),
-        "clusters": k,
-        "sizes": sizes.tolist(),
-        "empty": int((sizes == 0).sum()),
-        "largest": float(shares.max()),
-        "entropy": entropy(shares),
-        "effective_clusters": float(np.exp(entropy(shares))),
-        "confidence": float(confidence.mean()) if len(clusters) else 0.0,
-        "labelled": int(known.sum()),
-    }
+    result = use(np.bincount(clusters, minlength=k))
+    result["confidence"] = float(confidence.mean()) if len(clusters) else 0.0
     if information is not None:
         result["information"] = information
+    result["labelled"] = int(known.sum())
     if known.any():
         result |= scores(clusters[known], labels[known], k)
     return result
 
 
-def scores(clusters: Int64, labels: Int64, k: int) -> dict[str, float]:
-    """Return ``acc``, ``nmi``, ``ari`` and ``f`` of (N,) clusters against (N,) labels, all 0 or more."""
-    table = contingency(clusters, labels, k)
-    return {
-        "acc": accuracy(table),
-        "nmi": normalized_mutual_information(table),
-        "ari": adjusted_rand_index(table),
-        "f": pairwise_f(table),
-    }
+def _sums(table: Contingency) -> tuple[Int64, Int64]:
+    """Return the sizes of clusters and of classes."""
+    cells = table.cells()
+    sizes = np.zeros(table.k, dtype=np.int64), np.zeros(table.classes, dtype=np.int64)
+    np.add.at(sizes[0], cells.clusters, cells.counts)
+    np.add.at(sizes[1], cells.classes, cells.counts)
+    return sizes
+
+
+def _pairs(table: Contingency) -> tuple[int, int, int, int]:
+    """Count pairs of images, exactly: in one cell, in one cluster, in one class, in all."""
+    counts = table.cells().counts
+    total = int(counts.sum())
+    clusters, classes = _sums(table)
+    return _within(counts), _within(clusters), _within(classes), total * (total - 1) // 2
+
+
+def _within(counts: Int64) -> int:
+    """Return Σ n (n − 1) / 2.
+
+    Squares of hundreds of millions do not fit into 64 bits when added up: n = 2²⁰ a + b is squared part by part,
+    whose sums do, for fewer than 2⁴³ images.
+    """
+    high, low = counts >> _HALF, counts & (2**_HALF - 1)
+    squares = (int(high @ high) << 2 * _HALF) + (int(high @ low) << _HALF + 1) + int(low @ low)
+    return (squares - int(counts.sum())) // 2

@@ -1,24 +1,105 @@
-"""``ccscale predict RUN``: a cluster for every image, as a table."""
+"""``ccscale predict RUN``: a cluster for every image, as a table, at any scale.
 
+Ranks write parts (`parts.py`), each a piece of a shard; none holds more than a piece, and none holds what others
+have found. A prediction that was killed goes on with the parts that are missing.
+
+    --out FILE.parquet|.csv   FILE.parquet.parts/ while it is being made; joined part by part in the end
+    --out DIR/                the parts themselves
+"""
+
+import hashlib
+import itertools
+import signal
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ccscale import dist
-from ccscale.evaluate.session import open_session, open_shards
-from ccscale.evaluate.table import check_table_path, write_table
+from ccscale.data.manifest import Manifest
+from ccscale.errors import InputError
+from ccscale.evaluate.assign import Int64, assign
+from ccscale.evaluate.follow import POLL_SECONDS, ShardWatch
+from ccscale.evaluate.merge import read_groups
+from ccscale.evaluate.parts import Parts
+from ccscale.evaluate.pieces import Piece, cut, deal
+from ccscale.evaluate.session import Session, open_session, open_shards
+from ccscale.evaluate.table import check_table_path
+from ccscale.model.export import WEIGHTS
+from ccscale.progress import say
+from ccscale.train.preempt import SIGNALS, StopRequest, stop_on_signal
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be predicted, beside the run and the images.
+
+    Attributes
+    ----------
+    out
+        A .parquet or .csv file, or a folder for parts (that ends in / or is there).
+    features
+        Also write the features: ``backbone`` or ``instance``.
+    merged
+        Merge the clusters to so many, by the tree of ``evaluate --merge``.
+    follow
+        Go on with shards that appear, until stopped.
+    idle
+        Stop following after so many seconds without a new shard.
+    """
+
+    out: str
+    features: str | None = None
+    merged: int | None = None
+    follow: bool = False
+    idle: float | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+        return Path(self.out)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether parts are wanted, rather than one table."""
+        return self.out.endswith("/") or self.path.is_dir()
+
+    @property
+    def folder(self) -> Path:
+        """Where the parts are."""
+        return self.path if self.is_folder else self.path.with_name(f"{self.path.name}.parts")
+
+    def check(self) -> None:
+        """Refuse what cannot be written, before any work is done for it.
+
+        Raises
+        ------
+        InputError
+            With the remedy.
+        """
+        if not self.is_folder:
+            if self.follow:
+                raise InputError(f"--follow writes parts as they come: name a folder, --out {self.out}/")
+            check_table_path(self.path)
+            if self.features is not None and self.path.suffix == ".csv":
+                raise InputError("--features needs a .parquet file or a folder: a CSV has no lists")
+        elif not self.path.parent.is_dir():
+            raise InputError(f"there is no folder {self.path.parent} for {self.path.name}; make it first")
+        if self.idle is not None and not self.follow:
+            raise InputError("--idle goes with --follow")
 
 
 def predict_run(
     run: str | Path,
     shards: str,
-    out: Path,
+    wanted: Wanted,
     splits: Sequence[str] | None = None,
     *,
     device: str = "auto",
     workers: int | None = None,
 ) -> dict[str, Any] | None:
-    """Write ``key``, ``cluster`` and ``confidence`` of every image, each exactly once; all ranks call it together.
+    """Write cluster and confidence of every image, each exactly once; all ranks call it together.
 
     Parameters
     ----------
@@ -26,8 +107,8 @@ def predict_run(
         The run's folder.
     shards
         Any data set, with labels or without.
-    out
-        Ends in .parquet or .csv.
+    wanted
+        What goes where.
     splits
         All by default.
     device, workers
@@ -36,24 +117,103 @@ def predict_run(
     Returns
     -------
     dict or None
-        On rank 0: ``step``, ``out``, ``images``, ``sizes`` and the other figures that need no labels, and
-        ``undecodable`` (lines with key and reason). None elsewhere.
+        On rank 0: ``step``, ``out``, ``notes``, the figures of `Parts.summary`. None elsewhere.
 
     Raises
     ------
     InputError
-        If the run, the data or the table's folder are not there.
+        If the run, the data or the table's folder are not there, or the parts there are of something else.
+    Fault
+        If the disk does not take them.
     """
     with open_session(run, device, workers) as session:
-        dist.on_rank_zero(lambda: check_table_path(out))
-        manifest, splits = open_shards(shards, splits)
-        found = session.assign(manifest, splits)
-    if found is None:
-        return None
-    write_table(out, found)
-    return {
-        "step": session.checkpoint.step,
-        "out": str(out),
-        **found.summary(session.config.model.clusters, labels=False),
-        "undecodable": list(found.reasons),
-    }
+        dist.on_rank_zero(wanted.check)
+        groups = None
+        if (merged := wanted.merged) is not None:
+            groups = dist.on_rank_zero(lambda: read_groups(Path(run), session.checkpoint.step, merged))
+        prediction = Prediction(session, wanted, groups)
+        if wanted.follow:
+            prediction.follow(ShardWatch(shards, splits))
+        else:
+            prediction.once(*open_shards(shards, splits))
+        first = dist.rank() == 0
+    # The ranks have parted: none waits for the first while it joins what may be hundreds of gigabytes.
+    return prediction.finish() if first else None
+
+
+class Prediction:
+    """One prediction; all ranks make it together, up to `finish`."""
+
+    def __init__(self, session: Session, wanted: Wanted, groups: Int64 | None) -> None:
+        self.session, self.wanted, self.groups = session, wanted, groups
+        self.k = session.config.model.clusters if groups is None else int(groups.max()) + 1
+        self.parts = self._parts()
+        self.pieces: dict[str, Piece] = {}
+        self.notes: list[str] = []
+
+    def once(self, manifest: Manifest, splits: tuple[str, ...]) -> None:
+        """Assign what is there."""
+        shards = manifest.select(splits)
+        chosen = replace(manifest, shards=shards)
+        if not any(shard.nsamples for shard in shards):
+            raise InputError(f"there are no images in the splits {', '.join(splits)} of {manifest.root}")
+        self.notes = dist.on_rank_zero(lambda: self.session.notes(manifest))
+        dist.on_rank_zero(lambda: self.parts.begin(data=manifest.digest(splits)))
+        done = self._assign(chosen)
+        if done and dist.rank() == 0:
+            say(f"went on with {done:,} of {len(self.pieces):,} parts that were there already")
+
+    def follow(self, watch: ShardWatch) -> None:
+        """Assign shards as they appear, until a signal, or until there was no new one for `Wanted.idle` seconds."""
+        dist.on_rank_zero(watch.check)
+        dist.on_rank_zero(self.parts.begin)
+        new = time.monotonic()
+        with stop_on_signal((*SIGNALS, signal.SIGINT)) as request:
+            while True:
+                found = dist.on_rank_zero(watch.poll)
+                if found is not None:
+                    self._assign(found, request)
+                    new = time.monotonic()
+                # The first rank's clock counts; a signal counts whichever rank it comes to.
+                idle = self.wanted.idle is not None and time.monotonic() - new >= self.wanted.idle
+                if dist.sum_integers([bool(request) or (idle and dist.rank() == 0)])[0]:
+                    break
+                if found is None:
+                    request.wait(POLL_SECONDS)
+        self.notes = dist.on_rank_zero(lambda: watch.notes(self.session))
+
+    def finish(self) -> dict[str, Any]:
+        """Add up what is there, join the parts where one table is wanted; return the figures. On rank 0 alone."""
+        done = self.parts.done()
+        pieces = [piece for piece in self.pieces.values() if piece.name in done]
+        summary = self.parts.summary(pieces, self.k)
+        if not self.wanted.is_folder:
+            self.parts.join(pieces, self.wanted.path)
+        facts = {"step": self.session.checkpoint.step, "out": self.wanted.out, "notes": self.notes}
+        return facts | summary
+
+    def _assign(self, manifest: Manifest, request: StopRequest | None = None) -> int:
+        """Assign those pieces that no part is there of; return how many are. Ends early on a request."""
+        session, splits = self.session, tuple(manifest.splits)
+        pieces = cut(manifest.shards)
+        self.pieces |= {piece.name: piece for piece in pieces}
+        done = dist.on_rank_zero(lambda: self.parts.done() & {piece.name for piece in pieces})
+        mine = deal(pieces, done, dist.rank(), dist.world())
+        spans = [piece.span for piece in mine]
+        batches = assign(session.network, manifest, splits, session.reading, spans=spans, groups=self.groups)
+        if request is not None:
+            batches = itertools.takewhile(lambda _: not request, batches)
+        dist.together(lambda: self.parts.write(mine, batches))
+        return len(done)
+
+    def _parts(self) -> Parts:
+        with open(self.session.checkpoint.path / WEIGHTS, "rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        settings = {
+            "format": "ccscale-parts",
+            "step": self.session.checkpoint.step,
+            "weights": weights,
+            "features": self.wanted.features,
+            "merged": None if self.groups is None else self.groups.tolist(),
+        }
+        return Parts(self.wanted.folder, settings, features=self.wanted.features)

@@ -1,24 +1,28 @@
 """What ``evaluate``, ``predict`` and ``export`` begin with: the newest network of a run, on its device."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ccscale import dist
 from ccscale.config import Config
-from ccscale.data.access import Access
 from ccscale.data.manifest import Manifest
 from ccscale.data.stream import default_workers
 from ccscale.errors import InputError
-from ccscale.evaluate.assign import Assignments, assign
-from ccscale.model.export import load
+from ccscale.evaluate.assign import Reading
+from ccscale.evaluate.notes import other_data
+from ccscale.model.backbone import feature_width
+from ccscale.model.export import CONFIG, load
 from ccscale.model.network import ContrastiveClustering
 from ccscale.place import Place
 from ccscale.progress import say
 from ccscale.train import checkpoint
 from ccscale.train.checkpoint import Checkpoint
-from ccscale.train.run import read_run
+from ccscale.train.run import read_facts, read_run
 
 
 @dataclass(frozen=True)
@@ -30,18 +34,28 @@ class Session:
     network: ContrastiveClustering
     workers: int
 
-    def assign(self, manifest: Manifest, splits: Sequence[str], features: bool = False) -> Assignments | None:
-        """Assign every sample of some splits; see `evaluate.assign.assign`."""
-        return assign(
-            self.network,
-            manifest,
-            splits,
-            batch=self.config.evaluate.batch,
-            scaled_decode=self.config.views.scaled_decode,
-            workers=self.workers,
-            features=features,
-            access=Access.of(self.config.data),
-        )
+    @property
+    def reading(self) -> Reading:
+        """How this rank reads images."""
+        return Reading.of(self.config, self.workers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def width(self, features: str) -> int:
+        """Return the width of the backbone's features (``backbone``) or the embeddings (``instance``)."""
+        settings = self.config.model
+        return feature_width(self.network.backbone) if features == "backbone" else settings.embedding
+
+    def notes(self, manifest: Manifest) -> list[str]:
+        """Return a sentence if a data set is not the one that the run was trained on."""
+        facts = json.loads((self.checkpoint.path / CONFIG).read_text(encoding="utf-8"))
+        splits = self.config.data.splits
+        trained = read_facts(self.config.run_folder)["data"]
+        same = set(splits) <= set(manifest.splits) and manifest.digest(splits) == trained
+        return other_data(manifest.name, facts.get("data"), same)
 
 
 def newest(run: str | Path) -> tuple[Config, Checkpoint]:

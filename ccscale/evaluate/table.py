@@ -1,17 +1,54 @@
-"""Assignments as a table: parquet or CSV, one row a sample."""
+"""Assignments as a table: parquet or CSV, one row a sample, in the order of the samples.
 
+key                string
+cluster            int32    null for an image that cannot be decoded, as all that follow
+confidence         float32  the soft assignment to the cluster
+second             int32    the next likely cluster
+second_confidence  float32
+label              int32    only where asked for; null where not known
+features           list of D float32, only where asked for
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from ccscale import atomic
 from ccscale.errors import InputError
-from ccscale.evaluate.assign import Assignments
+from ccscale.evaluate.assign import Assigned
 
 FORMATS = (".parquet", ".csv")
+FEATURES = ("backbone", "instance")
+GROUP_ROWS, GROUP_BYTES = 2**17, 2**27  # what is written at once, about
+
+
+@dataclass(frozen=True)
+class Assignments:
+    """The clusters of N samples.
+
+    Attributes
+    ----------
+    keys
+        Names.
+    clusters
+        (N,) int64; -1 for an image that cannot be decoded.
+    confidence
+        (N,) float32: the soft assignment to the cluster; 0 for an image that cannot be decoded.
+    labels
+        (N,) int64; -1 where not known.
+    """
+
+    keys: tuple[str, ...]
+    clusters: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    labels: NDArray[np.int64]
 
 
 def check_table_path(path: Path) -> None:
@@ -23,40 +60,82 @@ def check_table_path(path: Path) -> None:
         For an unknown ending, or a folder that is not there.
     """
     if path.suffix not in FORMATS:
-        raise InputError(f"{path} must end in {' or '.join(FORMATS)}")
+        raise InputError(f"{path} must end in {' or '.join(FORMATS)}, or in / for a folder of parts")
     if not path.parent.is_dir():
         raise InputError(f"there is no folder {path.parent} for {path.name}; make it first")
 
 
-def write_table(path: Path, found: Assignments, labels: bool = False) -> None:
-    """Write ``key``, ``cluster`` and ``confidence``, and ``label`` if asked for, by the ending of `path`.
+def to_table(assigned: Assigned, labels: bool = False, features: str | None = None) -> pa.Table:
+    """Return the rows of a batch.
 
-    Cluster and confidence are null for an image that cannot be decoded, the label is where it is not known.
+    Parameters
+    ----------
+    assigned
+        The batch.
+    labels
+        With the column ``label``.
+    features
+        Which ones go into the column ``features``: one of `FEATURES`, or none.
     """
-    bad, unknown = found.clusters < 0, found.labels < 0
+    bad, unknown = assigned.batch.bad, assigned.batch.labels < 0
+    alone = assigned.second < 0
     columns = {
-        "key": pa.array(found.keys, pa.string()),
-        "cluster": pa.array(found.clusters, pa.int32(), mask=bad),
-        "confidence": pa.array(found.confidence, pa.float32(), mask=bad),
+        "key": pa.array(assigned.batch.keys, pa.string()),
+        "cluster": pa.array(assigned.clusters, pa.int32(), mask=bad),
+        "confidence": pa.array(assigned.confidence, pa.float32(), mask=bad),
+        "second": pa.array(assigned.second, pa.int32(), mask=alone),
+        "second_confidence": pa.array(assigned.second_confidence, pa.float32(), mask=alone),
     }
     if labels:
-        columns["label"] = pa.array(found.labels, pa.int32(), mask=unknown)
-    table = pa.table(columns)
+        columns["label"] = pa.array(assigned.batch.labels, pa.int32(), mask=unknown)
+    if features is not None:
+        columns["features"] = _features(chosen_features(assigned, features), bad)
+    return pa.table(columns)
+
+
+def chosen_features(assigned: Assigned, features: str) -> NDArray[np.float32]:
+    """Return the backbone's features (n, D), or the instance head's embeddings (n, d) of unit length."""
+    chosen = assigned.outputs.features if features == "backbone" else assigned.outputs.embeddings
+    return chosen.float().cpu().numpy()
+
+
+def _features(values: NDArray[np.float32], bad: NDArray[np.bool_]) -> pa.Array:
+    width = values.shape[1]
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), width, mask=pa.array(bad))
+
+
+def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables one below the other, by the ending of `path`, whole or not at all; there is at least one.
+
+    No more of them than `GROUP_ROWS` rows or `GROUP_BYTES` bytes are held at a time.
+    """
+    writer: Any = None
     with atomic.replacing(path) as file:
-        if path.suffix == ".csv":
-            pa.csv.write_csv(table, file)
-        else:
-            pa.parquet.write_table(table, file)
+        for table in _grouped(tables):
+            if writer is None:
+                kind = pa.csv.CSVWriter if path.suffix == ".csv" else pa.parquet.ParquetWriter
+                writer = kind(file, table.schema)
+            writer.write_table(table)
+        writer.close()
+
+
+def _grouped(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) >= GROUP_ROWS or sum(part.nbytes for part in held) >= GROUP_BYTES:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
 
 
 def read_table(path: Path) -> Assignments:
-    """Read a parquet table that `write_table` wrote with labels."""
-    table = pa.parquet.read_table(path)
+    """Read a parquet table with labels."""
+    table = pa.parquet.read_table(path, columns=["key", "cluster", "confidence", "label"])
     return Assignments(
         tuple(table["key"].to_pylist()),
         table["cluster"].fill_null(-1).to_numpy().astype(np.int64),
         table["confidence"].fill_null(0).to_numpy(),
         table["label"].fill_null(-1).to_numpy().astype(np.int64),
-        None,
-        (),
     )

@@ -20,7 +20,8 @@ from ccscale.data.retry import Closing
 from ccscale.data.schedule import Schedule, default_block, default_piece
 from ccscale.data.stream import PairBatch, default_workers, pair_batches
 from ccscale.errors import Fault, InputError
-from ccscale.evaluate.assign import assign
+from ccscale.evaluate.assign import Reading, measure
+from ccscale.evaluate.collapse import CollapseWatch
 from ccscale.model.network import ContrastiveClustering
 from ccscale.place import Place
 from ccscale.progress import say
@@ -99,7 +100,7 @@ class Trainer:
         found = dist.on_rank_zero(lambda: checkpoint.find(config.run_folder))
         self.engine, self.step, self.bad = self._restore(network, found)
         self.stepper = Stepper(config, self.engine, device)
-        self.saved = self.step
+        self.saved, self.collapse = self.step, CollapseWatch()
         for reason in found.passed_over:
             _say(f"passed over a checkpoint: {reason}")
         if begun:
@@ -255,20 +256,14 @@ class Trainer:
         config = self.config
         splits = config.evaluated_splits
         with self._saved_if_data_fail():
-            found = assign(
-                self.engine.module,
-                self.manifest,
-                splits,
-                batch=config.evaluate.batch,
-                scaled_decode=config.views.scaled_decode,
-                workers=self.workers,
-                progress=False,
-                access=self.access,
-            )
-        if found is not None:
-            summary = found.summary(config.model.clusters)
+            reading = Reading.of(config, self.workers)
+            tally = measure(self.engine.module, self.manifest, splits, reading, progress=False)
+        if tally is not None:
+            summary = tally.summary()
             log.evaluation({"step": self.step, "epoch": self.epoch, "splits": splits, **summary})
             _say(f"epoch {self.epoch}: {describe(summary)}")
+            for sentence in self.collapse.news(summary):
+                _say(f"warning: {sentence}")
 
     @contextmanager
     def _saved_if_data_fail(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ spoil the save.
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -24,16 +24,22 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal is not None
 
+    def wait(self, seconds: float) -> None:
+        """Wait for so long, or until there is a request."""
+        end = time.monotonic() + seconds
+        while not self and (left := end - time.monotonic()) > 0:
+            time.sleep(min(0.1, left))  # a signal that is handled does not end a sleep
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal, self.time = signal.Signals(number), time.monotonic()
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn SIGTERM, SIGUSR1 and SIGUSR2 into a request for the length of the context."""
+def stop_on_signal(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[StopRequest]:
+    """Turn signals (SIGTERM, SIGUSR1 and SIGUSR2 by default) into a request for the length of the context."""
     request = StopRequest()
-    before = {number: signal.signal(number, request._note) for number in SIGNALS}
+    before = {number: signal.signal(number, request._note) for number in signals}
     try:
         yield request
     finally:

@@ -7,8 +7,8 @@ from PIL import Image
 from ccscale.data.contact_sheet import GAP, MARGIN, PAPER, TEXT, TILE
 from ccscale.data.crops import whole_image
 from ccscale.data.reader import SampleReader
-from ccscale.evaluate.assign import Assignments
 from ccscale.evaluate.gallery import _describe, draw_gallery
+from ccscale.evaluate.table import Assignments
 
 K, COLUMNS = 4, 5
 TITLE = 34
@@ -31,8 +31,6 @@ def found(reader):
         clusters,
         rng.permutation(count).astype(np.float32) / count,
         rng.integers(0, 3, count),
-        None,
-        (),
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix, pair_confusion_matrix
 
+from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.metrics import (
     accuracy,
     adjusted_rand_index,
@@ -18,6 +19,7 @@ from ccscale.evaluate.metrics import (
     entropy,
     normalized_mutual_information,
     pairwise_f,
+    purity,
     scores,
     summarize,
 )
@@ -56,6 +58,9 @@ def test_against_scikit_learn(data):
     (_, in_cluster), (in_class, both) = pair_confusion_matrix(labels, clusters).tolist()
     pairs = 2 * both + in_cluster + in_class
     assert found["acc"] == pytest.approx(best_matching(clusters, labels), abs=1e-12)
+    assert found["purity"] == pytest.approx(
+        contingency_matrix(labels, clusters).max(axis=0).sum() / len(labels)
+    )
     assert found["nmi"] == pytest.approx(normalized_mutual_info_score(labels, clusters), abs=1e-12)
     assert found["ari"] == pytest.approx(adjusted_rand_score(labels, clusters), abs=1e-12)
     assert found["f"] == pytest.approx(2 * both / pairs if pairs else 1.0, abs=1e-12)
@@ -74,13 +79,13 @@ def test_names_of_clusters_and_classes_do_not_matter(data, random):
 def test_perfect_clusters(data):
     _, labels, _ = data
     assert scores((labels + 1) % 5, labels, 5) == pytest.approx(
-        {"acc": 1, "nmi": 1, "ari": 1, "f": 1}, abs=1e-12
+        {"acc": 1, "purity": 1, "nmi": 1, "ari": 1, "f": 1}, abs=1e-12
     )
 
 
 def test_contingency_keeps_empty_clusters_and_classes():
     table = contingency(ints([0, 2, 2, 2]), ints([3, 1, 1, 3]), 5)
-    assert table.tolist() == [[0, 0, 0, 1], [0] * 4, [0, 2, 0, 1], [0] * 4, [0] * 4]
+    assert table.to_array().tolist() == [[0, 0, 0, 1], [0] * 4, [0, 2, 0, 1], [0] * 4, [0] * 4]
 
 
 def test_more_clusters_than_classes_cost_accuracy():
@@ -99,23 +104,23 @@ def test_one_cluster_for_all():
 
 def test_matching_is_not_greedy():
     """The largest cell of the first cluster must go to the second one."""
-    assert accuracy(ints([[5, 4], [5, 0]])) == 9 / 14
+    assert accuracy(Contingency.from_array(ints([[5, 4], [5, 0]]))) == 9 / 14
 
 
 @pytest.mark.parametrize("large", [10**8, 3 * 10**9])
 def test_large_counts_do_not_overflow(large):
     """A table with hundreds of millions of images in a cell scores as the same table in small."""
     small = ints([[3, 1, 0], [0, 2, 1]])
-    table = small * large
-    n = [[int(value) for value in row] for row in table]
+    table, small = Contingency.from_array(small * large), Contingency.from_array(small)
+    n = [[int(value) for value in row] for row in table.to_array()]
     groups = ([x for row in n for x in row], map(sum, n), map(sum, zip(*n, strict=True)))
     both, in_clusters, in_classes = (sum(x * (x - 1) for x in counts) for counts in groups)
-    total = int(table.sum()) * (int(table.sum()) - 1)
+    total = sum(map(sum, n)) * (sum(map(sum, n)) - 1)
     # Fractions of Python's integers, multiplied out so that only the last division rounds.
     ari = (2 * (both * total - in_clusters * in_classes)) / (
         total * (in_clusters + in_classes) - 2 * in_clusters * in_classes
     )
-    assert accuracy(table) == 5 / 7
+    assert accuracy(table) == purity(table) == 5 / 7
     assert normalized_mutual_information(table) == pytest.approx(
         normalized_mutual_information(small), abs=1e-12
     )
@@ -149,14 +154,14 @@ class TestSummarize:
     def test_scores_over_the_labelled_alone(self):
         found = summarize(self.CLUSTERS, self.CONFIDENCE, self.LABELS, 4)
         assert found["labelled"] == 4  # the one that has a label and no cluster is not among them
-        assert {name: found[name] for name in ("acc", "nmi", "ari", "f")} == pytest.approx(
-            {"acc": 1, "nmi": 1, "ari": 1, "f": 1}, abs=1e-12
+        assert {name: found[name] for name in ("acc", "purity", "nmi", "ari", "f")} == pytest.approx(
+            {"acc": 1, "purity": 1, "nmi": 1, "ari": 1, "f": 1}, abs=1e-12
         )
 
     def test_no_labels(self):
         found = summarize(self.CLUSTERS, self.CONFIDENCE, np.full(8, -1), 4)
         assert found["labelled"] == 0
-        assert found.keys().isdisjoint({"acc", "nmi", "ari", "f"})
+        assert found.keys().isdisjoint({"acc", "purity", "nmi", "ari", "f", "information"})
 
     def test_nothing_decodable(self):
         found = summarize(np.full(3, -1), np.zeros(3, dtype=np.float32), ints([0, 1, 2]), 2)

@@ -1,0 +1,73 @@
+"""What goes wrong with clusters, in words: pure judgements of a summary (`metrics.summarize`).
+
+empty      clusters without images: more than twice as many as chance leaves of even ones, K (1 − 1/K)^N
+swallowed  one cluster holds half of all images or more (of few clusters: 3/K, at most nine tenths)
+uneven     as many as a quarter of the clusters would do: exp(entropy of the sizes) < K / 4
+blind      assignments tell next to nothing about the images: information < log K / 20
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes
+    ----------
+    kind
+        One of those above.
+    severity
+        Above 0; twice as much is much worse.
+    sentence
+        For people.
+    """
+
+    kind: str
+    severity: float
+    sentence: str
+
+
+def judge(summary: dict[str, Any]) -> list[Finding]:
+    """Return what is wrong with the clusters of a summary, nothing where all is well or there are no images."""
+    images, k = summary["images"], summary["clusters"]
+    if not images:
+        return []
+    found = []
+    empty, largest = summary["empty"], summary["largest"]
+    if empty > 2 * k * (1 - 1 / k) ** images + 0.5:
+        text = (
+            f"{empty:,} of {k:,} clusters are empty: no image is assigned to {'them' if empty > 1 else 'it'}"
+        )
+        found.append(Finding("empty", empty, text))
+    if largest >= min(0.9, max(0.5, 3 / k)):
+        cluster = summary["sizes"].index(max(summary["sizes"]))
+        text = f"cluster {cluster} swallows the rest: it holds {largest:.0%} of all images"
+        # What is left to the others halves where it gets much worse.
+        found.append(Finding("swallowed", 1 / max(1 - largest, 1e-9), text))
+    elif (effective := summary["effective_clusters"]) < min(k, images) / 4:
+        text = f"the {k:,} clusters are used as unevenly as if there were {effective:.1f} of equal size"
+        found.append(Finding("uneven", k / effective, text))
+    information = summary.get("information")
+    if information is not None and information < math.log(k) / 20:
+        text = f"the assignments tell next to nothing about the images: {information:.3f} of {math.log(k):.2f} nats"
+        found.append(Finding("blind", 1 / max(information, 1e-9), text))
+    return found
+
+
+class CollapseWatch:
+    """Tells of each thing once, and again where it has become twice as bad; forgets what is over."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+
+    def news(self, summary: dict[str, Any]) -> list[str]:
+        """Return the sentences about a summary that are new, or much worse than when they were last told."""
+        found = judge(summary)
+        kinds = {finding.kind for finding in found}
+        self._told = {kind: severity for kind, severity in self._told.items() if kind in kinds}
+        new = [finding for finding in found if finding.severity >= 2 * self._told.get(finding.kind, 0)]
+        self._told |= {finding.kind: finding.severity for finding in new}
+        return [finding.sentence for finding in new]

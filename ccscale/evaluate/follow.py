@@ -1,0 +1,123 @@
+"""A folder of shards that grows: which of them are finished and were not handed out before.
+
+A shard is finished when the manifest lists it and its file has the manifest's size; or, in a local folder, when no
+manifest lists it, its size and time are those of the last look, and the tar reads to its end mark, which whoever
+writes a tar writes last. What is there but not finished is looked at again.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ccscale.data import location
+from ccscale.data.adopt import split_of
+from ccscale.data.index import ShardError, scan_tar
+from ccscale.data.manifest import NAME, Manifest, Shard
+from ccscale.data.tar import tars_below
+from ccscale.errors import InputError
+from ccscale.evaluate.session import Session
+from ccscale.progress import say
+
+POLL_SECONDS = 1.0
+
+Stamp = tuple[int, int]  # size and time of change
+
+
+class ShardWatch:
+    """Looks at a folder again and again; on one rank.
+
+    Parameters
+    ----------
+    root
+        A local folder, or an fsspec URL, of which the manifest alone tells.
+    splits
+        Those that are looked at; all by default.
+    """
+
+    def __init__(self, root: str, splits: Sequence[str] | None = None) -> None:
+        self.root = location.local_or_url(root)
+        self._splits = splits
+        self._handed_out: set[str] = set()
+        self._seen: dict[str, Stamp] = {}
+        self._waiting: dict[str, str] = {}
+        name = Path(self.root).name
+        self._manifest = Manifest(self.root, name, (), (), (), {}, {})
+
+    def check(self) -> None:
+        """Refuse a folder that is not there.
+
+        Raises
+        ------
+        InputError
+            With the remedy.
+        """
+        if not location.is_url(self.root) and not os.path.isdir(self.root):
+            raise InputError(f"there is no folder {self.root}; make it, and --follow waits for shards in it")
+
+    def poll(self) -> Manifest | None:
+        """Return the finished shards that were not returned before, as a data set; None if there are none.
+
+        Damaged ones are told once, and again when they have changed.
+        """
+        self._read_manifest()
+        new = [shard for shard in [*self._listed(), *self._unlisted()] if self._is_wanted(shard)]
+        self._handed_out |= {shard.url for shard in new}
+        return replace(self._manifest, shards=tuple(new)) if any(shard.nsamples for shard in new) else None
+
+    def notes(self, session: Session) -> list[str]:
+        """Return what `Session.notes` has to say."""
+        return session.notes(self._manifest) if self._handed_out else []
+
+    def _is_wanted(self, shard: Shard) -> bool:
+        return shard.url not in self._handed_out and (self._splits is None or shard.split in self._splits)
+
+    def _read_manifest(self) -> None:
+        try:
+            self._manifest = Manifest.load(self.root)
+        except InputError as error:
+            # There may be none (yet); one that is being written is read at the next look.
+            if location.is_url(self.root) or os.path.exists(os.path.join(self.root, NAME)):
+                self._tell(NAME, str(error))
+
+    def _listed(self) -> Iterator[Shard]:
+        for shard in self._manifest.shards:
+            path = self._manifest.locate(shard)
+            if shard.url in self._handed_out:
+                continue
+            stamp = None if location.is_url(path) else _stamp(path)
+            if location.is_url(path) or (stamp is not None and stamp[0] == shard.filesize):
+                yield shard
+
+    def _unlisted(self) -> Iterator[Shard]:
+        if location.is_url(self.root):
+            return
+        listed = {shard.url for shard in self._manifest.shards}
+        for name in tars_below(self.root):
+            if name in listed or name in self._handed_out:
+                continue
+            path = os.path.join(self.root, name)
+            stamp = _stamp(path)
+            if stamp is None or stamp != self._seen.get(name):
+                self._seen |= {name: stamp} if stamp is not None else {}
+                self._waiting.pop(name, None)
+            elif name not in self._waiting:
+                try:
+                    count = len(scan_tar(path))
+                except ShardError as error:
+                    self._tell(name, str(error))
+                else:
+                    yield Shard(name, count, stamp[0], "0" * 64, split_of(name))
+
+    def _tell(self, name: str, problem: str) -> None:
+        if self._waiting.get(name) != problem:
+            self._waiting[name] = problem
+            say(f"not assigned yet: {problem}")
+
+
+def _stamp(path: str) -> Stamp | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns

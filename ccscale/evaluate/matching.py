@@ -1,0 +1,84 @@
+"""Which class a cluster stands for: one-to-one (Hungarian, Kuhn 1955) or many-to-one (its commonest class).
+
+One-to-one is what the literature calls ACC: no two clusters stand for the same class, and where there are more
+clusters than classes, or fewer, those without a partner are wrong. Many-to-one lets any number of clusters stand
+for a class; the share of images that is right then is the clusters' purity. It rises with K by itself, to 1 where
+each image is a cluster.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_matrix, csr_matrix, hstack
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+from ccscale.evaluate.contingency import DENSE_CELLS, Cells, Contingency
+
+Int64 = NDArray[np.int64]
+
+
+def one_to_one(table: Contingency, dense_cells: int = DENSE_CELLS) -> Int64:
+    """Match clusters and classes one-to-one so that as many images as possible are right.
+
+    Parameters
+    ----------
+    table
+        The counts.
+    dense_cells
+        Tables with more cells are matched without an array of all of them.
+
+    Returns
+    -------
+    ndarray
+        (k,) int64: the class of each cluster; -1 for one without a partner.
+    """
+    cells = table.cells()
+    clusters, rows = np.unique(cells.clusters, return_inverse=True)
+    classes, columns = np.unique(cells.classes, return_inverse=True)
+    used = Cells(rows, columns, cells.counts)
+    shape = (len(clusters), len(classes))
+    match = _match_dense if shape[0] * shape[1] <= dense_cells else _match_sparse
+    found = match(used, shape)
+    matched = np.full(table.k, -1, dtype=np.int64)
+    matched[clusters] = np.where(found >= 0, classes[found], -1) if len(classes) else found
+    return matched
+
+
+def many_to_one(table: Contingency) -> Int64:
+    """Return each cluster's commonest class, (k,) int64: the first of equals; -1 for an empty cluster."""
+    cells = table.cells()
+    # Within a cluster the largest count comes first, and of equals the lowest class.
+    order = np.lexsort((cells.classes, -cells.counts, cells.clusters))
+    clusters, first = np.unique(cells.clusters[order], return_index=True)
+    found = np.full(table.k, -1, dtype=np.int64)
+    found[clusters] = cells.classes[order][first]
+    return found
+
+
+def right(table: Contingency, classes: Int64) -> int:
+    """Count the images that are right where each cluster stands for the class in (k,) `classes` (-1: none)."""
+    cells = table.cells()
+    return int(cells.counts[classes[cells.clusters] == cells.classes].sum())
+
+
+def _match_dense(cells: Cells, shape: tuple[int, int]) -> Int64:
+    counts = np.zeros(shape)
+    counts[cells.clusters, cells.classes] = cells.counts
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    found = np.full(shape[0], -1, dtype=np.int64)
+    together = counts[rows, columns] > 0
+    found[rows[together]] = columns[together]
+    return found
+
+
+def _match_sparse(cells: Cells, shape: tuple[int, int]) -> Int64:
+    """Match over the cells alone: each row also has a column of its own, which means that it has no partner."""
+    # Costs above 0, as an entry of 0 is none. All rows are matched, so a constant for all changes nothing.
+    none = int(cells.counts.max(initial=0)) + 1
+    cost = coo_matrix((none - cells.counts, (cells.clusters, cells.classes)), shape)
+    alone = coo_matrix((np.full(shape[0], none), (np.arange(shape[0]),) * 2), (shape[0], shape[0]))
+    rows, columns = min_weight_full_bipartite_matching(csr_matrix(hstack([cost, alone])))
+    found = np.full(shape[0], -1, dtype=np.int64)
+    partner = columns < shape[1]
+    found[rows[partner]] = columns[partner]
+    return found

@@ -1,0 +1,175 @@
+"""``ccscale evaluate RUN --merge``: which clusters belong together, and how good every cut of the tree is.
+
+    RUN/merge.json   {"step", "features", "clusters", "sizes",
+                      "merges": [{"a", "b", "similarity", "confusion", "score", "size"}, …],
+                      "cuts": [{"clusters", "joined_at", figures …}, …]}
+    RUN/merge.png    the dendrogram
+
+``ccscale predict RUN --merged K`` reads the tree.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ccscale import atomic, dist
+from ccscale.errors import InputError
+from ccscale.evaluate.assign import Assigned
+from ccscale.evaluate.dendrogram import draw_dendrogram
+from ccscale.evaluate.information import SoftCounts
+from ccscale.evaluate.merging import MAX_CLUSTERS, Int64, Merge, Sums, cut, cuts, merge_all
+from ccscale.evaluate.metrics import score
+from ccscale.evaluate.stability import ViewPairs
+from ccscale.evaluate.tally import Tally
+
+TREE, PICTURE = "merge.json", "merge.png"
+
+
+class Summing:
+    """Adds up, batch by batch, what the tree follows from.
+
+    Parameters
+    ----------
+    k
+        Number of clusters.
+    width
+        Of the features.
+    features
+        Which: ``backbone`` or ``instance``.
+
+    Raises
+    ------
+    InputError
+        If there are too many clusters.
+    """
+
+    def __init__(self, k: int, width: int, features: str, device: torch.device) -> None:
+        if k > MAX_CLUSTERS:
+            raise InputError(
+                f"--merge holds K x K numbers: at most {MAX_CLUSTERS:,} clusters, this run has {k:,}"
+            )
+        self._backbone = features == "backbone"
+        self._sizes = torch.zeros(k, dtype=torch.float64, device=device)
+        self._features = torch.zeros((k, width), dtype=torch.float64, device=device)
+        self._overlap = torch.zeros((k, k), dtype=torch.float64, device=device)
+
+    @torch.inference_mode()
+    def take(self, assigned: Assigned) -> None:
+        """Add a batch."""
+        good = torch.from_numpy(assigned.clusters >= 0).to(self._sizes.device)
+        outputs = assigned.outputs
+        h = (outputs.features if self._backbone else outputs.embeddings)[good].double()
+        if self._backbone:
+            h = torch.nn.functional.normalize(
+                h
+            )  # each image counts alike, as the embeddings do by themselves
+        p = outputs.assignments[good].double()
+        clusters = p.argmax(dim=1)
+        self._sizes.index_add_(0, clusters, torch.ones_like(clusters, dtype=torch.float64))
+        self._features.index_add_(0, clusters, h)
+        self._overlap.addmm_(p.T, p)
+
+    def sums(self) -> Sums:
+        """Return the sums over all ranks; all ranks call it together."""
+
+        def total(tensor: Tensor) -> Any:
+            return dist.sum_(tensor).cpu().numpy()
+
+        return Sums(total(self._sizes).round().astype(np.int64), total(self._features), total(self._overlap))
+
+
+def look(merges: Sequence[Merge], tally: Tally, pairs: ViewPairs) -> list[dict[str, Any]]:
+    """Measure the cuts of a tree.
+
+    Returns
+    -------
+    list of dict
+        For each: ``clusters``; ``joined_at``, the score of the merge that made it (None: none did); ``agreement``,
+        ``chance`` and ``stability`` of two views; ``information`` of the views' soft assignments, in nats, and
+        its ``share`` of the most that so many clusters can have; where there are labels also ``acc``, ``purity``,
+        ``nmi``, ``ari`` and ``f``.
+    """
+    leaves = len(merges) + 1
+    labelled = len(tally.table.cells().counts) > 0
+    rows = []
+    soft = torch.from_numpy(pairs.p).flatten(0, 1)
+    for k in cuts(int((tally.sizes > 0).sum())):
+        groups = cut(merges, k)
+        joined = torch.zeros(len(soft), k, dtype=soft.dtype)
+        joined.index_add_(1, torch.from_numpy(groups), soft)
+        information = SoftCounts.of(joined).information
+        row: dict[str, Any] = {
+            "clusters": k,
+            "joined_at": merges[leaves - k - 1].score if k < leaves else None,
+            **pairs.agreement(groups),
+            "information": information,
+            "share": information / math.log(k),
+        }
+        rows.append(row | score(tally.table.grouped(groups)) if labelled else row)
+    return rows
+
+
+def write_tree(
+    run: Path, step: int, features: str, sums: Sums, tally: Tally, pairs: ViewPairs, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Join the clusters, write ``merge.json`` and ``merge.png`` into a run's folder; return the first's content."""
+    merges = merge_all(sums)
+    tree = {
+        "step": step,
+        "features": features,
+        "clusters": len(sums.sizes),
+        "sizes": sums.sizes.tolist(),
+        "merges": [{**asdict(merge), "score": merge.score} for merge in merges],
+        "cuts": look(merges, tally, pairs),
+    }
+    atomic.write_bytes(run / TREE, (json.dumps(tree) + "\n").encode())
+    majority = tally.per_cluster().get("majority", [None] * len(sums.sizes))
+
+    def describe(clusters: list[int]) -> str:
+        images = int(sums.sizes[clusters].sum())
+        if len(clusters) > 1:
+            return f"{len(clusters):,} clusters  {images:,} images"
+        label = majority[clusters[0]]
+        name = "" if label is None else f"  {classes[label] if label < len(classes) else label}"
+        return f"{clusters[0]}  {images:,} images{name}"
+
+    heading = (
+        f"{len(sums.sizes):,} clusters, the most alike joined first ({features} features, step {step:,})"
+    )
+    draw_dendrogram(run / PICTURE, heading, merges, describe)
+    return tree
+
+
+def read_groups(run: Path, step: int, k: int) -> Int64:
+    """Return the group of each cluster of a run where its tree is cut to k groups.
+
+    Raises
+    ------
+    InputError
+        If there is no tree, it is of another step, or it has fewer clusters.
+    """
+    path = run / TREE
+    again = f"run `ccscale evaluate {run} --merge`"
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        made, leaves = tree["step"], tree["clusters"]
+        merges = [
+            Merge(*(merge[name] for name in ("a", "b", "similarity", "confusion", "size")))
+            for merge in tree["merges"]
+        ]
+    except FileNotFoundError:
+        raise InputError(f"there is no {path}; {again} first") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); {again} to make it anew") from None
+    if made != step:
+        raise InputError(f"{path} is of step {made}, and the newest checkpoint of step {step}; {again} anew")
+    if not 1 <= k <= leaves:
+        raise InputError(f"--merged {k}: this run's {leaves} clusters can be merged to 1 to {leaves}")
+    return cut(merges, k)

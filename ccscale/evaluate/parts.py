@@ -1,0 +1,177 @@
+"""Tables in parts: what W ranks have assigned, as files that are whole or not there.
+
+::
+
+    FOLDER/predict.json                         whose parts these are; written first
+    FOLDER/train-000017.000008192.parquet       a piece (`pieces.py`): shard, first sample
+    FOLDER/train-000017.000008192.parquet.part  one that is being written
+
+A part that is there under its name is done: a prediction that was killed goes on with the others, on any number of
+ranks. Images that cannot be decoded are told in the part's own metadata, key and reason.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from ccscale import atomic
+from ccscale.errors import Fault, InputError
+from ccscale.evaluate.assign import Assigned
+from ccscale.evaluate.metrics import use
+from ccscale.evaluate.pieces import Piece
+from ccscale.evaluate.table import to_table, write_table
+
+MARKER = "predict.json"
+ENDING = ".parquet"
+REASONS = b"ccscale.undecodable"
+
+
+class Parts:
+    """A folder of parts.
+
+    Parameters
+    ----------
+    folder
+        Where they are.
+    settings
+        What the parts depend on, as JSON: they are gone on with only where it is the same.
+    labels, features
+        As in `table.to_table`.
+    """
+
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], labels: bool = False, features: str | None = None
+    ) -> None:
+        self.folder = folder
+        self._settings = settings
+        self._labels, self._features = labels, features
+
+    def begin(self, data: str | None = None) -> None:
+        """Make the folder, or check that its parts can be gone on with; on one rank.
+
+        Parameters
+        ----------
+        data
+            Digest of the data, where these do not grow.
+
+        Raises
+        ------
+        InputError
+            If it holds something else, naming what differs.
+        """
+        marker, settings = self.folder / MARKER, self._settings | {"data": data}
+        try:
+            self.folder.mkdir(exist_ok=True)
+            if not marker.exists():
+                if any(entry.suffix != ".part" for entry in self.folder.iterdir()):
+                    raise InputError(
+                        f"{self.folder} is neither empty nor a folder of parts; name another --out"
+                    )
+                atomic.write_bytes(marker, (json.dumps(settings, indent=1) + "\n").encode())
+            before = json.loads(marker.read_text(encoding="utf-8"))
+            for path in self.folder.glob("*.part"):
+                path.unlink()  # of a rank that was killed
+        except OSError as error:
+            raise InputError(f"the folder {self.folder} cannot be written: {error.strerror}") from None
+        except ValueError:
+            raise InputError(f"{marker} is damaged; delete {self.folder}, or name another --out") from None
+        different = [
+            f"{key} was {before.get(key)!r} and is now {value!r}"
+            for key, value in settings.items()
+            if before.get(key) != value
+        ]
+        if different:
+            raise InputError(
+                f"{self.folder} holds parts of another prediction: {'; '.join(different)}; delete it, or name "
+                "another --out"
+            )
+
+    def done(self) -> set[str]:
+        """Return the names of the pieces that are there."""
+        names = os.listdir(self.folder)
+        return {name.removesuffix(ENDING) for name in names if name.endswith(ENDING)}
+
+    def path(self, piece: Piece) -> Path:
+        """Return where the part of a piece is, or will be."""
+        return self.folder / f"{piece.name}{ENDING}"
+
+    def write(self, pieces: Sequence[Piece], batches: Iterable[Assigned]) -> None:
+        """Write the parts of pieces from the batches of their samples, in the same order.
+
+        `batches` may end early: then the last piece is left out.
+
+        Raises
+        ------
+        Fault
+            If the disk does not take them.
+        """
+        left = iter(pieces)
+        tables: list[pa.Table] = []
+        reasons: list[str] = []
+        for assigned in batches:
+            if not tables:
+                piece = next(left)
+            tables.append(to_table(assigned, self._labels, self._features))
+            reasons += assigned.batch.reasons
+            if sum(map(len, tables)) == piece.count:
+                table = pa.concat_tables(tables)
+                if reasons:
+                    table = table.replace_schema_metadata({REASONS: json.dumps(reasons)})
+                try:
+                    write_table(self.path(piece), [table])
+                except OSError as error:
+                    raise Fault(
+                        f"{self.path(piece)} cannot be written: {error.strerror or error}; make room, and run the "
+                        "same command to go on"
+                    ) from None
+                tables, reasons = [], []
+
+    def tables(self, pieces: Iterable[Piece], columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the parts of pieces, or some of their columns, one by one, without what cannot be decoded."""
+        for piece in pieces:
+            table = pa.parquet.read_table(self.path(piece), columns=columns, memory_map=True)
+            yield table.replace_schema_metadata(None)
+
+    def join(self, pieces: Sequence[Piece], path: Path) -> None:
+        """Write the parts of pieces as one table, and remove the folder.
+
+        Raises
+        ------
+        Fault
+            If the disk does not take it.
+        """
+        try:
+            write_table(path, self.tables(pieces))
+        except OSError as error:
+            raise Fault(
+                f"{path} cannot be written: {error.strerror or error}; make room, and run the same command to go on"
+            ) from None
+        shutil.rmtree(self.folder)
+
+    def summary(self, pieces: Iterable[Piece], k: int) -> dict[str, Any]:
+        """Return the figures that need no labels, of the parts of pieces, reading one part at a time.
+
+        Returns
+        -------
+        dict
+            Of `metrics.use`; ``confidence`` (mean); ``undecodable`` (lines with key and reason).
+        """
+        sizes, confidence = np.zeros(k, dtype=np.int64), 0.0
+        reasons: list[str] = []
+        for piece in pieces:
+            table = pa.parquet.read_table(self.path(piece), columns=["cluster", "confidence"])
+            sizes += np.bincount(table["cluster"].drop_null().to_numpy(), minlength=k)
+            confidence += float(np.sum(table["confidence"].drop_null().to_numpy(), dtype=np.float64))
+            reasons += json.loads((table.schema.metadata or {}).get(REASONS, "[]"))
+        return {
+            **use(sizes),
+            "confidence": confidence / max(int(sizes.sum()), 1),
+            "undecodable": reasons,
+        }

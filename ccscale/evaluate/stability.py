@@ -1,0 +1,154 @@
+"""Whether an image stays in its cluster when it is looked at differently: a figure that needs no labels.
+
+Two random views of each of some images, by the run's own config, are assigned. With the views' clusters a_i, b_i:
+
+    agreement = share of images with a_i = b_i
+    chance    = Σ_k share_a(k) share_b(k)         what views without any relation would agree on
+    stability = (agreement − chance) / (1 − chance)      Cohen's kappa: 1 at best, 0 by chance
+
+A collapsed clustering agrees always and by chance: its stability is 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ccscale import dist
+from ccscale.config import Config
+from ccscale.data.access import Access
+from ccscale.data.colour import apply_colour
+from ccscale.data.crops import cut_views
+from ccscale.data.manifest import Manifest
+from ccscale.data.reader import SampleReader
+from ccscale.data.schedule import owned
+from ccscale.data.threads import each
+from ccscale.data.views import VIEWS, draw_views
+from ccscale.errors import BadImage
+from ccscale.evaluate.assign import evaluating
+from ccscale.evaluate.sample import choose_rows
+from ccscale.model.network import ContrastiveClustering
+from ccscale.progress import Meter
+
+IMAGES = 4096
+EPOCH = 2**32 - 1  # views that no epoch of the training has drawn
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ViewPairs:
+    """The soft assignments of two views of n images.
+
+    Attributes
+    ----------
+    p
+        (2, n, K) float32.
+    """
+
+    p: NDArray[np.float32]
+
+    def agreement(self, groups: Int64 | None = None) -> dict[str, float]:
+        """Return ``agreement``, ``chance``, ``stability``, and ``views``, the number of images.
+
+        Parameters
+        ----------
+        groups
+            (K,): the group that each cluster is merged into; none are merged by default.
+        """
+        clusters = self.p.argmax(axis=2)
+        if groups is not None:
+            clusters = groups[clusters]
+        a, b = clusters
+        if not len(a):
+            return {"agreement": 0.0, "chance": 0.0, "stability": 0.0, "views": 0}
+        agreement = float((a == b).mean())
+        k = int(clusters.max()) + 1
+        chance = float(np.bincount(a, minlength=k) @ np.bincount(b, minlength=k)) / len(a) ** 2
+        stability = (agreement - chance) / (1 - chance) if chance < 1 else 0.0
+        return {"agreement": agreement, "chance": chance, "stability": stability, "views": len(a)}
+
+
+def view_pairs(
+    network: ContrastiveClustering,
+    manifest: Manifest,
+    splits: Sequence[str],
+    config: Config,
+    images: int = IMAGES,
+    progress: bool = True,
+) -> ViewPairs | None:
+    """Assign two views of a sample of the images; all ranks call it together.
+
+    Parameters
+    ----------
+    network
+        On its device.
+    manifest, splits
+        The data set.
+    config
+        The run's: what a view is, the seed.
+    images
+        How many, at most; they follow from the seed.
+    progress
+        Show how far it is.
+
+    Returns
+    -------
+    ViewPairs or None
+        On rank 0, in the order of the samples, without those that cannot be decoded; None elsewhere.
+
+    Raises
+    ------
+    InputError, Fault
+        On all ranks, for a shard that cannot be read.
+    """
+    reader = SampleReader(manifest, splits, Access.of(config.data))
+    rows = choose_rows(len(reader), config.seed, images)
+    mine = owned(len(rows), dist.rank(), dist.world())
+    share = rows[mine.start : mine.stop]
+
+    def assign_share() -> NDArray[np.float32]:
+        parts = [np.empty((VIEWS, 0, config.model.clusters), np.float32)]
+        show = progress and dist.rank() == 0
+        with evaluating(network), Meter("assigning two views", len(share), "images", show) as meter:
+            for start in range(0, len(share), config.evaluate.batch):
+                samples = share[start : start + config.evaluate.batch]
+                parts.append(_assign_views(network, reader, config, samples))
+                meter.advance(len(samples))
+        return np.concatenate(parts, axis=1)
+
+    gathered = dist.gather_objects(dist.together(assign_share))
+    return None if gathered is None else ViewPairs(np.concatenate(gathered, axis=1))
+
+
+@torch.inference_mode()
+def _assign_views(
+    network: ContrastiveClustering, reader: SampleReader, config: Config, samples: Int64
+) -> NDArray[np.float32]:
+    """Return the soft assignments (2, n, K) of two views of those samples that can be decoded."""
+    size, some = config.views.size, next(network.parameters())
+    params = draw_views(config.views, config.seed, EPOCH, samples)
+    images = np.zeros((VIEWS, len(samples), size, size, 3), dtype=np.uint8)
+
+    def cut(i: int, data: Any) -> bool:
+        try:
+            cut_views(data, config.views, params, i, out=images[:, i])
+        except BadImage:
+            return False
+        return True
+
+    encoded = [reader[int(sample)].data for sample in samples]
+    threads = max(1, torch.get_num_threads())  # decoding leaves Python's lock to others
+    good = np.array(each([partial(cut, i, data) for i, data in enumerate(encoded)], threads), dtype=bool)
+    views = apply_colour(
+        torch.from_numpy(images).to(some.device).flatten(0, 1),
+        params.colour.flatten(),
+        config.views,
+        some.dtype,
+    )
+    p = network(views.contiguous(memory_format=torch.channels_last)).assignments
+    return p.float().cpu().numpy().reshape(VIEWS, len(samples), -1)[:, good]

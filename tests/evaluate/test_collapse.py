@@ -1,0 +1,61 @@
+"""What is warned of, in words, and how often."""
+
+import numpy as np
+import pytest
+
+from ccscale.evaluate.collapse import CollapseWatch, judge
+from ccscale.evaluate.metrics import use
+
+
+def summary(sizes: list[int], information: float | None = None) -> dict:
+    found = use(np.array(sizes))
+    return found if information is None else found | {"information": information}
+
+
+def kinds(sizes: list[int], information: float | None = None) -> list[str]:
+    return [finding.kind for finding in judge(summary(sizes, information))]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([100] * 10, []),
+        ([30] + [5] * 14, []),  # uneven as real classes are
+        ([100] * 9 + [0], ["empty"]),
+        ([1000] + [1] * 9, ["swallowed"]),
+        ([1000] + [0] * 9, ["empty", "swallowed"]),
+        ([60, 40], []),  # of two, half is no collapse
+        ([95, 5], ["swallowed"]),
+        ([40, 40, 2, 2, 2, 2, 2, 2, 2, 2] * 1 + [1] * 10, []),
+        ([45, 45] + [1] * 30, ["uneven"]),
+        ([0] * 4, []),
+    ],
+)
+def test_kinds(sizes, expected):
+    assert kinds(sizes) == expected
+
+
+def test_few_images_leave_clusters_empty_by_chance():
+    """300 images in 100 even clusters leave five empty: that is no collapse; fifty are."""
+    assert kinds([3] * 5 + [4] * 5 + [0] * 5 + [3] * 85) == []
+    assert "empty" in kinds([6] * 50 + [0] * 50)
+
+
+def test_assignments_that_tell_nothing():
+    assert kinds([10] * 10, information=0.01) == ["blind"]
+    assert kinds([10] * 10, information=1.0) == []
+
+
+def test_sentences():
+    (empty, swallowed) = judge(summary([0, 990, 0, 10]))
+    assert empty.sentence == "2 of 4 clusters are empty: no image is assigned to them"
+    assert swallowed.sentence == "cluster 1 swallows the rest: it holds 99% of all images"
+
+
+def test_told_once_and_again_when_it_worsens():
+    watch = CollapseWatch()
+
+    def empty(count: int) -> int:
+        return len(watch.news(summary([50] * (20 - count) + [0] * count)))
+
+    assert [empty(count) for count in (0, 2, 2, 3, 4, 5, 8, 8, 0, 2)] == [0, 1, 0, 0, 1, 0, 1, 0, 0, 1]

@@ -1,0 +1,113 @@
+"""The tree of clusters: against a brute force that makes every joined cluster from its images."""
+
+import numpy as np
+import pytest
+
+from ccscale.evaluate.merging import Sums, cut, cuts, merge_all
+
+
+def images(seed: int, n: int, k: int, d: int, used: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n, k) soft assignments whose argmax is below `used`, and (n, d) features."""
+    rng = np.random.default_rng(seed)
+    logits = 2 * rng.normal(size=(n, k))
+    logits[:, used:] -= 20
+    p = np.exp(logits)
+    return p / p.sum(axis=1, keepdims=True), rng.normal(size=(n, d)) + p[:, :1]
+
+
+def sums(p: np.ndarray, h: np.ndarray) -> Sums:
+    clusters = p.argmax(axis=1)
+    k = p.shape[1]
+    features = np.stack([h[clusters == cluster].sum(axis=0) for cluster in range(k)])
+    return Sums(np.bincount(clusters, minlength=k), features, p.T @ p)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    length = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(a @ b / length) if length > 1e-30 else 0.0
+
+
+def by_force(p: np.ndarray, h: np.ndarray) -> list[tuple[frozenset[int], float, float]]:
+    """Join the best pair, remaking all centroids and joint assignments from the images each time."""
+    clusters, groups = p.argmax(axis=1), [frozenset([k]) for k in range(p.shape[1])]
+    found = []
+    while len(groups) > 1:
+        centroids, joint, sizes = [], [], []
+        for group in groups:
+            members = np.isin(clusters, list(group))
+            sizes.append(members.sum())
+            centroids.append(h[members].mean(axis=0) - h.mean(axis=0) if members.any() else 0 * h[0])
+            joint.append(p[:, list(group)].sum(axis=1))
+        pairs = [(a, b) for a in range(len(groups)) for b in range(a)]
+        alike = {(a, b): (cosine(centroids[a], centroids[b]), cosine(joint[a], joint[b])) for a, b in pairs}
+        empty = [number for number, size in enumerate(sizes) if size == 0]
+        if empty:
+            first = min(empty, key=lambda number: min(groups[number]))
+            pairs = [pair for pair in pairs if first in pair]
+            a, b = max(pairs, key=lambda pair: alike[pair][1])
+        else:
+            a, b = max(pairs, key=lambda pair: sum(alike[pair]))
+        joined = groups[a] | groups[b]
+        found.append((joined, *alike[a, b]))
+        groups = [group for number, group in enumerate(groups) if number not in (a, b)] + [joined]
+    return found
+
+
+@pytest.mark.parametrize(("seed", "k", "used"), [(0, 7, 7), (1, 12, 12), (2, 9, 6), (3, 2, 2), (4, 5, 1)])
+def test_against_brute_force(seed, k, used):
+    p, h = images(seed, 200, k, 5, used)
+    merges = merge_all(sums(p, h))
+    leaves = {cluster: frozenset([cluster]) for cluster in range(k)}
+    expected = by_force(p, h)
+    assert len(merges) == len(expected) == k - 1
+    for number, (merge, (joined, similarity, confusion)) in enumerate(zip(merges, expected, strict=True)):
+        leaves[k + number] = leaves[merge.a] | leaves[merge.b]
+        assert leaves[k + number] == joined
+        assert min(leaves[merge.a]) < min(leaves[merge.b])
+        assert (merge.similarity, merge.confusion) == pytest.approx((similarity, confusion), abs=1e-9)
+        assert merge.size == np.isin(p.argmax(axis=1), list(joined)).sum()
+
+
+@pytest.mark.parametrize("k", range(1, 10))
+def test_cut(k):
+    p, h = images(2, 100, 9, 4, 9)
+    merges = merge_all(sums(p, h))
+    groups = cut(merges, k)
+    assert sorted(set(groups.tolist())) == list(range(k))
+    first = [groups.tolist().index(group) for group in range(k)]
+    assert first == sorted(first)
+    if k > 1:  # cuts are nested
+        coarser = cut(merges, k - 1)
+        assert len(set(zip(groups.tolist(), coarser.tolist(), strict=True))) == k
+
+
+def test_no_cut_leaves_clusters_as_they_are():
+    p, h = images(2, 100, 9, 4, 9)
+    assert cut(merge_all(sums(p, h)), 9).tolist() == list(range(9))
+
+
+def test_twins_are_joined_first():
+    """Two clusters that share one class: their images are near, and the head takes both for possible."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 3, 300)
+    h = np.eye(3)[classes] + 0.05 * rng.normal(size=(300, 3))
+    p = np.full((300, 4), 0.01)
+    p[np.arange(300), classes] = 0.97
+    twins = classes == 2
+    p[twins] = np.where(
+        rng.random((twins.sum(), 1)) < 0.5, [[0.01, 0.01, 0.6, 0.38]], [[0.01, 0.01, 0.38, 0.6]]
+    )
+    merge, *_ = merge_all(sums(p, h))
+    assert (merge.a, merge.b) == (2, 3)
+    assert merge.score > 0.9
+
+
+@pytest.mark.parametrize(
+    ("used", "first", "count"), [(5, 5, 4), (64, 64, 63), (1000, 1000, 64), (2, 2, 1), (1, 0, 0)]
+)
+def test_which_cuts_are_looked_at(used, first, count):
+    found = cuts(used)
+    assert len(found) == len(set(found)) <= count
+    assert found == sorted(found, reverse=True)
+    assert (found[0] if found else 0) == first
+    assert set(range(2, min(used, 32) + 1)) <= set(found)

@@ -1,0 +1,48 @@
+"""Pieces of shards: every sample in one of them, and names that depend on nothing else."""
+
+from itertools import chain
+
+import pytest
+
+from ccscale.data.manifest import Shard
+from ccscale.evaluate.pieces import cut, deal
+
+
+def shards(*sizes: int) -> list[Shard]:
+    return [Shard(f"val/train-{i:06d}.tar", size, 1, "0" * 64, "train") for i, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("sizes", [(10,), (4, 0, 9, 1), (3, 3, 3), ()])
+@pytest.mark.parametrize("samples", [1, 3, 4, 100])
+def test_each_sample_is_in_one_piece(sizes, samples):
+    pieces = cut(shards(*sizes), samples)
+    assert list(chain.from_iterable(piece.span for piece in pieces)) == list(range(sum(sizes)))
+    assert all(0 < piece.count <= samples for piece in pieces)
+    for piece in pieces:
+        number = int(piece.url[-10:-4])
+        assert piece.first == sum(sizes[:number]) + piece.start
+        assert piece.start + piece.count <= sizes[number]
+    assert len({piece.name for piece in pieces}) == len(pieces)
+
+
+def test_names_do_not_depend_on_other_shards():
+    whole, some = cut(shards(4, 7, 5), 3), cut(shards(4, 7, 5)[1:], 3)
+    assert [piece.name for piece in some] == [piece.name for piece in whole[2:]]
+    assert whole[3].name == "val%2Ftrain-000001.000000003"
+
+
+def test_names_of_long_urls_are_files_and_differ():
+    urls = [f"https://host/{'long/' * 60}{name}.tar" for name in ("a", "b")] + [f"https://{'x' * 300}/a.tar"]
+    names = {cut([Shard(url, 1, 1, "0" * 64, "s")])[0].name for url in urls}
+    assert len(names) == 3
+    assert all("/" not in name and len(name.encode()) < 200 for name in names)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_ranks_share_what_is_left(world):
+    pieces = cut(shards(40, 20), 7)
+    done = {pieces[1].name, pieces[4].name}
+    dealt = [deal(pieces, done, rank, world) for rank in range(world)]
+    together = sorted(chain.from_iterable(dealt), key=lambda piece: piece.first)
+    assert together == [piece for piece in pieces if piece.name not in done]
+    assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
