@@ -112,6 +112,15 @@ def write_config(folder: Path, settings: dict[str, Any]) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps on `shards`, 6 clusters; to be looked at, not to be changed."""
+    root = tmp_path_factory.mktemp("run")
+    settings = small_settings(shards, root / "run", train__max_steps=2, model__clusters=6)
+    assert main(["train", str(write_config(root, settings))]) == 0
+    return root / "run"
+
+
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     # A terminal of another width would wrap the help elsewhere.
     return subprocess.run(

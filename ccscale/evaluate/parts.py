@@ -76,11 +76,9 @@ class Parts:
                     )
                 atomic.write_bytes(marker, (json.dumps(settings, indent=1) + "\n").encode())
             before = json.loads(marker.read_text(encoding="utf-8"))
-            for path in self.folder.glob("*.part"):
-                path.unlink()  # of a rank that was killed
         except OSError as error:
             raise InputError(f"the folder {self.folder} cannot be written: {error.strerror}") from None
-        except ValueError:
+        except json.JSONDecodeError:
             raise InputError(f"{marker} is damaged; delete {self.folder}, or name another --out") from None
         different = [
             f"{key} was {before.get(key)!r} and is now {value!r}"
@@ -92,6 +90,8 @@ class Parts:
                 f"{self.folder} holds parts of another prediction: {'; '.join(different)}; delete it, or name "
                 "another --out"
             )
+        for path in self.folder.glob("*.part"):
+            path.unlink()  # of a rank that was killed
 
     def done(self) -> set[str]:
         """Return the names of the pieces that are there."""

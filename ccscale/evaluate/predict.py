@@ -214,6 +214,7 @@ class Prediction:
             "step": self.session.checkpoint.step,
             "weights": weights,
             "features": self.wanted.features,
-            "merged": None if self.groups is None else self.groups.tolist(),
+            "merged": None if self.groups is None else self.k,
+            "groups": None if self.groups is None else hashlib.sha256(self.groups.tobytes()).hexdigest(),
         }
         return Parts(self.wanted.folder, settings, features=self.wanted.features)

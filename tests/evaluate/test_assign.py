@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,52 +12,130 @@ from ranks import run_ranks
 from ccscale.config import Model
 from ccscale.data.index import read_index
 from ccscale.data.manifest import Manifest
-from ccscale.evaluate.assign import Assignments, assign
+from ccscale.evaluate.assign import Assigned, Reading, assign, measure
+from ccscale.evaluate.tally import Tally
 from ccscale.model.network import ContrastiveClustering
 
+K = 4
 
-def on_rank(rank: int, shards: str, workers: int) -> Assignments | None:
+
+def network() -> ContrastiveClustering:
     torch.manual_seed(0)
-    network = ContrastiveClustering(Model(backbone="test_resnet", clusters=4), 16).double()
-    return assign(
-        network, Manifest.load(shards), ["train"], batch=20, workers=workers, features=True, progress=False
-    )
+    return ContrastiveClustering(Model(backbone="test_resnet", clusters=K), 16).double()
 
 
-@pytest.fixture(scope="module")
-def alone(shards: Path) -> Assignments:
-    found = on_rank(0, str(shards), 0)
-    assert found is not None
+def on_rank(
+    rank: int, shards: str, workers: int, spans: list[range] | None = None
+) -> tuple[dict[str, np.ndarray], Tally | None]:
+    """Return this rank's assignments as columns, and the sums of all ranks."""
+    manifest, reading = Manifest.load(shards), Reading(20, workers=workers)
+    batches = list(assign(network(), manifest, ["train"], reading, spans=spans, progress=False))
+    return columns(batches), measure(network(), manifest, ["train"], reading, progress=False)
+
+
+def columns(batches: list[Assigned]) -> dict[str, np.ndarray]:
+    found: dict[str, Any] = {
+        name: np.concatenate([getattr(batch, name) for batch in batches])
+        for name in ("clusters", "confidence", "second", "second_confidence")
+    }
+    found["samples"] = np.concatenate([batch.batch.samples for batch in batches])
+    found["keys"] = np.concatenate([batch.batch.keys for batch in batches])
+    found["labels"] = np.concatenate([batch.batch.labels for batch in batches])
+    found["p"] = np.concatenate([batch.outputs.assignments for batch in batches])
     return found
 
 
-def test_every_sample_is_there_once_with_its_label(alone: Assignments) -> None:
-    assert len(set(alone.keys)) == len(alone.keys) == 150
-    assert alone.labels.tolist() == [int(key.split("/")[0].removeprefix("class")) for key in alone.keys]
-    assert alone.features is not None
-    assert alone.features.shape == (150, 96)
-    assert ((alone.confidence > 0.25) & (alone.confidence <= 1)).all()
+@pytest.fixture(scope="module")
+def alone(shards: Path) -> tuple[dict[str, np.ndarray], Tally]:
+    found, tally = on_rank(0, str(shards), 0)
+    assert tally is not None
+    return found, tally
+
+
+def test_every_sample_is_there_once_with_its_label(alone):
+    found, _ = alone
+    assert len(set(found["keys"])) == len(found["keys"]) == 150
+    assert found["samples"].tolist() == list(range(150))
+    assert found["labels"].tolist() == [int(key.split("/")[0].removeprefix("class")) for key in found["keys"]]
+
+
+def test_cluster_and_the_next_likely_one(alone):
+    found, _ = alone
+    order = np.argsort(-found["p"], axis=1)
+    assert found["clusters"].tolist() == order[:, 0].tolist()
+    assert found["second"].tolist() == order[:, 1].tolist()
+    ranked = -np.sort(-found["p"], axis=1)
+    assert np.allclose(found["confidence"], ranked[:, 0], atol=1e-7)
+    assert np.allclose(found["second_confidence"], ranked[:, 1], atol=1e-7)
+
+
+def test_sums(alone):
+    found, tally = alone
+    summary = tally.summary()
+    assert summary["sizes"] == np.bincount(found["clusters"], minlength=K).tolist()
+    assert summary["confidence"] == pytest.approx(found["p"].max(axis=1).mean(), abs=1e-7)
+    assert summary["labelled"] == 150
+    assert {"acc", "purity", "nmi", "ari", "f"} <= summary.keys()
 
 
 @pytest.mark.dist
 @pytest.mark.parametrize(("world", "workers"), [(2, 2), (3, 0)])
-def test_ranks_give_the_same_on_rank_zero_alone(
-    shards: Path, alone: Assignments, world: int, workers: int
-) -> None:
-    first, *others = run_ranks(world, on_rank, str(shards), workers)
-    assert others == [None] * (world - 1)
-    assert first.keys == alone.keys
-    assert np.array_equal(first.clusters, alone.clusters)
-    assert np.allclose(first.confidence, alone.confidence, atol=1e-6)
-    assert np.allclose(first.features, alone.features, atol=1e-5)
-    assert first.soft.images == 150
-    assert first.soft.information == pytest.approx(alone.soft.information, abs=1e-12)
+def test_ranks_share_the_samples_and_add_up(shards, alone, world, workers):
+    results = run_ranks(world, on_rank, str(shards), workers)
+    (_, tally), *others = results
+    assert [other for _, other in others] == [None] * (world - 1)
+    for name, values in alone[0].items():
+        joined = np.concatenate([found[name] for found, _ in results])
+        assert len(joined) == 150
+        same = (
+            np.allclose(joined, values, atol=1e-6) if values.dtype.kind == "f" else (joined == values).all()
+        )
+        assert same, name
+    expected = alone[1].summary()
+    summary = tally.summary()
+    assert summary.pop("sizes") == expected.pop("sizes")
+    assert summary == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_spans(shards, alone, workers):
+    """One after the other, in the order asked for, and no batch across an end."""
+    spans = [range(130, 150), range(7, 52), range(1)]
+    manifest = Manifest.load(shards)
+    reading = Reading(20, workers=workers)
+    batches = list(assign(network(), manifest, ["train"], reading, spans=spans, progress=False))
+    assert [len(batch.clusters) for batch in batches] == [20, 20, 20, 5, 1]
+    wanted = [sample for span in spans for sample in span]
+    found = columns(batches)
+    assert found["samples"].tolist() == wanted
+    assert np.allclose(found["p"], alone[0]["p"][wanted], atol=1e-9)
+
+
+@pytest.mark.parametrize("groups", [[0, 1, 0, 1], [0, 0, 1, 2], [0, 0, 0, 0]])
+def test_merged_clusters(shards, alone, groups):
+    """An image goes where its cluster goes, and is as sure of it as of all clusters that are in it."""
+    joined = np.array(groups)
+    reading = Reading(64)
+    found = columns(
+        list(assign(network(), Manifest.load(shards), ["train"], reading, groups=joined, progress=False))
+    )
+    p = np.stack([alone[0]["p"][:, joined == group].sum(axis=1) for group in range(max(groups) + 1)], axis=1)
+    clusters = joined[alone[0]["clusters"]]
+    assert found["clusters"].tolist() == clusters.tolist()
+    assert np.allclose(found["confidence"], p[np.arange(150), clusters], atol=1e-6)
+    p[np.arange(150), clusters] = -1
+    if p.shape[1] == 1:
+        assert (found["second"] == -1).all()
+        assert (found["second_confidence"] == 0).all()
+    else:
+        assert found["second"].tolist() == p.argmax(axis=1).tolist()
+        assert np.allclose(found["second_confidence"], p.max(axis=1), atol=1e-6)
 
 
 def test_the_network_is_left_in_its_mode(shards: Path) -> None:
-    network = ContrastiveClustering(Model(backbone="test_resnet", clusters=4), 16).train()
+    network = ContrastiveClustering(Model(backbone="test_resnet", clusters=K), 16).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assign(network, Manifest.load(shards), ["train"], batch=64, progress=False)
+    measure(network, Manifest.load(shards), ["train"], Reading(64), progress=False)
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -68,13 +147,14 @@ def test_an_image_that_cannot_be_decoded_has_no_cluster(shards: Path, tmp_path: 
     with open(manifest.locate(manifest.shards[1]), "r+b") as file:
         file.seek(int(index.offsets[2]))
         file.write(bytes(30))
-    found = on_rank(0, str(copy), 0)
-    assert found is not None
-    (bad,) = np.flatnonzero(found.clusters < 0)
-    assert found.keys[bad] == index.keys[2]
-    assert found.confidence[bad] == 0
-    assert len(found.keys) == 150
-    assert found.soft is not None
-    assert found.soft.images == 149
-    (reason,) = found.reasons
+    batches = list(assign(network(), manifest, ["train"], Reading(20), progress=False))
+    found = columns(batches)
+    (bad,) = np.flatnonzero(found["clusters"] < 0)
+    assert found["keys"][bad] == index.keys[2]
+    assert (found["confidence"][bad], found["second"][bad], found["second_confidence"][bad]) == (0, -1, 0)
+    assert len(found["keys"]) == 150
+    (reason,) = (line for batch in batches for line in batch.batch.reasons)
     assert reason.startswith(f"{index.keys[2]}: ")
+    tally = measure(network(), manifest, ["train"], Reading(20), progress=False)
+    assert tally is not None
+    assert (tally.summary()["images"], tally.soft.images, tally.unassigned) == (149, 149, 1)

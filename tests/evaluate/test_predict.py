@@ -1,0 +1,235 @@
+"""Prediction in parts: every sample once at any number of ranks, after kills, never with another one's parts."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from ranks import run_ranks
+
+from ccscale.cli import main
+from ccscale.data.manifest import Manifest
+from ccscale.evaluate import pieces
+from ccscale.evaluate.parts import MARKER, Parts
+from ccscale.evaluate.predict import Wanted, predict_run
+
+COLUMNS = ["key", "cluster", "confidence", "second", "second_confidence"]
+
+
+def predict(run: Path, shards: Path, out: str, **wanted: Any) -> dict[str, Any]:
+    found = predict_run(run, str(shards), Wanted(out, **wanted), device="cpu", workers=0)
+    assert found is not None
+    return found
+
+
+def on_rank(rank: int, run: str, shards: str, out: str, samples: int) -> dict[str, Any] | None:
+    pieces.cut.__defaults__ = (samples,)
+    return predict_run(run, shards, Wanted(out), device="cpu", workers=0)
+
+
+@pytest.fixture(scope="module")
+def whole(run, shards, tmp_path_factory) -> pa.Table:
+    """The table of all samples, by one rank."""
+    out = tmp_path_factory.mktemp("whole") / "all.parquet"
+    found = predict(run, shards, str(out))
+    assert [path.name for path in out.parent.iterdir()] == ["all.parquet"]
+    table = pq.read_table(out)
+    assert found["images"] == len(table) == 150
+    assert found["sizes"] == np.bincount(table["cluster"], minlength=6).tolist()
+    assert found["confidence"] == pytest.approx(np.mean(table["confidence"]), abs=1e-6)
+    return table
+
+
+def same(table: pa.Table, expected: pa.Table) -> bool:
+    """Tell whether two tables hold the same, up to the rounding of other batches."""
+    exact = all(table[name].equals(expected[name]) for name in ("key", "cluster", "second"))
+    return exact and all(
+        np.allclose(table[name], expected[name], atol=1e-5) for name in ("confidence", "second_confidence")
+    )
+
+
+def test_a_row_a_sample_in_the_order_of_the_shards(whole, shards):
+    assert whole.column_names == COLUMNS
+    from ccscale.data.reader import SampleReader
+
+    reader = SampleReader(Manifest.load(shards), ["train"])
+    assert whole["key"].to_pylist() == [reader.key(i) for i in range(150)]
+    first, second = whole["confidence"].to_numpy(), whole["second_confidence"].to_numpy()
+    assert (first >= second).all()
+    assert (second > 0).all()
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize(("world", "samples"), [(2, 10), (3, 8192)])
+def test_any_number_of_ranks(run, shards, whole, tmp_path, world, samples):
+    first, *others = run_ranks(world, on_rank, str(run), str(shards), str(tmp_path / "t.parquet"), samples)
+    assert others == [None] * (world - 1)
+    assert same(pq.read_table(tmp_path / "t.parquet"), whole)
+    assert first["images"] == 150
+    assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_parts_in_a_folder(run, shards, whole, tmp_path):
+    out = f"{tmp_path}/parts/"
+    predict(run, shards, out)
+    names = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    assert names == [MARKER, *(f"train-{i:06d}.000000000.parquet" for i in range(5))]
+    joined = pa.concat_tables(pq.read_table(tmp_path / "parts" / name) for name in names[1:])
+    assert same(joined, whole)
+
+
+def test_csv(run, shards, whole, tmp_path):
+    predict(run, shards, str(tmp_path / "t.csv"))
+    table = pa.csv.read_csv(tmp_path / "t.csv")
+    assert table["key"].to_pylist() == whole["key"].to_pylist()
+    assert table["second"].to_pylist() == whole["second"].to_pylist()
+
+
+@pytest.mark.parametrize("out", ["t.parquet", "parts/"])
+def test_goes_on_with_the_parts_that_are_missing(run, shards, whole, tmp_path, monkeypatch, out, capsys):
+    """What a kill leaves: some parts, and one that was being written."""
+    written: list[str] = []
+    plain = Parts.write
+
+    def note(self, mine, batches):
+        written.extend(piece.name for piece in mine)
+        plain(self, mine, batches)
+
+    monkeypatch.setattr(Parts, "write", note)
+    monkeypatch.setattr("ccscale.evaluate.predict.Parts.join", lambda *_: None)
+    place = f"{tmp_path}/{out}"
+    predict(run, shards, place)
+    folder = Wanted(place).folder
+    parts = sorted(folder.glob("*.parquet"))
+    kept = {path: path.stat().st_mtime_ns for path in parts[:2]}
+    for path in parts[2:]:
+        path.unlink()
+    (folder / "train-000003.000000000.parquet.part").write_bytes(b"PAR1 half")
+    monkeypatch.undo()
+    monkeypatch.setattr(Parts, "write", note)
+    written.clear()
+    predict(run, shards, place)
+    assert written == [path.stem for path in parts[2:]]
+    assert "went on with 2 of 5 parts that were there already" in capsys.readouterr().err
+    if out.endswith("/"):
+        assert {path: path.stat().st_mtime_ns for path in parts[:2]} == kept
+        assert not list(folder.glob("*.part"))
+        table = pa.concat_tables(map(pq.read_table, parts))
+    else:
+        assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
+        table = pq.read_table(tmp_path / "t.parquet")
+    assert same(table, whole)
+
+
+@pytest.mark.slow
+def test_killed_and_run_again(run, shards, whole, tmp_path):
+    """SIGKILL after its first part; then on as if nothing had been."""
+    command = [sys.executable, "-m", "ccscale", "predict", str(run), "--shards", str(shards)]
+    command += ["--out", str(tmp_path / "t.parquet"), "--workers", "0", "--device", "cpu"]
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "sitecustomize.py").write_text(
+        "import time\nfrom ccscale.evaluate.parts import Parts\nplain = Parts.path\n"
+        "def path(self, piece):\n    time.sleep(0.5)\n    return plain(self, piece)\nParts.path = path\n"
+    )
+    paths = os.pathsep.join([str(slow), os.environ.get("PYTHONPATH", "")])
+    started = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "t.parquet.parts"
+    end = time.monotonic() + 60
+    while not list(folder.glob("*.parquet")) and time.monotonic() < end:
+        time.sleep(0.02)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    done = len(list(folder.glob("*.parquet")))
+    assert 0 < done < 5
+    assert main(command[3:]) == 0
+    assert same(pq.read_table(tmp_path / "t.parquet"), whole)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(("features", "width"), [("backbone", 96), ("instance", 128)])
+def test_features(run, shards, whole, tmp_path, features, width):
+    predict(run, shards, str(tmp_path / "t.parquet"), features=features)
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert same(table, whole)
+    assert table.schema.field("features").type == pa.list_(pa.float32(), width)
+    values = np.stack(table["features"].to_numpy(zero_copy_only=False))
+    norms = np.linalg.norm(values, axis=1)
+    assert np.allclose(norms, 1, atol=1e-5) == (features == "instance")
+    assert len(np.unique(norms)) > 1
+
+
+def test_an_image_that_cannot_be_decoded(run, shards, tmp_path):
+    from ccscale.data.index import read_index
+
+    copy = shutil.copytree(shards, tmp_path / "shards")
+    manifest = Manifest.load(copy)
+    index = read_index(manifest, manifest.shards[1])
+    with open(manifest.locate(manifest.shards[1]), "r+b") as file:
+        file.seek(int(index.offsets[2]))
+        file.write(bytes(30))
+    found = predict(run, copy, str(tmp_path / "t.parquet"), features="backbone")
+    assert found["images"] == 149
+    (line,) = found["undecodable"]
+    assert line.startswith(f"{index.keys[2]}: ")
+    table = pq.read_table(tmp_path / "t.parquet")
+    (row,) = [row for row in table.to_pylist() if row["cluster"] is None]
+    assert row == {"key": index.keys[2]} | dict.fromkeys([*COLUMNS[1:], "features"])
+
+
+def test_other_data_are_named(run, shards, tmp_path, capsys):
+    assert predict(run, shards, str(tmp_path / "own.csv"))["notes"] == []
+    copy = shutil.copytree(shards, tmp_path / "shards")
+    text = json.loads((copy / "dataset.json").read_text())
+    text["name"] = "cars"
+    text["shardlist"][0]["sha256"] = "0" * 64
+    (copy / "dataset.json").write_text(json.dumps(text))
+    arguments = ["--shards", str(copy), "--out", str(tmp_path / "t.csv"), "--workers", "0"]
+    assert main(["predict", str(run), *arguments]) == 0
+    expected = "note: these are shards of the data set 'cars'; the run was trained on 'folder'"
+    assert expected in capsys.readouterr().err
+
+
+class TestRefused:
+    def test_parts_of_another_prediction(self, run, shards, tmp_path, refused, capsys):
+        arguments = ["predict", run, "--shards", shards, "--workers", "0", "--out", f"{tmp_path}/parts/"]
+        assert main([str(argument) for argument in arguments]) == 0
+        capsys.readouterr()
+        message = refused(*arguments, "--features", "instance")
+        assert message == (
+            f"{tmp_path}/parts holds parts of another prediction: features was None and is now 'instance'; "
+            "delete it, or name another --out"
+        )
+
+    def test_a_folder_of_something_else(self, run, shards, tmp_path, refused):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine/letter.txt").write_text("dear")
+        message = refused("predict", run, "--shards", shards, "--out", tmp_path / "mine")
+        assert message == f"{tmp_path}/mine is neither empty nor a folder of parts; name another --out"
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            (["--out", "t.csv", "--features", "backbone"], "--features needs a .parquet file or a folder"),
+            (
+                ["--out", "t.csv", "--follow"],
+                "--follow writes parts as they come: name a folder, --out t.csv/",
+            ),
+            (["--out", "none/parts/"], "there is no folder none for parts; make it first"),
+            (["--out", "t.csv", "--idle", "3"], "--idle goes with --follow"),
+            (["--out", "t.csv", "--merged", "3"], "merge.json; run `ccscale evaluate"),
+        ],
+    )
+    def test_options(self, run, shards, tmp_path, refused, monkeypatch, options, expected):
+        monkeypatch.chdir(tmp_path)
+        assert expected in refused("predict", run, "--shards", shards, *options)
