@@ -7,84 +7,111 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from ccscale.data.stream import WholeBatch
 from ccscale.errors import InputError
-from ccscale.evaluate.assign import Assignments
-from ccscale.evaluate.table import check_table_path, read_table, write_table
+from ccscale.evaluate import table as module
+from ccscale.evaluate.assign import Assigned
+from ccscale.evaluate.table import check_table_path, read_table, to_table, write_table
+from ccscale.model.network import Outputs
 
 KEYS = ("b", "a", 'with "quotes", and comma', "größe")
-FOUND = Assignments(
-    KEYS,
+FOUND = Assigned(
+    WholeBatch(
+        torch.zeros(4, 1, 1, 3, dtype=torch.uint8),
+        np.arange(4),
+        KEYS,
+        np.array([-1, 1, 0, 2]),
+        np.array([False, True, False, False]),
+        ("a: it is no image",),
+    ),
+    Outputs(torch.arange(8.0).view(4, 2), torch.ones(4, 3), torch.zeros(4, 9)),
     np.array([3, -1, 0, 70_000]),
     np.array([0.25, 0, 1, 1 / 3], dtype=np.float32),
-    np.array([-1, 1, 0, 2]),
-    None,
-    ("a: it is no image",),
+    np.array([0, -1, 3, 1]),
+    np.array([0.125, 0, 0, 0.25], dtype=np.float32),
 )
 COLUMNS = {
     "key": list(KEYS),
     "cluster": [3, None, 0, 70_000],
     "confidence": [0.25, None, 1.0, float(np.float32(1 / 3))],
+    "second": [0, None, 3, 1],
+    "second_confidence": [0.125, None, 0.0, 0.25],
     "label": [None, 1, 0, 2],
 }
+PLAIN = [name for name in COLUMNS if name != "label"]
 
 
 @pytest.mark.parametrize("labels", [True, False])
 def test_parquet(tmp_path, labels):
-    write_table(tmp_path / "t.parquet", FOUND, labels=labels)
+    write_table(tmp_path / "t.parquet", [to_table(FOUND, labels)])
     table = pq.read_table(tmp_path / "t.parquet")
-    expected = COLUMNS if labels else {name: COLUMNS[name] for name in ("key", "cluster", "confidence")}
-    assert table.to_pydict() == expected
-    types = [pa.string(), pa.int32(), pa.float32(), pa.int32()][: len(expected)]
-    assert table.schema.types == types
+    assert table.to_pydict() == (COLUMNS if labels else {name: COLUMNS[name] for name in PLAIN})
+    types = [pa.string(), pa.int32(), pa.float32(), pa.int32(), pa.float32(), pa.int32()]
+    assert table.schema.types == types[: 6 if labels else 5]
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [("backbone", [[0, 1], None, [4, 5], [6, 7]]), ("instance", [[1, 1, 1], None, [1, 1, 1], [1, 1, 1]])],
+)
+def test_features(tmp_path, features, expected):
+    write_table(tmp_path / "t.parquet", [to_table(FOUND, features=features)])
+    assert pq.read_table(tmp_path / "t.parquet")["features"].to_pylist() == expected
 
 
 @pytest.mark.parametrize("labels", [True, False])
 def test_csv(tmp_path, labels):
-    write_table(tmp_path / "t.csv", FOUND, labels=labels)
+    write_table(tmp_path / "t.csv", [to_table(FOUND, labels)] * 2)
     with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
-    assert header == ["key", "cluster", "confidence", "label"][: 4 if labels else 3]
-    assert [row[0] for row in rows] == list(KEYS)
-    assert [row[1] for row in rows] == ["3", "", "0", "70000"]
-    assert [row[2] for row in rows][:3] == ["0.25", "", "1"]
+    assert header == list(COLUMNS)[: 6 if labels else 5]
+    assert len(rows) == 8
+    assert [row[0] for row in rows] == list(KEYS) * 2
+    assert [row[1] for row in rows[:4]] == ["3", "", "0", "70000"]
+    assert [row[2] for row in rows[:3]] == ["0.25", "", "1"]
     assert np.float32(rows[3][2]) == np.float32(1 / 3)
     if labels:
-        assert [row[3] for row in rows] == ["", "1", "0", "2"]
+        assert [row[5] for row in rows[:4]] == ["", "1", "0", "2"]
 
 
 def test_reads_back_what_was_written(tmp_path):
-    write_table(tmp_path / "t.parquet", FOUND, labels=True)
+    write_table(tmp_path / "t.parquet", [to_table(FOUND, labels=True)])
     found = read_table(tmp_path / "t.parquet")
-    assert found.keys == FOUND.keys
-    for name in ("clusters", "confidence", "labels"):
-        before, after = getattr(FOUND, name), getattr(found, name)
-        assert after.dtype == before.dtype
-        assert after.tolist() == before.tolist()
+    assert found.keys == KEYS
+    for values, expected in (
+        (found.clusters, FOUND.clusters),
+        (found.confidence, FOUND.confidence),
+        (found.labels, FOUND.batch.labels),
+    ):
+        assert values.dtype == expected.dtype
+        assert values.tolist() == expected.tolist()
 
 
-def test_no_samples(tmp_path):
-    nothing = Assignments((), np.empty(0, int), np.empty(0, np.float32), np.empty(0, int), None, ())
-    write_table(tmp_path / "t.parquet", nothing, labels=True)
-    assert read_table(tmp_path / "t.parquet").keys == ()
-    write_table(tmp_path / "t.csv", nothing)
-    assert (tmp_path / "t.csv").read_text() == '"key","cluster","confidence"\n'
+@pytest.mark.parametrize(("rows", "size"), [(1, 10**9), (10, 10**9), (10**9, 1), (10**9, 10**9)])
+def test_many_tables_are_written_in_groups(tmp_path, monkeypatch, rows, size):
+    monkeypatch.setattr(module, "GROUP_ROWS", rows)
+    monkeypatch.setattr(module, "GROUP_BYTES", size)
+    write_table(tmp_path / "t.parquet", (to_table(FOUND) for _ in range(7)))
+    file = pq.ParquetFile(tmp_path / "t.parquet")
+    assert file.read()["key"].to_pylist() == list(KEYS) * 7
+    expected = 7 if rows == 1 or size == 1 else 3 if rows == 10 else 1
+    assert file.num_row_groups == expected
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
-def test_cut_off_while_writing(tmp_path, name, monkeypatch):
+def test_cut_off_while_writing(tmp_path, name):
     """The table that was there before stays, and nothing half-written beside it."""
     path: Path = tmp_path / name
     path.write_text("before")
 
-    def fail(table, file):
-        file.write(b"half")
+    def tables():
+        yield to_table(FOUND)
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(pa.parquet, "write_table", fail)
-    monkeypatch.setattr(pa.csv, "write_csv", fail)
     with pytest.raises(OSError, match="No space left"):
-        write_table(path, FOUND)
+        write_table(path, tables())
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
     assert path.read_text() == "before"
 

@@ -1,0 +1,172 @@
+"""``ccscale evaluate``: what it tells, what it leaves in the run's folder; the tree, and `predict` by it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from ranks import run_ranks
+
+from ccscale.cli import main
+from ccscale.evaluate.evaluate import evaluate_run
+from ccscale.evaluate.merge import TREE, read_groups
+from ccscale.evaluate.metrics import scores
+
+K = 6
+
+
+def on_rank(rank: int, run: str, options: dict[str, Any]) -> dict[str, Any] | None:
+    return evaluate_run(run, device="cpu", workers=0, **options)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [*map(str, arguments), "--workers", "0", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def folder(run, tmp_path_factory) -> Path:
+    """A run's folder that is written to."""
+    return Path(shutil.copytree(run, tmp_path_factory.mktemp("evaluated") / "run"))
+
+
+@pytest.fixture(scope="module")
+def result(folder) -> dict[str, Any]:
+    found = on_rank(0, str(folder), {"merge": "backbone"})
+    assert found is not None
+    return found
+
+
+def test_files(folder, result):
+    assert {"assignments.parquet", "features.npz", "evaluation.json", "merge.json", "merge.png"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert not list(folder.glob("*.part*s"))
+    assert json.loads((folder / "evaluation.json").read_text()) == json.loads(json.dumps(result))
+    table = pq.read_table(folder / "assignments.parquet")
+    columns = ["key", "cluster", "confidence", "second", "second_confidence", "label"]
+    assert table.column_names == columns
+    with np.load(folder / "features.npz") as arrays:
+        assert arrays["rows"].tolist() == list(range(150))
+        assert arrays["features"].shape == (150, 96)
+    with Image.open(folder / "merge.png") as picture:
+        assert picture.width > 640
+
+
+def test_figures_are_those_of_the_table(folder, result):
+    table = pq.read_table(folder / "assignments.parquet")
+    clusters, labels = table["cluster"].to_numpy(), table["label"].to_numpy()
+    assert result["sizes"] == np.bincount(clusters, minlength=K).tolist()
+    expected = scores(clusters.astype(np.int64), labels.astype(np.int64), K)
+    assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+    confusion = np.zeros((K, 3), dtype=int)
+    cells = result["confusion"]
+    confusion[cells["cluster"], cells["label"]] = cells["count"]
+    both = np.zeros((K, 3), dtype=int)
+    np.add.at(both, (clusters, labels), 1)
+    assert confusion.tolist() == both.tolist()
+    assert result["per_cluster"]["size"] == result["sizes"]
+    assert 0 <= result["stability"]["agreement"] <= 1
+    assert result["stability"]["views"] == result["probed"] == 150
+    assert set(result["k_means_instance"]) == set(result["k_means"]) == set(expected)
+    assert 0 <= result["knn"]["acc"] <= 1
+
+
+@pytest.mark.dist
+def test_two_ranks_find_the_same(run, result, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    first, other = run_ranks(2, on_rank, str(copy), {"merge": "backbone"})
+    assert other is None
+    assert first["sizes"] == result["sizes"]
+    for name in ("acc", "nmi", "information", "confidence"):
+        assert first[name] == pytest.approx(result[name], abs=1e-6)
+    assert first["stability"] == pytest.approx(result["stability"], abs=1e-6)
+    assert [cut["clusters"] for cut in first["cuts"]] == [cut["clusters"] for cut in result["cuts"]]
+    assert len(pq.read_table(copy / "assignments.parquet")) == 150
+
+
+def test_cuts(folder, result):
+    """The figures of a cut are those of the table whose clusters are joined."""
+    used = sum(size > 0 for size in result["sizes"])
+    assert [cut["clusters"] for cut in result["cuts"]] == list(range(used, 1, -1))
+    table = pq.read_table(folder / "assignments.parquet")
+    clusters, labels = table["cluster"].to_numpy(), table["label"].to_numpy().astype(np.int64)
+    for cut in result["cuts"]:
+        groups = read_groups(folder, result["step"], cut["clusters"])
+        expected = scores(groups[clusters], labels, cut["clusters"])
+        assert {name: cut[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+        assert 0 <= cut["share"] <= 1
+    assert [cut["joined_at"] is None for cut in result["cuts"]] == [
+        cut["clusters"] == K for cut in result["cuts"]
+    ]
+
+
+def test_predict_merged(folder, result, shards, tmp_path):
+    assert (
+        main(command("predict", folder, "--shards", shards, "--out", tmp_path / "t.parquet", "--merged", 2))
+        == 0
+    )
+    before = pq.read_table(folder / "assignments.parquet")["cluster"].to_numpy()
+    found = pq.read_table(tmp_path / "t.parquet")["cluster"].to_numpy()
+    assert found.tolist() == read_groups(folder, result["step"], 2)[before].tolist()
+
+
+def test_merge_for_people_and_without_labels(folder, shards, tmp_path, capsys):
+    copy = shutil.copytree(folder, tmp_path / "run")
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(images / f"{i}.png")
+    assert main(["shards", "make", "folder", str(images), str(tmp_path / "shards")]) == 0
+    capsys.readouterr()
+    assert main(command("evaluate", copy, "--shards", tmp_path / "shards", "--merge", "instance")) == 0
+    out, err = capsys.readouterr()
+    assert "note: these are shards of the data set 'images'; the run was trained on 'folder'" in err
+    assert "There are no labels: ACC, NMI, ARI and F cannot be measured." in out
+    assert "two views of an image are in the same cluster for" in out
+    assert f"the tree: {copy}/merge.png" in out
+    assert json.loads((copy / TREE).read_text())["features"] == "instance"
+
+
+def test_neighbours_in_another_split(folder, pets, tmp_path, capsys):
+    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards")]) == 0
+    arguments = ["evaluate", folder, "--shards", tmp_path / "shards", "--split", "val", "--json"]
+    capsys.readouterr()
+    assert main(command(*arguments, "--neighbours", "train")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["probed"]) == (7, 7)
+    assert found["knn"]["acc"] in [i / 7 for i in range(8)]
+
+
+def test_labels_that_are_missing_are_noted(folder, pets, tmp_path, capsys):
+    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards")]) == 0
+    assert main(command("evaluate", folder, "--shards", tmp_path / "shards", "--no-probes")) == 0
+    err = capsys.readouterr().err
+    assert "note: 5 of 32 images have no label; the scores are over the other 27" in err
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("damage", "expected"),
+        [
+            (lambda tree: {**tree, "step": 1}, "is of step 1, and the newest checkpoint of step 2"),
+            (lambda tree: [], "cannot be read"),
+            (lambda tree: tree, "--merged 9: this run's 6 clusters can be merged to 1 to 6"),
+        ],
+    )
+    def test_tree(self, folder, result, shards, tmp_path, refused, damage, expected):
+        copy = shutil.copytree(folder, tmp_path / "run")
+        (copy / TREE).write_text(json.dumps(damage(json.loads((copy / TREE).read_text()))))
+        options = ["--shards", shards, "--out", tmp_path / "t.csv", "--merged", "9", "--workers", "0"]
+        assert expected in refused("predict", copy, *options)
+
+    def test_neighbours_in_no_split(self, folder, refused):
+        assert "no split 'tset'" in refused("evaluate", folder, "--neighbours", "tset", "--workers", "0")
+
+    def test_a_run_without_checkpoints(self, run, tmp_path, refused):
+        copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("step-*"))
+        assert "has no checkpoint yet; train it first" in refused("evaluate", copy)
