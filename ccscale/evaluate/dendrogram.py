@@ -4,7 +4,7 @@ name    note       ────┐
                        ├────────┐
 name    note       ────┘        ├──
 name    note       ─────────────┘
-                   1 ........... score of the merge
+score of the merge 1 ............
 """
 
 import io
@@ -22,6 +22,7 @@ MAX_LEAVES = 200  # of more clusters the top of the tree is drawn
 ROW, TREE = 20, 640
 LINE = (26, 95, 180)
 TICKS = 5
+SCALE = "score of the merge"
 
 
 def draw_dendrogram(
@@ -62,7 +63,7 @@ def draw_dendrogram(
         heights[count + number] = max(1 - merge.score, *lower)
     top = max(heights.values(), default=1.0) or 1.0
 
-    text = round(max((width_of(name, SMALL) for name in names), default=0)) + 16
+    text = round(max(width_of(name, SMALL) for name in [*names, SCALE])) + 16
     left = MARGIN + text
     picture = Image.new("RGB", (left + TREE + 2 * MARGIN, 2 * MARGIN + 2 * TITLE + shown * ROW), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -79,7 +80,7 @@ def draw_dendrogram(
         height = top * tick / TICKS
         draw.line([(across(height), MARGIN + TITLE), (across(height), bottom)], (235, 236, 238))
         write(draw, (across(height) - 12, bottom + 4), f"{1 - height:.2f}", 60, SMALL, FAINT)
-    write(draw, (MARGIN, bottom + 4), "score of the merge", text - 10, SMALL, FAINT)
+    write(draw, (MARGIN, bottom + 4), SCALE, text, SMALL, FAINT)
     for group, number in rows.items():
         write(draw, (MARGIN, down(number) - 8), names[group], text, SMALL, INK)
 

@@ -66,12 +66,12 @@ def evaluate_run(
     Returns
     -------
     dict or None
-        On rank 0: ``step``, ``shards``, ``splits``, ``notes`` (sentences about the data), the figures of
-        `Tally.summary`, ``stability`` with those of `ViewPairs.agreement`, ``warnings`` (sentences about the
-        clusters), ``undecodable`` (lines with key and reason), ``per_cluster`` (columns of `Tally.per_cluster`);
-        where there are labels ``confusion`` (``cluster``, ``label``, ``count`` of the cells that are not empty,
-        where these are not too many) and, of the probes, ``k_means`` and ``k_means_instance`` (scores), ``knn``
-        (``acc``) and ``probed`` (number of images); with `merge` ``cuts`` (see `merge.look`) and
+        On rank 0: ``step``, ``shards``, ``splits``, ``classes`` (names of the labels), ``notes`` (sentences about
+        the data), the figures of `Tally.summary`, ``stability`` with those of `ViewPairs.agreement`, ``warnings``
+        (sentences about the clusters), ``undecodable`` (lines with key and reason), ``per_cluster`` (columns of
+        `Tally.per_cluster`); where there are labels ``confusion`` (``cluster``, ``label``, ``count`` of the cells
+        that are not empty, where these are not too many) and, of the probes, ``k_means`` and ``k_means_instance``
+        (scores), ``knn`` (``acc``) and ``probed`` (number of images); with `merge` ``cuts`` (see `merge.look`) and
         ``dendrogram``, the picture's path. None elsewhere.
 
     Raises
@@ -135,6 +135,7 @@ class Evaluation:
             "step": step,
             "shards": self.manifest.root,
             "splits": list(self.splits),
+            "classes": list(self.manifest.classes),
             "notes": self._notes(found.tally),
             **found.tally.summary(),
             "stability": pairs.agreement(),

@@ -135,10 +135,10 @@ def write_tree(
     def describe(clusters: list[int]) -> str:
         images = int(sums.sizes[clusters].sum())
         if len(clusters) > 1:
-            return f"{len(clusters):,} clusters  {images:,} images"
+            return f"{len(clusters):,} clusters, {images:,} images"
         label = majority[clusters[0]]
-        name = "" if label is None else f"  {classes[label] if label < len(classes) else label}"
-        return f"{clusters[0]}  {images:,} images{name}"
+        name = "" if label is None else f", most '{classes[label] if label < len(classes) else label}'"
+        return f"{clusters[0]}: {images:,} images{name}"
 
     heading = (
         f"{len(sums.sizes):,} clusters, the most alike joined first ({features} features, step {step:,})"

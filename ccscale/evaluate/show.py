@@ -105,6 +105,12 @@ def _clusters(result: dict[str, Any]) -> Table:
     table = Table("cluster", title=more, title_justify="left")
     names = {"size": "images", "confidence": "confidence"}
     if "majority" in columns:
+        classes = result["classes"]
+        majority = [
+            classes[label] if label is not None and label < len(classes) else label
+            for label in columns["majority"]
+        ]
+        columns = columns | {"majority": majority}
         names |= {"majority": "commonest class", "purity": "its share", "entropy": "entropy"}
     for title in names.values():
         table.add_column(title, justify="right")

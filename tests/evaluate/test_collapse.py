@@ -1,8 +1,12 @@
 """What is warned of, in words, and how often."""
 
+import json
+
 import numpy as np
 import pytest
+from conftest import small_settings, write_config
 
+from ccscale.cli import main
 from ccscale.evaluate.collapse import CollapseWatch, judge
 from ccscale.evaluate.metrics import use
 
@@ -59,3 +63,24 @@ def test_told_once_and_again_when_it_worsens():
         return len(watch.news(summary([50] * (20 - count) + [0] * count)))
 
     assert [empty(count) for count in (0, 2, 2, 3, 4, 5, 8, 8, 0, 2)] == [0, 1, 0, 0, 1, 0, 1, 0, 0, 1]
+
+
+def test_training_warns_while_it_happens(shards, tmp_path, capfd):
+    """A network that has hardly been trained uses few of its forty clusters: each evaluation says what is new."""
+    settings = small_settings(
+        shards,
+        tmp_path / "run",
+        model__clusters=40,
+        train__global_batch=50,
+        train__epochs=3,
+    ) | {"evaluate": {"every": 1}}
+    assert main(["train", str(write_config(tmp_path, settings))]) == 0
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert told[0].startswith("warning: a global batch of 50 can hardly show 40 clusters")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [line for line in lines if line["kind"] == "evaluation"]
+    assert len(evaluations) == 3
+    watch = CollapseWatch()
+    expected = [f"warning: {sentence}" for line in evaluations for sentence in watch.news(line)]
+    assert told[1:] == expected
+    assert any("clusters are empty" in sentence for sentence in expected)
