@@ -262,8 +262,9 @@ class Trainer:
             summary = tally.summary()
             log.evaluation({"step": self.step, "epoch": self.epoch, "splits": splits, **summary})
             _say(f"epoch {self.epoch}: {describe(summary)}")
-            for sentence in self.collapse.news(summary):
-                _say(f"warning: {sentence}")
+            if "cluster" in config.losses:  # the clusters of a head that is not trained mean nothing
+                for sentence in self.collapse.news(summary):
+                    _say(f"warning: {sentence}")
 
     @contextmanager
     def _saved_if_data_fail(self) -> Iterator[None]:
