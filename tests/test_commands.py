@@ -107,7 +107,7 @@ class TestRun:
         assert main(["evaluate", str(run), "--no-k-means", "--workers", "0"]) == 0
         out = capfd.readouterr().out
         assert "150 images of " in out
-        assert "against 150 labels:" in out
+        assert "against 150 labels (ACC: one-to-one matching; purity: many-to-one):" in out
         assert "ACC" in out
         assert "k-means" not in out
         assert "-0.0" not in out  # an entropy of nothing

@@ -80,7 +80,11 @@ class Contingency:
         return Cells(self._codes >> CLASS_BITS, self._codes & (2**CLASS_BITS - 1), self._counts)
 
     def to_array(self) -> Int64:
-        """Return the table as an array (k, C)."""
+        """Return the table as an array (k, C), to be read only."""
+        if self._dense is not None:
+            view = self._dense.view()
+            view.flags.writeable = False
+            return view
         cells = self.cells()
         table = np.zeros((self.k, self.classes), dtype=np.int64)
         table[cells.clusters, cells.classes] = cells.counts

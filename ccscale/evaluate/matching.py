@@ -32,13 +32,12 @@ def one_to_one(table: Contingency, dense_cells: int = DENSE_CELLS) -> Int64:
     ndarray
         (k,) int64: the class of each cluster; -1 for one without a partner.
     """
+    if table.k * table.classes <= dense_cells:
+        return _match_dense(table.to_array())
     cells = table.cells()
     clusters, rows = np.unique(cells.clusters, return_inverse=True)
     classes, columns = np.unique(cells.classes, return_inverse=True)
-    used = Cells(rows, columns, cells.counts)
-    shape = (len(clusters), len(classes))
-    match = _match_dense if shape[0] * shape[1] <= dense_cells else _match_sparse
-    found = match(used, shape)
+    found = _match_sparse(Cells(rows, columns, cells.counts), (len(clusters), len(classes)))
     matched = np.full(table.k, -1, dtype=np.int64)
     matched[clusters] = np.where(found >= 0, classes[found], -1) if len(classes) else found
     return matched
@@ -47,11 +46,12 @@ def one_to_one(table: Contingency, dense_cells: int = DENSE_CELLS) -> Int64:
 def many_to_one(table: Contingency) -> Int64:
     """Return each cluster's commonest class, (k,) int64: the first of equals; -1 for an empty cluster."""
     cells = table.cells()
-    # Within a cluster the largest count comes first, and of equals the lowest class.
-    order = np.lexsort((cells.classes, -cells.counts, cells.clusters))
-    clusters, first = np.unique(cells.clusters[order], return_index=True)
+    largest = np.zeros(table.k, dtype=np.int64)
+    np.maximum.at(largest, cells.clusters, cells.counts)
+    best = cells.counts == largest[cells.clusters]
+    clusters, first = np.unique(cells.clusters[best], return_index=True)  # a cluster's classes rise
     found = np.full(table.k, -1, dtype=np.int64)
-    found[clusters] = cells.classes[order][first]
+    found[clusters] = cells.classes[best][first]
     return found
 
 
@@ -61,11 +61,9 @@ def right(table: Contingency, classes: Int64) -> int:
     return int(cells.counts[classes[cells.clusters] == cells.classes].sum())
 
 
-def _match_dense(cells: Cells, shape: tuple[int, int]) -> Int64:
-    counts = np.zeros(shape)
-    counts[cells.clusters, cells.classes] = cells.counts
+def _match_dense(counts: Int64) -> Int64:
     rows, columns = linear_sum_assignment(counts, maximize=True)
-    found = np.full(shape[0], -1, dtype=np.int64)
+    found = np.full(len(counts), -1, dtype=np.int64)
     together = counts[rows, columns] > 0
     found[rows[together]] = columns[together]
     return found

@@ -149,11 +149,12 @@ def summarize(
 
 
 def _sums(table: Contingency) -> tuple[Int64, Int64]:
-    """Return the sizes of clusters and of classes."""
+    """Return the sizes of clusters, and those of the classes that occur: a label may be any number."""
     cells = table.cells()
-    sizes = np.zeros(table.k, dtype=np.int64), np.zeros(table.classes, dtype=np.int64)
+    present, classes = np.unique(cells.classes, return_inverse=True)
+    sizes = np.zeros(table.k, dtype=np.int64), np.zeros(len(present), dtype=np.int64)
     np.add.at(sizes[0], cells.clusters, cells.counts)
-    np.add.at(sizes[1], cells.classes, cells.counts)
+    np.add.at(sizes[1], classes, cells.counts)
     return sizes
 
 

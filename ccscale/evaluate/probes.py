@@ -59,7 +59,7 @@ def knn_accuracy(
     count = min(neighbours, len(known) - itself)
     if count < 1:
         return 0.0
-    classes = int(max(labels.max(), known_labels.max())) + 1
+    classes, known_labels = np.unique(known_labels, return_inverse=True)  # a label may be any number
     rows = max(1, SCORES_BYTES // (4 * len(known)))
     right = 0
     for start in range(0, len(queries), rows):
@@ -69,9 +69,9 @@ def knn_accuracy(
             similar[here, start + here] = -np.inf
         nearest = np.argpartition(-similar, count - 1, axis=1)[:, :count]
         weights = np.exp((np.take_along_axis(similar, nearest, axis=1) - 1) / TEMPERATURE)
-        votes = np.zeros((len(similar), classes))
+        votes = np.zeros((len(similar), len(classes)))
         np.add.at(votes, (here[:, None], known_labels[nearest]), weights)
-        right += int((votes.argmax(axis=1) == labels[start : start + rows]).sum())
+        right += int((classes[votes.argmax(axis=1)] == labels[start : start + rows]).sum())
     return right / len(queries)
 
 

@@ -102,6 +102,12 @@ def test_one_cluster_for_all():
     assert found["f"] == pytest.approx(2 * 4 / (15 + 4))
 
 
+def test_a_label_may_be_any_number():
+    """No array is made that has a place for every number up to it."""
+    labels = ints([0, 999_999_999, 999_999_999, 7])
+    assert scores(ints([0, 1, 1, 2]), labels, 3) == {"acc": 1, "purity": 1, "nmi": 1, "ari": 1, "f": 1}
+
+
 def test_matching_is_not_greedy():
     """The largest cell of the first cluster must go to the second one."""
     assert accuracy(Contingency.from_array(ints([[5, 4], [5, 0]]))) == 9 / 14
