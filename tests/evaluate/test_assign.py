@@ -30,7 +30,7 @@ def on_rank(
     """Return this rank's assignments as columns, and the sums of all ranks."""
     manifest, reading = Manifest.load(shards), Reading(20, workers=workers)
     batches = list(assign(network(), manifest, ["train"], reading, spans=spans, progress=False))
-    return columns(batches), measure(network(), manifest, ["train"], reading, progress=False)
+    return columns(batches), measure(network(), manifest, ["train"], Reading(20), progress=False)
 
 
 def columns(batches: list[Assigned]) -> dict[str, np.ndarray]:

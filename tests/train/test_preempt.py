@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -64,6 +65,23 @@ def test_interrupt_is_left_alone():
         with pytest.raises(KeyboardInterrupt):
             interrupt()
     assert not request
+
+
+def test_others_may_be_taken_too():
+    with stop_on_signal((*SIGNALS, signal.SIGINT)) as request:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert request.signal is signal.SIGINT
+
+
+def test_waiting_ends_with_the_request():
+    with stop_on_signal() as request:
+        begun = time.monotonic()
+        request.wait(0.02)
+        assert time.monotonic() - begun >= 0.02
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        request.wait(60)
+        assert request.signal is signal.SIGTERM
+        assert time.monotonic() - begun < 30
 
 
 def interrupt() -> None:
