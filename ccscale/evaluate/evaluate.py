@@ -3,7 +3,9 @@
 Of the run's own data it leaves in its folder
 
     assignments.parquet   a row a sample (`table.py`)      features.npz   of a sample of them (`sample.py`)
-    evaluation.json       all figures, also per cluster    merge.json, merge.png   with --merge (`merge.py`)
+    evaluation.json       all figures, also per cluster
+
+and with --merge, of whatever data, merge.json and merge.png (`merge.py`).
 """
 
 import json

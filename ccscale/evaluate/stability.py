@@ -34,7 +34,7 @@ from ccscale.evaluate.sample import choose_rows
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import Meter
 
-IMAGES = 4096
+IMAGES, NUMBERS = 4096, 2**27  # at most: images, and numbers of their soft assignments (512 MiB)
 EPOCH = 2**32 - 1  # views that no epoch of the training has drawn
 
 Int64 = NDArray[np.int64]
@@ -107,6 +107,7 @@ def view_pairs(
         On all ranks, for a shard that cannot be read.
     """
     reader = SampleReader(manifest, splits, Access.of(config.data))
+    images = min(images, NUMBERS // (VIEWS * config.model.clusters))
     rows = choose_rows(len(reader), config.seed, images)
     mine = owned(len(rows), dist.rank(), dist.world())
     share = rows[mine.start : mine.stop]
