@@ -149,12 +149,14 @@ def summarize(
 
 
 def _sums(table: Contingency) -> tuple[Int64, Int64]:
-    """Return the sizes of clusters, and those of the classes that occur: a label may be any number."""
-    cells = table.cells()
-    present, classes = np.unique(cells.classes, return_inverse=True)
-    sizes = np.zeros(table.k, dtype=np.int64), np.zeros(len(present), dtype=np.int64)
+    """Return the sizes of clusters and of classes; those that do not occur may be left out."""
+    cells, classes, count = table.cells(), None, table.classes
+    if count > len(cells.classes):  # a label may be any number: no more sizes than there are cells
+        present, classes = np.unique(cells.classes, return_inverse=True)
+        count = len(present)
+    sizes = np.zeros(table.k, dtype=np.int64), np.zeros(count, dtype=np.int64)
     np.add.at(sizes[0], cells.clusters, cells.counts)
-    np.add.at(sizes[1], classes, cells.counts)
+    np.add.at(sizes[1], cells.classes if classes is None else classes, cells.counts)
     return sizes
 
 
