@@ -119,6 +119,17 @@ def _predict(args: argparse.Namespace) -> int:
     return 0
 
 
+def _report(args: argparse.Namespace) -> int:
+    from ccscale.report.report import report_run
+
+    result = report_run(args.run, args.compare, args.out, device=args.device, workers=args.workers)
+    if args.json:
+        _print_json(result)
+    else:
+        print(f"{result['out']}: {result['bytes'] / 1e6:.1f} MB, open it in a browser")
+    return 0
+
+
 def _export(args: argparse.Namespace) -> int:
     from ccscale.evaluate.session import newest
     from ccscale.model.export import copy_export
@@ -263,6 +274,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_assigning(predict)
 
+    report = verb(
+        "report",
+        _report,
+        "write a run's clusters, curves and map as one HTML file",
+        "The run is evaluated first where that was not done since its newest checkpoint.",
+    )
+    report.add_argument("run", metavar="RUN", help="the run's folder")
+    report.add_argument("--compare", metavar="RUN2", help="another run of the same images, side by side")
+    report.add_argument("--out", metavar="FILE", type=Path, help="the file (default: RUN/report.html)")
+    _add_device(report)
+
     export = verb("export", _export, "copy a run's network out, as safetensors", "ccscale.load reads it.")
     export.add_argument("run", metavar="RUN", help="the run's folder")
     export.add_argument("out", metavar="OUT", type=Path, help="a new folder")
@@ -316,6 +338,10 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def _add_assigning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", action="append", metavar="NAME", help="a split (again for more)")
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--workers", type=int, metavar="N", help="loader processes of each rank")
     _add_json(parser)

@@ -1,0 +1,180 @@
+// Elements, numbers, the page's data, its colours.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const [run, other] = data.runs;
+const $ = (id) => document.getElementById(id);
+
+/** Make an element; names without a dash that the element has are set as properties, others as attributes. */
+function el(name, options = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(options)) {
+    if (value === undefined || value === null) continue;
+    if (key in made && key !== "role") made[key] = value;
+    else made.setAttribute(key, value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+function svg(name, options = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(options)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const COUNT = new Intl.NumberFormat("en");
+const count = (value) => COUNT.format(value);
+const percent = (value) => (value > 0 && value < 0.0095 ? "<1" : Math.round(value * 100)) + "%";
+const images = (value) => `${count(value)} image${value === 1 ? "" : "s"}`;
+
+/** Write a number with as many digits as say something. */
+function figure(value) {
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  if (size >= 1000) return COUNT.format(Math.round(value));
+  if (size >= 100 || (Number.isInteger(value) && size >= 1)) return String(Math.round(value));
+  if (size >= 10) return value.toFixed(1);
+  if (size >= 0.0995) return value.toFixed(size >= 1 ? 2 : 3);
+  return String(Number(value.toPrecision(3)));
+}
+
+const className = (label) => (label < 0 ? "no label" : data.classes[label] ?? `label ${label}`);
+
+function say(text) {
+  $("said").textContent = text;
+}
+
+/** Resolve once all of the file has been read, when its last blocks are there. */
+const loaded = new Promise((resolve) => {
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", resolve);
+  else resolve();
+});
+
+/** Return a block's text, as soon as it has been read; each is asked for once, and then dropped. */
+async function block(id) {
+  if (!$(id)?.nextSibling) await loaded;
+  const node = $(id);
+  const text = node.textContent;
+  node.remove();
+  return text;
+}
+
+function bytes(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+}
+
+const sheets = new Map();
+
+/** Return the address of a sheet of pictures, made when it is first asked for. */
+function sheet(number) {
+  if (!sheets.has(number)) {
+    sheets.set(
+      number,
+      block(`sheet-${number}`).then((text) => URL.createObjectURL(new Blob([bytes(text)], { type: "image/webp" }))),
+    );
+  }
+  return sheets.get(number);
+}
+
+/** Return an element that shows a picture out of a sheet with so many in it; its size is the style's. */
+function tile(number, place, total, description) {
+  const columns = data.tile.columns;
+  const rows = Math.ceil(total / columns);
+  const made = el("span", { className: "tile", role: "img", "aria-label": description });
+  sheet(number).then((address) => {
+    made.style.backgroundImage = `url("${address}")`;
+    made.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
+    const x = ((place % columns) / (columns - 1)) * 100;
+    const y = rows > 1 ? (Math.floor(place / columns) / (rows - 1)) * 100 : 0;
+    made.style.backgroundPosition = `${x}% ${y}%`;
+  });
+  return made;
+}
+
+/** Return a table; `columns` are [title, is text] pairs. Rows are made when they are needed. */
+function table(caption, columns, rows) {
+  const head = el("tr", {}, ...columns.map(([title, text]) => el("th", { scope: "col", className: text ? "text" : "" }, title)));
+  const body = rows.map((row) =>
+    el("tr", {}, ...row.map((cell, i) =>
+      i ? el("td", { className: columns[i][1] ? "text" : "" }, cell) : el("th", { scope: "row" }, cell))),
+  );
+  return el("table", {}, el("caption", {}, caption), el("thead", {}, head), el("tbody", {}, ...body));
+}
+
+/** Return what opens to a table, which is built then. */
+function tableDetails(title, build) {
+  const made = el("details", {}, el("summary", {}, title));
+  made.addEventListener("toggle", () => {
+    if (made.open && made.children.length === 1) {
+      made.append(el("div", { className: "scroll", tabindex: "0", role: "region", "aria-label": title }, build()));
+    }
+  });
+  return made;
+}
+
+/** Call back with an element's width, now and whenever it changes. */
+function onWidth(element, call) {
+  let before = 0;
+  new ResizeObserver(([entry]) => {
+    const width = Math.floor(entry.contentRect.width);
+    if (width > 0 && width !== before) call((before = width));
+  }).observe(element);
+}
+
+/** Call back once when an element comes near the window. */
+function whenNear(element, call) {
+  const observer = new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting)) {
+      observer.disconnect();
+      call();
+    }
+  }, { rootMargin: "800px" });
+  observer.observe(element);
+}
+
+// Petroff (arXiv:2107.02270), ten colours told apart by those with any kind of colour vision; brighter ones on dark.
+const PALETTE = {
+  light: ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#59bcc0"],
+  dark: ["#5aa7ef", "#ffb733", "#e8553a", "#aab8b6", "#b06be0", "#c58a78", "#ff8633", "#cfc288", "#8f94a1", "#92dadd"],
+};
+const darkScheme = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => (document.documentElement.dataset.theme || (darkScheme.matches ? "dark" : "light")) === "dark";
+const palette = () => PALETTE[isDark() ? "dark" : "light"];
+const inkColours = () => {
+  const style = getComputedStyle(document.body);
+  return { ink: style.color, paper: style.backgroundColor };
+};
+const repaints = [];
+
+/** Call back whenever the colours change. */
+function onColours(call) {
+  repaints.push(call);
+}
+
+function startTheme() {
+  const root = document.documentElement;
+  const repaint = () => repaints.forEach((call) => call());
+  const choose = (value) => {
+    if (value) root.dataset.theme = value;
+    else delete root.dataset.theme;
+    repaint();
+  };
+  let kept = "";
+  try {
+    kept = localStorage.getItem("ccscale-theme") ?? "";
+  } catch { /* a browser that keeps nothing */ }
+  for (const input of document.querySelectorAll("input[name=theme]")) {
+    input.checked = input.value === kept;
+    input.addEventListener("change", () => {
+      choose(input.value);
+      try {
+        localStorage.setItem("ccscale-theme", input.value);
+      } catch { /* as above */ }
+    });
+  }
+  if (kept) choose(kept);
+  darkScheme.addEventListener("change", repaint);
+}

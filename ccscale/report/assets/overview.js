@@ -1,0 +1,51 @@
+// Figures and facts of a run; beside a second run, those of both, and how clusters of one map onto the other's.
+
+const NAMES = {
+  acc: ["ACC", "clustering accuracy (Hungarian)"], nmi: ["NMI", "normalized mutual information"],
+  ari: ["ARI", "adjusted Rand index"], f: ["F", "pairwise F-measure"], images: ["images"], used: ["clusters with images"],
+  effective_clusters: ["effective clusters", "e to the power of the sizes' entropy"],
+  entropy: ["entropy of the sizes", "in nats"], largest: ["share of the largest cluster"], confidence: ["mean confidence"],
+  labelled: ["images with a label"], undecodable: ["images that cannot be decoded"],
+};
+const COUNTED = ["images", "used", "labelled", "undecodable"];
+
+function shownFigure(name, value) {
+  if (value === undefined) return "–";
+  if (name === "largest") return `${(value * 100).toFixed(1)}%`;
+  return COUNTED.includes(name) ? count(value) : figure(value);
+}
+
+function startOverview() {
+  const facts = Object.fromEntries(run.facts);
+  $("subtitle").textContent = `${facts.Data} · ${facts.Backbone} · ${facts.Checkpoint}`;
+  const told = { undecodable: (figures) => figures.undecodable > 0, labelled: (figures) => figures.labelled < figures.images };
+  const names = Object.keys(NAMES).filter((name) => run.figures[name] !== undefined && (told[name]?.(run.figures) ?? true));
+  const tiles = names.map((name) => el("div", { title: NAMES[name][1] }, el("dt", {}, NAMES[name][0]), el("dd", {}, shownFigure(name, run.figures[name]))));
+  $("figures").append(el("dl", { className: "figures" }, ...tiles),
+    el("dl", { className: "facts" }, ...run.facts.map(([title, text]) => el("div", {}, el("dt", {}, title), el("dd", {}, text)))));
+  $("about").textContent = "Made by ccscale report. The file holds all that it shows and fetches nothing. Surest: highest soft " +
+    "assignment to the cluster. Most doubtful: " + (data.clusters.second ? "smallest lead over the second choice." : "lowest soft assignment.");
+  if (other) startComparison(names);
+}
+
+function startComparison(names) {
+  $("compare").hidden = false;
+  const { images: common, nmi, ari, rows, sizes } = data.compare;
+  $("compare-lead").textContent = `With ${other.name}: ${images(common)} in both. The two clusterings agree with NMI ${figure(nmi)} and ARI ${figure(ari)}.`;
+  const difference = (name) => {
+    const change = run.figures[name] - (other.figures[name] ?? NaN);
+    return Number.isNaN(change) ? "–" : (change > 0 ? "+" : change < 0 ? "−" : "") + shownFigure(name, Math.abs(change));
+  };
+  const settings = run.facts.filter(([title, text]) => Object.fromEntries(other.facts)[title] !== text);
+  const figures = table("Figures", [["figure", true], [run.name], [other.name], ["difference"]], names.map((name) =>
+    [NAMES[name][0], shownFigure(name, run.figures[name]), shownFigure(name, other.figures[name]), difference(name)]));
+  const differ = table("Where the runs differ", [["setting", true], [run.name, true], [other.name, true]], settings.map(([title, text]) =>
+    [title, text, Object.fromEntries(other.facts)[title] ?? "–"]));
+  const wide = Math.max(...rows.flatMap((row) => row.map(([column]) => column)), -1) + 1;
+  const columnNames = Array.from({ length: wide }, (_, cluster) => String(cluster));
+  $("compare-body").append(el("div", { className: "turned" }, figures, ...(settings.length ? [differ] : [])),
+    el("h3", {}, "Clusters onto clusters"), matrix({
+      caption: `Images by clusters of ${run.name} (rows) and of ${other.name} (columns).`, rowName: (row) => `Cluster ${row}`,
+      columnNames, columnTitle: `${other.name}'s cluster`, cells: rows, totals: sizes,
+    }));
+}

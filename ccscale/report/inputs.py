@@ -1,0 +1,223 @@
+"""What a report is made of, read from a run's folder; measured first where it is missing or out of date.
+
+::
+
+    RUN/config.yaml  RUN/metrics.jsonl
+    RUN/assignments.parquet     key, cluster, confidence, label, where written also second, second_confidence
+    RUN/features.npz            rows (n,): rows of that table; features (n, D): of the backbone
+    the data set's shards       the pictures, and the names of the classes
+"""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from ccscale.config import Config
+from ccscale.data.access import Access
+from ccscale.data.manifest import Manifest
+from ccscale.data.reader import SampleReader
+from ccscale.errors import InputError
+from ccscale.evaluate.evaluate import TABLE, evaluate_run
+from ccscale.evaluate.session import newest
+from ccscale.progress import say
+from ccscale.train.checkpoint import MARKER
+from ccscale.train.log import METRICS
+
+FEATURES = "features.npz"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The clusters of N images, in the order of the shards.
+
+    Attributes
+    ----------
+    keys
+        Names, N strings.
+    clusters
+        (N,) int64; -1 for an image that cannot be decoded.
+    confidence
+        (N,) float32: the soft assignment to the cluster.
+    labels
+        (N,) int64; -1 where not known.
+    second, second_confidence
+        (N,): the next likely cluster and its soft assignment; None where the table does not have them.
+    """
+
+    keys: pa.Array
+    clusters: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    second: NDArray[np.int64] | None = None
+    second_confidence: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Points:
+    """The backbone's features (n, D) of some rows (n,) of the table."""
+
+    rows: NDArray[np.int64]
+    features: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A run as its report sees it.
+
+    Attributes
+    ----------
+    name
+        The last two parts of its folder's path.
+    facts
+        What it was, for people: title and text.
+    shards
+        Where its images are.
+    clusters
+        K, empty ones too.
+    classes
+        Names of the labels.
+    table, points
+        Assignments, and features where they are kept.
+    metrics
+        The lines of ``metrics.jsonl``.
+    """
+
+    name: str
+    facts: tuple[tuple[str, str], ...]
+    shards: str
+    clusters: int
+    classes: tuple[str, ...]
+    table: Table
+    points: Points | None
+    metrics: Sequence[dict[str, Any]]
+
+
+def gather(
+    run: str | Path, device: str = "auto", workers: int | None = None
+) -> tuple[Inputs, SampleReader]:
+    """Read a run; evaluate it first if its table or features are missing or older than its newest checkpoint.
+
+    Returns
+    -------
+    Inputs
+        The run.
+    SampleReader
+        Of its images: sample i is row i of the table.
+
+    Raises
+    ------
+    InputError
+        If it is no run, has no checkpoint, or its data are not there.
+    """
+    config, checkpoint = newest(run)
+    folder = config.run_folder
+    splits = config.evaluate.splits or config.data.splits
+    manifest = Manifest.load(config.data.shards, config.data.allow_pipe)
+    manifest.check_files(splits)
+    reader = SampleReader(manifest, splits, Access.of(config.data))
+    table = None
+    if _is_current(folder, checkpoint.path / MARKER):
+        table = _read_table(folder / TABLE)
+    if table is None or not _is_of(table, reader):
+        say(f"{folder}: measuring the clusters of step {checkpoint.step} first")
+        evaluate_run(run, device=device, workers=workers)
+        table = _read_table(folder / TABLE)
+    return (
+        Inputs(
+            name="/".join(folder.resolve().parts[-2:]),
+            facts=_facts(config, manifest, splits, checkpoint.step),
+            shards=config.data.shards,
+            clusters=config.model.clusters,
+            classes=manifest.classes,
+            table=table,
+            points=_read_points(folder / FEATURES, len(table.keys)),
+            metrics=_read_metrics(folder / METRICS),
+        ),
+        reader,
+    )
+
+
+def _is_current(folder: Path, marker: Path) -> bool:
+    """Tell whether table and features are there and no older than the checkpoint's marker."""
+    paths = [folder / TABLE, folder / FEATURES]
+    return all(path.exists() and path.stat().st_mtime_ns >= marker.stat().st_mtime_ns for path in paths)
+
+
+def _is_of(table: Table, reader: SampleReader) -> bool:
+    """Tell whether the rows are these samples: `evaluate --split` may have left the table of another split."""
+    count = len(table.keys)
+    return count == len(reader) and all(table.keys[i].as_py() == reader.key(i) for i in {0, count - 1} if count)
+
+
+def _read_table(path: Path) -> Table:
+    try:
+        table = pa.parquet.read_table(path)
+        names = set(table.column_names)
+
+        def column(name: str, missing: float) -> NDArray[Any]:
+            return table[name].fill_null(missing).to_numpy()
+
+        seconds = {"second", "second_confidence"} <= names
+        return Table(
+            table["key"].combine_chunks(),
+            column("cluster", -1).astype(np.int64),
+            column("confidence", 0).astype(np.float32),
+            column("label", -1).astype(np.int64),
+            column("second", -1).astype(np.int64) if seconds else None,
+            column("second_confidence", 0).astype(np.float32) if seconds else None,
+        )
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); delete it, and `ccscale report` measures anew"
+        ) from None
+
+
+def _read_points(path: Path, count: int) -> Points | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            points = Points(arrays["rows"].astype(np.int64), arrays["features"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); delete it, and `ccscale report` measures anew"
+        ) from None
+    if len(points.rows) != len(points.features) or ((points.rows < 0) | (points.rows >= count)).any():
+        raise InputError(
+            f"{path} does not belong to the {TABLE} beside it; delete it, and `ccscale report` measures anew"
+        )
+    return points
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of a log; a last one that was cut off is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            records.append(json.loads(line))
+    return records
+
+
+def _facts(
+    config: Config, manifest: Manifest, splits: Sequence[str], step: int
+) -> tuple[tuple[str, str], ...]:
+    return (
+        ("Data", f"{manifest.name} ({', '.join(splits)})"),
+        ("Shards", config.data.shards),
+        ("Backbone", f"{config.model.backbone}, {config.views.size} px"),
+        ("Clusters", f"{config.model.clusters:,}"),
+        ("Global batch", f"{config.train.global_batch:,}"),
+        ("Learning rate", f"{config.train.lr:g}"),
+        ("Seed", str(config.seed)),
+        ("Checkpoint", f"step {step:,}"),
+    )

@@ -1,0 +1,167 @@
+"""The page: one HTML file with its style, scripts, figures and pictures inside, which fetches nothing.
+
+::
+
+    <style> <script>                 the files of assets/, in the order of SCRIPTS, in one function
+    <script id="data">               JSON: all but the map and the pictures
+    <script id="map-…">              base64 of little-endian arrays, or JSON (map-keys); read when the map is drawn
+    <script id="sheet-N">            base64 of a WebP; read when its pictures come into view
+
+What is large comes last and is decoded late: the page can be used before all of it has been read. A content security
+policy lets nothing be fetched and no script run but the page's own, whatever a key or a class is named.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccscale.report.clusters import Chosen
+from ccscale.report.inputs import Inputs, Table
+from ccscale.report.numbers import rounded, to_base64, to_json
+from ccscale.report.projection import Plane
+from ccscale.report.sprites import COLUMNS, ReadTiles, encode_sheet
+
+SCRIPTS = ("base", "series", "chart", "sizes", "matrix", "clusters", "map_data", "map", "overview", "main")
+SHEET = 32  # tiles of a sheet, at most
+MAP_PICTURES = 2_000  # points of the map with a picture, beside those of the clusters' sections
+LARGE_TILE, SMALL_TILE = 80, 48
+MANY_TILES = 4_000
+
+
+def render(
+    one: Inputs,
+    data: dict[str, Any],
+    chosen: list[Chosen],
+    plane: Plane | None,
+    read_tiles: ReadTiles,
+) -> bytes:
+    """Return the report as UTF-8.
+
+    Parameters
+    ----------
+    one
+        The run.
+    data
+        What `report.build` put together; tiles and the map are added here.
+    chosen
+        The pictures of each cluster.
+    plane
+        Places of the points of `one.points`; None: there is no map.
+    read_tiles
+        See `sprites.tiles_of`.
+    """
+    points = None if plane is None or one.points is None else _Points(one, plane)
+    extra = np.empty(0, dtype=np.int64) if points is None else points.choose_pictures(chosen)
+    groups = [group.rows for group in chosen] + [
+        extra[start : start + SHEET] for start in range(0, len(extra), SHEET)
+    ]
+    shown = np.concatenate(groups)
+    side = LARGE_TILE if len(shown) <= MANY_TILES else SMALL_TILE
+    samples = np.unique(shown)
+    tiles = read_tiles(samples, side)
+    sheets = [encode_sheet(tiles[np.searchsorted(samples, group)]) for group in groups]
+    data = data | {
+        "tile": {"side": side, "columns": COLUMNS},
+        "tiles": [_describe_tiles(one.table, group) for group in chosen],
+        "map": None if points is None else points.describe(groups),
+    }
+    blocks = [] if points is None else list(points.blocks(groups))
+    blocks += [(f"sheet-{number}", sheet) for number, sheet in enumerate(sheets) if sheet]
+    return _fill(one.name, data, blocks).encode()
+
+
+def _describe_tiles(table: Table, chosen: Chosen) -> dict[str, Any]:
+    rows = chosen.rows
+    found: dict[str, Any] = {
+        "surest": len(chosen.surest),
+        "keys": table.keys.take(rows).to_pylist(),
+        "confidence": [rounded(value, 3) for value in table.confidence[rows]],
+        "labels": table.labels[rows].tolist(),
+    }
+    if table.second is not None:
+        found["second"] = table.second[rows].tolist()
+    return found
+
+
+class _Points:
+    """The points of the map, those of images without a cluster left out."""
+
+    def __init__(self, one: Inputs, plane: Plane) -> None:
+        assert one.points is not None
+        kept = one.table.clusters[one.points.rows] >= 0
+        self.rows = one.points.rows[kept]
+        self.places = plane.places[kept]
+        self.method = plane.method
+        self.table = one.table
+        self.clusters = one.clusters
+
+    def choose_pictures(self, chosen: list[Chosen]) -> NDArray[np.int64]:
+        """Return rows drawn at random, fixed seed, among those without a picture in a cluster's section."""
+        others = np.setdiff1d(self.rows, np.concatenate([group.rows for group in chosen]))
+        count = min(MAP_PICTURES, len(others))
+        return np.sort(np.random.default_rng(0).choice(others, count, replace=False))
+
+    def describe(self, groups: list[NDArray[np.int64]]) -> dict[str, Any]:
+        """Return what the page says of the map."""
+        return {
+            "count": len(self.rows),
+            "images": len(self.table.keys),
+            "pictures": int((self._pictures(groups) >= 0).sum()),
+            "sheet": SHEET,
+            "extra": [len(group) for group in groups[self.clusters :]],
+            "method": self.method,
+            "labelled": bool((self.table.labels[self.rows] >= 0).any()),
+        }
+
+    def blocks(self, groups: list[NDArray[np.int64]]) -> Iterable[tuple[str, str]]:
+        """Yield the blocks of the map."""
+        grid = np.rint(self.places * 65535).astype(np.uint16)
+        yield "map-x", to_base64(grid[:, 0])
+        yield "map-y", to_base64(grid[:, 1])
+        yield "map-cluster", to_base64(self.table.clusters[self.rows].astype(np.int32))
+        confidence = self.table.confidence[self.rows].clip(0, 1)
+        yield "map-confidence", to_base64(np.rint(confidence * 255).astype(np.uint8))
+        yield "map-label", to_base64(self.table.labels[self.rows].astype(np.int32))
+        yield "map-picture", to_base64(self._pictures(groups))
+        yield "map-keys", to_json(self.table.keys.take(self.rows).to_pylist())
+
+    def _pictures(self, groups: list[NDArray[np.int64]]) -> NDArray[np.int32]:
+        """Return for each point sheet x SHEET + place in it, -1 for one without a picture."""
+        where = {
+            int(row): number * SHEET + place
+            for number, group in enumerate(groups)
+            for place, row in enumerate(group)
+        }
+        return np.array([where.get(int(row), -1) for row in self.rows], dtype=np.int32)
+
+
+def _fill(name: str, data: dict[str, Any], blocks: Iterable[tuple[str, str]]) -> str:
+    folder = files("ccscale.report") / "assets"
+
+    def read(file: str) -> str:
+        return (folder / file).read_text(encoding="utf-8")
+
+    style = "\n" + read("style.css")
+    scripts = "\n".join(read(f"{script}.js") for script in SCRIPTS)
+    script = f'\n(() => {{\n"use strict";\n{scripts}}})();\n'
+    return Template(read("page.html")).substitute(
+        title=escape(name),
+        style=style,
+        style_hash=_hash(style),
+        script=script,
+        script_hash=_hash(script),
+        data=to_json(data),
+        blocks="\n".join(f'<script type="text/plain" id="{name}">{text}</script>' for name, text in blocks),
+    )
+
+
+def _hash(text: str) -> str:
+    """Return a content security policy's hash of an inline style or script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,98 @@
+"""Features on a plane: PCA, then t-SNE of a sample, and the other images placed beside their neighbours in it.
+
+Each feature is scaled to length 1, all are brought to 50 dimensions by PCA, and a sample of `LANDMARKS` to two by t-SNE
+(van der Maaten and Hinton 2008). Every other image lies at the mean of the places of its nearest landmarks, weighted by
+the inverse of the squared distance. The seed is fixed, and one thread computes, since the order of sums in several
+would change the picture from run to run.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccscale.progress import say
+
+DIMENSIONS = 50
+LANDMARKS = 3000
+PERPLEXITY = 30
+NEIGHBOURS = 5
+CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Places (n, 2) in [0, 1], float32, and how they were found, for people."""
+
+    places: NDArray[np.float32]
+    method: str
+
+
+def unit_rows(features: NDArray[Any]) -> NDArray[np.float32]:
+    """Scale rows to length 1, in float32; a row of zeros stays one."""
+    rows = features.astype(np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def project(features: NDArray[Any], landmarks: int = LANDMARKS) -> Plane | None:
+    """Lay (n, D) features on a plane; None where that makes no sense: under 5 images, or all features equal."""
+    if len(features) < 5:
+        return None
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    rows = unit_rows(features)
+    count = len(rows)
+    if not np.isfinite(rows).all() or float(rows.var(axis=0, dtype=np.float64).sum()) < 1e-12:
+        return None
+    if count > landmarks:
+        say(f"map: t-SNE of {landmarks:,} images, {count - landmarks:,} more beside them")
+    with threadpool_limits(1):
+        pca = PCA(min(DIMENSIONS, *rows.shape), random_state=0)
+        reduced = pca.fit_transform(rows)
+        sample = np.arange(count)
+        if count > landmarks:
+            sample = np.sort(np.random.default_rng(0).choice(count, landmarks, replace=False))
+        perplexity = min(PERPLEXITY, (len(sample) - 1) / 3)
+        tsne = TSNE(init="pca" if reduced.shape[1] > 1 else "random", perplexity=perplexity, random_state=0)
+        places = np.empty((count, 2), dtype=np.float32)
+        places[sample] = tsne.fit_transform(reduced[sample])
+        rest = np.setdiff1d(np.arange(count), sample)
+        if len(rest):
+            places[rest] = _beside(reduced[rest], reduced[sample], places[sample])
+    method = (
+        f"The backbone's features of {count:,} images, each scaled to length 1, brought to {reduced.shape[1]} "
+        f"dimensions by PCA ({pca.explained_variance_ratio_.sum():.0%} of their variance) and to two by t-SNE "
+        f"(perplexity {perplexity:.0f}, seed 0)"
+    )
+    if len(rest):
+        method += (
+            f" on {len(sample):,} of them drawn at random; each other image lies at the mean of its {NEIGHBOURS} "
+            "nearest of these, weighted by the inverse squared distance"
+        )
+    return Plane(_fit(places), f"{method}. Near is alike; distances between far groups mean little.")
+
+
+def _beside(
+    rows: NDArray[np.float32], landmarks: NDArray[np.float32], places: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Place rows (m, d) by their nearest landmarks (l, d), which lie at places (l, 2)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(landmarks)), algorithm="brute").fit(landmarks)
+    result = np.empty((len(rows), 2), dtype=np.float32)
+    for start in range(0, len(rows), CHUNK):
+        distances, near = search.kneighbors(rows[start : start + CHUNK])
+        weights = 1 / (distances**2 + 1e-9)
+        weights /= weights.sum(axis=1, keepdims=True)
+        result[start : start + CHUNK] = (weights[:, :, None] * places[near]).sum(axis=1)
+    return result
+
+
+def _fit(places: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shift and scale places into the unit square, both axes by the same factor."""
+    low, high = places.min(axis=0), places.max(axis=0)
+    side = max(float((high - low).max()), 1e-12)
+    return ((places - (low + high) / 2) / side + 0.5).clip(0, 1).astype(np.float32)

@@ -1,0 +1,125 @@
+"""``ccscale report RUN``: the clusters of a run as one HTML file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ccscale import atomic
+from ccscale.errors import InputError
+from ccscale.evaluate.metrics import summarize
+from ccscale.place import Place
+from ccscale.report.clusters import CLASSES, choose, describe
+from ccscale.report.comparison import compare
+from ccscale.report.curves import panels
+from ccscale.report.inputs import Inputs, gather
+from ccscale.report.numbers import rounded
+from ccscale.report.page import render
+from ccscale.report.projection import project
+from ccscale.report.sprites import ReadTiles, tiles_of
+
+REPORT = "report.html"
+FIGURES = (
+    "images",
+    "effective_clusters",
+    "entropy",
+    "largest",
+    "confidence",
+    "labelled",
+    "acc",
+    "nmi",
+    "ari",
+    "f",
+)
+
+
+def report_run(
+    run: str | Path,
+    other: str | Path | None = None,
+    out: Path | None = None,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    other
+        A run to compare it with.
+    out
+        The file; ``report.html`` in the run's folder by default.
+    device, workers
+        As in the config, for an evaluation that may be needed first.
+
+    Returns
+    -------
+    dict
+        ``out`` and ``bytes``.
+
+    Raises
+    ------
+    InputError
+        If a run has no checkpoint, its data are not there, the two have no image in common, or the file cannot be
+        written.
+    """
+    if Place.from_environment().world > 1:
+        raise InputError(
+            "`ccscale report` runs in one process; start it without a launcher, after `ccscale evaluate` in many"
+        )
+    path = Path(run) / REPORT if out is None else out
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"there is no folder {out.parent} for {out.name}; make it first")
+    one, reader = gather(run, device, workers)
+    two = None if other is None else gather(other, device, workers)[0]
+    page = build(one, two, tiles_of(reader))
+    try:
+        atomic.write_bytes(path, page)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}); name another file with --out"
+        ) from None
+    return {"out": str(path), "bytes": len(page)}
+
+
+def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles) -> bytes:
+    """Return the HTML of a run's report, beside a second run if there is one.
+
+    Raises
+    ------
+    InputError
+        If the two have no image in common.
+    """
+    runs = [one] if two is None else [one, two]
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        names[1] += " (2)"
+    chosen = choose(one.table, one.clusters)
+    data = {
+        "runs": [
+            {"name": name, "facts": run.facts, "figures": _figures(run)}
+            for name, run in zip(names, runs, strict=True)
+        ],
+        "curves": panels([run.metrics for run in runs]),
+        "classes": one.classes or _numbers(one),
+        "most_classes": CLASSES,
+        "clusters": describe(one.table, one.points, one.clusters),
+        "compare": None if two is None else compare(one, two),
+    }
+    plane = None if one.points is None else project(one.points.features)
+    return render(one, data, chosen, plane, read_tiles)
+
+
+def _figures(run: Inputs) -> dict[str, Any]:
+    found = summarize(run.table.clusters, run.table.confidence, run.table.labels, run.clusters)
+    return {name: rounded(found[name], 6) for name in FIGURES if name in found} | {
+        "used": found["clusters"] - found["empty"],
+        "undecodable": int((run.table.clusters < 0).sum()),
+    }
+
+
+def _numbers(run: Inputs) -> list[str]:
+    """Return names for labels whose data set has none."""
+    return [str(label) for label in range(int(np.max(run.table.labels, initial=-1)) + 1)]
