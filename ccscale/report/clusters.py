@@ -123,7 +123,9 @@ def colours(sizes: NDArray[np.int64], near: list[list[int]]) -> list[int]:
         for other in row:
             beside[other].add(cluster)
     for cluster in np.argsort(-sizes, kind="stable").tolist():
-        taken = np.bincount([result[other] for other in beside[cluster] if result[other] >= 0], minlength=COLOURS)
+        taken = np.bincount(
+            [result[other] for other in beside[cluster] if result[other] >= 0], minlength=COLOURS
+        )
         result[cluster] = int(np.lexsort((used, taken))[0])
         used[result[cluster]] += 1
     return result

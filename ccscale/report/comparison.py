@@ -27,7 +27,9 @@ def compare(one: Inputs, other: Inputs) -> dict[str, Any]:
     InputError
         If they have no image in common.
     """
-    places = pc.index_in(one.table.keys, value_set=other.table.keys).fill_null(-1).to_numpy(zero_copy_only=False)
+    places = (
+        pc.index_in(one.table.keys, value_set=other.table.keys).fill_null(-1).to_numpy(zero_copy_only=False)
+    )
     there = (places >= 0) & (one.table.clusters >= 0)
     ours, theirs = one.table.clusters[there], other.table.clusters[places[there]]
     both = theirs >= 0

@@ -5,13 +5,14 @@
     RUN/config.yaml  RUN/metrics.jsonl
     RUN/assignments.parquet     key, cluster, confidence, label, where written also second, second_confidence
     RUN/features.npz            rows (n,): rows of that table; features (n, D): of the backbone
+    RUN/evaluation.json         where written: what follows from no table, as information and stability
     the data set's shards       the pictures, and the names of the classes
 """
 
 import json
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from ccscale.train.checkpoint import MARKER
 from ccscale.train.log import METRICS
 
 FEATURES = "features.npz"
+EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Inputs:
         Assignments, and features where they are kept.
     metrics
         The lines of ``metrics.jsonl``.
+    evaluation
+        What ``evaluation.json`` holds of the same step; empty where there is none.
     """
 
     name: str
@@ -98,11 +102,10 @@ class Inputs:
     table: Table
     points: Points | None
     metrics: Sequence[dict[str, Any]]
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
 
 
-def gather(
-    run: str | Path, device: str = "auto", workers: int | None = None
-) -> tuple[Inputs, SampleReader]:
+def gather(run: str | Path, device: str = "auto", workers: int | None = None) -> tuple[Inputs, SampleReader]:
     """Read a run; evaluate it first if its table or features are missing or older than its newest checkpoint.
 
     Returns
@@ -140,6 +143,7 @@ def gather(
             table=table,
             points=_read_points(folder / FEATURES, len(table.keys)),
             metrics=_read_metrics(folder / METRICS),
+            evaluation=_read_evaluation(folder / EVALUATION, checkpoint.step),
         ),
         reader,
     )
@@ -154,7 +158,9 @@ def _is_current(folder: Path, marker: Path) -> bool:
 def _is_of(table: Table, reader: SampleReader) -> bool:
     """Tell whether the rows are these samples: `evaluate --split` may have left the table of another split."""
     count = len(table.keys)
-    return count == len(reader) and all(table.keys[i].as_py() == reader.key(i) for i in {0, count - 1} if count)
+    return count == len(reader) and all(
+        table.keys[i].as_py() == reader.key(i) for i in {0, count - 1} if count
+    )
 
 
 def _read_table(path: Path) -> Table:
@@ -206,6 +212,13 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
         if line.endswith(b"\n"):
             records.append(json.loads(line))
     return records
+
+
+def _read_evaluation(path: Path, step: int) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_bytes())
+    return found if found.get("step") == step else {}
 
 
 def _facts(

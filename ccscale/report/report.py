@@ -25,8 +25,11 @@ FIGURES = (
     "entropy",
     "largest",
     "confidence",
+    "information",
+    "stability",
     "labelled",
     "acc",
+    "purity",
     "nmi",
     "ari",
     "f",
@@ -102,6 +105,7 @@ def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles) -> bytes:
             {"name": name, "facts": run.facts, "figures": _figures(run)}
             for name, run in zip(names, runs, strict=True)
         ],
+        "warnings": list(one.evaluation.get("warnings", ())),
         "curves": panels([run.metrics for run in runs]),
         "classes": one.classes or _numbers(one),
         "most_classes": CLASSES,
@@ -114,6 +118,10 @@ def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles) -> bytes:
 
 def _figures(run: Inputs) -> dict[str, Any]:
     found = summarize(run.table.clusters, run.table.confidence, run.table.labels, run.clusters)
+    if "information" in run.evaluation:
+        found["information"] = run.evaluation["information"]
+    if "stability" in run.evaluation:
+        found["stability"] = run.evaluation["stability"]["stability"]
     return {name: rounded(found[name], 6) for name in FIGURES if name in found} | {
         "used": found["clusters"] - found["empty"],
         "undecodable": int((run.table.clusters < 0).sum()),

@@ -34,7 +34,7 @@ function figure(value) {
   const size = Math.abs(value);
   if (size === 0) return "0";
   if (size >= 1000) return COUNT.format(Math.round(value));
-  if (size >= 100 || (Number.isInteger(value) && size >= 1)) return String(Math.round(value));
+  if (size >= 100) return String(Math.round(value));
   if (size >= 10) return value.toFixed(1);
   if (size >= 0.0995) return value.toFixed(size >= 1 ? 2 : 3);
   return String(Number(value.toPrecision(3)));

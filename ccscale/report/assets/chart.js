@@ -12,10 +12,10 @@ function chartPanel(panel) {
   const steps = [...new Set(panel.series.flatMap((series) => series.x))].sort((a, b) => a - b);
   const plot = el("div", { className: "plot" });
   const readout = el("span", { className: "readout", "aria-hidden": "true" });
-  const single = panel.series.length === 1 && names[0].toLowerCase() === panel.title.toLowerCase();
-  const legend = el("ul", { className: "legend" }, ...(single ? [] : panel.series.map((series) =>
+  const single = names.length === 1 && names[0].toLowerCase() === panel.title.toLowerCase();
+  const legend = el("ul", { className: "legend" }, ...(single ? [] : names.map((name) =>
     el("li", {}, svg("svg", { "aria-hidden": "true", viewBox: "0 0 20 10" },
-      svg("line", { x1: 1, x2: 19, y1: 5, y2: 5, class: `curve ${style(series)}` })), title(series)))));
+      svg("line", { x1: 1, x2: 19, y1: 5, y2: 5, class: `curve ${style({ name })}` })), name))));
 
   const values = panel.series.flatMap((series) => series.y);
   let [low, high] = [Math.min(...values), Math.max(...values)];
@@ -80,6 +80,6 @@ function startCurves() {
   $("curves-lead").textContent = !data.curves.length
     ? "The run's log holds no steps."
     : "Over training steps." + (every > 1 ? ` A point of a curve over steps is the mean of up to ${every}.` : "") +
-      (other ? ` Dashed: ${other.name}.` : "");
+      (other ? ` Solid: ${run.name}; dashed: ${other.name}.` : "");
   $("panels").append(...data.curves.map(chartPanel));
 }

@@ -2,9 +2,11 @@
 
 const NAMES = {
   acc: ["ACC", "clustering accuracy (Hungarian)"], nmi: ["NMI", "normalized mutual information"],
-  ari: ["ARI", "adjusted Rand index"], f: ["F", "pairwise F-measure"], images: ["images"], used: ["clusters with images"],
+  ari: ["ARI", "adjusted Rand index"], purity: ["purity", "ACC with many clusters to a class"], f: ["F", "pairwise F-measure"], images: ["images"], used: ["clusters with images"],
   effective_clusters: ["effective clusters", "e to the power of the sizes' entropy"],
   entropy: ["entropy of the sizes", "in nats"], largest: ["share of the largest cluster"], confidence: ["mean confidence"],
+  information: ["information", "that assignments hold of the images, in nats"],
+  stability: ["stability", "agreement of two views of an image, beyond chance"],
   labelled: ["images with a label"], undecodable: ["images that cannot be decoded"],
 };
 const COUNTED = ["images", "used", "labelled", "undecodable"];
@@ -20,7 +22,12 @@ function startOverview() {
   $("subtitle").textContent = `${facts.Data} · ${facts.Backbone} · ${facts.Checkpoint}`;
   const told = { undecodable: (figures) => figures.undecodable > 0, labelled: (figures) => figures.labelled < figures.images };
   const names = Object.keys(NAMES).filter((name) => run.figures[name] !== undefined && (told[name]?.(run.figures) ?? true));
-  const tiles = names.map((name) => el("div", { title: NAMES[name][1] }, el("dt", {}, NAMES[name][0]), el("dd", {}, shownFigure(name, run.figures[name]))));
+  const clusters = data.clusters.size.length;
+  const limits = { entropy: ` (${figure(Math.log(clusters))} at most)`, used: ` of ${count(clusters)}` };
+  const tiles = names.map((name) => el("div", { title: NAMES[name][1] }, el("dt", {}, NAMES[name][0] + (limits[name] ?? "")), el("dd", {}, shownFigure(name, run.figures[name]))));
+  if (data.warnings.length) {
+    $("figures").append(el("ul", { className: "warnings" }, ...data.warnings.map((text) => el("li", {}, text))));
+  }
   $("figures").append(el("dl", { className: "figures" }, ...tiles),
     el("dl", { className: "facts" }, ...run.facts.map(([title, text]) => el("div", {}, el("dt", {}, title), el("dd", {}, text)))));
   $("about").textContent = "Made by ccscale report. The file holds all that it shows and fetches nothing. Surest: highest soft " +
@@ -34,7 +41,10 @@ function startComparison(names) {
   $("compare-lead").textContent = `With ${other.name}: ${images(common)} in both. The two clusterings agree with NMI ${figure(nmi)} and ARI ${figure(ari)}.`;
   const difference = (name) => {
     const change = run.figures[name] - (other.figures[name] ?? NaN);
-    return Number.isNaN(change) ? "–" : (change > 0 ? "+" : change < 0 ? "−" : "") + shownFigure(name, Math.abs(change));
+    if (Number.isNaN(change)) return "–";
+    const size = Math.abs(change);
+    const text = COUNTED.includes(name) || name === "largest" ? shownFigure(name, size) : size.toFixed(3);
+    return (change > 0 ? "+" : change < 0 ? "−" : "") + text;
   };
   const settings = run.facts.filter(([title, text]) => Object.fromEntries(other.facts)[title] !== text);
   const figures = table("Figures", [["figure", true], [run.name], [other.name], ["difference"]], names.map((name) =>
@@ -43,7 +53,7 @@ function startComparison(names) {
     [title, text, Object.fromEntries(other.facts)[title] ?? "–"]));
   const wide = Math.max(...rows.flatMap((row) => row.map(([column]) => column)), -1) + 1;
   const columnNames = Array.from({ length: wide }, (_, cluster) => String(cluster));
-  $("compare-body").append(el("div", { className: "turned" }, figures, ...(settings.length ? [differ] : [])),
+  $("compare-body").append(el("div", { className: "beside" }, figures, ...(settings.length ? [differ] : [])),
     el("h3", {}, "Clusters onto clusters"), matrix({
       caption: `Images by clusters of ${run.name} (rows) and of ${other.name} (columns).`, rowName: (row) => `Cluster ${row}`,
       columnNames, columnTitle: `${other.name}'s cluster`, cells: rows, totals: sizes,

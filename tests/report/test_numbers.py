@@ -1,0 +1,51 @@
+"""What goes into the page: JSON that no script can be left from, arrays, the largest counts."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from ccscale.report.numbers import rounded, sparse_rows, to_base64, to_json
+
+
+@pytest.mark.parametrize(
+    "text", ["</script><b>", "<!--<script>", "]]>&amp;", "a\u2028b\u2029c", "\ud800", "é 'x' \"y\""]
+)
+def test_json_cannot_leave_its_script(text):
+    found = to_json({text: [text]})
+    assert not set(found) & set("<>&")
+    assert found.isascii()
+    assert json.loads(found) == {text: [text]}
+
+
+def test_json_has_no_numbers_that_browsers_refuse():
+    assert [rounded(value) for value in (1 / 3, float("nan"), float("inf"), 0.0)] == [
+        0.33333,
+        None,
+        None,
+        0.0,
+    ]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json(float("nan"))
+
+
+def test_arrays_are_little_endian():
+    expected = bytes([1, 0, 0, 0, 255, 255, 255, 255])
+    for order in "<>":
+        array = np.array([1, -1], dtype=f"{order}i4")
+        assert base64.b64decode(to_base64(array)) == expected
+
+
+def test_largest_counts_of_each_row():
+    rng = np.random.default_rng(0)
+    rows, columns = rng.integers(0, 5, 400), rng.integers(0, 9, 400)
+    rows[rows == 3] = 4  # a row without any
+    found = sparse_rows(rows, columns, (5, 9), 4)
+    for row in range(5):
+        counts = np.bincount(columns[rows == row], minlength=9)
+        expected = sorted(
+            ((c, n) for c, n in enumerate(counts.tolist()) if n), key=lambda pair: (-pair[1], pair[0])
+        )
+        assert found[row] == expected[:4]
+    assert found[3] == []
