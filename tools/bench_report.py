@@ -3,9 +3,9 @@
     python tools/bench_report.py [--clusters 1000] [--points 100000] [--json]
 
 The report is made of random data, with pictures as large as those of photographs. Times are the browser's own, from
-the start of the navigation: first paint; interactive, when the page's script has run and everything can be searched,
-sorted and clicked; loaded, when the whole file has been read; map, from the moment that the map comes into view to its
-picture with all points. The median of --repeats fresh browsers.
+the start of the navigation: first paint; interactive, when the page's script has run and everything can be
+searched, sorted and clicked; loaded, when the whole file has been read; map, from the moment that the map comes
+into view to its picture with all points. The median of --repeats fresh browsers.
 """
 
 import argparse

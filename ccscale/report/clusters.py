@@ -109,7 +109,7 @@ def nearest(points: Points, clusters: NDArray[np.int64], k: int) -> list[list[tu
         cosines[:, ~there] = -np.inf
         for cluster, row in enumerate(cosines, start):
             row[cluster] = -np.inf
-            order = np.argsort(-row, kind="stable")[:NEAR] if there[cluster] else []
+            order = np.argsort(-row, kind="stable")[: NEAR if there[cluster] else 0]
             result.append([(int(i), float(f"{row[i]:.3f}")) for i in order if np.isfinite(row[i])])
     return result
 

@@ -19,8 +19,8 @@ def compare(one: Inputs, other: Inputs) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``images``, ``nmi`` and ``ari`` between the clusterings, and ``rows``: for each cluster of `one` the clusters
-        of `other` as (cluster, images), the largest first, `CELLS` at most.
+        ``images``, ``nmi`` and ``ari`` between the clusterings, ``sizes`` of the clusters of `one`, and ``rows``:
+        for each of them the clusters of `other` as (cluster, images), the largest first, `CELLS` at most.
 
     Raises
     ------

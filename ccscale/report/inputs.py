@@ -228,7 +228,6 @@ def _facts(
         ("Data", f"{manifest.name} ({', '.join(splits)})"),
         ("Shards", config.data.shards),
         ("Backbone", f"{config.model.backbone}, {config.views.size} px"),
-        ("Clusters", f"{config.model.clusters:,}"),
         ("Global batch", f"{config.train.global_batch:,}"),
         ("Learning rate", f"{config.train.lr:g}"),
         ("Seed", str(config.seed)),

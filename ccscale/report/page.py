@@ -7,8 +7,8 @@
     <script id="map-…">              base64 of little-endian arrays, or JSON (map-keys); read when the map is drawn
     <script id="sheet-N">            base64 of a WebP; read when its pictures come into view
 
-What is large comes last and is decoded late: the page can be used before all of it has been read. A content security
-policy lets nothing be fetched and no script run but the page's own, whatever a key or a class is named.
+What is large comes last and is decoded late: the page can be used before all of it has been read. A content
+security policy lets nothing be fetched and no script run but the page's own, whatever a key or a class is named.
 """
 
 import base64

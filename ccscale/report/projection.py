@@ -1,9 +1,9 @@
 """Features on a plane: PCA, then t-SNE of a sample, and the other images placed beside their neighbours in it.
 
-Each feature is scaled to length 1, all are brought to 50 dimensions by PCA, and a sample of `LANDMARKS` to two by t-SNE
-(van der Maaten and Hinton 2008). Every other image lies at the mean of the places of its nearest landmarks, weighted by
-the inverse of the squared distance. The seed is fixed, and one thread computes, since the order of sums in several
-would change the picture from run to run.
+Each feature is scaled to length 1, all are brought to 50 dimensions by PCA, and a sample of `LANDMARKS` to two by
+t-SNE (van der Maaten and Hinton 2008). Every other image lies at the mean of the places of its nearest landmarks,
+weighted by the inverse of the squared distance. The seed is fixed, and one thread computes, since the order of sums
+in several would change the picture from run to run.
 """
 
 from dataclasses import dataclass

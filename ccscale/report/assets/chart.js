@@ -79,7 +79,7 @@ function startCurves() {
   const every = Math.max(1, ...data.curves.flatMap((panel) => panel.series.map((series) => series.every)));
   $("curves-lead").textContent = !data.curves.length
     ? "The run's log holds no steps."
-    : "Over training steps." + (every > 1 ? ` A point of a curve over steps is the mean of up to ${every}.` : "") +
+    : "Over training steps." + (every > 1 ? ` A point of a curve over steps is the mean of up to ${every} steps.` : "") +
       (other ? ` Solid: ${run.name}; dashed: ${other.name}.` : "");
   $("panels").append(...data.curves.map(chartPanel));
 }

@@ -63,6 +63,10 @@ function clusterSection(cluster) {
   }
   const made = el("article", { id: `cluster-${cluster}`, className: "cluster", "aria-labelledby": title.id },
     el("header", {}, title, el("p", {}, facts.join(" · "))));
+  if (data.map && size[cluster]) {
+    made.firstChild.append(el("button", { type: "button", onclick: () => showOnMap(cluster) }, "Show on the map",
+      el("span", { className: "hidden" }, `: cluster ${cluster}`)));
+  }
   if (!size[cluster]) {
     made.append(el("p", { className: "empty" }, "No image has this cluster."));
     return made;
@@ -83,8 +87,6 @@ function clusterSection(cluster) {
   const line = el("p", { className: "near" });
   if (near?.[cluster].length) line.append("Nearest by features (cosine):", ...links(near[cluster], (value) => value.toFixed(2)), ". ");
   if (second?.[cluster].length) line.append("Second choices:", ...links(second[cluster], (n) => percent(n / size[cluster])), ". ");
-  if (data.map) line.append(el("button", { type: "button", onclick: () => showOnMap(cluster) }, "Show on the map",
-    el("span", { className: "hidden" }, `: cluster ${cluster}`)));
   if (line.childNodes.length) made.append(line);
   return made;
 }

@@ -20,6 +20,6 @@ startSizes();
 startMap();
 startConfusion();
 startSections();
-startClusters();
+startClusters(); // last: a link to a cluster scrolls to where it then is
 document.documentElement.dataset.ready = "true";
 performance.mark("interactive");

@@ -290,8 +290,12 @@ class MapView {
     context.textBaseline = "middle";
     context.lineJoin = "round";
     context.lineWidth = 4;
-    for (const { middle, cluster } of inView.slice(0, LABELS)) {
+    const written = [];
+    for (const { middle, cluster } of inView) {
       const [px, py] = this.toPixel(middle.x, middle.y);
+      if (written.length === LABELS) break;
+      if (written.some(([x, y]) => Math.abs(x - px) < 30 && Math.abs(y - py) < 16)) continue;
+      written.push([px, py]);
       context.strokeStyle = paper;
       context.strokeText(String(cluster), px, py);
       context.fillStyle = ink;

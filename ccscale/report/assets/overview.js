@@ -4,7 +4,7 @@ const NAMES = {
   acc: ["ACC", "clustering accuracy (Hungarian)"], nmi: ["NMI", "normalized mutual information"],
   ari: ["ARI", "adjusted Rand index"], purity: ["purity", "ACC with many clusters to a class"], f: ["F", "pairwise F-measure"], images: ["images"], used: ["clusters with images"],
   effective_clusters: ["effective clusters", "e to the power of the sizes' entropy"],
-  entropy: ["entropy of the sizes", "in nats"], largest: ["share of the largest cluster"], confidence: ["mean confidence"],
+  entropy: ["entropy of sizes", "in nats"], largest: ["share of the largest cluster"], confidence: ["mean confidence"],
   information: ["information", "that assignments hold of the images, in nats"],
   stability: ["stability", "agreement of two views of an image, beyond chance"],
   labelled: ["images with a label"], undecodable: ["images that cannot be decoded"],
@@ -23,7 +23,7 @@ function startOverview() {
   const told = { undecodable: (figures) => figures.undecodable > 0, labelled: (figures) => figures.labelled < figures.images };
   const names = Object.keys(NAMES).filter((name) => run.figures[name] !== undefined && (told[name]?.(run.figures) ?? true));
   const clusters = data.clusters.size.length;
-  const limits = { entropy: ` (${figure(Math.log(clusters))} at most)`, used: ` of ${count(clusters)}` };
+  const limits = { entropy: `, ${figure(Math.log(clusters))} at most`, used: ` of ${count(clusters)}` };
   const tiles = names.map((name) => el("div", { title: NAMES[name][1] }, el("dt", {}, NAMES[name][0] + (limits[name] ?? "")), el("dd", {}, shownFigure(name, run.figures[name]))));
   if (data.warnings.length) {
     $("figures").append(el("ul", { className: "warnings" }, ...data.warnings.map((text) => el("li", {}, text))));
