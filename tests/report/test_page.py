@@ -136,7 +136,7 @@ def test_figures(page):
     )
     assert shown["images"] == "399"
     assert shown["images that cannot be decoded"] == "1"
-    assert shown["clusters with images of 12"] == "11"
+    assert shown["of 12 clusters have images"] == "11"
     assert shown["mean confidence"] == f"{one.table.confidence[1:].mean():.3f}"
     assert {"ACC", "NMI", "ARI", "F"} <= shown.keys()
 

@@ -23,8 +23,9 @@ function startOverview() {
   const told = { undecodable: (figures) => figures.undecodable > 0, labelled: (figures) => figures.labelled < figures.images };
   const names = Object.keys(NAMES).filter((name) => run.figures[name] !== undefined && (told[name]?.(run.figures) ?? true));
   const clusters = data.clusters.size.length;
-  const limits = { entropy: `, ${figure(Math.log(clusters))} at most`, used: ` of ${count(clusters)}` };
-  const tiles = names.map((name) => el("div", { title: NAMES[name][1] }, el("dt", {}, NAMES[name][0] + (limits[name] ?? "")), el("dd", {}, shownFigure(name, run.figures[name]))));
+  const most = `, ${figure(Math.log(clusters))} at most`;
+  const titles = { entropy: NAMES.entropy[0] + most, information: NAMES.information[0] + most, used: `of ${count(clusters)} clusters have images` };
+  const tiles = names.map((name) => el("div", { title: NAMES[name][1] }, el("dt", {}, titles[name] ?? NAMES[name][0]), el("dd", {}, shownFigure(name, run.figures[name]))));
   if (data.warnings.length) {
     $("figures").append(el("ul", { className: "warnings" }, ...data.warnings.map((text) => el("li", {}, text))));
   }
