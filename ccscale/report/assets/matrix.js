@@ -1,6 +1,7 @@
 // Counts by two groupings: a shaded table where it is small, a picture beside a table where it is large.
 
-const SMALL_TABLE = 40;
+const MOST_COLUMNS = 40; // of a table of cells
+const MOST_CELLS = 4000;
 
 /**
  * Return what shows `cells`: for each row its [column, count] pairs, the largest first, `totals` images in all.
@@ -15,8 +16,8 @@ function matrix({ caption, rowName, columnNames, columnTitle, cells, totals }) {
   const ranking = () => table(caption, [["row"], ["images"], ["most", true], ["second", true], ["third", true]],
     order.map((row) => [rowName(row), count(totals[row]), ...[0, 1, 2].map((i) => words(row, cells[row][i]))]));
   const details = tableDetails("Largest counts of each row as a table", ranking);
-  if (order.length <= SMALL_TABLE && columnNames.length <= SMALL_TABLE) {
-    return el("div", {}, el("div", { className: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+  if (columnNames.length <= MOST_COLUMNS && order.length * columnNames.length <= MOST_CELLS) {
+    return el("div", {}, el("div", { className: "scroll tall", tabindex: "0", role: "region", "aria-label": caption },
       heatTable({ caption, rowName, columnNames, cells, order, share })), details);
   }
   return el("div", {}, heatPicture({ caption, rowName, columnNames, columnTitle, cells, order, share }), details);
