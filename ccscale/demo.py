@@ -28,7 +28,7 @@ PICTURE = "clusters.png"
 
 
 def demo(out: Path, overrides: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Make shards of the digits, train on them, evaluate, and draw the clusters.
+    """Make shards of the digits, train on them, evaluate, draw the clusters and write the report.
 
     Parameters
     ----------
@@ -40,33 +40,36 @@ def demo(out: Path, overrides: Sequence[str] = ()) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``scores`` of the cluster head, of k-means on its features and of k-means on the pixels, and
-        ``picture``, the path of a PNG; None if training was asked to stop.
+        ``scores`` of the cluster head, of k-means on its features and of k-means on the pixels,
+        ``picture``, the path of a PNG, and ``report``, that of an HTML file; None if training was asked to stop.
 
     Raises
     ------
     InputError
         If the folder holds something else.
     """
+    from ccscale.report.report import report_run
     from ccscale.train.loop import train_run
 
     shards, run = out / "shards", out / "run"
     if not (shards / "dataset.json").exists():
-        say(f"1/4 writing the digits as shards to {shards}")
+        say(f"1/5 writing the digits as shards to {shards}")
         make_shards(open_source("digits"), shards)
     config = load_config(str(files("ccscale") / CONFIG), [f"data.shards={shards}", f"run={run}", *overrides])
-    say(f"2/4 training for {config.train.epochs} epochs, without labels; the run is kept in {run}")
+    say(f"2/5 training for {config.train.epochs} epochs, without labels; the run is kept in {run}")
     if not train_run(config).finished:
         return None
-    say("3/4 measuring the clusters")
+    say("3/5 measuring the clusters")
     result = evaluate_run(run)
     if result is None:  # another rank than the first
         return None
     manifest = Manifest.load(shards)
     reader = SampleReader(manifest, config.data.splits)
-    say("4/4 drawing the clusters")
+    say("4/5 drawing the clusters")
     found = read_table(run / TABLE)
     draw_gallery(out / PICTURE, reader, found, config.model.clusters, manifest.classes)
+    say("5/5 writing the report")
+    report = report_run(run)
     pixels = np.stack([whole_image(reader[i].data, 8)[..., 0].ravel() for i in range(len(reader))])
     of_pixels = scores(k_means(pixels, config.model.clusters), found.labels, config.model.clusters)
     rows = {"cluster head": result, "k-means on features": result["k_means"], "k-means on pixels": of_pixels}
@@ -77,4 +80,5 @@ def demo(out: Path, overrides: Sequence[str] = ()) -> dict[str, Any] | None:
         "seed": config.seed,
         "run": str(run),
         "picture": str(out / PICTURE),
+        "report": report["out"],
     }

@@ -22,6 +22,7 @@ def test_the_demo_ends_with_scores_and_a_picture(tmp_path: Path, capsys: pytest.
     with Image.open(result["picture"]) as picture:
         assert picture.width > 16 * 50
         assert picture.height > 10 * 50
+    assert Path(result["report"]).read_text().startswith("<!doctype html>")
     before = (out / "run" / "metrics.jsonl").read_bytes()
 
     assert main(["demo", "--out", str(out), *overrides]) == 0  # again: nothing is trained anew

@@ -67,7 +67,10 @@ def show_demo(result: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(_scores(result["scores"], NAMES))
     console.print(
-        f"clusters, a row each, the surest images first: {result['picture']}", markup=False, soft_wrap=True
+        f"clusters, a row each, the surest images first: {result['picture']}\n"
+        f"all about them, for a browser: {result['report']}",
+        markup=False,
+        soft_wrap=True,
     )
 
 
