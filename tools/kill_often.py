@@ -2,65 +2,83 @@
 """Kill a command at random moments, start it again, and compare what comes of it with an unbroken run.
 
     python tools/kill_often.py conversion KIND [SOURCE] [--kills 20] [--seed 0] [options of `shards make`]
-    python tools/kill_often.py training CONFIG [--kills 20] [--seed 0] [--serve DIR] [key=value ...]
+    python tools/kill_often.py training CONFIG [--ranks W] [--kills 20] [--seed 0] [--serve DIR] [key=value ...]
 
-The moments are drawn from the seed: one in five falls into the start of the process, the others into its work, such
-that some come to their end between the kills, and are compared then: all files of a conversion; of a run the
-batches and losses of every step, and the weights at its end. With --serve the shards in a folder are streamed over
-HTTP, from a server that fails one request in twenty, through a cache that every start finds as the last kill left
-it. Standard output has a line for each kill, or with --json one object; the exit code is 1 if anything differs.
+The moments are drawn from the seed: some fall into the start of the process, the others into its work, such that
+it comes to its end between the kills now and then, and is compared then: all files of a conversion; of a run the
+batches, losses and evaluations, and the weights at its end, bit for bit. Of a run every third moment waits for
+something that is soon over (a checkpoint being written, renamed, deleted; an evaluation; a conversion to another
+number of ranks). With several ranks all are killed, or a single one, and then the others must end by themselves.
+
+With --also every other life has another number of ranks, and the losses are held to a tolerance. With --serve the
+shards in a folder are streamed over HTTP, from a server that fails one request in twenty, through a cache that
+every start finds as the last kill left it. With --fork the ranks are copies of this process, which has imported all
+they need: that saves each life the seconds of the imports, and spares those the kills.
+
+Standard output has a line for each kill and what came of it (or, with --json, one object at the end), --log a file
+with an object a line for each kill; the exit code is 1 if anything differs.
 """
 
 import argparse
-import hashlib
+import itertools
 import json
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-from kills import Kill, kill_often
+from kills import LIMIT, Kill, Moment, kill_often
+from lives import Life, Start, fork, spawn
 from servers import ShardServer
+from trials import TRIALS, Trial, compare, evaluated_steps
+from under_way import EVENTS, UnderWay
 
 LIVES_A_ROUND = 6
+SECONDS_OF = {"staging": 0.1, "rename": 0.005, "deletion": 0.002, "evaluation": 0.1, "conversion": 0.2}
+"""How long after it is seen an event may be killed."""
 CCSCALE = [sys.executable, "-m", "ccscale"]
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What is killed, and how it is looked at.
+class Plan:
+    """How it is killed.
 
     Attributes
     ----------
-    verb
-        Of ``ccscale``.
-    options
-        The arguments that put what it makes into a folder.
-    first
-        A pattern of the file that is there when its work has begun.
-    facts
-        What must not differ from the unbroken run's, by name.
-    state
-        What is there at a moment.
+    kills, seed
+        How often; of the moments.
+    ranks, also
+        Number of ranks; that of every other life, where it is another.
+    tolerance
+        Relative, of losses, where it is.
+    forked
+        Whether ranks are copies of this process.
+    log
+        A file for a line of JSON for each kill.
+    quiet
+        Whether standard output is for the result alone.
     """
 
-    verb: tuple[str, ...]
-    options: Callable[[Path], list[str]]
-    first: str
-    facts: Callable[[Path], dict[str, str]]
-    state: Callable[[Path], dict[str, Any]]
+    kills: int
+    seed: int = 0
+    ranks: int = 1
+    also: int | None = None
+    tolerance: float = 0.0
+    forked: bool = False
+    log: Path | None = None
+    quiet: bool = False
 
 
-def carry_out(trial: Trial, arguments: list[str], kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Kill a command `kills` times.
+def carry_out(trial: Trial, arguments: list[str], plan: Plan, folder: Path) -> dict[str, Any]:
+    """Kill a command.
 
     Parameters
     ----------
@@ -68,8 +86,8 @@ def carry_out(trial: Trial, arguments: list[str], kills: int, seed: int, folder:
         Which.
     arguments
         Of the command, without those of `trial.options`.
-    kills, seed
-        How often; of the moments.
+    plan
+        How often, and how.
     folder
         A new folder for what it makes.
 
@@ -77,77 +95,78 @@ def carry_out(trial: Trial, arguments: list[str], kills: int, seed: int, folder:
     -------
     dict
         ``seconds`` and ``startup`` of the unbroken run, the number of ``facts``, ``rounds`` (how often it came to
-        its end), ``different`` (names of facts that differ, in each round), ``kills``.
+        its end), ``different`` (names of facts that differ, in each round), ``worst`` (the largest relative
+        difference of a loss), ``at`` (how many kills fell into what), ``kills``.
     """
-    command = [*CCSCALE, *trial.verb, *arguments]
+
+    def started(out: Path) -> Start:
+        command = [*trial.verb, *arguments, *trial.options(out)]
+        return fork(command) if plan.forked else spawn([*CCSCALE, *command])
+
     unbroken, broken = folder / "unbroken", folder / "broken"
-    seconds, startup = _time([*command, *trial.options(unbroken)], unbroken, trial.first)
+    seconds, startup = _time(Life(started(unbroken), plan.ranks), unbroken, trial.first)
     expected = trial.facts(unbroken)
-    rng = random.Random(seed)
-    different: list[list[str]] = []
+    watch = UnderWay(broken, evaluated_steps(unbroken)) if trial.watched else None
+    events = [event for event in EVENTS if event != "conversion" or plan.also] if watch else []
+    rng = random.Random(plan.seed)
+    rounds: list[tuple[list[str], float]] = []
+    worlds = itertools.cycle([plan.ranks, plan.also or plan.ranks])
+    kind = started(broken)
 
-    def draw_life() -> float:
-        if rng.random() < 0.2:
-            return rng.uniform(0, startup)
-        return startup + rng.uniform(0, min(1, LIVES_A_ROUND / kills) * (seconds - startup))
+    def start() -> Life:
+        if watch is not None:
+            watch.begin()
+        return Life(kind, next(worlds))
 
-    def finished() -> None:
-        found = trial.facts(broken)
-        different.append(sorted(name for name in expected | found if expected.get(name) != found.get(name)))
+    def draw() -> Moment:
+        sort, event = rng.random(), rng.choice(events) if events else ""
+        work = rng.uniform(0, min(1, LIVES_A_ROUND / plan.kills) * (seconds - startup))
+        share = rng.random()
+        if sort < 0.15:
+            return Moment(share * startup)
+        if sort < 0.55 and event:
+            # A conversion comes before the first step, if it comes.
+            after = 0 if event == "conversion" else startup + work / 2
+            return Moment(after, event, lambda: sees(event), share * SECONDS_OF[event])
+        return Moment(startup + work)
 
-    done = kill_often(
-        [*command, *trial.options(broken)],
-        kills,
+    def sees(event: str) -> bool:
+        return watch.sees(event) or (event == "conversion" and watch.now() == "step")
+
+    def observe() -> dict[str, Any]:
+        return ({} if watch is None else {"at": watch.now()}) | trial.state(broken)
+
+    def told(kill: Kill) -> None:
+        done.append(kill)
+        print(_line(plan.seed, kill), file=sys.stderr if plan.quiet else sys.stdout, flush=True)
+        if plan.log is not None:
+            with open(plan.log, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"seed": plan.seed, **asdict(kill)}) + "\n")
+
+    done: list[Kill] = []
+    kill_often(
+        start,
+        plan.kills,
         rng,
-        draw_life,
-        observe=lambda: trial.state(broken),
-        finished=finished,
+        draw,
+        observe,
+        finished=lambda: rounds.append(compare(expected, trial.facts(broken), plan.tolerance)),
         restart=lambda: shutil.rmtree(broken),
-        told=lambda kill: print(_line(kill), file=sys.stderr),
+        told=told,
     )
     return {
         "command": [*trial.verb, *arguments],
-        "seed": seed,
+        "seed": plan.seed,
+        "ranks": [plan.ranks, *([plan.also] if plan.also else [])],
         "seconds": round(seconds, 2),
         "startup": round(startup, 2),
         "facts": len(expected),
-        "rounds": len(different),
-        "different": different,
+        "rounds": len(rounds),
+        "different": [names for names, _ in rounds],
+        "worst": max(worst for _, worst in rounds),
+        "at": dict(Counter(kill.state["at"] for kill in done if "at" in kill.state)),
         "kills": [asdict(kill) for kill in done],
     }
-
-
-def what_is_converted(out: Path) -> dict[str, Any]:
-    """Return how far a conversion has come."""
-    names = [path.name for path in out.rglob("*") if path.is_file()]
-    return {
-        "shards": sum(name.endswith(".tar") for name in names),
-        "hashes": sum(name.startswith("hashes-") for name in names),
-        "unfinished": sum(name.endswith(".part") for name in names),
-        "manifest": "dataset.json" in names,
-    }
-
-
-def what_is_trained(run: Path) -> dict[str, Any]:
-    """Return how far a run has come."""
-    metrics = run / "metrics.jsonl"
-    saved = sorted(path.name for path in run.glob("checkpoints/step-*") if path.is_dir())
-    return {
-        "lines": len(metrics.read_bytes().splitlines()) if metrics.exists() else 0,
-        "newest": saved[-1] if saved else "none",
-    }
-
-
-def steps_and_weights(run: Path) -> dict[str, str]:
-    """Return what identifies a run: batch and losses of every step, the hash of its last weights."""
-    found = {}
-    for line in (run / "metrics.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        if record["kind"] == "step":
-            losses = (record["batch_digest"], record["loss"], record["instance_loss"], record["cluster_loss"])
-            found[f"step {record['step']}"] = repr(losses)
-    weights = sorted(run.glob("checkpoints/step-*/**/model.safetensors"))[-1]
-    return found | {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
 
 
 @contextmanager
@@ -161,45 +180,28 @@ def _served(folder: str | None) -> Iterator[list[str]]:
         yield [f"data.shards={server.url}"]
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file below a folder, by its relative path."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-TRIALS = {
-    "conversion": Trial(("shards", "make"), lambda out: [str(out)], "*.tar*", digests, what_is_converted),
-    "training": Trial(
-        ("train",),
-        # The unbroken run has a cache of its own, or the killed one would never read from the server.
-        lambda run: [f"run={run}", f"data.cache={run}-cache"],
-        "metrics.jsonl",
-        steps_and_weights,
-        what_is_trained,
-    ),
-}
-
-
-def _time(command: list[str], out: Path, first: str) -> tuple[float, float]:
-    """Run a command to its end; return its seconds, and those until there was a file of the pattern `first`."""
-    start, startup = time.monotonic(), None
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while process.poll() is None:
+def _time(life: Life, out: Path, first: str) -> tuple[float, float]:
+    """Wait for a life's end; return its seconds, and those until there was a file of the pattern `first`."""
+    startup = None
+    while life.code() is None:
         if startup is None and any(out.glob(first)):
-            startup = time.monotonic() - start
+            startup = life.seconds
         time.sleep(0.01)
-    if process.returncode != 0:
-        raise SystemExit(f"the unbroken run ended with code {process.returncode}")
-    seconds = time.monotonic() - start
+    seconds = life.seconds
+    life.finish(LIMIT)
     return seconds, seconds if startup is None else startup
 
 
-def _line(kill: Kill) -> str:
-    state = ", ".join(f"{name} {value}" for name, value in kill.state.items())
-    return f"round {kill.round}: killed the {kill.target} after {kill.life:.2f} s: {state}"
+def _line(seed: int, kill: Kill) -> str:
+    state = dict(kill.state)
+    at = f", under way: {state.pop('at')}" if "at" in state else ""
+    waited = f" (waited for: {kill.event})" if kill.event else ""
+    others = f"; the others {kill.survivors}" if kill.survivors else ""
+    facts = ", ".join(f"{name} {value}" for name, value in state.items())
+    return (
+        f"seed {seed}, round {kill.round}, ranks {kill.ranks}: killed {kill.target} after {kill.life:.2f} s{at}"
+        f"{waited}; {facts}{others}"
+    )
 
 
 def main() -> int:
@@ -212,20 +214,29 @@ def main() -> int:
         verb = verbs.add_parser(name, help=about, allow_abbrev=False)
         verb.add_argument("--kills", type=int, default=20)
         verb.add_argument("--seed", type=int, default=0, help="of the moments")
+        verb.add_argument("--log", type=Path, metavar="FILE", help="a line of JSON for each kill")
         verb.add_argument("--json", action="store_true")
+        verb.set_defaults(ranks=1, also=None, tolerance=0.0, fork=False, serve=None)
+    verb.add_argument("--ranks", type=int, metavar="W", help="processes (default: 1)")
+    verb.add_argument("--also", type=int, metavar="W", help="ranks of every other life")
+    verb.add_argument("--tolerance", type=float, help="of losses, relative, with --also (default: 1e-3)")
+    verb.add_argument("--fork", action="store_true", help="start ranks as copies of this process")
     verb.add_argument("--serve", metavar="DIR", help="stream the shards in DIR over HTTP, with faults")
     args, arguments = parser.parse_known_args()
-    with tempfile.TemporaryDirectory() as folder, _served(getattr(args, "serve", None)) as settings:
-        given = [*arguments, *settings]
-        result = carry_out(TRIALS[args.what], given, args.kills, args.seed, Path(folder))
+    if args.fork and args.serve:
+        parser.error("--fork and --serve: the server's threads cannot be copied")
+    tolerance = (args.tolerance or 1e-3) if args.also else 0.0
+    plan = Plan(args.kills, args.seed, args.ranks, args.also, tolerance, args.fork, args.log, args.json)
+    with tempfile.TemporaryDirectory() as folder, _served(args.serve) as settings:
+        result = carry_out(TRIALS[args.what], [*arguments, *settings], plan, Path(folder))
     if args.json:
         print(json.dumps(result))
     else:
         print(f"unbroken: {result['seconds']} s, {result['startup']} s of it to the first result")
-        for kill in result["kills"]:
-            print(_line(Kill(**kill)))
+        print(f"killed in: {', '.join(f'{name} {count}' for name, count in sorted(result['at'].items()))}")
         print(
-            f"{result['rounds']} came to their end; of {result['facts']} facts differ: {result['different']}"
+            f"{result['rounds']} came to their end; of {result['facts']} facts differ: {result['different']}; "
+            f"largest relative difference of a loss: {result['worst']:.1e}"
         )
     return 1 if any(result["different"]) else 0
 
