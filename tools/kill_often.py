@@ -10,10 +10,11 @@ batches, losses and evaluations, and the weights at its end, bit for bit. Of a r
 something that is soon over (a checkpoint being written, renamed, deleted; an evaluation; a conversion to another
 number of ranks). With several ranks all are killed, or a single one, and then the others must end by themselves.
 
-With --also every other life has another number of ranks, and the losses are held to a tolerance. With --serve the
-shards in a folder are streamed over HTTP, from a server that fails one request in twenty, through a cache that
-every start finds as the last kill left it. With --fork the ranks are copies of this process, which has imported all
-they need: that saves each life the seconds of the imports, and spares those the kills.
+With --also two lives have another number of ranks, the next two the first again, and so on, and the losses are held
+to a tolerance. With --serve the shards in a folder are streamed over HTTP, from a server that fails one request in
+twenty, through a cache that every start finds as the last kill left it. With --fork the ranks are copies of this
+process, which has imported all they need: that saves each life the seconds of the imports, and spares those the
+kills.
 
 Standard output has a line for each kill and what came of it (or, with --json, one object at the end), --log a file
 with an object a line for each kill; the exit code is 1 if anything differs.
@@ -56,7 +57,7 @@ class Plan:
     kills, seed
         How often; of the moments.
     ranks, also
-        Number of ranks; that of every other life, where it is another.
+        Number of ranks of two lives, of the next two, if it is another, and so on.
     tolerance
         Relative, of losses, where it is.
     forked
@@ -110,7 +111,8 @@ def carry_out(trial: Trial, arguments: list[str], plan: Plan, folder: Path) -> d
     events = [event for event in EVENTS if event != "conversion" or plan.also] if watch else []
     rng = random.Random(plan.seed)
     rounds: list[tuple[list[str], float]] = []
-    worlds = itertools.cycle([plan.ranks, plan.also or plan.ranks])
+    also = plan.also or plan.ranks
+    worlds = itertools.cycle([plan.ranks, plan.ranks, also, also])
     kind = started(broken)
 
     def start() -> Life:
@@ -218,7 +220,7 @@ def main() -> int:
         verb.add_argument("--json", action="store_true")
         verb.set_defaults(ranks=1, also=None, tolerance=0.0, fork=False, serve=None)
     verb.add_argument("--ranks", type=int, metavar="W", help="processes (default: 1)")
-    verb.add_argument("--also", type=int, metavar="W", help="ranks of every other life")
+    verb.add_argument("--also", type=int, metavar="W", help="ranks of two lives, then W again for two")
     verb.add_argument("--tolerance", type=float, help="of losses, relative, with --also (default: 1e-3)")
     verb.add_argument("--fork", action="store_true", help="start ranks as copies of this process")
     verb.add_argument("--serve", metavar="DIR", help="stream the shards in DIR over HTTP, with faults")

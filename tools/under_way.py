@@ -38,9 +38,9 @@ class UnderWay:
         Returns
         -------
         str
-            ``"start"`` before the first step, ``"conversion"`` to another number of ranks, ``"rename"`` (the newest
-            checkpoint has its name and not yet its marker), ``"deletion"`` of an old checkpoint, ``"staging"`` (a
-            checkpoint is written), ``"evaluation"``, ``"end"`` after the last one, else ``"step"``.
+            ``"start"`` before the first step, ``"conversion"`` to another number of ranks, ``"rename"`` (a checkpoint
+            has its marker and not yet its name), ``"deletion"`` of an old checkpoint, ``"staging"`` (a checkpoint is
+            written), ``"evaluation"``, ``"end"`` after the last one, else ``"step"``.
         """
         for event in ("conversion", "rename", "deletion", "staging", "evaluation"):
             if self.sees(event):
@@ -52,16 +52,17 @@ class UnderWay:
 
     def sees(self, event: str) -> bool:
         """Tell whether one of `EVENTS` is under way."""
-        if event == "staging":
-            return any(self._is_new(path) for path in _entries(self._folder, ".staging"))
         if event == "conversion":
-            return any(self._is_new(path) for path in _entries(self._folder / "universal", ".staging"))
+            return any(map(self._is_new, _entries(self._folder / "universal/.staging")))
         if event == "evaluation":
             last = self._last_line()
             return last is not None and last["kind"] == "step" and last["step"] in self._evaluated
-        named = sorted(_entries(self._folder, "step-"))
-        unmarked = [path for path in named if not (path / "COMMIT.json").exists() and self._is_new(path)]
-        return bool(unmarked) and (unmarked[-1] == named[-1]) == (event == "rename")
+        staged = [path for path in _entries(self._folder / ".staging") if self._is_new(path)]
+        deleted = [path for path in staged if path.name.startswith("deleted-")]
+        if event == "deletion":
+            return bool(deleted)
+        marked = [path for path in staged if (path / "COMMIT.json").exists()]
+        return bool(marked) if event == "rename" else len(staged) > len(deleted)
 
     def _is_new(self, path: Path) -> bool:
         try:
@@ -81,9 +82,9 @@ class UnderWay:
         return record if record is not None and record["time"] >= self._since else None
 
 
-def _entries(folder: Path, start: str) -> Iterator[Path]:
+def _entries(folder: Path) -> Iterator[Path]:
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
         return
-    yield from (folder / name for name in names if name.startswith(start))
+    yield from (folder / name for name in names)
