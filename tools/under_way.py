@@ -38,9 +38,9 @@ class UnderWay:
         Returns
         -------
         str
-            ``"start"`` before the first step, ``"conversion"`` to another number of ranks, ``"staging"`` (a checkpoint
-            is written), ``"rename"`` (it has its marker and not yet its name), ``"deletion"`` of an old one,
-            ``"evaluation"``, ``"end"`` after the last one, else ``"step"``.
+            ``"start"`` before the first step, ``"conversion"`` to another number of ranks, ``"staging"`` (a
+            checkpoint is written), ``"rename"`` (it has its marker, not yet its name), ``"deletion"`` of an old
+            one, ``"evaluation"``, ``"end"`` after the last one, else ``"step"``.
         """
         for event in ("conversion", "rename", "deletion", "staging", "evaluation"):
             if self.sees(event):
