@@ -100,8 +100,8 @@ def show(results: Sequence[dict[str, Any]]) -> None:
         digests = "equal" if leg["digests"] else "DIFFER"
         bounds = f"(bound {leg['bound']:.0e}; one rank, unbroken: {leg['alone']:.1e})"
         print(
-            f"  {ranks:7}  steps {leg['first']:3} to {leg['last']:3}  {converted:9}  digests {digests}  losses differ "
-            f"by {leg['worst']:.1e} {bounds} {'ok' if leg['holds'] else 'FAILED'}",
+            f"  {ranks:7}  steps {leg['first']:3} to {leg['last']:3}  {converted:9}  digests {digests}  "
+            f"losses differ by {leg['worst']:.1e} {bounds} {'ok' if leg['holds'] else 'FAILED'}",
             flush=True,
         )
 

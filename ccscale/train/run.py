@@ -20,6 +20,8 @@ from ccscale.errors import InputError
 
 CONFIG = "config.yaml"
 FACTS = "run.json"
+_BEGUN = {CONFIG, f"{CONFIG}.part", f"{FACTS}.part"}
+"""What a start that is cut off leaves."""
 PACKAGES = ("ccscale", "torch", "torchvision", "deepspeed", "timm", "webdataset", "numpy", "pillow")
 
 # What may change from one start of a run to the next: it does not change what a step computes.
@@ -88,7 +90,7 @@ def open_run(config: Config, data_digest: str) -> bool:
             )
     elif folder.exists() and not folder.is_dir():
         raise InputError(f"run: {folder} is a file; name a folder")
-    elif folder.is_dir() and any(entry.name not in (CONFIG, f"{CONFIG}.part") for entry in folder.iterdir()):
+    elif folder.is_dir() and any(entry.name not in _BEGUN for entry in folder.iterdir()):
         raise InputError(f"{folder} is neither empty nor the folder of a run; name another one (run=DIR)")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -173,6 +173,18 @@ def test_folder_with_something_else(folder):
     assert contents(folder) == {"thesis.tex": b"precious"}
 
 
+@pytest.mark.parametrize("left", [[f"{CONFIG}.part"], [CONFIG], [CONFIG, f"{FACTS}.part"]], ids=str)
+def test_a_start_that_was_cut_off_is_made_again(folder, left):
+    open_run(config(folder), DIGEST)
+    whole = contents(folder)
+    for path in folder.iterdir():
+        path.unlink()
+    for name in left:
+        (folder / name).write_bytes(whole.get(name, b"{"))
+    assert open_run(config(folder), DIGEST) is False
+    assert contents(folder) == whole
+
+
 def test_file_in_place_of_the_folder(folder):
     folder.parent.mkdir()
     folder.write_text("precious")
