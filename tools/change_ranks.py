@@ -36,7 +36,9 @@ def train(config: Path, run: Path, ranks: int, stop: int, settings: Sequence[str
     return Life(fork(arguments), ranks).finish(LIMIT)
 
 
-def change(config: Path, folder: Path, ranks: Sequence[int], leg: int, case: str) -> list[dict[str, Any]]:
+def change(
+    config: Path, folder: Path, ranks: Sequence[int], leg: int, case: str, alone: bool
+) -> list[dict[str, Any]]:
     """Take a run through its legs, and compare them.
 
     Parameters
@@ -49,20 +51,23 @@ def change(config: Path, folder: Path, ranks: Sequence[int], leg: int, case: str
         Number of ranks of each leg; steps in each.
     case
         One of `CASES`.
+    alone
+        Whether one rank is tried too, for comparison.
 
     Returns
     -------
     list of dict
         For each leg ``ranks``, ``first`` and ``last`` step, ``converted``, ``digests`` (whether they are equal),
         ``worst`` (the largest relative difference of a loss), ``bound``, ``alone`` (`worst` of an unbroken run on
-        one rank), ``holds``.
+        one rank, or None), ``holds``.
     """
     precision, zero = case.split(":")
     settings = [f"train.precision={precision}", f"train.zero={zero}"]
     total = leg * len(ranks)
     runs = {name: folder / f"{precision}-{zero}-{name}" for name in ("changed", "unbroken", "alone")}
     train(config, runs["unbroken"], ranks[0], total, settings)
-    train(config, runs["alone"], 1, total, settings)
+    if alone:
+        train(config, runs["alone"], 1, total, settings)
     said = [
         train(config, runs["changed"], count, leg * number, settings) for number, count in enumerate(ranks, 1)
     ]
@@ -71,7 +76,6 @@ def change(config: Path, folder: Path, ranks: Sequence[int], leg: int, case: str
     for number, count in enumerate(ranks):
         part = slice(leg * number, leg * (number + 1))
         digests, worst = difference(found["changed"][part], found["unbroken"][part])
-        _, alone = difference(found["alone"][part], found["unbroken"][part])
         bound = BOUNDS[precision] if number else SAME
         results.append(
             {
@@ -83,7 +87,7 @@ def change(config: Path, folder: Path, ranks: Sequence[int], leg: int, case: str
                 "digests": digests,
                 "worst": worst,
                 "bound": bound,
-                "alone": alone,
+                "alone": difference(found["alone"][part], found["unbroken"][part])[1] if alone else None,
                 "holds": digests and worst <= bound,
             }
         )
@@ -98,7 +102,8 @@ def show(results: Sequence[dict[str, Any]]) -> None:
         ranks = f"{leg['ranks']} {'rank' if leg['ranks'] == 1 else 'ranks'}"
         converted = "converted" if leg["converted"] else ""
         digests = "equal" if leg["digests"] else "DIFFER"
-        bounds = f"(bound {leg['bound']:.0e}; one rank, unbroken: {leg['alone']:.1e})"
+        alone = "" if leg["alone"] is None else f"; one rank, unbroken: {leg['alone']:.1e}"
+        bounds = f"(bound {leg['bound']:.0e}{alone})"
         print(
             f"  {ranks:7}  steps {leg['first']:3} to {leg['last']:3}  {converted:9}  digests {digests}  "
             f"losses differ by {leg['worst']:.1e} {bounds} {'ok' if leg['holds'] else 'FAILED'}",
@@ -115,6 +120,7 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 1, 4, 2], help="of each leg")
     parser.add_argument("--steps", type=int, default=20, help="of each leg")
     parser.add_argument("--case", action="append", choices=CASES, help="again for more; all by default")
+    parser.add_argument("--no-alone", dest="alone", action="store_false", help="without one rank, unbroken")
     parser.add_argument("--backbone", default="test_resnet")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
@@ -132,7 +138,7 @@ def main() -> int:
         path = Path(folder) / "config.yaml"
         path.write_text(json.dumps(config))  # JSON is YAML
         for case in args.case or CASES:
-            results += change(path, Path(folder), args.ranks, args.steps, case)
+            results += change(path, Path(folder), args.ranks, args.steps, case, args.alone)
             if not args.json:
                 show(results[-len(args.ranks) :])
     if args.json:
