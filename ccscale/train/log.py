@@ -23,8 +23,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from ccscale import atomic
-from ccscale.progress import Meter, say
-from ccscale.train.lines_file import LinesFile
+from ccscale.progress import Meter
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -68,7 +67,6 @@ class RunLog:
         if write:
             drop_after(self._path, start)
             self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=start + 1)
-        self._lines, self._warned = LinesFile(self._path), False
 
     def __enter__(self) -> "RunLog":
         self._meter.__enter__()
@@ -78,14 +76,12 @@ class RunLog:
     def __exit__(self, *error: Any) -> None:
         try:
             self._write_pending()
-            self._append([])  # what is kept
-            if self._lines.kept:
-                say(f"warning: the last {self._lines.kept} lines of {METRICS} could not be written")
             if error[0] is None:
                 self._judge()
         finally:
             self._meter.__exit__(*error)
-            self._close_board()
+            if self._board is not None:
+                self._board.close()
 
     def step(self, record: dict[str, Any]) -> None:
         """Note a step. The values may be tensors on the device; the clock is read here."""
@@ -135,33 +131,16 @@ class RunLog:
         self._clock = time.perf_counter()
 
     def _append(self, records: Sequence[dict[str, Any]]) -> None:
-        """Write lines. A disk that does not take them now is no reason to stop: they are kept until it does."""
-        if not self._write:
-            return
-        self._lines.append(json.dumps(_finite(record)) for record in records)
-        failure = self._lines.failure
-        if failure is not None and not self._warned:
-            say(f"warning: {METRICS} cannot be written ({failure.strerror}); its lines are kept until it can")
-        elif failure is None and self._warned:
-            say(f"{METRICS} is written again, and has the lines that were kept")
-        self._warned = failure is not None
+        if self._write:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.writelines(json.dumps(_finite(record)) + "\n" for record in records)
 
     def _to_board(self, group: str, step: int, record: dict[str, Any]) -> None:
         if self._board is None:
             return
-        try:
-            for key, value in record.items():
-                if isinstance(value, int | float) and key not in ("step", "time"):
-                    self._board.add_scalar(f"{group}/{key}", value, step)
-        except OSError as error:
-            say(f"warning: TensorBoard's file cannot be written ({error.strerror}): it ends at step {step}")
-            self._close_board()
-
-    def _close_board(self) -> None:
-        board, self._board = self._board, None
-        if board is not None:
-            with contextlib.suppress(OSError):
-                board.close()
+        for key, value in record.items():
+            if isinstance(value, int | float) and key not in ("step", "time"):
+                self._board.add_scalar(f"{group}/{key}", value, step)
 
 
 def _finite(record: dict[str, Any]) -> dict[str, Any]:

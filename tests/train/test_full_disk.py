@@ -71,7 +71,9 @@ def test_the_run_goes_on_and_saves_again_when_it_can(
             return re.findall(r"warning: the checkpoint of step .*could not be written.*", said.read_text())
 
         def is_told() -> bool:
-            return len(warnings()) >= 3 and "warning: metrics.jsonl cannot be written" in said.read_text()
+            return len(warnings()) >= 3 and bool(
+                re.search(r"warning: .*metrics\.jsonl cannot be written", said.read_text())
+            )
 
         until(lambda: newest(run) >= 4, process, said)
         if trouble == "full":
@@ -92,7 +94,7 @@ def test_the_run_goes_on_and_saves_again_when_it_can(
     finally:
         process.kill()
         process.wait()
-    assert "metrics.jsonl is written again" in said.read_text()
+    assert "metrics.jsonl can be written again" in said.read_text()
     done = find(run).newest
     assert done is not None
     assert [record["step"] for record in steps(run)] == list(range(1, done.step + 1))

@@ -1,13 +1,10 @@
 """What a run logs: a line a step and an evaluation, each once, whatever happened to the file before."""
 
-import errno
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -239,37 +236,3 @@ def test_shows_how_far_it_is(tmp_path, capfd):
     assert out == ""
     assert "training: 5 of 10 steps" in err
     assert "epoch 1, loss 1.5000" in err
-
-
-def test_a_disk_that_takes_no_lines_for_a_while_is_told_once(tmp_path, monkeypatch, capfd):
-    with open_log(tmp_path) as log:
-        log.step(record(1))
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "write", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
-            log.step(record(2))
-            log.evaluation({"step": 2, "epoch": 1, "nmi": 0.5})
-            log.step(record(3))
-        assert len(lines(tmp_path)) == 1
-        log.step(record(4))
-    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 2, 3, 4]
-    said = capfd.readouterr().err
-    assert said.count("warning: metrics.jsonl cannot be written (No space left on device)") == 1
-    assert said.count("metrics.jsonl is written again") == 1
-
-
-def test_lines_that_the_disk_never_took_are_counted(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("ccscale.train.log.LinesFile._write", Mock(side_effect=OSError(errno.EROFS, "no")))
-    with open_log(tmp_path, every=2) as log:
-        for step in (1, 2, 3):
-            log.step(record(step))
-    assert "the last 3 lines of metrics.jsonl could not be written" in capfd.readouterr().err
-
-
-def test_tensorboard_s_file_ends_where_the_disk_does_not_take_it(tmp_path, capfd):
-    with open_log(tmp_path) as log:
-        log.step(record(1))
-        log._board.add_scalar = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
-        log.step(record(2))
-        log.step(record(3))
-    assert len(lines(tmp_path)) == 3
-    assert capfd.readouterr().err.count("TensorBoard's file cannot be written (No space left on device)") == 1
