@@ -117,11 +117,11 @@ def test_a_run_whose_last_save_fails_ends_as_a_fault_and_keeps_what_it_has(
     settings = small_settings(shards, run, train__max_steps=9, train__save_every=3)
     take, taken = Stepper.take, []
 
-    def take_and_fill(stepper: Stepper, batch: Any) -> Any:
+    def take_and_fill(stepper: Stepper, *arguments: Any) -> Any:
         taken.append(None)
         if len(taken) == 9:
             disk.fill()
-        return take(stepper, batch)
+        return take(stepper, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(Stepper, "take", take_and_fill)
