@@ -109,6 +109,7 @@ def carry_out(trial: Trial, arguments: list[str], plan: Plan, folder: Path) -> d
     expected = trial.facts(unbroken)
     watch = UnderWay(broken, evaluated_steps(unbroken)) if trial.watched else None
     events = [event for event in EVENTS if event != "conversion" or plan.also] if watch else []
+    total = sum(name.startswith("step ") for name in expected)
     rng = random.Random(plan.seed)
     rounds: list[tuple[list[str], float]] = []
     also = plan.also or plan.ranks
@@ -121,19 +122,27 @@ def carry_out(trial: Trial, arguments: list[str], plan: Plan, folder: Path) -> d
         return Life(kind, next(worlds))
 
     def draw() -> Moment:
-        sort, event = rng.random(), rng.choice(events) if events else ""
-        work = rng.uniform(0, min(1, LIVES_A_ROUND / plan.kills) * (seconds - startup))
-        share = rng.random()
+        sort, event, part, share = (
+            rng.random(),
+            rng.choice(events) if events else "",
+            rng.random(),
+            rng.random(),
+        )
+        part *= min(1, LIVES_A_ROUND / plan.kills)
         if sort < 0.15:
             return Moment(share * startup)
-        if sort < 0.55 and event:
-            # A conversion comes before the first step, if it comes.
-            after = 0 if event == "conversion" else startup + work / 2
-            return Moment(after, event, lambda: sees(event), share * SECONDS_OF[event])
-        return Moment(startup + work)
+        if watch is None:
+            return Moment(startup + part * (seconds - startup))
+        # Steps are counted, not seconds: the machine may be busier, or less busy, than it was.
+        if sort < 0.55:
+            return Moment(0, event, lambda: sees(event, part / 2 * total), share * SECONDS_OF[event])
+        return Moment(0, "", lambda: watch.steps() > part * total, share * (seconds - startup) / total)
 
-    def sees(event: str) -> bool:
-        return watch.sees(event) or (event == "conversion" and watch.now() == "step")
+    def sees(event: str, steps: float) -> bool:
+        """Tell whether an event is seen after so many steps; a conversion comes before the first, if it comes."""
+        if event == "conversion":
+            return watch.sees(event) or watch.steps() > 0
+        return watch.steps() > steps and watch.sees(event)
 
     def observe() -> dict[str, Any]:
         return ({} if watch is None else {"at": watch.now()}) | trial.state(broken)

@@ -31,6 +31,15 @@ class UnderWay:
     def begin(self) -> None:
         """Note that a life begins: what is older was left by those before."""
         self._since = time.time()
+        self._first: int | None = None
+
+    def steps(self) -> int:
+        """Return how many steps this life has taken; it is called often, so that the first is seen."""
+        last = self._last_line()
+        if last is None:
+            return 0
+        self._first = last["step"] if self._first is None else self._first
+        return last["step"] - self._first + 1
 
     def now(self) -> str:
         """Return one word for what is under way.
