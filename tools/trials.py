@@ -122,7 +122,7 @@ TRIALS = {
     "training": Trial(
         ("train",),
         # The unbroken run has a cache of its own, or the killed one would never read from the server.
-        lambda run: [f"run={run}", f"data.cache={run}-cache", "train.log_every=1", "train.rank_timeout=15"],
+        lambda run: [f"run={run}", f"data.cache={run}-cache", "train.log_every=1", "train.rank_timeout=10"],
         "metrics.jsonl",
         steps_and_weights,
         what_is_trained,
