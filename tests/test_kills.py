@@ -237,7 +237,7 @@ def test_killed_ranks_end_with_the_same_weights(shards, tmp_path, options, setti
         [sys.executable, *command, "--fork", "--json", "--log", str(log)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=270,
         check=False,
     )
     assert done.returncode == 0, done.stderr
