@@ -23,8 +23,9 @@ import torch.distributed as torch_dist
 from ccscale.errors import Fault, InputError
 from ccscale.leaving import LOST
 
-BEATS = 6  # signs of life within the limit
-SHORT = 3  # of them, where a collective call has failed: somebody is gone
+BEATS = 6  # signs of life within the limit, at least
+SECONDS = 5.0  # between two of them, at most
+SHORT = 3  # of them missing are enough where a collective call has failed: somebody is gone
 
 
 class Heartbeat:
@@ -52,7 +53,7 @@ class Heartbeat:
     ) -> None:
         self._store = torch_dist.PrefixStore("heartbeat", store.clone())
         self._rank, self._world, self._limit, self._on_lost = rank, world, limit, on_lost
-        self._interval = limit / BEATS
+        self._interval = min(limit / BEATS, SECONDS)
         self._seen: dict[int, tuple[bytes, float]] = {}
         self._count = 0
         self._end = threading.Event()
