@@ -97,6 +97,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         merge=args.merge,
         device=args.device,
         workers=args.workers,
+        checkpoint=args.checkpoint,
     )
     if result is not None:
         from ccscale.evaluate.show import show_evaluation, tell_notes
@@ -134,7 +135,7 @@ def _export(args: argparse.Namespace) -> int:
     from ccscale.evaluate.session import newest
     from ccscale.model.export import copy_export
 
-    _, found = newest(args.run)
+    _, found = newest(args.run, args.checkpoint)
     copy_export(found.path, args.out)
     if args.json:
         _print_json({"out": str(args.out), "step": found.step})
@@ -244,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("backbone", "instance"),
         help="join the clusters bottom-up, by these features (default: backbone): merge.json, merge.png",
     )
+    _add_checkpoint(evaluate)
     _add_assigning(evaluate)
 
     predict = verb(
@@ -288,6 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     export = verb("export", _export, "copy a run's network out, as safetensors", "ccscale.load reads it.")
     export.add_argument("run", metavar="RUN", help="the run's folder")
     export.add_argument("out", metavar="OUT", type=Path, help="a new folder")
+    _add_checkpoint(export)
     _add_json(export)
 
     plan = verb(
@@ -333,6 +336,15 @@ def _add_shards(verbs: Any) -> None:
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", help="settings over those of the file, as train.lr=0.001"
+    )
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        default="last",
+        metavar="WHICH",
+        help="last (default), a step, best (by the information in the assignments: without labels) or best-nmi",
     )
 
 

@@ -255,7 +255,12 @@ class Train(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one.")
     save_every: Positive = Field(1000, description="Steps between checkpoints; the last step is saved too.")
-    keep_last: Positive = Field(2, description="Checkpoints that are kept.")
+    keep_last: Positive = Field(
+        2, description="The newest checkpoints are kept, and the best one by each measure of the evaluations."
+    )
+    keep_every: Positive | None = Field(
+        None, description="Of every so many steps one checkpoint is kept for good."
+    )
     log_every: Positive = Field(10, description="Steps between flushes of metrics.jsonl; a line is a step.")
 
 

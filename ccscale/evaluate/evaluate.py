@@ -45,6 +45,7 @@ def evaluate_run(
     merge: str | None = None,
     device: str = "auto",
     workers: int | None = None,
+    checkpoint: str = "last",
 ) -> dict[str, Any] | None:
     """Measure the clusters that a run's newest checkpoint makes of a data set; all ranks call it together.
 
@@ -64,6 +65,8 @@ def evaluate_run(
         Also join the clusters bottom-up, by these features: ``backbone`` or ``instance``.
     device, workers
         As in the config.
+    checkpoint
+        Which one; see `checkpoint.choose`.
 
     Returns
     -------
@@ -81,7 +84,7 @@ def evaluate_run(
     InputError
         If the run or the data are not there.
     """
-    with open_session(run, device, workers) as session:
+    with open_session(run, device, workers, checkpoint) as session:
         own = shards is None
         if own and splits is None:
             splits = session.config.evaluated_splits

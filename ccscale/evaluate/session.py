@@ -58,8 +58,10 @@ class Session:
         return other_data(manifest.name, facts.get("data"), same)
 
 
-def newest(run: str | Path) -> tuple[Config, Checkpoint]:
+def newest(run: str | Path, which: str = "last") -> tuple[Config, Checkpoint]:
     """Return a run's config and its newest complete checkpoint, naming those that were passed over.
+
+    Another one than the last can be asked for: see `checkpoint.choose`.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def newest(run: str | Path) -> tuple[Config, Checkpoint]:
         If it is no run, or has no complete checkpoint.
     """
     config = read_run(run)
-    found = checkpoint.find(config.run_folder)
+    found = checkpoint.choose(config.run_folder, which)
     for reason in found.passed_over:
         say(f"passed over a checkpoint: {reason}")
     if found.newest is None:
@@ -76,8 +78,10 @@ def newest(run: str | Path) -> tuple[Config, Checkpoint]:
 
 
 @contextmanager
-def open_session(run: str | Path, device: str = "auto", workers: int | None = None) -> Iterator[Session]:
-    """Join the ranks and load a run's newest network; for the length of the context.
+def open_session(
+    run: str | Path, device: str = "auto", workers: int | None = None, which: str = "last"
+) -> Iterator[Session]:
+    """Join the ranks and load a run's newest network, or that of another checkpoint, for the length of the context.
 
     Raises
     ------
@@ -87,7 +91,7 @@ def open_session(run: str | Path, device: str = "auto", workers: int | None = No
     place = Place.from_environment()
     where = dist.pick_device(device, place.local_rank)
     with dist.process_group(place, where):
-        config, found = dist.on_rank_zero(lambda: newest(run))
+        config, found = dist.on_rank_zero(lambda: newest(run, which))
         network = dist.together(lambda: load(found.path, where))
         yield Session(
             config, found, network, default_workers(place.local_world) if workers is None else workers

@@ -9,12 +9,17 @@ A line of metrics.jsonl is a step or an evaluation::
 A loss that the step does not compute is null; where epochs have phases, `phase` counts them from 1.
 
 A step is known by its number: a run that goes on from a checkpoint first drops the lines after it.
+
+A disk that is full or read-only does not stop a run: its lines are kept, and written when it takes them again.
 """
 
 import contextlib
 import json
 import math
+import os
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +28,11 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from ccscale import atomic
-from ccscale.progress import Meter
+from ccscale.progress import Meter, say
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+MOST_UNWRITTEN = 100_000
 
 
 class RunLog:
@@ -63,12 +69,16 @@ class RunLog:
         self._pending: list[dict[str, Any]] = []
         self._clock = time.perf_counter()
         self._meter = Meter("training", stop, "steps", show=write, done=start)
+        self._unwritten: deque[dict[str, Any]] = deque(maxlen=MOST_UNWRITTEN)
+        self._failing = False
         self._board: SummaryWriter | None = None
+        self._thread_hook = threading.excepthook
         if write:
             drop_after(self._path, start)
-            self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=start + 1)
+            self._open_board(start + 1)
 
     def __enter__(self) -> "RunLog":
+        threading.excepthook = self._tell_thread
         self._meter.__enter__()
         self._clock = time.perf_counter()
         return self
@@ -79,9 +89,13 @@ class RunLog:
             if error[0] is None:
                 self._judge()
         finally:
+            threading.excepthook = self._thread_hook
             self._meter.__exit__(*error)
             if self._board is not None:
-                self._board.close()
+                try:
+                    self._board.close()
+                except Exception as failure:
+                    self._leave_board(failure)
 
     def step(self, record: dict[str, Any]) -> None:
         """Note a step. The values may be tensors on the device; the clock is read here."""
@@ -96,7 +110,6 @@ class RunLog:
         """Note an evaluation; its time does not count as a step's."""
         self.flush()
         self._append([{"kind": "evaluation", **record, "time": time.time()}])
-        self._to_board("evaluate", record["step"], record)
         self._clock = time.perf_counter()
 
     def flush(self) -> None:
@@ -114,8 +127,6 @@ class RunLog:
             for record in pending
         ]
         self._append(records)
-        for record in records:
-            self._to_board("train", record["step"], record)
         last = records[-1]
         self._meter.update(last["step"], f"epoch {last['epoch']}, loss {last['loss']:.4f}")
 
@@ -131,16 +142,69 @@ class RunLog:
         self._clock = time.perf_counter()
 
     def _append(self, records: Sequence[dict[str, Any]]) -> None:
-        if self._write:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(_finite(record)) + "\n" for record in records)
-
-    def _to_board(self, group: str, step: int, record: dict[str, Any]) -> None:
-        if self._board is None:
+        """Write lines, and those that could not be written before; tell once that it cannot be done."""
+        if not self._write:
             return
+        self._unwritten.extend(records)
+        try:
+            append_lines(self._path, [json.dumps(_finite(record)) for record in self._unwritten])
+        except OSError as error:
+            if not self._failing:
+                say(
+                    f"warning: {self._path} cannot be written ({error.strerror}); the run goes on, and its lines "
+                    "are written when it can be"
+                )
+            self._failing = True
+            return
+        if self._failing:
+            say(f"{self._path} can be written again: {len(self._unwritten)} lines are made up for")
+            self._failing = False
+        for record in self._unwritten:
+            self._to_board("train" if record["kind"] == "step" else "evaluate", record)
+        self._unwritten.clear()
+
+    def _open_board(self, step: int) -> None:
+        try:
+            self._board = SummaryWriter(str(self._path.parent / TENSORBOARD), purge_step=step)
+        except OSError as error:
+            self._leave_board(error)
+
+    def _tell_thread(self, failure: threading.ExceptHookArgs) -> None:
+        """Leave out TensorBoard's thread, which prints its end: it is told when the next number is handed to it."""
+        if not type(failure.thread).__module__.startswith("tensorboard"):
+            self._thread_hook(failure)
+
+    def _leave_board(self, error: Exception) -> None:
+        say(
+            f"warning: TensorBoard's file cannot be written ({error}); this start of the run goes on without it"
+        )
+        self._board = None
+
+    def _to_board(self, group: str, record: dict[str, Any]) -> None:
         for key, value in record.items():
-            if isinstance(value, int | float) and key not in ("step", "time"):
-                self._board.add_scalar(f"{group}/{key}", value, step)
+            if isinstance(value, int | float) and key not in ("step", "time") and self._board is not None:
+                try:
+                    self._board.add_scalar(f"{group}/{key}", value, record["step"])
+                except Exception as error:  # of any kind: its thread's failure is raised here
+                    self._leave_board(error)
+
+
+def append_lines(path: Path, lines: Sequence[str]) -> None:
+    """Append lines to a file, all of them or none.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take them; the file is as it was.
+    """
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        raise
 
 
 def _finite(record: dict[str, Any]) -> dict[str, Any]:

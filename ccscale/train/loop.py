@@ -97,14 +97,16 @@ class Trainer:
         torch.manual_seed(config.seed)  # the same weights on every rank
         network = dist.together(lambda: ContrastiveClustering(config.model, config.views.size))
         begun = dist.on_rank_zero(lambda: open_run(config, digest))  # what is refused above leaves no folder
-        found = dist.on_rank_zero(lambda: checkpoint.find(config.run_folder))
+        found = dist.on_rank_zero(lambda: checkpoint.find(config.run_folder, pickles=True))
         self.engine, self.step, self.bad = self._restore(network, found)
         self.stepper = Stepper(config, self.engine, device)
-        self.saved, self.collapse = self.step, CollapseWatch()
+        self.saver, self.collapse = checkpoint.Saver(self.engine, config, found), CollapseWatch()
         for reason in found.passed_over:
             _say(f"passed over a checkpoint: {reason}")
         if begun:
             done = ": there is nothing left to do" if self.step >= self.stop else ""
+            if found.cut_off and found.newest is None:
+                done = ": its first checkpoint was cut off while it was being saved"
             _say(f"going on from step {self.step} of {self.stop}{done}")
         if "cluster" not in config.losses:
             _say(
@@ -141,7 +143,7 @@ class Trainer:
             config.run_folder, self.step, self.stop, every, images, dist.rank() == 0, judge=skipped.judge
         )
         profile = StepProfile(config.run_folder, config.train.profile, dist.rank())
-        with closing(feed), log, profile, collect_by_hand():
+        with closing(feed), self.saver, log, profile, collect_by_hand():
             if self.is_evaluated(self.step) and not dist.on_rank_zero(lambda: log.has_evaluation(self.step)):
                 self.evaluate(log)  # it was stopped between a save and the evaluation of that step
             if dist.sum_integers([bool(request)])[0]:  # told before there was a step to take
@@ -167,6 +169,7 @@ class Trainer:
                     "batch_digest": digest,
                     "bad_samples": len(self.bad),
                     "skipped": verdict.skipped,
+                    "failed_saves": self.saver.failures,
                 }
                 skipped.note(record, verdict)
                 log.step(record)
@@ -174,9 +177,10 @@ class Trainer:
                 if self.step % every == 0:
                     collect()
                 last, spoilt = self.step == self.stop, len(self.bad) > config.data.max_bad_samples
-                if last or stopping or spoilt or self.step - self.saved >= config.train.save_every:
+                ending = last or stopping or spoilt
+                if ending or self.saver.is_due(self.step):
                     log.flush()
-                    self.save()
+                    self.save(wait=ending)
                     log.skip_time()
                 if spoilt:
                     raise InputError(
@@ -229,9 +233,10 @@ class Trainer:
         digest, stopping, failing
             The batch's digest; whether to stop; whether a rank has no next batch. Bad images are noted.
         """
-        first, second, bad, stopping, failing = dist.sum_integers(
-            [*batch.digest, len(batch.bad), bool(request), feed.failure is not None]
+        first, second, bad, stopping, failing, *saving = dist.sum_integers(
+            [*batch.digest, len(batch.bad), bool(request), feed.failure is not None, *self.saver.votes()]
         )
+        self.saver.count(*saving)
         if bad:
             for line in (line for lines in dist.all_objects(batch.bad) for line in lines):
                 if line not in self.bad:
@@ -239,8 +244,14 @@ class Trainer:
                     _say(f"skipped an image that cannot be decoded: {line}")
         return f"{first % 2**32:08x}{second % 2**32:08x}", stopping > 0, failing > 0
 
-    def save(self) -> None:
-        """Save a checkpoint."""
+    def save(self, wait: bool) -> None:
+        """Save a checkpoint; if not `wait`, go on as soon as its content is copied.
+
+        Raises
+        ------
+        Fault
+            If it was waited for, and could not be written.
+        """
         state = {"bad": list(self.bad)}
         facts = {
             "step": self.step,
@@ -248,8 +259,7 @@ class Trainer:
             "data": self.manifest.name,
             "classes": self.manifest.classes,
         }
-        checkpoint.save(self.engine, self.config, self.step, state, facts)
-        self.saved = self.step
+        (self.saver.save if wait else self.saver.begin)(self.step, state, facts)
 
     def evaluate(self, log: RunLog) -> None:
         """Measure the clusters."""
@@ -258,13 +268,19 @@ class Trainer:
         with self._saved_if_data_fail():
             reading = Reading.of(config, self.workers)
             tally = measure(self.engine.module, self.manifest, splits, reading, progress=False)
+        clusters = "cluster" in config.losses  # those of a head that is not trained mean nothing
+        summary = None
         if tally is not None:
             summary = tally.summary()
             log.evaluation({"step": self.step, "epoch": self.epoch, "splits": splits, **summary})
             _say(f"epoch {self.epoch}: {describe(summary)}")
-            if "cluster" in config.losses:  # the clusters of a head that is not trained mean nothing
+            if clusters:
                 for sentence in self.collapse.news(summary):
                     _say(f"warning: {sentence}")
+        if clusters and self.saver.rate(self.step, summary):  # the best so far: it is kept
+            self.save(wait=False)
+            self.saver.rate(self.step, summary)
+            log.skip_time()
 
     @contextmanager
     def _saved_if_data_fail(self) -> Iterator[None]:
@@ -272,9 +288,11 @@ class Trainer:
         try:
             yield
         except (Fault, InputError) as error:
-            if self.saved < self.step:
-                self.save()
-            fault = Fault(f"{error}; the run is saved at step {self.step}: run the same command to go on")
+            try:
+                self.save(wait=True)
+                fault = Fault(f"{error}; the run is saved at step {self.step}: run the same command to go on")
+            except Fault as unsaved:
+                fault = Fault(f"{error}; and {unsaved}")
             fault.told_elsewhere = getattr(error, "told_elsewhere", False)  # type: ignore[attr-defined]
             raise fault from None
 

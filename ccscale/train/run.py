@@ -42,6 +42,7 @@ FREE = {
     "loss.ring_bytes",
     "train.save_every",
     "train.keep_last",
+    "train.keep_every",
     "train.log_every",
     "train.max_bad_steps",
     "train.rank_timeout",

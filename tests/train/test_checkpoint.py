@@ -22,7 +22,7 @@ def config_of(shards: Path, run: Path, **changes: object) -> Config:
     settings = small_settings(shards, run, train__max_steps=4, train__save_every=1, train__keep_last=3)
     for key, value in changes.items():
         section, _, name = key.partition("__")
-        settings[section][name] = value
+        settings[section] = settings[section] | {name: value} if name else value
     return parse_config(settings)
 
 
@@ -159,3 +159,35 @@ def test_a_checkpoint_holds_the_network_for_everybody(run: Path) -> None:
     assert not network.training
     content = json.loads((folder(run, 4) / "config.json").read_text())
     assert (content["step"], content["epoch"], content["classes"]) == (4, 1, ["class0", "class1", "class2"])
+
+
+def test_a_marker_tells_what_made_it(run: Path) -> None:
+    marker = json.loads((folder(run, 4) / "COMMIT.json").read_text())
+    assert (marker["step"], marker["world"], marker["zero"]) == (4, 1, 0)
+    assert marker["config"]["train"]["keep_last"] == 3
+    assert {"python", "torch", "deepspeed"} <= marker["versions"].keys()
+    (line,) = (run / "metrics.jsonl").read_text().splitlines()[-1:]
+    measures = {name: json.loads(line)[name] for name in ("information", "nmi")}
+    assert marker["evaluation"] == measures  # of the last step, noted when it was complete
+
+
+def test_the_best_evaluations_are_kept(shards: Path, tmp_path: Path) -> None:
+    """None of these steps is saved for another reason than its evaluation, but the last."""
+    run = tmp_path / "run"
+    changes = {"train__max_steps": None, "train__epochs": 4, "train__save_every": 1000, "train__keep_last": 1}
+    assert train_run(config_of(shards, run, evaluate={"every": 1}, **changes)).finished
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rated = {record["step"]: record for record in records if record["kind"] == "evaluation"}
+    assert sorted(rated) == [9, 18, 27, 36]
+    best = {
+        measure: max(rated, key=lambda step: (rated[step][measure], -step))
+        for measure in ("information", "nmi")
+    }
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == sorted(
+        {folder(run, step).name for step in (*best.values(), 36)}
+    )
+    assert checkpoint.choose(run, "best").newest.step == best["information"]
+    assert checkpoint.choose(run, "best-nmi").newest.step == best["nmi"]
+    assert checkpoint.choose(run).newest.step == 36
+    marker = json.loads((folder(run, best["nmi"]) / "COMMIT.json").read_text())
+    assert marker["evaluation"]["nmi"] == rated[best["nmi"]]["nmi"]

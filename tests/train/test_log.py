@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +237,45 @@ def test_shows_how_far_it_is(tmp_path, capfd):
     assert out == ""
     assert "training: 5 of 10 steps" in err
     assert "epoch 1, loss 1.5000" in err
+
+
+class TestDiskThatTakesNothing:
+    @pytest.fixture
+    def full(self, tmp_path, monkeypatch):
+        """A disk on which writes to the log fail half-way while the flag is set."""
+        full, real = [True], open
+
+        @contextmanager
+        def opened_full(*arguments, **options):
+            with real(*arguments, **options) as file:
+
+                class Full:
+                    def writelines(self, lines):
+                        file.write(next(iter(lines))[:5])
+                        file.flush()
+                        raise OSError(28, "No space left on device")
+
+                yield Full()
+
+        def opened(path, mode="r", **options):
+            return (opened_full if full and mode == "a" else real)(path, mode, **options)
+
+        monkeypatch.setattr("builtins.open", opened)
+        return full
+
+    def test_lines_are_kept_and_written_later(self, tmp_path, full, capfd):
+        with open_log(tmp_path) as log:
+            for step in (1, 2):
+                log.step(record(step))
+            log.evaluation({"step": 2, "epoch": 1})
+            assert (tmp_path / METRICS).read_bytes() == b""
+            full.clear()
+            log.step(record(3))
+        assert [(line["step"], line["kind"]) for line in lines(tmp_path)] == [
+            (1, "step"), (2, "step"), (2, "evaluation"), (3, "step")
+        ]  # fmt: skip
+        said = capfd.readouterr().err
+        assert said.count("cannot be written (No space left on device); the run goes on") == 1
+        assert said.count("can be written again: 4 lines are made up for") == 1
+        events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+        assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]

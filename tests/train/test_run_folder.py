@@ -114,6 +114,7 @@ CHANGES: dict[str, Any] = {
     "loss.ring_bytes": 0,
     "train.save_every": 1,
     "train.keep_last": 9,
+    "train.keep_every": 5,
     "train.log_every": 1,
     "evaluate.every": 2,
     "evaluate.splits": ["val"],

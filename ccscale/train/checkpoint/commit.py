@@ -1,0 +1,125 @@
+"""The commit of a checkpoint, on rank 0, when all ranks have written their files.
+
+    verify what was written -> export the network -> marker -> rename -> delete what is not kept
+
+Before the renaming a run has its old checkpoints, after it the new one too: there is no moment without.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ccscale import atomic
+from ccscale.config import Config
+from ccscale.model.export import export
+from ccscale.train.checkpoint.marker import TAG, read_marker, seal, write_marker
+from ccscale.train.checkpoint.retention import discard, retain
+from ccscale.train.checkpoint.search import FOLDER, STAGING, step_folder
+from ccscale.train.checkpoint.snapshot import Snapshot
+from ccscale.train.checkpoint.writing import collect_notes
+from ccscale.train.run import versions
+
+WEIGHTS_FILE = f"{TAG}/mp_rank_00_model_states.pt"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the checkpoint of a step is made and kept."""
+
+    folder: Path
+    staging: Path
+    final: Path
+
+    @classmethod
+    def of(cls, config: Config, step: int) -> "Places":
+        """Return the places in the run of a config."""
+        folder = config.run_folder / FOLDER
+        return cls(folder, step_folder(folder / STAGING, step), step_folder(folder, step))
+
+
+def commit(
+    config: Config,
+    step: int,
+    world: int,
+    snapshot: Snapshot,
+    facts: Mapping[str, Any],
+    measures: Mapping[str, float],
+    damaged: Collection[str],
+) -> str | None:
+    """Make a checkpoint of what all ranks have written; see the module.
+
+    Parameters
+    ----------
+    config, step, world
+        The run's, and its number of ranks.
+    snapshot
+        Rank 0's: the network's weights are in it.
+    facts
+        Goes into the exported network's config.
+    measures
+        Of the evaluation of this step, if there was one by now.
+    damaged
+        Names of checkpoints that are known not to be complete.
+
+    Returns
+    -------
+    str or None
+        What went wrong after the checkpoint was complete.
+
+    Raises
+    ------
+    OSError
+        If it could not be completed.
+    """
+    places = Places.of(config, step)
+    written = collect_notes(places.staging, world)
+    weights = snapshot[WEIGHTS_FILE].restore()["module"]
+    export(places.staging, config.model, config.views, weights, facts)
+    marker = {
+        "step": step,
+        "world": world,
+        "zero": config.train.zero,
+        "evaluation": dict(measures),
+        "versions": versions(),
+        "config": config.model_dump(mode="json"),
+    }
+    seal(places.staging, marker, written)
+    if places.final.exists():  # one that was found damaged: a complete one would have been gone on from
+        discard(places.final)
+    os.rename(places.staging, places.final)
+    try:
+        atomic.sync_folder(places.folder)
+    except OSError as error:  # it is there, but a power cut might undo the renaming: none is deleted for it
+        return f"{places.folder} could not be flushed to the disk ({error}); no old checkpoint is deleted"
+    return tidy(config, step, {*damaged} - {places.final.name})
+
+
+def rate(config: Config, step: int, measures: Mapping[str, float], damaged: Collection[str]) -> str | None:
+    """Note an evaluation in the marker of its step's complete checkpoint; return what went wrong."""
+    final = Places.of(config, step).final
+    try:
+        write_marker(final, read_marker(final) | {"evaluation": dict(measures)})
+    except OSError as error:
+        return f"the evaluation could not be noted in {final} ({error})"
+    return tidy(config, step, damaged)
+
+
+def tidy(config: Config, step: int, damaged: Collection[str]) -> str | None:
+    """Delete what is not kept; return what went wrong, which is no reason to stop."""
+    train = config.train
+    try:
+        retain(config.run_folder / FOLDER, step, train.keep_last, train.keep_every, damaged)
+    except OSError as error:
+        return f"an old checkpoint could not be deleted ({error})"
+    with contextlib.suppress(OSError):
+        (config.run_folder / FOLDER / STAGING).rmdir()
+    return None
+
+
+def clear_staging(config: Config) -> None:
+    """Remove what a save that was cut off has left, as far as the disk lets it."""
+    shutil.rmtree(config.run_folder / FOLDER / STAGING, ignore_errors=True)

@@ -1,0 +1,100 @@
+"""Loading a checkpoint, at the number of ranks that saved it or at another.
+
+ZeRO's stages 1 and 2 cut the optimizer's state into one part a rank. For another number of ranks one rank converts
+the checkpoint to DeepSpeed's universal format, once, beside the checkpoints; a kill in the middle leaves a staging
+folder, and the next start makes it anew.
+"""
+
+import os
+import shutil
+from argparse import Namespace
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ccscale import atomic, dist
+from ccscale.config import Config
+from ccscale.errors import Fault, InputError
+from ccscale.train.checkpoint.marker import TAG, seal, verify
+from ccscale.train.checkpoint.retention import UNIVERSAL
+from ccscale.train.checkpoint.search import STAGING, Checkpoint
+from ccscale.train.checkpoint.trust import check_trust
+
+
+def load(engine: Any, checkpoint: Checkpoint, universal: Path | None) -> dict[str, Any]:
+    """Load weights, optimizer and batch-norm statistics into the engine; return the state that was saved.
+
+    Parameters
+    ----------
+    engine
+        The DeepSpeed engine, built for the universal format where `universal` is given.
+    checkpoint
+        What `find` found, with its pickles.
+    universal
+        What `make_universal` made of it.
+    """
+    source = universal or checkpoint.path
+    path, client = engine.load_checkpoint(str(source), tag=TAG)
+    if path is None:  # DeepSpeed warns and goes on from nothing
+        raise RuntimeError(f"DeepSpeed found no checkpoint in {source}")
+    return client["ccscale"]
+
+
+def needs_universal(checkpoint: Checkpoint, config: Config) -> bool:
+    """Tell whether it must be converted: ZeRO's parts were made for another number of ranks."""
+    return config.train.zero > 0 and checkpoint.world != dist.world()
+
+
+def make_universal(checkpoint: Checkpoint) -> Path:
+    """Convert a checkpoint to DeepSpeed's universal format, beside the checkpoints; once, on one rank.
+
+    Returns
+    -------
+    Path
+        A folder that `load` takes.
+
+    Raises
+    ------
+    Fault
+        If the disk does not take it.
+    """
+    folder = checkpoint.path.parent / UNIVERSAL
+    final, staging = folder / checkpoint.path.name, folder / STAGING / checkpoint.path.name
+    try:
+        check_trust(final, checkpoint.path.parents[1])
+        verify(final)
+        return final
+    except InputError:
+        pass  # there is none, or it cannot be used: it is made of the checkpoint again
+    try:
+        shutil.rmtree(folder / STAGING, ignore_errors=True)
+        shutil.rmtree(final, ignore_errors=True)
+        staging.mkdir(parents=True)
+        _convert(checkpoint.path / TAG, staging / TAG)
+        seal(staging, {"step": checkpoint.step, "world": checkpoint.world}, {})
+        os.rename(staging, final)
+        atomic.sync_folder(folder)
+        (folder / STAGING).rmdir()
+    except (OSError, RuntimeError) as error:  # torch's own way of telling of a full disk
+        raise Fault(
+            f"{checkpoint.path.name} cannot be converted to another number of ranks ({error}); make room for it in "
+            f"{folder}, or start {checkpoint.world} ranks"
+        ) from None
+    return final
+
+
+def _convert(source: Path, out: Path) -> None:
+    from deepspeed.checkpoint.ds_to_universal import main as convert
+
+    options = Namespace(
+        input_folder=str(source),
+        output_folder=str(out),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=False,
+    )
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # it shows its arguments and two bars
+        convert(options)

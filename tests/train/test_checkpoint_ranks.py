@@ -1,0 +1,72 @@
+"""Ranks that write at their own speed, or fail to, come to the same end: real processes."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ranks import run_ranks
+
+from ccscale import dist
+from ccscale.config_file import parse_config
+from ccscale.errors import Fault
+from ccscale.train.checkpoint import Saver, Search, find, saver
+from ccscale.train.checkpoint.commit import WEIGHTS_FILE
+from ccscale.train.checkpoint.snapshot import State
+from ccscale.train.checkpoint.writing import write_files
+
+WORLD = 2
+
+
+def save_often(rank: int, run: str) -> dict[str, Any]:
+    """Save after steps 1 to 4: rank 1 is slow at step 1, fails at step 2, and rank 0 fails at step 4, the last."""
+    name = WEIGHTS_FILE if rank == 0 else "deepspeed/rank_1.pt"
+    faults = {(1, 2): OSError(28, "No space left on device"), (0, 4): OSError(30, "Read-only file system")}
+
+    def write(folder: Path, rank: int, snapshot: Any) -> None:
+        step = int(folder.name.removeprefix("step-"))
+        time.sleep(0.3 if (rank, step) == (1, 1) else 0)
+        if (rank, step) in faults:
+            raise faults[rank, step]
+        write_files(folder, rank, snapshot)
+
+    saver.take_snapshot = lambda engine, state: {name: State.of({"module": {"w": torch.ones(3)}, **state})}
+    saver.write_files = write  # type: ignore[assignment]
+    config = parse_config({"run": run, "data": {"shards": "-"}, "model": {"clusters": 2}})
+    seen, fault = [], ""
+    with Saver(None, config, Search(None, ())) as mine:
+        mine.begin(1, {}, {})
+        turns = 0
+        while mine.is_busy:
+            mine.count(*dist.sum_integers(mine.votes()))
+            time.sleep(0.01)
+            turns += 1
+        for step in (2, 3):
+            seen.append((mine.saved, mine.failures))
+            mine.begin(step, {}, {})
+        try:
+            mine.save(4, {}, {})
+        except Fault as error:
+            fault = f"{error}"
+        seen.append((mine.saved, mine.failures))
+    return {"seen": seen, "turns": turns, "fault": fault}
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_ranks_agree(tmp_path: Path) -> None:
+    first, second = run_ranks(WORLD, save_often, str(tmp_path))
+    assert first == second
+    assert first["turns"] > 20  # training would have gone on meanwhile
+    # At step 3 the save of step 2 is waited for, and has failed; the last one is a fault on all ranks.
+    assert first["seen"] == [(1, 0), (1, 0), (3, 2)]
+    assert first["fault"].startswith(
+        "the checkpoint of step 4 could not be written: [Errno 30] Read-only file"
+    )
+    found = find(tmp_path, pickles=True)
+    assert found.newest is not None
+    assert (found.newest.step, found.newest.world) == (3, WORLD)
+    marker = json.loads((found.newest.path / "COMMIT.json").read_text())
+    assert {WEIGHTS_FILE, "deepspeed/rank_1.pt"} < marker["files"].keys()
