@@ -16,6 +16,7 @@ from typing import Annotated, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ccscale.divisors import divisors, largest_divisor, nearest_divisors
 from ccscale.errors import InputError
 
 MAX_LANES = 64
@@ -383,22 +384,3 @@ class Config(Section):
     def to_yaml(self) -> str:
         """Return the resolved config as YAML that `load_config` reads to the same config."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def divisors(number: int) -> list[int]:
-    """Return the divisors of `number`, rising."""
-    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
-    return sorted({*small, *(number // d for d in small)})
-
-
-def largest_divisor(number: int, limit: int) -> int:
-    """Return the largest divisor of `number` that is at most `limit`."""
-    return max(d for d in divisors(number) if d <= limit)
-
-
-def nearest_divisors(number: int, wanted: int) -> list[int]:
-    """Return the divisors of `number` next below and above `wanted`: one where there is no other."""
-    known = divisors(number)
-    below = [d for d in known if d <= wanted][-1:]
-    above = [d for d in known if d >= wanted][:1]
-    return sorted({*below, *above})

@@ -9,8 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccscale.config import MAX_LANES, Config, divisors, largest_divisor, nearest_divisors
+from ccscale.config import MAX_LANES, Config
 from ccscale.config_file import describe_keys, load_config, parse_config
+from ccscale.divisors import divisors, largest_divisor, nearest_divisors
 from ccscale.errors import InputError
 
 LEAST = {"data": {"shards": "here"}, "model": {"clusters": 10}}

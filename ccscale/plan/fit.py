@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Iterator
 
-from ccscale.config import MAX_LANES, Config, divisors, nearest_divisors
+from ccscale.config import MAX_LANES, Config
+from ccscale.divisors import divisors, nearest_divisors
 from ccscale.errors import InputError
 
 Fits = Callable[[Config], bool]

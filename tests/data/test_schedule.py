@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccscale.config import divisors
 from ccscale.data import schedule as schedule_module
 from ccscale.data.schedule import Schedule, default_block, default_piece, owned
+from ccscale.divisors import divisors
 
 shard_sizes = st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) >= 24)
 pieces = st.one_of(st.none(), st.integers(1, 12))
