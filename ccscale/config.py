@@ -145,6 +145,11 @@ class Views(Section):
     blur: Probability = Field(0.0, description="Probability of the Gaussian blur.")
     blur_kernel: Positive = Field(23, description="Side of the blur's kernel in pixels, an odd number.")
     blur_sigma: tuple[float, float] = Field((0.1, 2.0), description="Range of the blur's sigma in pixels.")
+    raw: Literal[0, 1, 2] = Field(
+        0,
+        description="How many of the two views are the whole image as it is, only resized: the paper's ablation "
+        "(Table 3). 1: the second view; 2: both.",
+    )
     scaled_decode: bool = Field(
         True, description="Decode a JPEG at the smallest DCT scale that serves both crops: faster."
     )

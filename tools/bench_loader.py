@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import processor
+from measure import commit, processor
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -104,17 +103,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on."""
-    here = Path(__file__).resolve().parent
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=False
-    )
     return {
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit(),
     }
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -85,6 +86,15 @@ def counted_traffic() -> Iterator[Counter[str]]:
                 patches.enter_context(counting(name, payload))
         patches.enter_context(counting_messages(torch_dist.batch_isend_irecv))
         yield count
+
+
+def commit() -> str:
+    """Return the commit of this checkout, `-dirty` where files differ from it."""
+    here = Path(__file__).resolve().parent
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or "unknown"
 
 
 def processor() -> str:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ccscale.config import Views
 from ccscale.data.decode import Box, Encoded, decode, open_image
-from ccscale.data.views import VIEWS, ViewParameters, crop_box
+from ccscale.data.views import VIEWS, ViewParameters, crop_box, is_cropped
 
 
 def cut_views(
@@ -43,7 +43,7 @@ def cut_views(
     if out is None:
         out = np.empty((VIEWS, size, size, 3), dtype=np.uint8)
     encoded = open_image(data)
-    boxes = [_view_box(encoded, settings, params.crop[view, i]) for view in range(VIEWS)]
+    boxes = [_view_box(encoded, settings, view, params.crop[view, i]) for view in range(VIEWS)]
     image, boxes = decode(encoded, boxes, size if settings.scaled_decode else None)
     affine = settings.rotate > 0 or settings.translate > 0 or settings.zoom != (1, 1)
     for view, box in enumerate(boxes):
@@ -96,8 +96,8 @@ def _resize(image: Image.Image, box: Box, size: int) -> Image.Image:
     )
 
 
-def _view_box(encoded: Encoded, settings: Views, u: npt.NDArray[np.float64]) -> Box:
-    if settings.crop_scale is None:
+def _view_box(encoded: Encoded, settings: Views, view: int, u: npt.NDArray[np.float64]) -> Box:
+    if settings.crop_scale is None or not is_cropped(settings, view):
         return (0, 0, encoded.width, encoded.height)
     left, top, width, height = crop_box(
         u, encoded.width, encoded.height, settings.crop_scale, settings.crop_ratio

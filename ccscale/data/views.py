@@ -6,7 +6,8 @@ An image's view is (paper, section "Data augmentation")
     - ColorJitter - RandomGrayscale - GaussianBlur               colour, on the device     (colour.py)
 
 Each parameter has a slot of its own among the uniform numbers of the sample's view (draws.py), used or not:
-switching one operation off leaves the draws of the others as they are.
+switching one operation off leaves the draws of the others as they are. The last `raw` of the two views (paper,
+Table 3) have the parameters that leave an image as it is.
 """
 
 import itertools
@@ -145,7 +146,7 @@ def draw_views(settings: Views, seed: int, epoch: int, samples: npt.NDArray[np.i
     """
     u = np.stack([uniforms(seed, epoch, samples, view, _SLOTS) for view in range(VIEWS)])  # (2, B, slots)
     reach = settings.translate * settings.size
-    return ViewParameters(
+    params = ViewParameters(
         crop=u[..., _CROP],
         flip=u[..., _FLIP] < settings.flip,
         angle=_between(u[..., _ANGLE], -settings.rotate, settings.rotate),
@@ -153,6 +154,21 @@ def draw_views(settings: Views, seed: int, epoch: int, samples: npt.NDArray[np.i
         zoom=_between(u[..., _ZOOM], *settings.zoom),
         colour=_draw_colour(settings, u),
     )
+    _leave_as_it_is(params, slice(VIEWS - settings.raw, None))
+    return params
+
+
+def is_cropped(settings: Views, view: int) -> bool:
+    """Tell whether a view is a crop; else it is the whole image, resized."""
+    return settings.crop_scale is not None and view < VIEWS - settings.raw
+
+
+def _leave_as_it_is(params: ViewParameters, views: slice) -> None:
+    """Give some views the parameters that change nothing; the crop is left out by `is_cropped`."""
+    for array in (params.flip, params.angle, params.shift, params.colour.grey, params.colour.sigma):
+        array[views] = 0
+    params.zoom[views] = 1
+    params.colour.factors[views] = NEUTRAL
 
 
 def _draw_colour(settings: Views, u: npt.NDArray[np.float64]) -> ColourParameters:

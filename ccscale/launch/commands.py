@@ -71,7 +71,7 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_launch(args: argparse.Namespace) -> int:
     """Submit, and tell the jobs' numbers and the runs' folders; return the exit code."""
-    resources = _resources(args)
+    resources = read_resources(args)
     folder = load_config(args.config, args.overrides).run_folder
     configs = expand(args.config, args.overrides, args.sweep, resources.ranks)
     from ccscale.launch.follow import follow  # submitit takes its time
@@ -100,7 +100,14 @@ def run_launch(args: argparse.Namespace) -> int:
         raise
 
 
-def _resources(args: argparse.Namespace) -> Resources:
+def read_resources(args: argparse.Namespace) -> Resources:
+    """Return what the arguments of ``ccscale launch`` say of a job.
+
+    Raises
+    ------
+    InputError
+        For what Slurm would not take.
+    """
     return Resources(
         nodes=args.nodes,
         gpus_per_node=args.gpus_per_node,

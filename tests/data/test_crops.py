@@ -68,6 +68,17 @@ def test_without_a_crop_the_whole_image_is_resized(jpeg):
     np.testing.assert_array_equal(whole_image(jpeg, 64, scaled_decode=False), wanted)
 
 
+@pytest.mark.parametrize("raw", [1, 2])
+def test_a_raw_view_is_the_whole_image_whatever_else_is_on(jpeg, raw):
+    on = Views(size=64, scaled_decode=False, flip=1, rotate=90, translate=0.3, zoom=(0.5, 0.6))
+    settings = on.model_copy(update={"raw": raw})
+    views = cut_views(jpeg, settings, draw(settings), 0)
+    np.testing.assert_array_equal(views[1], whole_image(jpeg, 64, scaled_decode=False))
+    assert np.array_equal(views[0], views[1]) == (raw == 2)
+    if raw == 1:
+        np.testing.assert_array_equal(views[0], cut_views(jpeg, on, draw(on), 0)[0])
+
+
 def test_flip_mirrors_left_to_right(jpeg):
     settings = Views(size=48, flip=0.5)
     params = draw(settings)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ccscale.config import Views
-from ccscale.data.views import NEUTRAL, ColourParameters, crop_box, draw_views
+from ccscale.data.views import NEUTRAL, ColourParameters, crop_box, draw_views, is_cropped
 
 COUNT = 4000
 SAMPLES = np.arange(COUNT)
@@ -76,6 +76,19 @@ def test_switching_one_operation_off_leaves_the_others_as_they_are(change, affec
     before = arrays(draw_views(ALL_ON, 0, 0, SAMPLES[:100]))
     after = arrays(draw_views(ALL_ON.model_copy(update=change), 0, 0, SAMPLES[:100]))
     assert {name for name in before if not np.array_equal(before[name], after[name])} == affected
+
+
+@pytest.mark.parametrize("raw", [0, 1, 2])
+def test_raw_views_are_left_as_they_are_and_the_others_are_not_touched(raw):
+    before = arrays(draw_views(ALL_ON, 0, 0, SAMPLES[:100]))
+    after = arrays(draw_views(ALL_ON.model_copy(update={"raw": raw}), 0, 0, SAMPLES[:100]))
+    neutral = {"flip": 0, "angle": 0, "shift": 0, "zoom": 1, "factors": NEUTRAL, "grey": 0, "sigma": 0}
+    for name, array in after.items():
+        np.testing.assert_array_equal(array[: 2 - raw], before[name][: 2 - raw], err_msg=name)
+        if name in neutral:
+            assert (array[2 - raw :] == neutral[name]).all(), name
+    settings = ALL_ON.model_copy(update={"raw": raw})
+    assert [is_cropped(settings, view) for view in range(2)] == [view < 2 - raw for view in range(2)]
 
 
 def test_the_two_views_and_two_epochs_differ():
