@@ -1,0 +1,407 @@
+"""tools/benchmark.py and tools/published.py on made images: cells, tables, and the plain formulation's losses."""
+
+import csv
+import json
+import signal
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import benchmark
+import benchmark_cell
+import benchmark_studies as studies
+import numpy as np
+import published
+import pytest
+import torch
+from benchmark_studies import CLUSTER_HEAD, ON_FEATURES, Variant
+from benchmark_tables import BY_LABELS, Row, figures_of, mean_and_spread, results_csv, table
+from conftest import small_settings, write_config
+from PIL import Image
+from published_formulation import Network, Pairs, Whole, transform, whole_cluster_loss, whole_instance_loss
+
+from ccscale.config import Views
+from ccscale.config_file import load_config
+from ccscale.data.crops import whole_image
+from ccscale.errors import InputError
+from ccscale.loss import cluster_loss, instance_loss
+from ccscale.model.network import ContrastiveClustering
+
+DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
+
+
+@pytest.fixture
+def config(shards: Path, tmp_path: Path) -> str:
+    """A config that trains in seconds."""
+    settings = small_settings(shards, tmp_path / "unused", train__max_steps=2)
+    return str(write_config(tmp_path, settings))
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the cells that were done, in this process: to start one takes seconds."""
+    names: list[str] = []
+
+    def here(cell: benchmark.Cell) -> int:
+        names.append(f"{cell.variant.name}, {cell.seed}")
+        return benchmark_cell.main(cell.variant.kind, cell.record, cell.config)
+
+    monkeypatch.setattr(benchmark, "run_cell", here)
+    return names
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with open(out / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_a_study_from_the_command_line_to_its_table(config, tmp_path, done, capsys):
+    out = tmp_path / "out"
+    arguments = ["batch-size", config, "--values", "8", "16", "--seeds", "0", "1", "--out", str(out)]
+    assert benchmark.main([*arguments, "evaluate.every=1"]) == 0
+    said = capsys.readouterr().out
+    assert said == (out / "table.md").read_text()
+    rows = rows_of(out)
+    names = [
+        "global batch 8",
+        "global batch 16",
+        "k-means on pixels",
+        "k-means on features, test_resnet untrained",
+    ]
+    assert [(row["variant"], row["seed"]) for row in rows] == [(name, s) for name in names for s in "01"]
+    assert len(done) == 8
+    assert [row["steps"] for row in rows] == ["2"] * 4 + ["0"] * 4
+    for row in rows:
+        # The figures are those of the record, which are those of an evaluation of that run.
+        variant = next(
+            v
+            for v in studies.batch_size(config, [], ["8", "16"]) + [None]
+            if v is None or v.name == row["variant"]
+        )
+        if variant is not None:
+            run = out / variant.folder / f"seed={row['seed']}"
+            assert float(row["acc"]) == json.loads((run / "evaluation.json").read_text())["acc"]
+            assert load_config(run / "config.yaml").seed == int(row["seed"])
+        means = [float(r["acc"]) for r in rows if r["variant"] == row["variant"]]
+        assert f"{row['variant']} | " in said
+        assert f"{statistics.fmean(means):.3f}"[1:] + " ± " in said
+    with Image.open(out / "figure.png") as figure:
+        assert figure.width > 500
+
+    del done[:]
+    assert benchmark.main([*arguments, "evaluate.every=1", "--json"]) == 0  # again: nothing is done
+    assert done == []
+    assert [run["variant"] for run in json.loads(capsys.readouterr().out)["runs"]] == [
+        row["variant"] for row in rows
+    ]
+
+    metrics = out / "global-batch-8" / "seed=1" / "metrics.jsonl"
+    before = metrics.read_bytes()
+    (out / "global-batch-8" / "seed=1.json").unlink()
+    assert benchmark.main([*arguments, "evaluate.every=1", "--best-by-labels"]) == 0
+    assert done == ["global batch 8, 1"]  # scored again, and not trained again
+    assert metrics.read_bytes() == before
+    assert (out / "table.md").read_text().startswith(BY_LABELS)
+    rows = {row["seed"]: row for row in rows_of(out) if row["variant"] == "global batch 8"}
+    assert rows["1"]["machine"] == "not known (trained before)"
+    assert rows["0"]["machine"] == benchmark_cell.machine()
+
+
+def test_a_cell_of_another_config_is_not_done(config, tmp_path):
+    (cell,) = benchmark.plan([Variant("a", config)], [3], tmp_path / "out")
+    cell.record.parent.mkdir(parents=True)
+    assert cell.read() is None
+    cell.record.write_text(json.dumps({"config": cell.config.model_dump(mode="json")}))
+    assert cell.read() is not None
+    (longer,) = benchmark.plan([Variant("a", config, ("train.max_steps=3",))], [3], tmp_path / "out")
+    assert longer.record == cell.record
+    assert longer.read() is None
+    cell.record.write_text("{")
+    with pytest.raises(InputError, match="remove it"):
+        cell.read()
+
+
+def record(acc: float, **more: Any) -> dict[str, Any]:
+    return {
+        "scores": {CLUSTER_HEAD: {"acc": acc, "nmi": 0.5, "ari": -0.25, "f": 1.0}},
+        "evaluations": [{"epoch": e, "acc": a, "nmi": 0, "ari": 0, "f": 0} for e, a in ((1, 0.9), (2, acc))],
+        "epochs": 2,
+        "steps": 8,
+        "seconds": 4.0,
+        "commit": "abc",
+        "machine": "a machine",
+        **more,
+    }
+
+
+def test_the_table_s_arithmetic():
+    assert mean_and_spread([0.5]) == (0.5, None)
+    mean, spread = mean_and_spread([0.1, 0.2, 0.6])
+    assert (mean, spread) == (pytest.approx(0.3), pytest.approx(0.07**0.5))  # over n - 1
+    variant = Variant("a", "x.yaml", published=(0.79, 0.705, 0.637))
+    runs = [figures_of(variant, seed, record(acc)) for seed, acc in enumerate((0.5, 0.7))]
+    other = Variant("b", "x.yaml")
+    text = table(
+        [Row(variant, runs), Row(other, [figures_of(other, 0, record(1.0))])],
+        "heading",
+        ["missing: c"],
+        ["a note"],
+        False,
+    )
+    lines = text.splitlines()
+    assert lines[0] == "heading"
+    assert lines[4] == (
+        "| a | cluster head | .600 ± .141 | .500 ± .000 | -.250 ± .000 | 2 | .500 .700 | .790 / .705 / .637 |"
+    )
+    assert lines[5] == "| b | cluster head | 1.000 | .500 | -.250 | 1 | 1.000 |  |"
+    assert lines[-2:] == ["- missing: c", "- a note"]
+    written = list(csv.DictReader(results_csv([Row(variant, runs)]).splitlines()))
+    assert written[1] == {
+        "variant": "a", "seed": "1", "acc": "0.7", "nmi": "0.5", "ari": "-0.25", "f": "1.0", "epochs": "2",
+        "steps": "8", "seconds": "4.0", "commit": "abc", "machine": "a machine", "scored_by": "cluster head",
+    }  # fmt: skip
+
+
+def test_the_labels_choose_only_where_they_are_told_to():
+    variant = Variant("a", "x.yaml")
+    last, best = (figures_of(variant, 0, record(0.5), best) for best in (False, True))
+    assert (last["acc"], last["epochs"]) == (0.5, 2)
+    assert (best["acc"], best["epochs"]) == (0.9, 1)
+    on_features = Variant("a", "x.yaml", scored_by=ON_FEATURES)
+    with_means = record(0.5, scores={ON_FEATURES: {"acc": 0.4, "nmi": 0, "ari": 0, "f": 0}})
+    assert figures_of(on_features, 0, with_means, best=True)["acc"] == 0.4
+    with pytest.raises(InputError, match="too few labelled images"):
+        figures_of(on_features, 0, record(0.5))
+
+
+def test_each_operation_that_the_config_has_is_left_out_in_turn(config):
+    variants = studies.augmentation(str(DIGITS), [])
+    names = ["crop", "rotation", "shift", "zoom", "colour jitter"]  # the digits have no flip, grey, blur
+    wanted = ["both views augmented", *(f"without {name}" for name in names), "one view raw", "none"]
+    assert [variant.name for variant in variants] == wanted
+    whole, *others = (load_config(variant.config, variant.overrides).views for variant in variants)
+    for views, (has, _) in zip(others, (studies.OPERATIONS[name] for name in names), strict=False):
+        assert has(whole)
+        assert not has(views)
+        assert sum(has(views) for has, _ in studies.OPERATIONS.values()) == len(names) - 1
+    assert [views.raw for views in others[-2:]] == [1, 2]
+    assert len(studies.augmentation(config, [])) == 3 + 5  # crop, flip, jitter, grey, blur
+
+
+def test_heads_are_the_paper_s():
+    both, instance, cluster = studies.heads(str(DIGITS), ["train.epochs=3"])
+    configs = [load_config(variant.config, variant.overrides) for variant in (both, instance, cluster)]
+    assert [config.losses for config in configs] == [{"instance", "cluster"}, {"instance"}, {"cluster"}]
+    assert [variant.scored_by for variant in (both, instance, cluster)] == [
+        CLUSTER_HEAD,
+        ON_FEATURES,
+        CLUSTER_HEAD,
+    ]
+    assert {config.train.epochs for config in configs} == {3}
+
+
+def test_k_means_stands_beside_each_data_set_and_backbone_once(tmp_path):
+    backbones = studies.backbone(str(DIGITS), [], ["resnet10t", "resnet18"])
+    assert [variant.name for variant in studies.baselines(backbones)] == [
+        "k-means on pixels",
+        "k-means on features, resnet10t untrained",
+        "k-means on features, resnet18 untrained",
+    ]
+    for name in ("stl10", "cifar10"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataset.json").write_text("{}")
+    args = benchmark._parser().parse_args(
+        ["table2", "--data", str(tmp_path), "--out", "out", "train.epochs=2"]
+    )
+    variants, missing = benchmark.choose(args)
+    assert [(variant.name, variant.published) for variant in variants[:2]] == [
+        ("cifar10", (0.79, 0.705, 0.637)),
+        ("stl10", (0.85, 0.764, 0.726)),
+    ]
+    assert [variant.name for variant in variants[2:4]] == [
+        "cifar10: k-means on pixels (64 px)",
+        "stl10: k-means on pixels (64 px)",
+    ]
+    assert len(variants) == 6
+    assert len(missing) == 4
+    assert missing[0] == f"missing: cifar20 has no shards in {tmp_path / 'cifar20'}"
+    assert variants[0].load(Path("r"), 5).data.shards == str(tmp_path / "cifar10")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["heads", "CONFIG", "run=x"], "run=x: every run's folder and seed are set here"),
+        (["heads", "CONFIG", "seed=1"], "seed=1: every run's folder"),
+        (["heads", "CONFIG", "--seeds", "1", "1"], "names a seed twice"),
+        (["heads", "CONFIG", "train.epoch=1"], "train.epochs"),
+        (["heads", "CONFIG", "--best-by-labels"], "add evaluate.every=1"),
+        (["heads", "nowhere.yaml"], "there is no config file nowhere.yaml"),
+        (["backbone", "CONFIG", "model.backbone=resnet18"], "model.backbone is what this study sets"),
+        (["batch-size", "CONFIG", "--values", "8", "8"], "named twice"),
+        (["augmentation", "CONFIG", "views.raw=1"], "views.raw is what this study sets"),
+        (["table2", "--data", "nowhere"], "nowhere has shards of none of cifar10, cifar20"),
+        (["heads", "CONFIG", "--launch", "--sweep seed=1,2"], "nothing else"),
+        (["heads", "CONFIG", "--launch", "--tasks-per-node 3"], "3 ranks do not divide"),
+    ],
+)
+def test_nonsense_is_refused(arguments, sentence, config, tmp_path, capsys):
+    arguments = [config if argument == "CONFIG" else argument for argument in arguments]
+    assert benchmark.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_folder_is_no_file(config, capsys):
+    assert benchmark.main(["heads", config, "--out", config]) == 2
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_runs_that_are_not_scored_are_submitted(config, tmp_path, monkeypatch):
+    import ccscale.launch.submit
+
+    seen: dict[str, Any] = {}
+
+    def submit(configs, folder, resources, cluster):
+        seen.update(
+            runs=[config.run for config in configs], folder=folder, tasks=resources.tasks, cluster=cluster
+        )
+        return []
+
+    monkeypatch.setattr(ccscale.launch.submit, "submit", submit)
+    out = tmp_path / "out"
+    scored = out / "both-heads" / "seed=0.json"
+    scored.parent.mkdir(parents=True)
+    settings = load_config(config, ["seed=0", f"run={out}/both-heads/seed=0"]).model_dump(mode="json")
+    scored.write_text(json.dumps({"config": settings}))
+    launch = ["--launch", "--cluster local --tasks-per-node 2"]
+    assert benchmark.main(["heads", config, "--seeds", "0", "1", "--out", str(out), *launch]) == 0
+    names = ["both-heads/seed=1"]
+    names += [
+        f"{name}/seed={seed}" for name in ("instance-head-k-means", "cluster-head-alone") for seed in (0, 1)
+    ]
+    assert seen == {
+        "runs": [f"{out}/{n}" for n in names],
+        "folder": out / "runs",
+        "tasks": 2,
+        "cluster": "local",
+    }
+
+
+def test_a_signal_is_handed_on_to_the_cell(config, tmp_path, monkeypatch):
+    script = tmp_path / "cell.py"
+    script.write_text(
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
+        "time.sleep(60)\n"
+    )
+    monkeypatch.setattr(benchmark, "CELL", script)
+    (cell,) = benchmark.plan([Variant("a", config)], [0], tmp_path / "out")
+
+    def interrupt() -> None:
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.05)
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert benchmark.run_cell(cell) == 75
+    thread.join()
+
+
+def test_the_published_losses_are_ccscale_s():
+    rng = torch.Generator().manual_seed(0)
+    z = [
+        torch.nn.functional.normalize(
+            torch.randn(12, 5, generator=rng, dtype=torch.float64), dim=1
+        ).requires_grad_()
+        for _ in range(2)
+    ]
+    p = [
+        torch.softmax(torch.randn(12, 4, generator=rng, dtype=torch.float64), dim=1).requires_grad_()
+        for _ in range(2)
+    ]
+    for inputs, theirs, ours, temperature in (
+        (z, whole_instance_loss, instance_loss, 0.5),
+        (p, whole_cluster_loss, cluster_loss, 1.0),
+        (p, whole_cluster_loss, cluster_loss, 0.7),
+    ):
+        values = [loss(*inputs, temperature) for loss in (theirs, ours)]
+        torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
+        gradients = [torch.autograd.grad(value, inputs) for value in values]
+        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+def test_the_published_network_begins_as_ccscale_s(config):
+    settings = load_config(config)
+    torch.manual_seed(4)
+    plain = Network(settings).eval()
+    torch.manual_seed(4)
+    ours = ContrastiveClustering(settings.model, settings.views.size).eval()
+    x = torch.rand(4, 3, 16, 16)
+    z_a, z_b, p_a, _ = plain(x, x.flip(0))
+    torch.testing.assert_close(z_a, ours(x).embeddings)
+    torch.testing.assert_close(z_b, ours(x.flip(0)).embeddings)
+    torch.testing.assert_close(p_a, ours(x).assignments)
+
+
+def test_the_published_views_have_the_config_s_settings(manifest):
+    on = Views(size=16, rotate=30, zoom=(0.8, 1.2), blur=0.5, blur_kernel=3, crop_scale=(0.3, 0.9), flip=0.25)
+    crop, affine, flip, _, _, blur, _ = transform(on).transforms
+    assert (crop.size, crop.scale, affine.degrees, affine.scale) == (
+        (16, 16),
+        (0.3, 0.9),
+        [-30, 30],
+        (0.8, 1.2),
+    )
+    assert (flip.p, blur.p, blur.transforms[0].kernel_size) == (0.25, 0.5, (3, 3))
+    off = Views(size=16, crop_scale=None, flip=0, jitter=0, grey=0, scaled_decode=False)
+    (x_a, x_b), (x, label) = Pairs(manifest, ["train"], off)[7], Whole(manifest, ["train"], 16)[7]
+    wanted = torch.from_numpy(whole_image(Pairs(manifest, ["train"], off).reader[7].data, 16, False))
+    for view in (x_a, x_b, x):
+        np.testing.assert_array_equal((view * 255).round().permute(1, 2, 0).numpy(), wanted.numpy())
+    assert label == manifest_label(manifest, 7)
+
+
+def manifest_label(manifest, number: int) -> int:
+    from ccscale.data.reader import SampleReader
+
+    return SampleReader(manifest, ["train"])[number].label
+
+
+@pytest.mark.parametrize("override", ["train.precision=bf16", "views.raw=1", "loss.cluster_weight=0"])
+def test_what_the_published_formulation_lacks_is_refused(override, config, tmp_path, capsys):
+    command = [config, "train.max_steps=null", override, "--out", str(tmp_path / "out")]
+    assert published.main(command) == 2
+    assert override.partition("=")[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_both_formulations_are_compared(config, tmp_path, capsys):
+    """A cell in a process of its own, too."""
+    short = ["train.max_steps=null", "train.epochs=1", "train.global_batch=64"]
+    command = [config, *short, "--seeds", "5", "--out", str(tmp_path / "out")]
+    assert published.main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(run["by"], run["seed"], run["steps"]) for run in found["runs"]] == [
+        ("published", 5, 2),
+        ("ccscale", 5, 2),
+    ]
+    for run in found["runs"]:
+        assert run["seconds"] > 0
+        assert 1 / 3 < run["acc"] < 0.8
+        assert found["summary"][run["by"]]["acc"] == {"mean": run["acc"], "spread": None}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("seed=5.json")}
+    assert len(before) == 2
+    assert published.main(command) == 0  # again: nothing is done
+    said = capsys.readouterr().out
+    assert "published formulation" in said
+    assert "What is not the same" in said
+    assert before == {path: path.stat().st_mtime_ns for path in before}

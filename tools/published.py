@@ -1,0 +1,173 @@
+#!/usr/bin/env python
+"""The published single-GPU formulation of Contrastive Clustering beside ccscale: scores and time, same images.
+
+    python tools/published.py CONFIG --seeds 0 1 2 --out DIR [key=value ...] [--json]
+
+The formulation (published_formulation.py): one process; torchvision's transforms on PIL images in a DataLoader; a
+forward pass for each view, with ordinary batch norm; the losses by the whole similarity matrix with a mask; torch's
+Adam. The network begins with the same weights; shards, backbone, batch, epochs, learning rate, temperatures and the
+settings of the views are the config's. Both are scored alike: the whole image resized, the cluster head's argmax
+after the last step. The seconds are those of training alone, waiting for images included.
+
+What is not the same: the order of the images and the views' random numbers. ccscale takes the statistics of batch
+norm over both views together, decodes an image once for both, a JPEG at a reduced scale where that serves, and
+applies colour and blur to floating-point numbers, not to pixels of 8 bits. The blur is torchvision's (the published
+code's is OpenCV's).
+
+    DIR/published/seed=N.json   DIR/ccscale/seed=N   DIR/ccscale/seed=N.json
+
+What is finished is not done again.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmark import Cell, plan, run_cell
+from benchmark_cell import SCORES, machine
+from benchmark_studies import CLUSTER_HEAD, Variant
+from benchmark_tables import mean_and_spread
+from measure import commit
+from published_formulation import train
+from rich.console import Console
+from rich.table import Table
+
+from ccscale import atomic
+from ccscale.arguments import IntermixedParser
+from ccscale.config import LOSSES, Config
+from ccscale.errors import Fault, InputError
+from ccscale.leaving import FAULT, MISTAKE
+from ccscale.progress import say
+
+NAMES = {"published": "published formulation", "ccscale": "ccscale"}
+FACTS = ("seconds", "steps", "commit", "machine")
+
+
+def check(config: Config) -> None:
+    """Refuse what the published formulation does not have.
+
+    Raises
+    ------
+    InputError
+        Naming the key.
+    """
+    train = config.train
+    for key, wrong in (
+        ("data.phases", len(config.phases) > 1),
+        ("views.raw", config.views.raw > 0),
+        ("model.normalize", config.model.normalize),
+        ("train.micro_batch", train.micro_batch is not None),
+        ("train.precision", train.precision != "fp32"),
+        ("train.clip", train.clip is not None),
+        ("train.compile", train.compile),
+        ("train.max_steps", train.max_steps is not None),
+        ("loss.instance_weight and loss.cluster_weight", config.losses != set(LOSSES)),
+    ):
+        if wrong:
+            raise InputError(f"the published formulation has no {key}: leave it at what it is by default")
+
+
+def results(cells: Sequence[Cell], out: Path) -> Iterator[dict[str, Any]]:
+    """Yield the figures of both formulations, seed by seed, in turns; what is there is not done again."""
+    for cell in cells:
+        yield {"by": "published", "seed": cell.seed, **_published(cell, out)}
+        if cell.read() is None:
+            say(f"ccscale, seed {cell.seed}")
+            if code := run_cell(cell):
+                raise SystemExit(code)
+        record = cell.read()
+        assert record is not None
+        facts = {name: record[name] for name in FACTS}
+        yield {"by": "ccscale", "seed": cell.seed, **record["scores"][CLUSTER_HEAD], **facts}
+
+
+def _published(cell: Cell, out: Path) -> dict[str, Any]:
+    """Return what the published formulation comes to with a cell's config."""
+    folder = str(out / "published" / f"seed={cell.seed}")
+    own = Cell(cell.variant, cell.seed, cell.config.model_copy(update={"run": folder}))
+    record = own.read()
+    if record is None:
+        say(f"published formulation, seed {cell.seed}")
+        record = train(own.config) | {"commit": commit(), "machine": machine()}
+        record["config"] = own.config.model_dump(mode="json")
+        own.record.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(own.record, (json.dumps(record, indent=1) + "\n").encode())
+    return {name: record[name] for name in (*SCORES, *FACTS)}
+
+
+def summary(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return mean and spread of every figure, of each formulation."""
+    return {
+        by: {
+            name: dict(
+                zip(
+                    ("mean", "spread"),
+                    mean_and_spread([run[name] for run in runs if run["by"] == by]),
+                    strict=True,
+                )
+            )
+            for name in (*SCORES, "seconds")
+        }
+        for by in NAMES
+    }
+
+
+def show(runs: Sequence[dict[str, Any]]) -> None:
+    """Print the table."""
+    table = Table("", "seed")
+    for title in ("ACC", "NMI", "ARI", "seconds"):
+        table.add_column(title, justify="right")
+    names = ("acc", "nmi", "ari")
+    for by, title in NAMES.items():
+        for run in (run for run in runs if run["by"] == by):
+            table.add_row(
+                title, str(run["seed"]), *(f"{run[name]:.3f}" for name in names), f"{run['seconds']:,.1f}"
+            )
+        found = summary(runs)[by]
+        cells = []
+        for name in (*names, "seconds"):
+            digits = 1 if name == "seconds" else 3
+            mean, spread = found[name]["mean"], found[name]["spread"]
+            cells.append(f"{mean:,.{digits}f}" + ("" if spread is None else f" ± {spread:,.{digits}f}"))
+        table.add_row(title, "mean", *cells, end_section=True)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"commit {', '.join(sorted({run['commit'] for run in runs}))}; "
+        f"{'; '.join(sorted({run['machine'] for run in runs}))}; seconds of training alone",
+        markup=False,
+    )
+    assert __doc__ is not None
+    console.print(
+        "What is not the same" + __doc__.partition("What is not the same")[2].partition("\n\n")[0],
+        markup=False,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare and return the exit code."""
+    parser = IntermixedParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings over those of the file")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="runs and figures")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    args = parser.parse_args(arguments)
+    try:
+        cells = plan([Variant("ccscale", args.config, tuple(args.overrides))], args.seeds, args.out)
+        check(cells[0].config)
+        runs = list(results(cells, args.out))
+    except (InputError, Fault) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISTAKE if isinstance(error, InputError) else FAULT
+    print(json.dumps({"runs": runs, "summary": summary(runs)})) if args.json else show(runs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
