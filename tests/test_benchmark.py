@@ -1,4 +1,4 @@
-"""tools/benchmark.py and tools/published.py on made images: cells, tables, and the plain formulation's losses."""
+"""tools/benchmark.py on made images: which cells are run, and what the tables say of them."""
 
 import csv
 import json
@@ -12,22 +12,14 @@ from typing import Any
 import benchmark
 import benchmark_cell
 import benchmark_studies as studies
-import numpy as np
-import published
 import pytest
-import torch
 from benchmark_studies import CLUSTER_HEAD, ON_FEATURES, Variant
 from benchmark_tables import BY_LABELS, Row, figures_of, mean_and_spread, results_csv, table
 from conftest import small_settings, write_config
 from PIL import Image
-from published_formulation import Network, Pairs, Whole, transform, whole_cluster_loss, whole_instance_loss
 
-from ccscale.config import Views
 from ccscale.config_file import load_config
-from ccscale.data.crops import whole_image
 from ccscale.errors import InputError
-from ccscale.loss import cluster_loss, instance_loss
-from ccscale.model.network import ContrastiveClustering
 
 DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
 
@@ -75,14 +67,8 @@ def test_a_study_from_the_command_line_to_its_table(config, tmp_path, done, caps
     assert len(done) == 8
     assert [row["steps"] for row in rows] == ["2"] * 4 + ["0"] * 4
     for row in rows:
-        # The figures are those of the record, which are those of an evaluation of that run.
-        variant = next(
-            v
-            for v in studies.batch_size(config, [], ["8", "16"]) + [None]
-            if v is None or v.name == row["variant"]
-        )
-        if variant is not None:
-            run = out / variant.folder / f"seed={row['seed']}"
+        if row["scored_by"] == CLUSTER_HEAD:
+            run = out / row["variant"].replace(" ", "-") / f"seed={row['seed']}"
             assert float(row["acc"]) == json.loads((run / "evaluation.json").read_text())["acc"]
             assert load_config(run / "config.yaml").seed == int(row["seed"])
         means = [float(r["acc"]) for r in rows if r["variant"] == row["variant"]]
@@ -313,95 +299,3 @@ def test_a_signal_is_handed_on_to_the_cell(config, tmp_path, monkeypatch):
     thread.start()
     assert benchmark.run_cell(cell) == 75
     thread.join()
-
-
-def test_the_published_losses_are_ccscale_s():
-    rng = torch.Generator().manual_seed(0)
-    z = [
-        torch.nn.functional.normalize(
-            torch.randn(12, 5, generator=rng, dtype=torch.float64), dim=1
-        ).requires_grad_()
-        for _ in range(2)
-    ]
-    p = [
-        torch.softmax(torch.randn(12, 4, generator=rng, dtype=torch.float64), dim=1).requires_grad_()
-        for _ in range(2)
-    ]
-    for inputs, theirs, ours, temperature in (
-        (z, whole_instance_loss, instance_loss, 0.5),
-        (p, whole_cluster_loss, cluster_loss, 1.0),
-        (p, whole_cluster_loss, cluster_loss, 0.7),
-    ):
-        values = [loss(*inputs, temperature) for loss in (theirs, ours)]
-        torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
-        gradients = [torch.autograd.grad(value, inputs) for value in values]
-        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
-
-
-def test_the_published_network_begins_as_ccscale_s(config):
-    settings = load_config(config)
-    torch.manual_seed(4)
-    plain = Network(settings).eval()
-    torch.manual_seed(4)
-    ours = ContrastiveClustering(settings.model, settings.views.size).eval()
-    x = torch.rand(4, 3, 16, 16)
-    z_a, z_b, p_a, _ = plain(x, x.flip(0))
-    torch.testing.assert_close(z_a, ours(x).embeddings)
-    torch.testing.assert_close(z_b, ours(x.flip(0)).embeddings)
-    torch.testing.assert_close(p_a, ours(x).assignments)
-
-
-def test_the_published_views_have_the_config_s_settings(manifest):
-    on = Views(size=16, rotate=30, zoom=(0.8, 1.2), blur=0.5, blur_kernel=3, crop_scale=(0.3, 0.9), flip=0.25)
-    crop, affine, flip, _, _, blur, _ = transform(on).transforms
-    assert (crop.size, crop.scale, affine.degrees, affine.scale) == (
-        (16, 16),
-        (0.3, 0.9),
-        [-30, 30],
-        (0.8, 1.2),
-    )
-    assert (flip.p, blur.p, blur.transforms[0].kernel_size) == (0.25, 0.5, (3, 3))
-    off = Views(size=16, crop_scale=None, flip=0, jitter=0, grey=0, scaled_decode=False)
-    (x_a, x_b), (x, label) = Pairs(manifest, ["train"], off)[7], Whole(manifest, ["train"], 16)[7]
-    wanted = torch.from_numpy(whole_image(Pairs(manifest, ["train"], off).reader[7].data, 16, False))
-    for view in (x_a, x_b, x):
-        np.testing.assert_array_equal((view * 255).round().permute(1, 2, 0).numpy(), wanted.numpy())
-    assert label == manifest_label(manifest, 7)
-
-
-def manifest_label(manifest, number: int) -> int:
-    from ccscale.data.reader import SampleReader
-
-    return SampleReader(manifest, ["train"])[number].label
-
-
-@pytest.mark.parametrize("override", ["train.precision=bf16", "views.raw=1", "loss.cluster_weight=0"])
-def test_what_the_published_formulation_lacks_is_refused(override, config, tmp_path, capsys):
-    command = [config, "train.max_steps=null", override, "--out", str(tmp_path / "out")]
-    assert published.main(command) == 2
-    assert override.partition("=")[0] in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.slow
-def test_both_formulations_are_compared(config, tmp_path, capsys):
-    """A cell in a process of its own, too."""
-    short = ["train.max_steps=null", "train.epochs=1", "train.global_batch=64"]
-    command = [config, *short, "--seeds", "5", "--out", str(tmp_path / "out")]
-    assert published.main([*command, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [(run["by"], run["seed"], run["steps"]) for run in found["runs"]] == [
-        ("published", 5, 2),
-        ("ccscale", 5, 2),
-    ]
-    for run in found["runs"]:
-        assert run["seconds"] > 0
-        assert 1 / 3 < run["acc"] < 0.8
-        assert found["summary"][run["by"]]["acc"] == {"mean": run["acc"], "spread": None}
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("seed=5.json")}
-    assert len(before) == 2
-    assert published.main(command) == 0  # again: nothing is done
-    said = capsys.readouterr().out
-    assert "published formulation" in said
-    assert "What is not the same" in said
-    assert before == {path: path.stat().st_mtime_ns for path in before}

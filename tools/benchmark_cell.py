@@ -5,7 +5,8 @@
 The run is an ordinary one, gone on with where its folder has come to. RECORD appears when all is done::
 
     {"kind": …, "config": {…}, "scores": {"cluster head": {"acc": …, "nmi": …, "ari": …, "f": …}, …},
-     "evaluations": [{"epoch": …, "acc": …, …}, …], "epochs": …, "steps": …, "seconds": …, "machine": …, "commit": …}
+     "evaluations": [{"epoch": …, "acc": …, …}, …],
+     "epochs": …, "steps": …, "seconds": …, "machine": …, "commit": …}
 
 `scores` are those of the last step, `evaluations` those made while training, `seconds` what the steps took (waiting
 for images is in it, evaluating and saving is not).

@@ -5,6 +5,7 @@ batch norm; the losses by the whole similarity matrix with a mask; torch's Adam,
 (paper, section 'Implementation details').
 """
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -145,7 +146,7 @@ def whole_cluster_loss(p_a: Tensor, p_b: Tensor, temperature: float) -> Tensor:
     entropy = torch.zeros((), dtype=p_a.dtype, device=p_a.device)
     for p in (p_a, p_b):
         q = p.sum(dim=0) / p.sum()
-        entropy = entropy + torch.log(torch.tensor(float(len(q)))) + (q * torch.log(q)).sum()
+        entropy = entropy + math.log(len(q)) + (q * torch.log(q)).sum()
     columns = F.normalize(torch.cat([p_a.T, p_b.T]), dim=1)  # (2K, N)
     return contrast(columns, temperature) + entropy
 
