@@ -102,7 +102,8 @@ def _run(args: argparse.Namespace, command: str) -> int:
     rows = collect(cells, args.best_by_labels)
     heading = f"{args.study}: {args.config if args.study != 'table2' else 'the paper’s data sets'}"
     markdown = table(rows, heading, missing, _notes(rows, cells, args.seeds, command), args.best_by_labels)
-    write_results(args.out, rows, markdown, heading)
+    chosen = " (epochs chosen by the labels)" if args.best_by_labels else ""
+    write_results(args.out, rows, markdown, heading + chosen)
     if args.json:
         print(
             json.dumps({"table": str(args.out / "table.md"), "runs": [r for row in rows for r in row.runs]})
@@ -148,7 +149,9 @@ def run_cell(cell: Cell) -> int:
     command = [sys.executable, str(CELL), cell.variant.kind, str(cell.record), config]
     with stop_on_signal((*SIGNALS, signal.SIGINT)) as request:
         # A session of its own: what is typed at the terminal reaches it through this process, once.
-        process = subprocess.Popen(command, start_new_session=True, stdout=sys.stderr)
+        process = subprocess.Popen(
+            command, start_new_session=True, stdout=2
+        )  # standard output is the table's
         told = False
         while True:
             try:

@@ -183,7 +183,7 @@ def train(config: Config) -> dict[str, Any]:
                 loss.backward()
                 optimizer.step()
                 steps += 1
-            meter.update(epoch + 1, f"loss {float(loss):.4f}")
+            meter.update(epoch + 1, f"loss {loss.item():.4f}")
     seconds = time.perf_counter() - start
     return {"steps": steps, "seconds": seconds, **score(config, network, manifest, device, workers)}
 
