@@ -12,7 +12,9 @@ from typing import Any
 import benchmark
 import benchmark_cell
 import benchmark_studies as studies
+import numpy as np
 import pytest
+import torch
 from benchmark_studies import CLUSTER_HEAD, ON_FEATURES, Variant
 from benchmark_tables import BY_LABELS, Row, figures_of, mean_and_spread, results_csv, table
 from conftest import small_settings, write_config
@@ -20,6 +22,7 @@ from PIL import Image
 
 from ccscale.config_file import load_config
 from ccscale.errors import InputError
+from ccscale.model.network import ContrastiveClustering
 
 DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
 
@@ -108,6 +111,20 @@ def test_a_cell_of_another_config_is_not_done(config, tmp_path):
     cell.record.write_text("{")
     with pytest.raises(InputError, match="remove it"):
         cell.read()
+
+
+def test_untrained_features_are_of_the_first_weights_and_the_images_own_statistics(config):
+    settings = load_config(config, ["seed=6", "evaluate.batch=150"])
+    features, labels = benchmark_cell.untrained(settings)
+    pixels, same = benchmark_cell.pixels(settings)
+    assert pixels.shape == (150, 3 * 16 * 16)
+    assert labels.tolist() == same.tolist()
+    torch.manual_seed(6)
+    network = ContrastiveClustering(settings.model, 16)  # in training mode: the statistics of a batch
+    images = torch.from_numpy(pixels).unflatten(1, (16, 16, 3)).permute(0, 3, 1, 2)
+    wanted = network(images).features.detach().numpy()
+    # Running variances are over n - 1, a hundredth more at most.
+    np.testing.assert_allclose(features, wanted, rtol=0.02, atol=0.02 * wanted.std())
 
 
 def record(acc: float, **more: Any) -> dict[str, Any]:

@@ -204,15 +204,13 @@ def collect(cells: Sequence[Cell], best: bool) -> list[Row]:
 
 def _notes(rows: Sequence[Row], cells: Sequence[Cell], seeds: Sequence[int], command: str) -> list[str]:
     runs = [run for row in rows if row.variant.kind == "run" for run in row.runs]
-    spread = (
-        "mean ± sample standard deviation" if len(seeds) > 1 else "a single run each, so no spread is known,"
-    )
+    spread = "mean ± sample standard deviation" if len(seeds) > 1 else "one run each, so no spread is known"
     epochs = " to ".join(
         str(e) for e in sorted({min(r["epochs"] for r in runs), max(r["epochs"] for r in runs)})
     )
     config = cells[0].config
     return [
-        f"seeds {', '.join(map(str, seeds))}: {spread}; runs are in results.csv",
+        f"seeds: {', '.join(map(str, seeds))}; {spread}; the runs are in results.csv",
         f"epochs: {epochs}; backbone {config.model.backbone}, views of {config.views.size} px, global batch "
         f"{config.train.global_batch}, unless the row says otherwise",
         f"training took {sum(run['seconds'] for run in runs):,.0f} seconds in all, "

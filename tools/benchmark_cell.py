@@ -16,6 +16,8 @@ import json
 import os
 import sys
 import time
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +127,11 @@ def pixels(config: Config) -> tuple[Any, Any]:
 
 
 def untrained(config: Config) -> tuple[Any, Any]:
-    """Return the features (N, D) of the weights that the seed gives, in evaluation mode, and the labels (N,)."""
+    """Return the features (N, D) of the weights that the seed gives, and the labels (N,).
+
+    Batch norm has the statistics of these images, by a pass before: with those that it begins with, mean 0 and
+    variance 1, features are worth far less, which would flatter the trained ones.
+    """
     import numpy as np
     import torch
 
@@ -136,12 +142,23 @@ def untrained(config: Config) -> tuple[Any, Any]:
     device = dist.pick_device(config.train.device)
     torch.manual_seed(config.seed)  # as training begins
     network = ContrastiveClustering(config.model, config.views.size).to(device).eval()
-    parts = []
-    with torch.inference_mode():
-        for batch in _whole(config, config.views.size):
-            features = network(to_float(batch.images[~batch.bad].to(device))).features
-            parts.append((features.cpu().numpy(), batch.labels[~batch.bad]))
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def features() -> Iterator[tuple[Any, Any]]:
+        with torch.inference_mode():
+            for batch in _whole(config, config.views.size):
+                images = to_float(batch.images[~batch.bad].to(device))
+                yield network(images).features.cpu().numpy(), batch.labels[~batch.bad]
+
+    norms = [
+        module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+    ]
+    if norms:
+        for norm in norms:
+            norm.momentum = None  # the plain mean over all batches
+            norm.train()
+        deque(features(), maxlen=0)
+        network.eval()
+    return tuple(np.concatenate(column) for column in zip(*features(), strict=True))
 
 
 def _whole(config: Config, side: int) -> Any:
