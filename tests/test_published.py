@@ -99,6 +99,6 @@ def test_both_formulations_are_compared(config, tmp_path, capsys):
     assert len(before) == 2
     assert published.main(command) == 0  # again: nothing is done
     said = capsys.readouterr().out
-    assert "published formulation" in said
+    assert "published" in said
     assert "What is not the same" in said
     assert before == {path: path.stat().st_mtime_ns for path in before}

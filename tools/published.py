@@ -42,7 +42,8 @@ from ccscale.errors import Fault, InputError
 from ccscale.leaving import FAULT, MISTAKE
 from ccscale.progress import say
 
-NAMES = {"published": "published formulation", "ccscale": "ccscale"}
+NAMES = ("published", "ccscale")
+DIGITS = {"acc": 3, "nmi": 3, "ari": 3, "seconds": 1}  # after the point
 FACTS = ("seconds", "steps", "commit", "machine")
 
 
@@ -102,49 +103,38 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return mean and spread of every figure, of each formulation."""
     return {
         by: {
-            name: dict(
-                zip(
-                    ("mean", "spread"),
-                    mean_and_spread([run[name] for run in runs if run["by"] == by]),
-                    strict=True,
-                )
-            )
-            for name in (*SCORES, "seconds")
+            name: _summed_up([run[name] for run in runs if run["by"] == by]) for name in (*SCORES, "seconds")
         }
         for by in NAMES
     }
 
 
+def _summed_up(values: Sequence[float]) -> dict[str, float | None]:
+    mean, spread = mean_and_spread(values)
+    return {"mean": mean, "spread": spread}
+
+
 def show(runs: Sequence[dict[str, Any]]) -> None:
     """Print the table."""
     table = Table("", "seed")
-    for title in ("ACC", "NMI", "ARI", "seconds"):
-        table.add_column(title, justify="right")
-    names = ("acc", "nmi", "ari")
-    for by, title in NAMES.items():
+    for title in DIGITS:
+        table.add_column("seconds" if title == "seconds" else title.upper(), justify="right", no_wrap=True)
+    found = summary(runs)
+    for by in NAMES:
         for run in (run for run in runs if run["by"] == by):
-            table.add_row(
-                title, str(run["seed"]), *(f"{run[name]:.3f}" for name in names), f"{run['seconds']:,.1f}"
-            )
-        found = summary(runs)[by]
-        cells = []
-        for name in (*names, "seconds"):
-            digits = 1 if name == "seconds" else 3
-            mean, spread = found[name]["mean"], found[name]["spread"]
-            cells.append(f"{mean:,.{digits}f}" + ("" if spread is None else f" ± {spread:,.{digits}f}"))
-        table.add_row(title, "mean", *cells, end_section=True)
+            table.add_row(by, str(run["seed"]), *(f"{run[name]:,.{DIGITS[name]}f}" for name in DIGITS))
+        means = []
+        for name, digits in DIGITS.items():
+            mean, spread = found[by][name]["mean"], found[by][name]["spread"]
+            means.append(f"{mean:,.{digits}f}" + ("" if spread is None else f" ± {spread:,.{digits}f}"))
+        table.add_row(by, "mean", *means, end_section=True)
     console = Console(highlight=False)
     console.print(table)
-    console.print(
-        f"commit {', '.join(sorted({run['commit'] for run in runs}))}; "
-        f"{'; '.join(sorted({run['machine'] for run in runs}))}; seconds of training alone",
-        markup=False,
-    )
+    facts = [", ".join(sorted({run[name] for run in runs})) for name in ("commit", "machine")]
     assert __doc__ is not None
-    console.print(
-        "What is not the same" + __doc__.partition("What is not the same")[2].partition("\n\n")[0],
-        markup=False,
-    )
+    differences = __doc__[__doc__.index("What is not the same") :].partition("\n\n")[0]
+    for line in (f"commit {facts[0]}; {facts[1]}; seconds of training alone", " ".join(differences.split())):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
