@@ -92,10 +92,10 @@ def table(rows: Sequence[Row], heading: str, missing: Sequence[str], notes: Sequ
     lines += [heading, "", _line(titles), _line(["---"] * len(titles))]
     for row in rows:
         cells = [row.variant.name, row.variant.scored_by]
-        cells += [_with_spread(row.values(name)) for name in SHOWN]
-        cells += [str(len(row.runs)), " ".join(map(_short, row.values("acc")))]
+        cells += [with_spread(row.values(name)) for name in SHOWN]
+        cells += [str(len(row.runs)), " ".join(map(short, row.values("acc")))]
         if published:
-            cells.append(" / ".join(map(_short, row.variant.published or ())))
+            cells.append(" / ".join(map(short, row.variant.published or ())))
         lines.append(_line(cells))
     lines += ["", *(f"- {note}" for note in [*missing, *notes])]
     return "\n".join(lines) + "\n"
@@ -105,12 +105,14 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _with_spread(values: Sequence[float]) -> str:
+def with_spread(values: Sequence[float]) -> str:
+    """Return mean and spread as tables have them: .882 ± .010."""
     mean, spread = mean_and_spread(values)
-    return _short(mean) if spread is None else f"{_short(mean)} ± {_short(spread)}"
+    return short(mean) if spread is None else f"{short(mean)} ± {short(spread)}"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Return a score without its leading zero: .882."""
     return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 0.9995 else f"{value:.3f}"
 
 
@@ -165,7 +167,7 @@ def _bar(
             pen.line((x, middle - 4, x, middle + 4), hue, 2)
         for value in values:
             pen.ellipse((place(value) - 2, middle - 2, place(value) + 2, middle + 2), INK)
-    write(pen, (left + SCALE + 12, y - 1), _with_spread(values), 90, 12, FAINT)
+    write(pen, (left + SCALE + 12, y - 1), with_spread(values), 90, 12, FAINT)
 
 
 def write_results(folder: Path, rows: Sequence[Row], markdown: str, heading: str) -> None:

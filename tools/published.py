@@ -29,7 +29,7 @@ from typing import Any
 from benchmark import Cell, plan, run_cell
 from benchmark_cell import SCORES, machine
 from benchmark_studies import CLUSTER_HEAD, Variant
-from benchmark_tables import mean_and_spread
+from benchmark_tables import SHOWN, mean_and_spread, short, with_spread
 from measure import commit
 from published_formulation import train
 from rich.console import Console
@@ -43,7 +43,6 @@ from ccscale.leaving import FAULT, MISTAKE
 from ccscale.progress import say
 
 NAMES = ("published", "ccscale")
-DIGITS = {"acc": 3, "nmi": 3, "ari": 3, "seconds": 1}  # after the point
 FACTS = ("seconds", "steps", "commit", "machine")
 
 
@@ -117,17 +116,18 @@ def _summed_up(values: Sequence[float]) -> dict[str, float | None]:
 def show(runs: Sequence[dict[str, Any]]) -> None:
     """Print the table."""
     table = Table("", "seed")
-    for title in DIGITS:
-        table.add_column("seconds" if title == "seconds" else title.upper(), justify="right", no_wrap=True)
-    found = summary(runs)
+    for title in (*SHOWN.values(), "seconds"):
+        table.add_column(title, justify="right", no_wrap=True)
     for by in NAMES:
-        for run in (run for run in runs if run["by"] == by):
-            table.add_row(by, str(run["seed"]), *(f"{run[name]:,.{DIGITS[name]}f}" for name in DIGITS))
-        means = []
-        for name, digits in DIGITS.items():
-            mean, spread = found[by][name]["mean"], found[by][name]["spread"]
-            means.append(f"{mean:,.{digits}f}" + ("" if spread is None else f" ± {spread:,.{digits}f}"))
-        table.add_row(by, "mean", *means, end_section=True)
+        mine = [run for run in runs if run["by"] == by]
+        for run in mine:
+            table.add_row(
+                by, str(run["seed"]), *(short(run[name]) for name in SHOWN), f"{run['seconds']:,.1f}"
+            )
+        mean, spread = mean_and_spread([run["seconds"] for run in mine])
+        seconds = f"{mean:,.1f}" + ("" if spread is None else f" ± {spread:,.1f}")
+        means = (with_spread([run[name] for run in mine]) for name in SHOWN)
+        table.add_row(by, "mean", *means, seconds, end_section=True)
     console = Console(highlight=False)
     console.print(table)
     facts = [", ".join(sorted({run[name] for run in runs})) for name in ("commit", "machine")]
