@@ -38,6 +38,7 @@ from benchmark_tables import Row, figures_of, table, write_results
 
 from ccscale.arguments import IntermixedParser
 from ccscale.config import Config
+from ccscale.config_file import parse_config
 from ccscale.errors import Fault, InputError
 from ccscale.launch.commands import add_launch_arguments, read_resources
 from ccscale.leaving import FAULT, MISTAKE, STOPPED
@@ -70,7 +71,11 @@ class Cell:
             return None
         except ValueError as error:
             raise InputError(f"{self.record} cannot be read ({error}); remove it: it is made again") from None
-        return record if record.get("config") == self.config.model_dump(mode="json") else None
+        try:
+            known = parse_config(record["config"])  # keys that were added since have their defaults
+        except (InputError, KeyError):
+            return None
+        return record if known == self.config else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
