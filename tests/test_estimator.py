@@ -16,7 +16,7 @@ from ccscale.config import Config
 from ccscale.data.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.estimator import ContrastiveClusteringEstimator, _write_shards
-from ccscale.evaluate.assign import assign
+from ccscale.evaluate.assign import Reading, assign
 from ccscale.model.backbone import feature_width
 
 pytestmark = pytest.mark.slow
@@ -87,9 +87,9 @@ def test_the_labels_are_those_of_a_run(fitted: ContrastiveClusteringEstimator, t
     network = ccscale.load(export)
     for name, value in fitted.network_.state_dict().items():
         assert torch.equal(network.state_dict()[name], value), name
-    found = assign(network, Manifest.load(tmp_path / "shards"), ["train"], batch=64, progress=False)
-    assert found is not None
-    by_key = dict(zip(found.keys, found.clusters.tolist(), strict=True))
+    by_key: dict[str, int] = {}
+    for found in assign(network, Manifest.load(tmp_path / "shards"), ["train"], Reading(64), progress=False):
+        by_key |= zip(found.batch.keys, found.clusters.tolist(), strict=True)
     assert [by_key[key] for key in sorted(by_key)] == fitted.labels_.tolist()
 
 

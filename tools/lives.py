@@ -88,8 +88,10 @@ class Life:
         """Kill ranks (or all) with their workers, as a machine does that loses its power."""
         for rank in range(self.ranks) if ranks is None else ranks:
             # One that has ended may have left workers, and the number is its group's as long as they live.
-            if self._processes[rank].poll() is None or is_alive(self.groups[rank]):
+            try:
                 os.killpg(self.groups[rank], signal.SIGKILL)
+            except ProcessLookupError:
+                self.kill_process(rank)  # a copy that has not come to lead its group yet, or nothing is left
 
     def kill_process(self, rank: int) -> None:
         """Kill a rank alone, as a system does that is short of memory; its workers must end by themselves."""

@@ -41,7 +41,7 @@ def last_shard_of(settings: dict, lane: int) -> str:
     """The shard that a lane reads last, and no other lane does."""
     config = parse_config(settings)
     manifest = Manifest.load(config.data.shards)
-    schedule = plan(config, manifest)
+    (schedule,) = plan(config, manifest).phases
     sample = schedule.epoch(0).lane(lane, schedule.span - 1, schedule.span)[0]
     return manifest.shards[int(sample) // 32].url
 
