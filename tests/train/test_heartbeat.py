@@ -24,11 +24,11 @@ FAILING = """
 import sys
 from ccscale.train.step import Stepper
 take, calls = Stepper.take, []
-def fail(self, batch):
+def fail(self, *arguments):
     calls.append(1)
     if len(calls) == 4:
         raise MemoryError("no more of it")
-    return take(self, batch)
+    return take(self, *arguments)
 Stepper.take = fail
 from ccscale.cli import entry
 entry()
@@ -64,7 +64,7 @@ def ranks(
 
 def wait_for_steps(folder: Path, tasks: list[subprocess.Popen[str]]) -> None:
     while len(steps(folder / "run")) < 3:
-        assert tasks[0].poll() in (None, 76)
+        assert tasks[0].poll() is None
         time.sleep(0.05)
 
 
