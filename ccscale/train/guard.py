@@ -95,7 +95,8 @@ class StepGuard:
             for group in range(1, len(self._optimizer.bit16_groups)):  # the first one's turn is now
                 partition = self._optimizer.averaged_gradients[group]
                 gradients += [partition] if torch.is_tensor(partition) else partition
-        bad = _not_finite(torch.nn.utils.get_total_norm(gradients, torch.inf)).to(self._nothing.device)
+        # The 2-norm: it is computed at the memory's speed (the largest size takes longer than Adam on a CPU).
+        bad = _not_finite(torch.nn.utils.get_total_norm(gradients)).to(self._nothing.device)
         if self._partitioned:
             dist.sum_(bad)
             bad = bad.clamp_max(1)
