@@ -4,13 +4,13 @@ import io
 import json
 import re
 import time
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from chromium import address, browser, complaints, missing, requests
+from chromium import missing
 from PIL import Image
 from report_examples import CLASSES, HOSTILE, draw, example
+from report_pages import open_map, text, wait
 
 from ccscale.report.report import build
 
@@ -23,78 +23,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
-WIDTH, HEIGHT = 1280, 900
-
-
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory):
-    """Reports by name, as files."""
-    root = tmp_path_factory.mktemp("reports")
-    plain = {"labels": False, "seconds": False, "features": False, "metrics": []}
-    pages = {
-        "full": build(example(), None, draw),
-        "plain": build(example(**plain), None, draw),
-        "compared": build(example(0), example(1, clusters=50), draw),
-        "many": build(example(clusters=150, images=900, classes=CLASSES * 20), None, draw),
-    }
-    for name, page in pages.items():
-        (root / f"{name}.html").write_bytes(page)
-    return root
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser(WIDTH, HEIGHT) as driver:
-        yield driver
-
-
-@pytest.fixture
-def page(chromium, reports):
-    """Open a report by name; what it says and asks the network for is checked at the end."""
-    opened = []
-
-    def open_report(name="full", scheme="light", width=WIDTH):
-        size = {"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        features = [
-            {"name": "prefers-color-scheme", "value": scheme},
-            {"name": "prefers-reduced-motion", "value": "reduce"},
-        ]
-        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        chromium.get("about:blank")
-        opened.append(address(reports / f"{name}.html"))
-        chromium.get(opened[-1])
-        assert chromium.execute_script("return document.documentElement.dataset.ready") == "true"
-        return chromium
-
-    yield open_report
-    assert complaints(chromium) == []
-    assert [url for url in requests(chromium) if url != "about:blank"] == opened
-
-
-def wait(driver, script, *arguments):
-    """Return what a script returns once that is true."""
-    for _ in range(300):
-        found = driver.execute_script(script, *arguments)
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"never true: {script}")
-
-
-def text(driver, selector):
-    return driver.execute_script("return document.querySelector(arguments[0]).textContent", selector)
+pytest_plugins = ["report_browser"]
 
 
 def clusters_shown(driver):
     script = "return [...document.querySelectorAll('#list > article')].map((one) => Number(one.id.slice(8)))"
     return driver.execute_script(script)
-
-
-def open_map(driver):
-    driver.execute_script("document.getElementById('map').scrollIntoView({behavior: 'instant'})")
-    wait(driver, "return document.querySelector('.map canvas')?.dataset.drawn")
-    return driver.find_element(By.CSS_SELECTOR, ".map canvas")
 
 
 @pytest.mark.parametrize("name", ["full", "plain", "compared", "many"])
@@ -301,127 +235,6 @@ def test_comparison(page):
     assert len(driver.find_elements(By.CSS_SELECTOR, "#panels .panel:first-child path.other")) == 3
     assert driver.find_elements(By.CSS_SELECTOR, "#compare canvas.matrix")  # 11 by 49
     assert "Seed" in text(driver, ".beside table:nth-of-type(2)")
-
-
-def test_light_and_dark(page):
-    driver = page(scheme="light")
-    background = "return getComputedStyle(document.body).backgroundColor"
-    light = driver.execute_script(background)
-    driver.find_element(By.CSS_SELECTOR, "input[value=dark]").send_keys(Keys.SPACE)
-    dark = driver.execute_script(background)
-    assert dark != light
-    page(scheme="light")
-    assert driver.execute_script(background) == dark  # it was remembered
-    driver.execute_script("localStorage.clear()")
-    page(scheme="dark")
-    assert driver.execute_script(background) == dark
-    driver.find_element(By.CSS_SELECTOR, "input[value=light]").send_keys(Keys.SPACE)
-    assert driver.execute_script(background) == light
-    driver.execute_script("localStorage.clear()")
-
-
-CONTRASTS = """
-const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
-const context = canvas.getContext("2d", {willReadFrequently: true});
-const rgba = (colour) => {
-  context.clearRect(0, 0, 1, 1);
-  context.fillStyle = colour;
-  context.fillRect(0, 0, 1, 1);
-  return [...context.getImageData(0, 0, 1, 1).data];
-};
-const light = (rgb) => {
-  const [r, g, b] = rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const poor = [];
-for (const node of document.querySelectorAll("body *")) {
-  if (![...node.childNodes].some((one) => one.nodeType === 3 && one.textContent.trim())) continue;
-  if (!node.checkVisibility() || node.matches("script, style, option, .hidden, .hidden *, .skip")) continue;
-  let behind = node;
-  while (behind && rgba(getComputedStyle(behind).backgroundColor)[3] < 255) behind = behind.parentElement;
-  const style = getComputedStyle(node);
-  const ink = light(rgba(node.namespaceURI.endsWith("svg") ? style.fill : style.color).slice(0, 3));
-  const paper = light(rgba(getComputedStyle(behind).backgroundColor).slice(0, 3));
-  const ratio = (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
-  if (ratio < 4.5) poor.push(`${ratio.toFixed(2)} ${node.tagName} ${node.textContent.slice(0, 40)}`);
-}
-return poor;
-"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_on_what_is_behind_it(page, scheme):
-    """WCAG 2.2, 1.4.3: at least 4.5 to 1."""
-    driver = page("compared", scheme)
-    open_map(driver)
-    assert driver.execute_script(CONTRASTS) == []
-
-
-@pytest.mark.parametrize("name", ["full", "compared"])
-def test_a_narrow_window_is_not_scrolled_sideways(page, name):
-    driver = page(name, width=400)
-    open_map(driver)
-    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-
-
-@pytest.mark.parametrize("name", ["full", "compared"])
-def test_what_a_screen_reader_is_told(page, name):
-    driver = page(name)
-    open_map(driver)
-    driver.execute_script("document.getElementById('clusters').scrollIntoView()")
-    wait(driver, "return document.querySelector('.tiles li')")
-    nodes = driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    seen = [
-        (node["role"]["value"], node.get("name", {}).get("value", ""), node)
-        for node in nodes
-        if not node["ignored"]
-    ]
-    roles = [role for role, _, _ in seen]
-    assert {"banner", "navigation", "main", "contentinfo", "search", "region", "table", "article"} <= set(
-        roles
-    )
-    focusable = [
-        (role, label)
-        for role, label, node in seen
-        if any(one["name"] == "focusable" and one["value"]["value"] for one in node.get("properties", ()))
-        and role not in ("RootWebArea", "main")
-    ]
-    assert len(focusable) > 20
-    assert [role for role, label in focusable if not label.strip()] == []
-    assert [
-        label
-        for role, label, _ in seen
-        if role in ("image", "img", "article", "region") and not label.strip()
-    ] == []
-    levels = [
-        int(one["value"]["value"])
-        for role, _, node in seen
-        if role == "heading"
-        for one in node["properties"]
-        if one["name"] == "level"
-    ]
-    assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in pairwise(levels))
-    ids = driver.execute_script("return [...document.querySelectorAll('[id]')].map((one) => one.id)")
-    assert len(ids) == len(set(ids))
-
-
-OUTLINE = """
-const one = document.activeElement;
-return getComputedStyle(one.matches("[name=theme]") ? one.nextSibling : one).outlineStyle;
-"""
-
-
-def test_focus_is_seen_and_the_first_stop_skips(page):
-    driver = page()
-    ActionChains(driver).send_keys(Keys.TAB).perform()
-    assert driver.execute_script("return document.activeElement.className") == "skip"
-    assert driver.execute_script("return document.activeElement.getBoundingClientRect().top") >= 0
-    ActionChains(driver).send_keys(Keys.ENTER).perform()
-    assert driver.execute_script("return document.activeElement.id") == "main"
-    for _ in range(12):
-        ActionChains(driver).send_keys(Keys.TAB).perform()
-        assert driver.execute_script(OUTLINE) == "solid"
 
 
 def test_the_same_run_gives_the_same_bytes(reports):

@@ -1,0 +1,138 @@
+"""The report in headless Chromium, for people who see little, or use no pointer: contrast, names, focus, width."""
+
+from itertools import pairwise
+
+import pytest
+from chromium import missing
+from report_pages import open_map, wait
+
+pytest.importorskip("selenium", reason="selenium is not installed: pip install -e '.[test]'")
+if missing():
+    pytest.skip(missing(), allow_module_level=True)
+
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+pytest_plugins = ["report_browser"]
+
+
+def test_light_and_dark(page):
+    driver = page(scheme="light")
+    background = "return getComputedStyle(document.body).backgroundColor"
+    light = driver.execute_script(background)
+    driver.find_element(By.CSS_SELECTOR, "input[value=dark]").send_keys(Keys.SPACE)
+    dark = driver.execute_script(background)
+    assert dark != light
+    page(scheme="light")
+    assert driver.execute_script(background) == dark  # it was remembered
+    driver.execute_script("localStorage.clear()")
+    page(scheme="dark")
+    assert driver.execute_script(background) == dark
+    driver.find_element(By.CSS_SELECTOR, "input[value=light]").send_keys(Keys.SPACE)
+    assert driver.execute_script(background) == light
+    driver.execute_script("localStorage.clear()")
+
+
+CONTRASTS = """
+const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
+const context = canvas.getContext("2d", {willReadFrequently: true});
+const rgba = (colour) => {
+  context.clearRect(0, 0, 1, 1);
+  context.fillStyle = colour;
+  context.fillRect(0, 0, 1, 1);
+  return [...context.getImageData(0, 0, 1, 1).data];
+};
+const light = (rgb) => {
+  const [r, g, b] = rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const poor = [];
+for (const node of document.querySelectorAll("body *")) {
+  if (![...node.childNodes].some((one) => one.nodeType === 3 && one.textContent.trim())) continue;
+  if (!node.checkVisibility() || node.matches("script, style, option, .hidden, .hidden *, .skip")) continue;
+  let behind = node;
+  while (behind && rgba(getComputedStyle(behind).backgroundColor)[3] < 255) behind = behind.parentElement;
+  const style = getComputedStyle(node);
+  const ink = light(rgba(node.namespaceURI.endsWith("svg") ? style.fill : style.color).slice(0, 3));
+  const paper = light(rgba(getComputedStyle(behind).backgroundColor).slice(0, 3));
+  const ratio = (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+  if (ratio < 4.5) poor.push(`${ratio.toFixed(2)} ${node.tagName} ${node.textContent.slice(0, 40)}`);
+}
+return poor;
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_on_what_is_behind_it(page, scheme):
+    """WCAG 2.2, 1.4.3: at least 4.5 to 1."""
+    driver = page("compared", scheme)
+    open_map(driver)
+    assert driver.execute_script(CONTRASTS) == []
+
+
+@pytest.mark.parametrize("name", ["full", "compared"])
+def test_a_narrow_window_is_not_scrolled_sideways(page, name):
+    driver = page(name, width=400)
+    open_map(driver)
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("name", ["full", "compared"])
+def test_what_a_screen_reader_is_told(page, name):
+    driver = page(name)
+    open_map(driver)
+    driver.execute_script("document.getElementById('clusters').scrollIntoView()")
+    wait(driver, "return document.querySelector('.tiles li')")
+    nodes = driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    seen = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""), node)
+        for node in nodes
+        if not node["ignored"]
+    ]
+    roles = [role for role, _, _ in seen]
+    assert {"banner", "navigation", "main", "contentinfo", "search", "region", "table", "article"} <= set(
+        roles
+    )
+    focusable = [
+        (role, label)
+        for role, label, node in seen
+        if any(one["name"] == "focusable" and one["value"]["value"] for one in node.get("properties", ()))
+        and role not in ("RootWebArea", "main")
+    ]
+    assert len(focusable) > 20
+    assert [role for role, label in focusable if not label.strip()] == []
+    assert [
+        label
+        for role, label, _ in seen
+        if role in ("image", "img", "article", "region") and not label.strip()
+    ] == []
+    levels = [
+        int(one["value"]["value"])
+        for role, _, node in seen
+        if role == "heading"
+        for one in node["properties"]
+        if one["name"] == "level"
+    ]
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    ids = driver.execute_script("return [...document.querySelectorAll('[id]')].map((one) => one.id)")
+    assert len(ids) == len(set(ids))
+
+
+OUTLINE = """
+const one = document.activeElement;
+return getComputedStyle(one.matches("[name=theme]") ? one.nextSibling : one).outlineStyle;
+"""
+
+
+def test_focus_is_seen_and_the_first_stop_skips(page):
+    driver = page()
+    ActionChains(driver).send_keys(Keys.TAB).perform()
+    assert driver.execute_script("return document.activeElement.className") == "skip"
+    assert driver.execute_script("return document.activeElement.getBoundingClientRect().top") >= 0
+    ActionChains(driver).send_keys(Keys.ENTER).perform()
+    assert driver.execute_script("return document.activeElement.id") == "main"
+    for _ in range(12):
+        ActionChains(driver).send_keys(Keys.TAB).perform()
+        assert driver.execute_script(OUTLINE) == "solid"
