@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ccscale.cli import main
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 
 ZERO = {"fp32": 0, "fp64": 1}
+SLOW = Path(__file__).parents[1] / "slurm" / "slow"
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +60,22 @@ def test_a_run_is_the_same(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_at_the_end_of_the_step_and_the_run_goes_on_exactly_there(
-    config: Path, unbroken: dict[str, list[dict]], tmp_path: Path, number: signal.Signals
+    config: Path,
+    unbroken: dict[str, list[dict]],
+    tmp_path: Path,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = tmp_path / "run"
     overrides = [f"run={run}", "data.workers=1", "train.save_every=1000"]
+    # Steps of a second, so that the signal meets it before its end on a busy machine, too.
+    monkeypatch.setenv("PYTHONPATH", str(SLOW), prepend=os.pathsep)
+    monkeypatch.setenv("SLOW_STEP", "1")
+    monkeypatch.setenv("SLOW_LIVES", "1")
     process = start(config, 1, overrides)
+    monkeypatch.setenv("SLOW_LIVES", "0")
     while process.poll() is None and len(steps(run)) < 6:
-        pass
+        time.sleep(0.02)
     os.killpg(process.pid, number)  # the loader's worker gets it too, as from a job scheduler
     os.kill(process.pid, number)
     said, _ = process.communicate()
