@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -113,6 +114,20 @@ class Job:
             return self.steps >= steps and self.restarts == life and state == "RUNNING"
 
         wait_for(reached, what)
+
+    def kill_rank(self, rank: int) -> None:
+        """Kill the process of a rank, with SIGKILL."""
+        wanted = {f"SLURM_JOB_ID={self.number}".encode(), f"SLURM_PROCID={rank}".encode()}
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                environment = set((folder / "environ").read_bytes().split(b"\0"))
+                command = (folder / "cmdline").read_bytes()
+            except OSError:  # it has ended, or is not ours to read
+                continue
+            if wanted <= environment and (b"ccscale" in command or b"submitit" in command):
+                found.append(int(folder.name))
+        os.kill(min(found), signal.SIGKILL)  # the loader workers came later
 
     def allow_all_nodes(self) -> None:
         """Lift --exclude, when the job waits for nodes: Slurm takes no change while it runs."""

@@ -40,6 +40,7 @@ class Cluster:
             self.begin(f"{way}-warned", self.warned, submit)
             self.begin(f"{way}-struck", self.struck, submit)
             self.begin(f"{way}-unbroken", self.unbroken, submit)
+            self.begin(f"{way}-bereft", self.bereft, submit)
         self.begin("sbatch-seeds", self.seeds, self.sbatch_array, 2)
         self.begin("launch-seeds", self.seeds, self.launch_array, 0)
         self.begin("converted", self.converted)
@@ -129,6 +130,16 @@ class Cluster:
         job.wait_for_end()
         return [job]
 
+    def bereft(self, name: str, submit: Callable[..., Job]) -> list[Job]:
+        """One of its ranks is killed, and nothing else: neither its node nor the other rank."""
+        self.wait_for_turn()
+        job = submit(name, [f"--exclude={VICTIM}"], slow=(1, 0.5))
+        job.wait_for_life(0, steps=SAVE_EVERY + 2)
+        job.kill_rank(1)
+        job.wait_for_life(1)
+        job.wait_for_end()
+        return [job]
+
     def seeds(self, name: str, submit: Callable[..., list[Job]], signalled: int) -> list[Job]:
         """Three seeds: one is told to stop, and one cancelled.
 
@@ -167,7 +178,7 @@ def cluster(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     if conf is None or not Path(conf).with_name("cluster.json").exists():  # never on somebody's real cluster
         pytest.skip('the Slurm test cluster is not up: eval "$(python tools/slurm_test_cluster start)"')
     folder = tmp_path_factory.mktemp("slurm")
-    changes = {"max_steps": STEPS, "epochs": 100, "save_every": SAVE_EVERY}
+    changes = {"max_steps": STEPS, "epochs": 100, "save_every": SAVE_EVERY, "rank_timeout": 30}
     config = folder / "config.yaml"
     settings = small_settings(
         shards, folder / "run", **{f"train__{name}": value for name, value in changes.items()}
@@ -196,6 +207,13 @@ class TestTraining:
     @WAYS
     def test_the_time_limit_s_signal(self, cluster: Cluster, way: str) -> None:
         (job,) = cluster[f"{way}-warned"]
+        assert (job.field("JobState"), job.restarts) == ("COMPLETED", 1)
+        assert job.losses() == cluster["sbatch-unbroken"][0].losses()
+
+    @WAYS
+    def test_a_rank_is_lost(self, cluster: Cluster, way: str) -> None:
+        """The other names it, ends, and the job goes on from the newest checkpoint."""
+        (job,) = cluster[f"{way}-bereft"]
         assert (job.field("JobState"), job.restarts) == ("COMPLETED", 1)
         assert job.losses() == cluster["sbatch-unbroken"][0].losses()
 
