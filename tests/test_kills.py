@@ -37,7 +37,10 @@ if os.environ["RANK"] == "0":
 while not pathlib.Path(sys.argv[1]).exists():
     time.sleep(0.02)
     if os.environ["RANK"] == "0" and sys.argv[2] == "ends":
-        state = pathlib.Path(f"/proc/{other}/stat").read_text().split()[2]
+        try:
+            state = pathlib.Path(f"/proc/{other}/stat").read_text().split()[2]
+        except OSError:  # its parent has looked after it already
+            state = "Z"
         if state == "Z":
             sys.exit("rank 1 is gone")
 """
