@@ -10,6 +10,7 @@ call that no exception reaches. Keys::
     lost          the sentence that says who
 """
 
+import contextlib
 import os
 import socket
 import sys
@@ -68,32 +69,24 @@ class Heartbeat:
     def stop(self) -> None:
         """Take leave: from now on this rank is not missed."""
         self._end.set()
-        with self._lock:
-            self._quietly("done")
+        with self._lock, contextlib.suppress(RuntimeError):  # the store may be gone
+            self._store.set(f"beat/{self._rank}", "done")
 
     def tell(self, error: BaseException) -> None:
         """Tell the others what this rank ends of; or, if a collective call of its own broke, find out who is gone.
 
         In the latter case the process ends here, as all others do, if it turns out who.
         """
-        if is_broken_connection(error):
-            self._quietly("broken")
-            self._thread.join(2 * self._limit)
-        else:
-            what = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._quietly("lost", f"rank {self._rank} on {socket.gethostname()} has failed: {what}")
-
-    def _quietly(self, key: str, text: str = "") -> None:
-        """Write something into a store that may be gone."""
-        try:
-            if key == "done":
-                self._store.set(f"beat/{self._rank}", "done")
-            elif key == "lost":
-                self._store.compare_set("lost", "", text)
+        broken = is_broken_connection(error)
+        with contextlib.suppress(RuntimeError):  # the store may be gone
+            if broken:
+                self._store.set("broken", "yes")
             else:
-                self._store.set(key, "yes")
-        except RuntimeError:
-            pass
+                what = f"{type(error).__name__}: {error}".splitlines()[0]
+                text = f"rank {self._rank} on {socket.gethostname()} has failed: {what}"
+                self._store.compare_set("lost", "", text)
+        if broken:
+            self._thread.join(2 * self._limit)
 
     def _run(self) -> None:
         reached = time.monotonic()
