@@ -98,6 +98,15 @@ def is_locked(path: Path) -> bool:
         return False
 
 
+def is_stopped(process: int) -> bool:
+    """Say whether all of its threads stand still: a signal to stop reaches one of them first."""
+    states = [
+        stat.read_text().rpartition(")")[2].split()[0]
+        for stat in Path(f"/proc/{process}/task").glob("*/stat")
+    ]
+    return set(states) == {"T"}
+
+
 def wait_until(condition) -> bool:
     end = time.monotonic() + 60
     while not condition() and time.monotonic() < end:
@@ -113,6 +122,7 @@ def test_workers_of_a_killed_process_end_and_hold_its_lock_until_then(tmp_path):
         assert wait_until(lambda: len(list(tmp_path.glob("*.pid"))) == 2)
         workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
         os.kill(workers[0], signal.SIGSTOP)  # one that cannot notice at once
+        assert wait_until(lambda: is_stopped(workers[0]))
         parent.kill()
         parent.wait()
         assert wait_until(lambda: not Path(f"/proc/{workers[1]}").exists())
