@@ -1,5 +1,10 @@
-"""Runs a function on several ranks: real processes that talk over gloo."""
+"""Runs a function on several ranks: real processes that talk over gloo.
 
+They are forked from a server that has imported what most of them need, once for all tests of a pytest worker: the
+imports take several seconds, a rank of its own often less.
+"""
+
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -12,27 +17,33 @@ import torch
 import torch.distributed as torch_dist
 import torch.multiprocessing as mp
 
+PRELOADED = ("ccscale.train.loop", "ccscale.evaluate.predict", "deepspeed", "timm", "torch")
+
 
 def run_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Call ``function(rank, *arguments)`` on `world` ranks and return what each returned.
 
     `function` must be importable (at the top of a test module). A rank that fails ends the test with its traceback.
     """
+    os.environ["DS_ACCELERATOR"] = "cpu"  # which DeepSpeed reads when it is imported
+    multiprocessing.set_forkserver_preload([*PRELOADED])
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, args=(world, folder, function, arguments), nprocs=world)
+        given = (world, folder, dict(os.environ), function, arguments)
+        mp.start_processes(_rank, given, world, start_method="forkserver")
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
 def _rank(
-    rank: int, world: int, folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+    rank: int,
+    world: int,
+    folder: str,
+    environment: dict[str, str],
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
 ) -> None:
     torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(world),
-        "LOCAL_RANK": str(rank),
-        "DS_ACCELERATOR": "cpu",
-    }
+    os.environ.clear()  # the server's, of the time when it was started
+    os.environ |= environment | {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     store = torch_dist.FileStore(f"{folder}/store", world)
     torch_dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
     try:
