@@ -42,6 +42,7 @@ def _rank(
     arguments: tuple[Any, ...],
 ) -> None:
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # that of a rank from a launcher; else it is the server's
     os.environ.clear()  # the server's, of the time when it was started
     os.environ |= environment | {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     store = torch_dist.FileStore(f"{folder}/store", world)
