@@ -111,7 +111,15 @@ def _predict(args: argparse.Namespace) -> int:
     from ccscale.evaluate.predict import Wanted, predict_run
 
     wanted = Wanted(args.out, args.features, args.merged, args.follow, args.idle)
-    result = predict_run(args.run, args.shards, wanted, args.split, device=args.device, workers=args.workers)
+    result = predict_run(
+        args.run,
+        args.shards,
+        wanted,
+        args.split,
+        device=args.device,
+        workers=args.workers,
+        checkpoint=args.checkpoint,
+    )
     if result is not None:
         from ccscale.evaluate.show import show_prediction, tell_notes
 
@@ -274,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--idle", type=float, metavar="SECONDS", help="stop following after so long without a new shard"
     )
+    _add_checkpoint(predict)
     _add_assigning(predict)
 
     report = verb(

@@ -42,7 +42,8 @@ def _rank(
     arguments: tuple[Any, ...],
 ) -> None:
     torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # that of a rank from a launcher; else it is the server's
+    # Loader workers start as those of a rank from a launcher do, not as this process did.
+    multiprocessing.set_start_method("fork", force=True)
     os.environ.clear()  # the server's, of the time when it was started
     os.environ |= environment | {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     store = torch_dist.FileStore(f"{folder}/store", world)

@@ -169,7 +169,9 @@ def read_groups(run: Path, step: int, k: int) -> Int64:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); {again} to make it anew") from None
     if made != step:
-        raise InputError(f"{path} is of step {made}, and the newest checkpoint of step {step}; {again} anew")
+        raise InputError(
+            f"{path} is of step {made}, and the checkpoint asked for of step {step}; {again} anew"
+        )
     if not 1 <= k <= leaves:
         raise InputError(f"--merged {k}: this run's {leaves} clusters can be merged to 1 to {leaves}")
     return cut(merges, k)

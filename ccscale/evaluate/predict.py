@@ -98,6 +98,7 @@ def predict_run(
     *,
     device: str = "auto",
     workers: int | None = None,
+    checkpoint: str = "last",
 ) -> dict[str, Any] | None:
     """Write cluster and confidence of every image, each exactly once; all ranks call it together.
 
@@ -113,6 +114,8 @@ def predict_run(
         All by default.
     device, workers
         As in the config.
+    checkpoint
+        Which one; see `checkpoint.choose`.
 
     Returns
     -------
@@ -126,7 +129,7 @@ def predict_run(
     Fault
         If the disk does not take them.
     """
-    with open_session(run, device, workers) as session:
+    with open_session(run, device, workers, checkpoint) as session:
         dist.on_rank_zero(wanted.check)
         groups = None
         if (merged := wanted.merged) is not None:

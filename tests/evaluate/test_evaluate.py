@@ -153,7 +153,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("damage", "expected"),
         [
-            (lambda tree: {**tree, "step": 1}, "is of step 1, and the newest checkpoint of step 2"),
+            (lambda tree: {**tree, "step": 1}, "is of step 1, and the checkpoint asked for of step 2"),
             (lambda tree: [], "cannot be read"),
             (lambda tree: tree, "--merged 9: this run's 6 clusters can be merged to 1 to 6"),
         ],

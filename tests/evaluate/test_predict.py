@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from conftest import small_settings, write_config
 from ranks import run_ranks
 
 from ccscale.cli import main
@@ -67,6 +68,21 @@ def test_a_row_a_sample_in_the_order_of_the_shards(whole, shards):
     first, second = whole["confidence"].to_numpy(), whole["second_confidence"].to_numpy()
     assert (first >= second).all()
     assert (second > 0).all()
+
+
+def test_another_checkpoint_than_the_last(shards, tmp_path, capsys):
+    settings = small_settings(shards, tmp_path / "run", train__max_steps=2, train__save_every=1)
+    assert main(["train", str(write_config(tmp_path, settings))]) == 0
+    tables = []
+    for which, step in (("1", 1), ("last", 2)):
+        out = tmp_path / f"{which}.parquet"
+        command = ["predict", str(tmp_path / "run"), "--shards", str(shards), "--out", str(out), "--json"]
+        capsys.readouterr()
+        assert main([*command, "--checkpoint", which, "--workers", "0"]) == 0
+        assert json.loads(capsys.readouterr().out)["step"] == step
+        tables.append(pq.read_table(out))
+    assert tables[0]["key"].equals(tables[1]["key"])
+    assert not tables[0]["confidence"].equals(tables[1]["confidence"])
 
 
 @pytest.mark.dist
