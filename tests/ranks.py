@@ -1,10 +1,9 @@
 """Runs a function on several ranks: real processes that talk over gloo.
 
-They are forked from a server that has imported what most of them need, once for all tests of a pytest worker: the
+They are copies of a process that has imported what most of them need, once for all tests of a pytest worker: the
 imports take several seconds, a rank of its own often less.
 """
 
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -16,8 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as torch_dist
 import torch.multiprocessing as mp
-
-PRELOADED = ("ccscale.train.loop", "ccscale.evaluate.predict", "deepspeed", "timm", "torch")
+from lives import server, take_environment
 
 
 def run_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -25,11 +23,9 @@ def run_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list
 
     `function` must be importable (at the top of a test module). A rank that fails ends the test with its traceback.
     """
-    os.environ["DS_ACCELERATOR"] = "cpu"  # which DeepSpeed reads when it is imported
-    multiprocessing.set_forkserver_preload([*PRELOADED])
     with tempfile.TemporaryDirectory() as folder:
         given = (world, folder, dict(os.environ), function, arguments)
-        mp.start_processes(_rank, given, world, start_method="forkserver")
+        mp.start_processes(_rank, given, world, start_method=server().get_start_method())
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
@@ -42,10 +38,8 @@ def _rank(
     arguments: tuple[Any, ...],
 ) -> None:
     torch.set_num_threads(1)
-    # Loader workers start as those of a rank from a launcher do, not as this process did.
-    multiprocessing.set_start_method("fork", force=True)
-    os.environ.clear()  # the server's, of the time when it was started
-    os.environ |= environment | {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+    place = {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+    take_environment(environment | place)
     store = torch_dist.FileStore(f"{folder}/store", world)
     torch_dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
     try:

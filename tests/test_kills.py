@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import kill_often as tool
 import kills
 import pytest
 from conftest import make_images, small_settings
@@ -16,8 +17,6 @@ from kills import Kill, Moment, kill_often, wait_for_end
 from lives import Life, is_alive, spawn
 from trials import compare, digests
 from under_way import UnderWay
-
-TOOL = Path(__file__).parents[1] / "tools" / "kill_often.py"
 
 # Runs until a file is there.
 PROGRAM = """
@@ -192,23 +191,28 @@ def test_orphans_are_found(monkeypatch):
     assert time.monotonic() - start < 5
 
 
+@pytest.fixture
+def run_tool(monkeypatch, capsys):
+    """Run the command line, which must find nothing different; return what it found."""
+
+    def call(*arguments: str) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", [tool.__file__, *arguments, "--json"])
+        code = tool.main()
+        result = json.loads(capsys.readouterr().out)
+        assert code == 0, result["different"]
+        return result
+
+    return call
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-def test_a_killed_conversion_ends_with_the_same_bytes(tmp_path):
+def test_a_killed_conversion_ends_with_the_same_bytes(run_tool, tmp_path):
     images = make_images(tmp_path / "images", 240, size=(160, 120))
     (images / "class0/broken.jpg").write_bytes(b"no image")
     (images / "class1/again.jpg").write_bytes((images / "class0/0000.jpg").read_bytes())
     options = ["--format", "webp", "--shard-samples", "20", "--dedup", "--workers", "2"]
-    options += ["--kills", "3", "--seed", "1", "--json"]
-    done = subprocess.run(
-        [sys.executable, str(TOOL), "conversion", "folder", str(images), *options],
-        capture_output=True,
-        text=True,
-        timeout=270,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = run_tool("conversion", "folder", str(images), *options, "--kills", "3", "--seed", "1")
     assert len(result["kills"]) == 3
     assert result["rounds"] >= 1
     assert result["different"] == [[]] * result["rounds"]
@@ -230,21 +234,13 @@ def test_a_killed_conversion_ends_with_the_same_bytes(tmp_path):
     ],
     ids=["bit for bit", "and one rank"],
 )
-def test_killed_ranks_end_with_the_same_weights(shards, tmp_path, options, settings):
+def test_killed_ranks_end_with_the_same_weights(run_tool, shards, tmp_path, options, settings):
     config = small_settings(shards, tmp_path / "unused", train__max_steps=12, train__save_every=3)
     config["evaluate"] = {"every": 1}
     (tmp_path / "config.yaml").write_text(json.dumps(config))
     log = tmp_path / "log"
-    command = [str(TOOL), "training", str(tmp_path / "config.yaml"), *settings, *options]
-    done = subprocess.run(
-        [sys.executable, *command, "--fork", "--json", "--log", str(log)],
-        capture_output=True,
-        text=True,
-        timeout=270,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    command = ["training", str(tmp_path / "config.yaml"), *settings, *options]
+    result = run_tool(*command, "--fork", "--log", str(log))
     seed, found = int(options[-1]), result["kills"]
     assert [json.loads(line) for line in log.read_text().splitlines()] == [
         {"seed": seed, **kill} for kill in found

@@ -22,18 +22,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lives import Life, fork
 from same_run import BOUNDS, SAME, difference, steps
+from same_run import train as train_on
 
 CASES = ("fp32:0", "fp32:1", "fp32:2", "fp64:1")
 """Precision and ZeRO stage."""
-LIMIT = 1800.0  # seconds for one start
 
 
 def train(config: Path, run: Path, ranks: int, stop: int, settings: Sequence[str]) -> str:
     """Train a run up to step `stop` on so many ranks; return what was said."""
-    arguments = ["train", str(config), f"run={run}", f"train.max_steps={stop}", *settings]
-    return Life(fork(arguments), ranks).finish(LIMIT)
+    return train_on(config, ranks, [f"run={run}", f"train.max_steps={stop}", *settings])
 
 
 def change(

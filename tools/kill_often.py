@@ -12,8 +12,8 @@ number of ranks). With several ranks all are killed, or a single one, and then t
 
 With --also two lives have another number of ranks, the next two the first again, and so on, and the losses are held
 to a tolerance. With --serve the shards in a folder are streamed over HTTP, from a server that fails one request in
-twenty, through a cache that every start finds as the last kill left it. With --fork the ranks are copies of this
-process, which has imported all they need: that saves each life the seconds of the imports, and spares those the
+twenty, through a cache that every start finds as the last kill left it. With --fork the ranks are copies of a
+process that has imported all they need: that saves each life the seconds of the imports, and spares those the
 kills.
 
 Standard output has a line for each kill and what came of it (or, with --json, one object at the end), --log a file
@@ -61,7 +61,7 @@ class Plan:
     tolerance
         Relative, of losses, where it is.
     forked
-        Whether ranks are copies of this process.
+        Whether ranks are copies of a process that has made their imports.
     log
         A file for a line of JSON for each kill.
     quiet
@@ -231,11 +231,11 @@ def main() -> int:
     verb.add_argument("--ranks", type=int, metavar="W", help="processes (default: 1)")
     verb.add_argument("--also", type=int, metavar="W", help="ranks of two lives, then W again for two")
     verb.add_argument("--tolerance", type=float, help="of losses, relative, with --also (default: 1e-3)")
-    verb.add_argument("--fork", action="store_true", help="start ranks as copies of this process")
+    verb.add_argument(
+        "--fork", action="store_true", help="start ranks as copies of a process that has made their imports"
+    )
     verb.add_argument("--serve", metavar="DIR", help="stream the shards in DIR over HTTP, with faults")
     args, arguments = parser.parse_known_args()
-    if args.fork and args.serve:
-        parser.error("--fork and --serve: the server's threads cannot be copied")
     tolerance = (args.tolerance or 1e-3) if args.also else 0.0
     plan = Plan(args.kills, args.seed, args.ranks, args.also, tolerance, args.fork, args.log, args.json)
     with tempfile.TemporaryDirectory() as folder, _served(args.serve) as settings:

@@ -1,11 +1,12 @@
 """One start of a command as real processes, one a rank, that can be killed.
 
 Each rank is the leader of a process group, which its loader workers are in. `spawn` starts Python anew, as a
-launcher does. `fork` forks this process once it has imported all that training needs: a life is then shorter by the
+launcher does. `fork` copies a process that has imported all that training needs: a life is then shorter by the
 seconds of the imports, and all else is the same.
 """
 
 import atexit
+import multiprocessing
 import os
 import signal
 import socket
@@ -14,12 +15,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
 from subprocess import DEVNULL, Popen
-from typing import IO, Protocol
+from typing import Protocol
 
 IMPORTS = (
     "ccscale.data.commands",
+    "ccscale.evaluate.evaluate",
+    "ccscale.evaluate.predict",
     "ccscale.train.loop",
     "deepspeed.checkpoint.ds_to_universal",
     "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler
@@ -36,8 +40,8 @@ class Process(Protocol):
         """Return its exit code, or minus the signal that ended it; None while it runs."""
 
 
-Start = Callable[[dict[str, str], IO[bytes]], Process]
-"""Starts one rank, given its environment and the file for its standard error."""
+Start = Callable[[dict[str, str], Path], Process]
+"""Starts one rank, given what its environment has besides this process's, and the file for its standard error."""
 
 
 class Life:
@@ -52,11 +56,12 @@ class Life:
     """
 
     def __init__(self, start: Start, ranks: int = 1) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as this object)
+        self._said = tempfile.NamedTemporaryFile()  # noqa: SIM115 (there as long as this object)
         self.begin = time.monotonic()
         port = str(free_port())
         self._processes = [
-            start(_place(rank, ranks, port) if ranks > 1 else {}, self._said) for rank in range(ranks)
+            start(_place(rank, ranks, port) if ranks > 1 else {}, Path(self._said.name))
+            for rank in range(ranks)
         ]
         self.groups = [process.pid for process in self._processes]
 
@@ -100,9 +105,7 @@ class Life:
 
     def said(self) -> str:
         """Return what all ranks have written to standard error."""
-        return os.pread(self._said.fileno(), os.fstat(self._said.fileno()).st_size, 0).decode(
-            errors="replace"
-        )
+        return Path(self._said.name).read_text(errors="replace")
 
     def finish(self, limit: float) -> str:
         """Wait for a good end, and return what was said.
@@ -127,54 +130,64 @@ class Life:
 def spawn(command: Sequence[str]) -> Start:
     """Return what starts a command line."""
 
-    def start(environment: dict[str, str], said: IO[bytes]) -> Process:
+    def start(environment: dict[str, str], said: Path) -> Process:
         environment = os.environ | environment
-        return Popen(command, start_new_session=True, stdout=DEVNULL, stderr=said, env=environment)
+        with open(said, "ab") as file:
+            return Popen(command, start_new_session=True, stdout=DEVNULL, stderr=file, env=environment)
 
     return start
 
 
 def fork(arguments: Sequence[str]) -> Start:
-    """Return what starts ``ccscale`` with `arguments` in a copy of this process, which must have no threads."""
-    os.environ["DS_ACCELERATOR"] = "cpu"  # as `dist.process_group` sets it before DeepSpeed is imported
-    for name in IMPORTS:
-        import_module(name)
+    """Return what starts ``ccscale`` with `arguments` in a copy of the process that `server` gives."""
 
-    def start(environment: dict[str, str], said: IO[bytes]) -> Process:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            _become(arguments, environment, said)
-        return Forked(pid)
+    def start(environment: dict[str, str], said: Path) -> Process:
+        process = server().Process(target=_become, args=(arguments, dict(os.environ) | environment, said))
+        process.start()
+        return Forked(process)
 
     return start
 
 
-class Forked:
-    """A copy of this process."""
+def server() -> ForkServerContext:
+    """Return what starts processes as copies of one that has made `IMPORTS` and has no threads.
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._code: int | None = None
+    It is started at first use, with the environment of that time: each copy is given its own.
+    """
+    os.environ["DS_ACCELERATOR"] = "cpu"  # as `dist.process_group` sets it before DeepSpeed is imported
+    multiprocessing.set_forkserver_preload([*IMPORTS])
+    return multiprocessing.get_context("forkserver")
+
+
+def take_environment(environment: dict[str, str]) -> None:
+    """Make a copy's environment its own, and what is forked from it a plain fork, as in a process of its own."""
+    os.environ.clear()
+    os.environ |= environment
+    multiprocessing.set_start_method("fork", force=True)
+
+
+class Forked:
+    """A copy of the server."""
+
+    def __init__(self, process: ForkServerProcess) -> None:
+        assert process.pid is not None
+        self.pid = process.pid
+        self._process = process
 
     def poll(self) -> int | None:
         """Return its exit code, or minus the signal that ended it; None while it runs."""
-        if self._code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self._code = os.waitstatus_to_exitcode(status)
-        return self._code
+        return self._process.exitcode
 
 
-def _become(arguments: Sequence[str], environment: dict[str, str], said: IO[bytes]) -> None:
+def _become(arguments: Sequence[str], environment: dict[str, str], said: Path) -> None:
     """Go on as the command's process, and never return."""
     try:
         os.setsid()
-        os.environ |= environment
+        take_environment(environment)
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(0, 1)
-        os.dup2(said.fileno(), 2)
+        os.dup2(os.open(said, os.O_WRONLY | os.O_APPEND), 2)
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
         sys.argv = ["ccscale", *arguments]
         from ccscale.cli import entry
 

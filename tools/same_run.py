@@ -14,8 +14,6 @@ batch digests and losses are compared with the first's. Prints a table; exits wi
 import argparse
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,8 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lives import Life, fork, spawn
+
 BOUNDS = {"fp64": 1e-8, "fp32": 1e-3}
 SAME = 0.0  # bit-identical
+LIMIT = 1800.0  # seconds for one start
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,17 @@ class Trial:
         return f"{self.world} ranks, {self.workers} workers{killed}"
 
 
-def start(config: Path, world: int, overrides: Sequence[str], threads: int = 1) -> subprocess.Popen[str]:
-    """Start training on `world` ranks, in a process group of its own."""
-    module = ["-m", "ccscale", "train", str(config), *overrides]
-    if world > 1:
-        module = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), *module]
-    return subprocess.Popen(
-        [sys.executable, *module],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-        start_new_session=True,
-    )
+def start(config: Path, world: int, overrides: Sequence[str], threads: int = 1, fresh: bool = False) -> Life:
+    """Start training on `world` ranks.
+
+    With several `threads`, or if it is to be `fresh`, each is a Python of its own, else a copy of one that has made
+    the imports.
+    """
+    arguments = ["train", str(config), *overrides]
+    if threads == 1 and not fresh:
+        return Life(fork(arguments), world)
+    number = f"OMP_NUM_THREADS={threads}"
+    return Life(spawn(["env", number, sys.executable, "-m", "ccscale", *arguments]), world)
 
 
 def train(config: Path, world: int, overrides: Sequence[str] = (), threads: int = 1) -> str:
@@ -74,14 +73,10 @@ def train(config: Path, world: int, overrides: Sequence[str] = (), threads: int 
     RuntimeError
         With all that was said, if it does not end well.
     """
-    process = start(config, world, overrides, threads)
-    said, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"training on {world} ranks ended with {process.returncode}:\n{said}")
-    return said
+    return start(config, world, overrides, threads).finish(LIMIT)
 
 
-def kill_after(config: Path, run: Path, world: int, step: int, overrides: Sequence[str] = ()) -> None:
+def kill_after(config: Path, world: int, run: Path, step: int, overrides: Sequence[str] = ()) -> None:
     """Train until a step's line is in the log, then kill all of its processes at once.
 
     Raises
@@ -89,13 +84,13 @@ def kill_after(config: Path, run: Path, world: int, step: int, overrides: Sequen
     RuntimeError
         If it ended before.
     """
-    process = start(config, world, overrides)
-    while process.poll() is None and len(steps(run)) < step:
+    life = start(config, world, overrides)
+    while life.code() is None and len(steps(run)) < step:
         time.sleep(0.02)
-    if process.poll() is not None:
-        raise RuntimeError(f"training ended before step {step}:\n{process.communicate()[0]}")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    if life.code() is not None:
+        raise RuntimeError(f"training ended before step {step}:\n{life.said()}")
+    life.kill_group()
+    life.wait(LIMIT)
 
 
 def steps(run: Path) -> list[dict[str, float | str]]:
@@ -123,7 +118,7 @@ def run_trial(config: Path, run: Path, trial: Trial, overrides: Sequence[str] = 
     """Take a trial's run from its start to its end."""
     overrides = [*overrides, f"run={run}", f"data.workers={trial.workers}"]
     if trial.killed_after is not None:
-        kill_after(config, run, trial.world, trial.killed_after, overrides)
+        kill_after(config, trial.world, run, trial.killed_after, overrides)
     train(config, trial.goes_on_at or trial.world, overrides, trial.threads)
 
 
@@ -139,6 +134,7 @@ def main() -> int:
     parser.add_argument("--evaluate", metavar="SPLIT", help="split for the evaluation at the end of each run")
     parser.add_argument("--precision", choices=BOUNDS, action="append", help="again for more; all by default")
     args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
     kill, every = args.steps * 3 // 5, args.steps // 3  # the last checkpoint lies well before the kill
     settings = {
         "data": {"shards": str(Path(args.shards).resolve())},

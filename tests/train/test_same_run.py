@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import small_settings
-from same_run import BOUNDS, SAME, Trial, difference, run_trial, start, steps
+from same_run import BOUNDS, SAME, Trial, difference, run_trial, start, steps, train
 
 from ccscale.cli import main
 
@@ -72,22 +72,21 @@ def test_a_signal_saves_at_the_end_of_the_step_and_the_run_goes_on_exactly_there
     monkeypatch.setenv("PYTHONPATH", str(SLOW), prepend=os.pathsep)
     monkeypatch.setenv("SLOW_STEP", "1")
     monkeypatch.setenv("SLOW_LIVES", "1")
-    process = start(config, 1, overrides)
+    life = start(config, 1, overrides, fresh=True)
     monkeypatch.setenv("SLOW_LIVES", "0")
-    while process.poll() is None and len(steps(run)) < 6:
+    while life.code() is None and len(steps(run)) < 6:
         time.sleep(0.02)
-    os.killpg(process.pid, number)  # the loader's worker gets it too, as from a job scheduler
-    os.kill(process.pid, number)
-    said, _ = process.communicate()
-    assert process.returncode == 75, said
+    (process,) = life.groups
+    os.killpg(process, number)  # the loader's worker gets it too, as from a job scheduler
+    os.kill(process, number)
+    assert life.wait(120)
+    said = life.said()
+    assert life.code() == 75, said
     done = len(steps(run))
     assert 6 <= done < 14
     assert f"stopped on {number.name} at step {done} of 14, saved" in said
     assert (run / "checkpoints" / f"step-{done:08d}" / "COMMIT.json").exists()
-    again = start(config, 1, overrides)
-    said, _ = again.communicate()
-    assert again.returncode == 0, said
-    assert f"going on from step {done} of 14" in said
+    assert f"going on from step {done} of 14" in train(config, 1, overrides)
     assert difference(steps(run), unbroken["fp32"]) == (True, SAME)
 
 

@@ -1,17 +1,18 @@
 """Training on shards over HTTP: what stays unreachable stops the run, saved, and it goes on exactly there."""
 
 import json
+import os
 import re
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import python, small_settings, write_config
-from same_run import SAME, difference, start, steps
+from conftest import small_settings, write_config
+from lives import Life, fork
+from same_run import SAME, difference, start, steps, train
 from servers import ShardServer, wait_until
 
 from ccscale.config_file import parse_config
@@ -22,6 +23,7 @@ from ccscale.train.loop import plan, train_run
 
 ENDLESS = float("inf")
 RETRY = 3.0  # long enough for a busy machine
+LIMIT = 120.0  # seconds for one start
 
 
 @pytest.fixture
@@ -62,25 +64,25 @@ def test_the_run_stops_by_name_and_goes_on_there(
     config = write_config(tmp_path, settings_of(server, tmp_path / "run"))
     lost = last_shard_of(settings_of(server, tmp_path / "run"), 1)
     server.fail(lost, "503", ENDLESS)
-    stopped = python("-m", "ccscale", "train", str(config), f"data.workers={workers}")
-    assert stopped.returncode == 1
+    stopped = start(config, 1, [f"data.workers={workers}"])
+    assert stopped.wait(LIMIT)
+    assert stopped.code() == 1
     saved = find(tmp_path / "run").newest
     assert saved is not None
     assert 0 < saved.step < 18
-    error = stopped.stderr.splitlines()[-1]
+    error = stopped.said().splitlines()[-1]
     assert error.startswith(f"error: {server.url}/{lost.removesuffix('.tar')}")
     assert re.search(
         r" cannot be read: the server answers 503 \(\d+ tries in 3 seconds\); the run is saved ", error
     )
     assert error.endswith(f" is saved at step {saved.step}: run the same command to go on")
-    assert "Traceback" not in stopped.stderr
+    assert "Traceback" not in stopped.said()
     assert [record["step"] for record in steps(tmp_path / "run")] == list(range(1, saved.step + 1))
-    again = python("-m", "ccscale", "train", str(config))  # as long as it lasts, it stops there again
-    assert again.returncode == 1
+    again = start(config, 1, [])  # as long as it lasts, it stops there again
+    assert again.wait(LIMIT)
+    assert again.code() == 1
     server.mend()
-    finished = python("-m", "ccscale", "train", str(config), f"data.workers={workers}")
-    assert finished.returncode == 0, finished.stderr
-    assert f"going on from step {saved.step} of 18" in finished.stderr
+    assert f"going on from step {saved.step} of 18" in train(config, 1, [f"data.workers={workers}"])
     assert difference(steps(tmp_path / "run"), unbroken) == (True, SAME)
 
 
@@ -94,14 +96,14 @@ def test_a_store_that_does_not_answer_keeps_no_run_from_stopping(
     config = write_config(tmp_path, settings)
     lost = last_shard_of(settings, 1)
     server.fail(lost, "stall", ENDLESS)
-    process = start(config, 1, [])
+    life = start(config, 1, [])
     wait_until(lambda: server.requests[lost] > 0 and len(steps(tmp_path / "run")) > 0)
     time.sleep(1)  # so that it waits for the next batch; were it still in a step, it would stop as well
-    process.terminate()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 75, said
+    os.kill(life.groups[0], signal.SIGTERM)
+    assert life.wait(LIMIT)
+    assert life.code() == 75, life.said()
     done = len(steps(tmp_path / "run"))
-    assert f"stopped on SIGTERM at step {done} of 18, saved" in said
+    assert f"stopped on SIGTERM at step {done} of 18, saved" in life.said()
     server.mend()
     train_run(parse_config(settings))
     assert difference(steps(tmp_path / "run"), unbroken) == (True, SAME)
@@ -114,20 +116,18 @@ def test_one_rank_that_cannot_read_stops_both(
 ) -> None:
     config = write_config(tmp_path, settings_of(server, tmp_path / "run"))
     server.fail(last_shard_of(settings_of(server, tmp_path / "run"), 1), "503", ENDLESS)
-    process = start(config, 2, [])
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
+    life = start(config, 2, [])
+    assert life.wait(LIMIT)
+    assert life.code() == 1
     saved = find(tmp_path / "run").newest
     assert saved is not None
     assert 0 < saved.step < 18
-    errors = [line for line in said.splitlines() if line.startswith("error")]
+    errors = [line for line in life.said().splitlines() if line.startswith("error")]
     assert len(errors) == 1
     assert errors[0].startswith(f"error on rank 1: {server.url}/train-00000")
     assert errors[0].endswith(f"; the run is saved at step {saved.step}: run the same command to go on")
     server.mend()
-    again = start(config, 2, [])
-    said, _ = again.communicate(timeout=120)
-    assert again.returncode == 0, said
+    train(config, 2)
     digests, _ = difference(steps(tmp_path / "run"), unbroken)
     assert digests
 
@@ -138,14 +138,12 @@ def test_one_rank_that_cannot_read_ends_a_prediction(server: ShardServer, tmp_pa
     train_run(parse_config(settings_of(server, tmp_path / "run") | {"evaluate": {"splits": ["train"]}}))
     server.fail(r"000004\.tar", "503", ENDLESS)  # rank 1's
     table = tmp_path / "table.csv"
-    module = [
-        "-m", "ccscale", "predict", str(tmp_path / "run"), "--shards", server.url, "--out", str(table),
-    ]  # fmt: skip
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for launcher in ([sys.executable], torchrun):
-        ended = subprocess.run([*launcher, *module], capture_output=True, text=True, timeout=120)
-        assert ended.returncode == 1
-        errors = [line for line in ended.stderr.splitlines() if line.startswith("error")]
+    command = fork(["predict", str(tmp_path / "run"), "--shards", server.url, "--out", str(table)])
+    for ranks in (1, 2):
+        life = Life(command, ranks)
+        assert life.wait(LIMIT)
+        assert life.code() == 1
+        errors = [line for line in life.said().splitlines() if line.startswith("error")]
         assert len(errors) == 1
         assert re.search(
             r"/train-000004\.tar cannot be read: the server answers 503 \(\d+ tries in 3 seconds", errors[0]
