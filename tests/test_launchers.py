@@ -14,6 +14,8 @@ from conftest import small_settings
 from lives import free_port
 from same_run import steps
 
+from ccscale.cli import main
+
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 
 
@@ -69,18 +71,20 @@ def test_a_signal_to_one_rank_stops_all_at_the_same_step(config: Path, tmp_path:
     assert (run_folder / "checkpoints" / f"step-{done:08d}" / "COMMIT.json").exists()
 
 
-def test_torchrun_trains_evaluates_and_predicts(config: Path, shards: Path, tmp_path: Path) -> None:
+def test_torchrun_trains_evaluates_and_predicts(
+    config: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     folder = str(tmp_path / "run")
     trained = run([*torchrun, "-m", "ccscale", "train", str(config), f"run={folder}"])
     assert trained.returncode == 0, trained.stderr
-    results = []
-    for launcher in ([sys.executable], torchrun):
-        evaluated = run([*launcher, "-m", "ccscale", "evaluate", folder, "--device", "cpu", "--json"])
-        assert evaluated.returncode == 0, evaluated.stderr
-        results.append(json.loads(evaluated.stdout))
+    command = ["evaluate", folder, "--device", "cpu", "--json"]
+    evaluated = run([*torchrun, "-m", "ccscale", *command])
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert main(command) == 0
+    alone, together = json.loads(capsys.readouterr().out), json.loads(evaluated.stdout)
     for name in ("sizes", "acc", "nmi", "k_means"):
-        assert results[0][name] == results[1][name]
+        assert alone[name] == together[name]
     table = tmp_path / "out.parquet"
     predicted = run(
         [*torchrun, "-m", "ccscale", "predict", folder, "--shards", str(shards), "--out", str(table)]

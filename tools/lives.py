@@ -186,7 +186,7 @@ def _become(arguments: Sequence[str], environment: dict[str, str], said: Path) -
         take_environment(environment)
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(0, 1)
-        os.dup2(os.open(said, os.O_WRONLY | os.O_APPEND), 2)
+        os.dup2(os.open(said, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
         sys.argv = ["ccscale", *arguments]
         from ccscale.cli import entry

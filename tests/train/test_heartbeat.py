@@ -3,22 +3,21 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch.distributed as torch_dist
 from conftest import small_settings
+from lives import Process, fork, free_port, spawn
 from same_run import steps
-from test_launchers import free_port
 
 from ccscale.train.heartbeat import is_broken_connection
 
 LIMIT = 6.0
-GOOD = ["-m", "ccscale"]
 # Raises in the fourth step, alone: the others are in the middle of a collective call.
 FAILING = """
 import sys
@@ -35,56 +34,62 @@ entry()
 """
 
 
+@dataclass(frozen=True)
+class Rank:
+    """A process of its own, and what it has said."""
+
+    process: Process
+    said: Path
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+
 @pytest.fixture
-def ranks(
-    request: pytest.FixtureRequest, shards: Path, tmp_path: Path
-) -> Iterator[list[subprocess.Popen[str]]]:
-    """Ranks that train, as many as the parameter says, and go on until they are stopped."""
-    world, last = request.param
+def ranks(request: pytest.FixtureRequest, shards: Path, tmp_path: Path) -> Iterator[list[Rank]]:
+    """Ranks that train, as many as the parameter says, and go on until they are stopped; the last one may fail."""
+    world, fails = request.param
     settings = small_settings(shards, tmp_path / "run", train__epochs=10_000, train__rank_timeout=LIMIT)
     settings["train"] |= {"global_batch": 24, "save_every": 2}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(settings))
     common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    starts = [GOOD] * (world - 1) + [last]
-    tasks = [
-        subprocess.Popen(
-            [sys.executable, *start, "train", str(path)],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank, start in enumerate(starts)
-    ]
-    yield tasks
-    for task in tasks:
-        task.kill()
-        task.communicate()
+    good, bad = fork(["train", str(path)]), spawn([sys.executable, "-c", FAILING, "train", str(path)])
+    found = []
+    for rank in range(world):
+        start, said = bad if fails and rank == world - 1 else good, tmp_path / f"{rank}.err"
+        found.append(Rank(start(common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, said), said))
+    yield found
+    for rank in found:
+        if rank.process.poll() is None:
+            rank.signal(signal.SIGKILL)
 
 
-def wait_for_steps(folder: Path, tasks: list[subprocess.Popen[str]]) -> None:
+def wait_for_steps(folder: Path, ranks: list[Rank]) -> None:
     while len(steps(folder / "run")) < 3:
-        assert tasks[0].poll() is None
+        assert ranks[0].process.poll() is None
         time.sleep(0.05)
 
 
-def check_end(tasks: list[subprocess.Popen[str]], code: int) -> str:
+def check_end(ranks: list[Rank], code: int) -> str:
     """Wait for ranks to end with a code, in bounded time; return what they said."""
-    begun = time.monotonic()
-    said = [task.communicate(timeout=6 * LIMIT)[1] for task in tasks]
-    assert time.monotonic() - begun < 5 * LIMIT
-    assert [task.returncode for task in tasks] == [code] * len(tasks), said
-    return "".join(said)
+    end = time.monotonic() + 5 * LIMIT
+    while None in [rank.process.poll() for rank in ranks]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    said = "".join(rank.said.read_text() for rank in ranks)
+    assert [rank.process.poll() for rank in ranks] == [code] * len(ranks), said
+    return said
 
 
 @pytest.mark.dist
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
-@pytest.mark.parametrize("ranks", [(2, GOOD)], indirect=True)
-def test_a_killed_rank(ranks: list[subprocess.Popen[str]], tmp_path: Path, lost: int) -> None:
+@pytest.mark.parametrize("ranks", [(2, False)], indirect=True)
+def test_a_killed_rank(ranks: list[Rank], tmp_path: Path, lost: int) -> None:
     wait_for_steps(tmp_path, ranks)
-    ranks[lost].kill()
-    said = check_end([task for task in ranks if task is not ranks[lost]], code=76)
+    ranks[lost].signal(signal.SIGKILL)
+    said = check_end([rank for rank in ranks if rank is not ranks[lost]], code=76)
     if lost:
         assert f"rank {lost} on {os.uname().nodename} is lost: no sign of life for" in said
     else:  # the store was in it
@@ -95,11 +100,11 @@ def test_a_killed_rank(ranks: list[subprocess.Popen[str]], tmp_path: Path, lost:
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [(3, GOOD)], indirect=True)
-def test_a_rank_that_hangs(ranks: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranks", [(3, False)], indirect=True)
+def test_a_rank_that_hangs(ranks: list[Rank], tmp_path: Path) -> None:
     """No connection breaks, nothing is heard: as behind a network that was cut."""
     wait_for_steps(tmp_path, ranks)
-    ranks[1].send_signal(signal.SIGSTOP)
+    ranks[1].signal(signal.SIGSTOP)
     said = check_end([ranks[0], ranks[2]], code=76)
     assert f"error: rank 1 on {os.uname().nodename} is lost: no sign of life for" in said
     assert said.count("error") == 1
@@ -107,8 +112,8 @@ def test_a_rank_that_hangs(ranks: list[subprocess.Popen[str]], tmp_path: Path) -
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [(2, ["-c", FAILING])], indirect=True)
-def test_a_failing_rank(ranks: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranks", [(2, True)], indirect=True)
+def test_a_failing_rank(ranks: list[Rank], tmp_path: Path) -> None:
     wait_for_steps(tmp_path, ranks)
     said = check_end(ranks[:1], code=76)
     assert f"rank 1 on {os.uname().nodename} has failed: MemoryError: no more of it" in said
