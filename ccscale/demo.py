@@ -12,10 +12,10 @@ import numpy as np
 
 from ccscale.config_file import load_config
 from ccscale.data.crops import whole_image
+from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
-from ccscale.data.shards import make_shards
-from ccscale.data.sources import open_source
+from ccscale.data.sources.kinds import open_source
 from ccscale.evaluate.evaluate import TABLE, evaluate_run
 from ccscale.evaluate.gallery import draw_gallery
 from ccscale.evaluate.metrics import scores

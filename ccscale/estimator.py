@@ -21,9 +21,9 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from ccscale.config import Config
 from ccscale.config_file import parse_config
-from ccscale.data.contents import Bytes, encode_png
-from ccscale.data.items import Item, Source, numbered_key
-from ccscale.data.shards import make_shards
+from ccscale.data.making.shards import make_shards
+from ccscale.data.sources.contents import Bytes, encode_png
+from ccscale.data.sources.items import Item, Source, numbered_key
 from ccscale.errors import InputError
 from ccscale.evaluate.session import newest
 from ccscale.model.backbone import feature_width

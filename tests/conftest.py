@@ -18,9 +18,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from pictures import picture, save
 
 from ccscale.cli import main
+from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
-from ccscale.data.shards import make_shards
-from ccscale.data.sources import open_source
+from ccscale.data.sources.kinds import open_source
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ccscale.data.items import Source
+from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
-from ccscale.data.shards import make_shards
+from ccscale.data.sources.items import Source
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from ccscale.data.index import read_index
+from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
-from ccscale.data.shards import make_shards
 
 
 def picture(seed: int = 0, size=(12, 10), mode: str = "RGB") -> Image.Image:

@@ -8,7 +8,7 @@ import numpy as np
 from listings import encoded
 from pickle2 import python2_pickle
 
-from ccscale.data.imagenet import SUBSETS
+from ccscale.data.sources.imagenet import SUBSETS
 
 RNG = np.random.default_rng(0)
 

@@ -14,10 +14,10 @@ from conftest import make_images, python, small_settings, write_config
 import ccscale
 from ccscale.cli import main
 from ccscale.config_file import load_config
+from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
-from ccscale.data.shards import make_shards
-from ccscale.data.sources import open_source
+from ccscale.data.sources.kinds import open_source
 
 STEPS = 6
 COLUMNS = ["key", "cluster", "confidence", "second", "second_confidence"]

@@ -11,7 +11,7 @@ import pytest
 from conftest import unpack
 from pictures import make, samples
 
-from ccscale.data.sources import open_source
+from ccscale.data.sources.kinds import open_source
 
 TOOL = Path(__file__).parents[1] / "tools" / "make_shards.py"
 

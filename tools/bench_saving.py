@@ -27,8 +27,8 @@ from ccscale import dist
 from ccscale.arguments import IntermixedParser
 from ccscale.config import Config, Train
 from ccscale.config_file import load_config
-from ccscale.data.shards import make_shards
-from ccscale.data.sources import open_source
+from ccscale.data.making.shards import make_shards
+from ccscale.data.sources.kinds import open_source
 from ccscale.demo import CONFIG
 from ccscale.errors import InputError
 from ccscale.place import Place

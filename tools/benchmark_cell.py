@@ -162,7 +162,7 @@ def untrained(config: Config) -> tuple[Any, Any]:
 
 
 def _whole(config: Config, side: int) -> Any:
-    from ccscale.data.access import Access
+    from ccscale.data.remote.access import Access
     from ccscale.data.stream import default_workers, whole_batches
     from ccscale.train.loop import open_data
 

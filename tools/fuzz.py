@@ -38,9 +38,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from ccscale.config import Views
 from ccscale.data.crops import cut_views, whole_image
 from ccscale.data.decode import silence_pillow
-from ccscale.data.images import FORMATS, Recipe, prepare
 from ccscale.data.index import from_parquet, read_index, scan_tar, to_parquet
 from ccscale.data.keys import digests
+from ccscale.data.making.images import FORMATS, Recipe, prepare
 from ccscale.data.manifest import NAME, Manifest, Shard
 from ccscale.data.reader import SampleReader
 from ccscale.data.views import draw_views

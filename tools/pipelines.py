@@ -32,12 +32,12 @@ from torchvision import transforms
 from ccscale.config import Views
 from ccscale.data.colour import apply_colour
 from ccscale.data.decode import Box
+from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
 from ccscale.data.phases import PhasedSchedule
 from ccscale.data.reader import SampleReader
 from ccscale.data.schedule import Schedule
-from ccscale.data.shards import make_shards
-from ccscale.data.sources import open_source
+from ccscale.data.sources.kinds import open_source
 from ccscale.data.stream import PairBatch, pair_batches
 from ccscale.data.views import VIEWS, crop_box, draw_views
 

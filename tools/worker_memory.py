@@ -6,9 +6,9 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from ccscale.data.access import Access
 from ccscale.data.manifest import Manifest
 from ccscale.data.phases import PhasedSchedule
+from ccscale.data.remote.access import Access
 from ccscale.data.schedule import Schedule, default_block
 from ccscale.data.stream import pair_batches
 

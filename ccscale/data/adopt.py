@@ -11,12 +11,13 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from ccscale.data import index, location, pool
-from ccscale.data.folders import SPLIT_NAMES
+from ccscale.data import index, pool
 from ccscale.data.hashed import HashingReader, blocks_of
 from ccscale.data.index import ShardError, scan_tar, write_index
 from ccscale.data.keys import Digests, digests, shared_keys
 from ccscale.data.manifest import NAME, Manifest, Shard
+from ccscale.data.remote import location
+from ccscale.data.sources.folders import SPLIT_NAMES
 from ccscale.data.tar import tars_below
 from ccscale.errors import InputError
 from ccscale.progress import Meter

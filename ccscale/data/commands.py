@@ -17,10 +17,10 @@ from rich.table import Column, Table
 
 from ccscale.arguments import byte_size
 from ccscale.data.adopt import adopt
-from ccscale.data.images import FORMATS
+from ccscale.data.making.images import FORMATS
+from ccscale.data.making.shards import DUPLICATES, REJECTED, make_shards
 from ccscale.data.preview import draw_preview
-from ccscale.data.shards import DUPLICATES, REJECTED, make_shards
-from ccscale.data.sources import KINDS, open_source
+from ccscale.data.sources.kinds import KINDS, open_source
 from ccscale.data.verify import info, verify
 from ccscale.errors import InputError
 

@@ -27,11 +27,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ccscale import atomic
-from ccscale.data import location
-from ccscale.data.access import Access
-from ccscale.data.fetch import Fetcher
 from ccscale.data.manifest import Manifest, Shard
-from ccscale.data.retry import MISSING, RemoteError
+from ccscale.data.remote import location
+from ccscale.data.remote.access import Access
+from ccscale.data.remote.fetch import Fetcher
+from ccscale.data.remote.retry import MISSING, RemoteError
 from ccscale.errors import InputError
 
 IMAGE_EXTENSIONS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}  # in the order of preference

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ccscale.data import location
 from ccscale.data.index import UNKNOWN
 from ccscale.data.manifest import Shard
+from ccscale.data.remote import location
 
 INDEX_BYTES = 128 * 2**20  # of the indexes that a process keeps
 

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ccscale import atomic
-from ccscale.data import location
 from ccscale.data.manifest_file import KIND, VERSION, Shard, parse
-from ccscale.data.remote import Remote
-from ccscale.data.retry import Patience, Unreachable
+from ccscale.data.remote import location
+from ccscale.data.remote.ranges import Remote
+from ccscale.data.remote.retry import Patience, Unreachable
 from ccscale.errors import InputError, nearest
 
 NAME = "dataset.json"

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from ccscale.data import location
+from ccscale.data.remote import location
 from ccscale.errors import InputError
 
 KIND = "wids-shard-index-v1"

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ccscale.data import location
-from ccscale.data.access import Access
-from ccscale.data.fetch import AT_ONCE, Fetcher, Span, read_spans
 from ccscale.data.index import ShardError, read_table, scan_tar, to_parquet, to_table
 from ccscale.data.lookup import Index, Indexes, ShardTable
 from ccscale.data.manifest import Manifest, Shard
-from ccscale.data.pipe import spool
-from ccscale.data.remote import Bytes
-from ccscale.data.retry import MISSING, Closing, Patience, RemoteError
+from ccscale.data.remote import location
+from ccscale.data.remote.access import Access
+from ccscale.data.remote.fetch import AT_ONCE, Fetcher, Span, read_spans
+from ccscale.data.remote.pipe import spool
+from ccscale.data.remote.ranges import Bytes
+from ccscale.data.remote.retry import MISSING, Closing, Patience, RemoteError
 from ccscale.data.threads import each
 
 OPEN_FILES = 128

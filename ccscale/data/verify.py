@@ -8,13 +8,14 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from ccscale.data import index, location, pool
-from ccscale.data.access import Access
-from ccscale.data.fetch import Fetcher
+from ccscale.data import index, pool
 from ccscale.data.hashed import HashingReader, blocks_of
 from ccscale.data.index import ShardError, ShardIndex, read_index, scan_tar
 from ccscale.data.keys import Digests, digests, shared_keys
 from ccscale.data.manifest import NAME, Manifest, Shard
+from ccscale.data.remote import location
+from ccscale.data.remote.access import Access
+from ccscale.data.remote.fetch import Fetcher
 from ccscale.data.tar import tars_below
 from ccscale.progress import Meter
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ccscale import dist
 from ccscale.config import Config
-from ccscale.data.access import Access
 from ccscale.data.colour import to_float
 from ccscale.data.manifest import Manifest
+from ccscale.data.remote.access import Access
 from ccscale.data.stream import WholeBatch, whole_batches
 from ccscale.evaluate.tally import Tally
 from ccscale.model.network import ContrastiveClustering, Outputs

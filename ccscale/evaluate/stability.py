@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from ccscale import dist
 from ccscale.config import Config
-from ccscale.data.access import Access
 from ccscale.data.colour import apply_colour
 from ccscale.data.crops import cut_views
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
+from ccscale.data.remote.access import Access
 from ccscale.data.schedule import owned
 from ccscale.data.threads import each
 from ccscale.data.views import VIEWS, draw_views

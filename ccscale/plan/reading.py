@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccscale.config import Config
-from ccscale.data import location
 from ccscale.data.manifest import Manifest
+from ccscale.data.remote import location
 from ccscale.data.schedule import owned
 from ccscale.data.stream import MAX_WORKERS
 from ccscale.data.views import VIEWS

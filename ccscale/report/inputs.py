@@ -22,9 +22,9 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from ccscale.config import Config
-from ccscale.data.access import Access
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
+from ccscale.data.remote.access import Access
 from ccscale.errors import InputError
 from ccscale.evaluate.evaluate import TABLE, evaluate_run
 from ccscale.evaluate.session import newest

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import torch
 
-from ccscale.data.retry import Closing
+from ccscale.data.remote.retry import Closing
 from ccscale.data.stream import PairBatch
 from ccscale.data.threads import background
 from ccscale.errors import Fault, InputError

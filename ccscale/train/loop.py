@@ -11,12 +11,12 @@ import torch
 
 from ccscale import dist
 from ccscale.config import Config
-from ccscale.data.access import Access
-from ccscale.data.cache import Cache
 from ccscale.data.manifest import Manifest
 from ccscale.data.manifest_file import Shard
 from ccscale.data.phases import PhasedSchedule
-from ccscale.data.retry import Closing
+from ccscale.data.remote.access import Access
+from ccscale.data.remote.cache import Cache
+from ccscale.data.remote.retry import Closing
 from ccscale.data.schedule import Schedule, default_block, default_piece
 from ccscale.data.stream import PairBatch, default_workers, pair_batches
 from ccscale.errors import Fault, InputError

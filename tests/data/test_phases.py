@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccscale.config import Views
-from ccscale.data.ahead import _blocks
 from ccscale.data.manifest import Manifest
 from ccscale.data.phases import PhasedSchedule, Turn
 from ccscale.data.reader import SampleReader
+from ccscale.data.remote.ahead import _blocks
 from ccscale.data.schedule import Schedule
 from ccscale.data.stream import _digest, pair_batches
 

@@ -9,12 +9,12 @@ from PIL import Image
 
 from ccscale.cli import main
 from ccscale.data.contact_sheet import FAINT, GAP, MARGIN, PAPER, TITLE
-from ccscale.data.contents import Bytes
-from ccscale.data.items import Item, Source
+from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
 from ccscale.data.preview import COLUMNS, GRID, MANY, TILE, draw_preview, spread, square
 from ccscale.data.reader import SampleReader
-from ccscale.data.shards import make_shards
+from ccscale.data.sources.contents import Bytes
+from ccscale.data.sources.items import Item, Source
 from ccscale.errors import InputError
 
 

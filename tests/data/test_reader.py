@@ -13,15 +13,15 @@ import pyarrow as pa
 import pytest
 
 from ccscale.config import Views
-from ccscale.data.access import Access
-from ccscale.data.ahead import _blocks
-from ccscale.data.fetch import Span, read_spans, requests
 from ccscale.data.index import ShardError, read_index
 from ccscale.data.lookup import Index, Indexes
 from ccscale.data.manifest import Manifest, Shard
 from ccscale.data.phases import PhasedSchedule
 from ccscale.data.reader import OPEN_SPOOLED, SampleReader
-from ccscale.data.retry import Unreachable
+from ccscale.data.remote.access import Access
+from ccscale.data.remote.ahead import _blocks
+from ccscale.data.remote.fetch import Span, read_spans, requests
+from ccscale.data.remote.retry import Unreachable
 from ccscale.data.schedule import Schedule
 from ccscale.data.stream import pair_batches
 from ccscale.data.threads import each

@@ -16,12 +16,12 @@ from servers import ShardServer
 
 from ccscale.cli import main
 from ccscale.data import commands
-from ccscale.data.contents import Bytes
 from ccscale.data.index import read_index, scan_tar, write_index
-from ccscale.data.items import Item, Source
+from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
-from ccscale.data.shards import make_shards
-from ccscale.data.sources import open_source
+from ccscale.data.sources.contents import Bytes
+from ccscale.data.sources.items import Item, Source
+from ccscale.data.sources.kinds import open_source
 from ccscale.data.verify import info, verify
 from ccscale.errors import InputError
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import small_settings, write_config
 
 from ccscale.cli import main
-from ccscale.data.shards import make_shards
-from ccscale.data.sources import open_source
+from ccscale.data.making.shards import make_shards
+from ccscale.data.sources.kinds import open_source
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ccscale.data.retry import Closing
+from ccscale.data.remote.retry import Closing
 from ccscale.data.stream import PairBatch
 from ccscale.errors import Fault
 from ccscale.train.feed import Feed

@@ -9,8 +9,8 @@ from conftest import make_images, small_settings, write_config
 from same_run import BOUNDS, SAME, difference, steps, train
 
 from ccscale.cli import main
-from ccscale.data.shards import make_shards
-from ccscale.data.sources import open_source
+from ccscale.data.making.shards import make_shards
+from ccscale.data.sources.kinds import open_source
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 

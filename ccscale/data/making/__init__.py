@@ -1,0 +1,1 @@
+"""Images become shards: planned, written, gone on with after a kill."""

@@ -1,0 +1,95 @@
+"""Which sample goes into which shard: decided beforehand, from names, sizes and the seed."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ccscale.data.making.images import Recipe, prepare
+from ccscale.data.sources.items import Item, Source
+from ccscale.errors import BadImage
+
+MAX_SAMPLES = 10_000  # in a shard, by default
+FEW_SHARDS = 4  # a small split still gets this many, so that several processes can write and read it
+FEW_SAMPLES = 400  # but not for fewer samples each than this
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """A shard to be written: its file name, its split, its items in order."""
+
+    name: str
+    split: str
+    items: list[Item]
+
+
+def plan_shards(
+    source: Source, seed: int, shard_samples: int | None = None, affordable: int = MAX_SAMPLES
+) -> list[ShardPlan]:
+    """Shuffle each split and cut it into shards whose sizes differ by at most one sample. Pure.
+
+    Parameters
+    ----------
+    source
+        What to cut.
+    seed
+        The order depends on it and on the split's name.
+    shard_samples
+        The most samples in a shard. If None, `affordable`, and less for a split that would otherwise have
+        fewer than a few shards.
+    affordable
+        Samples that make a shard of the wanted size in bytes.
+    """
+    plans = []
+    for split, items in source.splits.items():
+        shards = -(-len(items) // (shard_samples or min(affordable, MAX_SAMPLES)))
+        if shard_samples is None:
+            shards = max(shards, min(FEW_SHARDS, len(items) // FEW_SAMPLES))
+        order = np.random.default_rng([seed, *split.encode()]).permutation(len(items))
+        plans += [
+            ShardPlan(f"{split}-{number:06d}.tar", split, [items[i] for i in part])
+            for number, part in enumerate(np.array_split(order, shards) if shards else [])
+        ]
+    return plans
+
+
+def affordable_samples(source: Source, recipe: Recipe, shard_bytes: int) -> int:
+    """Estimate from a few images how many samples make a shard of `shard_bytes`."""
+    items = itertools.chain.from_iterable(source.splits.values())
+    count = sum(map(len, source.splits.values()))
+    some = itertools.islice(items, 0, None, -(-count // (1000 if recipe.keeps_bytes else 32)) or 1)
+    sizes = []
+    for item in some:
+        # Images that cannot be read are reported when their shard is written.
+        with contextlib.suppress(OSError, BadImage):
+            if not recipe.keeps_bytes:
+                sizes.append(len(prepare(item.content.read(), recipe)[0]))
+            else:
+                sizes.append(item.content.size)
+    overhead = 2560  # three headers, label and origin, padding: USTAR's blocks
+    return max(1, int(shard_bytes / (sum(sizes) / max(len(sizes), 1) + overhead)))
+
+
+def request_digest(source: Source, options: dict[str, Any]) -> str:
+    """Return the SHA-256 of what is asked: the options, and the names and labels of the source's images."""
+    head = [source.kind, source.name, source.classes, source.class_ids, options]
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for split, items in source.splits.items():
+        digest.update(json.dumps([split, len(items)]).encode())
+        for start in range(0, len(items), 1000):
+            rows = [(item.key, item.origin, item.label) for item in items[start : start + 1000]]
+            digest.update(json.dumps(rows).encode())
+    return digest.hexdigest()
+
+
+def plan_digest(plans: Iterable[ShardPlan]) -> str:
+    """Return the SHA-256 of which samples are in which shard."""
+    digest = hashlib.sha256()
+    for plan in plans:
+        digest.update(json.dumps([plan.name, plan.split, *(item.key for item in plan.items)]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,257 @@
+"""Makes shards of a source's images, in any number of processes and after any number of kills with the same bytes.
+
+    OUT/train-000000.tar            <key>.jpg, <key>.cls, <key>.json, <key>.jpg, …
+    OUT/train-000000.index.parquet  where the images lie in the tar
+    OUT/rejected.csv                images that cannot be decoded; only if there are any
+    OUT/duplicates.csv              images left out by `dedup`; only if there are any
+    OUT/dataset.json                the manifest, written last
+    OUT/.ccscale-making/            notes while the shards are being made (`making.py`)
+
+All is planned first: `plan_shards` is a pure function of the names and the seed. Each shard then depends on its
+own plan alone and appears under its name when it is whole.
+"""
+
+import csv
+import errno
+import functools
+import importlib.metadata
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from ccscale import atomic
+from ccscale.data import manifest, pool
+from ccscale.data.hashed import blocks_of
+from ccscale.data.making.duplicates import Duplicate, without_duplicates
+from ccscale.data.making.images import Recipe
+from ccscale.data.making.notes import Making, Record, Rejected, begin, check_folder, remove_notes
+from ccscale.data.making.plan import ShardPlan, affordable_samples, plan_digest, plan_shards, request_digest
+from ccscale.data.making.shard_writer import write_shard
+from ccscale.data.manifest import Manifest
+from ccscale.data.remote import location
+from ccscale.data.sources.kinds import Source
+from ccscale.errors import Fault, InputError
+from ccscale.progress import Meter, say
+
+REJECTED = "rejected.csv"
+DUPLICATES = "duplicates.csv"
+FEW_BLOCKS = 512
+
+
+def make_shards(
+    source: Source,
+    out: str | os.PathLike[str],
+    *,
+    shard_samples: int | None = None,
+    shard_bytes: int = 256 * 2**20,
+    resize: int | None = None,
+    format: str | None = None,
+    quality: int = 95,
+    dedup: bool = False,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Manifest:
+    """Write a source's images into shards and return their manifest.
+
+    Every image is decoded once to check it. Those that fail are listed in ``rejected.csv`` and left out. The
+    bytes of the others are kept, unless `resize` or `format` asks for something else or the format is none of
+    JPEG, PNG and WebP: then they become PNG. The output is the same for any number of workers.
+
+    Called again after it was stopped or killed it goes on, and keeps the shards that are whole; called again after
+    it was done, it returns the manifest that is there.
+
+    Parameters
+    ----------
+    source
+        From `ccscale.data.sources.kinds.open_source`.
+    out
+        A local folder, made if need be.
+    shard_samples
+        The most samples in a shard; a split's shards are of equal size, up to one sample. By default 10,000, or
+        fewer where these would pass `shard_bytes`.
+    shard_bytes
+        The size in bytes that a shard is to stay near to, judged from some of the images.
+    resize
+        Length in pixels that the short side is reduced to, where it is longer.
+    format
+        ``"jpg"``, ``"png"`` or ``"webp"`` for all images.
+    quality
+        1 to 100, for what is encoded anew as JPEG or WebP.
+    dedup
+        Leave out images whose files have the same bytes as one before them, in the order of the splits and then
+        of their images; they are listed in ``duplicates.csv``.
+    seed
+        Of the order of the samples, 0 or more.
+    workers
+        Processes; by default one per core that this process may use. More than one needs a program that can be
+        imported (``if __name__ == "__main__":``).
+    progress
+        Whether to tell on standard error how far it is.
+
+    Raises
+    ------
+    InputError
+        If an option is out of range, `out` cannot take the shards, or no image can be read.
+    Fault
+        If the disk is full, the source cannot be read any more, or a worker process was killed. The same call goes
+        on when that is put right.
+    """
+    recipe = Recipe(resize, format, quality)
+    if shard_samples is not None and shard_samples < 1:
+        raise InputError(f"shard_samples is {shard_samples}: a shard holds at least 1 sample")
+    if shard_bytes < 1:
+        raise InputError(f"shard_bytes is {shard_bytes}: give at least 1 byte")
+    if seed < 0:
+        raise InputError(f"seed is {seed}: it must be 0 or more")
+    pool.check_workers(workers)
+    folder = location.local_or_url(out)
+    options = {
+        **asdict(recipe),
+        "dedup": dedup,
+        "seed": seed,
+        "shard_samples": shard_samples,
+        "shard_bytes": shard_bytes,
+    }
+    request = request_digest(source, options)
+    if (made := _made_before(folder, request)) is not None:
+        if progress:
+            say(f"{folder} holds these shards already: the same images by name, the same options")
+        return made
+    _check_out(source, folder)
+    check_folder(folder, request)
+    try:
+        with begin(folder, request) as making:
+            kept, duplicates = source, None
+            if dedup:
+                kept, duplicates = without_duplicates(source, making, workers, progress)
+            plans = plan_shards(kept, seed, shard_samples, affordable_samples(kept, recipe, shard_bytes))
+            making.pin_plan(plan_digest(plans))
+            records = _write_all(folder, recipe, plans, making, workers, progress)
+            made = _finish(source, folder, plans, records, duplicates, options, request)
+            remove_notes(folder)
+            return made
+    except OSError as error:
+        what = f"{error.filename or folder} cannot be written to ({error.strerror})"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE):
+            again = "start the same command again when it can be, which keeps the shards that are whole"
+            raise Fault(f"{what}: {again}") from None
+        raise InputError(f"{what}: put that right, or choose another folder") from None
+
+
+def _made_before(out: str, request: str) -> Manifest | None:
+    """Return the manifest that the same call has written; refuse a folder with another data set."""
+    if location.is_url(out) or not os.path.exists(os.path.join(out, manifest.NAME)):
+        return None
+    try:
+        made = Manifest.load(out)
+    except InputError:
+        made = None
+    if made is None or made.made_by.get("request") != request:
+        raise InputError(f"{out} already holds a data set: choose another folder, or delete it first")
+    made.check_files(made.splits)
+    remove_notes(out)
+    return made
+
+
+def _check_out(source: Source, out: str) -> None:
+    """Refuse a folder that shards would harm or be harmed in."""
+    if location.is_url(out):
+        raise InputError(f"shards are written to a local folder, not to {out}: copy them there afterwards")
+    if os.path.exists(out) and not os.path.isdir(out):
+        raise InputError(f"{out} is a file: name a folder for the shards")
+    above = os.path.join(os.path.realpath(out), "")
+    for items in source.splits.values():
+        if any(item.content.path is not None and item.content.path.startswith(above) for item in items):
+            raise InputError(f"{out} holds the images themselves: name another folder for the shards")
+
+
+def _write_all(
+    out: str, recipe: Recipe, plans: list[ShardPlan], making: Making, workers: int | None, progress: bool
+) -> list[Record]:
+    """Write the shards that are not there yet; return the records of all, in the order of the plans."""
+    records: dict[str, Record] = {}
+    if making.resumed:
+        making.remove_leftovers([plan.name for plan in plans], [REJECTED, DUPLICATES, manifest.NAME])
+        records = _whole(out, plans, making, workers, progress)
+    todo = [plan for plan in plans if plan.name not in records]
+    done = sum(len(plan.items) for plan in plans if plan.name in records)
+    with Meter("writing shards", sum(len(plan.items) for plan in plans), "images", progress, done) as meter:
+        written = pool.run(functools.partial(write_shard, out, recipe), todo, meter, workers, making.lock)
+    records |= {plan.name: record for plan, record in zip(todo, written, strict=True)}
+    return [records[plan.name] for plan in plans]
+
+
+def _whole(
+    out: str, plans: list[ShardPlan], making: Making, workers: int | None, progress: bool
+) -> dict[str, Record]:
+    """Return the records of the shards that an earlier call has made, by name, if they hold."""
+    found = {plan.name: Record.load(out, plan.name) for plan in plans}
+    records = {name: record for name, record in found.items() if record is not None}
+    blocks = sum(blocks_of(record.shard.filesize) for record in records.values() if record.shard)
+    few = blocks < FEW_BLOCKS  # read before the processes would have started
+    with Meter("checking what is there", blocks, "MiB", progress and not few) as meter:
+        check = functools.partial(_holds, out)
+        holds = pool.run(check, list(records.values()), meter, 1 if few else workers, making.lock)
+    damaged = [name for name, whole in zip(records, holds, strict=True) if not whole]
+    if progress:
+        whole = len(records) - len(damaged)
+        again = f" ({', '.join(damaged)} have changed and are made again)" if damaged else ""
+        say(f"going on: {whole:,} of {len(plans):,} shards are there{again}")
+    return {name: record for name, record in records.items() if name not in damaged}
+
+
+def _holds(out: str, record: Record, tick: pool.Tick) -> bool:
+    return record.holds(out, tick)
+
+
+def _finish(
+    source: Source,
+    out: str,
+    plans: list[ShardPlan],
+    records: list[Record],
+    duplicates: list[Duplicate] | None,
+    options: dict[str, Any],
+    request: str,
+) -> Manifest:
+    """Write the lists of what was left out, and then the manifest."""
+    rejected = sorted(line for record in records for line in record.rejected)
+    shards = tuple(record.shard for record in records if record.shard is not None)
+    if not shards:
+        first = rejected[0]
+        raise InputError(
+            f"none of the {len(rejected):,} images of {source.name} can be read (the first, {first.origin}: "
+            f"{first.reason}); check the source"
+        )
+    _write_table(os.path.join(out, REJECTED), Rejected, rejected)
+    _write_table(os.path.join(out, DUPLICATES), Duplicate, duplicates or [])
+    labelled = {shard.split: 0 for shard in shards}
+    for plan, record in zip(plans, records, strict=True):
+        if record.shard is not None:
+            labelled[plan.split] += record.labelled
+    made_by: dict[str, Any] = {
+        "kind": source.kind,
+        "options": options,
+        "ccscale": importlib.metadata.version("ccscale"),
+        "rejected": len(rejected),
+    }
+    if duplicates is not None:
+        conflicts = sum(bool(line.conflict) for line in duplicates)
+        made_by |= {"duplicates": len(duplicates), "conflicting_labels": conflicts}
+    made_by["request"] = request
+    made = Manifest(out, source.name, shards, source.classes, source.class_ids, labelled, made_by)
+    made.save()
+    return made
+
+
+def _write_table(path: str, row: type[NamedTuple], rows: Sequence[tuple[str, ...]]) -> None:
+    """Write a CSV file; none where there are no rows."""
+    if not rows:
+        return
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(row._fields)
+    table.writerows(rows)
+    atomic.write_bytes(path, text.getvalue().encode())

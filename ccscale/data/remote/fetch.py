@@ -1,0 +1,212 @@
+"""Parts of shards that are no local files: remote ones, kept in the cache where there is one.
+
+With a cache a shard is read in aligned pieces of 1 MiB; neighbours that are missing come with one request. Without,
+exactly the bytes are read that are wanted, and small gaps between them.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+from ccscale.data.manifest import Shard
+from ccscale.data.remote.access import MIB, Access
+from ccscale.data.remote.cache import Cache
+from ccscale.data.remote.ranges import Bytes, Remote
+from ccscale.data.remote.retry import Closing, Patience
+from ccscale.data.threads import each
+
+PIECE = MIB  # of the cache
+REQUEST = MIB  # bytes that one request asks for, at most
+AT_ONCE = 4  # requests of one call
+GAP = 32 * 1024  # bytes between two samples that are read along: a second request would take longer
+
+
+class Span(NamedTuple):
+    """Bytes `start` to `stop` of shard number `shard`."""
+
+    shard: int
+    start: int
+    stop: int
+
+
+class Fetcher:
+    """Reads spans of shards, several at a time; it may be sent to another process.
+
+    Parameters
+    ----------
+    access
+        For how long it is tried, and the cache.
+    closing
+        Ends all tries at once.
+    """
+
+    def __init__(self, access: Access, closing: Closing | None = None) -> None:
+        self._access = access
+        self._remote = Remote(Patience(access.retry_seconds, closing))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_access": self._access, "_remote": self._remote}
+
+    @cached_property
+    def _cache(self) -> Cache | None:
+        access = self._access
+        return None if access.cache is None else Cache(access.cache, access.cache_bytes)
+
+    @property
+    def grain(self) -> int:
+        """What parts of a shard are multiples of."""
+        return 1 if self._cache is None else PIECE
+
+    def read(self, place: str, shard: Shard, start: int, stop: int) -> Bytes:
+        """Return bytes `start` to `stop` of a shard; raises what `Remote.read` does."""
+        if self._cache is None:
+            return self._remote.read(place, start, stop, shard.filesize)
+        data = bytearray(stop - start)
+        for first, piece in self._pieces(place, shard, start, stop):
+            low, high = max(start, first), min(stop, first + len(piece))
+            data[low - start : high - start] = memoryview(piece)[low - first : high - first]
+        return data
+
+    def small_file(self, place: str, shard: Shard, make: Callable[[], bytes]) -> bytes:
+        """Return a shard's index file; where there is none, what `make` makes of the shard.
+
+        Raises
+        ------
+        RemoteError, Unreachable
+            As `Remote.read` does.
+        """
+        name = ("index", place, shard.sha256)
+        kept = self._cache.get(*name) if self._cache is not None else None
+        if kept is not None:
+            return bytes(kept)
+        try:
+            data = bytes(self._remote.read_all(place))
+        except FileNotFoundError:
+            data = make()
+        if self._cache is not None:
+            self._cache.put(data, *name)
+        return data
+
+    def open(self, place: str, shard: Shard) -> io.BufferedReader:
+        """Return a shard as a file, to be read from one thread."""
+        return io.BufferedReader(_File(self, place, shard), REQUEST)
+
+    def _pieces(
+        self, place: str, shard: Shard, start: int, stop: int
+    ) -> list[tuple[int, Bytes | memoryview]]:
+        """Return (first byte, bytes) of the cache's pieces that hold a span."""
+        assert self._cache is not None
+        name = (place, shard.sha256, shard.filesize, PIECE)
+        numbers = range(start // PIECE, -(-stop // PIECE))
+        pieces: dict[int, Bytes | memoryview | None] = {n: self._cache.get(*name, n) for n in numbers}
+        missing = [n for n in numbers if pieces[n] is None]
+        while missing:
+            run = 1
+            while run < len(missing) and missing[run] == missing[0] + run and (run + 1) * PIECE <= REQUEST:
+                run += 1
+            low, high = missing[0] * PIECE, min((missing[0] + run) * PIECE, shard.filesize)
+            data = memoryview(self._remote.read(place, low, high, shard.filesize))
+            for n in missing[:run]:
+                pieces[n] = piece = data[n * PIECE - low : (n + 1) * PIECE - low]
+                self._cache.put(piece, *name, n)
+            missing = missing[run:]
+        return [(n * PIECE, piece) for n, piece in pieces.items() if piece is not None]
+
+
+class _File(io.RawIOBase):
+    def __init__(self, fetcher: Fetcher, place: str, shard: Shard) -> None:
+        self._fetcher, self._place, self._shard, self._at = fetcher, place, shard, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._shard.filesize}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), self._shard.filesize)
+        if stop <= self._at:
+            return 0
+        data = self._fetcher.read(self._place, self._shard, self._at, stop)
+        buffer[: len(data)] = data
+        self._at = stop
+        return len(data)
+
+
+def read_spans(
+    spans: Sequence[Span], grain: int, size: Callable[[int], int], read: Callable[[Span], Bytes]
+) -> dict[Span, bytes]:
+    """Return the bytes of spans, which are read with few requests.
+
+    Parameters
+    ----------
+    spans
+        In any order.
+    grain
+        Requests begin and end at multiples of this, or at the end of the shard.
+    size
+        Gives a shard's bytes.
+    read
+        Reads one request.
+    """
+    found = {span: bytearray(span.stop - span.start) for span in spans}
+
+    def fill(request: Span, wanted: Sequence[Span]) -> None:
+        request = request._replace(stop=min(request.stop, size(request.shard)))
+        data = memoryview(read(request))
+        for span in wanted:
+            low, high = max(span.start, request.start), min(span.stop, request.stop)
+            found[span][low - span.start : high - span.start] = data[
+                low - request.start : high - request.start
+            ]
+
+    each([partial(fill, request, wanted) for request, wanted in requests(spans, grain)], AT_ONCE)
+    return {span: bytes(found.pop(span)) for span in list(found)}
+
+
+def requests(
+    spans: Sequence[Span], grain: int = 1, gap: int = GAP, most: int = REQUEST
+) -> list[tuple[Span, list[Span]]]:
+    """Put spans together to requests: neighbours and those with a small gap are read at once.
+
+    Parameters
+    ----------
+    spans
+        In any order.
+    grain
+        Requests begin and end at multiples of this.
+    gap
+        Bytes between two spans that are read along rather than asked for apart.
+    most
+        Bytes of a request, a multiple of `grain`.
+
+    Returns
+    -------
+    list
+        Of each request and the spans that it has a part of.
+    """
+    merged: list[tuple[Span, list[Span]]] = []
+    for span in sorted(spans):
+        wide = Span(span.shard, span.start // grain * grain, -(-span.stop // grain) * grain)
+        last = merged[-1][0] if merged else None
+        if last is not None and last.shard == wide.shard and wide.start <= last.stop + gap:
+            merged[-1][1].append(span)
+            merged[-1] = last._replace(stop=max(last.stop, wide.stop)), merged[-1][1]
+        else:
+            merged.append((wide, [span]))
+    cut = []
+    for whole, members in merged:
+        for low in range(whole.start, whole.stop, most):
+            request = Span(whole.shard, low, min(low + most, whole.stop))
+            inside = [span for span in members if span.start < request.stop and span.stop > request.start]
+            if inside:
+                cut.append((request, inside))
+    return cut

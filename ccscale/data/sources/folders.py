@@ -1,0 +1,134 @@
+"""Image folders: lists files by their names alone and tells splits and classes from the folders.
+
+SOURCE/<image>                    one split, unlabelled
+SOURCE/<class>/…/<image>          one split, a class per folder
+SOURCE/<split>/<image>            several splits (where all the folders have names of splits)
+SOURCE/<split>/<class>/…/<image>
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from itertools import groupby
+
+from ccscale.data.sources.contents import File
+from ccscale.data.sources.items import Item, Source
+from ccscale.errors import InputError
+
+EXTENSIONS = frozenset(["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm"])
+UNLABELLED_SPLITS = frozenset(["unlabeled", "unlabelled"])
+SPLIT_NAMES = UNLABELLED_SPLITS | {"train", "val", "valid", "validation", "test"}
+
+
+def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool = True) -> Source:
+    """List a folder of images.
+
+    Images directly in the folder are unlabelled; with sub-folders each is a class, however deep its images lie.
+    Where all the sub-folders have names of splits (``train``, ``val``, ``test``, ``unlabelled``, …), each is a
+    split of its own that holds either. Hidden files are passed over, links are followed.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    split
+        Take the whole folder as one split of this name.
+    labels
+        If False, sub-folders (but for those of splits) mean nothing and no image has a label.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, it has no images, or images lie beside the folders of classes.
+    """
+    root = os.path.realpath(path)
+    if not os.path.isdir(root):
+        raise InputError(f"there is no folder {path}; SOURCE must be a folder of images")
+    if split is not None:
+        check_split(split, "--split")
+    names = list(image_files(root))
+    if not names:
+        raise InputError(f"{path} holds no images ({', '.join(sorted(EXTENSIONS))}); check the path")
+
+    parts = _split_folders(names) if split is None else None
+    if parts is None:
+        parts = {split or "train": ("", names)}
+    found = {
+        part: (prefix, inside, labels and _has_classes(inside, part, prefix, str(path)))
+        for part, (prefix, inside) in parts.items()
+    }
+    classes = sorted(
+        {_first(name) for _, inside, labelled in found.values() if labelled for name in inside},
+        key=os.fsencode,
+    )
+    index = {name: number for number, name in enumerate(classes)}
+    splits = {
+        part: [file_item(root, prefix + name, index[_first(name)] if labelled else None) for name in inside]
+        for part, (prefix, inside, labelled) in found.items()
+    }
+    return Source(os.path.basename(root) or "images", "folder", tuple(classes), tuple(classes), splits)
+
+
+def check_split(name: str, place: str) -> None:
+    """Refuse what cannot name a split, told with its place; raises InputError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise InputError(f"{place} {name!r} cannot name shards: use letters, digits, '_' and '-'")
+
+
+def image_files(root: str, prefix: str = "") -> Iterator[str]:
+    """Yield the image files below `root`, relative to it with '/', each folder's files before its sub-folders."""
+    folders = []
+    with os.scandir(os.path.join(root, prefix)) as entries:
+        for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(entry)
+            # A broken link to an image is listed, so that it is reported as an image that cannot be read.
+            elif is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
+                yield prefix + entry.name
+    for entry in folders:
+        if entry.is_symlink():
+            target = os.path.join(os.path.realpath(entry.path), "")
+            if os.path.join(os.path.realpath(os.path.join(root, prefix)), "").startswith(target):
+                raise InputError(f"{entry.path} links back to a folder that holds it: remove the link")
+        yield from image_files(root, f"{prefix}{entry.name}/")
+
+
+def is_image(name: str) -> bool:
+    """Tell by its extension whether a file is an image."""
+    return name.rpartition(".")[2].lower() in EXTENSIONS and "." in name
+
+
+def _first(name: str) -> str:
+    """Return the first folder of a relative path, "" for a file at the top."""
+    return name.partition("/")[0] if "/" in name else ""
+
+
+def _split_folders(names: list[str]) -> dict[str, tuple[str, list[str]]] | None:
+    """Return split to (folder with '/', its files below that), or None where the folders are no splits."""
+    grouped = {top: list(inside) for top, inside in groupby(names, key=_first)}
+    splits = {top.lower() for top in grouped}
+    if not splits <= SPLIT_NAMES or len(splits) < len(grouped):  # Train beside train are two classes
+        return None
+    return {
+        top.lower(): (f"{top}/", [name[len(top) + 1 :] for name in inside]) for top, inside in grouped.items()
+    }
+
+
+def _has_classes(names: list[str], split: str, prefix: str, path: str) -> bool:
+    """Tell whether the images lie in folders of classes; refuse a mixture, which has two readings."""
+    if split in UNLABELLED_SPLITS:
+        return False
+    bare = [name for name in names if "/" not in name]
+    if bare and len(bare) < len(names):
+        raise InputError(
+            f"{os.path.join(path, prefix)} holds both images ({bare[0]}) and folders of images "
+            f"({_first(names[-1])}): sort the images into the folders, or take all as unlabelled with --no-labels"
+        )
+    return not bare
+
+
+def file_item(root: str, name: str, label: int | None) -> Item:
+    """Return the item of a file, named relative to `root` with '/'; dots in its name become '_' in its key."""
+    return Item(name.rpartition(".")[0].replace(".", "_"), File(f"{root}/{name}"), label, name)

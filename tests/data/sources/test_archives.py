@@ -1,0 +1,128 @@
+"""The members of a tar are those that `tarfile` finds, and what is damaged is told."""
+
+import io
+import os
+import random
+import tarfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccscale.data.sources.archives import DamagedTar, Member, compression, tar_members
+
+
+def scan(path, start: int = 0, end: int | None = None) -> list[Member]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return list(tar_members(descriptor, start, os.stat(path).st_size if end is None else end))
+    finally:
+        os.close(descriptor)
+
+
+def write(path, names, format=tarfile.GNU_FORMAT, size=700):
+    with tarfile.open(path, "w", format=format) as tar:
+        for number, name in enumerate(names):
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = size + number, 1.5 if format == tarfile.PAX_FORMAT else 7
+            tar.addfile(info, io.BytesIO(bytes([number % 256]) * info.size))
+    return path
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_the_same_members_as_tarfile(tmp_path, format):
+    long = "/".join(["folder" * 6] * 3) + "/" + "x" * 60  # USTAR parts it, GNU and PAX extend the header
+    names = ["./a.JPEG", "b c.JPEG", "größe.JPEG", "n01/n01_1.JPEG", long, "z"]
+    path = write(tmp_path / "a.tar", names, format)
+    with tarfile.open(path, "a", format=format) as tar:
+        for name, kind in (("link", tarfile.SYMTYPE), ("hard", tarfile.LNKTYPE), ("dir", tarfile.DIRTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "target" * 30 if format != tarfile.USTAR_FORMAT else "target"
+            tar.addfile(info)
+        last = tarfile.TarInfo("last")
+        last.size = 3
+        tar.addfile(last, io.BytesIO(b"end"))
+    with tarfile.open(path) as tar:
+        expected = [(m.name, m.offset_data, m.size) for m in tar if m.isreg()]
+    found = scan(path)
+    assert found == expected
+    assert [member.name for member in found] == [*names, "last"]
+    data = path.read_bytes()
+    assert [data[member.offset] for member in found[:6]] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_tar_inside_another_file(tmp_path):
+    inner = write(tmp_path / "a.tar", ["a", "b"]).read_bytes()
+    (tmp_path / "outer").write_bytes(b"x" * 1000 + inner + b"y" * 99)
+    found = scan(tmp_path / "outer", 1000, 1000 + len(inner))
+    assert found == [Member("a", 1512, 700), Member("b", 3048, 701)]
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        (0, "cut off at byte 0"),
+        (100, "cut off at byte 0"),
+        (600, "cut off in 'a'"),
+        (512 + 1024, "cut off at byte 1536"),  # between members, without an end mark
+        (512 + 1024 + 512 + 700, "cut off in 'b'"),
+    ],
+)
+def test_a_tar_that_is_cut_off(tmp_path, cut, message):
+    path = write(tmp_path / "a.tar", ["a", "b"])
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(DamagedTar, match=message):
+        scan(path)
+
+
+@pytest.mark.parametrize(("at", "value"), [(1536, ord("c")), (1536 + 124, ord("7")), (1536 + 150, ord("9"))])
+def test_a_damaged_header(tmp_path, at, value):
+    path = write(tmp_path / "a.tar", ["a", "b"])
+    data = bytearray(path.read_bytes())
+    data[at] = value
+    path.write_bytes(data)
+    with pytest.raises(DamagedTar, match="damaged at byte 1536"):
+        scan(path)
+
+
+def test_sparse_members_are_refused(tmp_path):
+    path = tmp_path / "a.tar"
+    info = tarfile.TarInfo("holes")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 512
+    path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(512 + 1024))
+    with pytest.raises(DamagedTar, match="unusable: 'holes' is a sparse file"):
+        scan(path)
+
+
+def test_sizes_beyond_eight_gigabytes(tmp_path):
+    info = tarfile.TarInfo("large")
+    info.size = 9 << 30
+    with open(tmp_path / "a.tar", "wb") as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(512 + info.size + 1024)  # a file of holes
+    assert scan(tmp_path / "a.tar") == [Member("large", 512, 9 << 30)]
+
+
+def test_compression_is_told(tmp_path):
+    for mode, command in (("gz", "gunzip"), ("bz2", "bunzip2"), ("xz", "unxz"), ("", None)):
+        with tarfile.open(tmp_path / "a", f"w:{mode}") as tar:
+            tar.addfile(tarfile.TarInfo("a"))
+        descriptor = os.open(tmp_path / "a", os.O_RDONLY)
+        assert compression(descriptor) == command
+        os.close(descriptor)
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32), changes=st.integers(1, 20), cut=st.integers(0, 12_000))
+def test_any_damage_is_told_or_harmless(tmp_path_factory, seed, changes, cut):
+    folder = tmp_path_factory.mktemp("fuzz")
+    data = bytearray(write(folder / "a.tar", ["a", "b" * 150, "c"], tarfile.PAX_FORMAT).read_bytes())
+    rng = random.Random(seed)
+    for _ in range(changes):
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    (folder / "a.tar").write_bytes(data[: max(1, len(data) - cut)])
+    try:
+        members = scan(folder / "a.tar")
+    except DamagedTar:
+        return
+    assert all(512 <= offset <= offset + size <= len(data) for _, offset, size in members)
