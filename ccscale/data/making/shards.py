@@ -5,7 +5,7 @@
     OUT/rejected.csv                images that cannot be decoded; only if there are any
     OUT/duplicates.csv              images left out by `dedup`; only if there are any
     OUT/dataset.json                the manifest, written last
-    OUT/.ccscale-making/            notes while the shards are being made (`making.py`)
+    OUT/.ccscale-making/            notes while the shards are being made (`notes.py`)
 
 All is planned first: `plan_shards` is a pure function of the names and the seed. Each shard then depends on its
 own plan alone and appears under its name when it is whole.

@@ -15,7 +15,7 @@ from ccscale.data.making.duplicates import _first_of_each
 from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
 from ccscale.data.sources.contents import File
-from ccscale.data.sources.kinds import folder
+from ccscale.data.sources.folders import folder
 
 
 @pytest.fixture

@@ -13,12 +13,11 @@ import pytest
 from conftest import make_images
 
 from ccscale import atomic
-from ccscale.data.making import notes
-from ccscale.data.making import shards
+from ccscale.data.making import notes, shards
 from ccscale.data.making.plan import request_digest
 from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
-from ccscale.data.sources.kinds import folder
+from ccscale.data.sources.folders import folder
 from ccscale.data.verify import verify
 from ccscale.errors import Fault, InputError
 
