@@ -31,7 +31,7 @@ from ccscale.data.making.plan import ShardPlan, affordable_samples, plan_digest,
 from ccscale.data.making.shard_writer import write_shard
 from ccscale.data.manifest import Manifest
 from ccscale.data.remote import location
-from ccscale.data.sources.kinds import Source
+from ccscale.data.sources.items import Source
 from ccscale.errors import Fault, InputError
 from ccscale.progress import Meter, say
 

@@ -17,8 +17,9 @@ from ccscale import atomic
 from ccscale.data.making.plan import plan_shards
 from ccscale.data.manifest import Manifest
 from ccscale.data.sources.contents import Bytes
+from ccscale.data.sources.digits import digits
+from ccscale.data.sources.folders import folder
 from ccscale.data.sources.items import Item, Source
-from ccscale.data.sources.kinds import digits, folder
 from ccscale.errors import InputError
 
 
