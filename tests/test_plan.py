@@ -29,6 +29,7 @@ from ccscale.plan.loss_cost import LossCost, cluster_cost, instance_cost, step_c
 from ccscale.plan.network_cost import Network
 from ccscale.plan.rank import passed_views, plan_rank
 from ccscale.plan.reading import plan_loading, read_data
+from ccscale.train.checkpoint.snapshot import take_snapshot
 from ccscale.train.engine import build_engine
 from ccscale.train.garbage import collect_by_hand
 from ccscale.train.loop import plan as make_schedule
@@ -195,8 +196,8 @@ def step_config(zero: int, pieces: int) -> Config:
     )
 
 
-def steps_on_rank(rank: int, world: int) -> list[tuple[dict[str, int], int]]:
-    """Return the traffic of a second step, and the most memory that one took, for each of `STEPS`.
+def steps_on_rank(rank: int, world: int) -> list[tuple[dict[str, int], int, int]]:
+    """Return the traffic of a second step, the most memory that one took, and a checkpoint's, for each of `STEPS`.
 
     Of three steps the one that took least: what DeepSpeed holds while it averages depends on how far the ranks
     happen to be apart.
@@ -205,7 +206,7 @@ def steps_on_rank(rank: int, world: int) -> list[tuple[dict[str, int], int]]:
         return [one_step(world, step_config(zero, pieces), count) for zero, pieces in STEPS]
 
 
-def one_step(world: int, config: Config, count: Counter[str]) -> tuple[dict[str, int], int]:
+def one_step(world: int, config: Config, count: Counter[str]) -> tuple[dict[str, int], int, int]:
     n, size, device = config.train.global_batch // world, config.views.size, torch.device("cpu")
     images = torch.randint(256, (2, n, size, size, 3), dtype=torch.uint8)
     batch = PairBatch(0, images, draw_views(config.views, 0, 0, np.arange(n)).colour, (0, 0), ())
@@ -217,14 +218,15 @@ def one_step(world: int, config: Config, count: Counter[str]) -> tuple[dict[str,
     sent = by_collective(count)
     with collect_by_hand():  # as the loop does it: what is in cycles stays for the step
         peak = min(peak_bytes(lambda: stepper.take(batch)) for _ in range(3))
-    return sent, peak
+    snapshot = take_snapshot(engine, {})
+    return sent, peak, sum(tensor.nbytes for state in snapshot.values() for tensor in state.tensors)
 
 
 @pytest.mark.dist
 @pytest.mark.slow
 def test_a_step_takes_and_sends_what_is_planned():
     first, second = run_ranks(2, steps_on_rank, 2)
-    for (zero, pieces), (sent, peak), (others, _) in zip(STEPS, first, second, strict=True):
+    for (zero, pieces), (sent, peak, checkpoint), (others, *_) in zip(STEPS, first, second, strict=True):
         config, what = step_config(zero, pieces), f"ZeRO {zero}, {pieces} pieces"
         rank = plan_rank(config, 2, Network(config, 2, "cpu").measure(passed_views(config, 2)), cuda=False)
         planned = rank.traffic
@@ -235,6 +237,7 @@ def test_a_step_takes_and_sends_what_is_planned():
         lasting = ("parameters", "master weights", "Adam's moments", "images")  # were there before the step
         before = sum(rank.memory[part][0] for part in lasting if part in rank.memory)
         assert rank.peak - before == pytest.approx(peak, rel=0.1), what
+        assert rank.checkpoint == pytest.approx(checkpoint, rel=0.001), what
 
 
 def division(world: int, **keys: Any) -> str:

@@ -87,6 +87,7 @@ class Plan:
             "available": self.device_bytes,
             "sent": [asdict(entry) for entry in rank.sent],
             "sent_by_collective": dict(rank.traffic),
+            "checkpoint": rank.checkpoint,
             "lanes": self.config.lanes,
             "loader": asdict(self.loading),
             "data": None if self.reading is None else asdict(self.reading),

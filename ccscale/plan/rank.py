@@ -41,10 +41,13 @@ class RankPlan:
         Part, to its bytes on the device in each of `MOMENTS`.
     sent
         In a step.
+    checkpoint
+        Bytes of its copy in the host's memory while it is written; on the first rank, which has the most.
     """
 
     memory: dict[str, tuple[int, int, int, int]]
     sent: tuple[Sent, ...]
+    checkpoint: int
 
     @property
     def totals(self) -> dict[str, int]:
@@ -132,4 +135,5 @@ def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> R
     return RankPlan(
         {part: numbers for part, numbers in memory.items() if any(numbers)},
         tuple(entry for entry in sent if entry.bytes),
+        engine.weights + network.buffers + engine.masters + engine.moments,
     )

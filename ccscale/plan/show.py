@@ -66,7 +66,8 @@ def _reading(plan: Plan) -> str:
     blocks = f" and {_bytes(loading.blocks)} of remote shards" if loading.blocks else ""
     loader = (
         f"a rank reads {loading.lanes} of {config.lanes} lanes with {processes}; the host's memory holds "
-        f"{_bytes(loading.batches)} of its batches{blocks}"
+        f"{_bytes(loading.batches)} of its batches{blocks}, and of a checkpoint, while it is written, "
+        f"{_bytes(plan.rank.checkpoint)}"
     )
     if reading is None:
         return loader
