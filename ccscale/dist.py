@@ -51,6 +51,11 @@ def process_group(place: Place, device: torch.device) -> Iterator[torch_dist.Sto
     """Join the process group of all ranks for the length of the context (one rank forms its own).
 
     Yields the store where the ranks met; None for one rank alone, or in a process group that was there before.
+
+    Raises
+    ------
+    Fault
+        If not all ranks come within `TIMEOUT`.
     """
     if torch_dist.is_initialized():
         yield None
@@ -66,19 +71,31 @@ def process_group(place: Place, device: torch.device) -> Iterator[torch_dist.Sto
         met = None
         torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)
     else:
-        _name_master()
-        met, *_ = next(torch_dist.rendezvous("env://", place.rank, place.world, timeout=TIMEOUT))
-        torch_dist.init_process_group(
-            backend,
-            store=torch_dist.PrefixStore("ranks", met),
-            rank=place.rank,
-            world_size=place.world,
-            timeout=TIMEOUT,
-        )
+        met = _meet(place, backend)
     try:
         yield met
     finally:
         torch_dist.destroy_process_group()
+
+
+def _meet(place: Place, backend: str) -> torch_dist.Store:
+    """Form the process group with the other ranks, and return the store of the meeting place."""
+    _name_master()
+    try:
+        met, *_ = next(torch_dist.rendezvous("env://", place.rank, place.world, timeout=TIMEOUT))
+        ranks = torch_dist.PrefixStore("ranks", met)
+        torch_dist.init_process_group(
+            backend, store=ranks, rank=place.rank, world_size=place.world, timeout=TIMEOUT
+        )
+    except RuntimeError as error:  # torch's DistError is one, and gloo raises it as it is
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        why = str(error).splitlines()[0].rstrip(".")
+        raise Fault(
+            f"the {place.world} ranks did not meet at {where} ({why}): see what those that are missing have said; "
+            "MASTER_ADDR and MASTER_PORT are the same on all ranks, the port is free on the first one's machine and "
+            "can be reached from all"
+        ) from error
+    return met
 
 
 def _name_master() -> None:

@@ -1,16 +1,18 @@
 """Where a process stands, and the collectives: on two ranks with different values, and without any group."""
 
 import pickle
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import torch
+from lives import free_port
 from ranks import run_ranks
 
 from ccscale import dist
 from ccscale.data.index import ShardError
 from ccscale.dist import pick_device
-from ccscale.errors import InputError
+from ccscale.errors import Fault, InputError
 from ccscale.place import Place
 
 
@@ -88,6 +90,22 @@ class TestDevice:
     def test_each_task_is_shown_its_own_gpu(self, gpus):
         gpus(1)
         assert pick_device("auto", 3) == torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("rank", "why"), [(0, "1/2 clients joined"), (1, "timed out .* while trying to connect")]
+)
+def test_a_rank_that_does_not_come(monkeypatch, rank, why):
+    port = str(free_port())
+    monkeypatch.setattr(dist, "TIMEOUT", timedelta(seconds=2))
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(Fault, match=rf"^the 2 ranks did not meet at 127.0.0.1:{port} \(.*{why}"),
+        dist.process_group(Place(rank, 2), torch.device("cpu")),
+    ):
+        pass
+    assert not torch.distributed.is_initialized()
 
 
 class TestAlone:
