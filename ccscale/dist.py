@@ -92,8 +92,8 @@ def _meet(place: Place, backend: str) -> torch_dist.Store:
         why = str(error).splitlines()[0].rstrip(".")
         raise Fault(
             f"the {place.world} ranks did not meet at {where} ({why}): see what those that are missing have said; "
-            "MASTER_ADDR and MASTER_PORT are the same on all ranks, the port is free on the first one's machine and "
-            "can be reached from all"
+            "MASTER_ADDR and MASTER_PORT must be the same on all ranks, the port free on the first one's machine "
+            "and in the others' reach"
         ) from error
     return met
 
