@@ -1,6 +1,7 @@
 """The DeepSpeed engine of a run: its config, its optimizer, its precision."""
 
 import logging
+import warnings
 from typing import Any
 
 import torch
@@ -114,6 +115,10 @@ def _import_deepspeed() -> Any:
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # Each rank would tell the user of a name that DeepSpeed has not given up yet.
+    warnings.filterwarnings(
+        "ignore", "`torch.distributed.all_gather_into_tensor` is deprecated", FutureWarning
+    )
     # Without this it compiles an operator for inference at every first start, which needs a C++ compiler.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
