@@ -108,18 +108,21 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from ccscale.evaluate.predict import Wanted, predict_run
+    from ccscale.train.preempt import ENDS, stop_on_signal
 
-    wanted = Wanted(args.out, args.features, args.merged, args.follow, args.idle)
-    result = predict_run(
-        args.run,
-        args.shards,
-        wanted,
-        args.split,
-        device=args.device,
-        workers=args.workers,
-        checkpoint=args.checkpoint,
-    )
+    with stop_on_signal(ENDS if args.follow else ()) as request:  # as in `_train`
+        from ccscale.evaluate.predict import Wanted, predict_run
+
+        result = predict_run(
+            args.run,
+            args.shards,
+            Wanted(args.out, args.features, args.merged, args.follow, args.idle),
+            args.split,
+            device=args.device,
+            workers=args.workers,
+            checkpoint=args.checkpoint,
+            request=request,
+        )
     if result is not None:
         from ccscale.evaluate.show import show_prediction, tell_notes
 

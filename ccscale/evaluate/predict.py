@@ -9,9 +9,9 @@ have found. A prediction that was killed goes on with the parts that are missing
 
 import hashlib
 import itertools
-import signal
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from ccscale.evaluate.session import Session, open_session, open_shards
 from ccscale.evaluate.table import check_table_path
 from ccscale.model.export import WEIGHTS
 from ccscale.progress import say
-from ccscale.train.preempt import SIGNALS, StopRequest, stop_on_signal
+from ccscale.train.preempt import ENDS, StopRequest, stop_on_signal
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def predict_run(
     device: str = "auto",
     workers: int | None = None,
     checkpoint: str = "last",
+    request: StopRequest | None = None,
 ) -> dict[str, Any] | None:
     """Write cluster and confidence of every image, each exactly once; all ranks call it together.
 
@@ -116,6 +117,8 @@ def predict_run(
         As in the config.
     checkpoint
         Which one; see `checkpoint.choose`.
+    request
+        To stop following, of a caller who has begun to listen before; by default one is made here.
 
     Returns
     -------
@@ -136,7 +139,8 @@ def predict_run(
             groups = dist.on_rank_zero(lambda: read_groups(Path(run), session.checkpoint.step, merged))
         prediction = Prediction(session, wanted, groups)
         if wanted.follow:
-            prediction.follow(ShardWatch(shards, splits))
+            with nullcontext(request) if request is not None else stop_on_signal(ENDS) as request:
+                prediction.follow(ShardWatch(shards, splits), request)
         else:
             prediction.once(*open_shards(shards, splits))
         first = dist.rank() == 0
@@ -166,23 +170,22 @@ class Prediction:
         if done and dist.rank() == 0:
             say(f"went on with {done:,} of {len(self.pieces):,} parts that were there already")
 
-    def follow(self, watch: ShardWatch) -> None:
-        """Assign shards as they appear, until a signal, or until there was no new one for `Wanted.idle` seconds."""
+    def follow(self, watch: ShardWatch, request: StopRequest) -> None:
+        """Assign shards as they appear, until a request, or until none was new for `Wanted.idle` seconds."""
         dist.on_rank_zero(watch.check)
         dist.on_rank_zero(self.parts.begin)
         new = time.monotonic()
-        with stop_on_signal((*SIGNALS, signal.SIGINT)) as request:
-            while True:
-                found = dist.on_rank_zero(watch.poll)
-                if found is not None:
-                    self._assign(found, request)
-                    new = time.monotonic()
-                # The first rank's clock counts; a signal counts whichever rank it comes to.
-                idle = self.wanted.idle is not None and time.monotonic() - new >= self.wanted.idle
-                if dist.sum_integers([bool(request) or (idle and dist.rank() == 0)])[0]:
-                    break
-                if found is None:
-                    request.wait(POLL_SECONDS)
+        while True:
+            found = dist.on_rank_zero(watch.poll)
+            if found is not None:
+                self._assign(found, request)
+                new = time.monotonic()
+            # The first rank's clock counts; a signal counts whichever rank it comes to.
+            idle = self.wanted.idle is not None and time.monotonic() - new >= self.wanted.idle
+            if dist.sum_integers([bool(request) or (idle and dist.rank() == 0)])[0]:
+                break
+            if found is None:
+                request.wait(POLL_SECONDS)
         self.notes = dist.on_rank_zero(lambda: watch.notes(self.session))
 
     def finish(self) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+ENDS = (*SIGNALS, signal.SIGINT)
+"""Of work that has no end of its own."""
 
 
 class StopRequest:
