@@ -89,7 +89,7 @@ def _meet(place: Place, backend: str) -> torch_dist.Store:
         )
     except RuntimeError as error:  # torch's DistError is one, and gloo raises it as it is
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        why = str(error).splitlines()[0].rstrip(".")
+        why = str(error).partition("\n")[0].rstrip(".")
         raise Fault(
             f"the {place.world} ranks did not meet at {where} ({why}): see what those that are missing have said; "
             "MASTER_ADDR and MASTER_PORT must be the same on all ranks, the port free on the first one's machine "

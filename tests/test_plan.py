@@ -182,7 +182,7 @@ def test_network_takes_what_is_planned_without_numbers(world):
             assert cost.norm_channels == (4800 if world > 1 else 0)
 
 
-STEPS = [(0, 1), (1, 1), (2, 1), (0, 2), (2, 2)]  # ZeRO stage, pieces
+STEPS = [(0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (2, 2)]  # ZeRO stage, pieces
 
 
 def step_config(zero: int, pieces: int) -> Config:

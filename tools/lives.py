@@ -150,7 +150,7 @@ def fork(arguments: Sequence[str]) -> Start:
 
 
 def server() -> ForkServerContext:
-    """Return what starts processes as copies of one that has made `IMPORTS` and has no threads.
+    """Return what starts processes as copies of one that has made `IMPORTS`, and in which no Python thread runs.
 
     It is started at first use, with the environment of that time: each copy is given its own.
     """

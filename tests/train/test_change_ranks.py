@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.dist, pytest.mark.slow]
 
 @pytest.mark.parametrize(
     ("cases", "leg"),
-    [(["fp64:1"], 6), (["fp32:0", "fp32:2"], 4)],
+    [(["fp64:1"], 20), (["fp32:0", "fp32:1", "fp32:2"], 4)],
     ids=["in float64", "in float32"],
 )
 def test_two_ranks_one_four_and_two(

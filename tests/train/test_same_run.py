@@ -95,7 +95,7 @@ def test_real_photographs(tiny_imagenet: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     assert main(["shards", "make", "tiny-imagenet", str(tiny_imagenet), str(shards), "--workers", "1"]) == 0
     assert main(["shards", "verify", str(shards), "--workers", "1"]) == 0
-    settings = small_settings(shards, tmp_path / "unused", train__global_batch=32, train__max_steps=6)
+    settings = small_settings(shards, tmp_path / "unused", train__global_batch=32, train__max_steps=30)
     settings["views"]["size"] = 32
     settings["evaluate"] = {"splits": ["test"]}  # 20 images
     (tmp_path / "config.yaml").write_text(json.dumps(settings))
@@ -106,5 +106,5 @@ def test_real_photographs(tiny_imagenet: Path, tmp_path: Path) -> None:
         found.append(steps(tmp_path / str(number)))
     digests, worst = difference(found[1], found[0])
     assert digests
-    assert len(found[0]) == 6
+    assert len(found[0]) == 30
     assert worst <= BOUNDS["fp64"]
