@@ -1,12 +1,61 @@
-"""Keys that are in more than one shard, found with eight bytes a sample whatever the keys' lengths."""
+"""Names of samples: valid text whatever the files' names are, made different, and found in more than one shard."""
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 Digests = npt.NDArray[np.uint64]
+
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # as `os.fsdecode` and `tarfile` spell such bytes
+_ESCAPE = re.compile("%x([0-9A-F]{2})")
+
+
+def escaped(name: str) -> str:
+    """Return a file's name as valid text: a byte that is not UTF-8 becomes ``%xE9``, two hexadecimal digits.
+
+    All other names stay as they are, but for those that have such a thing in them already: its ``%`` is escaped.
+    """
+    name = re.sub("%(?=x[0-9A-F]{2})", "%x25", name)
+    return _NOT_UTF_8.sub(lambda byte: f"%x{ord(byte[0]) - 0xDC00:02X}", name)
+
+
+def unescaped(text: str) -> str:
+    """Return the name that `escaped` was given, for `os.fsencode`."""
+    return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]).decode("ascii", "surrogateescape"), text)
+
+
+def told_apart(keys: Sequence[str], endings: Sequence[str]) -> list[str]:
+    """Give keys that collide their files' endings: ``p.jpg`` and ``p.png`` become ``p_jpg`` and ``p_png``.
+
+    Parameters
+    ----------
+    keys
+        Without endings, in a fixed order: what collides still gets a number in this order, ``p_jpg_2``.
+    endings
+        Of each, without the dot; "" where there is none.
+
+    Returns
+    -------
+    list
+        Of keys that are all different. Those that were different from all others are as they were.
+    """
+    counts = Counter(keys)
+    taken = {key for key, count in counts.items() if count == 1}
+    found = []
+    for key, ending in zip(keys, endings, strict=True):
+        if counts[key] > 1:
+            wanted = key = f"{key}_{ending}" if ending else key
+            number = 1
+            while key in taken:
+                number += 1
+                key = f"{wanted}_{number}"
+            taken.add(key)
+        found.append(key)
+    return found
 
 
 def digests(keys: list[str]) -> Digests:

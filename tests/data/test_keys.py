@@ -1,9 +1,12 @@
-"""Shared keys are found as a set of all keys would find them."""
+"""Shared keys are found as a set of all keys would find them; names become valid text and are told apart."""
+
+import os
 
 import numpy as np
+import pytest
 
 from ccscale.data import keys
-from ccscale.data.keys import digests, shared_keys
+from ccscale.data.keys import digests, escaped, shared_keys, told_apart, unescaped
 
 
 def shared(shards: list[list[str]]) -> list[tuple[int, list[str], int]]:
@@ -46,3 +49,48 @@ def test_equal_digests_of_different_keys_are_no_problem(monkeypatch):
     lists = [["a", "b"], ["c", "d"]]
     same = np.array([5, 6], np.uint64)
     assert keys.shared_keys([same, same], lambda number: lists[number]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (b"plain/caf\xc3\xa9 100%.x", "plain/café 100%.x"),
+        (b"caf\xe9", "caf%xE9"),
+        (b"caf%xE9", "caf%x25xE9"),  # another file's name
+        (b"\xff%xE9%20\xfe", "%xFF%x25xE9%20%xFE"),
+        (b"%x25xE9", "%x25x25xE9"),
+        (b"%x2", "%x2"),
+        (b"%x\xe9", "%x%xE9"),
+    ],
+)
+def test_names_are_escaped_so_that_they_can_be_had_back(name, text):
+    key = escaped(os.fsdecode(name))
+    assert key == text
+    assert os.fsencode(unescaped(key)) == name
+    key.encode()
+
+
+def test_any_bytes_come_back():
+    rng = np.random.default_rng(0)
+    seen = {}
+    for _ in range(3000):
+        name = bytes(rng.choice([*b"%x2E59Fa", 0xC3, 0xA9, 0xFF], rng.integers(1, 9)).astype(np.uint8))
+        key = escaped(os.fsdecode(name))
+        assert os.fsencode(unescaped(key)) == name
+        assert seen.setdefault(key, name) == name
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["a.jpg", "b.png"], ["a", "b"]),
+        (["p.jpg", "q.jpg", "p.png"], ["p_jpg", "q", "p_png"]),
+        (["p.jpg", "p.JPG"], ["p_jpg", "p_JPG"]),
+        (["p.jpg", "p.jpg", "p.jpg"], ["p_jpg", "p_jpg_2", "p_jpg_3"]),
+        (["p.jpg", "p.png", "p_jpg.png"], ["p_jpg_2", "p_png", "p_jpg"]),
+        (["p.", "p."], ["p", "p_2"]),
+    ],
+)
+def test_keys_that_collide_get_their_endings(files, expected):
+    stems, endings = zip(*(name.split(".") for name in files), strict=True)
+    assert told_apart(stems, endings) == expected
