@@ -38,7 +38,7 @@ def samples(manifest: Manifest) -> dict[str, tuple[str, str, bytes, int]]:
         assert len(data) == shard.filesize
         assert len(rows) == shard.nsamples
         for key, ext, offset, size, label in zip(
-            *(getattr(rows, name) for name in rows.__slots__), strict=True
+            rows.keys, rows.exts, rows.offsets, rows.sizes, rows.labels, strict=True
         ):
             assert key not in found
             found[key] = (shard.split, ext, data[offset : offset + size], label)

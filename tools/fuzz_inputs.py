@@ -122,7 +122,8 @@ def manifests():
     return st.one_of(edited_manifest(), edited_manifest(), mutated(manifest_seeds), st.binary(max_size=200))
 
 
-COLUMNS = ["key", "ext", "offset", "size", "label"]
+COLUMNS = ["key", "ext", "offset", "size", "label", "origin"]
+TEXTS = ("key", "ext", "origin")
 
 
 def parquet(columns, **options):
@@ -133,9 +134,8 @@ def parquet(columns, **options):
 
 def index_columns(offsets=(512, 2048), sizes=(800, 3)):
     numbers = [pa.array(values, pa.int64()) for values in (offsets, sizes)]
-    return dict(
-        zip(COLUMNS, [["a", "b"], ["jpg", "png"], *numbers, pa.array([3, None], pa.int32())], strict=True)
-    )
+    labels, origins = pa.array([3, None], pa.int32()), ["a.jpg", None]
+    return dict(zip(COLUMNS, [["a", "b"], ["jpg", "png"], *numbers, labels, origins], strict=True))
 
 
 @st.composite
@@ -144,13 +144,13 @@ def forged_index(draw):
     count = draw(st.sampled_from([2, 2, 2, 1, 0]))
     integers = st.lists(st.sampled_from([*INT64, 512, 2048, 800, None]), min_size=count, max_size=count)
     texts = st.lists(st.sampled_from(["a", "b", "", "../x", "a\0", None]), min_size=count, max_size=count)
-    columns = {name: draw(texts if name in ("key", "ext") else integers) for name in COLUMNS}
+    columns = {name: draw(texts if name in TEXTS else integers) for name in COLUMNS}
     columns["label"] = [value and value % 2**31 for value in columns["label"]]
     arrays = {}
     for name, values in columns.items():
         kinds = (
             [pa.string(), pa.large_string(), pa.binary()]
-            if name in ("key", "ext")
+            if name in TEXTS
             else [pa.int64(), pa.float64(), pa.string()]
         )
         try:

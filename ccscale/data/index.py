@@ -7,6 +7,11 @@ One row per sample, in the tar's order:
     offset  int64    of the image's first byte in the tar
     size    int64    of the image in bytes
     label   int32    null where it is not known
+    origin  string   where the image came from, a path or a URL; null where it is not known
+
+The origin is what a sample's ``json`` says in the tar: ``origin`` (as `ccscale shards make` writes it: a path
+relative to the source, or a table's cell as it stands there), else ``url`` (as img2dataset writes it). Indexes of
+earlier releases have no such column. `ShardIndex.origins` has it, and `SampleReader.origin` for one sample.
 
 The index makes any sample a seek and a read. It can always be made again from the tar, and a shard that others
 made is read without one.
@@ -14,6 +19,7 @@ made is read without one.
 
 import io
 import itertools
+import json
 import os
 import re
 import tarfile
@@ -37,8 +43,10 @@ from ccscale.errors import InputError
 IMAGE_EXTENSIONS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}  # in the order of preference
 UNKNOWN = -1
 HEADER_BYTES = 2**20  # of a header with extended attributes, at most
+JSON_BYTES = 2**16  # of a sample's json, at most: a larger one is not looked into
+ORIGIN_FIELDS = ("origin", "url")  # of a sample's json, in the order of preference
 
-Row = tuple[str, str, int, int, int]  # key, ext, offset, size, label
+Row = tuple[str, str, int, int, int, str | None]  # key, ext, offset, size, label, origin
 
 SCHEMA = pa.schema(
     [
@@ -47,6 +55,7 @@ SCHEMA = pa.schema(
         ("offset", pa.int64()),
         ("size", pa.int64()),
         ("label", pa.int32()),
+        ("origin", pa.string()),
     ]
 )
 
@@ -99,6 +108,9 @@ class ShardIndex:
         int64, shape (nsamples,): where the images' bytes lie in the tar.
     labels
         int64, shape (nsamples,): -1 where a label is not known.
+    origins
+        Where the images came from, None where that is not known; None in place of the list where the index was made
+        by a release that did not keep it.
     """
 
     keys: list[str]
@@ -106,24 +118,27 @@ class ShardIndex:
     offsets: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
+    origins: list[str | None] | None = None
 
     @classmethod
     def from_rows(cls, rows: list[Row]) -> "ShardIndex":
-        """Build an index from (key, ext, offset, size, label) per sample."""
-        numbers = np.array([row[2:] for row in rows], np.int64).reshape(-1, 3)
-        return cls([row[0] for row in rows], [row[1] for row in rows], *numbers.T.copy())
+        """Build an index from (key, ext, offset, size, label, origin) per sample."""
+        offsets, sizes, labels = np.array([row[2:5] for row in rows], np.int64).reshape(-1, 3).T.copy()
+        keys, exts = [row[0] for row in rows], [row[1] for row in rows]
+        return cls(keys, exts, offsets, sizes, labels, [row[5] for row in rows])
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def same_as(self, other: "ShardIndex") -> bool:
-        """Tell whether two indexes describe the same samples at the same places."""
+        """Tell whether two indexes describe the same samples at the same places, as far as both tell."""
         return (
             self.keys == other.keys
             and self.exts == other.exts
             and np.array_equal(self.offsets, other.offsets)
             and np.array_equal(self.sizes, other.sizes)
             and np.array_equal(self.labels, other.labels)
+            and (None in (self.origins, other.origins) or self.origins == other.origins)
         )
 
 
@@ -170,7 +185,10 @@ def write_index(path: str, index: ShardIndex) -> None:
 def to_parquet(index: ShardIndex) -> bytes:
     """Return an index as the bytes of its file."""
     labels = pa.array(index.labels, pa.int32(), mask=index.labels == UNKNOWN)
-    table = pa.table([index.keys, index.exts, index.offsets, index.sizes, labels], schema=SCHEMA)
+    columns = [index.keys, index.exts, index.offsets, index.sizes, labels]
+    if index.origins is not None:
+        columns.append(index.origins)
+    table = pa.table(columns, schema=pa.schema(list(SCHEMA)[: len(columns)]))
     file = io.BytesIO()
     pq.write_table(table, file)
     return file.getvalue()
@@ -249,8 +267,10 @@ def from_parquet(data: bytes) -> ShardIndex:
 
 
 def to_table(data: bytes) -> pa.Table:
-    """Read an index file's bytes as a table of `SCHEMA`; raises what `from_parquet` does."""
-    table = pq.read_table(io.BytesIO(data)).select(SCHEMA.names).cast(SCHEMA)
+    """Read an index file's bytes as a table of `SCHEMA`, perhaps without ``origin``; raises as `from_parquet`."""
+    table = pq.read_table(io.BytesIO(data))
+    fields = [field for field in SCHEMA if field.name != "origin" or field.name in table.column_names]
+    table = table.select([field.name for field in fields]).cast(pa.schema(fields))
     table.validate(full=True)  # that text is UTF-8, which reading it does not check
     return table
 
@@ -269,6 +289,7 @@ def _from_table(table: pa.Table) -> ShardIndex:
         table["offset"].to_numpy(),
         table["size"].to_numpy(),
         table["label"].fill_null(UNKNOWN).to_numpy().astype(np.int64),
+        table["origin"].to_pylist() if "origin" in table.column_names else None,
     )
 
 
@@ -288,7 +309,8 @@ def _scan(file: BinaryIO, name: str) -> ShardIndex:
             )
         image = members[found]
         label = _label(file, members["cls"], key, name) if "cls" in members else UNKNOWN
-        rows.append((key, IMAGE_EXTENSIONS[found], image.offset_data, image.size, label))
+        origin = _origin(file, members["json"]) if "json" in members else None
+        rows.append((key, IMAGE_EXTENSIONS[found], image.offset_data, image.size, label, origin))
     return ShardIndex.from_rows(rows)
 
 
@@ -371,3 +393,16 @@ def _label(file: BinaryIO, member: tarfile.TarInfo, key: str, name: str) -> int:
     if not re.fullmatch(rb"-1|[0-9]{1,9}", text):
         raise ShardError(name, f"the label of the sample {key!r} is {text!r}: it must be a number, 0 or more")
     return int(text)
+
+
+def _origin(file: BinaryIO, member: tarfile.TarInfo) -> str | None:
+    """Return where an image came from by its sample's json, None where that does not say: it may be anybody's."""
+    if member.size > JSON_BYTES:
+        return None
+    file.seek(member.offset_data)
+    try:
+        facts = json.loads(file.read(member.size))
+        texts = [facts[name] for name in ORIGIN_FIELDS if isinstance(facts.get(name), str)]
+        return next((text for text in texts if text.encode()), None)
+    except (ValueError, AttributeError, RecursionError):  # no JSON, no object, no Unicode, or too deep
+        return None

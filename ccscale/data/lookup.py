@@ -78,24 +78,33 @@ class ShardTable:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The samples of a shard, in its order: names, where their images lie, labels (-1 where not known)."""
+    """The samples of a shard, in its order: names, where their images lie, labels (-1 where not known).
+
+    `origins`, where the images came from, is kept where somebody asks for it.
+    """
 
     keys: pa.Array
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
     labels: NDArray[np.int32]
+    origins: pa.Array | None = None
 
     @classmethod
-    def from_table(cls, table: pa.Table) -> "Index":
+    def from_table(cls, table: pa.Table, origins: bool = False) -> "Index":
         """Take the columns of an index file."""
-        keys = pa.concat_arrays(table["key"].chunks) if table["key"].num_chunks else pa.array([], pa.string())
         labels = table["label"].fill_null(UNKNOWN).to_numpy()
-        return cls(keys, table["offset"].to_numpy(), table["size"].to_numpy(), labels)
+        kept = _texts(table, "origin") if origins and "origin" in table.column_names else None
+        return cls(_texts(table, "key"), table["offset"].to_numpy(), table["size"].to_numpy(), labels, kept)
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        return self.keys.nbytes + self.offsets.nbytes + self.sizes.nbytes + self.labels.nbytes
+        own = self.keys.nbytes + self.offsets.nbytes + self.sizes.nbytes + self.labels.nbytes
+        return own + (0 if self.origins is None else self.origins.nbytes)
+
+
+def _texts(table: pa.Table, name: str) -> pa.Array:
+    return pa.concat_arrays(table[name].chunks) if table[name].num_chunks else pa.array([], pa.string())
 
 
 class Indexes:

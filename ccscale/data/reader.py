@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from ccscale.data.index import ShardError, read_table, scan_tar, to_parquet, to_table
 from ccscale.data.lookup import Index, Indexes, ShardTable
@@ -48,6 +49,8 @@ class SampleReader:
         How shards that are no local files are read.
     closing
         Ends the tries of all reads that are under way.
+    origins
+        Keep what `origin` returns, about as much again as the rest of an index.
 
     Raises
     ------
@@ -61,8 +64,10 @@ class SampleReader:
         splits: Sequence[str],
         access: Access | None = None,
         closing: Closing | None = None,
+        origins: bool = False,
     ) -> None:
         self.access = access or Access()
+        self._origins = origins
         self.closing = closing
         self.shards = ShardTable(manifest.root, manifest.select(splits))
         self._fetcher = Fetcher(self.access, self.closing)
@@ -73,7 +78,7 @@ class SampleReader:
         self._files: OrderedDict[int, int] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("access", "closing", "shards", "_fetcher")}
+        return {name: getattr(self, name) for name in ("access", "closing", "shards", "_fetcher", "_origins")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
@@ -86,6 +91,12 @@ class SampleReader:
         """Return the name of a sample, without reading it."""
         shard, place = self.shards.find(sample)
         return self._indexes[shard].keys[place].as_py()
+
+    def origin(self, sample: int) -> str | None:
+        """Return where a sample's image came from, a path or a URL; None where that is not known."""
+        shard, place = self.shards.find(sample)
+        kept = self._indexes[shard].origins
+        return None if kept is None else kept[place].as_py()
 
     def __getitem__(self, sample: int) -> Sample:
         """Read a sample.
@@ -155,8 +166,12 @@ class SampleReader:
             if len(samples) != entry.nsamples:
                 what = f"it has {len(samples)} samples, and {entry.nsamples} in the manifest"
                 raise ShardError(place, what)
-            return Index.from_table(to_table(to_parquet(samples)))
-        return Index.from_table(read_table(place, entry, self._fetcher, self.shards.root))
+            return Index.from_table(to_table(to_parquet(samples)), self._origins)
+        table = read_table(place, entry, self._fetcher, self.shards.root)
+        if self._origins and "origin" not in table.column_names and not location.is_url(place):
+            # An index of an earlier release; the tar has it.
+            table = table.append_column("origin", pa.array(scan_tar(place).origins, pa.string()))
+        return Index.from_table(table, self._origins)
 
     def _read(self, span: Span) -> Bytes:
         try:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ccscale.data.index import ShardError, ShardIndex, read_index, scan_tar, write_index
+from ccscale.data.index import ShardError, ShardIndex, from_parquet, read_index, scan_tar, write_index
 from ccscale.data.manifest import Manifest, Shard
 
 
@@ -129,7 +129,7 @@ def test_parquet_round_trip(tmp_path):
     assert path.read_bytes() == first
     table = pq.read_table(path)
     assert {field.name: str(field.type) for field in table.schema} == {
-        "key": "string", "ext": "string", "offset": "int64", "size": "int64", "label": "int32"
+        "key": "string", "ext": "string", "offset": "int64", "size": "int64", "label": "int32", "origin": "string"
     }  # fmt: skip
     assert table["label"].to_pylist() == [5, None]
     # The tar is not there: what is read comes from the index.
@@ -139,12 +139,51 @@ def test_parquet_round_trip(tmp_path):
     assert found.labels.tolist() == [5, -1]
 
 
-@pytest.mark.parametrize("field", ["keys", "exts", "offsets", "sizes", "labels"])
+@pytest.mark.parametrize("field", ["keys", "exts", "offsets", "sizes", "labels", "origins"])
 def test_same_as_sees_every_column(field):
     one, other = scan(DATA), scan(DATA)
     assert one.same_as(other)
-    getattr(other, field)[1] = getattr(other, field)[0]
+    getattr(other, field)[1] = "elsewhere" if field == "origins" else getattr(other, field)[0]
     assert not one.same_as(other)
+
+
+@pytest.mark.parametrize(
+    ("facts", "origin"),
+    [
+        (b'{"split": "train", "origin": "a/b.jpg"}', "a/b.jpg"),
+        (b'{"url": "https://h/1.jpg", "key": "1"}', "https://h/1.jpg"),  # as img2dataset writes it
+        (b'{"url": "https://h/1.jpg", "origin": "1.jpg"}', "1.jpg"),
+        ('{"origin": "über"}'.encode(), "über"),
+        (b'{"origin": ""}', None),
+        (b'{"origin": 7}', None),
+        (b'{"origin": "\\ud800"}', None),
+        (b"[1, 2]", None),
+        (b"no json", None),
+        (b"\xff", None),
+        (b"[" * 60_000, None),
+        (b'{"origin": "' + b"x" * 2**16 + b'"}', None),
+    ],
+)
+def test_the_origin_is_what_a_samples_json_says(tmp_path, facts, origin):
+    index = scan(tar_of(("a.jpg", b"1"), ("a.json", facts), ("b.jpg", b"2")))
+    assert index.origins == [origin, None]
+    write_index(str(tmp_path / "i"), index)
+    assert from_parquet((tmp_path / "i").read_bytes()).origins == [origin, None]
+
+
+def test_an_index_of_an_earlier_release_has_no_origins(tmp_path):
+    path = tmp_path / "i"
+    now = scan(DATA)
+    write_index(str(path), now)
+    pq.write_table(pq.read_table(path).drop_columns("origin"), path)
+    old = from_parquet(path.read_bytes())
+    assert old.origins is None
+    assert old.same_as(now)
+    assert now.same_as(old)
+    old.keys[0] = "x"
+    assert not now.same_as(old)
+    write_index(str(path), old)  # and does not get any
+    assert from_parquet(path.read_bytes()).origins is None
 
 
 def test_reads_without_an_index_and_through_urls(tmp_path):

@@ -4,12 +4,14 @@ import dataclasses
 import json
 import pickle
 import random
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ccscale.config import Views
@@ -43,6 +45,19 @@ def test_samples_are_those_of_the_shards(manifest: Manifest) -> None:
     copy = pickle.loads(pickle.dumps(reader))
     assert copy[77] == reader[77]
     assert not reader.shards.is_remote
+
+
+def test_the_origin_of_a_sample(shards: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "shards"
+    shutil.copytree(shards, copy)
+    old = copy / "train-000001.index.parquet"
+    pq.write_table(pq.read_table(old).drop_columns("origin"), old)  # as earlier releases wrote it
+    manifest = Manifest.load(copy)
+    (copy / "train-000002.index.parquet").unlink()
+    reader = pickle.loads(pickle.dumps(SampleReader(manifest, ["train"], origins=True)))
+    found = {reader.key(number): reader.origin(number) for number in range(len(reader))}
+    assert found == {f"class{i % 3}/{i:04d}": f"class{i % 3}/{i:04d}.jpg" for i in range(150)}
+    assert SampleReader(manifest, ["train"]).origin(0) is None  # training keeps none of them
 
 
 def test_a_reader_of_a_hundred_thousand_shards_is_small() -> None:

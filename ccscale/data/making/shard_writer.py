@@ -52,7 +52,7 @@ def write_shard(out: str, recipe: Recipe, plan: ShardPlan, tick: Tick) -> Record
             beside = index.index_location(path)
             index.write_index(beside, index.ShardIndex.from_rows(rows))
             shard = Shard(plan.name, len(rows), tar.size, tar.sha256, plan.split)
-            labelled = sum(row[-1] != index.UNKNOWN for row in rows)
+            labelled = sum(row[4] != index.UNKNOWN for row in rows)
             record = Record(shard, hash_file(beside)[0], labelled, rejected)
     record.save(out, plan.name)
     return record
@@ -90,4 +90,5 @@ def _add_sample(tar: TarWriter, item: Item, split: str, recipe: Recipe) -> index
         tar.add(f"{item.key}.cls", str(item.label).encode())
     facts = {"origin": item.origin, "split": split}
     tar.add(f"{item.key}.json", json.dumps(facts, ensure_ascii=False).encode())
-    return item.key, extension, offset, len(data), index.UNKNOWN if item.label is None else item.label
+    label = index.UNKNOWN if item.label is None else item.label
+    return item.key, extension, offset, len(data), label, item.origin
