@@ -78,7 +78,8 @@ class Data(Section):
         16 * 2**20,
         ge=2**16,
         description="What a lane's shuffle block weighs at most. Of remote shards a worker holds, for each of its "
-        "lanes, the block in use and the one that comes next: at most twice this, and some 24 MiB for requests.",
+        "lanes, the block in use and the one that comes next: at most twice this, beside what its requests "
+        "hold (`ccscale plan` reckons with both).",
     )
     retry_seconds: float = Field(
         300.0,

@@ -22,6 +22,7 @@ from ccscale.place import Place
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)
+INTEGER = torch.int64  # as which `sum_integers` sends its numbers
 
 
 def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
@@ -198,7 +199,7 @@ def sum_integers(values: Sequence[int]) -> list[int]:
     """Add integers up over the ranks. They travel on the CPU: a GPU is not waited for."""
     if world() == 1:
         return list(values)
-    total = torch.tensor(values, dtype=torch.int64)
+    total = torch.tensor(values, dtype=INTEGER)
     torch_dist.all_reduce(total)
     return [int(value) for value in total]
 

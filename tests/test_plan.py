@@ -5,6 +5,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from ccscale.cli import main
 from ccscale.config import Config
 from ccscale.config_file import parse_config
 from ccscale.data.manifest import Manifest
+from ccscale.data.remote.ahead import REQUEST_BYTES
 from ccscale.data.stream import PairBatch
 from ccscale.data.views import draw_views
 from ccscale.loss import cluster_loss, instance_loss
@@ -27,11 +29,12 @@ from ccscale.model.network import ContrastiveClustering
 from ccscale.plan.fit import check_division, largest_batch, with_batch
 from ccscale.plan.loss_cost import LossCost, cluster_cost, instance_cost, step_cost
 from ccscale.plan.network_cost import Network
-from ccscale.plan.rank import passed_views, plan_rank
+from ccscale.plan.rank import RankPlan, passed_views, plan_rank
 from ccscale.plan.reading import plan_loading, read_data
 from ccscale.train.checkpoint.snapshot import take_snapshot
 from ccscale.train.engine import build_engine
 from ccscale.train.garbage import collect_by_hand
+from ccscale.train.loop import Trainer, train_run
 from ccscale.train.loop import plan as make_schedule
 from ccscale.train.step import Stepper
 
@@ -182,16 +185,29 @@ def test_network_takes_what_is_planned_without_numbers(world):
             assert cost.norm_channels == (4800 if world > 1 else 0)
 
 
-STEPS = [(0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (2, 2)]  # ZeRO stage, pieces
+STEPS = [  # ZeRO stage, pieces, clip
+    (0, 1, None),
+    (1, 1, None),
+    (2, 1, 1.0),
+    (0, 2, 1.0),
+    (1, 2, None),
+    (2, 2, None),
+]
 
 
-def step_config(zero: int, pieces: int) -> Config:
+def step_config(zero: int, pieces: int, clip: float | None) -> Config:
     return parse_config(
         {
             "data": {"shards": "nowhere"},
             "views": {"size": 48, "blur": 0.5, "blur_kernel": 3},
             "model": {"backbone": "resnet18", "clusters": 5},
-            "train": {"global_batch": 32, "micro_batch": 32 // pieces, "zero": zero, "device": "cpu"},
+            "train": {
+                "global_batch": 32,
+                "micro_batch": 32 // pieces,
+                "zero": zero,
+                "clip": clip,
+                "device": "cpu",
+            },
         }
     )
 
@@ -203,7 +219,7 @@ def steps_on_rank(rank: int, world: int) -> list[tuple[dict[str, int], int, int]
     happen to be apart.
     """
     with counted_traffic() as count:  # DeepSpeed looks the collectives up once in a process
-        return [one_step(world, step_config(zero, pieces), count) for zero, pieces in STEPS]
+        return [one_step(world, step_config(*step), count) for step in STEPS]
 
 
 def one_step(world: int, config: Config, count: Counter[str]) -> tuple[dict[str, int], int, int]:
@@ -222,18 +238,50 @@ def one_step(world: int, config: Config, count: Counter[str]) -> tuple[dict[str,
     return sent, peak, sum(tensor.nbytes for state in snapshot.values() for tensor in state.tensors)
 
 
+def agreement_of(rank: RankPlan) -> int:
+    """Return what is planned for the loop's agreement at a step's end."""
+    (entry,) = (entry for entry in rank.sent if entry.what == "agreement at the end")
+    assert entry.collective == "all_reduce"
+    return entry.bytes
+
+
+def agreements_on_rank(rank: int, settings: dict[str, Any]) -> list[dict[str, int]]:
+    """Train; return what each step's agreement sent."""
+    agree, found = Trainer.agree, []
+    with counted_traffic() as count:
+
+        def counted(*arguments: Any) -> Any:
+            count.clear()
+            agreed = agree(*arguments)
+            found.append(by_collective(count))
+            return agreed
+
+        with mock.patch.object(Trainer, "agree", counted):
+            train_run(parse_config(settings))
+    return found
+
+
+@pytest.mark.dist
+def test_the_ranks_agree_by_what_is_planned(shards, tmp_path):
+    settings = small_settings(shards, tmp_path / "run", train__max_steps=2)
+    config = parse_config(settings)
+    rank = plan_rank(config, 2, Network(config, 2, "cpu").measure(passed_views(config, 2)), cuda=False)
+    for found in run_ranks(2, agreements_on_rank, settings):
+        assert found == [{"all_reduce": agreement_of(rank)}] * 2
+
+
 @pytest.mark.dist
 @pytest.mark.slow
 def test_a_step_takes_and_sends_what_is_planned():
     first, second = run_ranks(2, steps_on_rank, 2)
-    for (zero, pieces), (sent, peak, checkpoint), (others, *_) in zip(STEPS, first, second, strict=True):
-        config, what = step_config(zero, pieces), f"ZeRO {zero}, {pieces} pieces"
+    for (zero, pieces, clip), (sent, peak, checkpoint), (others, *_) in zip(
+        STEPS, first, second, strict=True
+    ):
+        config, what = step_config(zero, pieces, clip), f"ZeRO {zero}, {pieces} pieces, clip {clip}"
         rank = plan_rank(config, 2, Network(config, 2, "cpu").measure(passed_views(config, 2)), cuda=False)
-        planned = rank.traffic
-        planned["all_reduce"] -= 40  # the loop's agreement
+        planned = rank.traffic - Counter(all_reduce=agreement_of(rank))  # that is the loop's
         assert others == sent
-        assert planned["all_reduce"] == pytest.approx(sent["all_reduce"], rel=0.001), what
-        assert planned["all_gather"] == pytest.approx(sent["all_gather"], rel=0.001), what
+        assert planned == sent, what
         lasting = ("parameters", "master weights", "Adam's moments", "images")  # were there before the step
         before = sum(rank.memory[part][0] for part in lasting if part in rank.memory)
         assert rank.peak - before == pytest.approx(peak, rel=0.1), what
@@ -313,7 +361,7 @@ class TestReading:
         assert (loading.workers, loading.lanes, loading.blocks) == (4, 4, 0)  # a worker has a lane at least
         assert loading.batches == (2 + 4) * 2 * 8 * 16 * 16 * 3
         remote = config.model_copy(update={"data": config.data.model_copy(update={"shards": "s3://b/x"})})
-        assert plan_loading(remote, 2, cpus=3).blocks == 2 * 4 * config.data.block_bytes + 2 * 16 * 2**20
+        assert plan_loading(remote, 2, cpus=3).blocks == 2 * 4 * config.data.block_bytes + 2 * REQUEST_BYTES
 
 
 class TestCommand:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ccscale.data.manifest import Manifest
 from ccscale.data.phases import PhasedSchedule
 from ccscale.data.remote.access import Access
+from ccscale.data.remote.ahead import REQUEST_BYTES
 from ccscale.data.schedule import Schedule, default_block
 from ccscale.data.stream import pair_batches
 
@@ -18,7 +19,7 @@ from servers import ShardServer
 
 MIB = 2**20
 BATCH = 16
-BESIDE = 32 * MIB  # 16 for requests, as the config says; threads, and the image that is being decoded
+BESIDE = REQUEST_BYTES + 16 * MIB  # threads, and the image that is being decoded
 
 
 def worker_memory(shards: Path, size: int, block_bytes: int, epochs: int) -> dict[str, float]:

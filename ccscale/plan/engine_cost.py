@@ -75,8 +75,7 @@ def engine_cost(weights: int, world: int, zero: int, pieces: int = 1, e: int = 4
     padded, bucket = part * world, min(LARGEST_BUCKET, weights) * e  # which ZeRO 1 and 2 take in full
     sent = Counter()
     if world > 1:
-        sums = whole * (pieces if zero == 2 else 1)
-        sent = Counter(all_reduce=sums + e, all_gather=padded)  # and whether there was an overflow
+        sent = Counter(all_reduce=whole * (pieces if zero == 2 else 1), all_gather=padded)
     if zero == 1:
         between, gradients = (whole if pieces > 1 else 0), whole + bucket
     else:

@@ -11,15 +11,17 @@ A step's memory is looked at in four moments, each the end of what it is named a
 from collections import Counter
 from dataclasses import dataclass
 
+import torch
+
 from ccscale.config import Config
 from ccscale.data.views import VIEWS
 from ccscale.plan.engine_cost import engine_cost
 from ccscale.plan.loss_cost import LossCost, cluster_cost, instance_cost, step_cost
 from ccscale.plan.network_cost import NetworkCost
+from ccscale.train import agreement
 
 MOMENTS = ("forward", "losses", "backward", "step")
 RUNTIME_BYTES = 2 * 10**9  # of a GPU: CUDA, NCCL's buffers, convolution workspaces, the allocator's gaps
-AGREED = 5  # integers that ranks agree on at a step's end
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,10 @@ def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> R
     sent += [Sent("batch norm, backward", "all_reduce", statistics * pieces)]
     for name, cost in losses.items():
         sent += [Sent(name, collective, bytes_) for collective, bytes_ in sorted(cost.sent.items())]
-    sent += [Sent("whether it is finite", "all_reduce", 4 if train.zero and world > 1 else 0)]
-    sent += [Sent("agreement at the end", "all_reduce", AGREED * 8 if world > 1 else 0)]
+    number = torch.float32.itemsize if world > 1 else 0  # in float64, too
+    sent += [Sent("norm of the gradient", "all_reduce", number if train.clip is not None else 0)]
+    sent += [Sent("whether it is finite", "all_reduce", number if train.zero else 0)]
+    sent += [Sent("agreement at the end", "all_reduce", agreement.BYTES if world > 1 else 0)]
     return RankPlan(
         {part: numbers for part, numbers in memory.items() if any(numbers)},
         tuple(entry for entry in sent if entry.bytes),

@@ -7,6 +7,7 @@ import numpy as np
 from ccscale.config import Config
 from ccscale.data.manifest import Manifest
 from ccscale.data.remote import location
+from ccscale.data.remote.ahead import REQUEST_BYTES
 from ccscale.data.schedule import owned
 from ccscale.data.stream import MAX_WORKERS
 from ccscale.data.views import VIEWS
@@ -14,7 +15,6 @@ from ccscale.errors import Fault, InputError
 from ccscale.plan.ranks import fake_ranks
 from ccscale.train.loop import plan as make_schedule
 
-REQUEST_BYTES = 16 * 2**20  # what a worker holds of requests to remote shards; see `config.Data.block_bytes`
 COUNTED = 2**25  # samples of a rank whose shards are looked up
 
 

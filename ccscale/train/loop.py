@@ -26,6 +26,7 @@ from ccscale.model.network import ContrastiveClustering
 from ccscale.place import Place
 from ccscale.progress import say
 from ccscale.train import checkpoint
+from ccscale.train.agreement import Agreement
 from ccscale.train.engine import build_engine
 from ccscale.train.feed import Feed
 from ccscale.train.garbage import collect, collect_by_hand
@@ -158,7 +159,7 @@ class Trainer:
                 self.step += 1
                 if self.step < self.stop:
                     feed.fetch(request)  # the next one: a device computes meanwhile
-                digest, stopping, failing = self.agree(batch, feed, request)
+                agreed = self.agree(batch, feed, request)
                 record = {
                     "step": self.step,
                     "epoch": self.epoch,
@@ -166,7 +167,7 @@ class Trainer:
                     **losses._asdict(),
                     "lr": config.train.lr,
                     "data_wait": data_wait,
-                    "batch_digest": digest,
+                    "batch_digest": agreed.digest,
                     "bad_samples": len(self.bad),
                     "skipped": verdict.skipped,
                     "failed_saves": self.saver.failures,
@@ -177,7 +178,7 @@ class Trainer:
                 if self.step % every == 0:
                     collect()
                 last, spoilt = self.step == self.stop, len(self.bad) > config.data.max_bad_samples
-                ending = last or stopping or spoilt
+                ending = last or agreed.stopping > 0 or spoilt
                 if ending or self.saver.is_due(self.step):
                     log.flush()
                     self.save(wait=ending)
@@ -188,9 +189,9 @@ class Trainer:
                         f"{config.data.max_bad_samples}; the last is {list(self.bad)[-1]}; the run is saved at "
                         f"step {self.step}: mend the data in {config.data.shards}, or raise the limit"
                     )
-                if stopping and not last:
+                if agreed.stopping and not last:
                     return self._stop(request)
-                if failing:
+                if agreed.failing:
                     with self._saved_if_data_fail():
                         dist.together(feed.check)
                 if self.is_evaluated(self.step):
@@ -225,24 +226,18 @@ class Trainer:
         every = self.config.evaluate.every
         return step == self.stop or bool(step and every and rest == 0 and epochs % every == 0)
 
-    def agree(self, batch: PairBatch, feed: Feed, request: StopRequest) -> tuple[str, bool, bool]:
-        """Agree between ranks at a step's end.
-
-        Returns
-        -------
-        digest, stopping, failing
-            The batch's digest; whether to stop; whether a rank has no next batch. Bad images are noted.
-        """
-        first, second, bad, stopping, failing, *saving = dist.sum_integers(
-            [*batch.digest, len(batch.bad), bool(request), feed.failure is not None, *self.saver.votes()]
-        )
-        self.saver.count(*saving)
-        if bad:
+    def agree(self, batch: PairBatch, feed: Feed, request: StopRequest) -> Agreement:
+        """Agree between ranks at a step's end; note bad images, and go on with the save that is under way."""
+        agreed = Agreement(
+            *batch.digest, len(batch.bad), bool(request), feed.failure is not None, *self.saver.votes()
+        ).over_ranks()
+        self.saver.count(agreed.written, agreed.unwritten)
+        if agreed.bad:
             for line in (line for lines in dist.all_objects(batch.bad) for line in lines):
                 if line not in self.bad:
                     self.bad[line] = None
                     _say(f"skipped an image that cannot be decoded: {line}")
-        return f"{first % 2**32:08x}{second % 2**32:08x}", stopping > 0, failing > 0
+        return agreed
 
     def save(self, wait: bool) -> None:
         """Save a checkpoint; if not `wait`, go on as soon as its content is copied.

@@ -20,12 +20,15 @@ from numpy.typing import NDArray
 
 from ccscale.data.phases import PhasedSchedule
 from ccscale.data.reader import Sample, SampleReader
+from ccscale.data.remote.fetch import AT_ONCE, REQUEST
 from ccscale.data.remote.retry import Closing
 from ccscale.data.schedule import EpochOrder, default_block
 from ccscale.data.threads import background
 from ccscale.errors import Fault
 
 BLOCKS_AT_ONCE = 4  # that a process fetches
+REQUEST_BYTES = BLOCKS_AT_ONCE * AT_ONCE * REQUEST
+"""What a process holds of answers that are under way, at most."""
 
 Int64 = NDArray[np.int64]
 
