@@ -10,7 +10,7 @@ import torch.distributed as torch_dist
 from ccscale import dist
 from ccscale.config import Config
 from ccscale.model.network import ContrastiveClustering
-from ccscale.train.trained import begin_states, leave_out_idle, parameter_groups
+from ccscale.train.trained import begin_states, lay_out_alike, leave_out_idle, parameter_groups
 
 LARGEST_BUCKET = 25_000_000  # 100 MB: the rest of the backward pass goes on while so many gradients travel
 
@@ -44,6 +44,7 @@ def build_engine(
         parameter_groups(config, network), lr=train.lr, weight_decay=train.weight_decay, fused=True
     )
     optimizer.register_step_pre_hook(leave_out_idle)
+    optimizer.register_step_pre_hook(lay_out_alike)
     engine, *_ = deepspeed.initialize(
         model=network,
         optimizer=optimizer,
@@ -52,11 +53,13 @@ def build_engine(
     )
     if train.precision == "fp64":
         _keep_float64(engine)
-    begin_states(optimizer)
     for buffer in network.buffers():  # DeepSpeed sends parameters alone
         torch_dist.broadcast(buffer, src=0)
-    if train.zero == 0:  # else the weights are views of DeepSpeed's flat buffers, which know no other layout
+    # Only now, since DeepSpeed sends contiguous weights alone; before there are moments, which take the weights'
+    # strides. Under ZeRO 1 and 2 the weights are views of DeepSpeed's flat buffers, which know no other layout.
+    if train.zero == 0:
         network.to(memory_format=torch.channels_last)
+    begin_states(optimizer)
     if train.compile:
         network.backbone.compile()
     return engine

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ccscale.config import LOSSES, Config, LossName
 from ccscale.model.network import ContrastiveClustering
@@ -44,6 +44,25 @@ def leave_out_idle(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if group.get(_IDLE):
             for parameter in group["params"]:
                 parameter.grad = None
+
+
+def lay_out_alike(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Give gradients and moments their weights' strides: a hook before an optimizer's step.
+
+    CUDA's fused Adam refuses others, those of dimensions of size 1 too. The gradient that DeepSpeed puts where
+    there is none is contiguous, and a checkpoint's moments have the strides that its weights had.
+    """
+    for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+        if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+            parameter.grad = _like(parameter, parameter.grad)
+        state = optimizer.state.get(parameter, {})
+        for name, value in state.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = _like(parameter, value)
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def train_by(optimizer: torch.optim.Optimizer, losses: Sequence[LossName]) -> None:
