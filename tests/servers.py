@@ -6,6 +6,7 @@ import random
 import re
 import threading
 import time
+import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,14 @@ class ShardServer:
         Of the folder.
     requests, sent
         File name to the number of requests (failed ones too), and of bytes of bodies.
+    targets, agents
+        The targets of all requests as they came, with their queries, and the User-Agents.
+    signature
+        What every query must be, letter for letter; by default there is none to be. Other requests get a 403.
+    redirect
+        File name to the address that it is sent on to.
+
+    It is a proxy, too: whatever host a target names, the file comes from the folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -32,6 +41,10 @@ class ShardServer:
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.ranges: list[tuple[str, int, int]] = []
+        self.targets: list[str] = []
+        self.agents: set[str] = set()
+        self.signature: str | None = None
+        self.redirect: dict[str, str] = {}
         self._faults: list[list[Any]] = []  # pattern, fault, requests before it, requests that fail
         self._random: tuple[random.Random, float, tuple[str, ...]] | None = None
         self._lock = threading.Lock()
@@ -97,9 +110,20 @@ class ShardServer:
         return None
 
     def _answer(self, request: BaseHTTPRequestHandler, body: bool) -> None:
-        name = request.path.removeprefix("/")
+        path, _, query = re.sub("^http://[^/]*", "", request.path).partition("?")
+        name = path.removeprefix("/")
+        self.targets.append(request.path)
+        self.agents.add(request.headers["User-Agent"])
+        if name in self.redirect:
+            request.send_response(302)
+            request.send_header("Location", self.redirect[name])
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
         fault = self._fault(name)
-        path = self.root / name
+        if self.signature is not None and query != self.signature:
+            fault = "403"
+        path = self.root / urllib.parse.unquote(name)
         if fault == "stall":  # it was accepted, and nothing comes
             self._closing.wait(20)
             request.close_connection = True

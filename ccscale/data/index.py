@@ -144,7 +144,8 @@ class ShardIndex:
 
 def index_location(shard: str) -> str:
     """Return the path or URL of a shard's index."""
-    return f"{shard.removesuffix('.tar')}.index.parquet"
+    place, query = location.without_query(shard)
+    return f"{place.removesuffix('.tar')}.index.parquet{query}"
 
 
 def scan_tar(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> ShardIndex:

@@ -13,7 +13,7 @@ from ccscale.data.manifest import Shard
 from ccscale.data.remote.access import MIB, Access
 from ccscale.data.remote.cache import Cache
 from ccscale.data.remote.ranges import Bytes, Remote
-from ccscale.data.remote.retry import Closing, Patience
+from ccscale.data.remote.retry import Closing, Patience, Refused
 from ccscale.data.threads import each
 
 PIECE = MIB  # of the cache
@@ -69,7 +69,7 @@ class Fetcher:
         return data
 
     def small_file(self, place: str, shard: Shard, make: Callable[[], bytes]) -> bytes:
-        """Return a shard's index file; where there is none, what `make` makes of the shard.
+        """Return a shard's index file; where none can be had, what `make` makes of the shard.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Fetcher:
             return bytes(kept)
         try:
             data = bytes(self._remote.read_all(place))
-        except FileNotFoundError:
+        except (FileNotFoundError, Refused):
             data = make()
         if self._cache is not None:
             self._cache.put(data, *name)

@@ -2,13 +2,16 @@
 
 import os
 import re
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec
 import fsspec.asyn
 
 LOCAL_PROTOCOLS = ("file://", "local://")
 PIPE = "pipe:"
+
+_HTTP = re.compile("https?://", re.IGNORECASE)
+_WITH_QUERY = re.compile(r"((?:.*::)?https?://[^?#]*)([?#].*)", re.IGNORECASE | re.DOTALL)
 
 # fsspec's thread does not survive a fork, and not every release of it notices that it is gone.
 os.register_at_fork(after_in_child=fsspec.asyn.reset_lock)
@@ -36,16 +39,44 @@ def local_or_url(location: str | os.PathLike[str]) -> str:
 
 
 def join(root: str, name: str) -> str:
-    """Return the location of a relative `name` below `root`; an absolute URL stays what it is."""
+    """Return the location of a relative `name` below `root`; an absolute URL stays what it is.
+
+    The query of a `root` that is behind HTTP, such as a signature for all that is in it, goes along.
+    """
     if is_url(name):
         return name
-    return f"{root.rstrip('/')}/{name}" if is_url(root) else os.path.join(root, name)
+    if not is_url(root):
+        return os.path.join(root, name)
+    root, query = without_query(root)
+    return f"{root.rstrip('/')}/{name}{query}"
+
+
+def without_query(location: str) -> tuple[str, str]:
+    """Return a location up to the query of its HTTP URL, and this query with its ``?``; "" where there is none."""
+    found = _WITH_QUERY.fullmatch(location)
+    return (found[1], found[2]) if found else (location, "")
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """Return the file system of an fsspec URL, and the path there.
+
+    Raises
+    ------
+    ImportError
+        If a package is missing.
+    """
+    if _HTTP.match(url) and "::" not in url:
+        from ccscale.data.remote.http import HttpFileSystem, user_agent  # which needs aiohttp
+
+        return HttpFileSystem(user_agent()), url
+    return cast(tuple[Any, str], fsspec.core.url_to_fs(url))
 
 
 def open_binary(location: str) -> BinaryIO:
     """Open a file for reading; raises what `open` or fsspec's file system raises."""
     if is_url(location):
-        return cast(BinaryIO, fsspec.open(location, "rb").open())
+        filesystem, path = file_system(location)
+        return cast(BinaryIO, filesystem.open(path, "rb"))
     return open(location, "rb")
 
 
@@ -53,5 +84,5 @@ def list_names(root: str) -> list[str]:
     """Return the names in a folder, sorted; raises FileNotFoundError where there is none."""
     if not is_url(root):
         return sorted(os.listdir(root))
-    filesystem, path = fsspec.core.url_to_fs(root)
+    filesystem, path = file_system(root)
     return sorted(name.rstrip("/").rpartition("/")[2] for name in filesystem.ls(path, detail=False))

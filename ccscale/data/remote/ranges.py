@@ -13,10 +13,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-import fsspec
 from fsspec.asyn import AsyncFileSystem
 
-from ccscale.data.remote.retry import MISSING, Patience, RemoteError, describe
+from ccscale.data.remote import location
+from ccscale.data.remote.retry import MISSING, REFUSED, Patience, Refused, RemoteError, describe
 from ccscale.data.remote.url import SCHEMES, scheme
 from ccscale.data.threads import background
 from ccscale.errors import Fault, InputError
@@ -81,7 +81,9 @@ class Remote:
             raise
         except Exception as error:  # of the file system's own kinds
             what = describe(error)
-            raise FileNotFoundError(url) if what == MISSING else RemoteError(what) from None
+            if what == MISSING:
+                raise FileNotFoundError(url) from None
+            raise (Refused if what == REFUSED else RemoteError)(what) from None
 
     def _attempt(self, url: str, span: tuple[int, int] | None, size: int | None) -> Bytes:
         if os.getpid() != self._pid:  # forked: file systems and locks are the parent's
@@ -119,7 +121,7 @@ class Remote:
             if system is not None:
                 return system, system._strip_protocol(url)
             try:
-                system, path = fsspec.core.url_to_fs(url)
+                system, path = location.file_system(url)
             except ImportError as error:
                 package = SCHEMES.get(scheme(url))
                 remedy = f"run `pip install {package}`" if package else str(error)

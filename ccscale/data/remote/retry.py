@@ -21,6 +21,7 @@ STALL_SECONDS = 30.0  # without a byte, a connection is taken for dead
 TELL_SECONDS = 30.0  # between two lines of a process
 
 MISSING = "there is no such file"
+REFUSED = "access to it is refused"
 TRY_LATER = frozenset({408, 425, 429})  # HTTP's answers from 400 to 499 that another try may change
 
 _told = -TELL_SECONDS
@@ -32,6 +33,10 @@ class Unreachable(Fault):
 
 class RemoteError(OSError):
     """What no other try can change; the message says what is wrong with the file."""
+
+
+class Refused(RemoteError):
+    """A file that the server does not give, perhaps because it is not there: many tell no more without a right."""
 
 
 class Closing:
@@ -127,7 +132,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return MISSING
     if isinstance(error, PermissionError) or status in (401, 403):
-        return "access to it is refused"
+        return REFUSED
     if isinstance(status, int) and status:
         return f"the server answers {status}"
     if isinstance(error, TimeoutError):  # asyncio's and aiohttp's are of this class too

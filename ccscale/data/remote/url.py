@@ -10,7 +10,7 @@ from typing import cast
 
 import fsspec
 
-from ccscale.data.remote import retry
+from ccscale.data.remote import location, retry
 from ccscale.errors import InputError
 
 SCHEMES = {"http": "aiohttp", "https": "aiohttp", "s3": "'ccscale[s3]'", "gs": "gcsfs"}  # to what they need
@@ -42,8 +42,8 @@ class Url:
             if attempt:
                 time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
             try:
-                filesystem = fsspec.filesystem(scheme(self.url))
-                return cast(bytes, filesystem.cat_file(self.url, timeout=TIMEOUT_SECONDS))
+                filesystem, path = location.file_system(self.url)
+                return cast(bytes, filesystem.cat_file(path, timeout=TIMEOUT_SECONDS))
             # File systems behind fsspec have exceptions of their own.
             except Exception as error:
                 reason = retry.describe(error)
