@@ -187,9 +187,13 @@ class Model(Section):
     """Backbone and heads."""
 
     backbone: str = Field("resnet34", description="Any timm model name.")
-    pretrained: bool = Field(False, description="Start from timm's pretrained weights.")
+    pretrained: bool = Field(
+        False,
+        description="Start from timm's pretrained weights. Only a run's beginning asks for them, not a resume.",
+    )
     weights: str | None = Field(
-        None, description="A .safetensors file with the backbone's weights to start from."
+        None,
+        description="A .safetensors file with the backbone's weights to start from; read like those of pretrained.",
     )
     stem: Literal["standard", "small"] = Field(
         "standard",
@@ -200,6 +204,11 @@ class Model(Section):
     )
     clusters: int = Field(ge=2, description="K, the number of clusters.")
     embedding: Positive = Field(128, description="Width of the instance head's output.")
+
+    @property
+    def bare(self) -> "Model":
+        """The same network without the weights to start from: for whom nothing is downloaded or read."""
+        return self.model_copy(update={"pretrained": False, "weights": None})
 
 
 class Loss(Section):

@@ -104,8 +104,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveC
             f"the exported network in {folder} cannot be read: {' '.join(str(error).split())}"
         ) from None
     # The weights are at hand: those that training began with are not asked for again.
-    bare = settings.model_copy(update={"pretrained": False, "weights": None})
-    network = ContrastiveClustering(bare, size)
+    network = ContrastiveClustering(settings.bare, size)
     _check(network, weights, folder)
     network.load_state_dict(weights, assign=True)
     return network.to(device).eval()

@@ -91,9 +91,8 @@ class Network:
         self._mode = FakeTensorMode()
         self._type = torch.float64 if config.train.precision == "fp64" else torch.float32
         # The weights' values do not matter: nothing is downloaded or read for them.
-        settings = config.model.model_copy(update={"pretrained": False, "weights": None})
         with torch.device("meta"):
-            self._network = ContrastiveClustering(settings, config.views.size)
+            self._network = ContrastiveClustering(config.model.bare, config.views.size)
         with self._mode:
             _make_fake(self._network, device, self._type, channels_last=config.train.zero == 0)
 

@@ -33,9 +33,9 @@ from ccscale.train.garbage import collect, collect_by_hand
 from ccscale.train.guard import SkippedSteps
 from ccscale.train.heartbeat import heartbeat
 from ccscale.train.log import RunLog, describe
+from ccscale.train.opening import open_training
 from ccscale.train.preempt import StopRequest, stop_on_signal
 from ccscale.train.profile import StepProfile
-from ccscale.train.run import open_run
 from ccscale.train.step import Stepper
 
 
@@ -84,7 +84,7 @@ class Trainer:
     """One rank of a run: data, engine and log, and the step that they are used in."""
 
     def __init__(self, config: Config, place: Place, device: torch.device) -> None:
-        self.config, self.device, self.phases = config, device, config.phases
+        self.device, self.phases = device, config.phases
         self.access = Access.of(config.data)
         self.workers = (
             default_workers(place.local_world) if config.data.workers is None else config.data.workers
@@ -95,16 +95,15 @@ class Trainer:
         self.stop = min(steps, config.train.max_steps or steps)
 
         digest = self.manifest.digest(config.data.splits)
-        torch.manual_seed(config.seed)  # the same weights on every rank
-        network = dist.together(lambda: ContrastiveClustering(config.model, config.views.size))
-        begun = dist.on_rank_zero(lambda: open_run(config, digest))  # what is refused above leaves no folder
-        found = dist.on_rank_zero(lambda: checkpoint.find(config.run_folder, pickles=True))
-        self.engine, self.step, self.bad = self._restore(network, found)
+        opening = open_training(config, digest)
+        self.config = config = opening.config
+        found = opening.found
+        self.engine, self.step, self.bad = self._restore(opening.network, found)
         self.stepper = Stepper(config, self.engine, device)
         self.saver, self.collapse = checkpoint.Saver(self.engine, config, found), CollapseWatch()
         for reason in found.passed_over:
             _say(f"passed over a checkpoint: {reason}")
-        if begun:
+        if opening.begun:
             done = ": there is nothing left to do" if self.step >= self.stop else ""
             if found.cut_off and found.newest is None:
                 done = ": its first checkpoint was cut off while it was being saved"

@@ -9,9 +9,10 @@
 
 import json
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ccscale import atomic
 from ccscale.config import Config
@@ -51,9 +52,34 @@ FREE = {
     "evaluate.batch",
 }
 
+# Where the weights came from that the first step was taken with: a fact of the run once it has a checkpoint, and
+# not looked at again. A file may be moved, a network be out of reach.
+ORIGIN = {"model.pretrained", "model.weights"}
 
-def open_run(config: Config, data_digest: str) -> bool:
-    """Make a run's folder, or check that the one there belongs to this run; on one rank.
+
+class Change(NamedTuple):
+    """A key that is not what it was at the last start of the run."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} was {self.old!r} and is now {self.new!r}"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a run's folder holds, compared with what is asked for now."""
+
+    begun: bool
+    """Whether it holds this run, begun before."""
+    changes: tuple[Change, ...] = ()
+    """Which of `ORIGIN` have changed."""
+
+
+def compare_run(config: Config, data_digest: str) -> Standing:
+    """Check that a run's folder is to be made, or belongs to this run; on one rank. Nothing is written.
 
     Parameters
     ----------
@@ -61,6 +87,45 @@ def open_run(config: Config, data_digest: str) -> bool:
         The config as it is asked for now.
     data_digest
         `Manifest.digest` of the splits trained on.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another run, naming what differs, or something else.
+    """
+    folder = config.run_folder
+    if (folder / FACTS).exists():
+        before = load_config(folder / CONFIG)
+        facts = read_facts(folder)
+        changes = [change for change in _compare(before, config) if change.key not in FREE]
+        free = set() if _from_nothing(before) and not _from_nothing(config) else ORIGIN
+        different = [str(change) for change in changes if change.key not in free]
+        if facts["data"] != data_digest:
+            different.append(f"the data in {config.data.shards} are not the ones it was begun with")
+        if different:
+            raise InputError(
+                f"{folder} holds another run: {'; '.join(different)}; "
+                "use another folder (run=DIR), or the old settings"
+            )
+        return Standing(True, tuple(changes))
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"run: {folder} is a file; name a folder")
+    if folder.is_dir() and any(entry.name not in _BEGUN for entry in folder.iterdir()):
+        raise InputError(f"{folder} is neither empty nor the folder of a run; name another one (run=DIR)")
+    return Standing(False)
+
+
+def keep_origin(config: Config, standing: Standing) -> Config:
+    """Return the config with what it said at the run's beginning of where its weights came from."""
+    for key, old, _ in (change for change in standing.changes if change.key in ORIGIN):
+        section, _, name = key.partition(".")
+        changed = getattr(config, section).model_copy(update={name: old})
+        config = config.model_copy(update={section: changed})
+    return config
+
+
+def open_run(config: Config, data_digest: str) -> bool:
+    """Make a run's folder, or write into the one there what may change from start to start; on one rank.
 
     Returns
     -------
@@ -70,29 +135,9 @@ def open_run(config: Config, data_digest: str) -> bool:
     Raises
     ------
     InputError
-        If the folder holds another run, naming what differs, or something else.
+        As `compare_run` does, or if it cannot be written.
     """
-    folder = config.run_folder
-    begun = (folder / FACTS).exists()
-    if begun:
-        before = load_config(folder / CONFIG)
-        facts = read_facts(folder)
-        different = [
-            f"{key} was {old!r} and is now {new!r}"
-            for key, old, new in _compare(_flat(before), _flat(config))
-            if key not in FREE
-        ]
-        if facts["data"] != data_digest:
-            different.append(f"the data in {config.data.shards} are not the ones it was begun with")
-        if different:
-            raise InputError(
-                f"{folder} holds another run: {'; '.join(different)}; "
-                "use another folder (run=DIR), or the old settings"
-            )
-    elif folder.exists() and not folder.is_dir():
-        raise InputError(f"run: {folder} is a file; name a folder")
-    elif folder.is_dir() and any(entry.name not in _BEGUN for entry in folder.iterdir()):
-        raise InputError(f"{folder} is neither empty nor the folder of a run; name another one (run=DIR)")
+    folder, begun = config.run_folder, compare_run(config, data_digest).begun
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(folder / CONFIG, config.to_yaml().encode())
@@ -154,6 +199,12 @@ def _flat(config: Config) -> dict[str, Any]:
     return visit(config.model_dump(mode="json"), "") | {"data.lanes": config.lanes}
 
 
-def _compare(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    keys = list(dict.fromkeys([*before, *now]))
-    return [(key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)]
+def _compare(before: Config, now: Config) -> list[Change]:
+    old, new = _flat(before), _flat(now)
+    keys = list(dict.fromkeys([*old, *new]))
+    return [Change(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
+def _from_nothing(config: Config) -> bool:
+    flat = _flat(config)
+    return not any(flat[key] for key in ORIGIN)

@@ -1,0 +1,66 @@
+"""A run is opened: its folder compared with what is asked for, its newest checkpoint found, its network built.
+
+The weights that a run begins with are asked for at its beginning alone. Once there is a checkpoint, its folder and
+the shards are all that it needs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ccscale import dist
+from ccscale.config import Config
+from ccscale.model.network import ContrastiveClustering
+from ccscale.progress import say
+from ccscale.train import checkpoint
+from ccscale.train.checkpoint import Search
+from ccscale.train.run import ORIGIN, Standing, compare_run, keep_origin, open_run
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A run that is about to train, or to go on."""
+
+    config: Config
+    """As it is asked for now, but for the origin of its weights, which stays what it was."""
+    begun: bool
+    """Whether it was begun before."""
+    found: Search
+    """Its newest checkpoint, if it has one."""
+    network: ContrastiveClustering
+    """The same on all ranks; what the checkpoint holds is still to be loaded."""
+
+
+def open_training(config: Config, data_digest: str) -> Opening:
+    """Open a run's folder, or make it; all ranks call it together.
+
+    Parameters
+    ----------
+    config
+        The config as it is asked for now.
+    data_digest
+        `Manifest.digest` of the splits trained on.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another run, no checkpoint of it is complete, or the network cannot be built: then
+        nothing was written.
+    """
+    standing = dist.on_rank_zero(lambda: compare_run(config, data_digest))
+    found = dist.on_rank_zero(lambda: checkpoint.find(config.run_folder, pickles=True))
+    saved = found.newest is not None
+    if saved:
+        config = keep_origin(config, standing)
+        _tell(standing)
+    torch.manual_seed(config.seed)  # the same weights on every rank
+    model = config.model.bare if saved else config.model
+    network = dist.together(lambda: ContrastiveClustering(model, config.views.size))
+    begun = dist.on_rank_zero(lambda: open_run(config, data_digest))  # what is refused above leaves no folder
+    return Opening(config, begun, found, network)
+
+
+def _tell(standing: Standing) -> None:
+    for change in standing.changes:
+        if change.key in ORIGIN and dist.rank() == 0:
+            say(f"{change}: it is not looked at, since the run goes on from its checkpoint")
