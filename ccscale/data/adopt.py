@@ -4,7 +4,7 @@ import contextlib
 import functools
 import importlib.metadata
 import os
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,12 +17,11 @@ from ccscale.data.index import ShardError, scan_tar, write_index
 from ccscale.data.keys import Digests, digests, shared_keys
 from ccscale.data.manifest import NAME, Manifest, Shard
 from ccscale.data.remote import location
-from ccscale.data.sources.folders import SPLIT_NAMES
+from ccscale.data.splits import describe, splits_of
 from ccscale.data.tar import tars_below
 from ccscale.errors import InputError
-from ccscale.progress import Meter
+from ccscale.progress import Meter, say
 
-_SPLIT = re.compile(r"([A-Za-z]\w*?)[-_]?\d+\.tar")  # train-000000.tar; 00000.tar has no split in its name
 NAMED = 10  # damaged tars that an error names
 
 
@@ -37,7 +36,10 @@ class _Adopted:
 
 
 def adopt(
-    root: str | os.PathLike[str], split: str | None = None, workers: int | None = None, progress: bool = True
+    root: str | os.PathLike[str],
+    split: str | Sequence[str] = (),
+    workers: int | None = None,
+    progress: bool = True,
 ) -> Manifest:
     """Index every tar in a local folder and its sub-folders, and write the manifest there.
 
@@ -48,18 +50,19 @@ def adopt(
     root
         The folder.
     split
-        The split of all tars; by default what their names begin with (``val-000000.tar``), else the folder that
-        they are in where that has a split's name (``val/00000.tar``), else ``train``.
+        The split of all tars, or ``PATTERN=NAME`` for those whose names match, or several of these; what they do
+        not speak of goes by the tars' names (`splits.split_of`).
     workers
         Processes; by default one per core that this process may use.
     progress
-        Whether to tell on standard error how far it is.
+        Whether to tell on standard error how far it is, and before anything is written which tars are of which
+        split.
 
     Raises
     ------
     InputError
-        If there are no tars, there is a manifest already, tars are damaged (which are named), or two samples
-        share a key.
+        If there are no tars, there is a manifest already, tars are damaged (which are named), two samples share a
+        key, or a pattern matches no tar.
     """
     folder = location.local_or_url(root)
     if location.is_url(folder):
@@ -75,9 +78,13 @@ def adopt(
     tars = tars_below(folder)
     if not tars:
         raise InputError(f"{folder} holds no tars; make shards from images with `ccscale shards make`")
+    splits = splits_of(tars, [split] if isinstance(split, str) else split)
+    if progress:
+        for line in describe(splits):
+            say(line)
     new = [path for path in _indexes(folder, tars) if not os.path.exists(path)]
     try:
-        found = _adopt_all(folder, split, tars, workers, progress)
+        found = _adopt_all(folder, splits, workers, progress)
     except BaseException as error:
         for path in new:
             with contextlib.suppress(OSError):
@@ -103,16 +110,15 @@ def _indexes(folder: str, tars: list[str]) -> list[str]:
     return [index.index_location(os.path.join(folder, name)) for name in tars]
 
 
-def _adopt_all(
-    folder: str, split: str | None, tars: list[str], workers: int | None, progress: bool
-) -> list[_Adopted]:
+def _adopt_all(folder: str, splits: dict[str, str], workers: int | None, progress: bool) -> list[_Adopted]:
     """Index all tars; raise InputError that names those which cannot be."""
+    tars = list(splits)
     blocks = 0
     for name in tars:
         with contextlib.suppress(OSError):  # told by name when the tar is read
             blocks += blocks_of(os.stat(os.path.join(folder, name)).st_size)
     with Meter(f"indexing {len(tars):,} tars", blocks, "MiB", progress) as meter:
-        results = pool.run(functools.partial(_adopt_tar, folder, split), tars, meter, workers)
+        results = pool.run(functools.partial(_adopt_tar, folder), list(splits.items()), meter, workers)
     damaged = [result for result in results if isinstance(result, ShardError)]
     if damaged:
         named = "; ".join(
@@ -136,8 +142,9 @@ def _adopt_all(
     return found
 
 
-def _adopt_tar(folder: str, split: str | None, name: str, tick: pool.Tick) -> _Adopted | ShardError:
-    """Index one tar, or return what is wrong with it; runs in a worker process."""
+def _adopt_tar(folder: str, tar: tuple[str, str], tick: pool.Tick) -> _Adopted | ShardError:
+    """Index one tar of a split, or return what is wrong with it; runs in a worker process."""
+    name, split = tar
     path = os.path.join(folder, name)
     try:
         with open(path, "rb") as file:
@@ -150,14 +157,5 @@ def _adopt_tar(folder: str, split: str | None, name: str, tick: pool.Tick) -> _A
         return ShardError(path, f"it cannot be read: {error.strerror}")
     write_index(index.index_location(path), samples)
     known = samples.labels[samples.labels != index.UNKNOWN]
-    shard = Shard(name, len(samples), size, sha256, split or split_of(name))
+    shard = Shard(name, len(samples), size, sha256, split)
     return _Adopted(shard, digests(samples.keys), len(known), int(np.max(known, initial=-1)))
-
-
-def split_of(name: str) -> str:
-    """Tell a tar's split from its name, or from its folder's."""
-    folder, _, file = name.rpartition("/")
-    if match := _SPLIT.fullmatch(file):
-        return match[1]
-    nearest = folder.rpartition("/")[2].lower()
-    return nearest if nearest in SPLIT_NAMES else "train"

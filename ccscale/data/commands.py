@@ -151,7 +151,14 @@ def _tell_left_out(out: str, rejected: int, duplicates: int = 0, conflicting_lab
 def add_index_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``shards index``."""
     parser.add_argument("dir", metavar="DIR", help="local folder with tars, or folders of tars")
-    parser.add_argument("--split", metavar="NAME", help="split of all tars (default: by their names)")
+    parser.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        metavar="[PATTERN=]NAME",
+        help="split of all tars, or of those whose names match, as '*_b_*.tar=test'; may be repeated (default: by "
+        "their names and folders)",
+    )
     _add_workers(parser)
     _add_json(parser)
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ccscale.data.adopt import split_of
 from ccscale.data.index import ShardError, scan_tar
 from ccscale.data.manifest import NAME, Manifest, Shard
 from ccscale.data.remote import location
+from ccscale.data.splits import split_of
 from ccscale.data.tar import tars_below
 from ccscale.errors import InputError
 from ccscale.evaluate.session import Session

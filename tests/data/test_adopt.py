@@ -66,6 +66,31 @@ def test_one_split_for_all(tmp_path: Path) -> None:
     assert list(adopt(tmp_path, split="all", workers=1, progress=False).splits) == ["all"]
 
 
+def test_public_names_are_understood_and_told_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "imagenet1k-train-0000.tar", 0, 2)
+    write(tmp_path / "imagenet1k-train-0001.tar", 2, 2)
+    write(tmp_path / "imagenet1k-validation-00.tar", 4, 2)
+    write(tmp_path / "more_b_0.tar", 6, 2)
+    told: list[str] = []
+
+    def look(*arguments: object) -> None:
+        told.append(capsys.readouterr().err)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ccscale.data.pool.run", look)
+        with pytest.raises(KeyboardInterrupt):
+            adopt(tmp_path, ["*_b_*=test"], workers=1)
+    assert "split train: imagenet1k-train-0000.tar to imagenet1k-train-0001.tar, 2 tars" in told[0]
+    assert "split validation: imagenet1k-validation-00.tar\n" in told[0]
+    assert "split test: more_b_0.tar\n" in told[0]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".tar"] * 4
+    made = adopt(tmp_path, ["*_b_*=test"], workers=1, progress=False)
+    assert made.splits == {"train": (4, 2), "validation": (2, 1), "test": (2, 1)}
+
+
 def test_a_key_in_two_tars_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "00000.tar", 0, 3)
     write(tmp_path / "00001.tar", 2, 3)
@@ -160,7 +185,7 @@ def test_webdatasets_own_shard_writer(tmp_path: Path) -> None:
 
 
 def test_folders_of_tars(tmp_path: Path) -> None:
-    """A folder with a split's name names the split of its tars, unless these have one in their names."""
+    """A folder with a split's name names the split of its tars, unless these have such a name, too."""
     places = ["00000.tar", "part-a/00000.tar", "val/00000.tar", "deep/test/00001.tar", "val/extra-0.tar"]
     for number, place in enumerate([*places, ".hidden/00000.tar", "own/00000.tar"]):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +197,7 @@ def test_folders_of_tars(tmp_path: Path) -> None:
         "part-a/00000.tar": "train",
         "val/00000.tar": "val",
         "deep/test/00001.tar": "test",
-        "val/extra-0.tar": "extra",
+        "val/extra-0.tar": "val",
     }
     assert verify(tmp_path, workers=1) == []
     reader = SampleReader(Manifest.load(tmp_path), ["test"])

@@ -7,17 +7,14 @@ SOURCE/<split>/<class>/…/<image>
 """
 
 import os
-import re
 from collections.abc import Iterator
 from itertools import groupby
 
+from ccscale.data.endings import ENDINGS, is_image
 from ccscale.data.sources.contents import File
 from ccscale.data.sources.items import Item, Source
+from ccscale.data.splits import SPLIT_NAMES, UNLABELLED_SPLITS, check_split
 from ccscale.errors import InputError
-
-EXTENSIONS = frozenset(["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm"])
-UNLABELLED_SPLITS = frozenset(["unlabeled", "unlabelled"])
-SPLIT_NAMES = UNLABELLED_SPLITS | {"train", "val", "valid", "validation", "test"}
 
 
 def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool = True) -> Source:
@@ -48,7 +45,7 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
         check_split(split, "--split")
     names = list(image_files(root))
     if not names:
-        raise InputError(f"{path} holds no images ({', '.join(sorted(EXTENSIONS))}); check the path")
+        raise InputError(f"{path} holds no images ({', '.join(sorted(ENDINGS))}); check the path")
 
     parts = _split_folders(names) if split is None else None
     if parts is None:
@@ -69,12 +66,6 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
     return Source(os.path.basename(root) or "images", "folder", tuple(classes), tuple(classes), splits)
 
 
-def check_split(name: str, place: str) -> None:
-    """Refuse what cannot name a split, told with its place; raises InputError."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise InputError(f"{place} {name!r} cannot name shards: use letters, digits, '_' and '-'")
-
-
 def image_files(root: str, prefix: str = "") -> Iterator[str]:
     """Yield the image files below `root`, relative to it with '/', each folder's files before its sub-folders."""
     folders = []
@@ -93,11 +84,6 @@ def image_files(root: str, prefix: str = "") -> Iterator[str]:
             if os.path.join(os.path.realpath(os.path.join(root, prefix)), "").startswith(target):
                 raise InputError(f"{entry.path} links back to a folder that holds it: remove the link")
         yield from image_files(root, f"{prefix}{entry.name}/")
-
-
-def is_image(name: str) -> bool:
-    """Tell by its extension whether a file is an image."""
-    return name.rpartition(".")[2].lower() in EXTENSIONS and "." in name
 
 
 def _first(name: str) -> str:

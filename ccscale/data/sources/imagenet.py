@@ -13,10 +13,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from ccscale.data.endings import is_image
 from ccscale.data.sources.archives import DamagedTar, Member, compression, tar_members
 from ccscale.data.sources.classes import WNID, listed_classes, synset_names
 from ccscale.data.sources.contents import Part
-from ccscale.data.sources.folders import file_item, image_files, is_image
+from ccscale.data.sources.folders import file_item, image_files
 from ccscale.data.sources.items import Item, Source
 from ccscale.errors import InputError, nearest
 from ccscale.progress import Meter, say

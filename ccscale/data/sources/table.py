@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from ccscale.data.remote.url import SCHEMES, Url, check_scheme, scheme
 from ccscale.data.sources.contents import Content, File
-from ccscale.data.sources.folders import check_split
 from ccscale.data.sources.items import Item, Source
+from ccscale.data.splits import check_split
 from ccscale.errors import InputError, nearest
 
 PATH_COLUMNS = ("path", "file", "filename", "image", "url")

@@ -1,0 +1,20 @@
+"""Endings of the names of images that can be decoded, and how each is written in a shard.
+
+What an image is follows from its bytes; its name's ending says only that it is one.
+"""
+
+# In the order of preference, where a sample of a tar has several.
+ENDINGS = {
+    **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), "jpg"),
+    "png": "png",
+    "webp": "webp",
+    "bmp": "bmp",
+    "gif": "gif",
+    **dict.fromkeys(("tif", "tiff"), "tif"),
+    **dict.fromkeys(("ppm", "pgm", "pbm", "pnm"), "ppm"),
+}
+
+
+def is_image(name: str) -> bool:
+    """Tell by its ending whether a file is an image."""
+    return "." in name and name.rpartition(".")[2].lower() in ENDINGS
