@@ -29,6 +29,7 @@ from ccscale.evaluate.sample import FILE, FeatureSample, Sampler, choose_rows
 from ccscale.evaluate.session import Session, open_session, open_shards
 from ccscale.evaluate.stability import view_pairs
 from ccscale.evaluate.tally import Tally
+from ccscale.train.lock import FolderLock
 
 TABLE = "assignments.parquet"
 FIGURES = "evaluation.json"
@@ -82,19 +83,22 @@ def evaluate_run(
     Raises
     ------
     InputError
-        If the run or the data are not there.
+        If the run or the data are not there, or another process writes the run.
     """
-    with open_session(run, device, workers, checkpoint) as session:
-        own = shards is None
-        if own and splits is None:
-            splits = session.config.evaluated_splits
-        place = session.config.data.shards if shards is None else shards
-        manifest, splits = open_shards(place, splits, allow_pipe=own and session.config.data.allow_pipe)
-        evaluation = Evaluation(session, manifest, splits, own)
-        evaluation.measure(probe, neighbours, merge)
-        first = dist.rank() == 0
-    # The ranks have parted: none waits for the first while it looks at what was found.
-    return evaluation.finish() if first else None
+    own = shards is None
+    with FolderLock(Path(run)) as lock:
+        with open_session(run, device, workers, checkpoint) as session:
+            if own or merge is not None:
+                dist.on_rank_zero(lock.take)
+            if own and splits is None:
+                splits = session.config.evaluated_splits
+            place = session.config.data.shards if shards is None else shards
+            manifest, splits = open_shards(place, splits, allow_pipe=own and session.config.data.allow_pipe)
+            evaluation = Evaluation(session, manifest, splits, own, lock)
+            evaluation.measure(probe, neighbours, merge)
+            first = dist.rank() == 0
+        # The ranks have parted: none waits for the first while it looks at what was found.
+        return evaluation.finish() if first else None
 
 
 @dataclass
@@ -109,8 +113,10 @@ class Pass:
 class Evaluation:
     """One evaluation; all ranks make it together, up to `finish`."""
 
-    def __init__(self, session: Session, manifest: Manifest, splits: tuple[str, ...], own: bool) -> None:
-        self.session, self.manifest, self.splits, self.own = session, manifest, splits, own
+    def __init__(
+        self, session: Session, manifest: Manifest, splits: tuple[str, ...], own: bool, lock: FolderLock
+    ) -> None:
+        self.session, self.manifest, self.splits, self.own, self.lock = session, manifest, splits, own, lock
         self.folder = session.config.run_folder
         self.k = session.config.model.clusters
         self.pieces = cut(manifest.select(splits))
@@ -155,6 +161,7 @@ class Evaluation:
             result["confusion"] = {name: column.tolist() for name, column in columns}
         if result["labelled"] and self.probe:
             result |= self._probe(found.sample)
+        self.lock.check()
         if self.merge is not None and self.sums is not None:
             classes = self.manifest.classes
             tree = write_tree(self.folder, step, self.merge, self.sums, found.tally, pairs, classes)

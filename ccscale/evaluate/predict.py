@@ -28,6 +28,7 @@ from ccscale.evaluate.session import Session, open_session, open_shards
 from ccscale.evaluate.table import check_table_path
 from ccscale.model.export import WEIGHTS
 from ccscale.progress import say
+from ccscale.train.lock import FolderLock
 from ccscale.train.preempt import ENDS, StopRequest, stop_on_signal
 
 
@@ -132,20 +133,23 @@ def predict_run(
     Fault
         If the disk does not take them.
     """
-    with open_session(run, device, workers, checkpoint) as session:
-        dist.on_rank_zero(wanted.check)
-        groups = None
-        if (merged := wanted.merged) is not None:
-            groups = dist.on_rank_zero(lambda: read_groups(Path(run), session.checkpoint.step, merged))
-        prediction = Prediction(session, wanted, groups)
-        if wanted.follow:
-            with nullcontext(request) if request is not None else stop_on_signal(ENDS) as request:
-                prediction.follow(ShardWatch(shards, splits), request)
-        else:
-            prediction.once(*open_shards(shards, splits))
-        first = dist.rank() == 0
-    # The ranks have parted: none waits for the first while it joins what may be hundreds of gigabytes.
-    return prediction.finish() if first else None
+    with FolderLock(Path(run)) as lock:
+        with open_session(run, device, workers, checkpoint) as session:
+            dist.on_rank_zero(wanted.check)
+            if lock.covers(wanted.path):
+                dist.on_rank_zero(lock.take)
+            groups = None
+            if (merged := wanted.merged) is not None:
+                groups = dist.on_rank_zero(lambda: read_groups(Path(run), session.checkpoint.step, merged))
+            prediction = Prediction(session, wanted, groups)
+            if wanted.follow:
+                with nullcontext(request) if request is not None else stop_on_signal(ENDS) as request:
+                    prediction.follow(ShardWatch(shards, splits), request)
+            else:
+                prediction.once(*open_shards(shards, splits))
+            first = dist.rank() == 0
+        # The ranks have parted: none waits for the first while it joins what may be hundreds of gigabytes.
+        return prediction.finish() if first else None
 
 
 class Prediction:

@@ -8,6 +8,7 @@ import numpy as np
 from ccscale import atomic
 from ccscale.errors import InputError
 from ccscale.evaluate.metrics import summarize
+from ccscale.evaluate.session import newest
 from ccscale.place import Place
 from ccscale.report.clusters import CLASSES, choose, describe
 from ccscale.report.comparison import compare
@@ -17,6 +18,7 @@ from ccscale.report.numbers import rounded
 from ccscale.report.page import render
 from ccscale.report.projection import project
 from ccscale.report.sprites import ReadTiles, tiles_of
+from ccscale.train.lock import FolderLock
 
 REPORT = "report.html"
 FIGURES = (
@@ -75,15 +77,20 @@ def report_run(
     path = Path(run) / REPORT if out is None else out
     if out is not None and not out.parent.is_dir():
         raise InputError(f"there is no folder {out.parent} for {out.name}; make it first")
-    one, reader = gather(run, device, workers)
-    two = None if other is None else gather(other, device, workers)[0]
-    page = build(one, two, tiles_of(reader))
-    try:
-        atomic.write_bytes(path, page)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}); name another file with --out"
-        ) from None
+    with FolderLock(Path(run)) as lock:
+        if lock.covers(path):
+            newest(run)  # or it is no run
+            lock.take()
+        one, reader = gather(run, device, workers)
+        two = None if other is None else gather(other, device, workers)[0]
+        page = build(one, two, tiles_of(reader))
+        lock.check()
+        try:
+            atomic.write_bytes(path, page)
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be written ({error.strerror}); name another file with --out"
+            ) from None
     return {"out": str(path), "bytes": len(page)}
 
 

@@ -63,9 +63,11 @@ class RunLog:
         images: int,
         write: bool,
         judge: Callable[[], None] = lambda: None,
+        before_writing: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = folder / METRICS
         self._every, self._images, self._write, self._judge = every, images, write, judge
+        self._before_writing = before_writing
         self._pending: list[dict[str, Any]] = []
         self._clock = time.perf_counter()
         self._meter = Meter("training", stop, "steps", show=write, done=start)
@@ -145,6 +147,7 @@ class RunLog:
         """Write lines, and those that could not be written before; tell once that it cannot be done."""
         if not self._write:
             return
+        self._before_writing()
         self._unwritten.extend(records)
         try:
             append_lines(self._path, [json.dumps(_finite(record)) for record in self._unwritten])

@@ -32,6 +32,7 @@ from ccscale.train.feed import Feed
 from ccscale.train.garbage import collect, collect_by_hand
 from ccscale.train.guard import SkippedSteps
 from ccscale.train.heartbeat import heartbeat
+from ccscale.train.lock import FolderLock
 from ccscale.train.log import RunLog, describe
 from ccscale.train.opening import open_training
 from ccscale.train.preempt import StopRequest, stop_on_signal
@@ -73,18 +74,19 @@ def train_run(
     place = Place.from_environment()
     device = dist.pick_device(config.train.device, place.local_rank)
     with (
+        FolderLock(config.run_folder) as lock,
         dist.process_group(place, device) as store,
         heartbeat(store, place.rank, place.world, config.train.rank_timeout, on_lost),
         nullcontext(request) if request is not None else stop_on_signal() as request,
     ):
-        return Trainer(config, place, device).run(request)
+        return Trainer(config, place, device, lock).run(request)
 
 
 class Trainer:
     """One rank of a run: data, engine and log, and the step that they are used in."""
 
-    def __init__(self, config: Config, place: Place, device: torch.device) -> None:
-        self.device, self.phases = device, config.phases
+    def __init__(self, config: Config, place: Place, device: torch.device, lock: FolderLock) -> None:
+        self.device, self.phases, self.lock = device, config.phases, lock
         self.access = Access.of(config.data)
         self.workers = (
             default_workers(place.local_world) if config.data.workers is None else config.data.workers
@@ -95,12 +97,12 @@ class Trainer:
         self.stop = min(steps, config.train.max_steps or steps)
 
         digest = self.manifest.digest(config.data.splits)
-        opening = open_training(config, digest)
+        opening = open_training(config, digest, lock)
         self.config = config = opening.config
         found = opening.found
         self.engine, self.step, self.bad = self._restore(opening.network, found)
         self.stepper = Stepper(config, self.engine, device)
-        self.saver, self.collapse = checkpoint.Saver(self.engine, config, found), CollapseWatch()
+        self.saver, self.collapse = checkpoint.Saver(self.engine, config, found, lock.check), CollapseWatch()
         for reason in found.passed_over:
             _say(f"passed over a checkpoint: {reason}")
         if opening.begun:
@@ -140,7 +142,14 @@ class Trainer:
         images, every = config.train.global_batch, config.train.log_every
         skipped = SkippedSteps(config.train.max_bad_steps, _say)
         log = RunLog(
-            config.run_folder, self.step, self.stop, every, images, dist.rank() == 0, judge=skipped.judge
+            config.run_folder,
+            self.step,
+            self.stop,
+            every,
+            images,
+            dist.rank() == 0,
+            judge=skipped.judge,
+            before_writing=self.lock.check,
         )
         profile = StepProfile(config.run_folder, config.train.profile, dist.rank())
         with closing(feed), self.saver, log, profile, collect_by_hand():
@@ -244,8 +253,9 @@ class Trainer:
         Raises
         ------
         Fault
-            If it was waited for, and could not be written.
+            If it was waited for, and could not be written; if another process writes the run by now.
         """
+        dist.on_rank_zero(self.lock.check)
         state = {"bad": list(self.bad)}
         facts = {
             "step": self.step,

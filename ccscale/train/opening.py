@@ -14,6 +14,7 @@ from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import say
 from ccscale.train import checkpoint
 from ccscale.train.checkpoint import Search
+from ccscale.train.lock import FolderLock
 from ccscale.train.run import ORIGIN, Standing, compare_run, keep_origin, open_run
 
 
@@ -31,7 +32,7 @@ class Opening:
     """The same on all ranks; what the checkpoint holds is still to be loaded."""
 
 
-def open_training(config: Config, data_digest: str) -> Opening:
+def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening:
     """Open a run's folder, or make it; all ranks call it together.
 
     Parameters
@@ -40,14 +41,18 @@ def open_training(config: Config, data_digest: str) -> Opening:
         The config as it is asked for now.
     data_digest
         `Manifest.digest` of the splits trained on.
+    lock
+        Of the run's folder: taken before its checkpoints are looked for.
 
     Raises
     ------
     InputError
-        If the folder holds another run, no checkpoint of it is complete, or the network cannot be built: then
-        nothing was written.
+        If the folder holds another run, another process writes it, no checkpoint of it is complete, or the network
+        cannot be built: then nothing was written.
     """
     standing = dist.on_rank_zero(lambda: compare_run(config, data_digest))
+    if standing.begun:
+        dist.on_rank_zero(lock.take)
     found = dist.on_rank_zero(lambda: checkpoint.find(config.run_folder, pickles=True))
     saved = found.newest is not None
     if saved:
@@ -56,7 +61,9 @@ def open_training(config: Config, data_digest: str) -> Opening:
     torch.manual_seed(config.seed)  # the same weights on every rank
     model = config.model.bare if saved else config.model
     network = dist.together(lambda: ContrastiveClustering(model, config.views.size))
-    begun = dist.on_rank_zero(lambda: open_run(config, data_digest))  # what is refused above leaves no folder
+    begun = dist.on_rank_zero(
+        lambda: open_run(config, data_digest, lock.take)
+    )  # what is refused above leaves no folder
     return Opening(config, begun, found, network)
 
 

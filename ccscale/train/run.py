@@ -4,11 +4,13 @@
 
     config.yaml      the resolved config
     run.json         the data's digest, and the versions that made it
+    .lock            who writes here now (`lock.py`)
     metrics.jsonl    tensorboard/    checkpoints/
 """
 
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,11 +20,12 @@ from ccscale import atomic
 from ccscale.config import Config
 from ccscale.config_file import load_config
 from ccscale.errors import InputError
+from ccscale.train.lock import is_lock
 
 CONFIG = "config.yaml"
 FACTS = "run.json"
 _BEGUN = {CONFIG, f"{CONFIG}.part", f"{FACTS}.part"}
-"""What a start that is cut off leaves."""
+"""What a start that is cut off leaves, beside its lock."""
 PACKAGES = ("ccscale", "torch", "torchvision", "deepspeed", "timm", "webdataset", "numpy", "pillow")
 
 # What may change from one start of a run to the next: it does not change what a step computes.
@@ -110,7 +113,7 @@ def compare_run(config: Config, data_digest: str) -> Standing:
         return Standing(True, tuple(changes))
     if folder.exists() and not folder.is_dir():
         raise InputError(f"run: {folder} is a file; name a folder")
-    if folder.is_dir() and any(entry.name not in _BEGUN for entry in folder.iterdir()):
+    if folder.is_dir() and any(not _is_of_a_start(entry.name) for entry in folder.iterdir()):
         raise InputError(f"{folder} is neither empty nor the folder of a run; name another one (run=DIR)")
     return Standing(False)
 
@@ -124,8 +127,15 @@ def keep_origin(config: Config, standing: Standing) -> Config:
     return config
 
 
-def open_run(config: Config, data_digest: str) -> bool:
+def open_run(config: Config, data_digest: str, take: Callable[[], None] = lambda: None) -> bool:
     """Make a run's folder, or write into the one there what may change from start to start; on one rank.
+
+    Parameters
+    ----------
+    config, data_digest
+        As for `compare_run`.
+    take
+        Takes the folder's lock: called when the folder is there, before anything is written into it.
 
     Returns
     -------
@@ -137,9 +147,13 @@ def open_run(config: Config, data_digest: str) -> bool:
     InputError
         As `compare_run` does, or if it cannot be written.
     """
-    folder, begun = config.run_folder, compare_run(config, data_digest).begun
+    folder, before = config.run_folder, compare_run(config, data_digest).begun
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        take()
+        begun = compare_run(config, data_digest).begun
+        if begun != before:
+            raise InputError(f"another process began {folder} meanwhile: run the same command again to go on")
         atomic.write_bytes(folder / CONFIG, config.to_yaml().encode())
         if not begun:
             facts = {"data": data_digest, "versions": versions()}
@@ -147,6 +161,11 @@ def open_run(config: Config, data_digest: str) -> bool:
     except OSError as error:
         raise InputError(f"the run's folder {folder} cannot be written: {error.strerror}") from None
     return begun
+
+
+def _is_of_a_start(name: str) -> bool:
+    """Tell whether a start that was cut off may have left a file of this name."""
+    return name in _BEGUN or is_lock(name)
 
 
 def read_run(folder: str | Path) -> Config:

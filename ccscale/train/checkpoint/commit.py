@@ -8,7 +8,7 @@ Before the renaming a run has its old checkpoints, after it the new one too: the
 import contextlib
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ def commit(
     facts: Mapping[str, Any],
     measures: Mapping[str, float],
     damaged: Collection[str],
+    may_write: Callable[[], None],
 ) -> str | None:
     """Make a checkpoint of what all ranks have written; see the module.
 
@@ -64,6 +65,8 @@ def commit(
         Of the evaluation of this step, if there was one by now.
     damaged
         Names of checkpoints that are known not to be complete.
+    may_write
+        Called before the run's checkpoints are changed; raises where this process may no more.
 
     Returns
     -------
@@ -88,6 +91,7 @@ def commit(
         "config": config.model_dump(mode="json"),
     }
     seal(places.staging, marker, written)
+    may_write()
     if places.final.exists():  # one that was found damaged: a complete one would have been gone on from
         discard(places.final)
     os.rename(places.staging, places.final)

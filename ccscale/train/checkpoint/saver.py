@@ -5,7 +5,7 @@ told to the others by two integers that are added up over the ranks, and changes
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from ccscale.train.checkpoint.search import FOLDER, Search
 from ccscale.train.checkpoint.snapshot import Snapshot, take_snapshot
 from ccscale.train.checkpoint.writing import write_files
 from ccscale.train.guard import NotFinite
+from ccscale.train.lock import LockLost
 
 POLL_SECONDS = 0.02
 SLOW_SECONDS = 30.0
@@ -56,6 +57,8 @@ class Saver:
         The run's config.
     found
         What was found at the start.
+    may_write
+        Raises `LockLost` where another process writes the run by now.
 
     Attributes
     ----------
@@ -67,8 +70,10 @@ class Saver:
         What training has waited for, in all.
     """
 
-    def __init__(self, engine: Any, config: Config, found: Search) -> None:
-        self.engine, self.config = engine, config
+    def __init__(
+        self, engine: Any, config: Config, found: Search, may_write: Callable[[], None] = lambda: None
+    ) -> None:
+        self.engine, self.config, self._may_write = engine, config, may_write
         self.saved = found.newest.step if found.newest else 0
         self.failures = 0
         self.seconds = 0.0
@@ -92,8 +97,12 @@ class Saver:
         save = self._under_way
         if save is None or save.work is None or not save.work.done():
             return 0, 0
-        failed = save.work.exception() is not None
-        return int(not failed), int(failed)
+        error = save.work.exception()
+        if isinstance(
+            error, LockLost
+        ):  # nothing is tidied up, or tried again: it is another process's folder
+            raise error
+        return int(error is None), int(error is not None)
 
     def count(self, done: int, failed: int) -> None:
         """Go on with the save that is under way; all ranks call it together, with the sums of their votes."""
@@ -217,6 +226,7 @@ class Saver:
             save.facts,
             save.measures,
             self._damaged,
+            self._may_write,
         )
         return background(call)
 

@@ -1,0 +1,338 @@
+"""One writer at a time in a run's folder, on this machine or another, also over NFS.
+
+The writer has a file ``.lock`` there, which only one can make (``O_EXCL``). It says who it is, and a count that a
+thread raises every few seconds. Whoever finds it looks whether that process lives, at once where it is one of this
+system; elsewhere it waits for the count to move, by its own clock: those of two machines are never compared. One
+that has ended is passed over, so nothing that is killed leaves a folder locked.
+
+A lock is removed by whoever has made the lock of its removal (``.lock-TOKEN``, of the same kind), and only if it is
+there still: so two that found the same lock dead cannot remove each other's new one. A writer that was stopped for
+so long that it was passed over finds another one's lock there, and writes no more.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shlex
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ccscale.errors import Fault, InputError
+from ccscale.progress import say
+
+NAME = ".lock"
+COUNT_SECONDS = 5.0
+WATCH_SECONDS = 60.0
+"""How long the count of a process of another system may stand still: a server of files that restarts takes less."""
+POLL_SECONDS = 0.5
+
+
+class LockLost(Fault):
+    """Another process has taken the folder over: nothing more may be written."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A lock as it was read."""
+
+    raw: bytes
+    holder: Mapping[str, Any]
+    """What `_own_name` says of its process; empty where the lock was cut off while it was made."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Found | None":
+        """Read a lock; None if there is none. Opening it asks the server of a network's files anew."""
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            holder = json.loads(raw.partition(b"\n")[0])
+            return cls(raw, holder if isinstance(holder, dict) else {})
+        except ValueError:
+            return cls(raw, {})
+
+    @property
+    def token(self) -> str:
+        """What this lock differs by from all others."""
+        return str(self.holder.get("token") or hashlib.sha256(self.raw).hexdigest()[:32])
+
+    def __str__(self) -> str:
+        if not self.holder:
+            return "a process that did not come to say its name"
+        command, process, host, job = (
+            self.holder.get(name) for name in ("command", "process", "host", "job")
+        )
+        age = _for_people(time.time() - float(self.holder.get("begun") or time.time()))
+        return f"`{command}` (process {process} on {host}{f', job {job}' if job else ''}, for {age})"
+
+    def is_alive(self) -> bool | None:
+        """Tell whether its process is there; None where that cannot be seen from here."""
+        own = _own_system()
+        if not own["boot"] or any(self.holder.get(name) != value for name, value in own.items()):
+            return None
+        process = int(self.holder.get("process") or 0)
+        if process == os.getpid():  # one that could not be given back, on a disk that was full, is nobody's
+            return self.token in _held_here
+        try:
+            return _begin_of(process) == self.holder.get("started")
+        except OSError:
+            pass
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            pass
+        return None  # it is another user's, and hidden
+
+
+class FolderLock:
+    """A folder's lock, of this process once it has taken it; a context that gives it back.
+
+    Within a thread it may be taken again, as by an evaluation that a report needs first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = _Lock(folder / NAME)
+        self._outer: FolderLock | None = None
+        self._held = False
+
+    def __enter__(self) -> "FolderLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def covers(self, path: Path) -> bool:
+        """Tell whether a path lies in the folder."""
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.folder))
+
+    def take(self) -> None:
+        """Take the lock; what is known to be dead is passed over, what may be is watched for `WATCH_SECONDS`.
+
+        Raises
+        ------
+        InputError
+            If another process writes there, or the folder cannot be written.
+        """
+        if self._held:
+            return
+        key = os.path.realpath(self.folder)
+        self._outer = _mine().get(key)
+        if self._outer is not None:
+            return
+        try:
+            self._lock.take()
+        except OSError as error:
+            raise InputError(f"the run's folder {self.folder} cannot be written: {error.strerror}") from None
+        self._held = True
+        _mine()[key] = self
+        self._lock.count_on()
+
+    def check(self) -> None:
+        """Look whether the lock is this process's still; to be called before what is there is changed.
+
+        Raises
+        ------
+        LockLost
+            If it was taken over. A lock that was never taken is nobody's, and no reason to raise.
+        """
+        if self._outer is not None:
+            self._outer.check()
+        elif self._held:
+            other = self._lock.other()
+            if other is not None:
+                raise LockLost(
+                    f"{self.folder} was taken over by {other}, as nothing was heard of this process for "
+                    f"{WATCH_SECONDS:.0f} s: it was stopped, or cut off from its files; it ends, and writes no more"
+                )
+
+    def release(self) -> None:
+        """Give the lock back, if it is held here."""
+        if self._held:
+            self._held = False
+            _mine().pop(os.path.realpath(self.folder), None)
+            self._lock.release()
+
+
+class _Lock:
+    """A file that one process at a time can make."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._token = secrets.token_hex(16)
+        self._name = json.dumps({"token": self._token, **_own_name()}).encode()
+        self._count = 0
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def take(self) -> None:
+        """Make the file, whatever dead ones are there.
+
+        Raises
+        ------
+        InputError
+            If it is another process's.
+        """
+        while not self._make():
+            found = Found.read(self._path)
+            if found is None:
+                continue
+            alive = found.is_alive()
+            if alive is None:
+                alive = self._watch(found)
+            if alive:
+                raise InputError(
+                    f"{self._path.parent} is being written by {found}: wait for its end, or end it; one process at "
+                    "a time writes a run's folder"
+                )
+            if self._remove(found.token) and self._path.name == NAME:
+                say(f"passed over the lock of {found}, which has ended, in {self._path.parent}")
+
+    def count_on(self) -> None:
+        """Begin to show that this process is at work."""
+        self._thread = threading.Thread(target=self._run, name="lock", daemon=True)
+        self._thread.start()
+
+    def other(self) -> Found | None:
+        """Return the lock that is there in place of this one.
+
+        One that was only removed, by hand, is made again: if that succeeds, nobody has come in between.
+        """
+        found = Found.read(self._path)
+        while found is None:
+            if self._make():
+                return None
+            found = Found.read(self._path)
+        return None if found.token == self._token else found
+
+    def release(self) -> None:
+        """Remove the file, if it is this one still."""
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join(COUNT_SECONDS)
+        with contextlib.suppress(OSError, InputError):  # then it is found dead
+            self._remove(self._token)
+        _held_here.discard(self._token)
+
+    def _make(self) -> bool:
+        _held_here.add(self._token)
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            return False
+        try:
+            os.write(descriptor, self._content())
+            os.fsync(descriptor)
+        except OSError:
+            os.unlink(self._path)
+            raise
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _content(self) -> bytes:
+        return self._name + b"\n%020d\n" % self._count
+
+    def _watch(self, found: Found) -> bool:
+        """Tell whether the holder's count moves, or another one comes."""
+        if self._path.name == NAME:
+            say(
+                f"{self._path.parent} is locked by {found}: looking for {WATCH_SECONDS:.0f} s whether it lives"
+            )
+        end = time.monotonic() + WATCH_SECONDS
+        while time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+            now = Found.read(self._path)
+            if now is None or now.token != found.token:
+                return False  # what is there now is looked at anew
+            if now.raw != found.raw:
+                return True
+        return False
+
+    def _remove(self, token: str) -> bool:
+        """Remove the lock with a token; tell whether it was there."""
+        removal = _Lock(self._path.with_name(f"{NAME}-{token}"))
+        removal.take()
+        try:
+            found = Found.read(self._path)
+            if found is None or found.token != token:
+                return False
+            self._path.unlink()
+            return True
+        finally:
+            removal._path.unlink(missing_ok=True)
+            _held_here.discard(removal._token)
+
+    def _run(self) -> None:
+        while not self._end.wait(COUNT_SECONDS):
+            with contextlib.suppress(OSError):  # the disk may be full, or away: the next time
+                if self.other() is None:
+                    self._count += 1
+                    with open(self._path, "r+b", buffering=0) as file:
+                        file.write(self._content())
+
+
+def is_lock(name: str) -> bool:
+    """Tell whether a file of a run's folder is a lock, as a start that was killed may leave."""
+    return name == NAME or name.startswith(f"{NAME}-")
+
+
+_local = threading.local()
+_held_here: set[str] = set()
+"""Tokens of this process, in whichever thread."""
+
+
+def _mine() -> dict[str, FolderLock]:
+    """Return the locks that this thread holds, by folder."""
+    if not hasattr(_local, "held"):
+        _local.held = {}
+    held: dict[str, FolderLock] = _local.held
+    return held
+
+
+def _own_system() -> dict[str, str]:
+    """Return what tells one running kernel, and one numbering of processes in it, from others."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # a sandbox may hide it
+        boot = ""
+    return {"boot": boot, "processes": os.readlink("/proc/self/ns/pid")}
+
+
+def _own_name() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        **_own_system(),
+        "process": os.getpid(),
+        "started": _begin_of(os.getpid()),
+        "job": os.environ.get("SLURM_JOB_ID"),
+        "command": shlex.join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]),
+        "begun": time.time(),
+    }
+
+
+def _begin_of(process: int) -> str | None:
+    """Return when a process began, in the kernel's ticks; None for one that has ended and is not yet waited for."""
+    fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _for_people(seconds: float) -> str:
+    seconds = max(seconds, 0)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
