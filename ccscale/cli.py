@@ -10,17 +10,21 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 # What takes seconds to import (torch, DeepSpeed) is imported by the verb that needs it: --help is at once.
-from ccscale.arguments import IntermixedParser
+from ccscale.arguments import IntermixedParser, Parser, add_overrides, amount, count, number, path
 from ccscale.config import Config
 from ccscale.config_file import describe_keys, load_config
 from ccscale.errors import Fault, InputError
 from ccscale.launch.commands import add_launch_arguments, run_launch
 from ccscale.leaving import FAULT, MISTAKE, STOPPED, Leaving
 from ccscale.place import Place
+from ccscale.recipes import recipes
+
+CONFIG = "a YAML file (`ccscale config` lists its keys), or a recipe (`ccscale config --recipes`)"
 
 
 def entry() -> None:
@@ -34,8 +38,10 @@ def entry() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
-    args = _parser().parse_args(_without_launcher_options(sys.argv[1:] if arguments is None else arguments))
     try:
+        args = _parser().parse_args(
+            _without_launcher_options(sys.argv[1:] if arguments is None else arguments)
+        )
         return args.call(args)
     except InputError as error:
         _complain(error)
@@ -180,6 +186,9 @@ def _plan(args: argparse.Namespace) -> int:
 def _config(args: argparse.Namespace) -> int:
     if args.schema:
         _print_json(Config.model_json_schema())
+    elif args.recipes:
+        for name, about in recipes().items():
+            print(f"{name:24}{about}")
     elif args.config is not None:
         sys.stdout.write(load_config(args.config, args.overrides).to_yaml())
     else:
@@ -192,11 +201,21 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value))
 
 
+def _help(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """Return what is called where no command is given."""
+
+    def call(args: argparse.Namespace) -> int:
+        parser.print_help()
+        return 0
+
+    return call
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ccscale", description="Groups images without labels, at any scale."
-    )
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=IntermixedParser)
+    parser = Parser(prog="ccscale", description="Groups images without labels, at any scale.")
+    parser.add_argument("--version", action="version", version=f"ccscale {version('ccscale')}")
+    parser.set_defaults(call=_help(parser))
+    verbs = parser.add_subparsers(metavar="COMMAND", parser_class=IntermixedParser)
 
     def verb(name: str, call: Callable[[argparse.Namespace], int], about: str, more: str = "") -> Any:
         command = verbs.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
@@ -207,13 +226,14 @@ def _parser() -> argparse.ArgumentParser:
         "demo", _demo, "handwritten digits, from files to clusters, in minutes", "Run again, it goes on."
     )
     demo.add_argument(
-        "--out", type=Path, default=Path("demo"), help="folder for all it makes (default: demo)"
+        "--out", type=_file, default=Path("demo"), help="folder for all it makes (default: demo)"
     )
-    _add_overrides(demo)
+    add_overrides(demo)
     _add_json(demo)
 
     shards = verbs.add_parser("shards", help="make, index, verify and describe shards")
-    _add_shards(shards.add_subparsers(metavar="COMMAND", required=True))
+    shards.set_defaults(call=_help(shards))
+    _add_shards(shards.add_subparsers(metavar="COMMAND"))
 
     train = verb(
         "train",
@@ -222,8 +242,8 @@ def _parser() -> argparse.ArgumentParser:
         "The same command again goes on where the run stopped. Many processes: torchrun --nproc-per-node G -m "
         "ccscale train …",
     )
-    train.add_argument("config", metavar="CONFIG", help="a YAML file; `ccscale config` lists its keys")
-    _add_overrides(train)
+    train.add_argument("config", metavar="CONFIG", type=path, help=CONFIG)
+    add_overrides(train)
     _add_json(train)
 
     launch = verbs.add_parser(
@@ -235,8 +255,8 @@ def _parser() -> argparse.ArgumentParser:
     launch.set_defaults(call=run_launch)
 
     evaluate = verb("evaluate", _evaluate, "measure the clusters of a run")
-    evaluate.add_argument("run", metavar="RUN", help="the run's folder")
-    evaluate.add_argument("--shards", metavar="DIR", help="another data set than the run's")
+    evaluate.add_argument("run", metavar="RUN", type=path, help="the run's folder")
+    evaluate.add_argument("--shards", metavar="DIR", type=path, help="another data set than the run's")
     evaluate.add_argument(
         "--no-probes",
         "--no-k-means",
@@ -265,11 +285,14 @@ def _parser() -> argparse.ArgumentParser:
         "write the cluster of every image to a table",
         "The same command again goes on where it stopped.",
     )
-    predict.add_argument("run", metavar="RUN", help="the run's folder")
-    predict.add_argument("--shards", metavar="DIR", required=True, help="the images, with labels or without")
+    predict.add_argument("run", metavar="RUN", type=path, help="the run's folder")
+    predict.add_argument(
+        "--shards", metavar="DIR", type=path, required=True, help="the images, with labels or without"
+    )
     predict.add_argument(
         "--out",
         metavar="FILE",
+        type=path,
         required=True,
         help="a .parquet or .csv file, or DIR/ for a part of each piece of a shard",
     )
@@ -277,13 +300,13 @@ def _parser() -> argparse.ArgumentParser:
         "--features", choices=("backbone", "instance"), help="write these features too (not as CSV)"
     )
     predict.add_argument(
-        "--merged", type=int, metavar="K", help="merge to K clusters, by the tree of `evaluate --merge`"
+        "--merged", type=count, metavar="K", help="merge to K clusters, by the tree of `evaluate --merge`"
     )
     predict.add_argument(
         "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
     )
     predict.add_argument(
-        "--idle", type=float, metavar="SECONDS", help="stop following after so long without a new shard"
+        "--idle", type=amount, metavar="SECONDS", help="stop following after so long without a new shard"
     )
     _add_checkpoint(predict)
     _add_assigning(predict)
@@ -294,14 +317,16 @@ def _parser() -> argparse.ArgumentParser:
         "write a run's clusters, curves and map as one HTML file",
         "The run is evaluated first where that was not done since its newest checkpoint.",
     )
-    report.add_argument("run", metavar="RUN", help="the run's folder")
-    report.add_argument("--compare", metavar="RUN2", help="another run of the same images, side by side")
-    report.add_argument("--out", metavar="FILE", type=Path, help="the file (default: RUN/report.html)")
+    report.add_argument("run", metavar="RUN", type=path, help="the run's folder")
+    report.add_argument(
+        "--compare", metavar="RUN2", type=path, help="another run of the same images, side by side"
+    )
+    report.add_argument("--out", metavar="FILE", type=_file, help="the file (default: RUN/report.html)")
     _add_device(report)
 
     export = verb("export", _export, "copy a run's network out, as safetensors", "ccscale.load reads it.")
-    export.add_argument("run", metavar="RUN", help="the run's folder")
-    export.add_argument("out", metavar="OUT", type=Path, help="a new folder")
+    export.add_argument("run", metavar="RUN", type=path, help="the run's folder")
+    export.add_argument("out", metavar="OUT", type=_file, help="a new folder")
     _add_checkpoint(export)
     _add_json(export)
 
@@ -311,21 +336,28 @@ def _parser() -> argparse.ArgumentParser:
         "what each rank of a run will hold, send and read, and what does not fit",
         "Nothing is trained or written. Exit code 1: it does not fit the memory; 2: it cannot run there.",
     )
-    plan.add_argument("config", metavar="CONFIG", help="a YAML file; `ccscale config` lists its keys")
-    plan.add_argument("--nodes", type=int, default=1, metavar="N", help="machines (default: 1)")
+    plan.add_argument("config", metavar="CONFIG", type=path, help=CONFIG)
+    plan.add_argument("--nodes", type=number, default=1, metavar="N", help="machines (default: 1)")
     plan.add_argument(
-        "--gpus-per-node", type=int, default=1, metavar="G", help="GPUs, thus ranks, of each (default: 1)"
+        "--gpus-per-node", type=number, default=1, metavar="G", help="GPUs, thus ranks, of each (default: 1)"
     )
     plan.add_argument(
-        "--gpu-memory", type=float, metavar="GB", help="of each GPU (default: that of the one here, or 80)"
+        "--gpu-memory", type=amount, metavar="GB", help="of each GPU (default: that of the one here, or 80)"
     )
-    plan.add_argument("--cpus-per-task", type=int, metavar="C", help="cores of each rank (default: as here)")
-    _add_overrides(plan)
+    plan.add_argument(
+        "--cpus-per-task", type=number, metavar="C", help="cores of each rank (default: as here)"
+    )
+    add_overrides(plan)
     _add_json(plan)
 
     config = verb("config", _config, "list the config's keys, or show a config with all its defaults")
-    config.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file to resolve")
-    _add_overrides(config)
+    config.add_argument(
+        "config", metavar="CONFIG", nargs="?", type=path, help="a YAML file, or a recipe, to resolve"
+    )
+    add_overrides(config)
+    config.add_argument(
+        "--recipes", action="store_true", help="list the recipes, configs that come with ccscale"
+    )
     config.add_argument("--schema", action="store_true", help="print the JSON schema, for editors")
     return parser
 
@@ -345,10 +377,8 @@ def _add_shards(verbs: Any) -> None:
         command.set_defaults(call=getattr(commands, f"run_{name}"))
 
 
-def _add_overrides(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", help="settings over those of the file, as train.lr=0.001"
-    )
+def _file(text: str) -> Path:
+    return Path(path(text))
 
 
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -367,7 +397,7 @@ def _add_assigning(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--workers", type=int, metavar="N", help="loader processes of each rank")
+    parser.add_argument("--workers", type=number, metavar="N", help="loader processes of each rank")
     _add_json(parser)
 
 

@@ -10,11 +10,20 @@ A config is a YAML file (`config_file.py`) with the sections below.
                            evaluate: when and on what
 """
 
+from os.path import expanduser
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from ccscale.divisors import divisors, largest_divisor, nearest_divisors
 from ccscale.errors import InputError
@@ -24,8 +33,25 @@ MAX_LANES = 64
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+PathText = Annotated[str, AfterValidator(expanduser)]
+"""A path, or a URL: ``~`` in front is the home folder."""
 LossName = Literal["instance", "cluster"]
 LOSSES: tuple[LossName, ...] = get_args(LossName)
+
+
+def _listed(value: Any) -> Any:
+    """Take one name for a list of one."""
+    if not isinstance(value, str):
+        return value
+    if "," in value:
+        raise ValueError(
+            f"several names are a list: [{', '.join(part.strip() for part in value.split(','))}]"
+        )
+    return [value]
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+LossNames = Annotated[tuple[LossName, ...], BeforeValidator(_listed)]
 
 
 class Section(BaseModel):
@@ -37,18 +63,18 @@ class Section(BaseModel):
 class Phase(Section):
     """A part of an epoch: one pass over some splits, with some of the losses."""
 
-    splits: tuple[str, ...] = Field(min_length=1, description="Splits that it goes over, together.")
-    losses: tuple[LossName, ...] = Field(LOSSES, min_length=1, description="Losses that train the network.")
+    splits: Names = Field(min_length=1, description="Splits that it goes over, together.")
+    losses: LossNames = Field(LOSSES, min_length=1, description="Losses that train the network.")
 
 
 class Data(Section):
     """Where the images come from and the order they are read in."""
 
-    shards: str = Field(
+    shards: PathText = Field(
         description="Folder (or fsspec URL, as https://… or s3://…) with shards and their dataset.json. S3 takes "
         "endpoint and keys from AWS's own variables and files (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …)."
     )
-    splits: tuple[str, ...] = Field(("train",), min_length=1, description="Splits to train on, together.")
+    splits: Names = Field(("train",), min_length=1, description="Splits to train on, together.")
     phases: tuple[Phase, ...] | None = Field(
         None,
         min_length=1,
@@ -88,7 +114,7 @@ class Data(Section):
         description="A remote shard that cannot be read is tried again for this long; then the run is saved and "
         "stops.",
     )
-    cache: str | None = Field(
+    cache: PathText | None = Field(
         None,
         description="Folder on a local disk, shared by all processes of a machine, that keeps what was read of "
         "remote shards.",
@@ -191,7 +217,7 @@ class Model(Section):
         False,
         description="Start from timm's pretrained weights. Only a run's beginning asks for them, not a resume.",
     )
-    weights: str | None = Field(
+    weights: PathText | None = Field(
         None,
         description="A .safetensors file with the backbone's weights to start from; read like those of pretrained.",
     )
@@ -284,7 +310,7 @@ class Evaluate(Section):
     """When and on what the clusters are measured."""
 
     every: Count = Field(0, description="Epochs between evaluations while training; 0: only at the end.")
-    splits: tuple[str, ...] | None = Field(
+    splits: Names | None = Field(
         None, description="By default the splits trained on; of several phases those of the last."
     )
     batch: Positive = Field(256, description="Images a rank takes at a time.")
@@ -293,7 +319,7 @@ class Evaluate(Section):
 class Config(Section):
     """All settings of a run."""
 
-    run: str | None = Field(None, description="The run's folder: all that a resume needs.")
+    run: PathText | None = Field(None, description="The run's folder: all that a resume needs.")
     seed: int = Field(0, ge=0, lt=2**32, description="Of weights, order and views.")
     data: Data
     views: Views = Views()

@@ -1,20 +1,24 @@
 """A config from a YAML file and ``key=value`` overrides, and its keys told to people.
 
 Later settings win: defaults, then the file, then the overrides in the order given. An unknown key is refused with
-the nearest known one.
+the nearest known one, and what an override got wrong is told of the override.
 """
 
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ccscale.config import Config
+from ccscale.config_text import is_section, read_yaml
 from ccscale.errors import InputError, nearest
+from ccscale.recipes import find_recipe, recipes
+
+_NO_LIST = "input should be a list, as [a, b]"
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -23,7 +27,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Parameters
     ----------
     path
-        A YAML file.
+        A YAML file; or, where there is no file of that name, the name of a recipe that comes with the package.
     overrides
         ``section.key=value``; the value is read as YAML (``model.clusters=10``, ``train.clip=null``).
 
@@ -32,31 +36,46 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     InputError
         One sentence with the place and the remedy.
     """
-    path = Path(path)
+    file, place = _find(path)
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"there is no config file {path}; configs/ holds examples") from None
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the config file {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {_one_line(error)}") from None
+    settings = read_yaml(text, Config, place)
     if settings is None:
         settings = {}
     if not isinstance(settings, dict):
-        raise InputError(f"{path} must hold sections with keys, as 'train:' and 'lr: 0.001' below it")
-    return parse_config(settings, overrides, place=str(path))
+        raise InputError(f"{place} must hold sections with keys, as 'train:' and 'lr: 0.001' below it")
+    return parse_config(settings, overrides, place)
+
+
+def _find(path: str | Path) -> tuple[Path, str]:
+    """Return the file of a config, and what it is called in errors."""
+    file = Path(path)
+    recipe = find_recipe(str(path))
+    if recipe is not None and (file.is_dir() or not file.exists()):
+        return recipe, f"recipe {path}"
+    if file.is_dir():
+        hint = f": its config is {file / 'config.yaml'}" if (file / "config.yaml").exists() else ""
+        raise InputError(f"the config file {path} cannot be read: it is a folder{hint}")
+    if not file.exists():
+        known = recipes()
+        hint = (
+            f"; did you mean the recipe {file.stem!r}?" if file.stem in known else nearest(file.stem, known)
+        )
+        hint = hint or "; `ccscale config --recipes` lists those that come with ccscale"
+        raise InputError(f"there is no config file {path}{hint}")
+    return file, str(path)
 
 
 def parse_config(settings: dict[str, Any], overrides: Sequence[str] = (), place: str = "config") -> Config:
     """Check `settings` (nested, as YAML gives them) with `overrides` applied; see `load_config`."""
     settings = _copy(settings)
-    for override in overrides:
-        _apply(settings, override)
+    said = dict(_apply(settings, override) for override in overrides)
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise InputError(_sentence(error, place)) from None
+        raise InputError(_sentence(error, place, said)) from None
 
 
 def describe_keys() -> list[tuple[str, str, str, str]]:
@@ -65,7 +84,7 @@ def describe_keys() -> list[tuple[str, str, str, str]]:
 
     def visit(section: Any, prefix: str) -> None:
         for name, field in section.model_fields.items():
-            if _is_section(field.annotation):
+            if is_section(field.annotation):
                 visit(field.annotation, f"{prefix}{name}.")
                 continue
             default = (
@@ -101,34 +120,36 @@ def _copy(settings: dict[Any, Any]) -> dict[str, Any]:
     """Copy sections; one with nothing below it (all keys commented out) is an empty one."""
     copy: dict[str, Any] = {}
     for key, value in settings.items():
-        section = str(key) in Config.model_fields and _is_section(Config.model_fields[str(key)].annotation)
+        section = str(key) in Config.model_fields and is_section(Config.model_fields[str(key)].annotation)
         value = {} if section and value is None else value
         copy[str(key)] = _copy(value) if isinstance(value, dict) else value
     return copy
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _apply(settings: dict[str, Any], override: str) -> None:
+def _apply(settings: dict[str, Any], override: str) -> tuple[str, str]:
+    """Set what an override says; return its key and itself."""
     key, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key):
         raise InputError(f"{override!r} is not an override; write key=value, as in train.lr=0.001")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"the value in '{override}' is not valid YAML: {_one_line(error)}") from None
+    kind: Any = Config
     *sections, name = key.split(".")
     for section in sections:
+        kind = _kind(kind, section)
         inner = settings.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise InputError(f"'{override}': {section} is a value, it has no keys below it")
+            raise InputError(f"override {_short(override)}: {section} is a value, it has no keys below it")
         settings = inner
-    settings[name] = value
+    settings[name] = read_yaml(text, _kind(kind, name), f"the value in {_short(override)}")
+    return key, override
 
 
-def _sentence(error: ValidationError, place: str) -> str:
+def _kind(section: Any, name: str) -> Any:
+    """Return the type of a key, None for one that is not known."""
+    field = section.model_fields.get(name) if is_section(section) else None
+    return None if field is None else field.annotation
+
+
+def _sentence(error: ValidationError, place: str, said: Mapping[str, str]) -> str:
     """Put the first problem that pydantic found into one sentence; say how many more there are."""
     problems = error.errors()
     first = problems[0]
@@ -150,16 +171,30 @@ def _sentence(error: ValidationError, place: str) -> str:
         text = str(first["ctx"]["error"])
     else:
         reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
-        reason = reason[0].lower() + reason[1:]
-        text = f"'{where}' is {_short(first['input'])}: {reason}"
+        reason = _NO_LIST if first["type"] == "tuple_type" else reason[0].lower() + reason[1:]
+        between = where in Config.model_fields and isinstance(first["input"], dict)
+        text = f"in '{where}', {reason}" if between else f"'{where}' is {_short(first['input'])}: {reason}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{place}: {text}{more}"
+    return f"{_blame(where, text, place, said)}: {text}{more}"
+
+
+def _blame(where: str, problem: str, place: str, said: Mapping[str, str]) -> str:
+    """Name what is wrong: the overrides that set the key, else the file.
+
+    A problem between keys is told of their section (or of none), and names them: these, where they were overridden.
+    """
+    exact = [override for key, override in said.items() if key == where or where.startswith(f"{key}.")]
+    inner = {key: override for key, override in said.items() if not where or key.startswith(f"{where}.")}
+    if inner and where and where not in Config.model_fields:  # an unknown section, and keys put into it
+        exact = list(inner.values())
+    if exact:
+        return f"override {_short(exact[-1])}"
+    named = [
+        text for key, text in inner.items() if re.search(rf"\b{re.escape(key.rsplit('.', 1)[-1])}\b", problem)
+    ]
+    return f"{place} with {' and '.join(map(_short, named))}" if named else place
 
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return text if len(text) <= 48 else text[:45] + "..."

@@ -1,10 +1,10 @@
-"""Options between positional arguments, and sizes as people write them."""
+"""Options between positional arguments, and numbers and sizes as people write them."""
 
 import argparse
 
 import pytest
 
-from ccscale.arguments import IntermixedParser, byte_size
+from ccscale.arguments import IntermixedParser, amount, byte_size, count, number
 
 
 @pytest.fixture
@@ -80,3 +80,25 @@ def test_sizes(text, size):
 def test_what_is_no_size(text):
     with pytest.raises(argparse.ArgumentTypeError, match="is no size"):
         byte_size(text)
+
+
+def test_numbers():
+    assert [number("0"), number("12"), count("1"), amount("0"), amount("1.5e3")] == [0, 12, 1, 0.0, 1500.0]
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "١", "1e3", "nan", " 1"])
+@pytest.mark.parametrize("read", [number, count])
+def test_what_is_no_number_of_things(read, text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is no number from 0"):
+        read(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "-0.1", "nan", "inf", "-inf", "x"])
+def test_what_is_no_amount(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is no number from 0"):
+        amount(text)
+
+
+def test_at_least_one():
+    with pytest.raises(argparse.ArgumentTypeError, match="0 is less than 1"):
+        count("0")

@@ -3,14 +3,19 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from conftest import python, small_settings, write_config
 
-from ccscale.cli import main
+from ccscale.cli import _parser, main
 from ccscale.config_file import describe_keys, load_config
+from ccscale.errors import InputError
+from ccscale.evaluate.evaluate import evaluate_run
+from ccscale.report.report import report_run
 
+EXAMPLES = Path(__file__).parents[1] / "configs"
 VERBS = [
     "demo",
     "launch",
@@ -57,16 +62,53 @@ class TestHelp:
         assert done.stdout.startswith("usage: ccscale")
 
     @pytest.mark.parametrize(
-        "arguments", [[], ["nonsense"], ["train"], ["predict", "run"], ["evaluate", "r", "--device", "tpu"]]
+        ("line", "said"),
+        [
+            ("train", "the following arguments are required: CONFIG"),
+            ("launch", "the following arguments are required: CONFIG"),
+            ("plan --nodes 2", "the following arguments are required: CONFIG"),
+            ("predict run", "the following arguments are required: --shards, --out"),
+            ("evaluate r --device cup", "'cup' is none of auto, cpu, cuda; did you mean 'cpu'?"),
+            ("launch c.yaml --cluster locl", "'locl' is none of slurm, local; did you mean 'local'?"),
+            ("evaluate r --workers -1", "argument --workers: '-1' is no number from 0"),
+            ("predict r --shards s --out o --workers 1.5", "argument --workers: '1.5' is no number from 0"),
+            ("report r --workers -2", "argument --workers: '-2' is no number from 0"),
+            ("shards make digits o --workers 0", "argument --workers: 0 is less than 1"),
+            ("shards verify s --workers -1", "argument --workers: '-1' is no number from 0"),
+            ("shards index s --workers 0", "argument --workers: 0 is less than 1"),
+            ("predict r --shards s --out o --merged 0", "argument --merged: 0 is less than 1"),
+            (
+                "predict r --shards s --out o --follow --idle nan",
+                "argument --idle: 'nan' is no number from 0",
+            ),
+            ("plan c.yaml --gpu-memory inf", "argument --gpu-memory: 'inf' is no number from 0"),
+            ("plan c.yaml --nodes -1", "argument --nodes: '-1' is no number from 0"),
+        ],
     )
-    def test_wrong_arguments(self, arguments, capsys):
+    def test_wrong_arguments(self, line, said, capsys):
         with pytest.raises(SystemExit) as left:
-            main(arguments)
+            main(line.split())
         assert left.value.code == 2
         out, err = capsys.readouterr()
         assert out == ""
-        assert err.startswith("usage: ccscale")
-        assert "error: " in err.splitlines()[-1]
+        assert err.startswith(f"usage: ccscale {line.split()[0]} ")
+        last = err.splitlines()[-1]
+        assert "error: " in last
+        assert last.endswith(said)
+
+    @pytest.mark.parametrize(("line", "verb"), [([], ""), (["shards"], " shards")])
+    def test_without_a_command_the_help(self, line, verb, capsys):
+        assert main(line) == 0
+        out, err = capsys.readouterr()
+        assert out.startswith(f"usage: ccscale{verb} [-h]")
+        assert "show this help message" in out
+        assert err == ""
+
+    def test_version(self, capsys):
+        with pytest.raises(SystemExit) as left:
+            main(["--version"])
+        assert left.value.code == 0
+        assert capsys.readouterr() == (f"ccscale {version('ccscale')}\n", "")
 
 
 class TestConfig:
@@ -104,14 +146,117 @@ class TestConfig:
         assert done.stderr == ""
 
 
+class TestHome:
+    """``~`` in front of a path, which the shell leaves alone behind a ``=`` or in quotes."""
+
+    @pytest.mark.parametrize(
+        ("line", "names"),
+        [
+            ("train ~/c.yaml", {"config": "c.yaml"}),
+            ("launch ~/c.yaml", {"config": "c.yaml"}),
+            ("plan ~/c.yaml", {"config": "c.yaml"}),
+            ("config ~/c.yaml", {"config": "c.yaml"}),
+            ("demo --out=~/d", {"out": "d"}),
+            ("evaluate ~/r --shards=~/s", {"run": "r", "shards": "s"}),
+            ("predict ~/r --shards=~/s --out=~/o/", {"run": "r", "shards": "s", "out": "o/"}),
+            ("report ~/r --compare=~/s --out=~/o", {"run": "r", "compare": "s", "out": "o"}),
+            ("export ~/r ~/o", {"run": "r", "out": "o"}),
+            ("shards make folder ~/a ~/o --classes=~/l", {"paths": ["a", "o"], "classes": "l"}),
+            ("shards index ~/a", {"dir": "a"}),
+            ("shards verify ~/a", {"dir": "a"}),
+            ("shards info ~/a --preview=~/p.png", {"dir": "a", "preview": "p.png"}),
+        ],
+    )
+    def test_in_every_verb(self, line, names, monkeypatch):
+        monkeypatch.setenv("HOME", "/home/me")
+        args = _parser().parse_args(line.split())
+        for name, expected in names.items():
+            found = getattr(args, name)
+            many = found if isinstance(found, list) else [found]
+            wanted = expected if isinstance(expected, list) else [expected]
+            assert [str(one) for one in many] == [f"/home/me/{one}" for one in wanted]
+
+    def test_a_run_is_trained_in_it(self, shards, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        settings = small_settings(Path("~/shards"), Path("~/runs/x"), train__max_steps=1)
+        (tmp_path / "shards").symlink_to(shards)
+        write_config(tmp_path, settings)
+        assert main(["train", "~/config.yaml"]) == 0
+        assert (tmp_path / "runs" / "x" / "metrics.jsonl").exists()
+        assert not (tmp_path / "~").exists()
+
+
+class TestRecipes:
+    def test_a_recipe_by_name(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "digits").mkdir()  # a folder is no config
+        for name in ("folder", "digits", "cifar10-modern"):
+            assert main(["config", name]) == 0
+            (tmp_path / "resolved.yaml").write_text(capsys.readouterr().out)
+            assert load_config(tmp_path / "resolved.yaml") == load_config(EXAMPLES / f"{name}.yaml")
+
+    def test_a_file_of_that_name_comes_first(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "folder").write_text("data: {shards: mine}\nmodel: {clusters: 3}\n")
+        assert main(["config", "folder"]) == 0
+        assert "shards: mine\n" in capsys.readouterr().out
+
+    def test_they_are_listed(self, capsys):
+        assert main(["config", "--recipes"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == sorted(path.stem for path in EXAMPLES.glob("*.yaml"))
+        for line in lines:
+            name, about = line.split(maxsplit=1)
+            assert (EXAMPLES / f"{name}.yaml").read_text().startswith(f"# {about}\n")
+
+    def test_what_is_wrong_in_one(self, refused):
+        assert refused("train", "folder", "run=x", "data.shards=/none").startswith("there is no folder /none")
+        assert refused("train", "folder", "run=null").startswith("the config has no key 'run'")
+        assert refused("config", "folder", "modle.clusters=3").startswith("override 'modle.clusters=3': ")
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("cifar-10", "; did you mean 'cifar10'"),
+            ("configs/folder.yml", "; did you mean the recipe 'folder'?"),
+            ("recipes/../digits", "; did you mean the recipe 'digits'?"),
+            ("zzz", "; `ccscale config --recipes` lists those that come with ccscale"),
+        ],
+    )
+    def test_nearest(self, refused, tmp_path, monkeypatch, name, hint):
+        monkeypatch.chdir(tmp_path)
+        assert refused("train", name).startswith(f"there is no config file {name}{hint}")
+
+    def test_a_run_s_folder_in_place_of_its_config(self, refused, tmp_path):
+        (tmp_path / "config.yaml").write_text("")
+        assert refused("train", tmp_path).endswith(f"it is a folder: its config is {tmp_path}/config.yaml")
+
+
 class TestMistakes:
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("trian", "there is no command 'ccscale trian'; did you mean 'train'?"),
+            ("shards mak", "there is no command 'ccscale shards mak'; did you mean 'make'?"),
+            ("zzz", "there is no command 'ccscale zzz'; `ccscale --help` lists them"),
+        ],
+    )
+    def test_wrong_command(self, refused, line, said):
+        assert refused(*line.split()) == said
+
     @pytest.fixture
     def config(self, shards, tmp_path) -> Path:
         return write_config(tmp_path, small_settings(shards, tmp_path / "run"))
 
+    @pytest.mark.parametrize("call", [evaluate_run, report_run])
+    def test_fewer_workers_than_none(self, call, run):
+        with pytest.raises(InputError, match=r"^workers is -1: give 0 "):
+            call(run, workers=-1)
+
     def test_unknown_key(self, refused, config):
         assert refused("train", config, "train.lrr=1").startswith(
-            f"{config}: there is no key 'train.lrr'; did you mean 'train.lr'"
+            "override 'train.lrr=1': there is no key 'train.lrr'; did you mean 'train.lr'"
         )
 
     def test_unknown_key_when_resolving(self, refused, config):
@@ -178,7 +323,9 @@ class TestMistakes:
         done = python("-m", "ccscale", "train", str(tmp_path / "none.yaml"))
         assert (done.returncode, done.stdout) == (2, "")
         assert (
-            done.stderr == f"error: there is no config file {tmp_path}/none.yaml; configs/ holds examples\n"
+            done.stderr
+            == f"error: there is no config file {tmp_path}/none.yaml; `ccscale config --recipes` lists those that "
+            "come with ccscale\n"
         )
 
     @pytest.mark.parametrize("names", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")])

@@ -1,6 +1,7 @@
 """The config: what it takes, what it refuses and with which words, and that it is written as it is read."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,120 @@ def test_values_of_overrides(override, section, value):
     assert type(found) is type(value)
 
 
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("7", "7"),
+        ("007", "007"),
+        ("2024-01-01", "2024-01-01"),
+        ("2024-02-30", "2024-02-30"),
+        ("2001-12-14 21:59:43", "2001-12-14 21:59:43"),
+        ("1e3", "1e3"),
+        ("1_000", "1_000"),
+        ("12:30", "12:30"),
+        ("0x1F", "0x1F"),
+        ("yes", "yes"),
+        (".5", ".5"),
+        (".inf", ".inf"),
+        ("'7'", "7"),
+    ],
+)
+def test_a_text_is_what_was_written(tmp_path, written, text):
+    """Whatever YAML 1.1 makes of it: a number in base 8 or 60, a date (even one that there is not), true."""
+    path = write(
+        tmp_path,
+        f"run: {written}\ndata: {{shards: {written}, splits: [{written}]}}\nmodel: {{clusters: 2}}\n",
+    )
+    override = parse_config(LEAST, [f"run={written}", f"data={{shards: {written}, splits: {written}}}"])
+    for config in (load_config(path), override):
+        assert (config.run, config.data.shards, config.data.splits) == (text, text, (text,))
+    phases = parse_config(LEAST, [f"data.phases=[{{splits: {written}}}]"]).data.phases
+    assert phases is not None
+    assert phases[0].splits == (text,)
+
+
+def test_a_number_is_one_still(tmp_path):
+    path = write(
+        tmp_path,
+        "seed: 7\nrun: null\ndata: {shards: x}\nmodel: {clusters: 2, weights: null, pretrained: yes}\n",
+    )
+    config = load_config(path)
+    assert (config.seed, config.run, config.model.weights, config.model.pretrained) == (7, None, None, True)
+
+
+def test_one_name_is_a_list_of_one():
+    overrides = ["data.splits=train", "evaluate.splits=val"]
+    config = parse_config(LEAST, overrides)
+    assert (config.data.splits, config.evaluate.splits) == (("train",), ("val",))
+    phases = parse_config(LEAST, ["data.phases=[{splits: a, losses: instance}, {splits: b}]"]).phases
+    assert [(phase.splits, phase.losses) for phase in phases] == [
+        (("a",), ("instance",)),
+        (("b",), ("instance", "cluster")),
+    ]
+
+
+def test_home_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    path = write(
+        tmp_path, "run: ~/runs/a\ndata: {shards: ~/shards, cache: ~/c}\nmodel: {clusters: 2, weights: ~/w}\n"
+    )
+    config = load_config(path)
+    assert (config.run, config.data.shards) == ("/home/me/runs/a", "/home/me/shards")
+    assert (config.data.cache, config.model.weights) == ("/home/me/c", "/home/me/w")
+    assert config.run_folder == Path("/home/me/runs/a")
+    config = load_config(path, ["run=~/b", "data.shards=s3://~/x", "data.cache=a~", "model.weights=./~/w"])
+    assert (config.run, config.data.shards) == ("/home/me/b", "s3://~/x")
+    assert (config.data.cache, config.model.weights) == ("a~", "./~/w")
+
+
+def test_every_key_of_a_folder_or_file_knows_home(monkeypatch):
+    """A key that is described as one takes ``~``."""
+    monkeypatch.setenv("HOME", "/home/me")
+    keys = [
+        key
+        for key, kind, _, about in describe_keys()
+        if "str" in kind and re.search(r"[Ff]older|file\b", about)
+    ]
+    assert {"run", "data.shards", "data.cache", "model.weights"} <= set(keys)
+    for key in keys:
+        resolved = yaml.safe_load(parse_config(LEAST, [f"{key}=~/x"]).to_yaml())
+        for name in key.split("."):
+            resolved = resolved[name]
+        assert resolved == "/home/me/x", key
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "train: {lr: 1}\nmodel: {clusters: 2}\ntrain: {epochs: 3}\n",
+            "'train' stands twice, in lines 1 and 3",
+        ),
+        ("train:\n  lr: 1\n  epochs: 3\n  lr: 2\n", "'lr' stands twice, in lines 2 and 4"),
+        ("1: {}\n'1': {}\n", "'1' stands twice, in lines 1 and 2"),
+        ("data:\n  phases:\n    - splits: a\n      splits: b\n", "'splits' stands twice, in lines 3 and 4"),
+        ("train: &a\n  lr: *a\n", "line 1 holds itself, by an alias"),
+    ],
+)
+def test_what_yaml_would_drop_or_go_round_is_refused(tmp_path, text, expected):
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(str(path))
+    assert expected in str(caught.value)
+
+
+def test_aliases_and_merges_are_taken(tmp_path):
+    path = write(
+        tmp_path,
+        "data: &d {shards: 7, splits: &s [1]}\nmodel: {clusters: 2}\nevaluate: {splits: *s}\n"
+        "loss: {<<: {instance_weight: 2, cluster_weight: 3}, cluster_weight: 4}\n",
+    )
+    config = load_config(path)
+    assert (config.data.shards, config.data.splits, config.evaluate.splits) == ("7", ("1",), ("1",))
+    assert (config.loss.instance_weight, config.loss.cluster_weight) == (2, 4)
+
+
 def test_scientific_floats_in_a_file(tmp_path):
     path = write(
         tmp_path, "data: {shards: x}\nmodel: {clusters: 2}\ntrain:\n  lr: 1e-3\n  weight_decay: 5E-6\n"
@@ -90,6 +205,32 @@ def test_settings_that_are_given_stay_as_they_are():
     settings: dict[str, Any] = {"data": {"shards": "x"}, "model": {"clusters": 2}}
     parse_config(settings, ["data.shards=y", "train.lr=1"])
     assert settings == {"data": {"shards": "x"}, "model": {"clusters": 2}}
+
+
+@pytest.mark.parametrize(
+    ("views", "overrides", "blamed"),
+    [
+        ({}, ["train.lr=-1"], "override 'train.lr=-1': 'train.lr' is -1"),
+        ({}, ["train.lr=-1", "train.lr=-2"], "override 'train.lr=-2': 'train.lr' is -2"),
+        ({}, ["train={lr: -1}"], "override 'train={lr: -1}': 'train.lr' is -1"),
+        ({}, ["trane.lr=1", "seed=2"], "override 'trane.lr=1': there is no key 'trane'"),
+        ({"flip": 2}, ["views.hue=0.1", "seed=2"], "my.yaml: 'views.flip' is 2"),
+        # Between keys: the file, and those of them that were overridden.
+        ({}, ["data.lanes=48", "seed=2"], "my.yaml with 'data.lanes=48': data.lanes 48 does not divide"),
+        (
+            {"strength": 1.5},
+            ["views.flip=1", "views.hue=0.4"],
+            "my.yaml with 'views.hue=0.4': in 'views', hue * strength is 0.6",
+        ),
+        (
+            {"strength": 1.5, "hue": 0.4},
+            ["views.flip=1", "seed=2"],
+            "my.yaml: in 'views', hue * strength is 0.6",
+        ),
+    ],
+)
+def test_what_an_override_got_wrong_is_not_blamed_on_the_file(views, overrides, blamed):
+    assert refusal(*overrides, settings=LEAST | {"views": views}).startswith(blamed)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +247,7 @@ def test_settings_that_are_given_stay_as_they_are():
     ],
 )
 def test_unknown_key_is_refused_with_the_nearest_known_one(override, key, hint):
-    assert refusal(override).startswith(f"my.yaml: there is no key '{key}'")
+    assert refusal(override).startswith(f"override '{override}': there is no key '{key}'")
     assert hint in refusal(override)
 
 
@@ -124,15 +265,16 @@ def test_unknown_key_in_a_file(tmp_path):
         ("train.epochs=1.5", "'train.epochs' is 1.5: input should be a valid integer"),
         ("model.pretrained=perhaps", "'model.pretrained' is 'perhaps': input should be a valid boolean"),
         ("data.shards=null", "'data.shards' is None: input should be a valid string"),
-        ("data.splits=train", "'data.splits' is 'train'"),
-        ("views.crop_scale=3", "'views.crop_scale' is 3"),
+        ("data.splits=train,test", "'data.splits' is 'train,test': several names are a list: [train, test]"),
+        ("data.splits={a: 1}", "'data.splits' is {'a': 1}: input should be a list, as [a, b]"),
+        ("views.crop_scale=3", "'views.crop_scale' is 3: input should be a list, as [a, b]"),
         ("data=5", "'data' is 5"),
         ("train.precision=fp16", "'train.precision' is 'fp16': input should be 'fp32', 'bf16' or 'fp64'"),
         ("train.zero=3", "'train.zero' is 3: input should be 0, 1 or 2"),
     ],
 )
 def test_wrong_type(override, expected):
-    assert refusal(override).startswith(f"my.yaml: {expected}")
+    assert refusal(override).startswith(f"override '{override}': {expected}")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +309,7 @@ def test_wrong_type(override, expected):
 def test_out_of_range(override):
     key, _, text = override.partition("=")
     value = yaml.safe_load(text)
-    assert refusal(override).startswith(f"my.yaml: '{key}' is {value!r}: ")
+    assert refusal(override).startswith(f"override '{override}': '{key}' is {value!r}: ")
 
 
 def test_share_of_the_area_beyond_the_whole():
@@ -246,7 +388,13 @@ def test_long_values_are_cut():
         ("train.lr", "'train.lr' is not an override; write key=value"),
         ("=3", "'=3' is not an override"),
         ("train.lr=[1", "the value in 'train.lr=[1' is not valid YAML"),
-        ("data.shards.y=5", "'data.shards.y=5': shards is a value"),
+        ("data.shards.y=5", "override 'data.shards.y=5': shards is a value"),
+        (
+            "views={flip: 0, flip: 1}",
+            "the value in 'views={flip: 0, flip: 1}': 'flip' stands twice, in lines 1 and 1",
+        ),
+        (f"seed={'9' * 5000}", "the value in 'seed=9999"),
+        (f"seed={'[' * 5000}", "the value in 'seed=[[[["),
     ],
 )
 def test_what_is_no_override(override, expected):
@@ -254,7 +402,9 @@ def test_what_is_no_override(override, expected):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(InputError, match=r"^there is no config file .*/none.yaml; configs/ holds examples$"):
+    with pytest.raises(
+        InputError, match=r"^there is no config file .*/none.yaml; `ccscale config --recipes` lists"
+    ):
         load_config(tmp_path / "none.yaml")
 
 
@@ -295,7 +445,9 @@ def test_config_does_not_change():
         config.train.lr = 1.0
 
 
-words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).filter(
+    lambda word: word[0] != "~"  # the home folder's name
+)
 
 
 @given(

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ccscale.arguments import byte_size
+from ccscale.arguments import byte_size, count, number, path
 from ccscale.data.adopt import adopt
 from ccscale.data.making.images import FORMATS
 from ccscale.data.making.shards import DUPLICATES, REJECTED, make_shards
@@ -51,6 +51,7 @@ def add_make_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths",
         nargs="+",
+        type=path,
         metavar="[SOURCE] OUT",
         help="what to read (not for digits), and the folder for the shards",
     )
@@ -60,7 +61,7 @@ def add_make_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-labels", dest="labels", action="store_const", const=False, help="sub-folders are not classes"
     )
     which.add_argument(
-        "--classes", metavar="TEXT", help="only these: names with commas, a file, or a known list"
+        "--classes", metavar="TEXT", type=path, help="only these: names with commas, a file, or a known list"
     )
     which.add_argument(
         "--coarse", action="store_const", const=True, help="superclasses as labels, as CIFAR-100 has them"
@@ -72,7 +73,7 @@ def add_make_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how = parser.add_argument_group("how they are stored (default: their bytes as they are)")
     how.add_argument(
-        "--resize", type=int, metavar="PIXELS", help="reduce the short side to this, never enlarge"
+        "--resize", type=count, metavar="PIXELS", help="reduce the short side to this, never enlarge"
     )
     how.add_argument("--format", metavar="FORMAT", help=f"store all images as {', '.join(FORMATS)}")
     how.add_argument(
@@ -84,7 +85,7 @@ def add_make_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shards = parser.add_argument_group("the shards")
     shards.add_argument(
-        "--shard-samples", type=int, metavar="N", help="samples in a shard, at most (default: 10000)"
+        "--shard-samples", type=count, metavar="N", help="samples in a shard, at most (default: 10000)"
     )
     shards.add_argument(
         "--shard-bytes",
@@ -93,7 +94,7 @@ def add_make_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="what a shard is to stay near to, as 256MB or 1GiB (default: %(default)s)",
     )
-    shards.add_argument("--seed", type=int, default=0, help="of the samples' order (default: %(default)s)")
+    shards.add_argument("--seed", type=number, default=0, help="of the samples' order (default: %(default)s)")
     _add_workers(parser)
     _add_json(parser)
 
@@ -150,7 +151,7 @@ def _tell_left_out(out: str, rejected: int, duplicates: int = 0, conflicting_lab
 
 def add_index_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``shards index``."""
-    parser.add_argument("dir", metavar="DIR", help="local folder with tars, or folders of tars")
+    parser.add_argument("dir", metavar="DIR", type=path, help="local folder with tars, or folders of tars")
     parser.add_argument(
         "--split",
         action="append",
@@ -172,7 +173,7 @@ def run_index(args: argparse.Namespace) -> int:
 
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``shards verify``."""
-    parser.add_argument("dir", metavar="DIR", help="folder or URL of the shards")
+    parser.add_argument("dir", metavar="DIR", type=path, help="folder or URL of the shards")
     _add_workers(parser)
     _add_json(parser)
 
@@ -193,9 +194,12 @@ def run_verify(args: argparse.Namespace) -> int:
 
 def add_info_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``shards info``."""
-    parser.add_argument("dir", metavar="DIR", help="folder or URL of the shards")
+    parser.add_argument("dir", metavar="DIR", type=path, help="folder or URL of the shards")
     parser.add_argument(
-        "--preview", metavar="FILE.png", help="draw images of each class into this file, as a contact sheet"
+        "--preview",
+        metavar="FILE.png",
+        type=path,
+        help="draw images of each class into this file, as a contact sheet",
     )
     _add_json(parser)
 
@@ -211,7 +215,7 @@ def run_info(args: argparse.Namespace) -> int:
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--workers", type=count, metavar="N", help="processes (default: one per core)")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

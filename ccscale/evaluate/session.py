@@ -88,6 +88,8 @@ def open_session(
     InputError
         As `newest` does, or for a device that is not there.
     """
+    if workers is not None and workers < 0:
+        raise InputError(f"workers is {workers}: give 0 (no processes beside the ranks) or more")
     place = Place.from_environment()
     where = dist.pick_device(device, place.local_rank)
     with dist.process_group(place, where):

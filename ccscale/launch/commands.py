@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+from ccscale.arguments import add_overrides, count, number, path
 from ccscale.config_file import load_config
 from ccscale.errors import InputError
 from ccscale.launch.resources import Resources, check_line, parse_extra, parse_memory, parse_time
@@ -28,8 +29,8 @@ A job that is preempted, or out of time, saves, requeues itself and goes on. Its
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``ccscale launch``."""
     parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file; `ccscale config` lists its keys")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings over those of the file")
+    parser.add_argument("config", metavar="CONFIG", type=path, help="a YAML file, or the name of a recipe")
+    add_overrides(parser)
     parser.add_argument(
         "--cluster", choices=("slurm", "local"), default="slurm", help="local: this machine, without Slurm"
     )
@@ -44,12 +45,12 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--follow", action="store_true", help="show the log until the job has ended")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     job = parser.add_argument_group("what each job gets")
-    job.add_argument("--nodes", type=_count, metavar="N", default=1)
-    job.add_argument("--gpus-per-node", type=_number, metavar="G", default=0)
+    job.add_argument("--nodes", type=count, metavar="N", default=1)
+    job.add_argument("--gpus-per-node", type=number, metavar="G", default=0)
     job.add_argument(
-        "--tasks-per-node", type=_count, metavar="T", help="processes (default: one a GPU; without GPUs one)"
+        "--tasks-per-node", type=count, metavar="T", help="processes (default: one a GPU; without GPUs one)"
     )
-    job.add_argument("--cpus-per-task", type=_count, metavar="C", help="for a process and its loader workers")
+    job.add_argument("--cpus-per-task", type=count, metavar="C", help="for a process and its loader workers")
     job.add_argument("--mem", metavar="SIZE", help="memory of a node, as 64G; 0: all of it")
     job.add_argument(
         "--time",
@@ -124,15 +125,3 @@ def read_resources(args: argparse.Namespace) -> Resources:
 
 def _if_given(parse: Callable[[str], T], text: str | None) -> T | None:
     return None if text is None else parse(text)
-
-
-def _count(text: str) -> int:
-    if (number := _number(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of things")
-    return int(text)

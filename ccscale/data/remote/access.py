@@ -1,6 +1,5 @@
 """How shards that are no local files are read: for how long it is tried, what is kept."""
 
-import os
 from dataclasses import dataclass
 
 from ccscale.config import Data
@@ -32,5 +31,4 @@ class Access:
     @classmethod
     def of(cls, data: Data) -> "Access":
         """Return what a config says."""
-        cache = None if data.cache is None else os.path.expanduser(data.cache)
-        return cls(data.retry_seconds, data.block_bytes, cache, data.cache_bytes)
+        return cls(data.retry_seconds, data.block_bytes, data.cache, data.cache_bytes)
