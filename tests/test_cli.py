@@ -65,7 +65,6 @@ class TestHelp:
         ("line", "said"),
         [
             ("train", "the following arguments are required: CONFIG"),
-            ("launch", "the following arguments are required: CONFIG"),
             ("plan --nodes 2", "the following arguments are required: CONFIG"),
             ("predict run", "the following arguments are required: --shards, --out"),
             ("evaluate r --device cup", "'cup' is none of auto, cpu, cuda; did you mean 'cpu'?"),
@@ -239,6 +238,8 @@ class TestMistakes:
         [
             ("trian", "there is no command 'ccscale trian'; did you mean 'train'?"),
             ("shards mak", "there is no command 'ccscale shards mak'; did you mean 'make'?"),
+            ("launch", "launch needs a CONFIG: a YAML file, or a recipe (`ccscale config --recipes`)"),
+            ("launch digits --scripts x", "--scripts submits nothing: leave out CONFIG"),
             ("zzz", "there is no command 'ccscale zzz'; `ccscale --help` lists them"),
         ],
     )
