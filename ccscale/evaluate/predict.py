@@ -8,10 +8,8 @@ have found. A prediction that was killed goes on with the parts that are missing
 """
 
 import hashlib
-import itertools
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ from ccscale.evaluate.session import Session, open_session, open_shards
 from ccscale.evaluate.table import check_table_path
 from ccscale.progress import say
 from ccscale.train.lock import FolderLock
-from ccscale.train.preempt import ENDS, StopRequest, stop_on_signal
+from ccscale.train.preempt import StopRequest
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def predict_run(
     checkpoint
         Which one; see `checkpoint.choose`.
     request
-        To stop following, of a caller who has begun to listen before; by default one is made here.
+        To stop following, of a caller who has begun to listen; by default nothing is listened to.
 
     Returns
     -------
@@ -133,15 +131,15 @@ def predict_run(
     Fault
         If the disk does not take them.
     """
+    request = request or StopRequest()
     with FolderLock(Path(run)) as lock:
-        with open_session(run, device, workers, checkpoint) as session:
+        with open_session(run, device, workers, checkpoint, request) as session:
             dist.on_rank_zero(wanted.check)
             if lock.covers(wanted.path):
                 dist.on_rank_zero(lock.take)
             prediction = Prediction(session, wanted)
             if wanted.follow:
-                with nullcontext(request) if request is not None else stop_on_signal(ENDS) as request:
-                    prediction.follow(ShardWatch(shards, splits), request)
+                prediction.follow(ShardWatch(shards, splits), request)
             else:
                 prediction.once(*open_shards(shards, splits))
             first = dist.rank() == 0
@@ -208,9 +206,15 @@ class Prediction:
         done = dist.on_rank_zero(lambda: self.parts.done(pieces))
         mine = deal(pieces, done, dist.rank(), dist.world())
         spans = [piece.span for piece in mine]
-        batches = assign(session.network, manifest, splits, session.reading, spans=spans, groups=self.groups)
-        if request is not None:
-            batches = itertools.takewhile(lambda _: not request, batches)
+        batches = assign(
+            session.network,
+            manifest,
+            splits,
+            session.reading,
+            spans=spans,
+            groups=self.groups,
+            request=request,
+        )
         dist.together(lambda: self.parts.write(mine, batches))
         return len(done)
 

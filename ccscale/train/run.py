@@ -46,6 +46,7 @@ FREE = {
     "train.profile",
     "loss.ring_bytes",
     "train.save_every",
+    "train.save_minutes",
     "train.keep_last",
     "train.keep_every",
     "train.log_every",

@@ -115,6 +115,7 @@ CHANGES: dict[str, Any] = {
     "train.profile": 3,
     "loss.ring_bytes": 0,
     "train.save_every": 1,
+    "train.save_minutes": 1.0,
     "train.keep_last": 9,
     "train.keep_every": 5,
     "train.log_every": 1,
