@@ -131,7 +131,8 @@ def predict_run(
     Fault
         If the disk does not take them.
     """
-    request = request or StopRequest()
+    if request is None:
+        request = StopRequest()
     with FolderLock(Path(run)) as lock:
         with open_session(run, device, workers, checkpoint, request) as session:
             dist.on_rank_zero(wanted.check)
