@@ -1,8 +1,11 @@
 """The command line: what each verb prints and where, exit codes, and one run from training to a table."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -230,6 +233,33 @@ class TestRecipes:
     def test_a_run_s_folder_in_place_of_its_config(self, refused, tmp_path):
         (tmp_path / "config.yaml").write_text("")
         assert refused("train", tmp_path).endswith(f"it is a folder: its config is {tmp_path}/config.yaml")
+
+
+class TestInterrupt:
+    """Ctrl-C outside of training: one sentence, and 75 where the same command goes on."""
+
+    @pytest.mark.parametrize(
+        ("work", "line", "code"),
+        [
+            ("evaluate.evaluate.evaluate_run", "evaluate RUN", 130),
+            ("report.report.report_run", "report RUN", 130),
+            ("evaluate.session.newest", "export RUN OUT", 130),
+            ("data.commands.verify", "shards verify RUN", 130),
+            ("evaluate.predict.predict_run", "predict RUN --shards DIR --out t.csv", 75),
+            ("data.commands.make_shards", "shards make digits OUT", 75),
+            ("demo.demo", "demo", 75),
+        ],
+    )
+    def test_it(self, monkeypatch, capfd, tmp_path, work, line, code):
+        def interrupted(*arguments: object, **options: object) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(600)
+
+        monkeypatch.setattr(f"ccscale.{work}", interrupted)
+        monkeypatch.chdir(tmp_path)
+        assert main(line.split()) == code
+        said = "interrupted; the same command again goes on from there" if code == 75 else "interrupted"
+        assert capfd.readouterr().err.splitlines() == [said]
 
 
 class TestMistakes:
