@@ -23,6 +23,7 @@ from ccscale.data.preview import draw_preview
 from ccscale.data.sources.kinds import KINDS, open_source
 from ccscale.data.verify import info, verify
 from ccscale.errors import InputError
+from ccscale.leaving import STOPPED
 
 MANY_CLASSES = 20  # more are not printed one by one
 
@@ -36,7 +37,9 @@ examples:
   ccscale shards make imagenet ILSVRC2012_img_train.tar data/imagenet-10 --classes imagenet-10
   ccscale shards make table photos.parquet data/photos --path-column file
 
-The same command again goes on where it was stopped, and does nothing where all is done.
+The same command again goes on where it was stopped, and does nothing where all is done. Exit code 75: the shards
+are whole, but some images could not be read for now (a server's fault, no answer): the same command tries these
+again.
 """
 
 
@@ -125,22 +128,31 @@ def run_make(args: argparse.Namespace) -> int:
     )
     left_out = {
         name: manifest.made_by[name]
-        for name in ("rejected", "duplicates", "conflicting_labels")
+        for name in ("rejected", "temporary", "duplicates", "conflicting_labels")
         if name in manifest.made_by
     }
     _tell_left_out(out, **left_out)
     facts = info(out) | left_out | {"seconds": round(time.monotonic() - start, 3)}
     _print_info(facts, args.json)
-    return 0
+    return STOPPED if "temporary" in left_out else 0
 
 
 def _lies_in(out: str, source: str) -> bool:
     return os.path.isdir(source) and f"{os.path.realpath(out)}/".startswith(f"{os.path.realpath(source)}/")
 
 
-def _tell_left_out(out: str, rejected: int, duplicates: int = 0, conflicting_labels: int = 0) -> None:
+def _tell_left_out(
+    out: str, rejected: int, temporary: int = 0, duplicates: int = 0, conflicting_labels: int = 0
+) -> None:
     if rejected:
-        print(f"{rejected:,} images cannot be read: see {os.path.join(out, REJECTED)}", file=sys.stderr)
+        passing = (
+            f", {temporary:,} of them perhaps for now (run the same command again, which tries these)"
+            if temporary
+            else ""
+        )
+        print(
+            f"{rejected:,} images cannot be read{passing}: see {os.path.join(out, REJECTED)}", file=sys.stderr
+        )
     if duplicates:
         conflicts = f", {conflicting_labels:,} of them under another label" if conflicting_labels else ""
         print(

@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from ccscale import atomic
 from ccscale.data import pool
+from ccscale.data.making.images import Recipe
+from ccscale.data.making.kept import Kept, is_remote
 from ccscale.data.making.notes import Making
-from ccscale.data.making.shard_writer import read_image
+from ccscale.data.making.reading import read_local
 from ccscale.data.sources.items import Item, Source
 from ccscale.errors import BadImage
 from ccscale.progress import Meter
@@ -48,7 +50,7 @@ class Duplicate(NamedTuple):
 
 
 def without_duplicates(
-    source: Source, making: Making, workers: int | None, progress: bool
+    source: Source, making: Making, kept: Kept, recipe: Recipe, workers: int | None, progress: bool
 ) -> tuple[Source, list[Duplicate]]:
     """Return a source without the images that repeat another's bytes, and the list of these.
 
@@ -58,6 +60,10 @@ def without_duplicates(
         All the images.
     making
         Where the hashes are kept.
+    kept
+        Where the images are kept that are behind URLs: each is read once.
+    recipe
+        How they are stored.
     workers
         Processes that read.
     progress
@@ -68,11 +74,29 @@ def without_duplicates(
         (number, items[start : start + CHUNK]) for number, start in enumerate(range(0, len(items), CHUNK))
     ]
     known = {number: _load(making.folder, number, len(part)) for number, part in chunks}
-    todo = [chunk for chunk in chunks if known[chunk[0]] is None]
-    done = len(items) - sum(len(part) for _, part in todo)
+    new = {id(item) for number, part in chunks if known[number] is None for item in part}
+    behind_urls = [
+        (split, item)
+        for split, inside in source.splits.items()
+        for item in inside
+        if id(item) in new and is_remote(item) and not kept.knows(item)
+    ]
+    kept.read(behind_urls, recipe, "reading images", workers, progress)
+    todo = []
+    for number, part in chunks:
+        before = known[number]
+        now = [
+            bytes.fromhex(kept.hashes[item.key]) or UNREADABLE
+            if item.key in kept.hashes
+            else before and before[place * HASH_BYTES : (place + 1) * HASH_BYTES]
+            for place, item in enumerate(part)
+        ]
+        if None in now or b"".join(hash_ or b"" for hash_ in now) != before:
+            todo.append(_Chunk(number, part, now))
+    done = len(items) - sum(len(chunk.items) for chunk in todo)
     with Meter("looking for duplicates", len(items), "images", progress, done) as meter:
         found = pool.run(functools.partial(_hash_chunk, making.folder), todo, meter, workers, making.lock)
-    known |= {number: hashes for (number, _), hashes in zip(todo, found, strict=True)}
+    known |= {chunk.number: hashes for chunk, hashes in zip(todo, found, strict=True)}
     first = _first_of_each(b"".join(known[number] or b"" for number, _ in chunks))
     return _split(source, items, first)
 
@@ -119,17 +143,24 @@ def _load(folder: str, number: int, count: int) -> bytes | None:
     return hashes if len(hashes) == count * HASH_BYTES else None
 
 
-def _hash_chunk(folder: str, chunk: tuple[int, list[Item]], tick: pool.Tick) -> bytes:
+class _Chunk(NamedTuple):
+    """Some images, and the hashes of those that were read before."""
+
+    number: int
+    items: list[Item]
+    known: list[bytes | None]
+
+
+def _hash_chunk(folder: str, chunk: _Chunk, tick: pool.Tick) -> bytes:
     """Hash some images and keep the hashes; runs in a worker process."""
-    number, items = chunk
     hashes = b""
-    for item in items:
+    for item, known in zip(chunk.items, chunk.known, strict=True):
         tick()
         try:
-            hashes += hashlib.sha256(read_image(item)).digest()
+            hashes += known or hashlib.sha256(read_local(item)).digest()
         except BadImage:
             hashes += UNREADABLE
-    atomic.write_bytes(_place(folder, number), hashes)
+    atomic.write_bytes(_place(folder, chunk.number), hashes)
     return hashes
 
 

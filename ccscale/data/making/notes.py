@@ -5,10 +5,13 @@
         request.json          digest of what was asked: the source's names and labels, the options
         plan.json             digest of the plan that the shards follow
         hashes-000000.bin     SHA-256 of some of the source's images, for `duplicates.py`
+        sizes.json            stored bytes of some of the images, by which the size of the shards is judged
         train-000000.json     of a shard that is whole: its entry, its index's hash, what was left out of it
+        kept/                 images that were read before their shard is written (`kept.py`)
 
-A shard counts as made if and only if its record is there and the shard and its index have the hashes in it. The
-folder is removed when the manifest is written.
+A shard counts as made if and only if its record is there, the shard and its index have the hashes in it, and it
+holds what the plan says. The folder is removed when the manifest is written, but for what another call of the same
+command needs where images could not be read for now.
 """
 
 import contextlib
@@ -25,21 +28,41 @@ from typing import NamedTuple
 from ccscale import atomic
 from ccscale.data import index
 from ccscale.data.hashed import hash_file
+from ccscale.data.making.plan import ShardPlan
+from ccscale.data.making.reading import NotNow
 from ccscale.data.manifest import NAME, Shard
 from ccscale.data.pool import Tick
-from ccscale.errors import InputError
+from ccscale.data.sources.items import Item
+from ccscale.errors import BadImage, InputError
 
 FOLDER = ".ccscale-making"
+REJECTED = "rejected.csv"
 LOCK_SECONDS = 10.0  # workers of a killed conversion end within a moment
 
 
 class Rejected(NamedTuple):
-    """An image that cannot be decoded."""
+    """An image that is left out because it cannot be read or decoded.
+
+    Attributes
+    ----------
+    split, key, origin
+        Its own.
+    reason
+        Why.
+    temporary
+        "yes" where that may pass: the same command tries it again.
+    """
 
     split: str
     key: str
     origin: str
     reason: str
+    temporary: str = ""
+
+    @classmethod
+    def of(cls, split: str, item: Item, error: BadImage) -> "Rejected":
+        """Return what reading or decoding an item has raised."""
+        return cls(split, item.key, item.origin, str(error), "yes" if isinstance(error, NotNow) else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +102,17 @@ class Record:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def follows(self, out: str, plan: ShardPlan) -> bool:
+        """Tell whether the shard, which must hold, has the images of a plan in its order, but for the rejected."""
+        left_out = {line.key for line in self.rejected}
+        planned = [item.key for item in plan.items if item.key not in left_out]
+        if len(left_out) + len(planned) != len(plan.items):
+            return False
+        if self.shard is None:
+            return not planned
+        with open(index.index_location(os.path.join(out, self.shard.url)), "rb") as file:
+            return index.from_parquet(file.read()).keys == planned
+
     def holds(self, out: str, tick: Tick | None = None) -> bool:
         """Tell whether the shard and its index are there with the bytes that were written."""
         if self.shard is None:
@@ -113,15 +147,53 @@ class Making:
         self.resumed = False
         self._out = out
 
-    def pin_plan(self, digest: str) -> None:
-        """Note the plan; refuse to go on by another one."""
+    def pin_plan(self, digest: str, may_change: bool = False) -> None:
+        """Note the plan; refuse to go on by another one, unless there is a reason for it to have changed."""
         path = os.path.join(self.folder, "plan.json")
-        if _read_digest(path) not in (None, digest):
+        if _read_digest(path) not in (None, digest) and not may_change:
             raise InputError(
                 f"the images have changed since the shards in {self._out} were begun: delete that folder and start "
                 "again"
             )
         _write_digest(path, digest)
+
+    def rejected(self) -> list[Rejected]:
+        """Return what the records of earlier calls have left out."""
+        return [line for record in self.records().values() for line in record.rejected]
+
+    def records(self) -> "dict[str, Record]":
+        """Return the records of earlier calls, by the names of the shards."""
+        names = [f"{name.removesuffix('.json')}.tar" for name in sorted(os.listdir(self.folder))]
+        found = {name: Record.load(self._out, name) for name in names}
+        return {name: record for name, record in found.items() if record is not None}
+
+    def forget(self, tar: str) -> None:
+        """Remove the record of a shard."""
+        os.unlink(_record_path(self._out, tar))
+
+    def reopen(self) -> None:
+        """Begin to change a data set that was done: from now on it is one that is being made."""
+        self.resumed = True
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._out, NAME))
+        atomic.sync_folder(self._out)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the stored bytes of images that were noted, by key; 0 for those that cannot be read."""
+        try:
+            with open(os.path.join(self.folder, "sizes.json"), "rb") as file:
+                return {str(key): int(size) for key, size in json.loads(file.read()).items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
+    def note_sizes(self, sizes: dict[str, int]) -> None:
+        """Note the stored bytes of images."""
+        if sizes != self.sizes():
+            atomic.write_bytes(os.path.join(self.folder, "sizes.json"), json.dumps(sizes).encode())
+
+    def remove_kept(self) -> None:
+        """Remove the images that were kept; the notes stay."""
+        shutil.rmtree(os.path.join(self.folder, "kept"), ignore_errors=True)
 
     def remove_leftovers(self, tars: list[str], others: list[str]) -> None:
         """Remove what a killed conversion has left of tars, their indexes and other files under temporary names."""
@@ -129,7 +201,11 @@ class Making:
         finals = [*shards, *map(index.index_location, shards)]
         finals += [os.path.join(self._out, name) for name in others]
         notes = [
-            os.path.join(self.folder, name) for name in os.listdir(self.folder) if name.endswith(".part")
+            os.path.join(place, name)
+            for place in (self.folder, os.path.join(self.folder, "kept"))
+            if os.path.isdir(place)
+            for name in os.listdir(place)
+            if name.endswith(".part")
         ]
         for path in [*(f"{path}.part" for path in finals), *notes]:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
@@ -152,8 +228,10 @@ def check_folder(out: str, request: str) -> None:
 
 
 @contextlib.contextmanager
-def begin(out: str, request: str) -> Iterator[Making]:
+def begin(out: str, request: str, reopen: bool = False) -> Iterator[Making]:
     """Begin a conversion in a folder or go on with it, alone; made folders that stay empty are removed again.
+
+    With `reopen`, one of the same request that was done before is gone on with.
 
     Raises
     ------
@@ -161,25 +239,29 @@ def begin(out: str, request: str) -> Iterator[Making]:
         If the folder holds the tars of another request or of others, or another process makes shards there.
     """
     new = not os.path.exists(out)
-    check_folder(out, request)
+    if not reopen:
+        check_folder(out, request)
     folder = os.path.join(out, FOLDER)
     os.makedirs(folder, exist_ok=True)
     lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _lock(lock, out)
-        if os.path.exists(os.path.join(out, NAME)):
+        if not reopen and os.path.exists(os.path.join(out, NAME)):
             raise InputError(f"another process has made the shards in {out} in the meantime")
         making = Making(out, lock)
         making.resumed = _read_digest(_request_path(out)) == request
         if not making.resumed:
             for name in os.listdir(folder):
-                if name != "lock":
+                if name == "kept":
+                    making.remove_kept()
+                elif name != "lock":
                     os.unlink(os.path.join(folder, name))
             _write_digest(_request_path(out), request)
         try:
             yield making
         except BaseException:
-            if not any(name.startswith("hashes-") or name.endswith(".tar") for name in _names(out, folder)):
+            begun = ("hashes-", "kept")
+            if not any(name.startswith(begun) or name.endswith(".tar") for name in _names(out, folder)):
                 remove_notes(out)
                 if new:
                     with contextlib.suppress(OSError):

@@ -4,13 +4,14 @@ import contextlib
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ccscale.data.making.images import Recipe, prepare
+from ccscale.data.remote.images import Url
 from ccscale.data.sources.items import Item, Source
 from ccscale.errors import BadImage
 
@@ -58,21 +59,43 @@ def plan_shards(
     return plans
 
 
-def affordable_samples(source: Source, recipe: Recipe, shard_bytes: int) -> int:
-    """Estimate from a few images how many samples make a shard of `shard_bytes`."""
-    items = itertools.chain.from_iterable(source.splits.values())
+def sampled(source: Source, recipe: Recipe) -> list[tuple[str, Item]]:
+    """Return the (split, item) of some images, by which the size of the shards is judged."""
+    items = ((split, item) for split, inside in source.splits.items() for item in inside)
     count = sum(map(len, source.splits.values()))
-    some = itertools.islice(items, 0, None, -(-count // (1000 if recipe.keeps_bytes else 32)) or 1)
-    sizes = []
+    return list(itertools.islice(items, 0, None, -(-count // (1000 if recipe.keeps_bytes else 32)) or 1))
+
+
+def affordable_samples(
+    some: Iterable[Item], recipe: Recipe, shard_bytes: int, sizes: Mapping[str, int] | None = None
+) -> int:
+    """Estimate from a few images how many samples make a shard of `shard_bytes`.
+
+    Parameters
+    ----------
+    some
+        The images.
+    recipe
+        How they are stored.
+    shard_bytes
+        The size of a shard.
+    sizes
+        Key to stored bytes of images that were read before, 0 for those that cannot be; where the recipe does not
+        keep the bytes, those behind URLs are not read here.
+    """
+    known = sizes or {}
+    found = []
     for item in some:
         # Images that cannot be read are reported when their shard is written.
         with contextlib.suppress(OSError, BadImage):
-            if not recipe.keeps_bytes:
-                sizes.append(len(prepare(item.content.read(), recipe)[0]))
-            else:
-                sizes.append(item.content.size)
+            if recipe.keeps_bytes:
+                found.append(item.content.size)
+            elif item.key in known:
+                found += [known[item.key]] if known[item.key] else []
+            elif not isinstance(item.content, Url):
+                found.append(len(prepare(item.content.read(), recipe)[0]))
     overhead = 2560  # three headers, label and origin, padding: USTAR's blocks
-    return max(1, int(shard_bytes / (sum(sizes) / max(len(sizes), 1) + overhead)))
+    return max(1, int(shard_bytes / (sum(found) / max(len(found), 1) + overhead)))
 
 
 def request_digest(source: Source, options: dict[str, Any]) -> str:

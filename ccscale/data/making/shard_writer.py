@@ -1,6 +1,6 @@
 """Writes one shard of a plan, then its index, then its record: where the record is, all is whole."""
 
-import errno
+import contextlib
 import json
 import os
 import warnings
@@ -12,15 +12,12 @@ from ccscale.data.hashed import hash_file
 from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.making.notes import Record, Rejected
 from ccscale.data.making.plan import ShardPlan
+from ccscale.data.making.reading import Prepared, read_images
 from ccscale.data.manifest import Shard
 from ccscale.data.pool import Tick
 from ccscale.data.sources.items import Item
 from ccscale.data.tar import TarWriter
-from ccscale.errors import BadImage, Fault
-
-# What says nothing about a file and all about the machine or its network: the next file would fare the same.
-LOST = frozenset([errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENODEV])
-FULL = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+from ccscale.errors import BadImage
 
 
 class _NothingLeft(Exception):
@@ -37,12 +34,12 @@ def write_shard(out: str, recipe: Recipe, plan: ShardPlan, tick: Tick) -> Record
         try:
             with atomic.replacing(path) as file:
                 tar = TarWriter(file)
-                for item in plan.items:
-                    tick()
-                    try:
-                        rows.append(_add_sample(tar, item, plan.split, recipe))
-                    except BadImage as error:
-                        rejected.append(Rejected(plan.split, item.key, item.origin, str(error)))
+                with contextlib.closing(read_images(plan.items, tick)) as images:
+                    for item, data in images:
+                        try:
+                            rows.append(_add_sample(tar, item, data, plan.split, recipe))
+                        except BadImage as error:
+                            rejected.append(Rejected.of(plan.split, item, error))
                 tar.finish()
                 if not rows:
                     raise _NothingLeft
@@ -58,33 +55,14 @@ def write_shard(out: str, recipe: Recipe, plan: ShardPlan, tick: Tick) -> Record
     return record
 
 
-def read_image(item: Item) -> bytes:
-    """Return the bytes of an item's file.
-
-    Raises
-    ------
-    BadImage
-        If this file cannot be read.
-    Fault
-        If no file can, because the place that the source is on has gone.
-    """
-    try:
-        return item.content.read()
-    except OSError as error:
-        reason, path = error.strerror or str(error), item.content.path
-        # The folder was there when the source was listed.
-        gone = error.errno == errno.ENOENT and not os.path.isdir(os.path.dirname(path or "/"))
-        if path is not None and (gone or error.errno in LOST | FULL):
-            raise Fault(
-                f"the source cannot be read any more, at {path} ({reason}): start the same command again when it "
-                "can be; it keeps the shards that are whole"
-            ) from None
-        raise BadImage(f"the file cannot be read: {reason}") from None
-
-
-def _add_sample(tar: TarWriter, item: Item, split: str, recipe: Recipe) -> index.Row:
-    """Append a sample and return its row of the index."""
-    data, extension = prepare(read_image(item), recipe)
+def _add_sample(tar: TarWriter, item: Item, found: bytes | BadImage, split: str, recipe: Recipe) -> index.Row:
+    """Append a sample and return its row of the index; raises BadImage, also where that was found."""
+    if isinstance(found, BadImage):
+        raise found
+    if isinstance(item.content, Prepared):
+        data, extension = found, item.content.extension
+    else:
+        data, extension = prepare(found, recipe)
     offset = tar.add(f"{item.key}.{extension}", data)
     if item.label is not None:
         tar.add(f"{item.key}.cls", str(item.label).encode())

@@ -11,6 +11,7 @@ All is planned first: `plan_shards` is a pure function of the names and the seed
 own plan alone and appears under its name when it is whole.
 """
 
+import contextlib
 import csv
 import errno
 import functools
@@ -24,10 +25,26 @@ from typing import Any, NamedTuple
 from ccscale import atomic
 from ccscale.data import manifest, pool
 from ccscale.data.hashed import blocks_of
+from ccscale.data.making.again import (
+    is_outdated,
+    listed_as_rejected,
+    may_be_read_now,
+    records_of,
+    try_again,
+    with_new_reasons,
+)
 from ccscale.data.making.duplicates import Duplicate, without_duplicates
 from ccscale.data.making.images import Recipe
-from ccscale.data.making.notes import Making, Record, Rejected, begin, check_folder, remove_notes
-from ccscale.data.making.plan import ShardPlan, affordable_samples, plan_digest, plan_shards, request_digest
+from ccscale.data.making.kept import Kept, is_remote
+from ccscale.data.making.notes import REJECTED, Making, Record, Rejected, begin, check_folder, remove_notes
+from ccscale.data.making.plan import (
+    ShardPlan,
+    affordable_samples,
+    plan_digest,
+    plan_shards,
+    request_digest,
+    sampled,
+)
 from ccscale.data.making.shard_writer import write_shard
 from ccscale.data.manifest import Manifest
 from ccscale.data.remote import location
@@ -35,7 +52,6 @@ from ccscale.data.sources.items import Source
 from ccscale.errors import Fault, InputError
 from ccscale.progress import Meter, say
 
-REJECTED = "rejected.csv"
 DUPLICATES = "duplicates.csv"
 FEW_BLOCKS = 512
 
@@ -61,7 +77,9 @@ def make_shards(
     JPEG, PNG and WebP: then they become PNG. The output is the same for any number of workers.
 
     Called again after it was stopped or killed it goes on, and keeps the shards that are whole; called again after
-    it was done, it returns the manifest that is there.
+    it was done, it returns the manifest that is there. Either tries again what could not be read for a reason that
+    may pass (``temporary`` in the list; ``made_by["temporary"]`` counts them) and files that were mended since, and
+    makes the shards anew that lacked one.
 
     Parameters
     ----------
@@ -116,22 +134,39 @@ def make_shards(
         "shard_bytes": shard_bytes,
     }
     request = request_digest(source, options)
-    if (made := _made_before(folder, request)) is not None:
-        if progress:
-            say(f"{folder} holds these shards already: the same images by name, the same options")
-        return made
-    _check_out(source, folder)
-    check_folder(folder, request)
-    try:
-        with begin(folder, request) as making:
-            kept, duplicates = source, None
-            if dedup:
-                kept, duplicates = without_duplicates(source, making, workers, progress)
-            plans = plan_shards(kept, seed, shard_samples, affordable_samples(kept, recipe, shard_bytes))
-            making.pin_plan(plan_digest(plans))
-            records = _write_all(folder, recipe, plans, making, workers, progress)
-            made = _finish(source, folder, plans, records, duplicates, options, request)
+    made = _made_before(folder, request)
+    left_out = [] if made is None else listed_as_rejected(folder)
+    if made is not None:
+        if not may_be_read_now(source, left_out, recipe):
             remove_notes(folder)
+            if progress:
+                say(f"{folder} holds these shards already: the same images by name, the same options")
+            return made
+    else:
+        _check_out(source, folder)
+        check_folder(folder, request)
+    try:
+        with begin(folder, request, reopen=made is not None) as making:
+            kept = Kept(making)
+            try_again(source, left_out or making.rejected(), kept, recipe, workers, progress)
+            if made is not None and not _changes(left_out, kept):
+                making.remove_kept()
+                return made
+            images, duplicates = source, None
+            if dedup:
+                images, duplicates = without_duplicates(source, making, kept, recipe, workers, progress)
+            affordable = _affordable(images, recipe, shard_bytes, making, kept, workers, progress)
+            plans = plan_shards(images, seed, shard_samples, affordable)
+            making.pin_plan(plan_digest(plans), made is not None or bool(kept.images))
+            if made is not None:
+                records_of(made, left_out, plans)
+                making.reopen()
+            records = _write_all(folder, recipe, plans, making, kept, workers, progress)
+            made = _finish(source, folder, plans, records, duplicates, options, request)
+            if made.made_by.get("temporary"):
+                making.remove_kept()
+            else:
+                remove_notes(folder)
             return made
     except OSError as error:
         what = f"{error.filename or folder} cannot be written to ({error.strerror})"
@@ -152,8 +187,37 @@ def _made_before(out: str, request: str) -> Manifest | None:
     if made is None or made.made_by.get("request") != request:
         raise InputError(f"{out} already holds a data set: choose another folder, or delete it first")
     made.check_files(made.splits)
-    remove_notes(out)
     return made
+
+
+def _changes(left_out: list[Rejected], kept: Kept) -> bool:
+    """Tell whether any of the images that were left out can be read now, or is left out for another reason."""
+    return any(line.key in kept.images or kept.failed.get(line.key, line) != line for line in left_out)
+
+
+def _affordable(
+    source: Source,
+    recipe: Recipe,
+    shard_bytes: int,
+    making: Making,
+    kept: Kept,
+    workers: int | None,
+    progress: bool,
+) -> int:
+    """Estimate how many samples make a shard; what must be fetched for that is kept."""
+    some = sampled(source, recipe)
+    sizes = making.sizes()
+    if not recipe.keeps_bytes:
+        remote = [(split, item) for split, item in some if is_remote(item) and item.key not in sizes]
+        unread = [(split, item) for split, item in remote if not kept.knows(item)]
+        kept.read(unread, recipe, "looking at sizes", workers, progress)
+        for _, item in remote:
+            if item.key in kept.images:
+                sizes[item.key] = kept.images[item.key].size
+            elif not kept.failed[item.key].temporary:
+                sizes[item.key] = 0
+        making.note_sizes(sizes)
+    return affordable_samples((item for _, item in some), recipe, shard_bytes, sizes)
 
 
 def _check_out(source: Source, out: str) -> None:
@@ -169,14 +233,24 @@ def _check_out(source: Source, out: str) -> None:
 
 
 def _write_all(
-    out: str, recipe: Recipe, plans: list[ShardPlan], making: Making, workers: int | None, progress: bool
+    out: str,
+    recipe: Recipe,
+    plans: list[ShardPlan],
+    making: Making,
+    kept: Kept,
+    workers: int | None,
+    progress: bool,
 ) -> list[Record]:
     """Write the shards that are not there yet; return the records of all, in the order of the plans."""
     records: dict[str, Record] = {}
     if making.resumed:
         making.remove_leftovers([plan.name for plan in plans], [REJECTED, DUPLICATES, manifest.NAME])
-        records = _whole(out, plans, making, workers, progress)
-    todo = [plan for plan in plans if plan.name not in records]
+        records = _whole(out, plans, making, kept, workers, progress)
+    todo = [
+        ShardPlan(plan.name, plan.split, [kept.content_of(item) for item in plan.items])
+        for plan in plans
+        if plan.name not in records
+    ]
     done = sum(len(plan.items) for plan in plans if plan.name in records)
     with Meter("writing shards", sum(len(plan.items) for plan in plans), "images", progress, done) as meter:
         written = pool.run(functools.partial(write_shard, out, recipe), todo, meter, workers, making.lock)
@@ -185,22 +259,37 @@ def _write_all(
 
 
 def _whole(
-    out: str, plans: list[ShardPlan], making: Making, workers: int | None, progress: bool
+    out: str, plans: list[ShardPlan], making: Making, kept: Kept, workers: int | None, progress: bool
 ) -> dict[str, Record]:
-    """Return the records of the shards that an earlier call has made, by name, if they hold."""
-    found = {plan.name: Record.load(out, plan.name) for plan in plans}
-    records = {name: record for name, record in found.items() if record is not None}
+    """Return the records of the shards that an earlier call has made, by name, if they hold what they are to hold.
+
+    Those that are whole and are to hold something else are moved to what is kept.
+    """
+    planned = {plan.name: plan for plan in plans}
+    remote = {item.key for plan in plans for item in plan.items if is_remote(item)}
+    records = making.records()
     blocks = sum(blocks_of(record.shard.filesize) for record in records.values() if record.shard)
     few = blocks < FEW_BLOCKS  # read before the processes would have started
     with Meter("checking what is there", blocks, "MiB", progress and not few) as meter:
         check = functools.partial(_holds, out)
         holds = pool.run(check, list(records.values()), meter, 1 if few else workers, making.lock)
-    damaged = [name for name, whole in zip(records, holds, strict=True) if not whole]
+    whole, damaged = {}, []
+    for (name, record), sound in zip(records.items(), holds, strict=True):
+        current = with_new_reasons(record, kept)
+        if not sound:
+            damaged.append(name)
+        elif name not in planned or is_outdated(record, kept) or not record.follows(out, planned[name]):
+            far = [line for line in current.rejected if line.key in remote]
+            kept.take_in(None if record.shard is None else os.path.join(out, name), far)
+            making.forget(name)
+        else:
+            whole[name] = current
+            if current != record:
+                current.save(out, name)
     if progress:
-        whole = len(records) - len(damaged)
         again = f" ({', '.join(damaged)} have changed and are made again)" if damaged else ""
-        say(f"going on: {whole:,} of {len(plans):,} shards are there{again}")
-    return {name: record for name, record in records.items() if name not in damaged}
+        say(f"going on: {len(whole):,} of {len(plans):,} shards are there{again}")
+    return whole
 
 
 def _holds(out: str, record: Record, tick: pool.Tick) -> bool:
@@ -218,13 +307,17 @@ def _finish(
 ) -> Manifest:
     """Write the lists of what was left out, and then the manifest."""
     rejected = sorted(line for record in records for line in record.rejected)
+    temporary = sum(bool(line.temporary) for line in rejected)
     shards = tuple(record.shard for record in records if record.shard is not None)
     if not shards:
         first = rejected[0]
-        raise InputError(
+        what = (
             f"none of the {len(rejected):,} images of {source.name} can be read (the first, {first.origin}: "
-            f"{first.reason}); check the source"
+            f"{first.reason})"
         )
+        if temporary:
+            raise Fault(f"{what}, {temporary:,} of them perhaps for now: start the same command again later")
+        raise InputError(f"{what}; check the source")
     _write_table(os.path.join(out, REJECTED), Rejected, rejected)
     _write_table(os.path.join(out, DUPLICATES), Duplicate, duplicates or [])
     labelled = {shard.split: 0 for shard in shards}
@@ -237,6 +330,8 @@ def _finish(
         "ccscale": importlib.metadata.version("ccscale"),
         "rejected": len(rejected),
     }
+    if temporary:
+        made_by["temporary"] = temporary
     if duplicates is not None:
         conflicts = sum(bool(line.conflict) for line in duplicates)
         made_by |= {"duplicates": len(duplicates), "conflicting_labels": conflicts}
@@ -247,8 +342,10 @@ def _finish(
 
 
 def _write_table(path: str, row: type[NamedTuple], rows: Sequence[tuple[str, ...]]) -> None:
-    """Write a CSV file; none where there are no rows."""
+    """Write a CSV file; none where there are no rows: one of an earlier call is removed."""
     if not rows:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         return
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

@@ -5,18 +5,31 @@
     Part    a stretch of a local file, as in a tar or a binary of many images
     Pixels  either of Bytes and Part, if these are bare pixels: encoded as PNG when they are read
 
-A new kind of place is a new class (`url.py` has the one for the web and for object stores).
+Only regular files are read (a FIFO would be waited for, a device has no end), and none of more than `MOST_BYTES`.
+
+A new kind of place is a new class (`remote/images.py` has the one for the web and for object stores).
 """
 
 import errno
 import io
 import os
+import stat
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+MOST_BYTES = 2**30  # of an image: the largest that is decoded, uncompressed
+
+_SPECIAL = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class Content(Protocol):
@@ -54,17 +67,29 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A local file, by its absolute path."""
+    """A local file, by its absolute path.
+
+    Attributes
+    ----------
+    path
+        Of the file.
+    listed
+        Whether its folder was there when the source was listed: where it is not there any more, the source is gone.
+    """
 
     path: str
+    listed: bool = True
 
     @property
     def size(self) -> int:
         return os.stat(self.path).st_size
 
     def read(self) -> bytes:
-        with open(self.path, "rb") as file:
-            return file.read()
+        with open(self.path, "rb", opener=_open_regular) as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise OSError(errno.EFBIG, f"it has more than the {MOST_BYTES:,} bytes that are read")
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +110,26 @@ class Part:
                     raise OSError(errno.EIO, f"the file ends before byte {self.offset + self.size}")
                 data += more
             return data
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a regular file; raises OSError for anything else, without waiting for it."""
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # what a socket says
+            raise
+        raise OSError(errno.EINVAL, "it is no file but a socket or a device that is not there") from None
+    facts = os.fstat(descriptor)
+    if stat.S_ISREG(facts.st_mode) and facts.st_size <= MOST_BYTES:
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISREG(facts.st_mode):
+        raise OSError(
+            errno.EFBIG, f"it has {facts.st_size:,} bytes, more than the {MOST_BYTES:,} that are read"
+        )
+    what = _SPECIAL.get(stat.S_IFMT(facts.st_mode), "something else")
+    raise OSError(errno.EINVAL, f"it is no file but {what}")
 
 
 class Layout(NamedTuple):

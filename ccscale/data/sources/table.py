@@ -7,6 +7,7 @@ https://…/7.png  dog     val
 Relative paths are relative to the table's folder. Rows are counted from 0, the header of a CSV not among them.
 """
 
+import functools
 import os
 import posixpath
 import re
@@ -18,7 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ccscale.data.remote.url import SCHEMES, Url, check_scheme, scheme
+from ccscale.data.remote.images import Url
+from ccscale.data.remote.url import SCHEMES, check_scheme, scheme
 from ccscale.data.sources.contents import Content, File
 from ccscale.data.sources.items import Item, Source
 from ccscale.data.splits import check_split
@@ -229,6 +231,7 @@ def _contents(paths: Sequence[str], folder: str, path: str) -> list[Content]:
     """Return where each row's image is read from."""
     contents: list[Content] = []
     checked: set[str] = set()
+    is_there = functools.cache(os.path.isdir)
     for row, text in enumerate(paths):
         protocol = scheme(text)
         if CHAIN.match(text) or (protocol and (protocol not in SCHEMES or "::" in text)) or "\0" in text:
@@ -239,7 +242,11 @@ def _contents(paths: Sequence[str], folder: str, path: str) -> list[Content]:
         if protocol and protocol not in checked:
             check_scheme(protocol)
             checked.add(protocol)
-        contents.append(Url(text) if protocol else File(_absolute(folder, text)))
+        if protocol:
+            contents.append(Url(text))
+        else:
+            place = _absolute(folder, text)
+            contents.append(File(place, is_there(os.path.dirname(place))))
     return contents
 
 

@@ -13,7 +13,7 @@ from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote import location
 from ccscale.data.remote.http import as_sent
-from ccscale.data.remote.url import Url
+from ccscale.data.remote.images import Url
 from ccscale.data.verify import verify
 
 OWN = f"ccscale/{importlib.metadata.version('ccscale')}"

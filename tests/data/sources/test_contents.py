@@ -1,12 +1,15 @@
 """Contents are read where they lie, and are small to send."""
 
 import io
+import os
 import pickle
+import socket
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ccscale.data.sources import contents
 from ccscale.data.sources.contents import Bytes, File, Layout, Part, Pixels, encode_png
 
 
@@ -18,6 +21,43 @@ def test_a_part_is_read_by_its_offset(tmp_path):
     with pytest.raises(OSError, match="the file ends before byte 101") as error:
         Part(part.path, 96, 5).read()
     assert error.value.strerror == "the file ends before byte 101"  # what rejected.csv tells
+
+
+@pytest.fixture
+def special(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "FIFO")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as opened:
+        monkeypatch.chdir(tmp_path)  # the name of a socket is short
+        opened.bind("socket")
+        yield tmp_path
+
+
+@pytest.mark.parametrize("what", ["FIFO", "device", "folder", "socket"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_file_is_neither_waited_for_nor_read(special, what, linked):
+    path = special / what
+    if linked:
+        path = special / "x.jpg"
+        path.symlink_to(what)
+    with pytest.raises(OSError) as error:
+        File(str(path)).read()
+    assert error.value.strerror.startswith(f"it is no file but a {what}")
+
+
+def test_a_file_of_any_size_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "x.jpg"
+    with open(path, "wb") as file:
+        file.truncate(2**40)  # sparse
+    with pytest.raises(OSError) as error:
+        File(str(path)).read()
+    assert error.value.strerror == "it has 1,099,511,627,776 bytes, more than the 1,073,741,824 that are read"
+    monkeypatch.setattr(contents, "MOST_BYTES", 10)
+    path.write_bytes(bytes(10))
+    assert File(str(path)).read() == bytes(10)
+    with pytest.raises(OSError, match="it has more than the 10 bytes that are read"):
+        File("/proc/self/status").read()  # whose size is 0
 
 
 def test_pixels_become_the_same_png_from_memory_and_from_a_file(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from listings import converted, encoded, listing
 from servers import ShardServer
 
-from ccscale.data.remote import url
+from ccscale.data.remote import images as web
 from ccscale.data.sources.table import table
 from ccscale.errors import InputError
 
@@ -56,7 +56,7 @@ def test_round_trip(tmp_path, images, format):
 
 
 def test_urls_and_files_that_cannot_be_read(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(url, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(web, "PAUSE_SECONDS", 0.01)
     with ShardServer(tmp_path / "in") as server:
         server.fail("3.png", "503", 2)
         server.fail("broken", "503", 100)

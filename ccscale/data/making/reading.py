@@ -1,0 +1,110 @@
+"""Reads a source's images in their order, those behind URLs many at a time; each that cannot be read says why."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+from ccscale.data.remote.images import Url, UrlError, fetch
+from ccscale.data.sources.contents import File, Part
+from ccscale.data.sources.items import Item
+from ccscale.errors import BadImage, Fault
+
+# What says nothing about a file and all about the machine or its network: the next file would fare the same.
+LOST = frozenset([errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENODEV])
+FULL = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+
+
+class NotNow(BadImage):
+    """An image that could not be read for a reason that may pass: another try, later, may end otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An image as a shard stores it, in a tar of ours."""
+
+    path: str
+    offset: int
+    size: int
+    extension: str
+
+    def read(self) -> bytes:
+        return Part(self.path, self.offset, self.size).read()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An image that was tried before, in vain."""
+
+    reason: str
+    temporary: bool
+
+    @property
+    def path(self) -> None:
+        return None
+
+    @property
+    def size(self) -> int:
+        return 0
+
+    def read(self) -> bytes:
+        raise self.error
+
+    @property
+    def error(self) -> BadImage:
+        """What reading it raised."""
+        return (NotNow if self.temporary else BadImage)(self.reason)
+
+
+def read_images(
+    items: Sequence[Item], tick: Callable[[int], None]
+) -> Generator[tuple[Item, bytes | BadImage], None, None]:
+    """Yield each item with the bytes of its file, or what is wrong with it.
+
+    Parameters
+    ----------
+    items
+        In the order in which they are yielded.
+    tick
+        Called with the number of images that have been read, or have failed, since the last call.
+
+    Raises
+    ------
+    Fault
+        If no file can be read, because the place that the source is on has gone.
+    """
+    fetched = fetch([item.content.url for item in items if isinstance(item.content, Url)], tick)
+    with contextlib.closing(fetched):
+        for item in items:
+            if isinstance(item.content, Url):
+                found = next(fetched)
+                if isinstance(found, UrlError):
+                    failure = NotNow if found.temporary else BadImage
+                    yield item, failure(f"the file cannot be read: {found.strerror}")
+                else:
+                    yield item, found
+                continue
+            tick(1)
+            try:
+                data = read_local(item)
+            except BadImage as error:
+                yield item, error
+            else:
+                yield item, data
+
+
+def read_local(item: Item) -> bytes:
+    """Return the bytes of an item's file; raises BadImage if this cannot be read, Fault if no file can."""
+    try:
+        return item.content.read()
+    except OSError as error:
+        reason, path = error.strerror or str(error), item.content.path
+        listed = not isinstance(item.content, File) or item.content.listed
+        gone = error.errno == errno.ENOENT and listed and not os.path.isdir(os.path.dirname(path or "/"))
+        if path is not None and (gone or error.errno in LOST | FULL):
+            raise Fault(
+                f"the source cannot be read any more, at {path} ({reason}): start the same command again when it "
+                "can be; it keeps the shards that are whole"
+            ) from None
+        raise BadImage(f"the file cannot be read: {reason}") from None
