@@ -1,7 +1,7 @@
 """The ``ccscale`` command: parses, calls one function per verb, prints results and tells errors as sentences.
 
 Exit codes: 0 done; 1 a fault; 2 a mistake in what was asked; 75 stopped on request, saved, run me again; 76 another
-rank was lost, run me again.
+rank was lost, run me again; 130 interrupted, with nothing saved.
 Standard output holds results, standard error everything else.
 """
 
@@ -20,9 +20,10 @@ from ccscale.config import Config
 from ccscale.config_file import describe_keys, load_config
 from ccscale.errors import Fault, InputError
 from ccscale.launch.commands import add_launch_arguments, run_launch
-from ccscale.leaving import FAULT, MISTAKE, STOPPED, Leaving
+from ccscale.leaving import FAULT, INTERRUPTED, MISTAKE, STOPPED, Leaving
 from ccscale.place import Place
 from ccscale.recipes import recipes
+from ccscale.train.preempt import SIGNALS, Stopped, stop_on_signal
 
 CONFIG = "a YAML file (`ccscale config` lists its keys), or a recipe (`ccscale config --recipes`)"
 
@@ -49,12 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Fault as error:
         _complain(error)
         return FAULT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, Stopped):
+        if _rank() == 0:
+            again = "; the same command again goes on from there" if args.goes_on else ""
+            print(f"interrupted{again}", file=sys.stderr)
+        return STOPPED if args.goes_on else INTERRUPTED
     except BrokenPipeError:  # as in `ccscale config | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAULT
+
+
+def _leave() -> None:
+    """End this process at once, on a second Ctrl-C: whatever it waits for."""
+    os.write(2, b"interrupted again: ended at once, with nothing more saved\n")
+    os._exit(INTERRUPTED)
 
 
 def _without_launcher_options(arguments: Sequence[str]) -> list[str]:
@@ -80,9 +89,7 @@ def _train(args: argparse.Namespace) -> int:
     except InputError as error:
         error.told_elsewhere = _rank() != 0  # type: ignore[attr-defined]  # every rank reads the same file
         raise
-    from ccscale.train.preempt import stop_on_signal
-
-    with stop_on_signal() as request:  # from now on: what follows takes seconds to import
+    with stop_on_signal(leave=_leave) as request:  # from now on: what follows takes seconds to import
         from ccscale.train.loop import train_run
 
         outcome = train_run(config, request)
@@ -114,9 +121,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from ccscale.train.preempt import ENDS, stop_on_signal
-
-    with stop_on_signal(ENDS if args.follow else ()) as request:  # as in `_train`
+    with stop_on_signal(SIGNALS if args.follow else (), _leave) as request:  # as in `_train`
         from ccscale.evaluate.predict import Wanted, predict_run
 
         result = predict_run(
@@ -219,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def verb(name: str, call: Callable[[argparse.Namespace], int], about: str, more: str = "") -> Any:
         command = verbs.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
-        command.set_defaults(call=call)
+        command.set_defaults(call=call, goes_on=call in (_demo, _predict))
         return command
 
     demo = verb(
@@ -252,7 +257,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Trains runs as jobs of Slurm, or as processes of this machine.",
     )
     add_launch_arguments(launch)
-    launch.set_defaults(call=run_launch)
+    launch.set_defaults(call=run_launch, goes_on=False)
 
     evaluate = verb("evaluate", _evaluate, "measure the clusters of a run")
     evaluate.add_argument("run", metavar="RUN", type=path, help="the run's folder")
@@ -374,7 +379,7 @@ def _add_shards(verbs: Any) -> None:
     ):
         command = verbs.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         getattr(commands, f"add_{name}_arguments")(command)
-        command.set_defaults(call=getattr(commands, f"run_{name}"))
+        command.set_defaults(call=getattr(commands, f"run_{name}"), goes_on=name == "make")
 
 
 def _file(text: str) -> Path:

@@ -297,6 +297,11 @@ class Train(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one.")
     save_every: Positive = Field(1000, description="Steps between checkpoints; the last step is saved too.")
+    save_minutes: float | None = Field(
+        15.0,
+        gt=0,
+        description="Minutes between checkpoints, where save_every steps take longer; null: by steps alone.",
+    )
     keep_last: Positive = Field(
         2, description="The newest checkpoints are kept, and the best one by each measure of the evaluations."
     )

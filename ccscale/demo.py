@@ -4,7 +4,6 @@ The labels are used for scoring only.
 """
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from ccscale.evaluate.metrics import scores
 from ccscale.evaluate.probes import k_means
 from ccscale.evaluate.table import read_table
 from ccscale.progress import say
+from ccscale.recipes import FOLDER
 
-CONFIG = "configs/digits.yaml"
+RECIPE = "digits"
 PICTURE = "clusters.png"
 
 
@@ -55,7 +55,7 @@ def demo(out: Path, overrides: Sequence[str] = ()) -> dict[str, Any] | None:
     if not (shards / "dataset.json").exists():
         say(f"1/5 writing the digits as shards to {shards}")
         make_shards(open_source("digits"), shards)
-    config = load_config(str(files("ccscale") / CONFIG), [f"data.shards={shards}", f"run={run}", *overrides])
+    config = load_config(FOLDER / f"{RECIPE}.yaml", [f"data.shards={shards}", f"run={run}", *overrides])
     say(f"2/5 training for {config.train.epochs} epochs, without labels; the run is kept in {run}")
     if not train_run(config).finished:
         return None

@@ -7,7 +7,7 @@ import os
 import pickle
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ import torch.distributed as torch_dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from ccscale.data.threads import background
 from ccscale.errors import Fault, InputError
 from ccscale.place import Place
 
@@ -48,10 +49,19 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
 
 
 @contextmanager
-def process_group(place: Place, device: torch.device) -> Iterator[torch_dist.Store | None]:
+def process_group(
+    place: Place, device: torch.device, meeting: AbstractContextManager[Any] | None = None
+) -> Iterator[torch_dist.Store | None]:
     """Join the process group of all ranks for the length of the context (one rank forms its own).
 
     Yields the store where the ranks met; None for one rank alone, or in a process group that was there before.
+
+    Parameters
+    ----------
+    place, device
+        Of this rank.
+    meeting
+        A context for the time in which the other ranks are waited for; what a signal's handler raises ends it.
 
     Raises
     ------
@@ -72,22 +82,31 @@ def process_group(place: Place, device: torch.device) -> Iterator[torch_dist.Sto
         met = None
         torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)
     else:
-        met = _meet(place, backend)
+        with meeting or nullcontext():
+            met = _meet(place, device, backend)
     try:
         yield met
     finally:
         torch_dist.destroy_process_group()
 
 
-def _meet(place: Place, backend: str) -> torch_dist.Store:
+def _meet(place: Place, device: torch.device, backend: str) -> torch_dist.Store:
     """Form the process group with the other ranks, and return the store of the meeting place."""
     _name_master()
-    try:
+
+    def join() -> torch_dist.Store:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # it is each thread's own
         met, *_ = next(torch_dist.rendezvous("env://", place.rank, place.world, timeout=TIMEOUT))
         ranks = torch_dist.PrefixStore("ranks", met)
         torch_dist.init_process_group(
             backend, store=ranks, rank=place.rank, world_size=place.world, timeout=TIMEOUT
         )
+        return met
+
+    try:
+        # The main thread waits in Python, where signals are handled: torch would not look at them for half an hour.
+        return background(join).result()
     except RuntimeError as error:  # torch's DistError is one, and gloo raises it as it is
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         why = str(error).partition("\n")[0].rstrip(".")
@@ -96,7 +115,6 @@ def _meet(place: Place, backend: str) -> torch_dist.Store:
             "MASTER_ADDR and MASTER_PORT must be the same on all ranks, the port free on the first one's machine "
             "and in the others' reach"
         ) from error
-    return met
 
 
 def _name_master() -> None:

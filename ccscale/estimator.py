@@ -254,6 +254,7 @@ class ContrastiveClusteringEstimator(
             "train.global_batch": min(self.batch_size, len(images)),
             "train.lr": self.learning_rate,
             "train.save_every": 10**9,  # at the end alone
+            "train.save_minutes": None,
             "train.device": self.device,
             **(self.settings or {}),
         }
@@ -299,4 +300,4 @@ def _train(config: Config) -> tuple[ContrastiveClustering, int]:
     if not outcome.finished:
         raise KeyboardInterrupt
     _, checkpoint = newest(config.run_folder)
-    return load(checkpoint.path), outcome.step
+    return load(checkpoint.path), checkpoint.step

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-FAULT, MISTAKE, STOPPED, LOST = 1, 2, 75, 76
+FAULT, MISTAKE, STOPPED, LOST, INTERRUPTED = 1, 2, 75, 76, 130
 
 
 class Leaving:

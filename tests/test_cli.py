@@ -1,8 +1,11 @@
 """The command line: what each verb prints and where, exit codes, and one run from training to a table."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -65,7 +68,6 @@ class TestHelp:
         ("line", "said"),
         [
             ("train", "the following arguments are required: CONFIG"),
-            ("launch", "the following arguments are required: CONFIG"),
             ("plan --nodes 2", "the following arguments are required: CONFIG"),
             ("predict run", "the following arguments are required: --shards, --out"),
             ("evaluate r --device cup", "'cup' is none of auto, cpu, cuda; did you mean 'cpu'?"),
@@ -233,12 +235,41 @@ class TestRecipes:
         assert refused("train", tmp_path).endswith(f"it is a folder: its config is {tmp_path}/config.yaml")
 
 
+class TestInterrupt:
+    """Ctrl-C outside of training: one sentence, and 75 where the same command goes on."""
+
+    @pytest.mark.parametrize(
+        ("work", "line", "code"),
+        [
+            ("evaluate.evaluate.evaluate_run", "evaluate RUN", 130),
+            ("report.report.report_run", "report RUN", 130),
+            ("evaluate.session.newest", "export RUN OUT", 130),
+            ("data.commands.verify", "shards verify RUN", 130),
+            ("evaluate.predict.predict_run", "predict RUN --shards DIR --out t.csv", 75),
+            ("data.commands.make_shards", "shards make digits OUT", 75),
+            ("demo.demo", "demo", 75),
+        ],
+    )
+    def test_it(self, monkeypatch, capfd, tmp_path, work, line, code):
+        def interrupted(*arguments: object, **options: object) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(600)
+
+        monkeypatch.setattr(f"ccscale.{work}", interrupted)
+        monkeypatch.chdir(tmp_path)
+        assert main(line.split()) == code
+        said = "interrupted; the same command again goes on from there" if code == 75 else "interrupted"
+        assert capfd.readouterr().err.splitlines() == [said]
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("line", "said"),
         [
             ("trian", "there is no command 'ccscale trian'; did you mean 'train'?"),
             ("shards mak", "there is no command 'ccscale shards mak'; did you mean 'make'?"),
+            ("launch", "launch needs a CONFIG: a YAML file, or a recipe (`ccscale config --recipes`)"),
+            ("launch digits --scripts x", "--scripts submits nothing: leave out CONFIG"),
             ("zzz", "there is no command 'ccscale zzz'; `ccscale --help` lists them"),
         ],
     )

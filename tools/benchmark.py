@@ -43,7 +43,7 @@ from ccscale.errors import Fault, InputError
 from ccscale.launch.commands import add_launch_arguments, read_resources
 from ccscale.leaving import FAULT, MISTAKE, STOPPED
 from ccscale.progress import say
-from ccscale.train.preempt import SIGNALS, stop_on_signal
+from ccscale.train.preempt import stop_on_signal
 
 CELL = Path(__file__).resolve().parent / "benchmark_cell.py"
 FIXED = ("run", "seed")
@@ -152,7 +152,7 @@ def run_cell(cell: Cell) -> int:
     """Do a cell in a process of its own; a signal to this one is handed on, and that one saves and stops."""
     config = json.dumps(cell.config.model_dump(mode="json"))
     command = [sys.executable, str(CELL), cell.variant.kind, str(cell.record), config]
-    with stop_on_signal((*SIGNALS, signal.SIGINT)) as request:
+    with stop_on_signal() as request:
         # A session of its own: what is typed at the terminal reaches it through this process, once.
         process = subprocess.Popen(
             command, start_new_session=True, stdout=2

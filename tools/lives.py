@@ -75,9 +75,13 @@ class Life:
         """Number of ranks."""
         return len(self._processes)
 
+    def codes(self) -> list[int | None]:
+        """Return each rank's code, None while it runs."""
+        return [process.poll() for process in self._processes]
+
     def code(self) -> int | None:
         """Return the code of a rank that failed, else 0 once all have ended; None before."""
-        codes = [process.poll() for process in self._processes]
+        codes = self.codes()
         return next((code for code in codes if code), None if None in codes else 0)
 
     def wait(self, seconds: float) -> bool:

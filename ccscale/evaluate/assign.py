@@ -4,8 +4,8 @@ Samples pass by in batches; nothing of their number is held. What is kept of the
 (`tally.py`), tables (`parts.py`), features of some (`sample.py`).
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from ccscale.data.stream import WholeBatch, whole_batches
 from ccscale.evaluate.tally import Tally
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.progress import Meter
+from ccscale.train.preempt import Stopped, StopRequest
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
@@ -98,8 +99,9 @@ def assign(
     *,
     spans: Sequence[range] | None = None,
     groups: Int64 | None = None,
+    request: StopRequest | None = None,
     progress: bool = True,
-) -> Iterator[Assigned]:
+) -> Generator[Assigned]:
     """Assign samples to clusters, batch by batch; no rank waits for another.
 
     Parameters
@@ -116,6 +118,8 @@ def assign(
     groups
         (K,) int64: the group that each cluster is merged into, counted from 0. Then clusters are groups: an image
         is in the group of its cluster, its confidence is the sum over the group's clusters.
+    request
+        Ends it early.
     progress
         Show how far it is.
 
@@ -138,6 +142,8 @@ def assign(
         access=reading.access,
         spans=spans,
     )
+    if request is not None:
+        batches = request.until(batches)
     show = progress and dist.rank() == 0
     with evaluating(network), Meter("assigning", share, "images", show) as meter:
         for batch in batches:
@@ -150,9 +156,12 @@ def measure(
     manifest: Manifest,
     splits: Sequence[str],
     reading: Reading,
+    request: StopRequest | None = None,
     progress: bool = True,
 ) -> Tally | None:
     """Assign every sample of some splits and count; all ranks call it together.
+
+    They are in step with each other: after each batch they agree whether one was asked to stop.
 
     Returns
     -------
@@ -163,15 +172,30 @@ def measure(
     ------
     InputError, Fault
         On all ranks, as `assign` does.
+    Stopped
+        On all ranks, if one was asked to stop.
     """
+    tally, failure, stopping = Tally(network.settings.clusters), None, 0
+    most = -(-sum(shard.nsamples for shard in manifest.select(splits)) // dist.world())  # that a rank has
+    with closing(assign(network, manifest, splits, reading, request=request, progress=progress)) as coming:
+        for _ in range(-(-most // reading.batch)):
+            try:
+                if (assigned := next(coming, None)) is not None:
+                    assigned.count(tally)
+            except Exception as error:
+                failure = error
+            stopping, failing = dist.sum_integers([bool(request), failure is not None])
+            if stopping or failing:
+                break
 
-    def count() -> Tally:
-        tally = Tally(network.settings.clusters)
-        for assigned in assign(network, manifest, splits, reading, progress=progress):
-            assigned.count(tally)
-        return tally
+    def check() -> None:
+        if failure is not None:
+            raise failure
 
-    tallies = dist.gather_objects(dist.together(count))
+    dist.together(check)
+    if stopping:
+        raise Stopped
+    tallies = dist.gather_objects(tally)
     return None if tallies is None else Tally.join(tallies)
 
 

@@ -5,7 +5,7 @@ Of the run's own data it leaves in its folder
     assignments.parquet   a row a sample (`table.py`)      features.npz   of a sample of them (`sample.py`)
     evaluation.json       all figures, also per cluster
 
-and with --merge, of whatever data, merge.json and merge.png (`merge.py`).
+and with --merge, of whatever data, merge.json and merge.png (`merge.py`). Each carries its `origin.Origin`.
 """
 
 import json
@@ -22,6 +22,7 @@ from ccscale.evaluate.assign import Assigned, assign
 from ccscale.evaluate.collapse import judge
 from ccscale.evaluate.merge import PICTURE, Summing, write_tree
 from ccscale.evaluate.metrics import scores
+from ccscale.evaluate.origin import KEY, Origin
 from ccscale.evaluate.parts import Parts
 from ccscale.evaluate.pieces import cut, deal
 from ccscale.evaluate.probes import k_means, knn_accuracy
@@ -72,9 +73,10 @@ def evaluate_run(
     Returns
     -------
     dict or None
-        On rank 0: ``step``, ``shards``, ``splits``, ``classes`` (names of the labels), ``notes`` (sentences about
-        the data), the figures of `Tally.summary`, ``stability`` with those of `ViewPairs.agreement`, ``warnings``
-        (sentences about the clusters), ``undecodable`` (lines with key and reason), ``per_cluster`` (columns of
+        On rank 0: ``step``, ``origin`` (see `origin.Origin`), ``shards``, ``splits``, ``classes`` (names of the
+        labels), ``notes`` (sentences about the data), the figures of `Tally.summary`, ``stability`` with those of
+        `ViewPairs.agreement`, ``warnings`` (sentences about the clusters), ``undecodable`` (lines with key
+        and reason), ``per_cluster`` (columns of
         `Tally.per_cluster`); where there are labels ``confusion`` (``cluster``, ``label``, ``count`` of the cells
         that are not empty, where these are not too many) and, of the probes, ``k_means`` and ``k_means_instance``
         (scores), ``knn`` (``acc``) and ``probed`` (number of images); with `merge` ``cuts`` (see `merge.look`) and
@@ -120,7 +122,8 @@ class Evaluation:
         self.folder = session.config.run_folder
         self.k = session.config.model.clusters
         self.pieces = cut(manifest.select(splits))
-        self.parts = Parts(self.folder / f"{TABLE}.parts", {"step": session.checkpoint.step}, labels=True)
+        self.origin = dist.on_rank_zero(lambda: Origin.of(session.checkpoint, manifest, splits))
+        self.parts = Parts(self.folder / f"{TABLE}.parts", self.origin.as_json(), labels=True)
 
     def measure(self, probe: bool, neighbours: str | None, merge: str | None) -> None:
         """Assign all samples, two views of some, and the neighbours that are looked for in another split."""
@@ -144,6 +147,7 @@ class Evaluation:
         cells = found.tally.table.cells()
         result = {
             "step": step,
+            "origin": self.origin.as_json(),
             "shards": self.manifest.root,
             "splits": list(self.splits),
             "classes": list(self.manifest.classes),
@@ -163,12 +167,13 @@ class Evaluation:
             result |= self._probe(found.sample)
         self.lock.check()
         if self.merge is not None and self.sums is not None:
+            made_of = self.origin, self.manifest.root, self.own
             classes = self.manifest.classes
-            tree = write_tree(self.folder, step, self.merge, self.sums, found.tally, pairs, classes)
+            tree = write_tree(self.folder, *made_of, self.merge, self.sums, found.tally, pairs, classes)
             result |= {"cuts": tree["cuts"], "dendrogram": str(self.folder / PICTURE)}
         if self.own:
-            self.parts.join(self.pieces, self.folder / TABLE)
-            found.sample.save(self.folder / FILE)
+            self.parts.join(self.pieces, self.folder / TABLE, {KEY: self.origin.to_bytes()})
+            found.sample.save(self.folder / FILE, self.origin)
             atomic.write_bytes(self.folder / FIGURES, (json.dumps(result) + "\n").encode())
         return result
 

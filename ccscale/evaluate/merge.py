@@ -1,17 +1,18 @@
 """``ccscale evaluate RUN --merge``: which clusters belong together, and how good every cut of the tree is.
 
-    RUN/merge.json   {"step", "features", "clusters", "sizes",
+    RUN/merge.json   {"step", "origin", "shards", "own", "features", "clusters", "sizes",
                       "merges": [{"a", "b", "similarity", "confusion", "score", "size"}, …],
                       "cuts": [{"clusters", "joined_at", figures …}, …]}
     RUN/merge.png    the dendrogram
 
-``ccscale predict RUN --merged K`` reads the tree.
+``origin`` is that of the images whose sums made the tree (`origin.py`), ``shards`` where these lie, and ``own``
+tells whether they are the run's. ``ccscale predict RUN --merged K`` reads the tree, if it is of the same network.
 """
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ccscale.evaluate.dendrogram import draw_dendrogram
 from ccscale.evaluate.information import SoftCounts
 from ccscale.evaluate.merging import MAX_CLUSTERS, Int64, Merge, Sums, cut, cuts, merge_all
 from ccscale.evaluate.metrics import score
+from ccscale.evaluate.origin import Origin
 from ccscale.evaluate.stability import ViewPairs
 from ccscale.evaluate.tally import Tally
 
@@ -117,12 +119,23 @@ def look(merges: Sequence[Merge], tally: Tally, pairs: ViewPairs) -> list[dict[s
 
 
 def write_tree(
-    run: Path, step: int, features: str, sums: Sums, tally: Tally, pairs: ViewPairs, classes: Sequence[str]
+    run: Path,
+    origin: Origin,
+    shards: str,
+    own: bool,
+    features: str,
+    sums: Sums,
+    tally: Tally,
+    pairs: ViewPairs,
+    classes: Sequence[str],
 ) -> dict[str, Any]:
     """Join the clusters, write ``merge.json`` and ``merge.png`` into a run's folder; return the first's content."""
     merges = merge_all(sums)
     tree = {
-        "step": step,
+        "step": origin.step,
+        "origin": origin.as_json(),
+        "shards": shards,
+        "own": own,
         "features": features,
         "clusters": len(sums.sizes),
         "sizes": sums.sizes.tolist(),
@@ -140,38 +153,78 @@ def write_tree(
         name = "" if label is None else f", most '{classes[label] if label < len(classes) else label}'"
         return f"{clusters[0]}: {images:,} images{name}"
 
-    heading = (
-        f"{len(sums.sizes):,} clusters, the most alike joined first ({features} features, step {step:,})"
-    )
+    made_of = f"{features} features, step {origin.step:,}"
+    heading = f"{len(sums.sizes):,} clusters, the most alike joined first ({made_of})"
     draw_dendrogram(run / PICTURE, heading, merges, describe)
     return tree
 
 
-def read_groups(run: Path, step: int, k: int) -> Int64:
-    """Return the group of each cluster of a run where its tree is cut to k groups.
+@dataclass(frozen=True)
+class Tree:
+    """A run's clusters and how they are joined.
+
+    Attributes
+    ----------
+    merges
+        Of all clusters, in their order.
+    notes
+        A sentence where the tree is of other images than the run's.
+    """
+
+    merges: tuple[Merge, ...]
+    notes: tuple[str, ...]
+
+    def groups(self, k: int) -> Int64:
+        """Return the group of each cluster where the tree is cut to k groups.
+
+        Raises
+        ------
+        InputError
+            If it has fewer clusters.
+        """
+        leaves = len(self.merges) + 1
+        if not 1 <= k <= leaves:
+            raise InputError(f"--merged {k}: this run's {leaves} clusters can be merged to 1 to {leaves}")
+        return cut(self.merges, k)
+
+
+def read_tree(run: Path, step: int, weights: str) -> Tree:
+    """Read the tree of a run's clusters.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    step, weights
+        Of the checkpoint, and the SHA-256 of its network (`origin.weights_of`): the tree is to be of the same.
 
     Raises
     ------
     InputError
-        If there is no tree, it is of another step, or it has fewer clusters.
+        If there is no tree, or it is of another network.
     """
     path = run / TREE
     again = f"run `ccscale evaluate {run} --merge`"
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        made, leaves = tree["step"], tree["clusters"]
-        merges = [
+        made, origin, shards = tree["step"], Origin.parse(tree.get("origin")), tree.get("shards")
+        merges = tuple(
             Merge(*(merge[name] for name in ("a", "b", "similarity", "confusion", "size")))
             for merge in tree["merges"]
-        ]
+        )
     except FileNotFoundError:
         raise InputError(f"there is no {path}; {again} first") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}); {again} to make it anew") from None
     if made != step:
         raise InputError(
             f"{path} is of step {made}, and the checkpoint asked for of step {step}; {again} anew"
         )
-    if not 1 <= k <= leaves:
-        raise InputError(f"--merged {k}: this run's {leaves} clusters can be merged to 1 to {leaves}")
-    return cut(merges, k)
+    if origin is None:
+        raise InputError(f"{path} does not tell which network it is of; {again} anew")
+    if origin.weights != weights:
+        raise InputError(
+            f"{path} is of another network of step {made} than the checkpoint asked for; {again} anew"
+        )
+    other = f"the clusters are merged by a tree of the images of {shards} ({', '.join(origin.splits)})"
+    return Tree(merges, () if tree["own"] else (other,))

@@ -6,8 +6,9 @@
     FOLDER/train-000017.000008192.parquet       a piece (`pieces.py`): shard, first sample
     FOLDER/train-000017.000008192.parquet.part  one that is being written
 
-A part that is there under its name is done: a prediction that was killed goes on with the others, on any number of
-ranks. Images that cannot be decoded are told in the part's own metadata, key and reason.
+A part that is there under its name is done, if its metadata say that it is of the same shard: a prediction that was
+killed goes on with the others, on any number of ranks. Images that cannot be decoded are told in the part's own
+metadata, key and reason.
 """
 
 import json
@@ -30,7 +31,7 @@ from ccscale.evaluate.table import to_table, write_table
 
 MARKER = "predict.json"
 ENDING = ".parquet"
-REASONS = b"ccscale.undecodable"
+REASONS, PIECE = b"ccscale.undecodable", b"ccscale.piece"
 
 
 class Parts:
@@ -93,10 +94,19 @@ class Parts:
         for path in self.folder.glob("*.part"):
             path.unlink()  # of a rank that was killed
 
-    def done(self) -> set[str]:
-        """Return the names of the pieces that are there."""
-        names = os.listdir(self.folder)
-        return {name.removesuffix(ENDING) for name in names if name.endswith(ENDING)}
+    def done(self, pieces: Iterable[Piece]) -> set[str]:
+        """Return the names of those pieces whose parts are there."""
+        names = set(os.listdir(self.folder))
+        return {piece.name for piece in pieces if f"{piece.name}{ENDING}" in names and self._is_of(piece)}
+
+    def _is_of(self, piece: Piece) -> bool:
+        """Tell whether the part of a piece is one of the shard as it is now, as far as it tells."""
+        try:
+            metadata = pa.parquet.read_schema(self.path(piece)).metadata or {}
+        except (OSError, pa.ArrowInvalid):
+            return False
+        key = metadata.get(PIECE)
+        return key is None or piece.is_of(json.loads(key))
 
     def path(self, piece: Piece) -> Path:
         """Return where the part of a piece is, or will be."""
@@ -122,8 +132,10 @@ class Parts:
             reasons += assigned.batch.reasons
             if sum(map(len, tables)) == piece.count:
                 table = pa.concat_tables(tables)
+                metadata = {PIECE: json.dumps(piece.key)}
                 if reasons:
-                    table = table.replace_schema_metadata({REASONS: json.dumps(reasons)})
+                    metadata[REASONS] = json.dumps(reasons)
+                table = table.replace_schema_metadata(metadata)
                 try:
                     write_table(self.path(piece), [table])
                 except OSError as error:
@@ -139,8 +151,8 @@ class Parts:
             table = pa.parquet.read_table(self.path(piece), columns=columns, memory_map=True)
             yield table.replace_schema_metadata(None)
 
-    def join(self, pieces: Sequence[Piece], path: Path) -> None:
-        """Write the parts of pieces as one table, and remove the folder.
+    def join(self, pieces: Sequence[Piece], path: Path, metadata: dict[bytes, bytes] | None = None) -> None:
+        """Write the parts of pieces as one table, with metadata where it is a parquet file; remove the folder.
 
         Raises
         ------
@@ -148,7 +160,7 @@ class Parts:
             If the disk does not take it.
         """
         try:
-            write_table(path, self.tables(pieces))
+            write_table(path, (table.replace_schema_metadata(metadata) for table in self.tables(pieces)))
         except OSError as error:
             raise Fault(
                 f"{path} cannot be written: {error.strerror or error}; make room, and run the same command to go on"

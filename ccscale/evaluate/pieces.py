@@ -8,12 +8,14 @@ shards come before it.
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from ccscale.data.manifest import Shard
 
 PIECE_SAMPLES = 8192  # with features of width 2,048 a piece is held in 64 MiB
 LONGEST = 150  # characters of a shard's url in a file's name
+UNLISTED = "0" * 32  # how what stands for the SHA-256 of a shard begins where no manifest tells it
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Piece:
     ----------
     url
         The shard's, as in the manifest.
+    nsamples, filesize, sha256
+        The whole shard's; see `manifest_file.Shard`.
     start, count
         Number of its first sample in the shard; number of samples.
     first
@@ -31,6 +35,9 @@ class Piece:
     """
 
     url: str
+    nsamples: int
+    filesize: int
+    sha256: str
     start: int
     count: int
     first: int
@@ -44,6 +51,24 @@ class Piece:
         return f"{stem}.{self.start:09d}"
 
     @property
+    def key(self) -> dict[str, Any]:
+        """What tells its content: a shard of the same name may come to hold something else."""
+        return {
+            "nsamples": self.nsamples,
+            "filesize": self.filesize,
+            "sha256": self.sha256,
+            "start": self.start,
+            "count": self.count,
+        }
+
+    def is_of(self, key: dict[str, Any]) -> bool:
+        """Tell whether a key is this piece's. One may be of the time when no manifest listed the shard yet."""
+        own = self.key
+        hashes = (own["sha256"], str(key.get("sha256")))
+        comparable = len({one.startswith(UNLISTED) for one in hashes}) == 1
+        return all(key.get(name) == value for name, value in own.items() if comparable or name != "sha256")
+
+    @property
     def span(self) -> range:
         """Its samples' numbers among all that are assigned."""
         return range(self.first, self.first + self.count)
@@ -54,7 +79,8 @@ def cut(shards: Sequence[Shard], samples: int = PIECE_SAMPLES) -> list[Piece]:
     pieces, first = [], 0
     for shard in shards:
         for start in range(0, shard.nsamples, samples):
-            pieces.append(Piece(shard.url, start, min(samples, shard.nsamples - start), first + start))
+            facts = (shard.url, shard.nsamples, shard.filesize, shard.sha256)
+            pieces.append(Piece(*facts, start, min(samples, shard.nsamples - start), first + start))
         first += shard.nsamples
     return pieces
 

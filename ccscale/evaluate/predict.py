@@ -8,10 +8,8 @@ have found. A prediction that was killed goes on with the parts that are missing
 """
 
 import hashlib
-import itertools
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +19,15 @@ from ccscale.data.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Int64, assign
 from ccscale.evaluate.follow import POLL_SECONDS, ShardWatch
-from ccscale.evaluate.merge import read_groups
+from ccscale.evaluate.merge import read_tree
+from ccscale.evaluate.origin import weights_of
 from ccscale.evaluate.parts import Parts
 from ccscale.evaluate.pieces import Piece, cut, deal
 from ccscale.evaluate.session import Session, open_session, open_shards
 from ccscale.evaluate.table import check_table_path
-from ccscale.model.export import WEIGHTS
 from ccscale.progress import say
 from ccscale.train.lock import FolderLock
-from ccscale.train.preempt import ENDS, StopRequest, stop_on_signal
+from ccscale.train.preempt import StopRequest
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def predict_run(
     checkpoint
         Which one; see `checkpoint.choose`.
     request
-        To stop following, of a caller who has begun to listen before; by default one is made here.
+        To stop following, of a caller who has begun to listen; by default nothing is listened to.
 
     Returns
     -------
@@ -133,18 +131,16 @@ def predict_run(
     Fault
         If the disk does not take them.
     """
+    if request is None:
+        request = StopRequest()
     with FolderLock(Path(run)) as lock:
-        with open_session(run, device, workers, checkpoint) as session:
+        with open_session(run, device, workers, checkpoint, request) as session:
             dist.on_rank_zero(wanted.check)
             if lock.covers(wanted.path):
                 dist.on_rank_zero(lock.take)
-            groups = None
-            if (merged := wanted.merged) is not None:
-                groups = dist.on_rank_zero(lambda: read_groups(Path(run), session.checkpoint.step, merged))
-            prediction = Prediction(session, wanted, groups)
+            prediction = Prediction(session, wanted)
             if wanted.follow:
-                with nullcontext(request) if request is not None else stop_on_signal(ENDS) as request:
-                    prediction.follow(ShardWatch(shards, splits), request)
+                prediction.follow(ShardWatch(shards, splits), request)
             else:
                 prediction.once(*open_shards(shards, splits))
             first = dist.rank() == 0
@@ -155,12 +151,13 @@ def predict_run(
 class Prediction:
     """One prediction; all ranks make it together, up to `finish`."""
 
-    def __init__(self, session: Session, wanted: Wanted, groups: Int64 | None) -> None:
-        self.session, self.wanted, self.groups = session, wanted, groups
-        self.k = session.config.model.clusters if groups is None else int(groups.max()) + 1
-        self.parts = self._parts()
+    def __init__(self, session: Session, wanted: Wanted) -> None:
+        self.session, self.wanted = session, wanted
+        weights = dist.on_rank_zero(lambda: weights_of(session.checkpoint))
+        self.groups, self.notes = dist.on_rank_zero(lambda: self._cut_tree(weights))
+        self.k = session.config.model.clusters if self.groups is None else int(self.groups.max()) + 1
+        self.parts = self._parts(weights)
         self.pieces: dict[str, Piece] = {}
-        self.notes: list[str] = []
 
     def once(self, manifest: Manifest, splits: tuple[str, ...]) -> None:
         """Assign what is there."""
@@ -168,7 +165,7 @@ class Prediction:
         chosen = replace(manifest, shards=shards)
         if not any(shard.nsamples for shard in shards):
             raise InputError(f"there are no images in the splits {', '.join(splits)} of {manifest.root}")
-        self.notes = dist.on_rank_zero(lambda: self.session.notes(manifest))
+        self.notes += dist.on_rank_zero(lambda: self.session.notes(manifest))
         dist.on_rank_zero(lambda: self.parts.begin(data=manifest.digest(splits)))
         done = self._assign(chosen)
         if done and dist.rank() == 0:
@@ -190,11 +187,11 @@ class Prediction:
                 break
             if found is None:
                 request.wait(POLL_SECONDS)
-        self.notes = dist.on_rank_zero(lambda: watch.notes(self.session))
+        self.notes += dist.on_rank_zero(lambda: watch.notes(self.session))
 
     def finish(self) -> dict[str, Any]:
         """Add up what is there, join the parts where one table is wanted; return the figures. On rank 0 alone."""
-        done = self.parts.done()
+        done = self.parts.done(self.pieces.values())
         pieces = [piece for piece in self.pieces.values() if piece.name in done]
         summary = self.parts.summary(pieces, self.k)
         if not self.wanted.is_folder:
@@ -207,18 +204,29 @@ class Prediction:
         session, splits = self.session, tuple(manifest.splits)
         pieces = cut(manifest.shards)
         self.pieces |= {piece.name: piece for piece in pieces}
-        done = dist.on_rank_zero(lambda: self.parts.done() & {piece.name for piece in pieces})
+        done = dist.on_rank_zero(lambda: self.parts.done(pieces))
         mine = deal(pieces, done, dist.rank(), dist.world())
         spans = [piece.span for piece in mine]
-        batches = assign(session.network, manifest, splits, session.reading, spans=spans, groups=self.groups)
-        if request is not None:
-            batches = itertools.takewhile(lambda _: not request, batches)
+        batches = assign(
+            session.network,
+            manifest,
+            splits,
+            session.reading,
+            spans=spans,
+            groups=self.groups,
+            request=request,
+        )
         dist.together(lambda: self.parts.write(mine, batches))
         return len(done)
 
-    def _parts(self) -> Parts:
-        with open(self.session.checkpoint.path / WEIGHTS, "rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
+    def _cut_tree(self, weights: str) -> tuple[Int64 | None, list[str]]:
+        """Return the groups that clusters are merged into, if they are, and what is to be said of them."""
+        if (merged := self.wanted.merged) is None:
+            return None, []
+        tree = read_tree(self.session.config.run_folder, self.session.checkpoint.step, weights)
+        return tree.groups(merged), list(tree.notes)
+
+    def _parts(self, weights: str) -> Parts:
         settings = {
             "format": "ccscale-parts",
             "step": self.session.checkpoint.step,

@@ -22,6 +22,7 @@ from ccscale.place import Place
 from ccscale.progress import say
 from ccscale.train import checkpoint
 from ccscale.train.checkpoint import Checkpoint
+from ccscale.train.preempt import StopRequest
 from ccscale.train.run import read_facts, read_run
 
 
@@ -79,9 +80,15 @@ def newest(run: str | Path, which: str = "last") -> tuple[Config, Checkpoint]:
 
 @contextmanager
 def open_session(
-    run: str | Path, device: str = "auto", workers: int | None = None, which: str = "last"
+    run: str | Path,
+    device: str = "auto",
+    workers: int | None = None,
+    which: str = "last",
+    request: StopRequest | None = None,
 ) -> Iterator[Session]:
     """Join the ranks and load a run's newest network, or that of another checkpoint, for the length of the context.
+
+    Waiting for the other ranks ends with a request.
 
     Raises
     ------
@@ -92,7 +99,7 @@ def open_session(
         raise InputError(f"workers is {workers}: give 0 (no processes beside the ranks) or more")
     place = Place.from_environment()
     where = dist.pick_device(device, place.local_rank)
-    with dist.process_group(place, where):
+    with dist.process_group(place, where, None if request is None else request.at_once()):
         config, found = dist.on_rank_zero(lambda: newest(run, which))
         network = dist.together(lambda: load(found.path, where))
         yield Session(

@@ -11,6 +11,7 @@ from ccscale.arguments import add_overrides, count, number, path
 from ccscale.config_file import load_config
 from ccscale.errors import InputError
 from ccscale.launch.resources import Resources, check_line, parse_extra, parse_memory, parse_time
+from ccscale.launch.scripts import write_scripts
 from ccscale.launch.sweep import expand
 from ccscale.leaving import FAULT
 
@@ -29,7 +30,9 @@ A job that is preempted, or out of time, saves, requeues itself and goes on. Its
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``ccscale launch``."""
     parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
-    parser.add_argument("config", metavar="CONFIG", type=path, help="a YAML file, or the name of a recipe")
+    parser.add_argument(
+        "config", metavar="CONFIG", nargs="?", type=path, help="a YAML file, or the name of a recipe"
+    )
     add_overrides(parser)
     parser.add_argument(
         "--cluster", choices=("slurm", "local"), default="slurm", help="local: this machine, without Slurm"
@@ -40,6 +43,12 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="a run for each value, in a folder of its own below the run's (again: each with each)",
+    )
+    parser.add_argument(
+        "--scripts",
+        metavar="DIR",
+        type=path,
+        help="write sbatch scripts to edit into this folder, submit nothing",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the script, submit nothing")
     parser.add_argument("--follow", action="store_true", help="show the log until the job has ended")
@@ -72,6 +81,10 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_launch(args: argparse.Namespace) -> int:
     """Submit, and tell the jobs' numbers and the runs' folders; return the exit code."""
+    if args.scripts is not None:
+        return _write_scripts(args)
+    if args.config is None:
+        raise InputError("launch needs a CONFIG: a YAML file, or a recipe (`ccscale config --recipes`)")
     resources = read_resources(args)
     folder = load_config(args.config, args.overrides).run_folder
     configs = expand(args.config, args.overrides, args.sweep, resources.ranks)
@@ -99,6 +112,15 @@ def run_launch(args: argparse.Namespace) -> int:
             names = " ".join(job["job"] for job in jobs)
             print(f"the jobs go on; `scancel {names}` ends them", file=sys.stderr)
         raise
+
+
+def _write_scripts(args: argparse.Namespace) -> int:
+    """Write the scripts in place of a submission."""
+    if args.config is not None:
+        raise InputError("--scripts submits nothing: leave out CONFIG")
+    written = [str(path) for path in write_scripts(args.scripts)]
+    print(json.dumps({"scripts": written}) if args.json else "\n".join(written))
+    return 0
 
 
 def read_resources(args: argparse.Namespace) -> Resources:

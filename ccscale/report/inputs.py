@@ -1,4 +1,4 @@
-"""What a report is made of, read from a run's folder; measured first where it is missing or out of date.
+"""What a report is made of, read from a run's folder; measured first where it is missing or of something else.
 
 ::
 
@@ -7,6 +7,9 @@
     RUN/features.npz            rows (n,): rows of that table; features (n, D): of the backbone
     RUN/evaluation.json         where written: what follows from no table, as information and stability
     the data set's shards       the pictures, and the names of the classes
+
+The table, the features and the evaluation carry what they were made of (`evaluate.origin`): an evaluation of
+another checkpoint, of another split or of other shards leaves files of the same names.
 """
 
 import json
@@ -25,15 +28,13 @@ from ccscale.config import Config
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
-from ccscale.errors import InputError
-from ccscale.evaluate.evaluate import TABLE, evaluate_run
+from ccscale.errors import Fault, InputError
+from ccscale.evaluate.evaluate import FIGURES, TABLE, evaluate_run
+from ccscale.evaluate.origin import KEY, Origin
+from ccscale.evaluate.sample import FILE
 from ccscale.evaluate.session import newest
 from ccscale.progress import say
-from ccscale.train.checkpoint import MARKER
 from ccscale.train.log import METRICS
-
-FEATURES = "features.npz"
-EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,11 @@ class Inputs:
     classes
         Names of the labels.
     table, points
-        Assignments, and features where they are kept.
+        Assignments, and features.
     metrics
         The lines of ``metrics.jsonl``.
     evaluation
-        What ``evaluation.json`` holds of the same step; empty where there is none.
+        What ``evaluation.json`` holds of the same; empty where there is none.
     """
 
     name: str
@@ -106,7 +107,7 @@ class Inputs:
 
 
 def gather(run: str | Path, device: str = "auto", workers: int | None = None) -> tuple[Inputs, SampleReader]:
-    """Read a run; evaluate it first if its table or features are missing or older than its newest checkpoint.
+    """Read a run; evaluate it first if table or features are missing, or not of its newest checkpoint and its data.
 
     Returns
     -------
@@ -126,13 +127,18 @@ def gather(run: str | Path, device: str = "auto", workers: int | None = None) ->
     manifest = Manifest.load(config.data.shards, config.data.allow_pipe)
     manifest.check_files(splits)
     reader = SampleReader(manifest, splits, Access.of(config.data))
-    table = None
-    if _is_current(folder, checkpoint.path / MARKER):
-        table = _read_table(folder / TABLE)
-    if table is None or not _is_of(table, reader):
+    origin = Origin.of(checkpoint, manifest, splits)
+    table, points = _read_table(folder / TABLE, origin), _read_points(folder / FILE, origin)
+    if table is None or points is None:
         say(f"{folder}: measuring the clusters of step {checkpoint.step} first")
-        evaluate_run(run, device=device, workers=workers)
-        table = _read_table(folder / TABLE)
+        evaluate_run(run, device=device, workers=workers, checkpoint=str(checkpoint.step))
+        table, points = _read_table(folder / TABLE, origin), _read_points(folder / FILE, origin)
+    if table is None or points is None:
+        raise Fault(
+            f"{folder} holds no figures of step {checkpoint.step}: something else evaluates the run, too"
+        )
+    if ((points.rows < 0) | (points.rows >= len(table.keys))).any():
+        raise InputError(f"{folder / FILE} is damaged; delete it, and `ccscale report` measures anew")
     return (
         Inputs(
             name="/".join(folder.resolve().parts[-2:]),
@@ -141,30 +147,21 @@ def gather(run: str | Path, device: str = "auto", workers: int | None = None) ->
             clusters=config.model.clusters,
             classes=manifest.classes,
             table=table,
-            points=_read_points(folder / FEATURES, len(table.keys)),
+            points=points,
             metrics=_read_metrics(folder / METRICS),
-            evaluation=_read_evaluation(folder / EVALUATION, checkpoint.step),
+            evaluation=_read_evaluation(folder / FIGURES, origin),
         ),
         reader,
     )
 
 
-def _is_current(folder: Path, marker: Path) -> bool:
-    """Tell whether table and features are there and no older than the checkpoint's marker."""
-    paths = [folder / TABLE, folder / FEATURES]
-    return all(path.exists() and path.stat().st_mtime_ns >= marker.stat().st_mtime_ns for path in paths)
-
-
-def _is_of(table: Table, reader: SampleReader) -> bool:
-    """Tell whether the rows are these samples: `evaluate --split` may have left the table of another split."""
-    count = len(table.keys)
-    return count == len(reader) and all(
-        table.keys[i].as_py() == reader.key(i) for i in {0, count - 1} if count
-    )
-
-
-def _read_table(path: Path) -> Table:
+def _read_table(path: Path, origin: Origin) -> Table | None:
+    """Read a table; None if there is none, or it is of something else."""
+    if not path.exists():
+        return None
     try:
+        if Origin.parse((pa.parquet.read_schema(path).metadata or {}).get(KEY)) != origin:
+            return None
         table = pa.parquet.read_table(path)
         names = set(table.column_names)
 
@@ -186,20 +183,21 @@ def _read_table(path: Path) -> Table:
         ) from None
 
 
-def _read_points(path: Path, count: int) -> Points | None:
+def _read_points(path: Path, origin: Origin) -> Points | None:
+    """Read features; None if there are none, or they are of something else."""
     if not path.exists():
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            if Origin.parse(str(arrays.get("origin"))) != origin:
+                return None
             points = Points(arrays["rows"].astype(np.int64), arrays["features"])
+            if len(points.rows) != len(points.features):
+                raise ValueError("there are not as many features as rows")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} cannot be read ({error}); delete it, and `ccscale report` measures anew"
         ) from None
-    if len(points.rows) != len(points.features) or ((points.rows < 0) | (points.rows >= count)).any():
-        raise InputError(
-            f"{path} does not belong to the {TABLE} beside it; delete it, and `ccscale report` measures anew"
-        )
     return points
 
 
@@ -214,11 +212,12 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _read_evaluation(path: Path, step: int) -> dict[str, Any]:
-    if not path.exists():
+def _read_evaluation(path: Path, origin: Origin) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+        return found if Origin.parse(found["origin"]) == origin else {}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    found = json.loads(path.read_bytes())
-    return found if found.get("step") == step else {}
 
 
 def _facts(

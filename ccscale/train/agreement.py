@@ -21,6 +21,8 @@ class Agreement(NamedTuple):
     """Whether the checkpoint that is under way is written; see `Saver.votes`."""
     unwritten: int
     """Whether it cannot be written."""
+    late: int
+    """Whether the last save is `train.save_minutes` ago; see `Saver.is_late`."""
 
     def over_ranks(self) -> "Agreement":
         """Add up over the ranks; all call it together."""

@@ -8,6 +8,7 @@ call that no exception reaches. Keys::
     beat/RANK     how many signs so far, and the host; "done" when the rank has come to its end
     broken        a collective call has failed on some rank: the limit is shorter from now on
     lost          the sentence that says who
+    stopped       a rank was told to stop where there is nothing to save, and has ended
 """
 
 import contextlib
@@ -22,7 +23,8 @@ from contextlib import contextmanager
 import torch.distributed as torch_dist
 
 from ccscale.errors import Fault, InputError
-from ccscale.leaving import LOST
+from ccscale.leaving import LOST, STOPPED
+from ccscale.train.preempt import Stopped
 
 BEATS = 6  # signs of life within the limit, at least
 SECONDS = 5.0  # between two of them, at most
@@ -72,6 +74,28 @@ class Heartbeat:
         with self._lock, contextlib.suppress(RuntimeError):  # the store may be gone
             self._store.set(f"beat/{self._rank}", "done")
 
+    def stop_all(self) -> None:
+        """Have the others stop, as this rank was told to: none of them has anything to save yet."""
+        self._end.set()  # this rank speaks for itself
+        with self._lock, contextlib.suppress(RuntimeError):  # the store may be gone
+            self._store.set("stopped", "yes")
+        if self._rank == 0:  # the store is in this process: the others are yet to read of it
+            self._wait_for_others(2 * self._interval)
+
+    def _wait_for_others(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        with contextlib.suppress(RuntimeError):
+            others = [f"beat/{rank}" for rank in range(1, self._world)]
+            while time.monotonic() < end and any(beat != b"done" for beat in self._store.multi_get(others)):
+                time.sleep(0.1)
+
+    def _leave_stopped(self) -> None:
+        """End the process: the main thread may wait for a rank that has stopped."""
+        self._store.set(f"beat/{self._rank}", "done")
+        if self._rank == 0:
+            self._wait_for_others(2 * self._interval)
+        os._exit(STOPPED)
+
     def tell(self, error: BaseException) -> None:
         """Tell the others what this rank ends of; or, if a collective call of its own broke, find out who is gone.
 
@@ -98,6 +122,8 @@ class Heartbeat:
                     self._beat()
                     if self._rank == 0:
                         self._look()
+                    if self._store.check(["stopped"]):
+                        self._leave_stopped()
                     if self._store.check(["lost"]):
                         self._leave(self._store.get("lost").decode(), told=self._rank == 0)
                 reached = time.monotonic()
@@ -153,6 +179,7 @@ def heartbeat(
     """Watch over the ranks for the length of the context; nothing is done for one rank alone.
 
     What all ranks raise together (`InputError`, `Fault`) ends none of the others; any other exception does.
+    `Stopped` ends them as it ends this one.
     """
     if store is None:
         yield
@@ -162,6 +189,9 @@ def heartbeat(
     try:
         yield
     except (InputError, Fault):
+        raise
+    except Stopped:
+        beat.stop_all()
         raise
     except BaseException as error:
         beat.tell(error)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -35,7 +35,7 @@ from ccscale.train.heartbeat import heartbeat
 from ccscale.train.lock import FolderLock
 from ccscale.train.log import RunLog, describe
 from ccscale.train.opening import open_training
-from ccscale.train.preempt import StopRequest, stop_on_signal
+from ccscale.train.preempt import Stopped, StopRequest, stop_on_signal
 from ccscale.train.profile import StepProfile
 from ccscale.train.step import Stepper
 
@@ -44,10 +44,10 @@ from ccscale.train.step import Stepper
 class Outcome:
     """How training ended."""
 
-    step: int
-    """Steps done."""
+    step: int | None
+    """Steps done; None where it was asked to stop before that was known."""
     finished: bool
-    """False: it was asked to stop, and has saved."""
+    """False: it was asked to stop, and what there was to save is saved."""
 
 
 def train_run(
@@ -73,13 +73,22 @@ def train_run(
     """
     place = Place.from_environment()
     device = dist.pick_device(config.train.device, place.local_rank)
-    with (
-        FolderLock(config.run_folder) as lock,
-        dist.process_group(place, device) as store,
-        heartbeat(store, place.rank, place.world, config.train.rank_timeout, on_lost),
-        nullcontext(request) if request is not None else stop_on_signal() as request,
-    ):
-        return Trainer(config, place, device, lock).run(request)
+    alone = True
+    with nullcontext(request) if request is not None else stop_on_signal() as request:
+        try:
+            with FolderLock(config.run_folder) as lock, ExitStack() as ranks:
+                with request.at_once():  # until there is something to save
+                    store = ranks.enter_context(dist.process_group(place, device))
+                    alone = False
+                    limit = config.train.rank_timeout
+                    ranks.enter_context(heartbeat(store, place.rank, place.world, limit, on_lost))
+                    trainer = Trainer(config, place, device, lock)
+                return trainer.run(request)
+        except Stopped:
+            if alone or place.rank == 0:
+                on = f"rank {place.rank} " if place.rank else ""
+                say(f"{on}stopped on {request.name}, with nothing to save; run the same command to go on")
+            return Outcome(None, finished=False)
 
 
 class Trainer:
@@ -153,12 +162,16 @@ class Trainer:
         )
         profile = StepProfile(config.run_folder, config.train.profile, dist.rank())
         with closing(feed), self.saver, log, profile, collect_by_hand():
-            if self.is_evaluated(self.step) and not dist.on_rank_zero(lambda: log.has_evaluation(self.step)):
-                self.evaluate(log)  # it was stopped between a save and the evaluation of that step
+            missing = self.is_evaluated(self.step) and not dist.on_rank_zero(
+                lambda: log.has_evaluation(self.step)
+            )  # it was stopped between a save and the end of that step's evaluation
+            if missing and not self.evaluate(log, request):
+                return self._stop(request, evaluated=False)
             if dist.sum_integers([bool(request)])[0]:  # told before there was a step to take
                 return self._stop(request)
             if self.step < self.stop:
-                feed.fetch_first()
+                with request.at_once():
+                    feed.fetch_first()
                 dist.together(feed.check)
             while self.step < self.stop:
                 batch, data_wait = feed.batch, feed.wait
@@ -187,7 +200,7 @@ class Trainer:
                     collect()
                 last, spoilt = self.step == self.stop, len(self.bad) > config.data.max_bad_samples
                 ending = last or agreed.stopping > 0 or spoilt
-                if ending or self.saver.is_due(self.step):
+                if ending or self.saver.is_due(self.step, late=agreed.late > 0):
                     log.flush()
                     self.save(wait=ending)
                     log.skip_time()
@@ -202,8 +215,8 @@ class Trainer:
                 if agreed.failing:
                     with self._saved_if_data_fail():
                         dist.together(feed.check)
-                if self.is_evaluated(self.step):
-                    self.evaluate(log)
+                if self.is_evaluated(self.step) and not self.evaluate(log, request):
+                    return self._stop(request, evaluated=False)
         return Outcome(self.step, finished=True)
 
     def batches(self, closing: Closing) -> Iterator[PairBatch]:
@@ -237,7 +250,12 @@ class Trainer:
     def agree(self, batch: PairBatch, feed: Feed, request: StopRequest) -> Agreement:
         """Agree between ranks at a step's end; note bad images, and go on with the save that is under way."""
         agreed = Agreement(
-            *batch.digest, len(batch.bad), bool(request), feed.failure is not None, *self.saver.votes()
+            *batch.digest,
+            len(batch.bad),
+            bool(request),
+            feed.failure is not None,
+            *self.saver.votes(),
+            self.saver.is_late,
         ).over_ranks()
         self.saver.count(agreed.written, agreed.unwritten)
         if agreed.bad:
@@ -265,13 +283,18 @@ class Trainer:
         }
         (self.saver.save if wait else self.saver.begin)(self.step, state, facts)
 
-    def evaluate(self, log: RunLog) -> None:
-        """Measure the clusters."""
+    def evaluate(self, log: RunLog, request: StopRequest) -> bool:
+        """Measure the clusters; return False if a request has cut that off, with the step saved."""
         config = self.config
         splits = config.evaluated_splits
-        with self._saved_if_data_fail():
-            reading = Reading.of(config, self.workers)
-            tally = measure(self.engine.module, self.manifest, splits, reading, progress=False)
+        reading = Reading.of(config, self.workers)
+        try:
+            with self._saved_if_data_fail():
+                tally = measure(self.engine.module, self.manifest, splits, reading, request, progress=False)
+        except Stopped:
+            log.flush()
+            self.save(wait=True)
+            return False
         clusters = "cluster" in config.losses  # those of a head that is not trained mean nothing
         summary = None
         if tally is not None:
@@ -285,6 +308,7 @@ class Trainer:
             self.save(wait=False)
             self.saver.rate(self.step, summary)
             log.skip_time()
+        return True
 
     @contextmanager
     def _saved_if_data_fail(self) -> Iterator[None]:
@@ -300,15 +324,15 @@ class Trainer:
             fault.told_elsewhere = getattr(error, "told_elsewhere", False)  # type: ignore[attr-defined]
             raise fault from None
 
-    def _stop(self, request: StopRequest) -> Outcome:
+    def _stop(self, request: StopRequest, evaluated: bool = True) -> Outcome:
         """Say that the run was stopped, and is saved."""
-        name = request.signal.name if request.signal else "a signal on another rank"
         took = f", {time.monotonic() - request.time:.1f} s after it" if request else ""
         saved = "saved" if self.step else "with nothing to save"
-        _say(
-            f"stopped on {name} at step {self.step} of {self.stop}, {saved}{took}; run the same command to go on"
+        where = f"at step {self.step} of {self.stop}" + (
+            "" if evaluated else ", which is still to be evaluated"
         )
-        return Outcome(self.step, finished=self.step >= self.stop)
+        _say(f"stopped on {request.name} {where}, {saved}{took}; run the same command to go on")
+        return Outcome(self.step, finished=evaluated and self.step >= self.stop)
 
 
 def open_data(config: Config) -> Manifest:

@@ -11,6 +11,7 @@ import torch
 from ccscale import dist
 from ccscale.config import Config
 from ccscale.model.network import ContrastiveClustering
+from ccscale.permissions import check_kept
 from ccscale.progress import say
 from ccscale.train import checkpoint
 from ccscale.train.checkpoint import Search
@@ -47,13 +48,14 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
     Raises
     ------
     InputError
-        If the folder holds another run, another process writes it, no checkpoint of it is complete, or the network
-        cannot be built: then nothing was written.
+        If the folder holds another run, another process writes it, no checkpoint of it is complete, others could
+        write what is saved there, or the network cannot be built: then nothing was written.
     """
     standing = dist.on_rank_zero(lambda: compare_run(config, data_digest))
     if standing.begun:
         dist.on_rank_zero(lock.take)
     found = dist.on_rank_zero(lambda: checkpoint.find(config.run_folder, pickles=True))
+    dist.on_rank_zero(lambda: check_kept(config.run_folder))  # hours before a resume would find out
     saved = found.newest is not None
     if saved:
         config = keep_origin(config, standing)

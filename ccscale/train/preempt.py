@@ -1,30 +1,55 @@
-"""Requests to stop, taken from signals and acted on between steps.
+"""Requests to stop, taken from signals and acted on where the ranks are in step with each other.
 
-The handler notes the signal and returns: a save is a collective call, and the ranks are in step with each other
-only at a step's end, where `train.loop` agrees on it. Signals that follow change nothing, so that they cannot
-spoil the save.
+The handler notes the signal and returns: a save is a collective call, and the ranks are in step only at a step's
+end, and between two batches of an evaluation, where they agree on it. Where there is nothing to save (they meet,
+rank 0 reads a manifest), the handler raises `Stopped` instead, wherever that is. Signals that follow change
+nothing, so that they cannot spoil the save; a second Ctrl-C is meant to.
 """
 
+import os
 import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-ENDS = (*SIGNALS, signal.SIGINT)
-"""Of work that has no end of its own."""
+from ccscale.place import Place
+
+T = TypeVar("T")
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+SAME_SECONDS = 1.0
+"""A Ctrl-C so soon after another is the same one: the terminal sends it to all, and a launcher passes it on."""
+
+
+class Stopped(BaseException):
+    """A request to stop has ended what was under way; as `KeyboardInterrupt`, it is no fault of anything."""
 
 
 class StopRequest:
-    """Whether this process was asked to stop, by which signal, and when."""
+    """Whether this process was asked to stop, by which signal, and when.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    leave
+        Called on a second Ctrl-C; by default it raises `KeyboardInterrupt`.
+    """
+
+    def __init__(self, leave: Callable[[], None] | None = None) -> None:
         self.signal: signal.Signals | None = None
         self.time = 0.0
+        self._leave = leave
+        self._at_once = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    @property
+    def name(self) -> str:
+        """What has asked."""
+        return "a signal on another rank" if self.signal is None else self.signal.name
 
     def wait(self, seconds: float) -> None:
         """Wait for so long, or until there is a request."""
@@ -32,15 +57,60 @@ class StopRequest:
         while not self and (left := end - time.monotonic()) > 0:
             time.sleep(min(0.1, left))  # a signal that is handled does not end a sleep
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """End the context's work on a request, wherever it is: for what leaves nothing to save.
+
+        Raises
+        ------
+        Stopped
+            On a request, also on one of before.
+        """
+        self._at_once = True
+        try:
+            if self:
+                raise Stopped
+            yield
+        finally:
+            self._at_once = False
+
+    def until(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield what there is until a request; waiting for an item ends with it, too."""
+        coming = iter(items)
+        while True:
+            try:
+                with self.at_once():
+                    item = next(coming)
+            except (Stopped, StopIteration):
+                return
+            yield item
+
     def _note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
         if self.signal is None:
-            self.signal, self.time = signal.Signals(number), time.monotonic()
+            self.signal, self.time = signal.Signals(number), now
+            if self._at_once:
+                raise Stopped
+            if number == signal.SIGINT and Place.from_environment().rank == 0:
+                # Not through `progress.say`: the code that was interrupted may be writing.
+                os.write(2, b"stopping in order; Ctrl-C again leaves at once, without saving\n")
+        elif number == signal.SIGINT and now - self.time >= SAME_SECONDS:
+            if self._leave is not None:
+                self._leave()
+            raise KeyboardInterrupt
 
 
 @contextmanager
-def stop_on_signal(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[StopRequest]:
-    """Turn signals (SIGTERM, SIGUSR1 and SIGUSR2 by default) into a request for the length of the context."""
-    request = StopRequest()
+def stop_on_signal(
+    signals: Sequence[signal.Signals] = SIGNALS, leave: Callable[[], None] | None = None
+) -> Iterator[StopRequest]:
+    """Turn signals (SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C by default) into a request for the length of the context.
+
+    In another thread than the main one, which Python's handlers are for, nothing is heard.
+    """
+    request = StopRequest(leave)
+    if threading.current_thread() is not threading.main_thread():
+        signals = ()
     before = {number: signal.signal(number, request._note) for number in signals}
     try:
         yield request

@@ -20,6 +20,7 @@ from ccscale import atomic
 from ccscale.config import Config
 from ccscale.config_file import load_config
 from ccscale.errors import InputError
+from ccscale.permissions import PROBE
 from ccscale.train.lock import is_lock
 
 CONFIG = "config.yaml"
@@ -45,6 +46,7 @@ FREE = {
     "train.profile",
     "loss.ring_bytes",
     "train.save_every",
+    "train.save_minutes",
     "train.keep_last",
     "train.keep_every",
     "train.log_every",
@@ -165,7 +167,7 @@ def open_run(config: Config, data_digest: str, take: Callable[[], None] = lambda
 
 def _is_of_a_start(name: str) -> bool:
     """Tell whether a start that was cut off may have left a file of this name."""
-    return name in _BEGUN or is_lock(name)
+    return name in _BEGUN or is_lock(name) or name.startswith(PROBE)
 
 
 def read_run(folder: str | Path) -> Config:

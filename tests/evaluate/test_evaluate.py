@@ -1,5 +1,6 @@
 """``ccscale evaluate``: what it tells, what it leaves in the run's folder; the tree, and `predict` by it."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,8 +14,9 @@ from ranks import run_ranks
 
 from ccscale.cli import main
 from ccscale.evaluate.evaluate import evaluate_run
-from ccscale.evaluate.merge import TREE, read_groups
+from ccscale.evaluate.merge import TREE, read_tree
 from ccscale.evaluate.metrics import scores
+from ccscale.evaluate.origin import KEY, Origin
 
 K = 6
 
@@ -56,6 +58,18 @@ def test_files(folder, result):
         assert picture.width > 640
 
 
+def test_all_files_tell_what_they_were_made_of(folder, result, manifest):
+    weights = next((folder / "checkpoints").glob("step-*2")) / "model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    origin = Origin(2, digest, ("train",), manifest.digest(["train"]))
+    assert Origin.parse(result["origin"]) == origin
+    assert Origin.parse(pq.read_schema(folder / "assignments.parquet").metadata[KEY]) == origin
+    for name in ("evaluation.json", "merge.json"):
+        assert Origin.parse(json.loads((folder / name).read_text())["origin"]) == origin
+    with np.load(folder / "features.npz") as arrays:
+        assert Origin.parse(str(arrays["origin"])) == origin
+
+
 def test_figures_are_those_of_the_table(folder, result):
     table = pq.read_table(folder / "assignments.parquet")
     clusters, labels = table["cluster"].to_numpy(), table["label"].to_numpy()
@@ -95,7 +109,7 @@ def test_cuts(folder, result):
     table = pq.read_table(folder / "assignments.parquet")
     clusters, labels = table["cluster"].to_numpy(), table["label"].to_numpy().astype(np.int64)
     for cut in result["cuts"]:
-        groups = read_groups(folder, result["step"], cut["clusters"])
+        groups = read_tree(folder, result["step"], result["origin"]["weights"]).groups(cut["clusters"])
         expected = scores(groups[clusters], labels, cut["clusters"])
         assert {name: cut[name] for name in expected} == pytest.approx(expected, abs=1e-12)
         assert 0 <= cut["share"] <= 1
@@ -111,7 +125,9 @@ def test_predict_merged(folder, result, shards, tmp_path):
     )
     before = pq.read_table(folder / "assignments.parquet")["cluster"].to_numpy()
     found = pq.read_table(tmp_path / "t.parquet")["cluster"].to_numpy()
-    assert found.tolist() == read_groups(folder, result["step"], 2)[before].tolist()
+    tree = read_tree(folder, result["step"], result["origin"]["weights"])
+    assert tree.notes == ()
+    assert found.tolist() == tree.groups(2)[before].tolist()
 
 
 def test_merge_for_people_and_without_labels(folder, shards, tmp_path, capsys):
@@ -129,7 +145,14 @@ def test_merge_for_people_and_without_labels(folder, shards, tmp_path, capsys):
     assert "There are no labels: ACC, NMI, ARI and F cannot be measured." in out
     assert "two views of an image are in the same cluster for" in out
     assert f"the tree: {copy}/merge.png" in out
-    assert json.loads((copy / TREE).read_text())["features"] == "instance"
+    tree = json.loads((copy / TREE).read_text())
+    assert (tree["features"], tree["own"]) == ("instance", False)
+    # A tree of other images serves, and it is said.
+    assert (
+        main(command("predict", copy, "--shards", shards, "--out", tmp_path / "t.csv", "--merged", "2")) == 0
+    )
+    note = f"note: the clusters are merged by a tree of the images of {tmp_path}/shards (train)"
+    assert note in capsys.readouterr().err
 
 
 def test_neighbours_in_another_split(folder, pets, tmp_path, capsys):
@@ -155,6 +178,11 @@ class TestRefused:
         [
             (lambda tree: {**tree, "step": 1}, "is of step 1, and the checkpoint asked for of step 2"),
             (lambda tree: [], "cannot be read"),
+            (lambda tree: {**tree, "origin": None}, "does not tell which network it is of"),
+            (
+                lambda tree: tree | {"origin": tree["origin"] | {"weights": "0" * 64}},
+                "is of another network of step 2 than the checkpoint asked for",
+            ),
             (lambda tree: tree, "--merged 9: this run's 6 clusters can be merged to 1 to 6"),
         ],
     )

@@ -1,11 +1,12 @@
 """Pieces of shards: every sample in one of them, and names that depend on nothing else."""
 
+import json
 from itertools import chain
 
 import pytest
 
 from ccscale.data.manifest import Shard
-from ccscale.evaluate.pieces import cut, deal
+from ccscale.evaluate.pieces import UNLISTED, cut, deal
 
 
 def shards(*sizes: int) -> list[Shard]:
@@ -36,6 +37,26 @@ def test_names_of_long_urls_are_files_and_differ():
     names = {cut([Shard(url, 1, 1, "0" * 64, "s")])[0].name for url in urls}
     assert len(names) == 3
     assert all("/" not in name and len(name.encode()) < 200 for name in names)
+
+
+SCANNED = UNLISTED + "5" * 32
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "same"),
+    [
+        (("a" * 64, 9), ("a" * 64, 9), True),
+        (("a" * 64, 9), ("b" * 64, 9), False),
+        ((SCANNED, 9), (SCANNED, 9), True),
+        ((SCANNED, 9), (UNLISTED + "6" * 32, 9), False),
+        ((SCANNED, 9), ("a" * 64, 9), True),  # it has come to be listed
+        ((SCANNED, 9), ("a" * 64, 8), False),
+    ],
+)
+def test_a_shard_that_was_replaced_is_another_one(before, now, same):
+    (old,), (new,) = (cut([Shard("a.tar", 3, size, sha256, "s")]) for sha256, size in (before, now))
+    assert old.name == new.name
+    assert new.is_of(json.loads(json.dumps(old.key))) == same
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])

@@ -148,6 +148,26 @@ def test_goes_on_with_the_parts_that_are_missing(run, shards, whole, tmp_path, m
     assert same(table, whole)
 
 
+def test_a_part_of_a_shard_that_was_replaced_is_made_anew(run, shards, whole, tmp_path, capsys):
+    """A folder that is followed has no digest: each part carries its shard's."""
+    growing = Path(shutil.copytree(shards, tmp_path / "growing", ignore=shutil.ignore_patterns("*.json")))
+    for path in growing.glob("*.index.parquet"):
+        path.unlink()
+    out = tmp_path / "parts"
+
+    def follow() -> list[int]:
+        predict(run, growing, f"{out}/", follow=True, idle=2.5)
+        return [path.stat().st_mtime_ns for path in sorted(out.glob("*.parquet"))]
+
+    before = follow()
+    tars = sorted(growing.glob("*.tar"))
+    shutil.copy(tars[4], tars[1])  # as many others, in as many bytes
+    after = follow()
+    assert [old != new for old, new in zip(before, after, strict=True)] == [False, True, False, False, False]
+    parts = [pq.read_table(path) for path in sorted(out.glob("*.parquet"))]
+    assert parts[1]["key"].equals(parts[4]["key"])
+
+
 @pytest.mark.slow
 def test_killed_and_run_again(run, shards, whole, tmp_path):
     """SIGKILL after its first part; then on as if nothing had been."""

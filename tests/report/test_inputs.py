@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ from ccscale.cli import main
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
 from ccscale.errors import InputError
+from ccscale.evaluate.origin import KEY, Origin
+from ccscale.evaluate.session import newest
 from ccscale.report import inputs
 from ccscale.report.inputs import gather
 from ccscale.report.sprites import tiles_of
@@ -40,9 +43,11 @@ def run(trained, tmp_path, shards, monkeypatch):
     reader = SampleReader(Manifest.load(shards), ("train",))
     calls = []
 
-    def evaluate(run, device, workers):
+    def evaluate(run, device, workers, checkpoint):
         calls.append(run)
         count = len(reader)
+        origin = origin_of(run).to_bytes()
+        assert checkpoint == str(STEPS)
         table = {
             "key": pa.array([reader.key(i) for i in range(count)]),
             "cluster": pa.array([i % 4 if i else None for i in range(count)], pa.int32()),
@@ -51,23 +56,36 @@ def run(trained, tmp_path, shards, monkeypatch):
             "second_confidence": pa.array([0.25 if i else None for i in range(count)], pa.float32()),
             "label": pa.array([reader[i].label if i % 2 else None for i in range(count)], pa.int32()),
         }
-        pq.write_table(pa.table(table), folder / "assignments.parquet")
-        np.savez(
-            folder / "features.npz", rows=np.arange(count), features=np.ones((count, 8), dtype=np.float16)
-        )
+        made = pa.table(table).replace_schema_metadata({KEY: origin})
+        pq.write_table(made, folder / "assignments.parquet")
+        features = np.ones((count, 8), dtype=np.float16)
+        write_features(folder, origin.decode(), np.arange(count), features)
 
     monkeypatch.setattr(inputs, "evaluate_run", evaluate)
     return folder, calls
 
 
-def age(path, seconds):
-    before = path.stat().st_mtime
-    os.utime(path, (before - seconds, before - seconds))
+def origin_of(run):
+    config, checkpoint = newest(run)
+    return Origin.of(checkpoint, Manifest.load(config.data.shards), config.evaluated_splits)
+
+
+def write_features(folder, origin, rows, features):
+    np.savez(folder / "features.npz", rows=rows, features=features, origin=np.array(origin))
+
+
+OTHERS = {
+    "step": {"step": 1},
+    "weights": {"weights": "0" * 64},
+    "split": {"splits": ("val",)},
+    "data": {"data": "0" * 64},
+}
 
 
 def test_what_is_read(run):
     folder, calls = run
-    (folder / "evaluation.json").write_text(json.dumps({"step": STEPS, "information": 0.5}))
+    figures = {"origin": origin_of(folder).as_json(), "information": 0.5}
+    (folder / "evaluation.json").write_text(json.dumps(figures))
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"kind": "step", "step": 3, "lo')  # it is being written
     found, reader = gather(folder)
@@ -94,28 +112,56 @@ def test_it_is_measured_only_where_that_is_needed(run):
     gather(folder)
     assert len(calls) == 1
     for name in ("assignments.parquet", "features.npz"):
-        age(folder / name, 3600)  # older than the checkpoint
+        os.utime(folder / name, (0, 0))  # times say nothing: it may have been copied
         gather(folder)
+    assert len(calls) == 1
+    for name in ("assignments.parquet", "features.npz"):
         (folder / name).unlink()
         gather(folder)
-    assert len(calls) == 5
-
-
-def test_the_table_of_another_split_is_measured_anew(run):
-    folder, calls = run
-    gather(folder)
-    table = pq.read_table(folder / "assignments.parquet")
-    pq.write_table(table.slice(1), folder / "assignments.parquet")
-    gather(folder)
-    pq.write_table(table.take(list(range(149, -1, -1))), folder / "assignments.parquet")
-    assert gather(folder)[0].table.keys.equals(table["key"].combine_chunks())
     assert len(calls) == 3
 
 
-def test_figures_of_another_step_are_not_shown(run):
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_what_was_made_of_something_else_is_measured_anew(run, other):
+    """Of the same rows, and newer than the checkpoint."""
+    folder, calls = run
+    gather(folder)
+    origin = replace(origin_of(folder), **other).to_bytes()
+    table = pq.read_table(folder / "assignments.parquet")
+    pq.write_table(table.replace_schema_metadata({KEY: origin}), folder / "assignments.parquet")
+    gather(folder)
+    assert len(calls) == 2
+    write_features(folder, origin.decode(), np.arange(150), np.zeros((150, 8), np.float16))
+    assert gather(folder)[0].points.features.any()
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("other", [{}, *OTHERS.values()], ids=["nothing", *OTHERS])
+def test_figures_of_something_else_are_not_shown(run, other):
     folder, _ = run
-    (folder / "evaluation.json").write_text(json.dumps({"step": 1, "information": 0.5}))
+    origin = replace(origin_of(folder), **other).as_json() if other else None
+    (folder / "evaluation.json").write_text(json.dumps({"step": STEPS, "origin": origin, "information": 0.5}))
     assert gather(folder)[0].evaluation == {}
+
+
+def test_an_evaluation_of_another_checkpoint(shards, tmp_path):
+    """`evaluate --checkpoint 1` leaves its files; the report is of step 2 all the same."""
+    settings = small_settings(
+        shards, tmp_path / "run", train__max_steps=2, train__save_every=1, train__lr=0.1
+    )
+    assert main(["train", str(write_config(tmp_path, settings))]) == 0
+
+    def features(which):
+        command = ["evaluate", str(tmp_path / "run"), "--checkpoint", which, "--no-probes"]
+        assert main([*command, "--device", "cpu", "--workers", "0"]) == 0
+        return np.load(tmp_path / "run/features.npz")["features"]
+
+    last, first = features("last"), features("1")
+    assert (last != first).mean() > 0.1
+    found, _ = gather(tmp_path / "run", "cpu", 0)
+    assert dict(found.facts)["Checkpoint"] == "step 2"
+    assert found.evaluation["step"] == 2
+    assert (found.points.features == last).mean() > 0.99
 
 
 @pytest.mark.parametrize(
@@ -136,8 +182,8 @@ def test_damaged_files(run, name, content, message):
 def test_features_of_other_rows(run):
     folder, _ = run
     gather(folder)
-    np.savez(folder / "features.npz", rows=np.array([150]), features=np.ones((1, 8)))
-    with pytest.raises(InputError, match=r"does not belong to the assignments\.parquet beside it"):
+    write_features(folder, origin_of(folder).to_bytes().decode(), np.array([150]), np.ones((1, 8)))
+    with pytest.raises(InputError, match=r"features\.npz is damaged; delete it"):
         gather(folder)
 
 

@@ -10,6 +10,7 @@ import yaml
 from ccscale.config import Config
 from ccscale.config_file import parse_config
 from ccscale.errors import InputError
+from ccscale.permissions import PROBE
 from ccscale.train.run import CONFIG, FACTS, FREE, open_run, read_facts, read_run
 
 DIGEST = "ab" * 32
@@ -49,6 +50,7 @@ def test_start_that_was_cut_off(folder):
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(config(folder, "seed=4").to_yaml())
     (folder / f"{CONFIG}.part").write_text("half")
+    (folder / f"{PROBE}abc").mkdir()
     assert open_run(config(folder), DIGEST) is False
     assert read_run(folder).seed == 0
 
@@ -113,6 +115,7 @@ CHANGES: dict[str, Any] = {
     "train.profile": 3,
     "loss.ring_bytes": 0,
     "train.save_every": 1,
+    "train.save_minutes": 1.0,
     "train.keep_last": 9,
     "train.keep_every": 5,
     "train.log_every": 1,

@@ -16,12 +16,11 @@ from typing import Any
 
 from ccscale import atomic
 from ccscale.errors import InputError
+from ccscale.permissions import restrict
 
 MARKER = "COMMIT.json"
 TAG = "deepspeed"
 """The subfolder of DeepSpeed's files, which it looks for by their names."""
-
-_MODE = 0o755  # what others may do at most
 
 Hashes = dict[str, dict[str, Any]]
 
@@ -46,7 +45,7 @@ def seal(folder: Path, facts: dict[str, Any], written: Hashes) -> None:
         If it cannot be written, or what is read is not what was written.
     """
     for path in (folder, *folder.rglob("*")):
-        path.chmod(path.stat().st_mode & _MODE)
+        restrict(path)
     files = hash_files(folder, flush=True)
     for name, expected in written.items():
         if files.get(name) != expected:
@@ -79,7 +78,7 @@ def read_marker(folder: Path) -> dict[str, Any]:
 def write_marker(folder: Path, marker: dict[str, Any]) -> None:
     """Write a marker, or replace it."""
     with atomic.replacing(folder / MARKER) as file:
-        os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & _MODE)
+        restrict(file.fileno())
         file.write(json.dumps(marker, indent=1).encode())
 
 

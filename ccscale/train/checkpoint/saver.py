@@ -78,7 +78,7 @@ class Saver:
         self.failures = 0
         self.seconds = 0.0
         self._damaged = set(found.damaged)
-        self._tried = self.saved
+        self._tried, self._begun = self.saved, time.monotonic()
         self._under_way: Save | None = None
         self._failure = ""
         dist.on_rank_zero(lambda: clear_staging(config))
@@ -88,9 +88,17 @@ class Saver:
         """Whether a save is under way."""
         return self._under_way is not None
 
-    def is_due(self, step: int) -> bool:
-        """Tell whether a checkpoint is to be saved after a step; one that failed is tried again at the next."""
-        return step - self._tried >= self.config.train.save_every
+    @property
+    def is_late(self) -> bool:
+        """Whether the last save was begun `train.save_minutes` ago; the first rank's clock counts for all."""
+        minutes = self.config.train.save_minutes
+        if minutes is None or self.is_busy or dist.rank() > 0:
+            return False
+        return time.monotonic() - self._begun >= 60 * minutes
+
+    def is_due(self, step: int, late: bool) -> bool:
+        """Tell whether a checkpoint is to be saved after a step; one that failed is tried again with the next."""
+        return late or step - self._tried >= self.config.train.save_every
 
     def votes(self) -> tuple[int, int]:
         """Return what this rank adds to the sums that `count` takes: its thread's work is done; it has failed."""
@@ -138,6 +146,7 @@ class Saver:
             staging = Places.of(self.config, step).staging
             work: Future[str | None] = background(partial(write_files, staging, dist.rank(), snapshot))
             self._under_way, self._tried = Save(step, facts, snapshot, work, last=last), step
+            self._begun = time.monotonic()
 
     def save(self, step: int, state: Mapping[str, Any], facts: dict[str, Any]) -> None:
         """Save a checkpoint and wait until it is complete; all ranks call it together.

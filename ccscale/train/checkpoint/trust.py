@@ -1,9 +1,8 @@
 """Whether a checkpoint's pickles may be loaded: loading one can run any code that it holds."""
 
-import os
-import stat
 from pathlib import Path
 
+from ccscale import permissions
 from ccscale.errors import InputError
 
 
@@ -32,12 +31,11 @@ def check_trust(folder: Path, run: Path) -> None:
             facts = path.stat()
         except OSError as error:
             raise InputError(f"{name} cannot be looked at ({error.strerror})") from None
-        if facts.st_uid not in (os.geteuid(), 0):
-            wrong.append(f"{name} (belongs to user {facts.st_uid})")
-        elif facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            wrong.append(f"{name} (mode {stat.S_IMODE(facts.st_mode):03o})")
+        if (why := permissions.doubt(facts)) is not None:
+            wrong.append(f"{name} ({why})")
     if wrong:
         shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise InputError(
-            f"{folder.name} is not trusted, since others can write {shown}; if you trust them: chmod -R go-w, chown"
+            f"{folder.name} is not trusted, since others can write {shown}; if you trust them: chmod -R go-w, "
+            f"chown; where that has no effect, copy the run to {permissions.way_out()}"
         )

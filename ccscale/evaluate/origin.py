@@ -1,0 +1,70 @@
+"""What a result was made of. Every file that is kept for later carries it, and is used again only where it holds.
+
+::
+
+    {"step": 1000, "weights": SHA-256 of the network, "splits": ["train"], "data": `Manifest.digest` of these}
+
+It is metadata of a parquet file (`KEY`), an array of an .npz, an entry of a JSON file (``origin``). Times say
+nothing: a file may be copied, and an evaluation of an older checkpoint is newer than the newest checkpoint.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ccscale.data.manifest import Manifest
+from ccscale.model.export import WEIGHTS
+from ccscale.train.checkpoint import Checkpoint
+from ccscale.train.checkpoint.marker import read_marker
+
+KEY = b"ccscale.origin"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A network and the images that it looked at.
+
+    Attributes
+    ----------
+    step
+        Of the checkpoint.
+    weights
+        SHA-256 of its network.
+    splits
+        Of the data set.
+    data
+        Digest of their shards.
+    """
+
+    step: int
+    weights: str
+    splits: tuple[str, ...]
+    data: str
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, manifest: Manifest, splits: Sequence[str]) -> "Origin":
+        """Return that of a checkpoint and some splits."""
+        return cls(checkpoint.step, weights_of(checkpoint), tuple(splits), manifest.digest(splits))
+
+    @classmethod
+    def parse(cls, value: Any) -> "Origin | None":
+        """Take what `as_json` or `to_bytes` returned; None for anything else, as where a file carries none."""
+        try:
+            found = json.loads(value) if isinstance(value, (str, bytes)) else value
+            return cls(found["step"], found["weights"], tuple(found["splits"]), found["data"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return asdict(self) | {"splits": list(self.splits)}
+
+    def to_bytes(self) -> bytes:
+        """Return it as JSON's text."""
+        return json.dumps(self.as_json()).encode()
+
+
+def weights_of(checkpoint: Checkpoint) -> str:
+    """Return the SHA-256 of a checkpoint's network, which its marker holds."""
+    return read_marker(checkpoint.path)["files"][WEIGHTS]["sha256"]
