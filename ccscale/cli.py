@@ -6,6 +6,7 @@ Standard output holds results, standard error everything else.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ from ccscale.config import Config
 from ccscale.config_file import describe_keys, load_config
 from ccscale.errors import Fault, InputError
 from ccscale.launch.commands import add_launch_arguments, run_launch
+from ccscale.launcher import stop_without_launcher
 from ccscale.leaving import FAULT, INTERRUPTED, MISTAKE, STOPPED, Leaving
 from ccscale.place import Place
 from ccscale.recipes import recipes
@@ -31,6 +33,7 @@ CONFIG = "a YAML file (`ccscale config` lists its keys), or a recipe (`ccscale c
 def entry() -> None:
     """Run the command line of this process, and end the process with its exit code."""
     leaving = Leaving()
+    stop_without_launcher()
     try:
         leaving.code = main()
     except SystemExit as exit:  # argparse, after --help (0) or a wrong option (2)
@@ -62,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _leave() -> None:
     """End this process at once, on a second Ctrl-C: whatever it waits for."""
-    os.write(2, b"interrupted again: ended at once, with nothing more saved\n")
+    with contextlib.suppress(OSError):
+        os.write(2, b"interrupted again: ended at once, with nothing more saved\n")
     os._exit(INTERRUPTED)
 
 

@@ -3,6 +3,7 @@
 Standard output is for results.
 """
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -11,7 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_SECONDS = 10.0
-CONSOLE = Console(stderr=True, highlight=False)
+
+
+class _StandardError(Console):
+    def on_broken_pipe(self) -> None:
+        """Write to nowhere from now on: a Ctrl-C has ended `| tee`, too, and what is to be saved is still to be."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+CONSOLE = _StandardError(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:

@@ -6,6 +6,7 @@ rank 0 reads a manifest), the handler raises `Stopped` instead, wherever that is
 nothing, so that they cannot spoil the save; a second Ctrl-C is meant to.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -93,7 +94,8 @@ class StopRequest:
                 raise Stopped
             if number == signal.SIGINT and Place.from_environment().rank == 0:
                 # Not through `progress.say`: the code that was interrupted may be writing.
-                os.write(2, b"stopping in order; Ctrl-C again leaves at once, without saving\n")
+                with contextlib.suppress(OSError):  # `| tee` has ended with the same Ctrl-C
+                    os.write(2, b"stopping in order; Ctrl-C again leaves at once, without saving\n")
         elif number == signal.SIGINT and now - self.time >= SAME_SECONDS:
             if self._leave is not None:
                 self._leave()

@@ -1,0 +1,70 @@
+"""The launcher that has started this rank: when it is gone, nobody looks after the ranks any more.
+
+torchrun ends at once on SIGUSR1, DeepSpeed's on SIGTERM, any of them on SIGKILL, and their ranks live on. Each sees
+that its parent has changed and tells itself to stop, as SIGTERM would: what trains saves, what does not ends.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from ccscale.place import Place
+
+SUPERVISOR = "CCSCALE_SUPERVISOR"
+"""Holds the process that `ccscale launch --cluster local` has started this rank from."""
+TORCHRUN, DEEPSPEED = "TORCHELASTIC_RUN_ID", "CROSS_SIZE"
+"""Names that only these launchers give to their ranks."""
+LOOK_SECONDS = 0.5
+
+
+def launchers(environment: Mapping[str, str] = os.environ) -> list[int]:
+    """Return this process's parent, that one's parent, ...: as far as they are launchers.
+
+    A process that a shell or a batch system has started is nobody's: it may outlive them.
+    """
+    if SUPERVISOR in environment:
+        return [
+            int(environment[SUPERVISOR])
+        ]  # known from before this process began, should it be gone already
+    if TORCHRUN in environment:
+        return [os.getppid()]
+    if (
+        DEEPSPEED in environment
+    ):  # the command that the user sees, and on each node a process that starts the ranks
+        return [os.getppid(), *_parent(os.getppid())]
+    return []
+
+
+def stop_without_launcher() -> None:
+    """Begin to watch over the launchers of this process, if it has any."""
+    if expected := launchers():
+        threading.Thread(target=_watch, args=(expected,), name="launcher", daemon=True).start()
+
+
+def _watch(expected: list[int]) -> None:
+    while _ancestors(len(expected)) == expected:
+        time.sleep(LOOK_SECONDS)
+    if Place.from_environment().rank == 0:
+        with contextlib.suppress(OSError):  # who reads what is said may be gone with it
+            os.write(2, b"the launcher of this process is gone: stopping, as on SIGTERM\n")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _ancestors(count: int) -> list[int]:
+    found = [os.getppid()]
+    while len(found) < count and (parent := _parent(found[-1])):
+        found += parent
+    return found
+
+
+def _parent(process: int) -> list[int]:
+    """Return the parent of a process; nothing if it is gone or hidden."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(errors="replace")
+    except OSError:
+        return []
+    return [int(stat.rpartition(")")[2].split()[1])]
