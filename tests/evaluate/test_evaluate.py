@@ -13,10 +13,10 @@ from PIL import Image
 from ranks import run_ranks
 
 from ccscale.cli import main
+from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.evaluate.merge import TREE, read_tree
 from ccscale.evaluate.metrics import scores
-from ccscale.evaluate.origin import KEY, Origin
 
 K = 6
 
@@ -61,13 +61,13 @@ def test_files(folder, result):
 def test_all_files_tell_what_they_were_made_of(folder, result, manifest):
     weights = next((folder / "checkpoints").glob("step-*2")) / "model.safetensors"
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    origin = Origin(2, digest, ("train",), manifest.digest(["train"]))
-    assert Origin.parse(result["origin"]) == origin
-    assert Origin.parse(pq.read_schema(folder / "assignments.parquet").metadata[KEY]) == origin
+    basis = Basis(2, digest, ("train",), manifest.digest(["train"]))
+    assert Basis.parse(result["basis"]) == basis
+    assert Basis.parse(pq.read_schema(folder / "assignments.parquet").metadata[KEY]) == basis
     for name in ("evaluation.json", "merge.json"):
-        assert Origin.parse(json.loads((folder / name).read_text())["origin"]) == origin
+        assert Basis.parse(json.loads((folder / name).read_text())["basis"]) == basis
     with np.load(folder / "features.npz") as arrays:
-        assert Origin.parse(str(arrays["origin"])) == origin
+        assert Basis.parse(str(arrays["basis"])) == basis
 
 
 def test_figures_are_those_of_the_table(folder, result):
@@ -109,7 +109,7 @@ def test_cuts(folder, result):
     table = pq.read_table(folder / "assignments.parquet")
     clusters, labels = table["cluster"].to_numpy(), table["label"].to_numpy().astype(np.int64)
     for cut in result["cuts"]:
-        groups = read_tree(folder, result["step"], result["origin"]["weights"]).groups(cut["clusters"])
+        groups = read_tree(folder, result["step"], result["basis"]["weights"]).groups(cut["clusters"])
         expected = scores(groups[clusters], labels, cut["clusters"])
         assert {name: cut[name] for name in expected} == pytest.approx(expected, abs=1e-12)
         assert 0 <= cut["share"] <= 1
@@ -125,7 +125,7 @@ def test_predict_merged(folder, result, shards, tmp_path):
     )
     before = pq.read_table(folder / "assignments.parquet")["cluster"].to_numpy()
     found = pq.read_table(tmp_path / "t.parquet")["cluster"].to_numpy()
-    tree = read_tree(folder, result["step"], result["origin"]["weights"])
+    tree = read_tree(folder, result["step"], result["basis"]["weights"])
     assert tree.notes == ()
     assert found.tolist() == tree.groups(2)[before].tolist()
 
@@ -178,9 +178,9 @@ class TestRefused:
         [
             (lambda tree: {**tree, "step": 1}, "is of step 1, and the checkpoint asked for of step 2"),
             (lambda tree: [], "cannot be read"),
-            (lambda tree: {**tree, "origin": None}, "does not tell which network it is of"),
+            (lambda tree: {**tree, "basis": None}, "does not tell which network it is of"),
             (
-                lambda tree: tree | {"origin": tree["origin"] | {"weights": "0" * 64}},
+                lambda tree: tree | {"basis": tree["basis"] | {"weights": "0" * 64}},
                 "is of another network of step 2 than the checkpoint asked for",
             ),
             (lambda tree: tree, "--merged 9: this run's 6 clusters can be merged to 1 to 6"),
