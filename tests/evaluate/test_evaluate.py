@@ -3,16 +3,19 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pictures import picture, save
 from PIL import Image
 from ranks import run_ranks
 
 from ccscale.cli import main
+from ccscale.data.manifest import Manifest
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.evaluate.merge import TREE, read_tree
@@ -163,6 +166,31 @@ def test_neighbours_in_another_split(folder, pets, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["images"], found["probed"]) == (7, 7)
     assert found["knn"]["acc"] in [i / 7 for i in range(8)]
+
+
+# Markup of rich, an emoji's code, a formula, what ends a line or clears a terminal.
+ODD_NAMES = ("[/new]", "[red]shoe", ":car:", "=1+1", "two\nlines", "\x1b[2J")
+
+
+def test_names_are_no_markup(folder, tmp_path, capsys):
+    """In tables and pictures."""
+    for number in range(len(ODD_NAMES)):
+        for i in range(3):
+            save(tmp_path / f"odd/{number}/{i}.png", picture(10 * number + i))
+    shards = tmp_path / "shards"
+    assert main(["shards", "make", "folder", str(tmp_path / "odd"), str(shards)]) == 0
+    replace(Manifest.load(shards), classes=ODD_NAMES).save()
+    capsys.readouterr()
+    assert main(["shards", "info", str(shards), "--preview", str(tmp_path / "preview.png")]) == 0
+    out = capsys.readouterr().out
+    copy = shutil.copytree(folder, tmp_path / "run")
+    assert main(command("evaluate", copy, "--shards", shards, "--merge")) == 0
+    told = capsys.readouterr()
+    shown = ["[/new]", "[red]shoe", ":car:", "=1+1", r"two\nlines", r"\x1b[2J"]
+    for name in shown:
+        assert f" {name} " in out
+    assert any(f" {name} " in told.out for name in shown)
+    assert "\x1b" not in out + told.out + told.err
 
 
 def test_labels_that_are_missing_are_noted(folder, pets, tmp_path, capsys):
