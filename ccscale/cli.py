@@ -79,9 +79,7 @@ def _complain(error: Exception) -> None:
     """Tell a mistake once where all ranks met it, and with the rank's name where it is one rank's own."""
     if not getattr(error, "told_elsewhere", False):
         where = f" on rank {_rank()}" if _rank() else ""
-        from ccscale.printing import visible
-
-        print(f"error{where}: {visible(str(error))}", file=sys.stderr)
+        print(f"error{where}: {error}", file=sys.stderr)
 
 
 def _rank() -> int:
@@ -155,9 +153,7 @@ def _report(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(result)
     else:
-        from ccscale.printing import put
-
-        put(f"{result['out']}: {result['bytes'] / 1e6:.1f} MB, open it in a browser", fold=False)
+        print(f"{result['out']}: {result['bytes'] / 1e6:.1f} MB, open it in a browser")
     return 0
 
 
@@ -170,12 +166,7 @@ def _export(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"out": str(args.out), "step": found.step})
     else:
-        from ccscale.printing import put
-
-        put(
-            f"{args.out}: the network of step {found.step}; load it with ccscale.load('{args.out}')",
-            fold=False,
-        )
+        print(f"{args.out}: the network of step {found.step}; load it with ccscale.load('{args.out}')")
     return 0
 
 

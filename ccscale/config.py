@@ -225,6 +225,14 @@ class Model(Section):
         "standard",
         description="small: first convolution 3x3 with stride 1 and no pooling, for images under 96 pixels.",
     )
+    drop_path: Probability | None = Field(
+        None,
+        description="Stochastic depth: probability that an image passes over a block, in the last block; null: the "
+        "backbone's own default, which is 0 for most.",
+    )
+    dropout: Probability | None = Field(
+        None, description="Probability of timm's drop_rate, most often of the features; null: as drop_path."
+    )
     normalize: bool = Field(
         False, description="Subtract the backbone's own mean and divide by its deviation (pretrained ones)."
     )

@@ -23,6 +23,12 @@ class BadImage(ValueError):
     """Data that are no image that can be decoded; the message says why, the same on every run."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an exception of another library says, or the first line of it."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the names in `known` that are near to `wrong`, or ``""``."""
     near = difflib.get_close_matches(wrong, list(known), n=3, cutoff=0.6)

@@ -26,7 +26,6 @@ from ccscale.data.sources.contents import Bytes, encode_png
 from ccscale.data.sources.items import Item, Source, numbered_key
 from ccscale.errors import InputError
 from ccscale.evaluate.session import newest
-from ccscale.model.backbone import feature_width
 from ccscale.model.export import load, read_images
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.place import Place
@@ -151,7 +150,7 @@ class ContrastiveClusteringEstimator(
             _write_shards(images, config.data.shards)
             self.network_, self.n_iter_ = _train(config)
         self.config_ = config
-        self._n_features_out = feature_width(self.network_.backbone)
+        self._n_features_out = self.network_.width
         self.labels_ = self._outputs(images).assignments.argmax(dim=1).numpy()
         return self
 

@@ -17,7 +17,6 @@ from ccscale.data.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.estimator import ContrastiveClusteringEstimator, _write_shards
 from ccscale.evaluate.assign import Reading, assign
-from ccscale.model.backbone import feature_width
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +68,7 @@ def test_what_it_gives(fitted: ContrastiveClusteringEstimator) -> None:
     assert soft.shape == (48, 3)
     assert np.allclose(soft.sum(axis=1), 1, atol=1e-5)
     assert np.array_equal(soft.argmax(axis=1), fitted.labels_)
-    assert features.shape == (48, feature_width(fitted.network_.backbone))
+    assert features.shape == (48, fitted.network_.width)
     assert len(fitted.get_feature_names_out()) == features.shape[1]
     assert fitted.n_iter_ == 6  # 2 epochs of 3 batches
     assert isinstance(fitted.config_, Config)

@@ -185,6 +185,12 @@ def test_network_takes_what_is_planned_without_numbers(world):
             assert cost.norm_channels == (4800 if world > 1 else 0)
 
 
+def test_parameters_that_are_not_trained():
+    """timm fixes four of this one's where it has no classifier."""
+    network = Network(network_config("efficientvim_m1"), 1, "cpu")
+    assert network.measure(2).most_with_gradients > network.measure(2).most > 0
+
+
 STEPS = [  # ZeRO stage, pieces, clip
     (0, 1, None),
     (1, 1, None),

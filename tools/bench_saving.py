@@ -32,7 +32,6 @@ from ccscale.data.sources.kinds import open_source
 from ccscale.demo import CONFIG
 from ccscale.errors import InputError
 from ccscale.place import Place
-from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.lock import FolderLock
 from ccscale.train.loop import Trainer
 from ccscale.train.preempt import StopRequest
@@ -43,8 +42,8 @@ DEFAULT = Train.model_fields["save_every"].default
 class TimedTrainer(Trainer):
     """Notes what each save is waited for, and what each step takes."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, config: Config, place: Place, device: torch.device, lock: FolderLock) -> None:
+        super().__init__(config, place, device, lock)
         self.waits: list[float] = []
         self.last_wait = 0.0
         self.quiet: list[float] = []
@@ -74,7 +73,7 @@ def measure(config: Config) -> dict[str, Any]:
     """Train and save; return the figures."""
     device = dist.pick_device(config.train.device)
     with FolderLock(config.run_folder) as lock, dist.process_group(Place(), device):
-        trainer = TimedTrainer(config, Place(), device, lock, Heartbeat())
+        trainer = TimedTrainer(config, Place(), device, lock)
         trainer.run(StopRequest())
         folder = config.run_folder / "checkpoints"
         newest = max(folder.glob("step-*"))

@@ -27,7 +27,8 @@ from ccscale.data.reader import SampleReader
 from ccscale.data.stream import default_workers
 from ccscale.errors import InputError
 from ccscale.evaluate.metrics import scores
-from ccscale.model.backbone import build_backbone, feature_width
+from ccscale.model.backbone import build_backbone
+from ccscale.model.trial import try_backbone
 from ccscale.progress import Meter
 from ccscale.train.loop import open_data
 
@@ -106,7 +107,8 @@ class Network(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.backbone = build_backbone(config.model, config.views.size)
-        width, model = feature_width(self.backbone), config.model
+        model = config.model
+        width = try_backbone(model, config.views.size).width
         self.instance = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, model.embedding))
         self.cluster = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, model.clusters))
 

@@ -6,8 +6,11 @@ Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC
     key     = (seed, epoch)
     counter = (block, view, low half of the sample, high half of the sample)
 
-so the numbers of a sample's view are the same in whichever batch, worker or rank they are drawn.
+so the numbers of a sample's view are the same in whichever batch, worker or rank they are drawn. The network's own
+draws (`model/dropout.py`) come from the same generator.
 """
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,21 +36,29 @@ def philox4x32(counters: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) ->
     numpy.ndarray
         Shape (..., 4), uint32.
     """
-    # Words are kept in 64 bits: a product of two of them must not overflow.
     c0, c1, c2, c3 = np.moveaxis(counters, -1, 0).astype(np.uint64)
-    k0, k1 = int(key[0]), int(key[1])
+    words = philox_words(c0, c1, c2, c3, int(key[0]), int(key[1]))
+    return np.stack(words, axis=-1).astype(np.uint32)
+
+
+def philox_words(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the four random words of each counter, given and returned word by word; see `philox4x32`.
+
+    The words are kept in 64 bits, since a product of two of them has so many: uint64 arrays, int64 tensors or
+    integers, which broadcast against each other; of the first and third, one at least is no integer.
+    """
     for _ in range(_ROUNDS):
         product0 = c0 * _MULTIPLIERS[0]
         product1 = c2 * _MULTIPLIERS[1]
         c0, c1, c2, c3 = (
-            (product1 >> 32) ^ c1 ^ k0,
+            (product1 >> 32 & _MASK) ^ c1 ^ k0,  # the mask: int64 is shifted with its sign
             product1 & _MASK,
-            (product0 >> 32) ^ c3 ^ k1,
+            (product0 >> 32 & _MASK) ^ c3 ^ k1,
             product0 & _MASK,
         )
         k0 = (k0 + _KEY_STEPS[0]) & _MASK
         k1 = (k1 + _KEY_STEPS[1]) & _MASK
-    return np.stack((c0, c1, c2, c3), axis=-1).astype(np.uint32)
+    return c0, c1, c2, c3
 
 
 def uniforms(

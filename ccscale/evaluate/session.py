@@ -15,7 +15,6 @@ from ccscale.data.stream import default_workers
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Reading
 from ccscale.evaluate.notes import other_data
-from ccscale.model.backbone import feature_width
 from ccscale.model.export import CONFIG, load
 from ccscale.model.network import ContrastiveClustering
 from ccscale.place import Place
@@ -48,7 +47,7 @@ class Session:
     def width(self, features: str) -> int:
         """Return the width of the backbone's features (``backbone``) or the embeddings (``instance``)."""
         settings = self.config.model
-        return feature_width(self.network.backbone) if features == "backbone" else settings.embedding
+        return self.network.width if features == "backbone" else settings.embedding
 
     def notes(self, manifest: Manifest) -> list[str]:
         """Return a sentence if a data set is not the one that the run was trained on."""

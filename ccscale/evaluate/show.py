@@ -1,11 +1,12 @@
 """Figures of an evaluation as tables for people, on standard output."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ccscale.printing import Sheet, put
-from ccscale.progress import say
+from rich.console import Console
+from rich.table import Table
 
 NAMES = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "f": "F"}
 PURITY = {"purity": "purity"}
@@ -16,10 +17,15 @@ Rows = Sequence[Mapping[str, Any]]
 
 def show_evaluation(result: dict[str, Any]) -> None:
     """Print what `evaluate.evaluate.evaluate_run` found."""
+    console = Console(highlight=False)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
     splits = ", ".join(result["splits"])
-    put(f"{result['images']:,} images of {result['shards']} ({splits}), step {result['step']}")
+    say(f"{result['images']:,} images of {result['shards']} ({splits}), step {result['step']}")
     used = result["clusters"] - result["empty"]
-    put(
+    say(
         f"{used} of {result['clusters']} clusters are used, as many as {result['effective_clusters']:.1f} equal "
         f"ones (entropy {result['entropy']:.3f}); the largest holds {result['largest']:.1%}; mean confidence "
         f"{result['confidence']:.3f}; information {result['information']:.3f} of at most "
@@ -27,14 +33,14 @@ def show_evaluation(result: dict[str, Any]) -> None:
     )
     stability = result["stability"]
     if stability["views"]:
-        put(
+        say(
             f"two views of an image are in the same cluster for {stability['agreement']:.1%} of "
             f"{stability['views']:,} images, {stability['chance']:.1%} by chance: stability "
             f"{stability['stability']:.3f}"
         )
     for sentence in result["warnings"]:
-        put(f"warning: {sentence}")
-    _clusters(result).put()
+        say(f"warning: {sentence}")
+    console.print(_clusters(result))
     if result["labelled"]:
         rows = {"cluster head": result}
         for key, title in (
@@ -44,54 +50,62 @@ def show_evaluation(result: dict[str, Any]) -> None:
         ):
             if key in result:
                 rows[title] = result[key]
-        put(f"against {result['labelled']:,} labels (ACC: one-to-one matching; purity: many-to-one):")
-        _scores(rows, NAMES | PURITY).put()
+        say(f"against {result['labelled']:,} labels (ACC: one-to-one matching; purity: many-to-one):")
+        console.print(_scores(rows, NAMES | PURITY))
         if (probed := result.get("probed", result["labelled"])) < result["labelled"]:
-            put(f"features: of {probed:,} images, by the seed")
+            say(f"features: of {probed:,} images, by the seed")
     else:
-        put("There are no labels: ACC, NMI, ARI and F cannot be measured.")
+        say("There are no labels: ACC, NMI, ARI and F cannot be measured.")
     if "cuts" in result:
-        put("clusters joined, the most alike first:")
-        _cuts(result["cuts"]).put()
-        put(f"the tree: {result['dendrogram']}", fold=False)
+        say("clusters joined, the most alike first:")
+        console.print(_cuts(result["cuts"]))
+        console.print(f"the tree: {result['dendrogram']}", markup=False, soft_wrap=True)
 
 
 def show_demo(result: dict[str, Any]) -> None:
     """Print what `demo.demo` found."""
-    _scores(result["scores"], NAMES).put()
-    put(f"clusters, a row each, the surest images first: {result['picture']}", fold=False)
-    put(f"all about them, for a browser: {result['report']}", fold=False)
+    console = Console(highlight=False)
+    console.print(_scores(result["scores"], NAMES))
+    console.print(
+        f"clusters, a row each, the surest images first: {result['picture']}\n"
+        f"all about them, for a browser: {result['report']}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def show_prediction(result: dict[str, Any]) -> None:
     """Print what `evaluate.predict.predict_run` found."""
-    put(f"{result['out']}: {result['images']:,} images in {result['clusters']} clusters", fold=False)
+    print(f"{result['out']}: {result['images']:,} images in {result['clusters']} clusters")
 
 
 def tell_notes(result: dict[str, Any]) -> None:
     """Tell on standard error what is to be known about the data, and what could not be decoded."""
     for sentence in result["notes"]:
-        say(f"note: {sentence}")
+        print(f"note: {sentence}", file=sys.stderr)
     lines = result["undecodable"]
     for line in lines[:10]:
-        say(f"no cluster for an image that cannot be decoded: {line}")
+        print(f"no cluster for an image that cannot be decoded: {line}", file=sys.stderr)
     if len(lines) > 10:
-        say(f"… and {len(lines) - 10:,} more")
+        print(f"… and {len(lines) - 10} more", file=sys.stderr)
 
 
-def _scores(rows: dict[str, dict[str, float]], names: dict[str, str]) -> Sheet:
-    sheet = Sheet("", *names.values(), text=("",))
+def _scores(rows: dict[str, dict[str, float]], names: dict[str, str]) -> Table:
+    table = Table("")
+    for name in names.values():
+        table.add_column(name, justify="right")
     for title, figures in rows.items():
-        sheet.add(title, *(_figure(figures.get(name)) for name in names))
-    return sheet
+        table.add_row(title, *(_figure(figures.get(name)) for name in names))
+    return table
 
 
-def _clusters(result: dict[str, Any]) -> Sheet:
+def _clusters(result: dict[str, Any]) -> Table:
     """Return the largest clusters, a row each."""
     columns = result["per_cluster"]
     sizes = columns["size"]
     largest = sorted(range(len(sizes)), key=lambda cluster: -sizes[cluster])[:SHOWN]
     more = f"the {SHOWN} largest of {len(sizes):,} clusters" if len(sizes) > SHOWN else None
+    table = Table("cluster", title=more, title_justify="left")
     names = {"size": "images", "confidence": "confidence"}
     if "majority" in columns:
         classes = result["classes"]
@@ -101,14 +115,15 @@ def _clusters(result: dict[str, Any]) -> Sheet:
         ]
         columns = columns | {"majority": majority}
         names |= {"majority": "commonest class", "purity": "its share", "entropy": "entropy"}
-    sheet = Sheet("cluster", *names.values(), text=("cluster", "commonest class"), title=more)
+    for title in names.values():
+        table.add_column(title, justify="right")
     for cluster in largest:
         cells = (columns[name][cluster] for name in names)
-        sheet.add(str(cluster), *map(_figure, cells))
-    return sheet
+        table.add_row(str(cluster), *map(_figure, cells))
+    return table
 
 
-def _cuts(cuts: Rows) -> Sheet:
+def _cuts(cuts: Rows) -> Table:
     """Return the cuts of a tree, a row each."""
     names = {
         "clusters": "clusters",
@@ -117,10 +132,12 @@ def _cuts(cuts: Rows) -> Sheet:
         "share": "information",
     }
     labelled = {name: title for name, title in (NAMES | PURITY).items() if cuts and name in cuts[0]}
-    sheet = Sheet(*(names | labelled).values())
+    table = Table(*())
+    for title in (names | labelled).values():
+        table.add_column(title, justify="right")
     for row in cuts[:: max(1, -(-len(cuts) // (2 * SHOWN)))]:
-        sheet.add(*(_figure(row[name]) for name in names | labelled))
-    return sheet
+        table.add_row(*(_figure(row[name]) for name in names | labelled))
+    return table
 
 
 def _figure(value: Any) -> str:

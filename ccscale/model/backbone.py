@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ccscale.config import Model
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, first_line, nearest
 
 
 def build_backbone(settings: Model, size: int) -> nn.Module:
@@ -26,15 +26,23 @@ def build_backbone(settings: Model, size: int) -> nn.Module:
     Returns
     -------
     nn.Module
-        (m, 3, size, size) -> (m, D); D is `feature_width` of it.
+        (m, 3, size, size) -> (m, D), if `try_backbone` says so.
 
     Raises
     ------
     InputError
         For an unknown name, weights that cannot be had, or a small stem where there is no convolution.
     """
-    name = settings.backbone
-    if not timm.is_model(name.split(".")[0]):
+    backbone = create_backbone(settings, size, settings.pretrained)
+    if settings.weights is not None:
+        _load_weights(backbone, Path(settings.weights), settings.stem == "small")
+    return backbone
+
+
+def create_backbone(settings: Model, size: int, pretrained: bool) -> nn.Module:
+    """Have timm make a config's backbone, and put the stem in; weights from a file are not read."""
+    name, (base, _, tag) = settings.backbone, settings.backbone.partition(".")
+    if not timm.is_model(base):
         raise InputError(
             f"timm has no model '{name}' (model.backbone)"
             + (
@@ -42,28 +50,47 @@ def build_backbone(settings: Model, size: int) -> nn.Module:
                 or "; `python -c 'import timm; print(timm.list_models())'` lists them"
             )
         )
-    pretrained_cfg = timm.get_pretrained_cfg(name)
-    fixed_size = pretrained_cfg is not None and pretrained_cfg.fixed_input_size
-    options: dict[str, Any] = {"img_size": size} if fixed_size else {}
     try:
-        backbone = timm.create_model(name, pretrained=settings.pretrained, num_classes=0, **options)
-    except Exception as error:
-        if not settings.pretrained:
-            raise
+        known = timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        tags = [other.partition(".")[2] for other in timm.list_pretrained(f"{base}.*")]
+        told = f"; it has {', '.join(tags)}" if tags else ""
         raise InputError(
-            f"the pretrained weights of '{name}' cannot be had ({_first_line(error)}); download them where there "
-            "is a network, or give a file as model.weights=FILE.safetensors"
+            f"timm has no weights '{tag}' of '{base}' (model.backbone){nearest(tag, tags) or told}; '{base}' alone "
+            "takes timm's choice"
+        ) from None
+    options: dict[str, Any] = {
+        "img_size": size
+        if known is not None and known.fixed_input_size
+        else None,  # timm leaves out what is None
+        "drop_path_rate": settings.drop_path,
+        "drop_rate": settings.dropout,
+    }
+    try:
+        backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+    except Exception as error:
+        for key, option in (("drop_path", "drop_path_rate"), ("dropout", "drop_rate")):
+            if isinstance(error, TypeError) and f"'{option}'" in str(error):
+                raise InputError(f"'{name}' does not take model.{key}: leave it out") from None
+        if pretrained:
+            raise InputError(
+                f"the pretrained weights of '{name}' cannot be had ({first_line(error)}); download them where "
+                "there is a network, or give a file as model.weights=FILE.safetensors"
+            ) from error
+        raise InputError(
+            f"timm cannot build '{name}' for images of {size} pixels ({first_line(error)}): "
+            + other_backbone(name, size)
         ) from error
     if settings.stem == "small":
         _use_small_stem(backbone, name)
-    if settings.weights is not None:
-        _load_weights(backbone, Path(settings.weights), settings.stem == "small")
     return backbone
 
 
-def feature_width(backbone: nn.Module) -> int:
-    """Return D, the width of what a timm model without classifier puts out."""
-    return getattr(backbone, "head_hidden_size", None) or backbone.num_features  # type: ignore[return-value]
+def other_backbone(name: str, size: int) -> str:
+    """Return what to do where a backbone does not take images of a size."""
+    made_for = (getattr(timm.get_pretrained_cfg(name), "input_size", None) or (3, size, size))[-1]
+    instead = f"set views.size={made_for}, or " if made_for != size else ""
+    return f"{instead}choose another one (model.backbone)"
 
 
 def _use_small_stem(backbone: nn.Module, name: str) -> None:
@@ -97,7 +124,7 @@ def _load_weights(backbone: nn.Module, path: Path, small_stem: bool) -> None:
     except FileNotFoundError:
         raise InputError(f"there is no file {path} (model.weights)") from None
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} is not a safetensors file (model.weights): {_first_line(error)}") from None
+        raise InputError(f"{path} is not a safetensors file (model.weights): {first_line(error)}") from None
     prefix = "backbone."
     if any(key.startswith(prefix) for key in weights):
         weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -115,8 +142,3 @@ def _load_weights(backbone: nn.Module, path: Path, small_stem: bool) -> None:
         )
     with torch.no_grad():
         backbone.load_state_dict({key: weights[key] for key in wanted})
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -3,15 +3,18 @@
 h = backbone(x)  (m, D)      z = instance head(h)  (m, d)      p = cluster head(h)  (m, K)
 """
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ccscale.config import Model
-from ccscale.model.backbone import build_backbone, feature_width
+from ccscale.model.backbone import build_backbone
+from ccscale.model.dropout import Draws
 from ccscale.model.heads import ClusterHead, InstanceHead
 from ccscale.model.norm import use_global_batch_norm
+from ccscale.model.trial import try_backbone
 
 
 class Outputs(NamedTuple):
@@ -35,6 +38,13 @@ class ContrastiveClustering(nn.Module):
     size
         Side of the images in pixels.
 
+    Attributes
+    ----------
+    width
+        D.
+    draws
+        The random numbers of the backbone while it is trained. A step places them; without a place torch draws.
+
     Raises
     ------
     InputError
@@ -48,10 +58,11 @@ class ContrastiveClustering(nn.Module):
         super().__init__()
         self.settings = settings
         self.size = size
+        self.width, draws = try_backbone(settings, size)  # before anything is downloaded or given memory
+        self.draws = Draws(draws)
         self.backbone = use_global_batch_norm(build_backbone(settings, size))
-        width = feature_width(self.backbone)
-        self.instance_head = InstanceHead(width, settings.embedding)
-        self.cluster_head = ClusterHead(width, settings.clusters)
+        self.instance_head = InstanceHead(self.width, settings.embedding)
+        self.cluster_head = ClusterHead(self.width, settings.clusters)
         statistics = (
             self.backbone.pretrained_cfg if settings.normalize else {"mean": [0.0] * 3, "std": [1.0] * 3}
         )
@@ -66,7 +77,8 @@ class ContrastiveClustering(nn.Module):
         """
         if self.settings.normalize:
             images = (images - self.mean) / self.std
-        h = self.backbone(images)
+        with self.draws if self.training and self.draws.placed else nullcontext():
+            h = self.backbone(images)
         return Outputs(h, self.instance_head(h), self.cluster_head(h))
 
     @torch.inference_mode()

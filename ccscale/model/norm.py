@@ -18,6 +18,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from ccscale import dist
+from ccscale.errors import InputError
 
 
 class _GlobalNorm:
@@ -78,13 +79,16 @@ def use_global_batch_norm(module: nn.Module) -> nn.Module:
 
     Raises
     ------
-    TypeError
+    InputError
         If there is a kind of batch norm that has no global form here.
     """
     for child in module.modules():
         if isinstance(child, nn.modules.batchnorm._BatchNorm) and not isinstance(child, _GlobalNorm):
             if type(child) not in _GLOBAL:
-                raise TypeError(f"there is no global form of the batch norm {type(child).__name__}")
+                raise InputError(
+                    f"the backbone has batch norms of the kind {type(child).__name__}, which cannot take their "
+                    "statistics over all ranks: choose another one (model.backbone)"
+                )
             child.__class__ = _GLOBAL[type(child)]  # the state is the same, the forward pass is another
     return module
 

@@ -103,9 +103,8 @@ class Network:
         with fake_ranks(self._world), self._mode, torch.device(self._device):
             x = torch.empty(views, 3, size, size, dtype=self._type)
             tracker = _Tracker([x, *network.parameters(), *network.buffers()])
-            handles = [
-                p.register_post_accumulate_grad_hook(tracker.take_gradient) for p in network.parameters()
-            ]
+            trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+            handles = [p.register_post_accumulate_grad_hook(tracker.take_gradient) for p in trained]
             with tracker:
                 with torch.autocast(self._device, torch.bfloat16, enabled=bf16):
                     outputs = network(x.contiguous(memory_format=torch.channels_last))

@@ -194,8 +194,6 @@ class _Lock:
             alive = found.is_alive()
             if alive is None:
                 alive = self._watch(found)
-            if alive is None:
-                continue
             if alive:
                 raise InputError(
                     f"{self._path.parent} is being written by {found}: wait for its end, or end it; one process at "
@@ -249,8 +247,8 @@ class _Lock:
     def _content(self) -> bytes:
         return self._name + b"\n%020d\n" % self._count
 
-    def _watch(self, found: Found) -> bool | None:
-        """Tell whether the holder's count moves; None if it has gone, or another one has come."""
+    def _watch(self, found: Found) -> bool:
+        """Tell whether the holder's count moves, or another one comes."""
         if self._path.name == NAME:
             say(
                 f"{self._path.parent} is locked by {found}: looking for {WATCH_SECONDS:.0f} s whether it lives"
@@ -260,7 +258,7 @@ class _Lock:
             time.sleep(POLL_SECONDS)
             now = Found.read(self._path)
             if now is None or now.token != found.token:
-                return None
+                return False  # what is there now is looked at anew
             if now.raw != found.raw:
                 return True
         return False

@@ -113,9 +113,11 @@ class Stepper:
 
     def _forward(self, batch: PairBatch, images: Tensor, piece: int, pieces: int) -> Outputs:
         """Put a piece of the images through colour and network, both views at once, view a first."""
-        # Dropout and the like draw from here: a resume needs no random state, these numbers give it.
-        place = (batch.step * dist.world() + dist.rank()) * pieces + piece
-        torch.manual_seed((self.config.seed << 32) + place)
+        n = images.shape[1]
+        first = dist.rank() * n
+        places = torch.arange(first + piece, first + n, pieces, device=self.device)
+        both = torch.cat([places, places + self.config.train.global_batch])
+        self.engine.module.draws.place(self.config.seed, batch.step, both)
         with record_function("views"):
             colour = batch.colour.part(slice(piece, None, pieces)).flatten()
             views = apply_colour(  # (2m, 3, S, S)

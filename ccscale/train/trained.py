@@ -22,7 +22,10 @@ _LOSSES, _IDLE = "losses", "idle"  # keys of a parameter group: what trains it; 
 
 
 def parameter_groups(config: Config, network: ContrastiveClustering) -> list[dict[str, Any]]:
-    """Return the parameters for an optimizer, in groups that are trained in the same steps."""
+    """Return the parameters for an optimizer, in groups that are trained in the same steps.
+
+    Those that a backbone has fixed are in none: DeepSpeed would put gradients of zero to them, and Adam decay them.
+    """
     phases = [frozenset(phase.losses) for phase in config.phases]
     parts: list[tuple[nn.Module, tuple[LossName, ...]]] = [
         (network.backbone, LOSSES),
@@ -33,7 +36,7 @@ def parameter_groups(config: Config, network: ContrastiveClustering) -> list[dic
     for part, losses in parts:
         when = tuple(not phase.isdisjoint(losses) for phase in phases)
         group = groups.setdefault(when, {"params": [], _LOSSES: [], _IDLE: False})
-        group["params"] += part.parameters()
+        group["params"] += (parameter for parameter in part.parameters() if parameter.requires_grad)
         group[_LOSSES] += losses
     return list(groups.values())
 

@@ -8,6 +8,7 @@ from ranks import run_ranks
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
+from ccscale.errors import InputError
 from ccscale.model.norm import use_global_batch_norm
 
 N, C = 8, 3  # global batch, channels
@@ -168,5 +169,5 @@ def test_state_and_names_stay():
 
 
 def test_unknown_kind_is_refused():
-    with pytest.raises(TypeError, match="no global form of the batch norm BatchNorm3d"):
+    with pytest.raises(InputError, match="batch norms of the kind BatchNorm3d, which cannot"):
         use_global_batch_norm(nn.Sequential(nn.BatchNorm3d(C)))

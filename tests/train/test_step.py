@@ -1,6 +1,7 @@
 """A step in pieces (train.micro_batch) is the step in one go: the same losses, gradients and running statistics."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from conftest import small_settings
 from descent import descend
 from ranks import run_ranks
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ccscale.config import Config
 from ccscale.config_file import parse_config
@@ -23,17 +24,24 @@ from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
 
 N, SIZE, LR = 12, 32, 0.01
+DROPPED = {"drop_path": 0.5, "dropout": 0.3}
 
 Found = tuple[list[float], dict[str, Tensor]]
 
 
-def config_of(backbone: str, micro_batch: int | None, zero: int = 1, **train: Any) -> Config:
+def config_of(
+    backbone: str,
+    micro_batch: int | None,
+    zero: int = 1,
+    model: dict[str, float] | None = None,
+    **train: Any,
+) -> Config:
     return parse_config(
         {
             "seed": 3,
             "data": {"shards": "-"},
             "views": {"size": SIZE, "blur": 0.5, "blur_kernel": 3},
-            "model": {"backbone": backbone, "clusters": 5},
+            "model": {"backbone": backbone, "clusters": 5, **(model or {})},
             "train": {
                 "global_batch": N,
                 "micro_batch": micro_batch,
@@ -52,12 +60,10 @@ def batch_of(config: Config, step: int, mine: slice) -> PairBatch:
     return PairBatch(step, torch.from_numpy(images[:, mine]), colour, (0, 0), ())
 
 
-def steps(rank: int, world: int, config: Config, dropout: bool) -> Found:
+def steps(rank: int, world: int, config: Config) -> Found:
     """Take two steps of plain gradient descent; return the losses and all that changed."""
     torch.manual_seed(0)
     network = ContrastiveClustering(config.model, SIZE)
-    if dropout:
-        network.instance_head.layers.append(nn.Dropout(0.5))
     engine = build_engine(config, network, torch.device("cpu"))
     base = engine.optimizer.optimizer
     base.step = lambda: descend(base, LR)
@@ -67,8 +73,8 @@ def steps(rank: int, world: int, config: Config, dropout: bool) -> Found:
     return losses, {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def on_rank(rank: int, world: int, cases: list[tuple[Config, bool]]) -> list[Found]:
-    return [steps(rank, world, config, dropout) for config, dropout in cases]
+def on_rank(rank: int, world: int, cases: list[Config]) -> list[Found]:
+    return [steps(rank, world, config) for config in cases]
 
 
 def check_same(found: Found, expected: Found) -> None:
@@ -81,11 +87,10 @@ def check_same(found: Found, expected: Found) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [1, 2])
 def test_any_divisor_gives_the_same_step(world: int) -> None:
-    """With layer norm, where a piece of the batch changes nothing for an image; dropout draws the same twice."""
-    backbone = "test_vit"
-    cases = [(config_of(backbone, micro), False) for micro in (None, 6, 4, 2)]
-    cases += [(config_of(backbone, 4, zero=2), False), (config_of(backbone, 4, clip=0.1), False)]
-    cases += [(config_of(backbone, None, clip=0.1), False)]
+    """With layer norm, where a piece of the batch changes nothing for an image; and with dropout, nor does it."""
+    case = partial(config_of, "test_vit", model=DROPPED)
+    cases = [case(micro) for micro in (None, 6, 4, 2)]
+    cases += [case(4, zero=2), case(4, clip=0.1), case(None, clip=0.1)]
     for found in run_ranks(world, on_rank, world, cases):
         whole, *pieces, zero_2, clipped, clipped_whole = found
         for of in (*pieces, zero_2):
@@ -96,28 +101,47 @@ def test_any_divisor_gives_the_same_step(world: int) -> None:
 
 @pytest.mark.dist
 @pytest.mark.slow
+def test_dropout_and_stochastic_depth_draw_alike_on_any_number_of_ranks() -> None:
+    """With layer norm and with batch norm; and as a backbone has it by default, once for all images."""
+    cases = [
+        config_of("test_vit", None, model=DROPPED),
+        config_of("test_resnet", 4, model=DROPPED),
+        config_of("test_vit_relpos", None),
+    ]
+    without = [config_of("test_vit", None), config_of("test_resnet", 4)]
+    (alone,) = run_ranks(1, on_rank, 1, cases + without)
+    for (dropped, _), (losses, _) in zip(alone[:2], alone[3:], strict=True):
+        assert abs(dropped[0] / losses[0] - 1) > 1e-4  # or nothing was drawn
+    for world in (2, 4):
+        for of_rank in run_ranks(world, on_rank, world, cases):
+            for found, expected in zip(of_rank, alone, strict=False):
+                check_same(found, expected)
+
+
+@pytest.mark.dist
+@pytest.mark.slow
 def test_dropout_draws_the_same_numbers_in_both_passes() -> None:
     """The second pass makes the very embeddings that the loss was taken of: its gradient is that of the loss."""
-    ((found,),) = run_ranks(1, on_rank, 1, [(config_of("test_vit", 4), True)])
+    ((found,),) = run_ranks(1, on_rank, 1, [config_of("test_vit", 4, model=DROPPED)])
     (expected,) = run_ranks(1, by_autograd)
     check_same(found, expected)
 
 
 def by_autograd(rank: int) -> Found:
-    """The same pieces with the same seeds in a single graph."""
+    """The same pieces at the same places in a single graph."""
     from ccscale.data.colour import apply_colour
     from ccscale.loss import cluster_loss, instance_loss
 
-    config = config_of("test_vit", 4)
+    config = config_of("test_vit", 4, model=DROPPED)
     torch.manual_seed(0)
     network = ContrastiveClustering(config.model, SIZE).double()
-    network.instance_head.layers.append(nn.Dropout(0.5))
     losses = []
     for step in range(2):
         batch = batch_of(config, step, slice(0, N))
         z, p = [[], []], [[], []]
         for piece in range(3):
-            torch.manual_seed((config.seed << 32) + step * 3 + piece)
+            places = torch.arange(piece, N, 3)
+            network.draws.place(config.seed, step, torch.cat([places, N + places]))
             images = batch.images[:, piece::3].flatten(0, 1)
             colour = batch.colour.part(slice(piece, None, 3)).flatten()
             outputs = network(apply_colour(images, colour, config.views, torch.float64))
@@ -140,7 +164,7 @@ def by_autograd(rank: int) -> Found:
 @pytest.mark.slow
 def test_batch_norm_sees_a_piece_of_all_ranks_and_counts_it_once() -> None:
     """So the number of ranks changes nothing; and each image moves the running statistics once."""
-    cases = [(config_of("test_resnet", 4), False)]
+    cases = [config_of("test_resnet", 4)]
     ((alone,),) = run_ranks(1, on_rank, 1, cases)
     for (found,) in run_ranks(2, on_rank, 2, cases):
         check_same(found, alone)
@@ -153,14 +177,14 @@ def test_batch_norm_sees_a_piece_of_all_ranks_and_counts_it_once() -> None:
 @pytest.mark.slow
 def test_float32_under_zero_0() -> None:
     """DeepSpeed's other way to accumulate: rounding, no more."""
-    cases = [(config_of("test_vit", micro, zero=0, precision="fp32"), False) for micro in (None, 4)]
+    cases = [config_of("test_vit", micro, zero=0, precision="fp32") for micro in (None, 4)]
     for whole, pieces in run_ranks(2, on_rank_zero_0, 2, cases):
         assert pieces[0] == pytest.approx(whole[0], rel=1e-5)
 
 
-def on_rank_zero_0(rank: int, world: int, cases: list[tuple[Config, bool]]) -> list[Found]:
+def on_rank_zero_0(rank: int, world: int, cases: list[Config]) -> list[Found]:
     found = []
-    for config, _ in cases:
+    for config in cases:
         torch.manual_seed(0)
         network = ContrastiveClustering(config.model, SIZE)
         engine = build_engine(config, network, torch.device("cpu"))

@@ -66,6 +66,14 @@ def network_of(config: Config) -> ContrastiveClustering:
     return ContrastiveClustering(config.model, SIZE)
 
 
+def test_what_a_backbone_has_fixed_is_in_no_group() -> None:
+    config = config_of()
+    network = network_of(config)
+    fixed = next(network.backbone.parameters()).requires_grad_(False)
+    grouped = {id(parameter) for group in parameter_groups(config, network) for parameter in group["params"]}
+    assert grouped == {id(parameter) for parameter in network.parameters()} - {id(fixed)}
+
+
 def engine_steps(
     rank: int, world: int, cases: list[tuple[Config, list[tuple[LossName, ...]]]]
 ) -> list[Found]:
