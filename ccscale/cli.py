@@ -79,7 +79,9 @@ def _complain(error: Exception) -> None:
     """Tell a mistake once where all ranks met it, and with the rank's name where it is one rank's own."""
     if not getattr(error, "told_elsewhere", False):
         where = f" on rank {_rank()}" if _rank() else ""
-        print(f"error{where}: {error}", file=sys.stderr)
+        from ccscale.printing import visible
+
+        print(f"error{where}: {visible(str(error))}", file=sys.stderr)
 
 
 def _rank() -> int:
@@ -153,7 +155,9 @@ def _report(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(result)
     else:
-        print(f"{result['out']}: {result['bytes'] / 1e6:.1f} MB, open it in a browser")
+        from ccscale.printing import put
+
+        put(f"{result['out']}: {result['bytes'] / 1e6:.1f} MB, open it in a browser", fold=False)
     return 0
 
 
@@ -166,7 +170,12 @@ def _export(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"out": str(args.out), "step": found.step})
     else:
-        print(f"{args.out}: the network of step {found.step}; load it with ccscale.load('{args.out}')")
+        from ccscale.printing import put
+
+        put(
+            f"{args.out}: the network of step {found.step}; load it with ccscale.load('{args.out}')",
+            fold=False,
+        )
     return 0
 
 

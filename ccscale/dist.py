@@ -55,6 +55,8 @@ def process_group(
     """Join the process group of all ranks for the length of the context (one rank forms its own).
 
     Yields the store where the ranks met; None for one rank alone, or in a process group that was there before.
+    After an exception that is one rank's own of several the group is left as it is, and the process is to end: the
+    others may still be in a call that this rank does not make, and to take leave of them would wait for them.
 
     Parameters
     ----------
@@ -86,8 +88,11 @@ def process_group(
             met = _meet(place, device, backend)
     try:
         yield met
-    finally:
-        torch_dist.destroy_process_group()
+    except BaseException as error:
+        if place.world == 1 or is_of_all_ranks(error):
+            torch_dist.destroy_process_group()
+        raise
+    torch_dist.destroy_process_group()
 
 
 def _meet(place: Place, device: torch.device, backend: str) -> torch_dist.Store:
@@ -294,6 +299,20 @@ def together(call: Callable[[], T]) -> T:
     failure = failure or (Fault if is_fault else InputError)(f"rank {first} failed: {reason}")
     failure.told_elsewhere = rank() != first  # type: ignore[attr-defined]
     raise failure
+
+
+E = TypeVar("E", bound=Exception)
+
+
+def of_all_ranks(error: E) -> E:
+    """Return an exception that all ranks raise together, marked so that only rank 0 will speak of it."""
+    error.told_elsewhere = rank() != 0  # type: ignore[attr-defined]
+    return error
+
+
+def is_of_all_ranks(error: BaseException) -> bool:
+    """Tell whether all ranks raise an exception together, of which one will speak; else it is this rank's own."""
+    return hasattr(error, "told_elsewhere")
 
 
 def all_objects(value: T) -> list[T]:

@@ -11,6 +11,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ccscale.printing import plain, visible
+
 LINE_SECONDS = 10.0
 
 
@@ -25,7 +27,7 @@ CONSOLE = _StandardError(stderr=True, highlight=False)
 
 def say(text: str) -> None:
     """Print a line, above a progress bar that may be there."""
-    CONSOLE.print(text, markup=False, soft_wrap=True)
+    CONSOLE.print(plain(text), soft_wrap=True)
 
 
 class Meter:
@@ -54,16 +56,18 @@ class Meter:
         self._bar: Progress | None = None
         if show and not self._lines:
             self._bar = Progress(
-                TextColumn(title),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]} " + f"{unit}/s"),
+                TextColumn("{task.fields[rate]} {task.fields[unit]}/s", markup=False),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=CONSOLE,
                 refresh_per_second=4,
             )
-            self._task = self._bar.add_task(title, total=total, completed=done, rate="-", note="")
+            self._task = self._bar.add_task(
+                visible(title), total=total, completed=done, rate="-", unit=unit, note=""
+            )
 
     def __enter__(self) -> "Meter":
         if self._bar is not None:
@@ -86,7 +90,7 @@ class Meter:
         """Set how many units are done, and what is shown behind them."""
         self._done, self._note = done, note
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, rate=_figure(self._rate()), note=note)
+            self._bar.update(self._task, completed=done, rate=_figure(self._rate()), note=visible(note))
         elif self._lines and time.monotonic() - self._said >= LINE_SECONDS:
             self._say()
 

@@ -31,6 +31,7 @@ from ccscale.errors import Fault
 from ccscale.place import Place
 from ccscale.train.checkpoint import saver, writing
 from ccscale.train.feed import Feed
+from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.lock import FolderLock
 from ccscale.train.loop import Trainer
 
@@ -141,7 +142,7 @@ def serve_saves(config: str, run: str) -> None:
     settings = load_config(config, [f"run={run}"])
     device = dist.pick_device("cpu")
     with dist.process_group(Place(), device):
-        trainer = Trainer(settings, Place(), device, FolderLock(settings.run_folder))
+        trainer = Trainer(settings, Place(), device, FolderLock(settings.run_folder), Heartbeat())
         feed = Feed(trainer.batches, device)
         feed.fetch_first()
         trainer.stepper.take(feed.batch, trainer.phases[0].losses)

@@ -32,6 +32,7 @@ from ccscale.data.sources.kinds import open_source
 from ccscale.demo import CONFIG
 from ccscale.errors import InputError
 from ccscale.place import Place
+from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.lock import FolderLock
 from ccscale.train.loop import Trainer
 from ccscale.train.preempt import StopRequest
@@ -42,8 +43,8 @@ DEFAULT = Train.model_fields["save_every"].default
 class TimedTrainer(Trainer):
     """Notes what each save is waited for, and what each step takes."""
 
-    def __init__(self, config: Config, place: Place, device: torch.device, lock: FolderLock) -> None:
-        super().__init__(config, place, device, lock)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.waits: list[float] = []
         self.last_wait = 0.0
         self.quiet: list[float] = []
@@ -73,7 +74,7 @@ def measure(config: Config) -> dict[str, Any]:
     """Train and save; return the figures."""
     device = dist.pick_device(config.train.device)
     with FolderLock(config.run_folder) as lock, dist.process_group(Place(), device):
-        trainer = TimedTrainer(config, Place(), device, lock)
+        trainer = TimedTrainer(config, Place(), device, lock, Heartbeat())
         trainer.run(StopRequest())
         folder = config.run_folder / "checkpoints"
         newest = max(folder.glob("step-*"))

@@ -11,10 +11,6 @@ import sys
 import time
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
-
 from ccscale.arguments import byte_size, count, number, path
 from ccscale.data.adopt import adopt
 from ccscale.data.making.images import FORMATS
@@ -24,6 +20,7 @@ from ccscale.data.sources.kinds import KINDS, open_source
 from ccscale.data.verify import info, verify
 from ccscale.errors import InputError
 from ccscale.leaving import STOPPED
+from ccscale.printing import Sheet, put
 
 MANY_CLASSES = 20  # more are not printed one by one
 
@@ -198,9 +195,9 @@ def run_verify(args: argparse.Namespace) -> int:
         print(json.dumps({"root": args.dir, "ok": not problems, "problems": listed}))
     elif problems:
         for problem in problems:
-            print(f"{problem.shard}: {problem.what}")
+            put(f"{problem.shard}: {problem.what}", fold=False)
     else:
-        print(f"{args.dir}: all shards are as the manifest says")
+        put(f"{args.dir}: all shards are as the manifest says", fold=False)
     return 1 if problems else 0
 
 
@@ -238,24 +235,18 @@ def _print_info(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts))
         return
-    console = Console()
     formats = ", ".join(f"{count:,} {ext}" for ext, count in facts["extensions"].items())
-    console.print(f"{facts['name']} in {facts['root']}: {formats}", markup=False, highlight=False)
-    splits = Table("split", *(_number(name) for name in ("samples", "labelled", "shards", "MB")))
+    put(f"{facts['name']} in {facts['root']}: {formats}")
+    splits = Sheet("split", "samples", "labelled", "shards", "MB", text=("split",))
     for split, counts in facts["splits"].items():
         numbers = (counts["samples"], counts["labelled"], counts["shards"], counts["bytes"] / 1e6)
-        splits.add_row(split, *(f"{number:,.0f}" for number in numbers[:3]), f"{numbers[3]:,.1f}")
-    console.print(splits)
+        splits.add(split, *(f"{number:,.0f}" for number in numbers[:3]), f"{numbers[3]:,.1f}")
+    splits.put()
     if len(facts["classes"]) > MANY_CLASSES:
-        console.print(f"{len(facts['classes']):,} classes; --json lists them")
+        put(f"{len(facts['classes']):,} classes; --json lists them")
     elif facts["classes"]:
-        classes = Table(_number("label"), "class", *(_number(split) for split in facts["splits"]))
+        classes = Sheet("label", "class", *facts["splits"], text=("class",))
         for entry in facts["classes"]:
             counts = (f"{entry['samples'][split]:,}" for split in facts["splits"])
-            classes.add_row(str(entry["label"]), escape(entry["name"]), *counts)
-        console.print(classes)
-
-
-def _number(name: str) -> Column:
-    """Return a table's column of numbers."""
-    return Column(name, justify="right")
+            classes.add(str(entry["label"]), entry["name"], *counts)
+        classes.put()

@@ -9,6 +9,8 @@ import unicodedata
 
 from PIL import ImageDraw, ImageFont
 
+from ccscale.printing import visible
+
 SYSTEM_FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -22,8 +24,8 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def legible(text: str, size: int) -> tuple[str, Font]:
-    """Return a text as it can be written, and the font to write it in."""
-    fonts = _fonts(size)
+    """Return a text as it can be written in a line, and the font to write it in."""
+    text, fonts = visible(text), _fonts(size)
     for font in fonts:
         if _has_letters(font, text):
             return text, font

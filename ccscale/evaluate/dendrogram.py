@@ -19,7 +19,7 @@ from ccscale.data.lettering import width_of, write
 from ccscale.evaluate.merging import Merge, cut
 
 MAX_LEAVES = 200  # of more clusters the top of the tree is drawn
-ROW, TREE = 20, 640
+ROW, TREE, MAX_TEXT = 20, 640, 480
 LINE = (26, 95, 180)
 TICKS = 5
 SCALE = "score of the merge"
@@ -63,7 +63,7 @@ def draw_dendrogram(
         heights[count + number] = max(1 - merge.score, *lower)
     top = max(heights.values(), default=1.0) or 1.0
 
-    text = round(max(width_of(name, SMALL) for name in [*names, SCALE])) + 16
+    text = min(round(max(width_of(name, SMALL) for name in [*names, SCALE])) + 16, MAX_TEXT)
     left = MARGIN + text
     picture = Image.new("RGB", (left + TREE + 2 * MARGIN, 2 * MARGIN + 2 * TITLE + shown * ROW), PAPER)
     draw = ImageDraw.Draw(picture)

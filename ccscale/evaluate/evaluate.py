@@ -5,7 +5,7 @@ Of the run's own data it leaves in its folder
     assignments.parquet   a row a sample (`table.py`)      features.npz   of a sample of them (`sample.py`)
     evaluation.json       all figures, also per cluster
 
-and with --merge, of whatever data, merge.json and merge.png (`merge.py`). Each carries its `origin.Origin`.
+and with --merge, of whatever data, merge.json and merge.png (`merge.py`). Each carries its `basis.Basis`.
 """
 
 import json
@@ -19,10 +19,10 @@ from ccscale import atomic, dist
 from ccscale.data.manifest import Manifest
 from ccscale.evaluate import notes
 from ccscale.evaluate.assign import Assigned, assign
+from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.collapse import judge
 from ccscale.evaluate.merge import PICTURE, Summing, write_tree
 from ccscale.evaluate.metrics import scores
-from ccscale.evaluate.origin import KEY, Origin
 from ccscale.evaluate.parts import Parts
 from ccscale.evaluate.pieces import cut, deal
 from ccscale.evaluate.probes import k_means, knn_accuracy
@@ -73,7 +73,7 @@ def evaluate_run(
     Returns
     -------
     dict or None
-        On rank 0: ``step``, ``origin`` (see `origin.Origin`), ``shards``, ``splits``, ``classes`` (names of the
+        On rank 0: ``step``, ``basis`` (see `basis.Basis`), ``shards``, ``splits``, ``classes`` (names of the
         labels), ``notes`` (sentences about the data), the figures of `Tally.summary`, ``stability`` with those of
         `ViewPairs.agreement`, ``warnings`` (sentences about the clusters), ``undecodable`` (lines with key
         and reason), ``per_cluster`` (columns of
@@ -122,8 +122,8 @@ class Evaluation:
         self.folder = session.config.run_folder
         self.k = session.config.model.clusters
         self.pieces = cut(manifest.select(splits))
-        self.origin = dist.on_rank_zero(lambda: Origin.of(session.checkpoint, manifest, splits))
-        self.parts = Parts(self.folder / f"{TABLE}.parts", self.origin.as_json(), labels=True)
+        self.basis = dist.on_rank_zero(lambda: Basis.of(session.checkpoint, manifest, splits))
+        self.parts = Parts(self.folder / f"{TABLE}.parts", self.basis.as_json(), labels=True)
 
     def measure(self, probe: bool, neighbours: str | None, merge: str | None) -> None:
         """Assign all samples, two views of some, and the neighbours that are looked for in another split."""
@@ -147,7 +147,7 @@ class Evaluation:
         cells = found.tally.table.cells()
         result = {
             "step": step,
-            "origin": self.origin.as_json(),
+            "basis": self.basis.as_json(),
             "shards": self.manifest.root,
             "splits": list(self.splits),
             "classes": list(self.manifest.classes),
@@ -167,13 +167,13 @@ class Evaluation:
             result |= self._probe(found.sample)
         self.lock.check()
         if self.merge is not None and self.sums is not None:
-            made_of = self.origin, self.manifest.root, self.own
+            made_of = self.basis, self.manifest.root, self.own
             classes = self.manifest.classes
             tree = write_tree(self.folder, *made_of, self.merge, self.sums, found.tally, pairs, classes)
             result |= {"cuts": tree["cuts"], "dendrogram": str(self.folder / PICTURE)}
         if self.own:
-            self.parts.join(self.pieces, self.folder / TABLE, {KEY: self.origin.to_bytes()})
-            found.sample.save(self.folder / FILE, self.origin)
+            self.parts.join(self.pieces, self.folder / TABLE, {KEY: self.basis.to_bytes()})
+            found.sample.save(self.folder / FILE, self.basis)
             atomic.write_bytes(self.folder / FIGURES, (json.dumps(result) + "\n").encode())
         return result
 

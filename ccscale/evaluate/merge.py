@@ -1,11 +1,11 @@
 """``ccscale evaluate RUN --merge``: which clusters belong together, and how good every cut of the tree is.
 
-    RUN/merge.json   {"step", "origin", "shards", "own", "features", "clusters", "sizes",
+    RUN/merge.json   {"step", "basis", "shards", "own", "features", "clusters", "sizes",
                       "merges": [{"a", "b", "similarity", "confusion", "score", "size"}, …],
                       "cuts": [{"clusters", "joined_at", figures …}, …]}
     RUN/merge.png    the dendrogram
 
-``origin`` is that of the images whose sums made the tree (`origin.py`), ``shards`` where these lie, and ``own``
+``basis`` is that of the images whose sums made the tree (`basis.py`), ``shards`` where these lie, and ``own``
 tells whether they are the run's. ``ccscale predict RUN --merged K`` reads the tree, if it is of the same network.
 """
 
@@ -23,11 +23,11 @@ from torch import Tensor
 from ccscale import atomic, dist
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Assigned
+from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.dendrogram import draw_dendrogram
 from ccscale.evaluate.information import SoftCounts
 from ccscale.evaluate.merging import MAX_CLUSTERS, Int64, Merge, Sums, cut, cuts, merge_all
 from ccscale.evaluate.metrics import score
-from ccscale.evaluate.origin import Origin
 from ccscale.evaluate.stability import ViewPairs
 from ccscale.evaluate.tally import Tally
 
@@ -120,7 +120,7 @@ def look(merges: Sequence[Merge], tally: Tally, pairs: ViewPairs) -> list[dict[s
 
 def write_tree(
     run: Path,
-    origin: Origin,
+    basis: Basis,
     shards: str,
     own: bool,
     features: str,
@@ -132,8 +132,8 @@ def write_tree(
     """Join the clusters, write ``merge.json`` and ``merge.png`` into a run's folder; return the first's content."""
     merges = merge_all(sums)
     tree = {
-        "step": origin.step,
-        "origin": origin.as_json(),
+        "step": basis.step,
+        "basis": basis.as_json(),
         "shards": shards,
         "own": own,
         "features": features,
@@ -153,7 +153,7 @@ def write_tree(
         name = "" if label is None else f", most '{classes[label] if label < len(classes) else label}'"
         return f"{clusters[0]}: {images:,} images{name}"
 
-    made_of = f"{features} features, step {origin.step:,}"
+    made_of = f"{features} features, step {basis.step:,}"
     heading = f"{len(sums.sizes):,} clusters, the most alike joined first ({made_of})"
     draw_dendrogram(run / PICTURE, heading, merges, describe)
     return tree
@@ -196,7 +196,7 @@ def read_tree(run: Path, step: int, weights: str) -> Tree:
     run
         The run's folder.
     step, weights
-        Of the checkpoint, and the SHA-256 of its network (`origin.weights_of`): the tree is to be of the same.
+        Of the checkpoint, and the SHA-256 of its network (`basis.weights_of`): the tree is to be of the same.
 
     Raises
     ------
@@ -207,7 +207,7 @@ def read_tree(run: Path, step: int, weights: str) -> Tree:
     again = f"run `ccscale evaluate {run} --merge`"
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        made, origin, shards = tree["step"], Origin.parse(tree.get("origin")), tree.get("shards")
+        made, basis, shards = tree["step"], Basis.parse(tree.get("basis")), tree.get("shards")
         merges = tuple(
             Merge(*(merge[name] for name in ("a", "b", "similarity", "confusion", "size")))
             for merge in tree["merges"]
@@ -220,11 +220,11 @@ def read_tree(run: Path, step: int, weights: str) -> Tree:
         raise InputError(
             f"{path} is of step {made}, and the checkpoint asked for of step {step}; {again} anew"
         )
-    if origin is None:
+    if basis is None:
         raise InputError(f"{path} does not tell which network it is of; {again} anew")
-    if origin.weights != weights:
+    if basis.weights != weights:
         raise InputError(
             f"{path} is of another network of step {made} than the checkpoint asked for; {again} anew"
         )
-    other = f"the clusters are merged by a tree of the images of {shards} ({', '.join(origin.splits)})"
+    other = f"the clusters are merged by a tree of the images of {shards} ({', '.join(basis.splits)})"
     return Tree(merges, () if tree["own"] else (other,))

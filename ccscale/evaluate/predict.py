@@ -18,9 +18,9 @@ from ccscale import dist
 from ccscale.data.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Int64, assign
+from ccscale.evaluate.basis import weights_of
 from ccscale.evaluate.follow import POLL_SECONDS, ShardWatch
 from ccscale.evaluate.merge import read_tree
-from ccscale.evaluate.origin import weights_of
 from ccscale.evaluate.parts import Parts
 from ccscale.evaluate.pieces import Piece, cut, deal
 from ccscale.evaluate.session import Session, open_session, open_shards

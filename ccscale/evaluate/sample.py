@@ -2,7 +2,7 @@
 
 RUN/features.npz    rows (n,) int64      rows of assignments.parquet
                     features (n, D)      float16, of the backbone
-                    origin ()            JSON: see `origin.py`
+                    basis ()            JSON: see `basis.py`
 """
 
 import io
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ccscale import atomic
 from ccscale.evaluate.assign import Assigned
-from ccscale.evaluate.origin import Origin
+from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.table import chosen_features
 
 FILE = "features.npz"
@@ -63,12 +63,12 @@ class FeatureSample:
             self.rows[chosen], self.labels[chosen], self.backbone[chosen], self.instance[chosen]
         )
 
-    def save(self, path: Path, origin: Origin) -> None:
+    def save(self, path: Path, basis: Basis) -> None:
         """Write ``features.npz``."""
         data = io.BytesIO()
         # Squeezed into float16's range: a map does not need more, and an infinity would spoil it.
         features = np.clip(self.backbone, -65504, 65504).astype(np.float16)
-        np.savez(data, rows=self.rows, features=features, origin=np.array(origin.to_bytes().decode()))
+        np.savez(data, rows=self.rows, features=features, basis=np.array(basis.to_bytes().decode()))
         atomic.write_bytes(path, data.getvalue())
 
 

@@ -7,6 +7,8 @@ second             int32    the next likely cluster
 second_confidence  float32
 label              int32    only where asked for; null where not known
 features           list of D float32, only where asked for
+
+In a CSV, text that a spreadsheet would take for a formula has a ' in front (`spreadsheet.py`).
 """
 
 from collections.abc import Iterable
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from ccscale import atomic
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Assigned
+from ccscale.spreadsheet import cells
 
 FORMATS = (".parquet", ".csv")
 FEATURES = ("backbone", "instance")
@@ -115,7 +118,7 @@ def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
             if writer is None:
                 kind = pa.csv.CSVWriter if path.suffix == ".csv" else pa.parquet.ParquetWriter
                 writer = kind(file, table.schema)
-            writer.write_table(table)
+            writer.write_table(cells(table) if path.suffix == ".csv" else table)
         writer.close()
 
 

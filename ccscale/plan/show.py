@@ -1,10 +1,8 @@
 """A plan as tables for people, on standard output."""
 
-from rich.console import Console
-from rich.table import Column, Table
-
 from ccscale.plan.plan import Plan
 from ccscale.plan.rank import MOMENTS
+from ccscale.printing import Sheet, put
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -12,52 +10,44 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 def show_plan(plan: Plan) -> None:
     """Print a plan; its last line says whether it fits, or what helps."""
     config, train = plan.config, plan.config.train
-    console = Console(highlight=False, soft_wrap=True)
     images = train.global_batch // plan.world
     pieces = "" if config.pieces == 1 else f" in {config.pieces} pieces"
-    console.print(
+    put(
         f"{plan.nodes} × {plan.ranks_per_node} = {plan.world} ranks, {images:,} of {train.global_batch:,} images "
         f"each{pieces}; {config.model.backbone} ({plan.weights / 1e6:.1f} M parameters) at {config.views.size} px, "
         f"{config.model.clusters:,} clusters, {train.precision}, ZeRO {train.zero}",
-        markup=False,
+        fold=False,
     )
-    console.print(_memory(plan))
+    _memory(plan).put()
     if plan.rank.sent:
-        console.print(_traffic(plan))
+        _traffic(plan).put()
     else:
-        console.print("One rank alone sends nothing.")
-    console.print(_reading(plan), markup=False)
+        put("One rank alone sends nothing.")
+    put(_reading(plan), fold=False)
     for note in plan.notes:
-        console.print(f"note: {note}", markup=False)
-    console.print(_verdict(plan), markup=False)
+        put(f"note: {note}", fold=False)
+    put(_verdict(plan), fold=False)
 
 
-def _memory(plan: Plan) -> Table:
+def _memory(plan: Plan) -> Sheet:
     totals = plan.rank.totals
-    columns = (Column(moment, justify="right") for moment in MOMENTS)
-    table = Table(Column("memory of a rank"), *columns, title_justify="left")
+    sheet = Sheet("memory of a rank", *MOMENTS, text=("memory of a rank",))
     for part, numbers in plan.rank.memory.items():
-        table.add_row(part, *(_bytes(number) for number in numbers))
-    table.add_section()
-    most = max(totals, key=totals.__getitem__)
-    table.add_row(
-        "together",
-        *(
-            f"[bold]{_bytes(number)}[/bold]" if moment == most else _bytes(number)
-            for moment, number in totals.items()
-        ),
-    )
-    return table
+        sheet.add(part, *(_bytes(number) for number in numbers))
+    sheet.rule()
+    most = list(totals).index(max(totals, key=totals.__getitem__))
+    sheet.add("together", *map(_bytes, totals.values()), bold=1 + most)
+    return sheet
 
 
-def _traffic(plan: Plan) -> Table:
-    table = Table("sent in a step", "collective", Column("bytes", justify="right"))
+def _traffic(plan: Plan) -> Sheet:
+    sheet = Sheet("sent in a step", "collective", "bytes", text=("sent in a step", "collective"))
     for entry in plan.rank.sent:
-        table.add_row(entry.what, entry.collective.replace("_", "-"), _bytes(entry.bytes))
-    table.add_section()
+        sheet.add(entry.what, entry.collective.replace("_", "-"), _bytes(entry.bytes))
+    sheet.rule()
     for collective, number in plan.rank.traffic.items():
-        table.add_row("together", collective.replace("_", "-"), _bytes(number))
-    return table
+        sheet.add("together", collective.replace("_", "-"), _bytes(number))
+    return sheet
 
 
 def _reading(plan: Plan) -> str:

@@ -8,7 +8,7 @@
     RUN/evaluation.json         where written: what follows from no table, as information and stability
     the data set's shards       the pictures, and the names of the classes
 
-The table, the features and the evaluation carry what they were made of (`evaluate.origin`): an evaluation of
+The table, the features and the evaluation carry what they were made of (`evaluate.basis`): an evaluation of
 another checkpoint, of another split or of other shards leaves files of the same names.
 """
 
@@ -29,8 +29,8 @@ from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
 from ccscale.errors import Fault, InputError
+from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import FIGURES, TABLE, evaluate_run
-from ccscale.evaluate.origin import KEY, Origin
 from ccscale.evaluate.sample import FILE
 from ccscale.evaluate.session import newest
 from ccscale.progress import say
@@ -127,12 +127,12 @@ def gather(run: str | Path, device: str = "auto", workers: int | None = None) ->
     manifest = Manifest.load(config.data.shards, config.data.allow_pipe)
     manifest.check_files(splits)
     reader = SampleReader(manifest, splits, Access.of(config.data))
-    origin = Origin.of(checkpoint, manifest, splits)
-    table, points = _read_table(folder / TABLE, origin), _read_points(folder / FILE, origin)
+    basis = Basis.of(checkpoint, manifest, splits)
+    table, points = _read_table(folder / TABLE, basis), _read_points(folder / FILE, basis)
     if table is None or points is None:
         say(f"{folder}: measuring the clusters of step {checkpoint.step} first")
         evaluate_run(run, device=device, workers=workers, checkpoint=str(checkpoint.step))
-        table, points = _read_table(folder / TABLE, origin), _read_points(folder / FILE, origin)
+        table, points = _read_table(folder / TABLE, basis), _read_points(folder / FILE, basis)
     if table is None or points is None:
         raise Fault(
             f"{folder} holds no figures of step {checkpoint.step}: something else evaluates the run, too"
@@ -149,18 +149,18 @@ def gather(run: str | Path, device: str = "auto", workers: int | None = None) ->
             table=table,
             points=points,
             metrics=_read_metrics(folder / METRICS),
-            evaluation=_read_evaluation(folder / FIGURES, origin),
+            evaluation=_read_evaluation(folder / FIGURES, basis),
         ),
         reader,
     )
 
 
-def _read_table(path: Path, origin: Origin) -> Table | None:
+def _read_table(path: Path, basis: Basis) -> Table | None:
     """Read a table; None if there is none, or it is of something else."""
     if not path.exists():
         return None
     try:
-        if Origin.parse((pa.parquet.read_schema(path).metadata or {}).get(KEY)) != origin:
+        if Basis.parse((pa.parquet.read_schema(path).metadata or {}).get(KEY)) != basis:
             return None
         table = pa.parquet.read_table(path)
         names = set(table.column_names)
@@ -183,13 +183,13 @@ def _read_table(path: Path, origin: Origin) -> Table | None:
         ) from None
 
 
-def _read_points(path: Path, origin: Origin) -> Points | None:
+def _read_points(path: Path, basis: Basis) -> Points | None:
     """Read features; None if there are none, or they are of something else."""
     if not path.exists():
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            if Origin.parse(str(arrays.get("origin"))) != origin:
+            if Basis.parse(str(arrays.get("basis"))) != basis:
                 return None
             points = Points(arrays["rows"].astype(np.int64), arrays["features"])
             if len(points.rows) != len(points.features):
@@ -212,10 +212,10 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _read_evaluation(path: Path, origin: Origin) -> dict[str, Any]:
+def _read_evaluation(path: Path, basis: Basis) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-        return found if Origin.parse(found["origin"]) == origin else {}
+        return found if Basis.parse(found["basis"]) == basis else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

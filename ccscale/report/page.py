@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.printing import visible
 from ccscale.report.clusters import Chosen
 from ccscale.report.inputs import Inputs, Table
 from ccscale.report.numbers import rounded, to_base64, to_json
@@ -152,7 +153,7 @@ def _fill(name: str, data: dict[str, Any], blocks: Iterable[tuple[str, str]]) ->
     scripts = "\n".join(read(f"{script}.js") for script in SCRIPTS)
     script = f'\n(() => {{\n"use strict";\n{scripts}}})();\n'
     return Template(read("page.html")).substitute(
-        title=escape(name),
+        title=escape(visible(name)),
         style=style,
         style_hash=_hash(style),
         script=script,

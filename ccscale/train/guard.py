@@ -146,13 +146,13 @@ class SkippedSteps:
                 continue
             what = _describe(record, [of[number] for of in places])
             if self._in_a_row > self._limit:
-                failure = NotFinite(
-                    f"{what}, and {self._limit} steps before it were skipped for the like (train.max_bad_steps); "
-                    "the weights are those of the last good step: go on from the newest checkpoint with a lower "
-                    "train.lr in a new run"
+                raise dist.of_all_ranks(  # they see the same
+                    NotFinite(
+                        f"{what}, and {self._limit} steps before it were skipped for the like "
+                        "(train.max_bad_steps); the weights are those of the last good step: go on from the newest "
+                        "checkpoint with a lower train.lr in a new run"
+                    )
                 )
-                failure.told_elsewhere = dist.rank() != 0  # type: ignore[attr-defined]  # all ranks see it
-                raise failure
             self._say(f"skipped a step: {what}")
 
 

@@ -1,17 +1,20 @@
 """A rank that dies ends the others, by name and in bounded time: none is left waiting for it for ever.
 
 Every rank's thread leaves a sign of life in the store where the ranks met, every few seconds. Rank 0's looks for
-ranks that have left none for too long, and writes into the store which one is lost; every rank's thread reads that,
-and the store's silence too, and ends its process with the exit code `LOST`: the main thread may sit in a collective
-call that no exception reaches. Keys::
+ranks that have left none for too long, and writes into the store which one is lost; a rank that ends by an
+exception of its own writes that it has failed. Every rank's thread reads both, and the store's silence too, and
+ends its process, as the main thread may sit in a collective call that no exception reaches: with the exit code
+`LOST` if a rank is lost, so that a scheduler starts the job anew, and with `FAULT` if one has failed, which would
+fail again. So it is with a rank that was told to stop where there is nothing to save (`preempt.Stopped`). Keys::
 
     beat/RANK     how many signs so far, and the host; "done" when the rank has come to its end
     broken        a collective call has failed on some rank: the limit is shorter from now on
-    lost          the sentence that says who
-    stopped       a rank was told to stop where there is nothing to save, and has ended
+    lost, failed  the sentence that says who
+    stopped       there is one that was told to stop
 """
 
 import contextlib
+import math
 import os
 import socket
 import sys
@@ -22,95 +25,113 @@ from contextlib import contextmanager
 
 import torch.distributed as torch_dist
 
+from ccscale import dist
 from ccscale.errors import Fault, InputError
-from ccscale.leaving import LOST, STOPPED
+from ccscale.leaving import FAULT, LOST, STOPPED
 from ccscale.train.preempt import Stopped
 
 BEATS = 6  # signs of life within the limit, at least
 SECONDS = 5.0  # between two of them, at most
 SHORT = 3  # of them missing are enough where a collective call has failed: somebody is gone
+POLL_SECONDS = 0.05
+TIDY_SECONDS = 90.0
+"""How long a rank that has failed may take to tidy up: a thread that writes a checkpoint is waited for."""
+DONE = "done"
+WORDS = {"failed": FAULT, "stopped": STOPPED, "lost": LOST}
+"""Keys that say why all ranks end, and their exit codes."""
 
 
 class Heartbeat:
-    """A rank's thread.
+    """A rank's thread; for one rank alone there is none.
 
     Parameters
     ----------
     store
-        Where the ranks met; a connection of its own is made to it.
+        Where the ranks met, None for one rank; a connection of its own is made to it.
     rank, world
         Which of how many.
     limit
         Seconds without a sign of life after which a rank counts as lost.
     on_lost
-        Called before the process ends.
+        Called before the process ends as a rank is lost.
     """
 
     def __init__(
         self,
-        store: torch_dist.Store,
-        rank: int,
-        world: int,
-        limit: float,
+        store: torch_dist.Store | None = None,
+        rank: int = 0,
+        world: int = 1,
+        limit: float = math.inf,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        self._store = torch_dist.PrefixStore("heartbeat", store.clone())
+        self._alone = store is None
+        self._store = torch_dist.PrefixStore(
+            "heartbeat", torch_dist.HashStore() if store is None else store.clone()
+        )
         self._rank, self._world, self._limit, self._on_lost = rank, world, limit, on_lost
         self._interval = min(limit / BEATS, SECONDS)
         self._seen: dict[int, tuple[bytes, float]] = {}
         self._count = 0
+        self._tidying: threading.Timer | None = None
         self._end = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begin, before the ranks join: whoever is expected to have a sign of life has one."""
-        self._beat()
-        self._thread.start()
+        if not self._alone:
+            self._beat()
+            self._thread.start()
 
     def stop(self) -> None:
         """Take leave: from now on this rank is not missed."""
         self._end.set()
+        if self._tidying is not None:  # it has taken leave, and rank 0 may be gone with the store
+            self._tidying.cancel()
+            return
         with self._lock, contextlib.suppress(RuntimeError):  # the store may be gone
-            self._store.set(f"beat/{self._rank}", "done")
+            self._store.set(f"beat/{self._rank}", DONE)
 
-    def stop_all(self) -> None:
-        """Have the others stop, as this rank was told to: none of them has anything to save yet."""
-        self._end.set()  # this rank speaks for itself
-        with self._lock, contextlib.suppress(RuntimeError):  # the store may be gone
-            self._store.set("stopped", "yes")
-        if self._rank == 0:  # the store is in this process: the others are yet to read of it
-            self._wait_for_others(2 * self._interval)
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Tell the others of an exception at once, unless all ranks raise it together.
 
-    def _wait_for_others(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        with contextlib.suppress(RuntimeError):
-            others = [f"beat/{rank}" for rank in range(1, self._world)]
-            while time.monotonic() < end and any(beat != b"done" for beat in self._store.multi_get(others)):
-                time.sleep(0.1)
+        Inside of what is tidied up after an exception, which may wait for what only the others could do.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if not self._alone and not dist.is_of_all_ranks(error):
+                self._tell(error)
+            raise
 
-    def _leave_stopped(self) -> None:
-        """End the process: the main thread may wait for a rank that has stopped."""
-        self._store.set(f"beat/{self._rank}", "done")
-        if self._rank == 0:
-            self._wait_for_others(2 * self._interval)
-        os._exit(STOPPED)
-
-    def tell(self, error: BaseException) -> None:
+    def _tell(self, error: BaseException) -> None:
         """Tell the others what this rank ends of; or, if a collective call of its own broke, find out who is gone.
 
         In the latter case the process ends here, as all others do, if it turns out who.
         """
-        broken = is_broken_connection(error)
-        with contextlib.suppress(RuntimeError):  # the store may be gone
-            if broken:
+        if self._tidying is not None:
+            return
+        word = "stopped" if isinstance(error, Stopped) else "failed"
+        self._tidying = threading.Timer(TIDY_SECONDS, self._give_up, [error, WORDS[word]])
+        self._tidying.daemon = True
+        if is_broken_connection(error):
+            with contextlib.suppress(RuntimeError):  # the store may be gone
                 self._store.set("broken", "yes")
-            else:
-                what = f"{type(error).__name__}: {error}".splitlines()[0]
-                text = f"rank {self._rank} on {socket.gethostname()} has failed: {what}"
-                self._store.compare_set("lost", "", text)
-        if broken:
             self._thread.join(2 * self._limit)
+        self._end.set()  # its thread is not to end this process, which has more to say
+        self._tidying.start()
+        text = f"rank {self._rank} on {socket.gethostname()} has failed: {_first_line(error)}"
+        with self._lock, contextlib.suppress(RuntimeError):
+            self._store.compare_set(word, "", text)
+            self._let_others_read()
+
+    def _give_up(self, error: BaseException, code: int) -> None:
+        """End the process: what it tidies up waits for the other ranks, which have ended."""
+        if code == FAULT:
+            where = f" on rank {self._rank}" if self._rank else ""
+            print(f"error{where}: {_first_line(error)}", file=sys.stderr, flush=True)
+        os._exit(code)
 
     def _run(self) -> None:
         reached = time.monotonic()
@@ -120,18 +141,17 @@ class Heartbeat:
                     if self._end.is_set():
                         return
                     self._beat()
+                    for word, code in WORDS.items():
+                        if self._store.check([word]):
+                            self._leave(self._store.get(word).decode(), self._rank == 0, code)
                     if self._rank == 0:
                         self._look()
-                    if self._store.check(["stopped"]):
-                        self._leave_stopped()
-                    if self._store.check(["lost"]):
-                        self._leave(self._store.get("lost").decode(), told=self._rank == 0)
                 reached = time.monotonic()
             except RuntimeError as error:
                 if time.monotonic() - reached > self._limit:
                     reason = str(error).splitlines()[0]
                     self._leave(
-                        f"rank 0, or the way to it, is gone for {self._limit:.0f} s ({reason})", told=True
+                        f"rank 0, or the way to it, is gone for {self._limit:.0f} s ({reason})", True, LOST
                     )
 
     def _beat(self) -> None:
@@ -147,25 +167,43 @@ class Heartbeat:
             before, since = self._seen.get(rank, (b"", now))
             if beat != before:
                 self._seen[rank] = (beat, now)
-            elif beat != b"done" and now - since > limit:
+            elif beat != DONE.encode() and now - since > limit:
                 host = beat.decode().partition(" ")[2]
                 text = f"rank {rank} on {host} is lost: no sign of life for {now - since:.0f} s"
                 self._store.compare_set("lost", "", text)
                 return
 
-    def _leave(self, what: str, told: bool) -> None:
+    def _leave(self, what: str, told: bool, code: int) -> None:
         """End the process. The rank that found it out speaks of it."""
-        if told:
+        if told and code != STOPPED:
             where = f" on rank {self._rank}" if self._rank else ""
             print(
                 f"error{where}: {what}; all ranks end: the same command goes on from the newest checkpoint",
                 file=sys.stderr,
                 flush=True,
             )
-        self._on_lost()
-        if self._rank == 0:  # the store is in this process: the others are yet to read of it
-            time.sleep(2 * self._interval)
-        os._exit(LOST)
+        if code == LOST:
+            self._on_lost()
+        with contextlib.suppress(RuntimeError):
+            if self._rank == 0 or code != LOST:
+                self._let_others_read()
+        os._exit(code)
+
+    def _let_others_read(self) -> None:
+        """Give all others the time to read why they end.
+
+        The store is in rank 0's process; and where one process ends, NCCL's watchdogs of the others may end theirs
+        by a signal, as they do for a rank that is lost.
+        """
+        self._store.set(f"beat/{self._rank}", DONE)
+        end = time.monotonic() + 2 * self._interval
+        beats = [f"beat/{rank}" for rank in range(self._world)]
+        while time.monotonic() < end and not (
+            self._store.check(beats) and {*self._store.multi_get(beats)} == {DONE.encode()}
+        ):
+            time.sleep(POLL_SECONDS)
+        if self._rank == 0:
+            time.sleep(10 * POLL_SECONDS)  # the others have asked the store for the last time, too
 
 
 @contextmanager
@@ -175,29 +213,20 @@ def heartbeat(
     world: int,
     limit: float,
     on_lost: Callable[[], None] = lambda: None,
-) -> Iterator[None]:
-    """Watch over the ranks for the length of the context; nothing is done for one rank alone.
-
-    What all ranks raise together (`InputError`, `Fault`) ends none of the others; any other exception does.
-    `Stopped` ends them as it ends this one.
-    """
-    if store is None:
-        yield
-        return
+) -> Iterator[Heartbeat]:
+    """Watch over the ranks for the length of the context."""
     beat = Heartbeat(store, rank, world, limit, on_lost)
     beat.start()
     try:
-        yield
-    except (InputError, Fault):
-        raise
-    except Stopped:
-        beat.stop_all()
-        raise
-    except BaseException as error:
-        beat.tell(error)
-        raise
+        with beat.telling():
+            yield beat
     finally:
         beat.stop()
+
+
+def _first_line(error: BaseException) -> str:
+    text = f"{error}" if isinstance(error, InputError | Fault) else f"{type(error).__name__}: {error}"
+    return text.partition("\n")[0]
 
 
 def is_broken_connection(error: BaseException) -> bool:

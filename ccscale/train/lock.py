@@ -194,6 +194,8 @@ class _Lock:
             alive = found.is_alive()
             if alive is None:
                 alive = self._watch(found)
+            if alive is None:
+                continue
             if alive:
                 raise InputError(
                     f"{self._path.parent} is being written by {found}: wait for its end, or end it; one process at "
@@ -247,8 +249,8 @@ class _Lock:
     def _content(self) -> bytes:
         return self._name + b"\n%020d\n" % self._count
 
-    def _watch(self, found: Found) -> bool:
-        """Tell whether the holder's count moves, or another one comes."""
+    def _watch(self, found: Found) -> bool | None:
+        """Tell whether the holder's count moves; None if it has gone, or another one has come."""
         if self._path.name == NAME:
             say(
                 f"{self._path.parent} is locked by {found}: looking for {WATCH_SECONDS:.0f} s whether it lives"
@@ -258,7 +260,7 @@ class _Lock:
             time.sleep(POLL_SECONDS)
             now = Found.read(self._path)
             if now is None or now.token != found.token:
-                return False  # what is there now is looked at anew
+                return None
             if now.raw != found.raw:
                 return True
         return False

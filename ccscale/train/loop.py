@@ -31,7 +31,7 @@ from ccscale.train.engine import build_engine
 from ccscale.train.feed import Feed
 from ccscale.train.garbage import collect, collect_by_hand
 from ccscale.train.guard import SkippedSteps
-from ccscale.train.heartbeat import heartbeat
+from ccscale.train.heartbeat import Heartbeat, heartbeat
 from ccscale.train.lock import FolderLock
 from ccscale.train.log import RunLog, describe
 from ccscale.train.opening import open_training
@@ -81,8 +81,8 @@ def train_run(
                     store = ranks.enter_context(dist.process_group(place, device))
                     alone = False
                     limit = config.train.rank_timeout
-                    ranks.enter_context(heartbeat(store, place.rank, place.world, limit, on_lost))
-                    trainer = Trainer(config, place, device, lock)
+                    beat = ranks.enter_context(heartbeat(store, place.rank, place.world, limit, on_lost))
+                    trainer = Trainer(config, place, device, lock, beat)
                 return trainer.run(request)
         except Stopped:
             if alone or place.rank == 0:
@@ -94,8 +94,10 @@ def train_run(
 class Trainer:
     """One rank of a run: data, engine and log, and the step that they are used in."""
 
-    def __init__(self, config: Config, place: Place, device: torch.device, lock: FolderLock) -> None:
-        self.device, self.phases, self.lock = device, config.phases, lock
+    def __init__(
+        self, config: Config, place: Place, device: torch.device, lock: FolderLock, beat: Heartbeat
+    ) -> None:
+        self.device, self.phases, self.lock, self.beat = device, config.phases, lock, beat
         self.access = Access.of(config.data)
         self.workers = (
             default_workers(place.local_world) if config.data.workers is None else config.data.workers
@@ -161,7 +163,7 @@ class Trainer:
             before_writing=self.lock.check,
         )
         profile = StepProfile(config.run_folder, config.train.profile, dist.rank())
-        with closing(feed), self.saver, log, profile, collect_by_hand():
+        with closing(feed), self.saver, log, profile, collect_by_hand(), self.beat.telling():
             missing = self.is_evaluated(self.step) and not dist.on_rank_zero(
                 lambda: log.has_evaluation(self.step)
             )  # it was stopped between a save and the end of that step's evaluation
@@ -205,10 +207,12 @@ class Trainer:
                     self.save(wait=ending)
                     log.skip_time()
                 if spoilt:
-                    raise InputError(
-                        f"{len(self.bad)} images cannot be decoded, and data.max_bad_samples is "
-                        f"{config.data.max_bad_samples}; the last is {list(self.bad)[-1]}; the run is saved at "
-                        f"step {self.step}: mend the data in {config.data.shards}, or raise the limit"
+                    raise dist.of_all_ranks(
+                        InputError(
+                            f"{len(self.bad)} images cannot be decoded, and data.max_bad_samples is "
+                            f"{config.data.max_bad_samples}; the last is {list(self.bad)[-1]}; the run is saved at "
+                            f"step {self.step}: mend the data in {config.data.shards}, or raise the limit"
+                        )
                     )
                 if agreed.stopping and not last:
                     return self._stop(request)
@@ -316,6 +320,8 @@ class Trainer:
         try:
             yield
         except (Fault, InputError) as error:
+            if dist.world() > 1 and not dist.is_of_all_ranks(error):
+                raise  # this rank's own: the others are not here to save
             try:
                 self.save(wait=True)
                 fault = Fault(f"{error}; the run is saved at step {self.step}: run the same command to go on")

@@ -22,6 +22,10 @@ def test_plain_names_are_in_pillows_font():
     assert font is lettering._fonts(15)[0]
 
 
+def test_a_name_is_one_line():
+    assert legible("two\nlines\x1b", 15)[0] == r"two\nlines\x1b"
+
+
 @pytest.mark.usefixtures("no_system_fonts")
 def test_letters_that_no_font_has_are_spelled_in_ascii():
     assert legible("Größe é", 15)[0] == "Groe e"

@@ -3,20 +3,23 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pictures import picture, save
 from PIL import Image
 from ranks import run_ranks
 
 from ccscale.cli import main
+from ccscale.data.manifest import Manifest
+from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.evaluate.merge import TREE, read_tree
 from ccscale.evaluate.metrics import scores
-from ccscale.evaluate.origin import KEY, Origin
 
 K = 6
 
@@ -61,13 +64,13 @@ def test_files(folder, result):
 def test_all_files_tell_what_they_were_made_of(folder, result, manifest):
     weights = next((folder / "checkpoints").glob("step-*2")) / "model.safetensors"
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    origin = Origin(2, digest, ("train",), manifest.digest(["train"]))
-    assert Origin.parse(result["origin"]) == origin
-    assert Origin.parse(pq.read_schema(folder / "assignments.parquet").metadata[KEY]) == origin
+    basis = Basis(2, digest, ("train",), manifest.digest(["train"]))
+    assert Basis.parse(result["basis"]) == basis
+    assert Basis.parse(pq.read_schema(folder / "assignments.parquet").metadata[KEY]) == basis
     for name in ("evaluation.json", "merge.json"):
-        assert Origin.parse(json.loads((folder / name).read_text())["origin"]) == origin
+        assert Basis.parse(json.loads((folder / name).read_text())["basis"]) == basis
     with np.load(folder / "features.npz") as arrays:
-        assert Origin.parse(str(arrays["origin"])) == origin
+        assert Basis.parse(str(arrays["basis"])) == basis
 
 
 def test_figures_are_those_of_the_table(folder, result):
@@ -109,7 +112,7 @@ def test_cuts(folder, result):
     table = pq.read_table(folder / "assignments.parquet")
     clusters, labels = table["cluster"].to_numpy(), table["label"].to_numpy().astype(np.int64)
     for cut in result["cuts"]:
-        groups = read_tree(folder, result["step"], result["origin"]["weights"]).groups(cut["clusters"])
+        groups = read_tree(folder, result["step"], result["basis"]["weights"]).groups(cut["clusters"])
         expected = scores(groups[clusters], labels, cut["clusters"])
         assert {name: cut[name] for name in expected} == pytest.approx(expected, abs=1e-12)
         assert 0 <= cut["share"] <= 1
@@ -125,7 +128,7 @@ def test_predict_merged(folder, result, shards, tmp_path):
     )
     before = pq.read_table(folder / "assignments.parquet")["cluster"].to_numpy()
     found = pq.read_table(tmp_path / "t.parquet")["cluster"].to_numpy()
-    tree = read_tree(folder, result["step"], result["origin"]["weights"])
+    tree = read_tree(folder, result["step"], result["basis"]["weights"])
     assert tree.notes == ()
     assert found.tolist() == tree.groups(2)[before].tolist()
 
@@ -165,6 +168,31 @@ def test_neighbours_in_another_split(folder, pets, tmp_path, capsys):
     assert found["knn"]["acc"] in [i / 7 for i in range(8)]
 
 
+# Markup of rich, an emoji's code, a formula, what ends a line or clears a terminal.
+ODD_NAMES = ("[/new]", "[red]shoe", ":car:", "=1+1", "two\nlines", "\x1b[2J")
+
+
+def test_names_are_no_markup(folder, tmp_path, capsys):
+    """In tables and pictures."""
+    for number in range(len(ODD_NAMES)):
+        for i in range(3):
+            save(tmp_path / f"odd/{number}/{i}.png", picture(10 * number + i))
+    shards = tmp_path / "shards"
+    assert main(["shards", "make", "folder", str(tmp_path / "odd"), str(shards)]) == 0
+    replace(Manifest.load(shards), classes=ODD_NAMES).save()
+    capsys.readouterr()
+    assert main(["shards", "info", str(shards), "--preview", str(tmp_path / "preview.png")]) == 0
+    out = capsys.readouterr().out
+    copy = shutil.copytree(folder, tmp_path / "run")
+    assert main(command("evaluate", copy, "--shards", shards, "--merge")) == 0
+    told = capsys.readouterr()
+    shown = ["[/new]", "[red]shoe", ":car:", "=1+1", r"two\nlines", r"\x1b[2J"]
+    for name in shown:
+        assert f" {name} " in out
+    assert any(f" {name} " in told.out for name in shown)
+    assert "\x1b" not in out + told.out + told.err
+
+
 def test_labels_that_are_missing_are_noted(folder, pets, tmp_path, capsys):
     assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards")]) == 0
     assert main(command("evaluate", folder, "--shards", tmp_path / "shards", "--no-probes")) == 0
@@ -178,9 +206,9 @@ class TestRefused:
         [
             (lambda tree: {**tree, "step": 1}, "is of step 1, and the checkpoint asked for of step 2"),
             (lambda tree: [], "cannot be read"),
-            (lambda tree: {**tree, "origin": None}, "does not tell which network it is of"),
+            (lambda tree: {**tree, "basis": None}, "does not tell which network it is of"),
             (
-                lambda tree: tree | {"origin": tree["origin"] | {"weights": "0" * 64}},
+                lambda tree: tree | {"basis": tree["basis"] | {"weights": "0" * 64}},
                 "is of another network of step 2 than the checkpoint asked for",
             ),
             (lambda tree: tree, "--merged 9: this run's 6 clusters can be merged to 1 to 6"),

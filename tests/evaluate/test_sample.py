@@ -6,7 +6,7 @@ import torch
 
 from ccscale.data.stream import WholeBatch
 from ccscale.evaluate.assign import Assigned
-from ccscale.evaluate.origin import Origin
+from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.sample import FeatureSample, Sampler, choose_rows
 from ccscale.model.network import Outputs
 
@@ -50,10 +50,10 @@ def test_of_two_ranks_in_the_order_of_the_samples(rows):
 
 def test_file(tmp_path):
     backbone = np.array([[1, 0.5], [1e9, -1e9]], np.float32)
-    origin = Origin(3, "a" * 64, ("train", "val"), "b" * 64)
-    FeatureSample(np.array([3, 7]), np.zeros(2), backbone, backbone).save(tmp_path / "features.npz", origin)
+    basis = Basis(3, "a" * 64, ("train", "val"), "b" * 64)
+    FeatureSample(np.array([3, 7]), np.zeros(2), backbone, backbone).save(tmp_path / "features.npz", basis)
     with np.load(tmp_path / "features.npz", allow_pickle=False) as arrays:
         assert (arrays["rows"].dtype, arrays["features"].dtype) == (np.int64, np.float16)
         assert arrays["rows"].tolist() == [3, 7]
         assert arrays["features"].tolist() == [[1, 0.5], [65504, -65504]]
-        assert Origin.parse(str(arrays["origin"])) == origin
+        assert Basis.parse(str(arrays["basis"])) == basis

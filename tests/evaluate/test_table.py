@@ -1,6 +1,7 @@
 """Assignments as tables: rows in the order of the samples, nulls where nothing is known, whole or not at all."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,15 @@ def test_parquet(tmp_path, labels):
 def test_features(tmp_path, features, expected):
     write_table(tmp_path / "t.parquet", [to_table(FOUND, features=features)])
     assert pq.read_table(tmp_path / "t.parquet")["features"].to_pylist() == expected
+
+
+def test_no_cell_of_a_csv_is_a_formula(tmp_path):
+    keys = ("=1+1", "@sum", "-7", "a=b")
+    write_table(tmp_path / "t.csv", [to_table(replace(FOUND, batch=replace(FOUND.batch, keys=keys)))])
+    with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
+        assert [row[0] for row in csv.reader(file)] == ["key", "'=1+1", "'@sum", "-7", "a=b"]
+    write_table(tmp_path / "t.parquet", [to_table(replace(FOUND, batch=replace(FOUND.batch, keys=keys)))])
+    assert pq.read_table(tmp_path / "t.parquet")["key"].to_pylist() == list(keys)
 
 
 @pytest.mark.parametrize("labels", [True, False])

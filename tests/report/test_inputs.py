@@ -15,7 +15,7 @@ from ccscale.cli import main
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
 from ccscale.errors import InputError
-from ccscale.evaluate.origin import KEY, Origin
+from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.session import newest
 from ccscale.report import inputs
 from ccscale.report.inputs import gather
@@ -46,7 +46,7 @@ def run(trained, tmp_path, shards, monkeypatch):
     def evaluate(run, device, workers, checkpoint):
         calls.append(run)
         count = len(reader)
-        origin = origin_of(run).to_bytes()
+        basis = basis_of(run).to_bytes()
         assert checkpoint == str(STEPS)
         table = {
             "key": pa.array([reader.key(i) for i in range(count)]),
@@ -56,22 +56,22 @@ def run(trained, tmp_path, shards, monkeypatch):
             "second_confidence": pa.array([0.25 if i else None for i in range(count)], pa.float32()),
             "label": pa.array([reader[i].label if i % 2 else None for i in range(count)], pa.int32()),
         }
-        made = pa.table(table).replace_schema_metadata({KEY: origin})
+        made = pa.table(table).replace_schema_metadata({KEY: basis})
         pq.write_table(made, folder / "assignments.parquet")
         features = np.ones((count, 8), dtype=np.float16)
-        write_features(folder, origin.decode(), np.arange(count), features)
+        write_features(folder, basis.decode(), np.arange(count), features)
 
     monkeypatch.setattr(inputs, "evaluate_run", evaluate)
     return folder, calls
 
 
-def origin_of(run):
+def basis_of(run):
     config, checkpoint = newest(run)
-    return Origin.of(checkpoint, Manifest.load(config.data.shards), config.evaluated_splits)
+    return Basis.of(checkpoint, Manifest.load(config.data.shards), config.evaluated_splits)
 
 
-def write_features(folder, origin, rows, features):
-    np.savez(folder / "features.npz", rows=rows, features=features, origin=np.array(origin))
+def write_features(folder, basis, rows, features):
+    np.savez(folder / "features.npz", rows=rows, features=features, basis=np.array(basis))
 
 
 OTHERS = {
@@ -84,7 +84,7 @@ OTHERS = {
 
 def test_what_is_read(run):
     folder, calls = run
-    figures = {"origin": origin_of(folder).as_json(), "information": 0.5}
+    figures = {"basis": basis_of(folder).as_json(), "information": 0.5}
     (folder / "evaluation.json").write_text(json.dumps(figures))
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"kind": "step", "step": 3, "lo')  # it is being written
@@ -126,12 +126,12 @@ def test_what_was_made_of_something_else_is_measured_anew(run, other):
     """Of the same rows, and newer than the checkpoint."""
     folder, calls = run
     gather(folder)
-    origin = replace(origin_of(folder), **other).to_bytes()
+    basis = replace(basis_of(folder), **other).to_bytes()
     table = pq.read_table(folder / "assignments.parquet")
-    pq.write_table(table.replace_schema_metadata({KEY: origin}), folder / "assignments.parquet")
+    pq.write_table(table.replace_schema_metadata({KEY: basis}), folder / "assignments.parquet")
     gather(folder)
     assert len(calls) == 2
-    write_features(folder, origin.decode(), np.arange(150), np.zeros((150, 8), np.float16))
+    write_features(folder, basis.decode(), np.arange(150), np.zeros((150, 8), np.float16))
     assert gather(folder)[0].points.features.any()
     assert len(calls) == 3
 
@@ -139,8 +139,8 @@ def test_what_was_made_of_something_else_is_measured_anew(run, other):
 @pytest.mark.parametrize("other", [{}, *OTHERS.values()], ids=["nothing", *OTHERS])
 def test_figures_of_something_else_are_not_shown(run, other):
     folder, _ = run
-    origin = replace(origin_of(folder), **other).as_json() if other else None
-    (folder / "evaluation.json").write_text(json.dumps({"step": STEPS, "origin": origin, "information": 0.5}))
+    basis = replace(basis_of(folder), **other).as_json() if other else None
+    (folder / "evaluation.json").write_text(json.dumps({"step": STEPS, "basis": basis, "information": 0.5}))
     assert gather(folder)[0].evaluation == {}
 
 
@@ -182,7 +182,7 @@ def test_damaged_files(run, name, content, message):
 def test_features_of_other_rows(run):
     folder, _ = run
     gather(folder)
-    write_features(folder, origin_of(folder).to_bytes().decode(), np.array([150]), np.ones((1, 8)))
+    write_features(folder, basis_of(folder).to_bytes().decode(), np.array([150]), np.ones((1, 8)))
     with pytest.raises(InputError, match=r"features\.npz is damaged; delete it"):
         gather(folder)
 

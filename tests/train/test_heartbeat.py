@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -10,15 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed as torch_dist
 from conftest import small_settings
 from lives import Process, fork, free_port, spawn
 from same_run import steps
 
-from ccscale.train.heartbeat import is_broken_connection
+from ccscale import dist
+from ccscale.errors import Fault
+from ccscale.place import Place
+from ccscale.train.heartbeat import heartbeat, is_broken_connection
 
 LIMIT = 6.0
-# Raises in the fourth step, alone: the others are in the middle of a collective call.
+# Raises in the fourth step, alone: the others are in the middle of a collective call. What is tidied up then waits.
 FAILING = """
 import sys
 from ccscale.train.step import Stepper
@@ -29,6 +34,8 @@ def fail(self, *arguments):
         raise MemoryError("no more of it")
     return take(self, *arguments)
 Stepper.take = fail
+from ccscale.train.log import RunLog
+RunLog.__exit__ = lambda *_: __import__("time").sleep(1)
 from ccscale.cli import entry
 entry()
 """
@@ -47,8 +54,8 @@ class Rank:
 
 @pytest.fixture
 def ranks(request: pytest.FixtureRequest, shards: Path, tmp_path: Path) -> Iterator[list[Rank]]:
-    """Ranks that train, as many as the parameter says, and go on until they are stopped; the last one may fail."""
-    world, fails = request.param
+    """Ranks that train, as many as the parameter says, until they are stopped; it also names one that fails."""
+    world, failing = request.param
     settings = small_settings(shards, tmp_path / "run", train__epochs=10_000, train__rank_timeout=LIMIT)
     settings["train"] |= {"global_batch": 24, "save_every": 2}
     path = tmp_path / "config.json"
@@ -57,7 +64,7 @@ def ranks(request: pytest.FixtureRequest, shards: Path, tmp_path: Path) -> Itera
     good, bad = fork(["train", str(path)]), spawn([sys.executable, "-c", FAILING, "train", str(path)])
     found = []
     for rank in range(world):
-        start, said = bad if fails and rank == world - 1 else good, tmp_path / f"{rank}.err"
+        start, said = bad if rank == failing else good, tmp_path / f"{rank}.err"
         found.append(Rank(start(common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, said), said))
     yield found
     for rank in found:
@@ -84,11 +91,11 @@ def check_end(ranks: list[Rank], code: int) -> str:
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.parametrize("lost", [0, 1])
-@pytest.mark.parametrize("ranks", [(2, False)], indirect=True)
-def test_a_killed_rank(ranks: list[Rank], tmp_path: Path, lost: int) -> None:
+@pytest.mark.parametrize(("lost", "number"), [(0, signal.SIGKILL), (1, signal.SIGABRT)])
+@pytest.mark.parametrize("ranks", [(2, None)], indirect=True)
+def test_a_killed_rank(ranks: list[Rank], tmp_path: Path, lost: int, number: int) -> None:
     wait_for_steps(tmp_path, ranks)
-    ranks[lost].signal(signal.SIGKILL)
+    ranks[lost].signal(number)
     said = check_end([rank for rank in ranks if rank is not ranks[lost]], code=76)
     if lost:
         assert f"rank {lost} on {os.uname().nodename} is lost: no sign of life for" in said
@@ -100,7 +107,7 @@ def test_a_killed_rank(ranks: list[Rank], tmp_path: Path, lost: int) -> None:
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [(3, False)], indirect=True)
+@pytest.mark.parametrize("ranks", [(3, None)], indirect=True)
 def test_a_rank_that_hangs(ranks: list[Rank], tmp_path: Path) -> None:
     """No connection breaks, nothing is heard: as behind a network that was cut."""
     wait_for_steps(tmp_path, ranks)
@@ -112,12 +119,15 @@ def test_a_rank_that_hangs(ranks: list[Rank], tmp_path: Path) -> None:
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [(2, True)], indirect=True)
-def test_a_failing_rank(ranks: list[Rank], tmp_path: Path) -> None:
-    wait_for_steps(tmp_path, ranks)
-    said = check_end(ranks[:1], code=76)
-    assert f"rank 1 on {os.uname().nodename} has failed: MemoryError: no more of it" in said
-    assert "MemoryError: no more of it" in check_end(ranks[1:], code=1)
+@pytest.mark.parametrize(("ranks", "failing"), [((3, 1), 1), ((3, 0), 0)], indirect=["ranks"])
+def test_a_failing_rank(ranks: list[Rank], tmp_path: Path, failing: int) -> None:
+    """It would fail again: no rank ends with a code by which a scheduler starts the job anew."""
+    check_end(ranks, code=1)
+    said = [rank.said.read_text() for rank in ranks]
+    assert "MemoryError: no more of it" in said[failing]
+    told = f"rank 1 on {os.uname().nodename} has failed: MemoryError: no more of it; all ranks end"
+    assert (told in said[0]) == (failing == 1)  # it speaks of others alone
+    assert all("Traceback" not in text for rank, text in enumerate(said) if rank != failing)
 
 
 def test_what_a_broken_connection_looks_like() -> None:
@@ -125,3 +135,59 @@ def test_what_a_broken_connection_looks_like() -> None:
     assert is_broken_connection(RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer"))
     assert not is_broken_connection(RuntimeError("CUDA out of memory"))
     assert not is_broken_connection(ValueError("gloo"))
+
+
+def test_a_rank_that_has_failed_tidies_up_for_so_long_and_no_longer(tmp_path: Path) -> None:
+    """It may wait for what only the others could do, as a GPU does for a call that they do not make."""
+    program = tmp_path / "program.py"
+    program.write_text(HANGING)
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "tidying\n")
+    assert done.stderr == "error on rank 1: ValueError: its own\n"
+
+
+HANGING = """
+import time
+import torch.distributed as torch_dist
+from ccscale.train import heartbeat
+
+heartbeat.TIDY_SECONDS = 0.2
+store = torch_dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+store.set("heartbeat/beat/0", "done")
+with heartbeat.heartbeat(store, 1, 2, 60.0) as beat:
+    try:
+        with beat.telling():
+            raise ValueError("its own")
+    finally:
+        print("tidying", flush=True)
+        time.sleep(600)
+"""
+
+
+def test_what_all_ranks_raise_is_told_to_none() -> None:
+    store = torch_dist.HashStore()
+    error = dist.of_all_ranks(Fault("of all"))
+    with pytest.raises(Fault), heartbeat(store, 1, 2, 60.0):
+        raise error
+    assert not store.check(["heartbeat/failed"])
+    store.set("heartbeat/beat/0", "done")
+    with pytest.raises(Fault), heartbeat(store, 1, 2, 60.0):
+        raise Fault("of one alone\nand more")
+    told = store.get("heartbeat/failed").decode()
+    assert told == f"rank 1 on {os.uname().nodename} has failed: of one alone"
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_rank_that_fails_alone_takes_no_leave(
+    world: int, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To destroy the process group would wait for the others."""
+    destroyed = []
+    monkeypatch.setattr(dist, "_meet", lambda *_: None)
+    monkeypatch.setattr(torch_dist, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(torch_dist, "destroy_process_group", lambda: destroyed.append(True))
+    error = Fault("") if own else dist.of_all_ranks(Fault(""))
+    with pytest.raises(Fault), dist.process_group(Place(world=world), torch.device("cpu")):
+        raise error
+    assert destroyed == [] if own and world > 1 else [True]

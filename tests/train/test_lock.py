@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import small_settings
 
+from ccscale import atomic
 from ccscale.cli import main
 from ccscale.config_file import parse_config
 from ccscale.errors import InputError
@@ -57,7 +58,7 @@ def write_lock(folder: Path, count: int = 1, name: str = NAME, token: str = "t",
         "begun": time.time() - 150,
     }
     path = folder / name
-    path.write_text(f"{json.dumps(holder | facts)}\n{count:020d}\n")
+    atomic.write_bytes(path, f"{json.dumps(holder | facts)}\n{count:020d}\n".encode())
     return path
 
 

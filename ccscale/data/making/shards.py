@@ -51,6 +51,7 @@ from ccscale.data.remote import location
 from ccscale.data.sources.items import Source
 from ccscale.errors import Fault, InputError
 from ccscale.progress import Meter, say
+from ccscale.spreadsheet import cell
 
 DUPLICATES = "duplicates.csv"
 FEW_BLOCKS = 512
@@ -350,5 +351,5 @@ def _write_table(path: str, row: type[NamedTuple], rows: Sequence[tuple[str, ...
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(row._fields)
-    table.writerows(rows)
+    table.writerows([cell(text) for text in line] for line in rows)
     atomic.write_bytes(path, text.getvalue().encode())

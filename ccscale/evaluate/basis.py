@@ -4,7 +4,7 @@
 
     {"step": 1000, "weights": SHA-256 of the network, "splits": ["train"], "data": `Manifest.digest` of these}
 
-It is metadata of a parquet file (`KEY`), an array of an .npz, an entry of a JSON file (``origin``). Times say
+It is metadata of a parquet file (`KEY`), an array of an .npz, an entry of a JSON file (``basis``). Times say
 nothing: a file may be copied, and an evaluation of an older checkpoint is newer than the newest checkpoint.
 """
 
@@ -18,11 +18,11 @@ from ccscale.model.export import WEIGHTS
 from ccscale.train.checkpoint import Checkpoint
 from ccscale.train.checkpoint.marker import read_marker
 
-KEY = b"ccscale.origin"
+KEY = b"ccscale.basis"
 
 
 @dataclass(frozen=True)
-class Origin:
+class Basis:
     """A network and the images that it looked at.
 
     Attributes
@@ -43,12 +43,12 @@ class Origin:
     data: str
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, manifest: Manifest, splits: Sequence[str]) -> "Origin":
+    def of(cls, checkpoint: Checkpoint, manifest: Manifest, splits: Sequence[str]) -> "Basis":
         """Return that of a checkpoint and some splits."""
         return cls(checkpoint.step, weights_of(checkpoint), tuple(splits), manifest.digest(splits))
 
     @classmethod
-    def parse(cls, value: Any) -> "Origin | None":
+    def parse(cls, value: Any) -> "Basis | None":
         """Take what `as_json` or `to_bytes` returned; None for anything else, as where a file carries none."""
         try:
             found = json.loads(value) if isinstance(value, (str, bytes)) else value
