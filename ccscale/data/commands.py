@@ -12,12 +12,12 @@ import time
 from typing import Any
 
 from ccscale.arguments import byte_size, count, number, path
-from ccscale.data.adopt import adopt
+from ccscale.data.adopt import adopt, passed_over
 from ccscale.data.making.images import FORMATS
 from ccscale.data.making.shards import DUPLICATES, REJECTED, make_shards
 from ccscale.data.preview import draw_preview
 from ccscale.data.sources.kinds import KINDS, open_source
-from ccscale.data.verify import info, verify
+from ccscale.data.verify import check, info
 from ccscale.errors import InputError
 from ccscale.leaving import STOPPED
 from ccscale.printing import Sheet, put
@@ -169,36 +169,56 @@ def add_index_arguments(parser: argparse.ArgumentParser) -> None:
         help="split of all tars, or of those whose names match, as '*_b_*.tar=test'; may be repeated (default: by "
         "their names and folders)",
     )
+    parser.add_argument(
+        "--out",
+        metavar="OUT",
+        type=path,
+        help="write manifest, indexes and links to the tars here (default: beside them)",
+    )
+    parser.add_argument(
+        "--label-field",
+        metavar="NAME",
+        help="field of the samples' .json with the label (default: their .cls)",
+    )
+    _add_strict(parser)
     _add_workers(parser)
     _add_json(parser)
 
 
 def run_index(args: argparse.Namespace) -> int:
     """Run ``shards index``."""
-    adopt(args.dir, args.split, args.workers)
-    _print_info(info(args.dir), args.json)
+    out = args.dir if args.out is None else args.out
+    made = adopt(
+        args.dir, args.split, args.workers, out=args.out, label_field=args.label_field, strict=args.strict
+    )
+    _print_info(info(out) | {"passed_over": made.passed_over}, args.json)
     return 0
 
 
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``shards verify``."""
     parser.add_argument("dir", metavar="DIR", type=path, help="folder or URL of the shards")
+    _add_strict(parser)
     _add_workers(parser)
     _add_json(parser)
 
 
 def run_verify(args: argparse.Namespace) -> int:
     """Run ``shards verify``: 0 if all is well, 1 if there are problems."""
-    problems = verify(args.dir, args.workers, progress=True)
+    found = check(args.dir, args.workers, progress=True)
+    well = not found.problems and not (args.strict and found.passed)
     if args.json:
-        listed = [{"shard": problem.shard, "what": problem.what} for problem in problems]
-        print(json.dumps({"root": args.dir, "ok": not problems, "problems": listed}))
-    elif problems:
-        for problem in problems:
-            put(f"{problem.shard}: {problem.what}", fold=False)
+        listed = [{"shard": problem.shard, "what": problem.what} for problem in found.problems]
+        facts = {"root": args.dir, "ok": well, "problems": listed, "passed_over": dict(found.passed)}
+        print(json.dumps(facts))
     else:
-        put(f"{args.dir}: all shards are as the manifest says", fold=False)
-    return 1 if problems else 0
+        for problem in found.problems:
+            put(f"{problem.shard}: {problem.what}", fold=False)
+        if not found.problems:
+            put(f"{args.dir}: all shards are as the manifest says", fold=False)
+        if found.passed:
+            put(passed_over(found.passed), fold=False)
+    return 0 if well else 1
 
 
 def add_info_arguments(parser: argparse.ArgumentParser) -> None:
@@ -221,6 +241,12 @@ def run_info(args: argparse.Namespace) -> int:
         facts["preview"] = args.preview
     _print_info(facts, args.json)
     return 0
+
+
+def _add_strict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse tars with anything that is passed over, as a README.md"
+    )
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:

@@ -2,8 +2,8 @@
 
 One row per sample, in the tar's order:
 
-    key     string   the sample's name
-    ext     string   of the image: jpg, png or webp
+    key     string   the sample's name, `escaped` where it is not UTF-8
+    ext     string   of the image: jpg, png or webp, in tars of others also gif, bmp, … (`ENDINGS`)
     offset  int64    of the image's first byte in the tar
     size    int64    of the image in bytes
     label   int32    null where it is not known
@@ -18,14 +18,9 @@ made is read without one.
 """
 
 import io
-import itertools
-import json
 import os
-import re
-import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -33,18 +28,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ccscale import atomic
+from ccscale.data.labels import MOST_CLASSES, UNKNOWN, LabelError, Labelling
 from ccscale.data.manifest import Manifest, Shard
 from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import Fetcher
 from ccscale.data.remote.retry import MISSING, RemoteError
-from ccscale.errors import InputError
-
-IMAGE_EXTENSIONS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}  # in the order of preference
-UNKNOWN = -1
-HEADER_BYTES = 2**20  # of a header with extended attributes, at most
-JSON_BYTES = 2**16  # of a sample's json, at most: a larger one is not looked into
-ORIGIN_FIELDS = ("origin", "url")  # of a sample's json, in the order of preference
+from ccscale.data.scan import Scan, ShardError, scan
 
 Row = tuple[str, str, int, int, int, str | None]  # key, ext, offset, size, label, origin
 
@@ -59,42 +49,6 @@ SCHEMA = pa.schema(
     ]
 )
 
-# WebDataset's rule: the key goes up to the first dot of the last part of the path. Files whose names begin with a
-# dot (as macOS adds to tars) are no part of a sample.
-_MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
-
-
-_NOT_UTF_8 = re.compile("[\ud800-\udfff]")  # how `tarfile` spells such bytes
-
-# What `tarfile` lets out on damaged tars, besides its own errors.
-_DAMAGE = (
-    tarfile.TarError,
-    OSError,
-    EOFError,
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    RecursionError,
-)
-
-
-class ShardError(InputError):
-    """A shard that is damaged or disagrees with what is known of it.
-
-    Attributes
-    ----------
-    shard, what
-        Its path or URL; what is wrong and where.
-    """
-
-    def __init__(self, shard: str, what: str) -> None:
-        super().__init__(shard, what)
-        self.shard, self.what = shard, what
-
-    def __str__(self) -> str:
-        return f"{self.shard}: {self.what}"
-
 
 @dataclass(slots=True)
 class ShardIndex:
@@ -103,7 +57,7 @@ class ShardIndex:
     Attributes
     ----------
     keys, exts
-        Names; image formats (jpg, png, webp).
+        Names; image formats (jpg, png, …).
     offsets, sizes
         int64, shape (nsamples,): where the images' bytes lie in the tar.
     labels
@@ -148,12 +102,13 @@ def index_location(shard: str) -> str:
     return f"{place.removesuffix('.tar')}.index.parquet{query}"
 
 
-def scan_tar(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> ShardIndex:
-    """Read a shard's headers and labels and return its index.
+PLAIN = Labelling()
 
-    Members are grouped by WebDataset's rule: neighbours that share the path up to the first dot of its last part
-    are a sample. The image is the member jpg, jpeg, png or webp, preferred in this order; ``cls`` is the label,
-    an ASCII number (-1: not known).
+
+def scan_tar(
+    source: str | os.PathLike[str] | BinaryIO, name: str | None = None, labelling: Labelling = PLAIN
+) -> ShardIndex:
+    """Read a shard's headers and labels and return its index.
 
     Parameters
     ----------
@@ -161,21 +116,38 @@ def scan_tar(source: str | os.PathLike[str] | BinaryIO, name: str | None = None)
         A path, an fsspec URL, or a seekable binary file.
     name
         What to call the shard in errors; by default its path.
+    labelling
+        How labels are written; by default as numbers in ``cls``.
 
     Raises
     ------
     ShardError
-        If the tar is damaged, cut off or compressed, a sample has no image, a label is no number, or two
-        samples share a key.
+        As `scan` does, and if a label is none of the data set's.
     """
     if not isinstance(source, str | os.PathLike):
-        return _scan(source, name or str(getattr(source, "name", "shard")))
-    place = os.fspath(source)
+        name = name or str(getattr(source, "name", "shard"))
+        return indexed(scan(source, name, labelling.field), name, labelling)
+    name = name or os.fspath(source)
     try:
-        with location.open_binary(place) as file:
-            return _scan(file, name or place)
+        with location.open_binary(os.fspath(source)) as file:
+            return indexed(scan(file, name, labelling.field), name, labelling)
     except FileNotFoundError:
-        raise ShardError(name or place, "there is no such file") from None
+        raise ShardError(name, "there is no such file") from None
+
+
+def indexed(found: Scan, name: str, labelling: Labelling) -> ShardIndex:
+    """Return the index of what a tar holds; raises ShardError for a label that is none of the data set's."""
+    try:
+        numbers = labelling.labels.numbers({sample.text for sample in found.samples})
+    except LabelError as error:
+        key = next(sample.key for sample in found.samples if sample.text == error.text)
+        raise ShardError(name, f"of the sample {key!r}, {error}") from None
+    return ShardIndex.from_rows(
+        [
+            (sample.key, sample.ext, sample.offset, sample.size, numbers[sample.text], sample.origin)
+            for sample in found.samples
+        ]
+    )
 
 
 def write_index(path: str, index: ShardIndex) -> None:
@@ -205,10 +177,13 @@ def read_index(manifest: Manifest, shard: Shard) -> ShardIndex:
     Unreachable
         If a remote one could not be read for as long as it was tried.
     """
-    return _from_table(read_table(manifest.locate(shard), shard, Fetcher(Access()), manifest.root))
+    place, fetcher = manifest.locate(shard), Fetcher(Access())
+    return _from_table(read_table(place, shard, fetcher, manifest.root, manifest.labelling))
 
 
-def read_table(place: str, shard: Shard, fetcher: Fetcher, root: str) -> pa.Table:
+def read_table(
+    place: str, shard: Shard, fetcher: Fetcher, root: str, labelling: Labelling = PLAIN
+) -> pa.Table:
     """Return a shard's index as a table of `SCHEMA`; see `read_index`.
 
     Parameters
@@ -221,26 +196,28 @@ def read_table(place: str, shard: Shard, fetcher: Fetcher, root: str) -> pa.Tabl
         Reads remote ones.
     root
         The data set's folder, for the remedy.
+    labelling
+        How labels are written in the tars, for one that has no index.
     """
     remedy = f"; run `ccscale shards verify {root}`"
     beside = index_location(place)
 
-    def scan() -> bytes:
+    def make() -> bytes:
         try:
             with fetcher.open(place, shard) as file:
-                return to_parquet(_scan(file, place))
+                return to_parquet(scan_tar(file, place, labelling))
         except RemoteError as error:
             raise ShardError(place, str(error)) from None
 
     try:
         if location.is_url(place):
-            data = fetcher.small_file(beside, shard, make=scan)
+            data = fetcher.small_file(beside, shard, make=make)
         else:
             try:
                 with open(beside, "rb") as file:
                     data = file.read()
             except FileNotFoundError:
-                data = to_parquet(scan_tar(place))
+                data = to_parquet(scan_tar(place, labelling=labelling))
         # Looked at first: a small file may hold any number of rows.
         if (count := _rows(data)) != shard.nsamples:
             raise ShardError(place, f"it has {count} samples, and {shard.nsamples} in the manifest{remedy}")
@@ -254,8 +231,10 @@ def read_table(place: str, shard: Shard, fetcher: Fetcher, root: str) -> pa.Tabl
         ) from None
     if any(table[name].null_count for name in ("key", "ext", "offset", "size")):
         raise ShardError(place, f"its index {beside} has gaps: delete the index{remedy}")
-    if np.any(table["label"].fill_null(UNKNOWN).to_numpy() < UNKNOWN):
-        raise ShardError(place, f"its index {beside} has labels below 0: delete the index{remedy}")
+    labels = table["label"].fill_null(UNKNOWN).to_numpy()
+    if np.any(labels < UNKNOWN) or np.any(labels >= MOST_CLASSES):
+        bounds = f"below 0 or above {MOST_CLASSES - 1:,}"
+        raise ShardError(place, f"its index {beside} has labels {bounds}: delete the index{remedy}")
     starts, sizes = table["offset"].to_numpy(), table["size"].to_numpy()
     if np.any(starts < 0) or np.any(sizes < 0) or np.any(sizes > shard.filesize - starts):
         raise ShardError(place, f"its index points past its end{remedy}")
@@ -292,118 +271,3 @@ def _from_table(table: pa.Table) -> ShardIndex:
         table["label"].fill_null(UNKNOWN).to_numpy().astype(np.int64),
         table["origin"].to_pylist() if "origin" in table.column_names else None,
     )
-
-
-def _scan(file: BinaryIO, name: str) -> ShardIndex:
-    rows: list[Row] = []
-    seen: set[str] = set()
-    for key, members in _samples(file, name):
-        if key in seen:
-            raise ShardError(name, f"two samples have the key {key!r}")
-        seen.add(key)
-        if _NOT_UTF_8.search(key):
-            raise ShardError(name, f"the name {key!r} is not valid UTF-8: write the tar anew")
-        found = next((ext for ext in IMAGE_EXTENSIONS if ext in members), None)
-        if found is None:
-            raise ShardError(
-                name, f"the sample {key!r} has no image (jpg, png, webp) but {', '.join(members)}"
-            )
-        image = members[found]
-        label = _label(file, members["cls"], key, name) if "cls" in members else UNKNOWN
-        origin = _origin(file, members["json"]) if "json" in members else None
-        rows.append((key, IMAGE_EXTENSIONS[found], image.offset_data, image.size, label, origin))
-    return ShardIndex.from_rows(rows)
-
-
-def _samples(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
-    """Yield (key, members by extension) per sample."""
-    key: str | None = None
-    members: dict[str, tarfile.TarInfo] = {}
-    for member in _members(file, name):
-        match = _MEMBER.fullmatch(member.name)
-        if match is None or not member.isreg():
-            continue
-        if match[1] != key:
-            if key is not None:
-                yield key, members
-            key, members = match[1], {}
-        extension = match[2].lower()
-        if extension in members or member.issparse():
-            what = "is sparse" if member.issparse() else "is there twice"
-            raise ShardError(name, f"the member {member.name!r} {what}")
-        members[extension] = member
-    if key is not None:
-        yield key, members
-
-
-def _members(file: BinaryIO, name: str) -> Iterator[tarfile.TarInfo]:
-    """Yield a tar's members, and make sure that their end is the tar's end.
-
-    `tarfile` takes a damaged header in the middle for the end of the tar and says nothing.
-    """
-    if file.read(2) == b"\x1f\x8b":
-        raise ShardError(
-            name, "it is compressed, so that nothing in it can be found by a seek: run gunzip on it"
-        )
-    file.seek(0)
-    end = 0
-    try:
-        with tarfile.open(fileobj=cast(BinaryIO, _Headers(file)), mode="r:", encoding="utf-8") as tar:
-            while (member := tar.next()) is not None:
-                if member.size < 0 or tar.offset <= member.offset:  # tarfile would go round in circles
-                    raise tarfile.ReadError(f"the member {member.name!r} ends before it begins")
-                tar.members.clear()  # type: ignore[attr-defined]  # they are held by nobody
-                yield member
-            end = tar.offset
-            file.seek(end)
-            mark = file.read(tarfile.BLOCKSIZE)
-            rest = iter(lambda: file.read(1 << 20), b"")
-            empty = all(part.count(0) == len(part) for part in itertools.chain([mark], rest))
-    except InputError:
-        raise
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ShardError(name, f"the tar is damaged or cut off at byte {_block(file)}: {reason}") from None
-    if len(mark) < tarfile.BLOCKSIZE:
-        raise ShardError(name, f"the tar is cut off at byte {end}: it has no end mark")
-    if not empty:
-        raise ShardError(name, f"the tar is damaged at byte {end}: neither a header nor the end follows")
-
-
-class _Headers:
-    """A tar as `tarfile` sees it: a header that claims to be large is not read into memory."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= HEADER_BYTES:
-            raise tarfile.ReadError(f"a header claims to have {size} bytes")
-        return self._file.read(size)
-
-
-def _block(file: BinaryIO) -> int:
-    """Return the offset of the block that reading stopped in."""
-    return file.tell() // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
-
-
-def _label(file: BinaryIO, member: tarfile.TarInfo, key: str, name: str) -> int:
-    file.seek(member.offset_data)
-    text = file.read(min(member.size, 32)).strip()
-    if not re.fullmatch(rb"-1|[0-9]{1,9}", text):
-        raise ShardError(name, f"the label of the sample {key!r} is {text!r}: it must be a number, 0 or more")
-    return int(text)
-
-
-def _origin(file: BinaryIO, member: tarfile.TarInfo) -> str | None:
-    """Return where an image came from by its sample's json, None where that does not say: it may be anybody's."""
-    if member.size > JSON_BYTES:
-        return None
-    file.seek(member.offset_data)
-    try:
-        facts = json.loads(file.read(member.size))
-        texts = [facts[name] for name in ORIGIN_FIELDS if isinstance(facts.get(name), str)]
-        return next((text for text in texts if text.encode()), None)
-    except (ValueError, AttributeError, RecursionError):  # no JSON, no object, no Unicode, or too deep
-        return None

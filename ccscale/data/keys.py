@@ -14,6 +14,11 @@ _NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # as `os.fsdecode` and `tarfile` spe
 _ESCAPE = re.compile("%x([0-9A-F]{2})")
 
 
+def is_utf_8(name: str) -> bool:
+    """Tell whether a name is valid text."""
+    return _NOT_UTF_8.search(name) is None
+
+
 def escaped(name: str) -> str:
     """Return a file's name as valid text: a byte that is not UTF-8 becomes ``%xE9``, two hexadecimal digits.
 

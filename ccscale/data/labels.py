@@ -78,9 +78,8 @@ class Labels:
         if before is None and not all(map(_NUMBER.fullmatch, known)):
             return cls._checked(tuple(sorted(known)), True)
         largest = max((_number(text) for text in sorted(known)), default=UNKNOWN)
-        if before is not None and largest < len(before.classes):
-            return before  # whatever its names are
-        return cls(_range(largest + 1), False)
+        classes = before.classes if before is not None else ()  # whatever their names are
+        return cls((*classes, *map(str, range(len(classes), largest + 1))), False)
 
     @classmethod
     def _checked(cls, classes: tuple[str, ...], named: bool) -> "Labels":
@@ -110,6 +109,22 @@ class Labels:
             else:
                 raise LabelError(text, "is none of the data set's classes")
         return found
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How the labels of a data set's tars are written.
+
+    Attributes
+    ----------
+    labels
+        What their texts mean.
+    field
+        The field of the samples' json that they are in; None: they are in ``cls``.
+    """
+
+    labels: Labels = Labels((), False)
+    field: str | None = None
 
 
 def as_text(value: object) -> str:
@@ -149,10 +164,6 @@ def _number(text: str) -> int:
             "class is not known",
         )
     return int(value)
-
-
-def _range(count: int) -> tuple[str, ...]:
-    return tuple(map(str, range(count)))
 
 
 def _short(text: str) -> str:

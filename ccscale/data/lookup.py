@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ccscale.data.index import UNKNOWN
+from ccscale.data.labels import UNKNOWN
 from ccscale.data.manifest import Shard
 from ccscale.data.remote import location
 

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ccscale import atomic
+from ccscale.data.keys import escaped
+from ccscale.data.labels import Labelling, Labels
 from ccscale.data.manifest_file import KIND, VERSION, Shard, parse
 from ccscale.data.remote import location
 from ccscale.data.remote.ranges import Remote
@@ -18,6 +20,7 @@ from ccscale.data.remote.retry import Patience, Unreachable
 from ccscale.errors import InputError, nearest
 
 NAME = "dataset.json"
+NAMES = "names"  # of classes are what the tars have as labels, as `made_by` says
 RETRY_SECONDS = 20.0
 INDEX_IT = "`ccscale shards index {root}` makes a manifest for tars that others made"
 
@@ -85,7 +88,13 @@ class Manifest:
         )
 
     def save(self) -> None:
-        """Write ``dataset.json`` into the local folder `root`, whole or not at all."""
+        """Write ``dataset.json`` into the local folder `root`, whole or not at all.
+
+        Raises
+        ------
+        InputError
+            If `load` would refuse it.
+        """
         splits = {
             split: {"samples": samples, "shards": shards, "labelled": self.labelled.get(split, 0)}
             for split, (samples, shards) in self.splits.items()
@@ -93,7 +102,7 @@ class Manifest:
         content = {
             "__kind__": KIND,
             "wids_version": 1,
-            "name": self.name,
+            "name": escaped(self.name),
             "shardlist": [asdict(shard) for shard in self.shards],
             "ccscale": {
                 "version": VERSION,
@@ -103,8 +112,27 @@ class Manifest:
                 "made_by": self.made_by,
             },
         }
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        atomic.write_bytes(os.path.join(self.root, NAME), text.encode())
+        place = os.path.join(self.root, NAME)
+        try:
+            data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{place} cannot be written: {error.object!r} is not valid UTF-8") from None
+        parse(data, place, "it is not written", allow_pipe=True)
+        atomic.write_bytes(place, data)
+
+    @property
+    def labelling(self) -> Labelling:
+        """How the labels are written in the tars, as `adopt` found them; elsewhere they are numbers."""
+        field = self.made_by.get("label_field")
+        named = self.made_by.get("labels") == NAMES
+        return Labelling(Labels(self.classes, named), field if isinstance(field, str) else None)
+
+    @property
+    def passed_over(self) -> dict[str, int]:
+        """Kind of the tars' members that are in no sample to their number, as `adopt` counted them."""
+        found = self.made_by.get("passed_over")
+        found = found if isinstance(found, dict) else {}
+        return {kind: count for kind, count in found.items() if isinstance(count, int)}
 
     @property
     def is_local(self) -> bool:

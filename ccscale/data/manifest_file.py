@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from ccscale.data.keys import is_utf_8
 from ccscale.data.remote import location
 from ccscale.errors import InputError
 
@@ -110,19 +111,13 @@ def _contradiction(file: ManifestFile, allow_pipe: bool) -> str | None:
     counts: dict[str, list[int]] = {}
     seen = set()
     for entry in file.shardlist:
-        if not (entry.url.isprintable() and entry.split.isprintable()):
-            return f"the shard {entry.url!r} of the split {entry.split!r} has control characters in its name"
+        if not entry.split.isprintable():
+            return f"the split {entry.split!r} has control characters in its name"
         if entry.url in seen:
             return f"the shard {entry.url} is listed twice"
         seen.add(entry.url)
-        if location.is_pipe(entry.url):
-            if not allow_pipe:
-                return (
-                    f"the shard's url {entry.url!r} leads out of the folder: it runs a command, which is refused "
-                    "unless data.allow_pipe is true"
-                )
-        elif _escapes(entry.url):
-            return f"the shard's url {entry.url!r} leads out of the folder, which is refused"
+        if complaint := url_complaint(entry.url, allow_pipe):
+            return complaint
         samples, shards = counts.get(entry.split, (0, 0))
         counts[entry.split] = [samples + entry.nsamples, shards + 1]
     section = file.ccscale
@@ -133,6 +128,23 @@ def _contradiction(file: ManifestFile, allow_pipe: bool) -> str | None:
             return f"the split {split} has more labelled samples than samples"
     if len(section.classes) != len(section.class_ids):
         return "'classes' and 'class_ids' have different lengths"
+    return None
+
+
+def url_complaint(url: str, allow_pipe: bool = False) -> str | None:
+    """Return what is wrong with a shard's url in a manifest, None where it may stand there."""
+    if not url.isprintable():
+        what = "control characters" if is_utf_8(url) else "bytes that are not UTF-8"
+        return f"the shard {url!r} has {what} in its name"
+    if location.is_pipe(url):
+        if allow_pipe:
+            return None
+        return (
+            f"the shard's url {url!r} leads out of the folder: it runs a command, which is refused unless "
+            "data.allow_pipe is true"
+        )
+    if _escapes(url):
+        return f"the shard's url {url!r} leads out of the folder, which is refused"
     return None
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from ccscale.data.contact_sheet import LARGE, TEXT, Row, draw_sheet
 from ccscale.data.decode import decode, open_image
-from ccscale.data.index import UNKNOWN, read_index
+from ccscale.data.index import read_index
+from ccscale.data.labels import UNKNOWN
 from ccscale.data.lettering import width_of
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ccscale.data.index import ShardError, read_table, scan_tar, to_parquet, to_table
+from ccscale.data.index import read_table, scan_tar, to_parquet, to_table
 from ccscale.data.lookup import Index, Indexes, ShardTable
 from ccscale.data.manifest import Manifest, Shard
 from ccscale.data.remote import location
@@ -18,6 +18,7 @@ from ccscale.data.remote.fetch import AT_ONCE, Fetcher, Span, read_spans
 from ccscale.data.remote.pipe import spool
 from ccscale.data.remote.ranges import Bytes
 from ccscale.data.remote.retry import MISSING, Closing, Patience, RemoteError
+from ccscale.data.scan import ShardError
 from ccscale.data.threads import each
 
 OPEN_FILES = 128
@@ -69,6 +70,7 @@ class SampleReader:
         self.access = access or Access()
         self._origins = origins
         self.closing = closing
+        self.labelling = manifest.labelling
         self.shards = ShardTable(manifest.root, manifest.select(splits))
         self._fetcher = Fetcher(self.access, self.closing)
         self._start()
@@ -78,7 +80,8 @@ class SampleReader:
         self._files: OrderedDict[int, int] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("access", "closing", "shards", "_fetcher", "_origins")}
+        names = ("access", "closing", "labelling", "shards", "_fetcher", "_origins")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
@@ -162,15 +165,17 @@ class SampleReader:
         place, entry = self._locate(shard)
         if location.is_pipe(place):
             with os.fdopen(os.dup(self._file(shard)), "rb") as file:
-                samples = scan_tar(file, place)
+                samples = scan_tar(file, place, self.labelling)
             if len(samples) != entry.nsamples:
                 what = f"it has {len(samples)} samples, and {entry.nsamples} in the manifest"
                 raise ShardError(place, what)
             return Index.from_table(to_table(to_parquet(samples)), self._origins)
-        table = read_table(place, entry, self._fetcher, self.shards.root)
+        table = read_table(place, entry, self._fetcher, self.shards.root, self.labelling)
         if self._origins and "origin" not in table.column_names and not location.is_url(place):
             # An index of an earlier release; the tar has it.
-            table = table.append_column("origin", pa.array(scan_tar(place).origins, pa.string()))
+            table = table.append_column(
+                "origin", pa.array(scan_tar(place, labelling=self.labelling).origins, pa.string())
+            )
         return Index.from_table(table, self._origins)
 
     def _read(self, span: Span) -> Bytes:

@@ -6,10 +6,13 @@ a PAX header: every tar reader of this century takes both, and no sample is lost
 
 import hashlib
 import os
+import shlex
 import tarfile
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from ccscale.data.manifest import NAME
+from ccscale.errors import InputError
 
 
 class TarWriter:
@@ -56,18 +59,64 @@ class TarWriter:
         self.size += len(data)
 
 
+# What unpacks tars by their endings.
+COMPRESSED = {
+    **dict.fromkeys((".tar.gz", ".tgz"), "gunzip"),
+    **dict.fromkeys((".tar.zst", ".tzst"), "unzstd --rm"),
+    **dict.fromkeys((".tar.xz", ".txz"), "unxz"),
+    **dict.fromkeys((".tar.bz2", ".tbz", ".tbz2"), "bunzip2"),
+    ".tar.lz4": "unlz4 --rm",
+    ".tar.Z": "uncompress",
+}
+
+
 def tars_below(folder: str) -> list[str]:
     """Return the tars in a local folder and its sub-folders, relative with '/', sorted.
 
-    Hidden folders and folders that are data sets of their own (with a ``dataset.json``) are passed over.
+    Links are followed. Hidden folders and folders that are data sets of their own (with a ``dataset.json``) are
+    passed over.
+
+    Raises
+    ------
+    InputError
+        If a link leads back to a folder that holds it.
     """
-    found = []
-    for place, folders, names in os.walk(folder):
-        if place != folder and NAME in names:
-            folders.clear()
-            continue
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        above = os.path.relpath(place, folder).replace(os.sep, "/")
-        prefix = "" if above == "." else f"{above}/"
-        found += [prefix + name for name in names if name.endswith(".tar") and not name.startswith(".")]
-    return sorted(found)
+    return sorted(name for name in _files_below(folder) if name.endswith(".tar"))
+
+
+def refuse_compressed(folder: str) -> None:
+    """Raise InputError that names compressed tars in a folder: nothing in them can be found by a seek."""
+    found = [
+        (name, program)
+        for name in sorted(_files_below(folder))
+        for ending, program in COMPRESSED.items()
+        if name.endswith(ending)
+    ]
+    if found:
+        name, program = found[0]
+        more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+        raise InputError(
+            f"{os.path.join(folder, name)}{more}: it is compressed, so that nothing in it can be found by a seek; "
+            f"run `{program} {shlex.quote(name)}`, or take it out of the folder"
+        )
+
+
+def _files_below(folder: str, prefix: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the names of all files that are not hidden, relative with '/'; see `tars_below`."""
+    place = os.path.realpath(os.path.join(folder, prefix))
+    if place in above:
+        raise InputError(
+            f"{os.path.join(folder, prefix)} links back to a folder that holds it: remove the link"
+        )
+    try:
+        with os.scandir(place) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".")]
+    except PermissionError:  # as `os.walk` has it
+        return
+    if prefix and any(entry.name == NAME for entry in found):
+        return
+    for entry in found:
+        if entry.is_dir():
+            yield from _files_below(folder, f"{prefix}{entry.name}/", (*above, place))
+        else:
+            yield f"{prefix}{entry.name}"

@@ -10,12 +10,14 @@ import numpy as np
 
 from ccscale.data import index, pool
 from ccscale.data.hashed import HashingReader, blocks_of
-from ccscale.data.index import ShardError, ShardIndex, read_index, scan_tar
+from ccscale.data.index import ShardIndex, read_index
 from ccscale.data.keys import Digests, digests, shared_keys
+from ccscale.data.labels import UNKNOWN
 from ccscale.data.manifest import NAME, Manifest, Shard
 from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import Fetcher
+from ccscale.data.scan import ShardError, scan
 from ccscale.data.tar import tars_below
 from ccscale.progress import Meter
 
@@ -29,16 +31,38 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Verified:
+    """What a look at a data set gave.
+
+    Attributes
+    ----------
+    problems
+        All of them.
+    passed
+        Kind of the tars' members that are in no sample to their number.
+    """
+
+    problems: list[Problem]
+    passed: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Checked:
-    """What a look at one shard gave: problems, 64-bit digests of its keys, its number of labels."""
+    """What a look at one shard gave: problems, 64-bit digests of its keys, its number of labels, what it passed."""
 
     problems: list[Problem]
     keys: Digests
     labelled: int
+    passed: Counter[str]
 
 
 def verify(root: str | os.PathLike[str], workers: int | None = None, progress: bool = False) -> list[Problem]:
-    """Check every shard of a data set against the manifest, and return all problems.
+    """Return the problems that `check` finds."""
+    return check(root, workers, progress).problems
+
+
+def check(root: str | os.PathLike[str], workers: int | None = None, progress: bool = False) -> Verified:
+    """Check every shard of a data set against the manifest.
 
     Each shard exists, has the manifest's size and SHA-256, reads as a tar to its end with the manifest's number
     of samples, agrees with its index, and has labels within the classes. Keys are unique over the data set, and
@@ -64,8 +88,7 @@ def verify(root: str | os.PathLike[str], workers: int | None = None, progress: b
         results = pool.run(functools.partial(_check_shard, manifest), manifest.shards, meter, workers)
     problems = [problem for result in results for problem in result.problems]
     for number, doubles, home in shared_keys(
-        [result.keys for result in results],
-        lambda number: scan_tar(manifest.locate(manifest.shards[number])).keys,
+        [result.keys for result in results], functools.partial(_keys, manifest)
     ):
         what = (
             f"{len(doubles)} keys are in other shards too, as {doubles[0]!r} in {manifest.shards[home].url}"
@@ -86,7 +109,7 @@ def verify(root: str | os.PathLike[str], workers: int | None = None, progress: b
         listed = {shard.url for shard in manifest.shards}
         strays = [name for name in tars_below(manifest.root) if name not in listed]
         problems += [Problem(name, "the manifest does not list it") for name in strays]
-    return problems
+    return Verified(problems, sum((result.passed for result in results), Counter[str]()))
 
 
 def info(root: str | os.PathLike[str]) -> dict[str, Any]:
@@ -142,13 +165,13 @@ def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
     """Check one shard; runs in a worker process."""
     place = manifest.locate(shard)
     whats: list[str] = []
-    keys, labelled = np.empty(0, np.uint64), 0
+    keys, labelled, passed = np.empty(0, np.uint64), 0, Counter[str]()
     try:
         fetcher = Fetcher(Access())
         with fetcher.open(place, shard) if location.is_url(place) else open(place, "rb") as file:
             hashing = HashingReader(file, tick)
             try:
-                found = scan_tar(cast(BinaryIO, hashing), place)
+                read = scan(cast(BinaryIO, hashing), place, manifest.labelling.field)
             finally:
                 digest, size = hashing.finish()
                 if size != shard.filesize:
@@ -157,7 +180,9 @@ def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
                     whats.append(
                         f"its bytes have changed: SHA-256 {digest}, and {shard.sha256} in the manifest"
                     )
-        keys, labelled = digests(found.keys), int((found.labels != index.UNKNOWN).sum())
+        passed = read.passed
+        found = index.indexed(read, place, manifest.labelling)
+        keys, labelled = digests(found.keys), int((found.labels != UNKNOWN).sum())
         if len(found) != shard.nsamples:
             whats.append(f"it holds {len(found)} samples, and {shard.nsamples} in the manifest")
         whats += _check_labels(found, manifest)
@@ -169,7 +194,14 @@ def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
     # Whatever a file system behind fsspec raises is a problem of this shard, and the others are looked at still.
     except Exception as error:
         whats.append(f"the shard cannot be read: {' '.join(str(error).split()) or type(error).__name__}")
-    return _Checked([Problem(shard.url, what) for what in whats], keys, labelled)
+    return _Checked([Problem(shard.url, what) for what in whats], keys, labelled, passed)
+
+
+def _keys(manifest: Manifest, number: int) -> list[str]:
+    shard = manifest.shards[number]
+    place, fetcher = manifest.locate(shard), Fetcher(Access())
+    with fetcher.open(place, shard) if location.is_url(place) else open(place, "rb") as file:
+        return [sample.key for sample in scan(cast(BinaryIO, file), place, manifest.labelling.field).samples]
 
 
 def _check_labels(found: ShardIndex, manifest: Manifest) -> list[str]:

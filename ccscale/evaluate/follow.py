@@ -2,9 +2,10 @@
 
 A shard is finished when the manifest lists it and its file has the manifest's size; or, in a local folder, when no
 manifest lists it, its size and time are those of the last look, and the tar reads to its end mark, which whoever
-writes a tar writes last. What is there but not finished is looked at again.
+writes a tar writes last, and shares no key with those before it. What is there but not finished is looked at again.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,9 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ccscale.data.index import ShardError, ShardIndex, scan_tar
+import numpy as np
+
+from ccscale.data.index import ShardIndex, read_index, scan_tar
+from ccscale.data.keys import Digests, digests
 from ccscale.data.manifest import NAME, Manifest, Shard
 from ccscale.data.remote import location
+from ccscale.data.scan import ShardError
 from ccscale.data.splits import split_of
 from ccscale.data.tar import tars_below
 from ccscale.errors import InputError
@@ -44,6 +49,7 @@ class ShardWatch:
         self._handed_out: set[str] = set()
         self._seen: dict[str, Stamp] = {}
         self._waiting: dict[str, str] = {}
+        self._keys: dict[str, Digests] = {}  # of the tars that are known
         name = Path(self.root).name
         self._manifest = Manifest(self.root, name, (), (), (), {}, {})
 
@@ -97,7 +103,9 @@ class ShardWatch:
             return
         listed = {shard.url for shard in self._manifest.shards}
         for name in tars_below(self.root):
-            if name in listed or name in self._handed_out:
+            split = split_of(name)
+            unwanted = self._splits is not None and split not in self._splits
+            if unwanted or name in listed or name in self._handed_out:
                 continue
             path = os.path.join(self.root, name)
             stamp = _stamp(path)
@@ -106,11 +114,25 @@ class ShardWatch:
                 self._waiting.pop(name, None)
             elif name not in self._waiting:
                 try:
-                    index = scan_tar(path)
+                    index = scan_tar(path, labelling=self._manifest.labelling)
+                    self._check_keys(name, path, index.keys)
                 except ShardError as error:
                     self._tell(name, str(error))
                 else:
-                    yield Shard(name, len(index), stamp[0], _stand_in(index), split_of(name))
+                    yield Shard(name, len(index), stamp[0], _stand_in(index), split)
+
+    def _check_keys(self, name: str, path: str, keys: list[str]) -> None:
+        """Refuse a tar with a sample that another one has, too, as `adopt` does; remember its keys."""
+        for shard in self._manifest.shards:
+            if shard.url not in self._keys:
+                with contextlib.suppress(ShardError):  # it is not there yet
+                    self._keys[shard.url] = digests(read_index(self._manifest, shard).keys)
+        new = digests(keys)
+        for other, known in self._keys.items():
+            shared = np.flatnonzero(np.isin(new, known))
+            if len(shared):
+                raise ShardError(path, f"two samples have the key {keys[shared[0]]!r}, the other in {other}")
+        self._keys[name] = new
 
     def _tell(self, name: str, problem: str) -> None:
         if self._waiting.get(name) != problem:

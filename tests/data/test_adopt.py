@@ -4,15 +4,18 @@ import io
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import webdataset as wds
 from PIL import Image
 
+from ccscale.data import adopt as adopt_module
 from ccscale.data.adopt import adopt
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
-from ccscale.data.verify import verify
+from ccscale.data.scan import Scan
+from ccscale.data.verify import check, verify
 from ccscale.errors import InputError
 
 
@@ -252,10 +255,8 @@ def test_an_empty_tar_among_others(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     write(tmp_path / "00000.tar", 0, 3)
-    (tmp_path / "00000.index.parquet.part").mkdir()
-    with pytest.raises(
-        InputError, match=r"indexes cannot be written beside the tars in .* \(Is a directory\)"
-    ):
+    (tmp_path / "00000.index.parquet.new.part").mkdir()
+    with pytest.raises(InputError, match=r"indexes cannot be written into .* \(Is a directory\): .* --out"):
         adopt(tmp_path, workers=1, progress=False)
     assert not (tmp_path / "dataset.json").exists()
 
@@ -270,3 +271,230 @@ def test_the_same_manifest_whatever_was_there(tmp_path: Path) -> None:
     (tmp_path / "00001.index.parquet").write_bytes(expected["00000.index.parquet"])
     adopt(tmp_path, workers=2, progress=False)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == expected
+
+
+def pack(path: Path, *members: tuple[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            add(tar, name, data)
+
+
+def sample(key: str, label: str | None = None) -> list[tuple[str, bytes]]:
+    return [
+        (f"{key}.jpg", encoded(len(key))),
+        *([] if label is None else [(f"{key}.cls", label.encode())]),
+    ]
+
+
+def read(made: Manifest) -> dict[str, int]:
+    reader = SampleReader(made, list(made.splits))
+    return {reader[i].key: reader[i].label for i in range(len(reader))}
+
+
+@pytest.mark.parametrize(
+    "name", ["2024-01-01T00:00.tar", "a\\b.tar", "a\nb.tar", "caf\udce9.tar", "%2e%2e/x.tar", "a\x1b[2Jb.tar"]
+)
+def test_a_name_that_no_manifest_could_list_is_refused_before_anything_is_read(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "00000.tar", 0, 2)
+    write(tmp_path / "other", 2, 2)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "other").rename(tmp_path / name)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr("ccscale.data.pool.run", lambda *arguments: pytest.fail("read"))
+    with pytest.raises(InputError, match="rename it") as caught:
+        adopt(tmp_path, workers=1, progress=False)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\nb", "a:b"])
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    write(tmp_path / "00000.tar", 0, 2)
+    (tmp_path / "00000.tar").rename(tmp_path / name / "00000.tar")
+    adopt(tmp_path / name, workers=1, progress=False)
+    assert Manifest.load(tmp_path / name).name == name.replace("\udce9", "%xE9")
+    assert verify(tmp_path / name, workers=1) == []
+
+
+def test_what_is_passed_over_is_told_and_refused_by_strict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack(tmp_path / "00000.tar", *sample("a"), ("README.md", b"hi"))
+    pack(tmp_path / "00001.tar", *sample("b"), ("Thumbs.db", b"x"), ("x.md", b"hi"))
+    with pytest.raises(
+        InputError,
+        match=r"00000\.tar: 1 member is passed over \(1 \.md\), as 'README\.md', which --strict refuses",
+    ):
+        adopt(tmp_path, workers=1, progress=False, strict=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.tar", "00001.tar"]
+    made = adopt(tmp_path, workers=1)
+    assert (
+        "3 members are passed over (1 .db, 2 .md), the first in 00000.tar; --strict"
+        in capsys.readouterr().err
+    )
+    assert read(made) == {"a": -1, "b": -1}
+    assert Manifest.load(tmp_path).passed_over == {".db": 1, ".md": 2}
+    assert (verify(tmp_path), check(tmp_path, 1).passed) == ([], {".db": 1, ".md": 2})
+
+
+def test_a_class_index_is_bounded(tmp_path: Path) -> None:
+    pack(tmp_path / "00000.tar", *sample("a", "3"), *sample("b", "99999999"))
+    with pytest.raises(
+        InputError, match=r"00000\.tar: of the sample 'b', the label '99999999' is not from 0 to"
+    ):
+        adopt(tmp_path, workers=1, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000.tar"]
+
+
+def test_labels_that_are_names(tmp_path: Path) -> None:
+    """Of the whole data set together, though a tar alone may look as if it had numbers."""
+    pack(tmp_path / "00000.tar", *sample("a", "dog"), *sample("b", "cat"), *sample("c", "NA"))
+    pack(tmp_path / "00001.tar", *sample("d", "7"), *sample("e", "0"), *sample("f"), *sample("g", "07"))
+    made = adopt(tmp_path, workers=1, progress=False)
+    assert made.classes == ("0", "07", "7", "cat", "dog")
+    expected = {"a": 4, "b": 3, "c": -1, "d": 2, "e": 0, "f": -1, "g": 1}
+    assert read(Manifest.load(tmp_path)) == expected
+    assert made.labelled == {"train": 5}
+    assert verify(tmp_path, workers=1) == []
+    (tmp_path / "00000.index.parquet").unlink()  # it is scanned, and the manifest knows what the names mean
+    assert read(Manifest.load(tmp_path)) == expected
+
+
+def test_labels_in_a_field(tmp_path: Path) -> None:
+    pack(
+        tmp_path / "00000.tar", *sample("a"), ("a.json", b'{"breed": "pug"}'), *sample("b"), ("b.json", b"{}")
+    )
+    made = adopt(tmp_path, workers=1, progress=False, label_field="breed")
+    assert (made.classes, read(made)) == (("pug",), {"a": 0, "b": -1})
+    assert verify(tmp_path, workers=1) == []
+    (tmp_path / "00000.index.parquet").unlink()
+    assert read(Manifest.load(tmp_path)) == {"a": 0, "b": -1}
+
+
+def test_new_tars_join_what_was_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only they are read, and the files are those of all tars indexed at once."""
+    pack(tmp_path / "one/00001.tar", *sample("a", "1"), ("x.md", b""))
+    pack(tmp_path / "all/00001.tar", *sample("a", "1"), ("x.md", b""))
+    adopt(tmp_path / "one", workers=1, progress=False)
+    for place in ("one", "all"):
+        pack(tmp_path / place / "00000.tar", *sample("b", "3"), ("y.md", b""))
+        pack(tmp_path / place / "val-0.tar", *sample("c", "0"))
+    opened: list[str] = []
+    scan = adopt_module.scan
+
+    def watched(file: BinaryIO, path: str, field: str | None) -> Scan:
+        opened.append(path)
+        return scan(file, path, field)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adopt_module, "scan", watched)
+        made = adopt(tmp_path / "one", workers=1, progress=False)
+        assert [Path(path).name for path in opened] == ["00000.tar", "val-0.tar"]
+        again = adopt(tmp_path / "one", workers=1, progress=False)
+        assert len(opened) == 2
+    assert made.splits == {"train": (2, 2), "val": (1, 1)}
+    assert Manifest.load(tmp_path / "one") == Manifest.load(again.root)
+    at_once = adopt(tmp_path / "all", workers=1, progress=False)
+    assert (made.shards, made.classes, made.labelled, made.made_by) == (
+        at_once.shards,
+        at_once.classes,
+        at_once.labelled,
+        at_once.made_by,
+    )
+    assert verify(tmp_path / "one", workers=1) == []
+
+
+def test_classes_keep_their_labels_when_tars_join(tmp_path: Path) -> None:
+    pack(tmp_path / "00000.tar", *sample("a", "dog"), *sample("b", "fox"))
+    adopt(tmp_path, workers=1, progress=False)
+    pack(tmp_path / "00001.tar", *sample("c", "cat"), *sample("d", "fox"))
+    made = adopt(tmp_path, workers=1, progress=False)
+    assert made.classes == made.class_ids == ("dog", "fox", "cat")
+    assert read(Manifest.load(tmp_path)) == {"a": 0, "b": 1, "c": 2, "d": 1}
+    assert verify(tmp_path, workers=1) == []
+
+
+def test_what_does_not_go_with_the_tars_before(tmp_path: Path) -> None:
+    pack(tmp_path / "00000.tar", *sample("a", "1"))
+    adopt(tmp_path, workers=1, progress=False)
+    before = (tmp_path / "dataset.json").read_bytes()
+    pack(tmp_path / "00001.tar", *sample("a", "1"))
+    with pytest.raises(
+        InputError, match=r"00001\.tar: two samples have the key 'a', the other in 00000\.tar"
+    ):
+        adopt(tmp_path, workers=1, progress=False)
+    pack(tmp_path / "00001.tar", *sample("b", "cat"))
+    with pytest.raises(InputError, match=r"00001\.tar: of the sample 'b', the label 'cat' is no number"):
+        adopt(tmp_path, workers=1, progress=False)
+    with pytest.raises(InputError, match=r"--label-field x: the labels of .* are read from cls"):
+        adopt(tmp_path, workers=1, progress=False, label_field="x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "00000.index.parquet", "00000.tar", "00001.tar", "dataset.json"
+    ]  # fmt: skip
+    pack(tmp_path / "00000.tar", *sample("a", "1"), ("more.txt", bytes(20_000)))
+    with pytest.raises(InputError, match=r"00000\.tar disagrees with its manifest"):
+        adopt(tmp_path, workers=1, progress=False)
+    (tmp_path / "00000.tar").unlink()
+    with pytest.raises(InputError, match=r"lists the tar 00000\.tar, which is not there"):
+        adopt(tmp_path, workers=1, progress=False)
+    assert (tmp_path / "dataset.json").read_bytes() == before
+
+
+def test_indexes_elsewhere(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    pack(data / "00000.tar", *sample("a", "1"))
+    pack(data / "val/00000.tar", *sample("b", "0"))
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    made = adopt(data, workers=1, progress=False, out=out)
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
+    assert (made.root, made.name) == (str(out), "data")
+    assert read(Manifest.load(out)) == {"a": 1, "b": 0}
+    assert (verify(out, workers=1), made.splits) == ([], {"train": (1, 1), "val": (1, 1)})
+    pack(data / "00001.tar", *sample("c", "1"))
+    assert read(adopt(data, workers=1, progress=False, out=out)) == {"a": 1, "c": 1, "b": 0}
+    assert verify(out, workers=1) == []
+    with pytest.raises(InputError, match="lies in"):
+        adopt(data, workers=1, progress=False, out=data / "val")
+    pack(tmp_path / "bad/00000.tar", ("x.txt", b""))
+    with pytest.raises(InputError, match="no images"):
+        adopt(tmp_path / "bad", workers=1, progress=False, out=tmp_path / "none")
+    assert not (tmp_path / "none").exists() or list((tmp_path / "none").iterdir()) == []
+
+
+def test_linked_folders_are_followed(tmp_path: Path) -> None:
+    pack(tmp_path / "elsewhere/00000.tar", *sample("a"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train").symlink_to("../elsewhere")
+    made = adopt(tmp_path / "data", workers=1, progress=False)
+    assert [shard.url for shard in made.shards] == ["train/00000.tar"]
+    assert verify(tmp_path / "data", workers=1) == []
+    pack(tmp_path / "loop/a/00000.tar", *sample("a"))
+    pack(tmp_path / "loop/b/00000.tar", *sample("b"))
+    (tmp_path / "loop/a/b").symlink_to("../b")
+    (tmp_path / "loop/b/a").symlink_to("../a")
+    with pytest.raises(InputError, match="links back to a folder that holds it: remove the link"):
+        adopt(tmp_path / "loop", workers=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [
+        ("x.tar.gz", "gunzip x.tar.gz"),
+        ("x.tgz", "gunzip x.tgz"),
+        ("x.tar.zst", "unzstd --rm x.tar.zst"),
+        ("a b.tar.xz", "unxz 'a b.tar.xz'"),
+    ],
+)
+def test_compressed_tars_are_refused_by_name(tmp_path: Path, name: str, program: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(InputError, match=rf"{name}: it is compressed, .*; run `{program}`"):
+        adopt(tmp_path, workers=1, progress=False)
+    pack(tmp_path / "00000.tar", *sample("a"))
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / name).write_bytes(b"x")
+    with pytest.raises(InputError, match="and 1 more: it is compressed"):
+        adopt(tmp_path, workers=1, progress=False)

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pytest
 from fuzz_tars import number_field, tar_header
 
-from ccscale.data.index import ShardError, read_index, scan_tar
+from ccscale.data.index import read_index, scan_tar
+from ccscale.data.keys import unescaped
 from ccscale.data.manifest import Manifest, Shard
+from ccscale.data.scan import ShardError
 
 END = bytes(1024)
 PLAIN = tar_header({"name": b"a.jpg", "size": number_field(3, 12)}) + b"abc".ljust(512, b"\0")
@@ -88,9 +90,10 @@ def test_sparse_members_are_refused(sparse):
         scan_tar(io.BytesIO(data), "fuzz.tar")
 
 
-def test_names_that_are_no_utf_8_are_refused():
-    with pytest.raises(ShardError, match=r"the name 'x/\\udcff' is not valid UTF-8"):
-        scan_tar(io.BytesIO(header(b"x/\xff.jpg", 3) + b"abc".ljust(512, b"\0") + END), "fuzz.tar")
+def test_names_that_are_no_utf_8_can_be_had_back():
+    found = scan_tar(io.BytesIO(header(b"x/\xff.jpg", 3) + b"abc".ljust(512, b"\0") + END), "fuzz.tar")
+    assert found.keys == ["x/%xFF"]
+    assert os.fsencode(unescaped(found.keys[0])) == b"x/\xff"
 
 
 MEASURE = """
@@ -155,6 +158,7 @@ def test_an_index_may_point_to_the_last_byte(tmp_path):
     ("change", "what"),
     [
         ({"label": pa.array([-2, 0], pa.int32())}, "labels below 0"),
+        ({"label": pa.array([2**20, 0], pa.int32())}, "labels below 0 or above 1,048,575"),
         ({"key": ["a", None]}, "gaps"),
         ({"size": pa.array([1, None], pa.int64())}, "gaps"),
         ({"offset": ["a", "b"]}, "cannot be read"),
@@ -186,7 +190,7 @@ def test_rows_are_counted_before_they_are_read(tmp_path, monkeypatch):
     many = 2_000_000
     columns = {
         name: pa.repeat(value, many)
-        for name, value in zip(fuzz_inputs.COLUMNS, ["a", "jpg", 0, 0, 0], strict=True)
+        for name, value in zip(fuzz_inputs.COLUMNS, ["a", "jpg", 0, 0, 0, "o"], strict=True)
     }
     monkeypatch.setattr("ccscale.data.index.to_table", lambda data: pytest.fail("read"))
     with pytest.raises(ShardError, match=f"it has {many} samples, and 2 in the manifest"):

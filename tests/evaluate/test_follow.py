@@ -80,6 +80,26 @@ class TestWatch:
         watch = ShardWatch(str(tmp_path), ["test"])
         assert [polled(watch) for _ in range(3)] == [[], ["test-000000.tar"], []]
 
+    def test_a_key_that_another_tar_has_is_refused_as_the_index_does(self, shards, tars, tmp_path, capsys):
+        watch = ShardWatch(str(tmp_path))
+        shutil.copy(tars[0], tmp_path / "a.tar")
+        assert [polled(watch) for _ in range(2)] == [[], ["a.tar"]]
+        shutil.copy(tars[0], tmp_path / "b.tar")
+        shutil.copy(tars[1], tmp_path / "c.tar")
+        assert [polled(watch) for _ in range(3)] == [[], ["c.tar"], []]
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith(f"not assigned yet: {tmp_path / 'b.tar'}: two samples have the key ")
+        assert told.endswith(", the other in a.tar")
+
+    def test_a_key_that_a_listed_shard_has(self, shards, tars, tmp_path):
+        whole = Manifest.load(shards)
+        replace(whole, root=str(tmp_path), shards=whole.shards[:1], labelled={}).save()
+        for tar in tars[:2]:
+            shutil.copy(tar, tmp_path / tar.name)
+        shutil.copy(tars[0], tmp_path / "again.tar")
+        watch = ShardWatch(str(tmp_path))
+        assert [polled(watch) for _ in range(3)] == [[tars[0].name], [tars[1].name], []]
+
     def test_there_must_be_a_folder(self, tmp_path):
         with pytest.raises(InputError, match="make it, and --follow waits for shards in it"):
             ShardWatch(str(tmp_path / "none")).check()
