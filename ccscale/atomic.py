@@ -32,6 +32,11 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 def sync_folder(path: str | os.PathLike[str]) -> None:
     """Flush the rename itself, which is an entry of the folder."""
+    sync_file(path)
+
+
+def sync_file(path: str | os.PathLike[str]) -> None:
+    """Flush what was written to a file, by whatever descriptor."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

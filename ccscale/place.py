@@ -1,7 +1,8 @@
 """Which of how many processes this is, from the environment.
 
-Ranks come from torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK), which DeepSpeed's launcher sets too, else from
-those of a Slurm step, else there is one rank. Nothing is imported for this: an error can tell its rank at once.
+Ranks come from torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE), which DeepSpeed's launcher
+sets too (the last one as LOCAL_SIZE), else from those of a Slurm step, else there is one rank. Nothing is imported
+for this: an error can tell its rank at once.
 """
 
 import os
@@ -22,7 +23,8 @@ class Place:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Place":
         """Read torchrun's variables, else those of a Slurm step with several tasks; else there is one rank."""
         if "RANK" in environment and "WORLD_SIZE" in environment:
-            names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+            local_world = "LOCAL_WORLD_SIZE" if "LOCAL_WORLD_SIZE" in environment else "LOCAL_SIZE"
+            names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", local_world)
         elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
             # SLURM_NTASKS alone is also set in a batch script and in salloc's shell, which are one process.
             # It also binds each task to its own cores, which are then counted as they are.

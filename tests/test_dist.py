@@ -27,6 +27,8 @@ class TestPlace:
                 Place(5, 8, 1, 4),
             ),
             # deepspeed's launcher
+            ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_SIZE": "4"}, Place(5, 8, 1, 4)),
+            # a launcher that does not tell how many there are on a machine
             ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, Place(1, 2, 1, 1)),
             # a Slurm step of several tasks
             (
@@ -62,6 +64,7 @@ class TestPlace:
         monkeypatch.setenv("WORLD_SIZE", "3")
         monkeypatch.setenv("LOCAL_RANK", "0")
         monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+        monkeypatch.delenv("LOCAL_SIZE", raising=False)
         assert Place.from_environment() == Place(1, 3, 0, 1)
 
 

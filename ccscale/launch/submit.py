@@ -25,7 +25,15 @@ from ccscale.launch.job import Training
 from ccscale.launch.resources import SAVE_SECONDS, Resources, check_line
 
 YEAR = 365 * 24 * 60
-LAUNCHER_NAMES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+LAUNCHER_NAMES = (
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "LOCAL_SIZE",
+)
 """Of the launchers that Place and torch read."""
 
 

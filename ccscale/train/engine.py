@@ -36,6 +36,7 @@ def build_engine(
     deepspeed.DeepSpeedEngine
     """
     deepspeed = _import_deepspeed()
+    _use_accelerator(device)
     deepspeed.utils.groups._WORLD_GROUP = None  # of a run before in this process: that group has ended
     train = config.train
     network.to(device, dtype=torch.float64 if train.precision == "fp64" else torch.float32)
@@ -111,6 +112,16 @@ def _keep_float64(engine: Any) -> None:
     ):
         master.data = rounded[dist.rank()].detach().clone()
     optimizer._link_all_hp_params()  # parameters know their place in the masters, which are others now
+
+
+def _use_accelerator(device: torch.device) -> None:
+    """Let DeepSpeed use this run's device: by itself it stays with that of the process's first run."""
+    from deepspeed.accelerator import get_accelerator, set_accelerator
+    from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
+    from deepspeed.accelerator.cuda_accelerator import CUDA_Accelerator
+
+    if get_accelerator().device_name() != device.type:
+        set_accelerator(CPU_Accelerator() if device.type == "cpu" else CUDA_Accelerator())
 
 
 def _import_deepspeed() -> Any:

@@ -217,7 +217,7 @@ class Trainer:
                 if agreed.stopping and not last:
                     return self._stop(request)
                 if agreed.failing:
-                    with self._saved_if_data_fail():
+                    with self._saved_if_data_fail(log):
                         dist.together(feed.check)
                 if self.is_evaluated(self.step) and not self.evaluate(log, request):
                     return self._stop(request, evaluated=False)
@@ -293,7 +293,7 @@ class Trainer:
         splits = config.evaluated_splits
         reading = Reading.of(config, self.workers)
         try:
-            with self._saved_if_data_fail():
+            with self._saved_if_data_fail(log):
                 tally = measure(self.engine.module, self.manifest, splits, reading, request, progress=False)
         except Stopped:
             log.flush()
@@ -315,7 +315,7 @@ class Trainer:
         return True
 
     @contextmanager
-    def _saved_if_data_fail(self) -> Iterator[None]:
+    def _saved_if_data_fail(self, log: RunLog) -> Iterator[None]:
         """Where data that were good so far fail, on all ranks together: save, and end the run as a fault."""
         try:
             yield
@@ -323,6 +323,7 @@ class Trainer:
             if dist.world() > 1 and not dist.is_of_all_ranks(error):
                 raise  # this rank's own: the others are not here to save
             try:
+                log.flush()
                 self.save(wait=True)
                 fault = Fault(f"{error}; the run is saved at step {self.step}: run the same command to go on")
             except Fault as unsaved:

@@ -1,6 +1,7 @@
 """Only complete checkpoints are loaded; the others are passed over by name; a run never begins anew in silence."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -131,6 +132,42 @@ def test_what_was_being_written_is_not_looked_at(shards: Path, run: Path) -> Non
     assert checkpoint.find(run).newest.step == 4
     assert train_run(config_of(shards, run, train__max_steps=5)).step == 5
     assert not staging.exists()
+
+
+def test_a_conversion_that_was_cut_off_does_not_stay(shards: Path, run: Path) -> None:
+    """No resume at another number of ranks need come."""
+    half = run / "checkpoints/universal/.staging/step-00000004/half.pt"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    assert train_run(config_of(shards, run)).step == 4
+    assert not half.parents[1].exists()
+
+
+def test_the_log_is_on_the_disk_before_a_checkpoint_counts(
+    shards: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut must not leave a checkpoint without the lines of its steps."""
+    fsync, rename = os.fsync, os.rename
+    flushed, committed = [], {}
+
+    def watched_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(run / "metrics.jsonl"):
+            flushed.extend(
+                json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()
+            )
+
+    def watched_rename(source: Path, target: Path) -> None:
+        if Path(target).parent == run / "checkpoints":
+            committed[Path(target).name] = max(flushed, default=0)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "rename", watched_rename)
+    config = config_of(shards, run, train__max_steps=7, train__save_every=2, train__log_every=10)
+    assert train_run(config).step == 7
+    assert committed.keys() == {"step-00000006", "step-00000007"}
+    assert all(last >= int(name.removeprefix("step-")) for name, last in committed.items())
 
 
 def test_a_run_that_is_done_has_nothing_to_do(

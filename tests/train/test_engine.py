@@ -121,3 +121,23 @@ def bf16_types(rank: int) -> tuple[torch.dtype, torch.dtype, torch.dtype]:
     engine.backward(loss_of(outputs))
     first = next(network.parameters())
     return outputs.features.dtype, first.dtype, first.grad.dtype
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_a_second_run_of_a_process_has_its_own_device() -> None:
+    """DeepSpeed keeps the accelerator that the first one had: here it was a GPU."""
+    ((before, after, device),) = run_ranks(1, second_run)
+    assert (before, after, device) == ("cuda", "cpu", torch.device("cpu"))
+
+
+def second_run(rank: int) -> tuple[str, str, torch.device]:
+    from deepspeed.accelerator import get_accelerator, set_accelerator
+    from deepspeed.accelerator.cuda_accelerator import CUDA_Accelerator
+
+    set_accelerator(CUDA_Accelerator())
+    before = get_accelerator().device_name()
+    engine = build_engine(config_of(0), network_of(config_of(0)), torch.device("cpu"))
+    engine.backward(loss_of(engine(images().float().flatten(0, 1))))
+    engine.step()
+    return before, get_accelerator().device_name(), engine.device

@@ -165,14 +165,27 @@ def test_data_that_cannot_be_read_from_the_start_leave_no_checkpoint(
     assert find(tmp_path / "run").newest is None
 
 
-def test_data_that_go_bad_are_a_fault_and_the_run_is_saved(server: ShardServer, tmp_path: Path) -> None:
+def test_data_that_go_bad_are_a_fault_and_the_run_is_saved(
+    server: ShardServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = settings_of(server, tmp_path / "run")
+    settings["train"] |= {"log_every": 100}
+    logged, rename = [], os.rename
+
+    def watched_rename(source: Path, target: Path) -> None:
+        logged.extend(map(json.loads, (tmp_path / "run/metrics.jsonl").read_text().splitlines()))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", watched_rename)
     server.fail(last_shard_of(settings, 0), "404", ENDLESS)
     with pytest.raises(Fault, match=r"there is no such file; the run is saved at step (\d+): run the same"):
         train_run(parse_config(settings))
     saved = find(tmp_path / "run").newest
     assert saved is not None
     assert 0 < saved.step < 18
+    assert [line["step"] for line in logged] == list(
+        range(1, saved.step + 1)
+    )  # a kill from then on loses no line
 
 
 def test_an_evaluation_that_cannot_read_leaves_the_run_saved(server: ShardServer, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The commit of a checkpoint, on rank 0, when all ranks have written their files.
 
-    verify what was written -> export the network -> marker -> rename -> delete what is not kept
+    verify what was written -> export the network -> marker -> flush the log -> rename -> delete what is not kept
 
 Before the renaming a run has its old checkpoints, after it the new one too: there is no moment without.
 """
@@ -17,10 +17,11 @@ from ccscale import atomic
 from ccscale.config import Config
 from ccscale.model.export import export
 from ccscale.train.checkpoint.marker import TAG, read_marker, seal, write_marker
-from ccscale.train.checkpoint.retention import discard, retain
+from ccscale.train.checkpoint.retention import UNIVERSAL, discard, retain
 from ccscale.train.checkpoint.search import FOLDER, STAGING, step_folder
 from ccscale.train.checkpoint.snapshot import Snapshot
 from ccscale.train.checkpoint.writing import collect_notes
+from ccscale.train.log import METRICS
 from ccscale.train.run import versions
 
 WEIGHTS_FILE = f"{TAG}/mp_rank_00_model_states.pt"
@@ -91,6 +92,7 @@ def commit(
         "config": config.model_dump(mode="json"),
     }
     seal(places.staging, marker, written)
+    _flush_log(config.run_folder)
     may_write()
     if places.final.exists():  # one that was found damaged: a complete one would have been gone on from
         discard(places.final)
@@ -100,6 +102,13 @@ def commit(
     except OSError as error:  # it is there, but a power cut might undo the renaming: none is deleted for it
         return f"{places.folder} could not be flushed to the disk ({error}); no old checkpoint is deleted"
     return tidy(config, step, {*damaged} - {places.final.name})
+
+
+def _flush_log(run: Path) -> None:
+    """Flush the lines of the steps before a checkpoint to the disk: a power cut keeps both, or the lines."""
+    with contextlib.suppress(FileNotFoundError):
+        atomic.sync_file(run / METRICS)
+    atomic.sync_folder(run)  # it has the names of the log and of the checkpoints' folder
 
 
 def rate(config: Config, step: int, measures: Mapping[str, float], damaged: Collection[str]) -> str | None:
@@ -119,11 +128,22 @@ def tidy(config: Config, step: int, damaged: Collection[str]) -> str | None:
         retain(config.run_folder / FOLDER, step, train.keep_last, train.keep_every, damaged)
     except OSError as error:
         return f"an old checkpoint could not be deleted ({error})"
-    with contextlib.suppress(OSError):
-        (config.run_folder / FOLDER / STAGING).rmdir()
     return None
 
 
+def clear(folder: Path) -> None:
+    """Remove a folder that nobody uses, as far as the disk lets it."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def clear_staging(config: Config) -> None:
-    """Remove what a save that was cut off has left, as far as the disk lets it."""
-    shutil.rmtree(config.run_folder / FOLDER / STAGING, ignore_errors=True)
+    """Remove what saves and conversions that were cut off have left; before any rank begins one."""
+    folder = config.run_folder / FOLDER
+    clear(folder / STAGING)
+    clear(folder / UNIVERSAL / STAGING)
+
+
+def leave_staging(config: Config) -> None:
+    """Remove the empty staging folder, when no rank saves any more."""
+    with contextlib.suppress(OSError):
+        (config.run_folder / FOLDER / STAGING).rmdir()

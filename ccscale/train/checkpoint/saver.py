@@ -17,7 +17,7 @@ from ccscale.config import Config
 from ccscale.data.threads import background
 from ccscale.errors import Fault
 from ccscale.progress import say
-from ccscale.train.checkpoint.commit import Places, clear_staging, commit, rate
+from ccscale.train.checkpoint.commit import Places, clear, clear_staging, commit, leave_staging, rate
 from ccscale.train.checkpoint.retention import is_best, list_kept, measures_of
 from ccscale.train.checkpoint.search import FOLDER, Search
 from ccscale.train.checkpoint.snapshot import Snapshot, take_snapshot
@@ -223,6 +223,8 @@ class Saver:
         """Complete what is under way if the other ranks are here too, or at least leave no thread that writes."""
         if dist.world() == 1 or error is None or isinstance(error, NotFinite):
             self.finish()
+            if dist.rank() == 0 and not isinstance(error, LockLost):
+                leave_staging(self.config)
         elif self._under_way is not None and self._under_way.work is not None:
             wait([self._under_way.work], CLOSE_SECONDS)
 
@@ -248,13 +250,13 @@ class Saver:
 
     def _fail(self, save: Save) -> None:
         error = save.work.exception() if save.work is not None and save.work.done() else None
+        if dist.rank() == 0:  # all threads are done with it, and no rank begins another one before it is gone
+            clear(Places.of(self.config, save.step).staging)
         reasons = dist.all_objects(None if error is None else str(error) or type(error).__name__)
         rank, reason = next((rank, reason) for rank, reason in enumerate(reasons) if reason is not None)
         self._failure = reason if rank == 0 else f"{reason} (rank {rank})"
         self._under_way = None
         self.failures += 1
-        if dist.rank() == 0:
-            clear_staging(self.config)
         if save.last:
             return
         times = "" if self.failures == 1 else f" ({self.failures} saves have failed)"
