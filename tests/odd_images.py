@@ -9,7 +9,7 @@ import zlib
 from functools import cache
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 ORIENTATION = 0x0112
 
@@ -46,6 +46,14 @@ def png(pixels, depth, colour, *before, size=None, after=()):
         chunk(b"IEND"),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def bits_of(*fields):
+    """Return (count, value) of bits, the lowest first."""
+    value = place = 0
+    for count, field in fields:
+        value, place = value | field << place, place + count
+    return value.to_bytes(place // 8 + 1, "little")
 
 
 def stored(upright, orientation):
@@ -125,6 +133,21 @@ def _odd():
         yield f"EXIF {o} JPEG", jpeg, rgb, 12
         yield f"EXIF {o} WebP", encode(stored(rgb, o), "WEBP", exif=exif(o), lossless=True), rgb, 0
         yield f"EXIF {o} TIFF", encode(stored(rgb, o), "TIFF", tiffinfo={ORIENTATION: o}), rgb, 0
+    if features.check("avif"):
+        yield "AVIF", encode(rgb, "AVIF", quality=100, subsampling="4:4:4"), rgb, 16
+        yield (
+            "EXIF 6 AVIF",
+            encode(stored(rgb, 6), "AVIF", quality=100, subsampling="4:4:4", exif=exif(6)),
+            rgb,
+            16,
+        )
+        clear = Image.fromarray(np.dstack([rgb, alpha]))
+        yield (
+            "AVIF with alphas",
+            encode(clear, "AVIF", quality=100, subsampling="4:4:4"),
+            over_white(rgb, alpha),
+            16,
+        )
     late = chunk(b"eXIf", exif(8).tobytes()[6:])
     yield "EXIF after the pixels", png(stored(rgb, 8), 8, 2, after=[late]), rgb, 0
     yield "EXIF 6 big-endian", _big_endian(stored(rgb, 6)), rgb, 12
@@ -231,6 +254,19 @@ def _bad():
     yield "vast GIF", bytes(gif), "pixels"
     yield "vast TIFF", _retag(encode(square, "TIFF"), {256: 100_000, 257: 90_000}), "100000 x 90000 pixels"
     yield "vast PPM", b"P6 70000 70000 255\n" + bytes(12), "70000 x 70000 pixels"
+    if features.check("avif"):
+        avif = bytearray(encode(square, "AVIF"))
+        place = avif.index(b"ispe") + 8
+        avif[place : place + 8] = struct.pack(">II", 16_000, 16_000)
+        yield "vast AVIF", bytes(avif), ""
+        yield "AVIF cut in half", encode(rgb, "AVIF")[:300], ""
+    yield (
+        "vast JPEG XL",
+        b"\xff\x0a" + bits_of((1, 0), (2, 3), (30, 69_999), (3, 1)) + bytes(40),
+        "70000 x 70000",
+    )
+    boxes = b"\0\0\0\x0cJXL \r\n\x87\n" + struct.pack(">I4s8s", 16, b"ftyp", b"jxl \0\0\0\0")
+    yield "JPEG XL without an image", boxes + struct.pack(">I4s", 8, b"Exif") + bytes(20), "without an image"
     yield "PNG without pixels", png(square, 8, 2, size=(0, 4)), "no pixels"
     yield "JPEG without pixels", jpeg[:frame] + bytes(4) + jpeg[frame + 4 :], "no pixels"
     yield "PPM without pixels", b"P6 0 4 255\n", "no pixels"

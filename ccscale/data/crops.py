@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ccscale.config import Views
-from ccscale.data.decode import Box, Encoded, decode, open_image
+from ccscale.data.decode import Box, Encoded, cut, decode, open_image
 from ccscale.data.views import VIEWS, ViewParameters, crop_box, is_cropped
 
 
@@ -47,13 +47,13 @@ def cut_views(
     image, boxes = decode(encoded, boxes, size if settings.scaled_decode else None)
     affine = settings.rotate > 0 or settings.translate > 0 or settings.zoom != (1, 1)
     for view, box in enumerate(boxes):
-        cut = _resize(image, box, size)
+        seen = _resize(image, box, size)
         if affine:
             matrix = _inverse_affine(size, params.angle[view, i], params.shift[view, i], params.zoom[view, i])
-            cut = cut.transform(cut.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+            seen = seen.transform(seen.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
         if params.flip[view, i]:
-            cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pixels = np.frombuffer(cut.tobytes(), dtype=np.uint8)  # np.asarray takes half as long again
+            seen = seen.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = np.frombuffer(seen.tobytes(), dtype=np.uint8)  # np.asarray takes half as long again
         out[view] = pixels.reshape(size, size, 3)
     return out
 
@@ -90,7 +90,7 @@ def _resize(image: Image.Image, box: Box, size: int) -> Image.Image:
     # take its two passes in the other order. A box of a reduced image need not lie on whole pixels.
     left, top, right, bottom = box
     x, y = math.floor(left), math.floor(top)
-    crop = image.crop((x, y, math.ceil(right), math.ceil(bottom)))
+    crop = cut(image, (x, y, math.ceil(right), math.ceil(bottom)))
     return crop.resize(
         (size, size), Image.Resampling.BILINEAR, box=(left - x, top - y, right - x, bottom - y)
     )

@@ -4,7 +4,8 @@ What becomes of each kind, in training, evaluation, `read_images`, pictures and 
 
     JPEG                      decoded at the smallest DCT scale that serves, see `decode`
     EXIF orientation          turned upright before anything else; boxes are in upright coordinates. The tag counts
-                              (TIFF: as Pillow turns it), what XMP says does not.
+                              (TIFF: as Pillow turns it), what XMP says does not; of AVIF, HEIC and JPEG XL what
+                              their own headers say.
     CMYK, YCCK                to RGB by Pillow's formula, without colour profiles; Adobe's JPEGs are stored inverted
     grey, 1 bit, palette      to RGB
     transparency              (alpha, a transparent palette entry or colour) laid over white
@@ -16,6 +17,7 @@ What becomes of each kind, in training, evaluation, `read_images`, pictures and 
     changed bits in pixels    often decoded all the same (nothing checks them but a shard's hash: `shards verify`)
     more than MAX_PIXELS      bad, told from the header before any pixel is decoded; so are sides of 0
     bombs in metadata         bad: Pillow's limits on text chunks, profiles and tags hold
+    HEIC, JPEG XL             by the extras `heif` and `jxl` (`formats.py`); without them bad, with the remedy
     other formats             (JPEG 2000, HDR, EPS, …) bad; EPS for one would be handed to another program
 
 Bad means `BadImage` with the reason. A colour profile (ICC) is not applied, as in the common training pipelines.
@@ -30,31 +32,14 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from PIL import ExifTags, Image, ImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
+from ccscale.data.formats import claimed_size, reader_of
 from ccscale.data.pixels import over_white, plain
 from ccscale.errors import BadImage
 
 # About 11,600 x 11,600: up to 0.5 GB as Pillow holds it, three times that with transparency.
 MAX_PIXELS = 2**27
 
-# Not Image.open: it depends on a global limit of Pillow's, and tells less of what is wrong.
-_READERS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
-    (b"\xff\xd8\xff", JpegImageFile),  # of an MPO, it is the first image
-    (b"\x89PNG\r\n\x1a\n", PngImageFile),
-    (b"RIFF", WebPImageFile),
-    (b"BM", BmpImageFile),
-    (b"GIF8", GifImageFile),
-    *((magic, TiffImageFile) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    *((b"P%d" % kind, PpmImageFile) for kind in range(1, 7)),
-)
-_FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM"
 _DCT_SCALES = (8, 4, 2)
 _ORIENTATION = ExifTags.Base.Orientation.value
 _ORIENTATION_ENTRIES = struct.pack("<HH", _ORIENTATION, 3), struct.pack(">HH", _ORIENTATION, 3)
@@ -92,8 +77,7 @@ class Encoded:
 
     def __init__(self, image: ImageFile.ImageFile, data: bytes) -> None:
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise BadImage(f"it claims {width} x {height} pixels, more than the {MAX_PIXELS:,} that are read")
+        _check_size(width, height)
         self.image = image
         self.depth = data[24] if image.format == "PNG" else 8
         if image.format == "JPEG":
@@ -106,6 +90,11 @@ class Encoded:
         self.width, self.height = (width, height) if self.orientation < 5 else (height, width)
 
 
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadImage(f"it claims {width} x {height} pixels, more than the {MAX_PIXELS:,} that are read")
+
+
 def open_image(data: bytes) -> Encoded:
     """Read an image's header.
 
@@ -116,11 +105,11 @@ def open_image(data: bytes) -> Encoded:
     """
     if not data:
         raise BadImage("it has no bytes")
-    for magic, reader in _READERS:
-        if data.startswith(magic):
-            with _Pillow():
-                return Encoded(reader(io.BytesIO(data)), data)
-    raise BadImage(f"it is no image in a known format ({_FORMATS})")
+    if (claimed := claimed_size(data)) is not None:
+        _check_size(*claimed)
+    reader = reader_of(data)
+    with _Pillow():
+        return Encoded(reader(io.BytesIO(data)), data)
 
 
 def decode(encoded: Encoded, boxes: Sequence[Box], size: int | None) -> tuple[Image.Image, list[Box]]:
@@ -186,7 +175,8 @@ def _orientation(image: Image.Image) -> int:
     """Return EXIF's orientation, 1 where there is none or it makes no sense."""
     exif = image.info.get("exif")
     # Most images have no EXIF, and most of the others no such entry: then nothing is parsed.
-    if image.format == "TIFF" or exif is None or not any(entry in exif for entry in _ORIENTATION_ENTRIES):
+    turned = image.format in ("TIFF", "HEIF") or (image.format == "JXL" and not getattr(image, "jpeg", False))
+    if turned or exif is None or not any(entry in exif for entry in _ORIENTATION_ENTRIES):
         return 1
     parsed = Image.Exif()
     try:
@@ -197,16 +187,30 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-class _Pillow:
-    """Pillow's global settings as they must be here, whatever others set them to; its exceptions as `BadImage`."""
+def cut(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """Crop decoded pixels; Pillow compares a crop's size with its global limit, too."""
+    with _Pillow(limit=None):
+        return image.crop(box)
 
-    __slots__ = ("_before",)
+
+class _Pillow:
+    """Pillow's global settings as they must be here, whatever others set them to; its exceptions as `BadImage`.
+
+    Parameters
+    ----------
+    limit
+        Of pixels; twice this is an error, before a plug-in allocates anything.
+    """
+
+    __slots__ = ("_before", "_limit")
+
+    def __init__(self, limit: int | None = MAX_PIXELS // 2) -> None:
+        self._limit = limit
 
     def __enter__(self) -> None:
         self._before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
         ImageFile.LOAD_TRUNCATED_IMAGES = False
-        # Twice this is an error, before a plug-in allocates anything.
-        Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+        Image.MAX_IMAGE_PIXELS = self._limit
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

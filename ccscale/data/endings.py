@@ -8,10 +8,13 @@ ENDINGS = {
     **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), "jpg"),
     "png": "png",
     "webp": "webp",
+    "avif": "avif",
     "bmp": "bmp",
     "gif": "gif",
     **dict.fromkeys(("tif", "tiff"), "tif"),
     **dict.fromkeys(("ppm", "pgm", "pbm", "pnm"), "ppm"),
+    **dict.fromkeys(("heic", "heif", "hif"), "heic"),  # by the extra `heif`
+    "jxl": "jxl",  # by the extra `jxl`
 }
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ccscale.data.contact_sheet import LARGE, TEXT, Row, draw_sheet
-from ccscale.data.decode import decode, open_image
+from ccscale.data.decode import cut, decode, open_image
 from ccscale.data.index import read_index
 from ccscale.data.labels import UNKNOWN
 from ccscale.data.lettering import width_of
@@ -94,7 +94,7 @@ def square(data: bytes, size: int) -> npt.NDArray[np.uint8]:
     image, (box,) = decode(encoded, [(left, top, left + side, top + side)], size)
     # Enlarged pixels stay pixels, so that digits of 8x8 are not a blur.
     how = Image.Resampling.BICUBIC if side * 2 >= size else Image.Resampling.NEAREST
-    crop = image.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3])))
+    crop = cut(image, (round(box[0]), round(box[1]), round(box[2]), round(box[3])))
     return np.array(crop.resize((size, size), how))
 
 

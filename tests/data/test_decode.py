@@ -1,20 +1,24 @@
 """What becomes of odd images wherever they are read: `tests/odd_images.py` has them and what they should be."""
 
 import csv
+import io
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from odd_images import BAD, ODD, encode, exif, smooth, stored
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 import ccscale
 from ccscale.config import Views
-from ccscale.data import decode
+from ccscale.data import decode, formats
 from ccscale.data.adopt import adopt
 from ccscale.data.crops import cut_views, whole_image
+from ccscale.data.making.images import Recipe, prepare
+from ccscale.data.preview import square
 from ccscale.data.tar import TarWriter
 from ccscale.data.views import draw_views
 from ccscale.errors import BadImage
@@ -108,6 +112,7 @@ def test_a_turned_jpeg_is_decoded_at_a_scale_too(orientation):
         ("TIFF", {"compression": "jpeg"}),
         ("TIFF", {"compression": "packbits"}),
         ("PPM", {}),
+        pytest.param("AVIF", {}, marks=pytest.mark.skipif(not features.check("avif"), reason="no AVIF here")),
     ],
 )
 @pytest.mark.parametrize("library_setting", [False, True])
@@ -152,6 +157,67 @@ def test_the_limit_does_not_depend_on_pillow_s(limit, monkeypatch):
         with pytest.raises(BadImage, match="pixels, more than the 134,217,728"):
             pixels(BAD[name][0])
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("limit", [None, 1, 10**12])
+def test_what_is_cut_from_an_image_does_not_depend_on_pillow_s_limit(limit, monkeypatch):
+    data = encode(smooth(), "JPEG")
+    settings = Views(size=24)
+    params = draw_views(settings, 0, 0, np.arange(1))
+
+    def seen():
+        found = [cut_views(data, settings, params, 0), whole_image(data, 20), square(data, 16)]
+        found.append(pixels(prepare(data, Recipe(resize=8))[0]))
+        return found
+
+    wanted = seen()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for found, expected in zip(seen(), wanted, strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+HEIC = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (HEIC, r"it is HEIC, which needs another package: run `pip install 'ccscale\[heif\]'`"),
+        (b"\xff\x0a" + bytes(100), r"it is JPEG XL, which needs another package: .*'ccscale\[jxl\]'`"),
+        (HEIC.replace(b"heic", b"avif"), r"it is AVIF, .*'pillow>=11\.3'`"),
+    ],
+)
+def test_a_format_that_needs_a_package_names_it(data, reason, monkeypatch):
+    monkeypatch.setattr(formats, "_import", lambda module: None)
+    with pytest.raises(BadImage, match=reason):
+        decode.open_image(data)
+
+
+@pytest.mark.parametrize("o", [1, 6])
+def test_heic_is_read_by_its_extra(o):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    opened = Image.open(io.BytesIO(encode(stored(smooth(160, 120), o), "JPEG", quality=95, exif=exif(o))))
+    data = encode(opened, "HEIF", quality=95)
+    assert b"irot" in data or o == 1
+    assert np.abs(pixels(data).astype(int) - smooth(160, 120)).mean() < 6
+    for length in range(0, len(data), len(data) // 20):
+        with pytest.raises(BadImage):
+            pixels(data[:length])
+
+
+@pytest.mark.parametrize("options", [{}, {"use_container": True}, {"lossless": True}])
+def test_jpeg_xl_is_read_by_its_extra(options):
+    pytest.importorskip("pillow_jxl")
+    data = encode(smooth(), "JXL", **options)
+    assert np.abs(pixels(data).astype(int) - smooth()).mean() < 6
+    for length in range(0, len(data), len(data) // 20):
+        with pytest.raises(BadImage):
+            pixels(data[:length])
+    for size in ((8, 8), (800, 600), (123, 77), (7000, 3), (160, 90), (640, 512), (600, 300)):
+        assert formats.claimed_size(encode(Image.new("RGB", size), "JXL", **options)) == size
 
 
 def test_metadata_are_parsed_only_where_they_may_turn_the_image(monkeypatch):

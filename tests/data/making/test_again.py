@@ -67,7 +67,7 @@ def rejected(out: Path) -> dict[str, tuple[str, str]]:
 
 
 GONE = ("the file cannot be read: there is no such file", "")
-PAGE = ("it is no image in a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM)", "")
+PAGE = ("it is no image in a known format (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL)", "")
 AWAY = ("the file cannot be read: the server answers 503", "yes")
 
 
