@@ -28,6 +28,11 @@ def escaped(name: str) -> str:
     return _NOT_UTF_8.sub(lambda byte: f"%x{ord(byte[0]) - 0xDC00:02X}", name)
 
 
+def valid(name: str) -> str:
+    """Return a name as valid text: as it stands where it is that, perhaps after it was escaped; else `escaped`."""
+    return escaped(name) if _NOT_UTF_8.search(name) else name
+
+
 def unescaped(text: str) -> str:
     """Return the name that `escaped` was given, for `os.fsencode`."""
     return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]).decode("ascii", "surrogateescape"), text)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ccscale import atomic
-from ccscale.data.keys import escaped
+from ccscale.data.keys import valid
 from ccscale.data.labels import Labelling, Labels
 from ccscale.data.manifest_file import KIND, VERSION, Shard, parse
 from ccscale.data.remote import location
@@ -102,7 +102,7 @@ class Manifest:
         content = {
             "__kind__": KIND,
             "wids_version": 1,
-            "name": escaped(self.name),
+            "name": valid(self.name),
             "shardlist": [asdict(shard) for shard in self.shards],
             "ccscale": {
                 "version": VERSION,

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from ccscale.data.endings import ENDINGS
-from ccscale.data.keys import escaped
+from ccscale.data.keys import valid
 from ccscale.data.labels import LONGEST, LabelError, as_text
 from ccscale.errors import InputError, nearest
 
@@ -152,7 +152,7 @@ def scan(file: BinaryIO, name: str, label_field: str | None = None) -> Scan:
             found.pass_over(members[ending].name, f".{ending} beside .{images[0]}")
         image = members[images[0]]
         text, origin = reading.annotations(key, members)
-        found.samples.append(Found(escaped(key), ENDINGS[images[0]], image.offset, image.size, text, origin))
+        found.samples.append(Found(valid(key), ENDINGS[images[0]], image.offset, image.size, text, origin))
     reading.check_field(len(found.samples))
     return found
 

@@ -109,6 +109,7 @@ def test_names_that_are_not_utf_8():
     )
     assert samples == [("caf%xE9", b"1"), ("b", b"2")]
     assert not result.passed
+    assert found(("caf%xE9.jpg", b"1"))[0] == [("caf%xE9", b"1")]  # as `shards make` has written it
 
 
 @pytest.mark.parametrize(

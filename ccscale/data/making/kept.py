@@ -22,6 +22,7 @@ from ccscale import atomic
 from ccscale.data import index, pool
 from ccscale.data.decode import silence_pillow
 from ccscale.data.index import ShardIndex
+from ccscale.data.labels import UNKNOWN
 from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.making.notes import Making, Rejected
 from ccscale.data.making.reading import Failed, Prepared, read_images
@@ -185,7 +186,7 @@ def _read_chunk(
                     failures.append(_Failure(Rejected.of(split, item, error), sha256))
                 continue
             offset = tar.add(f"{item.key}.{extension}", stored)
-            rows.append((item.key, extension, offset, len(stored), index.UNKNOWN, sha256))
+            rows.append((item.key, extension, offset, len(stored), UNKNOWN, sha256))
         tar.finish()
     index.write_index(index.index_location(path), ShardIndex.from_rows(rows))
     atomic.write_bytes(os.path.join(folder, name + FAILED), json.dumps(failures).encode())

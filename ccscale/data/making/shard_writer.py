@@ -9,6 +9,7 @@ from ccscale import atomic
 from ccscale.data import index
 from ccscale.data.decode import silence_pillow
 from ccscale.data.hashed import hash_file
+from ccscale.data.labels import UNKNOWN
 from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.making.notes import Record, Rejected
 from ccscale.data.making.plan import ShardPlan
@@ -49,7 +50,7 @@ def write_shard(out: str, recipe: Recipe, plan: ShardPlan, tick: Tick) -> Record
             beside = index.index_location(path)
             index.write_index(beside, index.ShardIndex.from_rows(rows))
             shard = Shard(plan.name, len(rows), tar.size, tar.sha256, plan.split)
-            labelled = sum(row[4] != index.UNKNOWN for row in rows)
+            labelled = sum(row[4] != UNKNOWN for row in rows)
             record = Record(shard, hash_file(beside)[0], labelled, rejected)
     record.save(out, plan.name)
     return record
@@ -68,5 +69,5 @@ def _add_sample(tar: TarWriter, item: Item, found: bytes | BadImage, split: str,
         tar.add(f"{item.key}.cls", str(item.label).encode())
     facts = {"origin": item.origin, "split": split}
     tar.add(f"{item.key}.json", json.dumps(facts, ensure_ascii=False).encode())
-    label = index.UNKNOWN if item.label is None else item.label
+    label = UNKNOWN if item.label is None else item.label
     return item.key, extension, offset, len(data), label, item.origin
