@@ -121,7 +121,9 @@ def test_a_vast_header_is_not_read_into_memory(tmp_path):
         [sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True, check=True
     )
     *said, grown = result.stdout.splitlines()
-    assert [line.rpartition(": ")[2] for line in said] == [f"a header claims to have {2**30} bytes"] * 4
+    assert [line.rpartition(": ")[2] for line in said] == [
+        f"a header claims to have more than {2**20} bytes"
+    ] * 4
     assert int(grown) < 50 * 1024  # KiB
 
 
