@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from ccscale.launch.commands import add_launch_arguments, run_launch
 from ccscale.launcher import stop_without_launcher
 from ccscale.leaving import FAULT, INTERRUPTED, MISTAKE, STOPPED, Leaving
 from ccscale.place import Place
+from ccscale.progress import say
 from ccscale.recipes import recipes
 from ccscale.train.preempt import SIGNALS, Stopped, stop_on_signal
 
@@ -95,10 +97,15 @@ def _train(args: argparse.Namespace) -> int:
     except InputError as error:
         error.told_elsewhere = _rank() != 0  # type: ignore[attr-defined]  # every rank reads the same file
         raise
+    if "torch" not in sys.modules and _rank() == 0:
+        say("loading PyTorch and DeepSpeed")
     with stop_on_signal(leave=_leave) as request:  # from now on: what follows takes seconds to import
         from ccscale.train.loop import train_run
 
         outcome = train_run(config, request)
+    if outcome.finished and _rank() == 0:
+        run = shlex.quote(str(folder))
+        say(f"look next at its scores, `ccscale evaluate {run}`, and at its clusters, `ccscale report {run}`")
     if args.json and _rank() == 0:
         _print_json({"run": str(folder), "step": outcome.step, "finished": outcome.finished})
     return 0 if outcome.finished else STOPPED

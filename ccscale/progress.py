@@ -3,6 +3,7 @@
 Standard output is for results.
 """
 
+import math
 import os
 import sys
 import time
@@ -14,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ccscale.printing import plain, visible
 
 LINE_SECONDS = 10.0
+_UNITS = ((60, 60, "min", 1, "s"), (48, 3600, "h", 60, "min"), (math.inf, 86400, "days", 3600, "h"))
+"""Up to how many a unit is used, its seconds and name, those of the next smaller one."""
 
 
 class _StandardError(Console):
@@ -30,6 +33,17 @@ def say(text: str) -> None:
     CONSOLE.print(plain(text), soft_wrap=True)
 
 
+def duration(seconds: float) -> str:
+    """Return a length of time as people say it: 0.25 s, 12 s, 3 min 20 s, 5 h 10 min, 4 days 8 h."""
+    if seconds < 10:
+        return f"{round(seconds, 3):.2g} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    size, unit, part, small = next(row for row in _UNITS if round(seconds) < row[0] * row[1])[1:]
+    many, rest = divmod(round(seconds / part), size // part)
+    return f"{many:,} {unit}" + (f" {rest} {small}" if rest and many < 100 else "")
+
+
 class Meter:
     """Counts units of work: a bar on a terminal, a line now and then elsewhere, nothing if not `show`.
 
@@ -42,7 +56,7 @@ class Meter:
     unit
         Their name, as in "images".
     show
-        Whether to say anything.
+        Whether to say anything; where nothing is left to do, nothing is said.
     done
         Units that were done before, which do not count for the rate.
     """
@@ -52,6 +66,7 @@ class Meter:
         self._before = self._done = done
         self._note = ""
         self._start = self._said = time.monotonic()
+        show = show and done < total
         self._lines = show and not sys.stderr.isatty()
         self._bar: Progress | None = None
         if show and not self._lines:
@@ -100,15 +115,14 @@ class Meter:
     def _say(self) -> None:
         self._said = time.monotonic()
         rate = self._rate()
+        speed = f", {_figure(rate)} a second" if rate > 0 else ""
         left = (
-            f", {(self._total - self._done) / rate:,.0f} s left"
+            f", {duration((self._total - self._done) / rate)} left"
             if rate > 0 and self._done < self._total
             else ""
         )
         note = f", {self._note}" if self._note else ""
-        say(
-            f"{self._title}: {self._done:,} of {self._total:,} {self._unit}, {_figure(rate)} a second{left}{note}"
-        )
+        say(f"{self._title}: {self._done:,} of {self._total:,} {self._unit}{speed}{left}{note}")
 
 
 def _figure(rate: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
 from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share few cores
@@ -21,6 +22,9 @@ from ccscale.cli import main
 from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
 from ccscale.data.sources.kinds import open_source
+
+settings.register_profile("busy", deadline=None)  # no test depends on how fast the machine is
+settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

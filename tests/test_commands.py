@@ -42,6 +42,18 @@ def run(shards, tmp_path_factory) -> Path:
     # Whatever DeepSpeed and others have to say is not for standard output.
     assert json.loads(done.stdout) == {"run": str(root / "run"), "step": STEPS, "finished": True}
     assert f"training: {STEPS} of {STEPS} steps" in done.stderr
+    told = [
+        "loading PyTorch and DeepSpeed",
+        "training on 1 rank: the CPU, 1 thread",
+        "folder: 150 images of train; 9 steps of 16 images an epoch, 2 epochs: 18 steps, of which train.max_steps ",
+        "the first step took ",
+        "training: 6 of 6 steps",
+        f"look next at its scores, `ccscale evaluate {root}/run`, and at its clusters, `ccscale report {root}/run`",
+    ]
+    lines = done.stderr.splitlines()
+    places = [next(i for i, line in enumerate(lines) if line.startswith(text)) for text in told]
+    assert places == sorted(places)
+    assert places[:2] == [0, 1]
     return root / "run"
 
 
@@ -197,3 +209,16 @@ class TestRun:
         for arguments in (["evaluate"], ["export", "out"], ["predict", "--shards", "x", "--out", "y.csv"]):
             verb, *more = arguments
             assert expected in refused(verb, tmp_path / "run", *more)
+
+
+def test_a_run_that_was_shortened_is_done(run, tmp_path, capfd):
+    shutil.copytree(run, tmp_path / "run")
+    assert main(["train", str(run / "config.yaml"), f"run={tmp_path}/run", "train.max_steps=4"]) == 0
+    err = capfd.readouterr().err
+    assert f"step {STEPS} is done, and the run ends at 4: there is nothing left to do\n" in err
+    assert "of 4 steps" not in err
+    assert "0.00 a second" not in err
+    assert main(["train", str(run / "config.yaml"), f"run={tmp_path}/run"]) == 0
+    err = capfd.readouterr().err
+    assert f"going on from step {STEPS} of {STEPS}: there is nothing left to do\n" in err
+    assert f"of {STEPS} steps, " not in err

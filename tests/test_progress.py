@@ -1,6 +1,9 @@
-"""What is said of the progress must not end the work."""
+"""What is told of long work: lengths of time, rates, nothing where nothing is done; and it never ends the work."""
 
+import pytest
 from conftest import python
+
+from ccscale.progress import Meter, duration
 
 
 def test_nobody_reads_any_more():
@@ -15,3 +18,46 @@ def test_nobody_reads_any_more():
         "print('to the end')\n"
     )
     assert python("-c", code).stdout == "to the end\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.0371, "0.037 s"),
+        (2.345, "2.3 s"),
+        (12.4, "12 s"),
+        (59.7, "1 min"),
+        (119.6, "2 min"),
+        (200, "3 min 20 s"),
+        (3599.6, "1 h"),
+        (18600, "5 h 10 min"),
+        (100_000, "27 h 47 min"),
+        (172_800, "2 days"),
+        (374_400, "4 days 8 h"),
+        (1e8, "1,157 days"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_what_is_done_already_is_not_told(capsys):
+    for total in (28, 42):
+        with Meter("training", total, "steps", show=True, done=42) as meter:
+            meter.update(42)
+    assert capsys.readouterr().err == ""
+
+
+def test_no_rate_where_nothing_was_done(capsys):
+    with Meter("training", 28, "steps", show=True, done=5):
+        pass
+    assert capsys.readouterr().err == "training: 5 of 28 steps\n"
+
+
+def test_what_was_done_is_told_at_the_end(capsys):
+    with Meter("training", 28, "steps", show=True, done=5) as meter:
+        meter.update(28, "loss 1")
+    err = capsys.readouterr().err
+    assert err.startswith("training: 28 of 28 steps, ")
+    assert err.endswith(" a second, loss 1\n")

@@ -222,6 +222,8 @@ def _load(pipeline: wds.DataPipeline, closing: Closing, workers: int, prefetch: 
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         worker_init_fn=partial(_start_worker, closing),
+        # Python 3.14 would begin each anew, and import everything: ten seconds, and hundreds of MB a worker.
+        multiprocessing_context="fork" if workers else None,
     )
     try:
         for item in loader:

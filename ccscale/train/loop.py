@@ -27,6 +27,7 @@ from ccscale.place import Place
 from ccscale.progress import say
 from ccscale.train import checkpoint
 from ccscale.train.agreement import Agreement
+from ccscale.train.announce import Forecast, going_on, introduce
 from ccscale.train.engine import build_engine
 from ccscale.train.feed import Feed
 from ccscale.train.garbage import collect, collect_by_hand
@@ -111,16 +112,14 @@ class Trainer:
         opening = open_training(config, digest, lock)
         self.config = config = opening.config
         found = opening.found
+        introduce(config, self.manifest, self.schedule, device, self.stop)
         self.engine, self.step, self.bad = self._restore(opening.network, found)
         self.stepper = Stepper(config, self.engine, device)
         self.saver, self.collapse = checkpoint.Saver(self.engine, config, found, lock.check), CollapseWatch()
         for reason in found.passed_over:
             _say(f"passed over a checkpoint: {reason}")
         if opening.begun:
-            done = ": there is nothing left to do" if self.step >= self.stop else ""
-            if found.cut_off and found.newest is None:
-                done = ": its first checkpoint was cut off while it was being saved"
-            _say(f"going on from step {self.step} of {self.stop}{done}")
+            _say(going_on(self.step, self.stop, cut_off=found.cut_off and found.newest is None))
         if "cluster" not in config.losses:
             _say(
                 "the cluster head is not trained: it is the features that tell how good the run is (k-means, "
@@ -175,6 +174,8 @@ class Trainer:
                 with request.at_once():
                     feed.fetch_first()
                 dist.together(feed.check)
+            even = self.device.type == "cpu" and not config.train.compile
+            forecast = Forecast(self.step, self.stop, even, settle=log.flush)
             while self.step < self.stop:
                 batch, data_wait = feed.batch, feed.wait
                 phase = self.schedule.locate(self.step).phase
@@ -197,6 +198,7 @@ class Trainer:
                 }
                 skipped.note(record, verdict)
                 log.step(record)
+                forecast.step(self.step)
                 profile.step()
                 if self.step % every == 0:
                     collect()
