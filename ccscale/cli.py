@@ -28,6 +28,7 @@ from ccscale.place import Place
 from ccscale.progress import say
 from ccscale.recipes import recipes
 from ccscale.train.preempt import SIGNALS, Stopped, stop_on_signal
+from ccscale.wording import counted
 
 CONFIG = "a YAML file (`ccscale config` lists its keys), or a recipe (`ccscale config --recipes`)"
 
@@ -130,6 +131,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
         tell_notes(result)
         _print_json(result) if args.json else show_evaluation(result)
+        _check_decoded(result)
     return 0
 
 
@@ -152,7 +154,16 @@ def _predict(args: argparse.Namespace) -> int:
 
         tell_notes(result)
         _print_json(result) if args.json else show_prediction(result)
+        _check_decoded(result)
     return 0
+
+
+def _check_decoded(result: dict[str, Any]) -> None:
+    """Refuse data of which no image could be decoded, once that was told: nobody wants clusters of those."""
+    if not result["images"] and (count := len(result["undecodable"])):
+        raise InputError(
+            f"no cluster for any of {counted(count, 'image')}: none can be decoded; are these images?"
+        )
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ccscale.wording import counted, verb
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -38,9 +40,8 @@ def judge(summary: dict[str, Any]) -> list[Finding]:
     found = []
     empty, largest = summary["empty"], summary["largest"]
     if empty > 2 * k * (1 - 1 / k) ** images + 0.5:
-        text = (
-            f"{empty:,} of {k:,} clusters are empty: no image is assigned to {'them' if empty > 1 else 'it'}"
-        )
+        are, them = verb(empty, "is", "are"), verb(empty, "it", "them")
+        text = f"{empty:,} of {counted(k, 'cluster')} {are} empty: no image is assigned to {them}"
         found.append(Finding("empty", empty, text))
     if largest >= min(0.9, max(0.5, 3 / k)):
         cluster = summary["sizes"].index(max(summary["sizes"]))

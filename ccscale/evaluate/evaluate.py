@@ -26,7 +26,7 @@ from ccscale.evaluate.metrics import scores
 from ccscale.evaluate.parts import Parts
 from ccscale.evaluate.pieces import cut, deal
 from ccscale.evaluate.probes import k_means, knn_accuracy
-from ccscale.evaluate.sample import FILE, FeatureSample, Sampler, choose_rows
+from ccscale.evaluate.sample import FILE, FeatureSample, Sampler, choose_rows, numbers_in_all
 from ccscale.evaluate.session import Session, open_session, open_shards
 from ccscale.evaluate.stability import view_pairs
 from ccscale.evaluate.tally import Tally
@@ -74,13 +74,13 @@ def evaluate_run(
     -------
     dict or None
         On rank 0: ``step``, ``basis`` (see `basis.Basis`), ``shards``, ``splits``, ``classes`` (names of the
-        labels), ``notes`` (sentences about the data), the figures of `Tally.summary`, ``stability`` with those of
-        `ViewPairs.agreement`, ``warnings`` (sentences about the clusters), ``undecodable`` (lines with key
-        and reason), ``per_cluster`` (columns of
-        `Tally.per_cluster`); where there are labels ``confusion`` (``cluster``, ``label``, ``count`` of the cells
-        that are not empty, where these are not too many) and, of the probes, ``k_means`` and ``k_means_instance``
-        (scores), ``knn`` (``acc``) and ``probed`` (number of images); with `merge` ``cuts`` (see `merge.look`) and
-        ``dendrogram``, the picture's path. None elsewhere.
+        labels), ``labels`` (labels that the manifest counts), ``notes`` (sentences about the data), the figures of
+        `Tally.summary`, ``stability`` with those of `ViewPairs.agreement`, ``warnings`` (sentences about the
+        clusters), ``undecodable`` (lines with key and reason), ``per_cluster`` (columns of `Tally.per_cluster`);
+        where there are labels ``confusion`` (``cluster``, ``label``, ``count`` of the cells that are not empty,
+        where these are not too many) and, of the probes, ``k_means`` and ``k_means_instance`` (scores), ``knn``
+        (``acc``) and ``probed`` (number of images); with `merge` ``cuts`` (see `merge.look`) and ``dendrogram``,
+        the picture's path. None elsewhere.
 
     Raises
     ------
@@ -130,12 +130,14 @@ class Evaluation:
         session = self.session
         if neighbours is not None:
             dist.on_rank_zero(lambda: self.manifest.check_files([neighbours]))
-        self.probe, self.merge = probe, merge
+        self.probe, self.merge, self.neighbours = probe, merge, neighbours
         summing = None
         if merge is not None:
             summing = Summing(self.k, session.width(merge), merge, session.device)
         self.found = self._pass(self.splits, summing, table=self.own)
-        self.bank = self._pass([neighbours]) if probe and neighbours is not None else None
+        self.bank: Pass | None = None
+        if probe and neighbours is not None:
+            self.bank = self.found if set(self.splits) == {neighbours} else self._pass([neighbours])
         self.sums = None if summing is None else summing.sums()
         self.pairs = view_pairs(session.network, self.manifest, self.splits, session.config)
 
@@ -151,6 +153,7 @@ class Evaluation:
             "shards": self.manifest.root,
             "splits": list(self.splits),
             "classes": list(self.manifest.classes),
+            "labels": sum(self.manifest.labelled.get(split, 0) for split in self.splits),
             "notes": self._notes(found.tally),
             **found.tally.summary(),
             "stability": pairs.agreement(),
@@ -165,6 +168,8 @@ class Evaluation:
             result["confusion"] = {name: column.tolist() for name, column in columns}
         if result["labelled"] and self.probe:
             result |= self._probe(found.sample)
+            if self.neighbours is not None and "probed" in result and "knn" not in result:
+                result["notes"].append(notes.no_neighbours(self.neighbours))
         self.lock.check()
         if self.merge is not None and self.sums is not None:
             made_of = self.basis, self.manifest.root, self.own
@@ -230,9 +235,19 @@ class Evaluation:
             name: scores(k_means(features, self.k, seed), sample.labels, self.k)
             for name, features in (("k_means", sample.backbone), ("k_means_instance", sample.instance))
         }
-        if self.bank is None:
-            acc = knn_accuracy(sample.backbone, sample.labels)
-        else:
-            bank = self.bank.sample.of(self.bank.sample.labels >= 0)
-            acc = knn_accuracy(sample.backbone, sample.labels, bank.backbone, bank.labels)
-        return found | {"knn": {"acc": acc}, "probed": len(sample.rows)}
+        acc = self._neighbours(sample)
+        return found | ({} if acc is None else {"knn": {"acc": acc}}) | {"probed": len(sample.rows)}
+
+    def _neighbours(self, sample: FeatureSample) -> float | None:
+        """Return what nearest neighbours tell of labelled images; None where none of them has a label."""
+        if self.bank is None or self.neighbours is None:
+            return knn_accuracy(sample.backbone, sample.labels)
+        bank = self.bank.sample.of(self.bank.sample.labels >= 0)
+        return knn_accuracy(
+            sample.backbone,
+            sample.labels,
+            bank.backbone,
+            bank.labels,
+            images=numbers_in_all(self.manifest, self.splits, sample.rows),
+            bank_images=numbers_in_all(self.manifest, [self.neighbours], bank.rows),
+        )

@@ -8,6 +8,7 @@ from ccscale.data.contact_sheet import TILE, Row, draw_sheet
 from ccscale.data.crops import whole_image
 from ccscale.data.reader import SampleReader
 from ccscale.evaluate.table import Assignments
+from ccscale.wording import counted
 
 
 def draw_gallery(
@@ -42,13 +43,14 @@ def draw_gallery(
         tiles = (whole_image(reader[int(sample)].data, TILE) for sample in surest)
         return Row(f"cluster {cluster}", _describe(found.labels[members], classes), tiles)
 
-    heading = f"{len(found.keys):,} images in {clusters} clusters, each cluster's surest images first"
+    where = f"{counted(len(found.keys), 'image')} in {counted(clusters, 'cluster')}"
+    heading = f"{where}, each cluster's surest images first"
     draw_sheet(path, heading, map(row, range(clusters)), clusters, columns)
 
 
 def _describe(labels: np.ndarray, classes: tuple[str, ...]) -> str:
     """Return a cluster's size and, where labels are known, its commonest class."""
-    text = f"{len(labels):,} images"
+    text = counted(len(labels), "image")
     known = labels[labels >= 0]
     if len(known) and classes:
         counts = np.bincount(known)

@@ -30,6 +30,7 @@ from ccscale.evaluate.merging import MAX_CLUSTERS, Int64, Merge, Sums, cut, cuts
 from ccscale.evaluate.metrics import score
 from ccscale.evaluate.stability import ViewPairs
 from ccscale.evaluate.tally import Tally
+from ccscale.wording import counted
 
 TREE, PICTURE = "merge.json", "merge.png"
 
@@ -148,13 +149,13 @@ def write_tree(
     def describe(clusters: list[int]) -> str:
         images = int(sums.sizes[clusters].sum())
         if len(clusters) > 1:
-            return f"{len(clusters):,} clusters, {images:,} images"
+            return f"{len(clusters):,} clusters, {counted(images, 'image')}"
         label = majority[clusters[0]]
         name = "" if label is None else f", most '{classes[label] if label < len(classes) else label}'"
-        return f"{clusters[0]}: {images:,} images{name}"
+        return f"{clusters[0]}: {counted(images, 'image')}{name}"
 
     made_of = f"{features} features, step {basis.step:,}"
-    heading = f"{len(sums.sizes):,} clusters, the most alike joined first ({made_of})"
+    heading = f"{counted(len(sums.sizes), 'cluster')}, the most alike joined first ({made_of})"
     draw_dendrogram(run / PICTURE, heading, merges, describe)
     return tree
 
@@ -184,7 +185,9 @@ class Tree:
         """
         leaves = len(self.merges) + 1
         if not 1 <= k <= leaves:
-            raise InputError(f"--merged {k}: this run's {leaves} clusters can be merged to 1 to {leaves}")
+            raise InputError(
+                f"--merged {k}: this run's {counted(leaves, 'cluster')} can be merged to 1 to {leaves}"
+            )
         return cut(self.merges, k)
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from ccscale.wording import counted, verb
+
 NAMED = 10  # classes that a sentence names
 
 
@@ -24,6 +26,29 @@ def other_data(name: str, own: str | None, same: bool) -> list[str]:
     return [f"these are shards of the data set {name!r}; the run was trained on {own!r}"]
 
 
+def no_neighbours(split: str) -> str:
+    """Note that no image has a neighbour with a label in the split in which they are to be looked for."""
+    return f"there are no nearest neighbours with a label in the split {split!r}"
+
+
+def unscored(images: int, undecodable: int, labels: int) -> str:
+    """Return why nothing is measured against labels.
+
+    Parameters
+    ----------
+    images, undecodable
+        How many could be decoded, and how many could not.
+    labels
+        That the manifest counts among them.
+    """
+    cannot = "ACC, NMI, ARI and F cannot be measured"
+    if not images:
+        return f"{'None of the images can be decoded' if undecodable else 'There are no images'}: {cannot}."
+    if labels:
+        return f"Of {counted(labels, 'image')} with a label none can be decoded: {cannot}."
+    return f"There are no labels: {cannot}."
+
+
 def labels(images: int, labelled: int, present: Iterable[int], classes: Sequence[str]) -> list[str]:
     """Note labels that are missing, and classes that do not occur.
 
@@ -40,12 +65,15 @@ def labels(images: int, labelled: int, present: Iterable[int], classes: Sequence
         return []
     notes = []
     if labelled < images:
+        missing = images - labelled
         notes.append(
-            f"{images - labelled:,} of {images:,} images have no label; the scores are over the other {labelled:,}"
+            f"{missing:,} of {images:,} images {verb(missing, 'has', 'have')} no label; the scores are over the "
+            f"other {labelled:,}"
         )
     there = set(present)
     absent = [name for label, name in enumerate(classes) if label not in there]
     if absent:
         names = ", ".join(absent[:NAMED]) + (", …" if len(absent) > NAMED else "")
-        notes.append(f"{len(absent):,} of the {len(classes):,} classes do not occur here: {names}")
+        do = verb(len(absent), "does", "do")
+        notes.append(f"{len(absent):,} of the {len(classes):,} classes {do} not occur here: {names}")
     return notes

@@ -28,6 +28,7 @@ from ccscale.evaluate.table import check_table_path
 from ccscale.progress import say
 from ccscale.train.lock import FolderLock
 from ccscale.train.preempt import StopRequest
+from ccscale.wording import counted, verb
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ class Prediction:
         dist.on_rank_zero(lambda: self.parts.begin(data=manifest.digest(splits)))
         done = self._assign(chosen)
         if done and dist.rank() == 0:
-            say(f"went on with {done:,} of {len(self.pieces):,} parts that were there already")
+            parts = f"{done:,} of {counted(len(self.pieces), 'part')}"
+            say(f"went on with {parts} that {verb(done, 'was', 'were')} there already")
 
     def follow(self, watch: ShardWatch, request: StopRequest) -> None:
         """Assign shards as they appear, until a request, or until none was new for `Wanted.idle` seconds."""

@@ -35,44 +35,70 @@ def knn_accuracy(
     bank: Features | None = None,
     bank_labels: Int64 | None = None,
     neighbours: int = NEIGHBOURS,
-) -> float:
+    *,
+    images: Int64 | None = None,
+    bank_images: Int64 | None = None,
+) -> float | None:
     """Return the share of images whose class their nearest neighbours tell (Wu et al. 2018).
 
-    Each of the nearest by cosine similarity s votes for its class with weight exp(s / 0.07).
+    Each of the nearest by cosine similarity s votes for its class with weight exp(s / 0.07). No image is its own
+    neighbour, where it is in the bank, too.
 
     Parameters
     ----------
     features, labels
         (N, D), and (N,) 0 or more.
     bank, bank_labels
-        (M, D), (M,): where the neighbours are looked for; by default among the images themselves, each left out of
-        its own neighbours.
+        (M, D), (M,): where the neighbours are looked for; by default among the images themselves.
     neighbours
         How many vote, at most.
+    images, bank_images
+        (N,) and (M,): numbers that tell which images are the same, in the bank each once. Without them images are
+        the same where the bank is the images themselves.
+
+    Returns
+    -------
+    float or None
+        None where no image has a neighbour.
     """
     queries = _unit(features)
-    itself = bank is None
-    if bank is None or bank_labels is None:
-        known, known_labels = queries, labels
+    if bank is None or bank_labels is None or bank is features:
+        known, known_labels, own = (
+            queries,
+            labels if bank_labels is None else bank_labels,
+            np.arange(len(queries)),
+        )
     else:
         known, known_labels = _unit(bank), bank_labels
-    count = min(neighbours, len(known) - itself)
-    if count < 1:
-        return 0.0
+        own = _places(images, bank_images, len(queries))
+    count = min(neighbours, len(known))
+    if not count:
+        return None
     classes, known_labels = np.unique(known_labels, return_inverse=True)  # a label may be any number
     rows = max(1, SCORES_BYTES // (4 * len(known)))
-    right = 0
+    right = asked = 0
     for start in range(0, len(queries), rows):
         similar = queries[start : start + rows] @ known.T  # (rows, M)
         here = np.arange(len(similar))
-        if itself:
-            similar[here, start + here] = -np.inf
+        place = own[start : start + rows]
+        similar[here[place >= 0], place[place >= 0]] = -np.inf
         nearest = np.argpartition(-similar, count - 1, axis=1)[:, :count]
         weights = np.exp((np.take_along_axis(similar, nearest, axis=1) - 1) / TEMPERATURE)
         votes = np.zeros((len(similar), len(classes)))
         np.add.at(votes, (here[:, None], known_labels[nearest]), weights)
-        right += int((classes[votes.argmax(axis=1)] == labels[start : start + rows]).sum())
-    return right / len(queries)
+        has = votes.any(axis=1)
+        asked += int(has.sum())
+        right += int((classes[votes.argmax(axis=1)] == labels[start : start + rows])[has].sum())
+    return right / asked if asked else None
+
+
+def _places(images: Int64 | None, bank: Int64 | None, count: int) -> Int64:
+    """Return the place of each image in the bank, -1 for one that is not there."""
+    if images is None or bank is None or not len(bank):
+        return np.full(count, -1)
+    order = np.argsort(bank)
+    found = order[np.minimum(np.searchsorted(bank, images, sorter=order), len(bank) - 1)]
+    return np.where(bank[found] == images, found, -1)
 
 
 def _unit(features: Features) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccscale import atomic
+from ccscale.data.manifest import Manifest
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.table import chosen_features
@@ -78,6 +79,17 @@ def choose_rows(total: int, seed: int, limit: int = MAX_ROWS) -> Int64:
         return np.arange(total, dtype=np.int64)
     chosen = np.random.default_rng(seed).choice(total, limit, replace=False, shuffle=False)
     return np.sort(chosen).astype(np.int64)
+
+
+def numbers_in_all(manifest: Manifest, splits: Sequence[str], rows: Int64) -> Int64:
+    """Return the numbers that samples of some splits have among all of a data set: the same image has the same."""
+    chosen = set(splits)
+    sizes = np.array([shard.nsamples for shard in manifest.shards], dtype=np.int64)
+    kept = np.array([shard.split in chosen for shard in manifest.shards], dtype=bool)
+    starts = (np.cumsum(sizes) - sizes)[kept]
+    own = np.cumsum(sizes[kept]) - sizes[kept]
+    shard = np.searchsorted(own, rows, side="right") - 1
+    return starts[shard] + rows - own[shard]
 
 
 @dataclass

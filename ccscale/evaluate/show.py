@@ -4,8 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ccscale.evaluate.notes import unscored
 from ccscale.printing import Sheet, put
 from ccscale.progress import say
+from ccscale.wording import counted, verb
 
 NAMES = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "f": "F"}
 PURITY = {"purity": "purity"}
@@ -17,19 +19,19 @@ Rows = Sequence[Mapping[str, Any]]
 def show_evaluation(result: dict[str, Any]) -> None:
     """Print what `evaluate.evaluate.evaluate_run` found."""
     splits = ", ".join(result["splits"])
-    put(f"{result['images']:,} images of {result['shards']} ({splits}), step {result['step']}")
+    put(f"{counted(result['images'], 'image')} of {result['shards']} ({splits}), step {result['step']}")
     used = result["clusters"] - result["empty"]
     put(
-        f"{used} of {result['clusters']} clusters are used, as many as {result['effective_clusters']:.1f} equal "
-        f"ones (entropy {result['entropy']:.3f}); the largest holds {result['largest']:.1%}; mean confidence "
-        f"{result['confidence']:.3f}; information {result['information']:.3f} of at most "
-        f"{math.log(result['clusters']):.3f} nats"
+        f"{used:,} of {counted(result['clusters'], 'cluster')} {verb(used, 'is', 'are')} used, as many as "
+        f"{result['effective_clusters']:.1f} equal ones (entropy {result['entropy']:.3f}); the largest holds "
+        f"{result['largest']:.1%}; mean confidence {result['confidence']:.3f}; information "
+        f"{result['information']:.3f} of at most {math.log(result['clusters']):.3f} nats"
     )
     stability = result["stability"]
     if stability["views"]:
         put(
             f"two views of an image are in the same cluster for {stability['agreement']:.1%} of "
-            f"{stability['views']:,} images, {stability['chance']:.1%} by chance: stability "
+            f"{counted(stability['views'], 'image')}, {stability['chance']:.1%} by chance: stability "
             f"{stability['stability']:.3f}"
         )
     for sentence in result["warnings"]:
@@ -44,12 +46,14 @@ def show_evaluation(result: dict[str, Any]) -> None:
         ):
             if key in result:
                 rows[title] = result[key]
-        put(f"against {result['labelled']:,} labels (ACC: one-to-one matching; purity: many-to-one):")
+        put(
+            f"against {counted(result['labelled'], 'label')} (ACC: one-to-one matching; purity: many-to-one):"
+        )
         _scores(rows, NAMES | PURITY).put()
         if (probed := result.get("probed", result["labelled"])) < result["labelled"]:
-            put(f"features: of {probed:,} images, by the seed")
+            put(f"features: of {counted(probed, 'image')}, by the seed")
     else:
-        put("There are no labels: ACC, NMI, ARI and F cannot be measured.")
+        put(unscored(result["images"], len(result["undecodable"]), result["labels"]))
     if "cuts" in result:
         put("clusters joined, the most alike first:")
         _cuts(result["cuts"]).put()
@@ -65,7 +69,8 @@ def show_demo(result: dict[str, Any]) -> None:
 
 def show_prediction(result: dict[str, Any]) -> None:
     """Print what `evaluate.predict.predict_run` found."""
-    put(f"{result['out']}: {result['images']:,} images in {result['clusters']} clusters", fold=False)
+    where = f"{counted(result['images'], 'image')} in {counted(result['clusters'], 'cluster')}"
+    put(f"{result['out']}: {where}", fold=False)
 
 
 def tell_notes(result: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from ranks import run_ranks
 
 from ccscale.cli import main
+from ccscale.data.index import read_index
 from ccscale.data.manifest import Manifest
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import evaluate_run
@@ -166,6 +167,75 @@ def test_neighbours_in_another_split(folder, pets, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["images"], found["probed"]) == (7, 7)
     assert found["knn"]["acc"] in [i / 7 for i in range(8)]
+
+
+def test_neighbours_in_a_split_that_is_evaluated_too(folder, tmp_path, capsys):
+    """Whether it is all that is evaluated, or a part of it: no image votes for itself."""
+    for i in range(12):  # each the only one of its class: no other can tell it
+        save(tmp_path / f"alone/{'train' if i < 6 else 'val'}/class{i}/{i}.png", picture(i))
+    assert main(["shards", "make", "folder", str(tmp_path / "alone"), str(tmp_path / "shards")]) == 0
+    arguments = ["evaluate", folder, "--shards", tmp_path / "shards", "--json", "--neighbours", "val"]
+
+    def found(*splits):
+        capsys.readouterr()
+        chosen = [part for split in splits for part in ("--split", split)]
+        assert main(command(*arguments, *chosen)) == 0
+        return json.loads(capsys.readouterr().out)["knn"]["acc"]
+
+    assert found("val") == 0
+    assert found("train", "val") == 0
+
+
+def test_a_split_without_labels_has_no_score(folder, pets, tmp_path, capsys):
+    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards")]) == 0
+    arguments = [
+        "evaluate",
+        folder,
+        "--shards",
+        tmp_path / "shards",
+        "--split",
+        "val",
+        "--neighbours",
+        "test",
+    ]
+    capsys.readouterr()
+    assert main(command(*arguments)) == 0
+    out, err = capsys.readouterr()
+    assert "k-means on features" in out
+    assert "nearest neighbours" not in out
+    assert "note: there are no nearest neighbours with a label in the split 'test'" in err
+    assert main(command(*arguments, "--json")) == 0
+    assert "knn" not in json.loads(capsys.readouterr().out)
+
+
+def spoil(shards: Path, labelled: bool) -> None:
+    """Overwrite all images of a data set, or those that have a label (or have none)."""
+    manifest = Manifest.load(shards)
+    for shard in manifest.shards:
+        index = read_index(manifest, shard)
+        with open(manifest.locate(shard), "r+b") as file:
+            for offset, size, label in zip(index.offsets, index.sizes, index.labels, strict=True):
+                if labelled or label < 0:
+                    file.seek(int(offset))
+                    file.write(bytes(int(size)))
+
+
+def test_images_that_cannot_be_decoded_are_not_images_without_labels(folder, pets, tmp_path, capsys):
+    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards")]) == 0
+    spoil(tmp_path / "shards", labelled=True)
+    arguments = [folder, "--shards", tmp_path / "shards", "--split", "val"]
+    capsys.readouterr()
+    assert main(command("evaluate", *arguments, "--merge")) == 2
+    out, err = capsys.readouterr()
+    assert "None of the images can be decoded: ACC, NMI, ARI and F cannot be measured." in out
+    assert "There are no labels" not in out
+    assert err.endswith("error: no cluster for any of 7 images: none can be decoded; are these images?\n")
+    for out_name in ("t.parquet", "parts/"):
+        assert main(command("predict", *arguments, "--out", f"{tmp_path}/{out_name}")) == 2
+        out, err = capsys.readouterr()
+        assert out == f"{tmp_path}/{out_name}: 0 images in 6 clusters\n"
+        assert err.endswith("error: no cluster for any of 7 images: none can be decoded; are these images?\n")
+    assert pq.read_table(tmp_path / "t.parquet")["cluster"].null_count == 7
 
 
 # Markup of rich, an emoji's code, a formula, what ends a line or clears a terminal.

@@ -31,6 +31,28 @@ def test_labels_that_are_missing_and_classes_that_do_not_occur():
     assert absent == "2 of the 4 classes do not occur here: cat, eel"
 
 
+def test_one_is_singular():
+    missing, absent = notes.labels(2, 1, [0], ("cat", "dog"))
+    assert missing == "1 of 2 images has no label; the scores are over the other 1"
+    assert absent == "1 of the 2 classes does not occur here: dog"
+
+
+@pytest.mark.parametrize(
+    ("images", "undecodable", "labels", "expected"),
+    [
+        (5, 0, 0, "There are no labels"),
+        (5, 2, 0, "There are no labels"),
+        (5, 2, 2, "Of 2 images with a label none can be decoded"),
+        (0, 2, 2, "None of the images can be decoded"),
+        (0, 2, 0, "None of the images can be decoded"),
+        (0, 0, 0, "There are no images"),
+    ],
+)
+def test_why_nothing_is_scored(images, undecodable, labels, expected):
+    found = notes.unscored(images, undecodable, labels)
+    assert found == f"{expected}: ACC, NMI, ARI and F cannot be measured."
+
+
 def test_many_absent_classes_are_not_all_named():
     (absent,) = notes.labels(1, 1, [0], [f"c{i}" for i in range(30)])
     assert absent.startswith("29 of the 30 classes do not occur here: c1, c2,")

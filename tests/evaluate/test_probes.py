@@ -57,4 +57,46 @@ def test_knn_leaves_an_image_out_of_its_own_neighbours(monkeypatch):
 
 
 def test_knn_of_one_image_has_no_neighbours():
-    assert knn_accuracy(np.ones((1, 3)), np.array([0])) == 0
+    one = np.ones((1, 3)), np.array([0])
+    assert knn_accuracy(*one) is None
+    assert knn_accuracy(*one, *one) is None
+    copy = np.ones((1, 3))
+    assert knn_accuracy(*one, copy, one[1], images=np.array([4]), bank_images=np.array([4])) is None
+    assert knn_accuracy(*one, copy, one[1], images=np.array([4]), bank_images=np.array([5])) == 1
+
+
+def test_knn_in_a_bank_without_images():
+    features, labels = blobs(4, 30, 1.0)
+    assert knn_accuracy(features, labels, features[:0], labels[:0]) is None
+
+
+@pytest.mark.parametrize("rows", [3, 1000])
+def test_no_image_is_its_own_neighbour_in_a_bank(rows, monkeypatch):
+    """Noise tells nothing, whether all of the bank is asked or some, in another order, beside others."""
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(500, 64)).astype(np.float32), rng.integers(0, 10, 500)
+    monkeypatch.setattr(probes, "SCORES_BYTES", rows * 4 * 500)
+    alone = knn_accuracy(features, labels)
+    assert alone == pytest.approx(0.1, abs=0.05)
+    assert knn_accuracy(features, labels, features, labels) == alone
+    order = rng.permutation(500)
+    bank = features[order].copy(), labels[order]
+    found = knn_accuracy(features, labels, *bank, images=np.arange(500), bank_images=order)
+    assert found == pytest.approx(alone, abs=1e-12)
+    # 80 of the bank, and 20 that are not in it.
+    asked, inside = rng.permutation(500)[:100], order[:400]
+    right = 0
+    for image in asked.tolist():
+        others = inside[inside != image]
+        one = knn_accuracy(features[[image]], labels[[image]], features[others].copy(), labels[others])
+        assert one is not None
+        right += one
+    found = knn_accuracy(
+        features[asked],
+        labels[asked],
+        features[inside].copy(),
+        labels[inside],
+        images=asked,
+        bank_images=inside,
+    )
+    assert found == pytest.approx(right / 100, abs=1e-12)

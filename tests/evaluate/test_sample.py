@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from ccscale.data.manifest import Manifest, Shard
 from ccscale.data.stream import WholeBatch
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.basis import Basis
-from ccscale.evaluate.sample import FeatureSample, Sampler, choose_rows
+from ccscale.evaluate.sample import FeatureSample, Sampler, choose_rows, numbers_in_all
 from ccscale.model.network import Outputs
 
 
@@ -46,6 +47,20 @@ def test_of_two_ranks_in_the_order_of_the_samples(rows):
     assert found.labels.tolist() == [row % 5 for row in expected]
     assert found.backbone.tolist() == [[row, -2 * row] for row in expected]
     assert found.instance.tolist() == [[row] for row in expected]
+
+
+def test_an_image_has_one_number_in_whatever_splits_it_is_counted():
+    shards = [("a", 3), ("b", 0), ("b", 4), ("a", 0), ("a", 2), ("c", 1), ("b", 5)]
+    shards = tuple(Shard(f"{i}.tar", count, 1, "0" * 64, split) for i, (split, count) in enumerate(shards))
+    manifest = Manifest("", "", shards, (), (), {}, {})
+    numbers = {split: [] for split in "abc"}
+    number = 0
+    for shard in shards:
+        numbers[shard.split] += range(number, number + shard.nsamples)
+        number += shard.nsamples
+    for splits in (["a"], ["b"], ["c"], ["a", "b"], ["b", "c"], ["a", "b", "c"]):
+        expected = sorted(number for split in splits for number in numbers[split])
+        assert numbers_in_all(manifest, splits, np.arange(len(expected))).tolist() == expected
 
 
 def test_file(tmp_path):
