@@ -10,6 +10,7 @@ The file is an index as webdataset's `wids` reads it, with a section of its own:
 
 import re
 from dataclasses import dataclass
+from tarfile import BLOCKSIZE
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from ccscale.data.keys import is_utf_8
+from ccscale.data.labels import MOST_CLASSES
 from ccscale.data.remote import location
 from ccscale.errors import InputError
 
@@ -118,6 +120,8 @@ def _contradiction(file: ManifestFile, allow_pipe: bool) -> str | None:
         seen.add(entry.url)
         if complaint := url_complaint(entry.url, allow_pipe):
             return complaint
+        if entry.nsamples * BLOCKSIZE > entry.filesize:  # which is looked at before room is made for samples
+            return f"the shard {entry.url} is said to hold {entry.nsamples} samples in {entry.filesize} bytes"
         samples, shards = counts.get(entry.split, (0, 0))
         counts[entry.split] = [samples + entry.nsamples, shards + 1]
     section = file.ccscale
@@ -126,6 +130,8 @@ def _contradiction(file: ManifestFile, allow_pipe: bool) -> str | None:
     for split, count in section.splits.items():
         if count.labelled > count.samples:
             return f"the split {split} has more labelled samples than samples"
+    if len(section.classes) > MOST_CLASSES:
+        return f"there are {len(section.classes):,} classes, and {MOST_CLASSES:,} are read"
     if len(section.classes) != len(section.class_ids):
         return "'classes' and 'class_ids' have different lengths"
     return None

@@ -17,9 +17,9 @@ SHA = "ab" * 32
 @pytest.fixture
 def manifest(tmp_path) -> Manifest:
     shards = (
-        Shard("train-000000.tar", 3, 5, SHA, "train"),
-        Shard("val-000000.tar", 2, 4, SHA, "val"),
-        Shard("train-000001.tar", 4, 6, SHA, "train"),
+        Shard("train-000000.tar", 3, 5120, SHA, "train"),
+        Shard("val-000000.tar", 2, 4096, SHA, "val"),
+        Shard("train-000001.tar", 4, 6144, SHA, "train"),
     )
     for shard in shards:
         (tmp_path / shard.url).write_bytes(bytes(shard.filesize))
@@ -58,7 +58,7 @@ def test_is_a_wids_index(manifest, tmp_path):
     content = json.loads((tmp_path / "dataset.json").read_text())
     assert (content["__kind__"], content["wids_version"]) == ("wids-shard-index-v1", 1)
     assert content["shardlist"][1] == {
-        "url": "val-000000.tar", "nsamples": 2, "filesize": 4, "sha256": SHA, "split": "val"
+        "url": "val-000000.tar", "nsamples": 2, "filesize": 4096, "sha256": SHA, "split": "val"
     }  # fmt: skip
     assert content["ccscale"]["splits"] == {
         "train": {"samples": 7, "shards": 2, "labelled": 7},
@@ -176,6 +176,14 @@ def drop(*path):
         (set_in("shardlist", 0, "url", 5), r"'shardlist\.0\.url' is wrong"),
         (set_in("shardlist", 0, "filesize", "5"), r"'shardlist\.0\.filesize' is wrong"),
         (set_in("shardlist", 0, "nsamples", True), r"'shardlist\.0\.nsamples' is wrong"),
+        (
+            set_in("shardlist", 0, "nsamples", 2**40),
+            r"the shard train-000000\.tar is said to hold 1099511627776 samples in 5120 bytes",
+        ),
+        (
+            set_in("ccscale", "classes", ["x"] * (2**20 + 1)),
+            "there are 1,048,577 classes, and 1,048,576 are read",
+        ),
         (set_in("shardlist", 0, "nsamples", 4), "counts in 'ccscale.splits' are not those of the shards"),
         (set_in("shardlist", 1, "url", "train-000000.tar"), r"train-000000\.tar is listed twice"),
         (set_in("ccscale", "splits", "val", "labelled", 3), "val has more labelled samples than samples"),
