@@ -98,8 +98,7 @@ def _train(args: argparse.Namespace) -> int:
     except InputError as error:
         error.told_elsewhere = _rank() != 0  # type: ignore[attr-defined]  # every rank reads the same file
         raise
-    if "torch" not in sys.modules and _rank() == 0:
-        say("loading PyTorch and DeepSpeed")
+    _tell_loading()
     with stop_on_signal(leave=_leave) as request:  # from now on: what follows takes seconds to import
         from ccscale.train.loop import train_run
 
@@ -112,7 +111,14 @@ def _train(args: argparse.Namespace) -> int:
     return 0 if outcome.finished else STOPPED
 
 
+def _tell_loading() -> None:
+    """Tell what the silence is that comes next."""
+    if "torch" not in sys.modules and _rank() == 0:
+        say("loading PyTorch")
+
+
 def _evaluate(args: argparse.Namespace) -> int:
+    _tell_loading()
     from ccscale.evaluate.evaluate import evaluate_run
 
     result = evaluate_run(
@@ -136,6 +142,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    _tell_loading()
     with stop_on_signal(SIGNALS if args.follow else (), _leave) as request:  # as in `_train`
         from ccscale.evaluate.predict import Wanted, predict_run
 
@@ -167,6 +174,7 @@ def _check_decoded(result: dict[str, Any]) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
+    _tell_loading()
     from ccscale.report.report import report_run
 
     result = report_run(args.run, args.compare, args.out, device=args.device, workers=args.workers)
@@ -180,6 +188,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    _tell_loading()
     from ccscale.evaluate.session import newest
     from ccscale.model.export import copy_export
 
@@ -198,6 +207,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    _tell_loading()
     from ccscale.demo import demo
     from ccscale.evaluate.show import show_demo
 
@@ -210,6 +220,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
+    _tell_loading()
     from ccscale.plan.plan import make_plan
     from ccscale.plan.show import show_plan
 

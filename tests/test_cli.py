@@ -1,7 +1,9 @@
 """The command line: what each verb prints and where, exit codes, and one run from training to a table."""
 
+import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +34,15 @@ VERBS = [
     "export",
     "plan",
 ]
+
+
+def commands(parser, name=""):
+    """Yield the name and the parser of every command."""
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner, its in action.choices.items():
+                yield from commands(its, inner)
 
 
 class TestHelp:
@@ -177,6 +188,18 @@ class TestHome:
             many = found if isinstance(found, list) else [found]
             wanted = expected if isinstance(expected, list) else [expected]
             assert [str(one) for one in many] == [f"/home/me/{one}" for one in wanted]
+
+    def test_whatever_is_named_as_a_folder_or_file(self, monkeypatch):
+        """Options to come, too."""
+        monkeypatch.setenv("HOME", "/home/me")
+        seen = set()
+        for name, parser in commands(_parser()):
+            for action in parser._actions:
+                if re.search(r"\b(DIR|FILE|RUN2?|CONFIG|OUT|SOURCE|PATH)\b", str(action.metavar)):
+                    assert action.type is not None, f"{name} {action.dest}"
+                    assert str(action.type("~/x")) == "/home/me/x", f"{name} {action.dest}"
+                    seen.add(f"{name} {action.dest}")
+        assert {"train config", "predict out", "make paths", "launch scripts"} <= seen
 
     def test_a_run_is_trained_in_it(self, shards, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))
