@@ -153,7 +153,7 @@ def as_text(value: object) -> str:
 def _number(text: str) -> int:
     """Return the class's number that a text is."""
     if not _NUMBER.fullmatch(text):
-        raise LabelError(text, "is no number, and the others are")
+        raise LabelError(text, "is no number, as the other labels of this data set are")
     value = float(text)
     if not math.isfinite(value) or value != int(value):
         raise LabelError(text, "is no whole number, and labels count classes from 0")

@@ -1,15 +1,17 @@
 """Tars that others made get a manifest and indexes."""
 
 import io
+import json
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 import webdataset as wds
 from PIL import Image
 
+from ccscale.cli import main
 from ccscale.data import adopt as adopt_module
 from ccscale.data.adopt import adopt
 from ccscale.data.manifest import Manifest
@@ -463,6 +465,35 @@ def test_indexes_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no images"):
         adopt(tmp_path / "bad", workers=1, progress=False, out=tmp_path / "none")
     assert not (tmp_path / "none").exists() or list((tmp_path / "none").iterdir()) == []
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack(tmp_path / "tars/a_0.tar", *sample("a"), ("a.json", b'{"kind": "cat"}'))
+    pack(tmp_path / "tars/b_0.tar", *sample("b"), ("b.json", b'{"kind": "dog"}'), ("x.md", b""))
+
+    def run(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
+        code = main(["shards", *map(str, arguments), "--workers", "1", "--json"])
+        return code, json.loads(capsys.readouterr().out or "null")
+
+    options = (
+        "--split",
+        "b_*=test",
+        "--split",
+        "a_*=train",
+        "--label-field",
+        "kind",
+        "--out",
+        tmp_path / "out",
+    )
+    assert run("index", tmp_path / "tars", *options, "--strict") == (2, None)
+    code, facts = run("index", tmp_path / "tars", *options)
+    assert (code, facts["passed_over"]) == (0, {".md": 1})
+    assert {name: split["labelled"] for name, split in facts["splits"].items()} == {"train": 1, "test": 1}
+    assert [entry["name"] for entry in facts["classes"]] == ["cat", "dog"]
+    code, facts = run("verify", tmp_path / "out")
+    assert (code, facts["ok"], facts["passed_over"]) == (0, True, {".md": 1})
+    code, facts = run("verify", tmp_path / "out", "--strict")
+    assert (code, facts["ok"], facts["problems"]) == (1, False, [])
 
 
 def test_linked_folders_are_followed(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_classes_keep_their_labels_when_others_join():
     assert understood(["1"], known) == ([1], ("zero", "one"), False)
     assert understood(["2"], known) == ([2], ("zero", "one", "2"), False)
     assert understood(["cat"], Labels((), False)) == ([0], ("cat",), True)
-    with pytest.raises(LabelError, match="the label 'cat' is no number, and the others are"):
+    with pytest.raises(LabelError, match="the label 'cat' is no number, as the other labels"):
         understood(["cat"], known)
 
 
