@@ -267,7 +267,7 @@ class TestInterrupt:
             ("evaluate.evaluate.evaluate_run", "evaluate RUN", 130),
             ("report.report.report_run", "report RUN", 130),
             ("evaluate.session.newest", "export RUN OUT", 130),
-            ("data.commands.verify", "shards verify RUN", 130),
+            ("data.commands.check", "shards verify RUN", 130),
             ("evaluate.predict.predict_run", "predict RUN --shards DIR --out t.csv", 75),
             ("data.commands.make_shards", "shards make digits OUT", 75),
             ("demo.demo", "demo", 75),
