@@ -7,10 +7,14 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open ``path.part`` for writing; on success flush it to the disk and rename it to `path`, else remove it."""
+def replacing(path: str | os.PathLike[str], hidden: bool = False) -> Iterator[BinaryIO]:
+    """Open ``path.part`` for writing; on success flush it to the disk and rename it to `path`, else remove it.
+
+    If it is to be `hidden`, its name begins with a dot.
+    """
     path = os.fspath(path)
-    part = f"{path}.part"
+    folder, name = os.path.split(path)
+    part = os.path.join(folder, f".{name}.part") if hidden else f"{path}.part"
     try:
         with open(part, "wb") as file:
             yield file

@@ -20,7 +20,7 @@ from ccscale.data.reader import SampleReader
 from ccscale.data.sources.kinds import open_source
 
 STEPS = 6
-COLUMNS = ["key", "cluster", "confidence", "second", "second_confidence"]
+COLUMNS = ["key", "origin", "cluster", "confidence", "second", "second_confidence"]
 
 
 @pytest.fixture(scope="module")

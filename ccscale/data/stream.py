@@ -90,6 +90,8 @@ class WholeBatch:
         (n,) bool: it could not be decoded.
     reasons
         A line for each of these, with its key and the reason.
+    origins
+        Where the images came from, a path or a URL, None where that is not known; empty unless asked for.
     """
 
     images: Tensor
@@ -98,6 +100,7 @@ class WholeBatch:
     labels: Int64
     bad: NDArray[np.bool_]
     reasons: tuple[str, ...]
+    origins: tuple[str | None, ...] = ()
 
 
 def pair_batches(
@@ -173,6 +176,7 @@ def whole_batches(
     workers: int = 0,
     access: Access | None = None,
     spans: Sequence[range] | None = None,
+    origins: bool = False,
 ) -> Iterator[WholeBatch]:
     """Yield this rank's share of all samples, each exactly once over all ranks, in the order of the shards.
 
@@ -190,6 +194,8 @@ def whole_batches(
         As in `pair_batches`; here `world` is any number.
     spans
         Samples to go over instead of this rank's share: one span after the other, no batch across an end.
+    origins
+        Also tell where the images came from.
 
     Raises
     ------
@@ -197,13 +203,21 @@ def whole_batches(
         As `pair_batches` does.
     """
     closing = Closing()
-    reader = SampleReader(manifest, splits, access, closing)
+    reader = SampleReader(manifest, splits, access, closing, origins)
     if spans is None:
         spans = [owned(len(reader), rank, world)]
     workers = min(workers, sum(-(-len(span) // batch) for span in spans))
     pipeline = wds.DataPipeline(
         partial(_plan_whole, spans, batch),
-        partial(_read_whole, reader=reader, size=size, scaled_decode=scaled_decode, spans=spans, batch=batch),
+        partial(
+            _read_whole,
+            reader=reader,
+            size=size,
+            scaled_decode=scaled_decode,
+            spans=spans,
+            batch=batch,
+            origins=origins,
+        ),
     )
     yield from _load(pipeline, closing, workers, prefetch=2)
 
@@ -358,6 +372,7 @@ def _read_whole(
     scaled_decode: bool,
     spans: Sequence[range],
     batch: int,
+    origins: bool,
 ) -> Iterator[WholeBatch | InputError | Fault]:
     ahead = read_ahead_ranges(reader, _plan_whole(spans, batch)) if reader.shards.is_remote else None
     for samples in plan:
@@ -377,6 +392,7 @@ def _read_whole(
                 except BadImage as error:
                     bad[i] = True
                     reasons.append(f"{encoded.key}: {error}")
+            came_from = tuple(map(reader.origin, samples)) if origins else ()
         except (InputError, Fault) as error:
             yield _plain(error)
             return
@@ -387,4 +403,5 @@ def _read_whole(
             np.asarray(labels, dtype=np.int64),
             bad,
             tuple(reasons),
+            came_from,
         )

@@ -100,6 +100,7 @@ def assign(
     spans: Sequence[range] | None = None,
     groups: Int64 | None = None,
     request: StopRequest | None = None,
+    origins: bool = False,
     progress: bool = True,
 ) -> Generator[Assigned]:
     """Assign samples to clusters, batch by batch; no rank waits for another.
@@ -120,6 +121,8 @@ def assign(
         is in the group of its cluster, its confidence is the sum over the group's clusters.
     request
         Ends it early.
+    origins
+        Also tell where the images came from (`WholeBatch.origins`).
     progress
         Show how far it is.
 
@@ -141,6 +144,7 @@ def assign(
         workers=reading.workers,
         access=reading.access,
         spans=spans,
+        origins=origins,
     )
     if request is not None:
         batches = request.until(batches)

@@ -195,7 +195,8 @@ class Evaluation:
 
         def batches() -> Iterator[Assigned]:
             spans = [piece.span for piece in mine]
-            for assigned in assign(session.network, self.manifest, splits, session.reading, spans=spans):
+            data = self.manifest, splits, session.reading
+            for assigned in assign(session.network, *data, spans=spans, origins=table):
                 assigned.count(tally)
                 sampler.take(assigned)
                 undecodable.extend(assigned.batch.reasons)

@@ -2,9 +2,12 @@
 
 ::
 
-    FOLDER/predict.json                         whose parts these are; written first
-    FOLDER/train-000017.000008192.parquet       a piece (`pieces.py`): shard, first sample
-    FOLDER/train-000017.000008192.parquet.part  one that is being written
+    FOLDER/_predict.json                         whose parts these are; written first
+    FOLDER/train-000017.000008192.parquet        a piece (`pieces.py`): shard, first sample
+    FOLDER/.train-000017.000008192.parquet.part  one that is being written
+
+All but the parts has a name that pandas, pyarrow and Spark pass over, so that the folder is a table to them, also
+while it grows. Earlier releases named the first ``predict.json``.
 
 A part that is there under its name is done, if its metadata say that it is of the same shard: a prediction that was
 killed goes on with the others, on any number of ranks. Images that cannot be decoded are told in the part's own
@@ -14,7 +17,7 @@ metadata, key and reason.
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from ccscale.evaluate.metrics import use
 from ccscale.evaluate.pieces import Piece
 from ccscale.evaluate.table import to_table, write_table
 
-MARKER = "predict.json"
+MARKER, FORMER_MARKER = "_predict.json", "predict.json"
 ENDING = ".parquet"
 REASONS, PIECE = b"ccscale.undecodable", b"ccscale.piece"
 
@@ -67,9 +70,15 @@ class Parts:
         InputError
             If it holds something else, naming what differs.
         """
-        marker, settings = self.folder / MARKER, self._settings | {"data": data}
+        marker, former, settings = (
+            self.folder / MARKER,
+            self.folder / FORMER_MARKER,
+            self._settings | {"data": data},
+        )
         try:
             self.folder.mkdir(exist_ok=True)
+            if not marker.exists() and former.exists():
+                marker = former
             if not marker.exists():
                 if any(entry.suffix != ".part" for entry in self.folder.iterdir()):
                     raise InputError(
@@ -91,12 +100,18 @@ class Parts:
                 f"{self.folder} holds parts of another prediction: {'; '.join(different)}; delete it, or name "
                 "another --out"
             )
+        if marker == former:
+            os.replace(former, self.folder / MARKER)
         for path in self.folder.glob("*.part"):
             path.unlink()  # of a rank that was killed
 
-    def done(self, pieces: Iterable[Piece]) -> set[str]:
+    def done(self, pieces: Collection[Piece]) -> set[str]:
         """Return the names of those pieces whose parts are there."""
         names = set(os.listdir(self.folder))
+        for piece in pieces:
+            if (former := f"{piece.former_name}{ENDING}") in names and piece.former_name != piece.name:
+                os.replace(self.folder / former, self.path(piece))
+                names.add(f"{piece.name}{ENDING}")
         return {piece.name for piece in pieces if f"{piece.name}{ENDING}" in names and self._is_of(piece)}
 
     def _is_of(self, piece: Piece) -> bool:
@@ -145,10 +160,12 @@ class Parts:
                     ) from None
                 tables, reasons = [], []
 
-    def tables(self, pieces: Iterable[Piece], columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the parts of pieces, or some of their columns, one by one, without what cannot be decoded."""
+    def tables(self, pieces: Iterable[Piece]) -> Iterator[pa.Table]:
+        """Yield the parts of pieces, one by one, without what is told of images that cannot be decoded."""
         for piece in pieces:
-            table = pa.parquet.read_table(self.path(piece), columns=columns, memory_map=True)
+            table = pa.parquet.read_table(self.path(piece), memory_map=True)
+            if "origin" not in table.column_names:  # a part of an earlier release
+                table = table.add_column(1, "origin", pa.nulls(len(table), pa.string()))
             yield table.replace_schema_metadata(None)
 
     def join(self, pieces: Sequence[Piece], path: Path, metadata: dict[bytes, bytes] | None = None) -> None:

@@ -44,7 +44,13 @@ class Piece:
 
     @property
     def name(self) -> str:
-        """Name of a file for it, without an ending."""
+        """Name of a file for it, without an ending: never one that is passed over, as ``_x`` and ``.x`` are."""
+        name = self.former_name
+        return f"%{ord(name[0]):02X}{name[1:]}" if name[0] in "_." else name
+
+    @property
+    def former_name(self) -> str:
+        """Its name as earlier releases have it."""
         stem = quote(self.url.removesuffix(".tar"), safe=" ")
         if len(stem) > LONGEST:
             stem = f"{stem[-LONGEST:]}~{hashlib.sha256(self.url.encode()).hexdigest()[:16]}"

@@ -217,6 +217,7 @@ class Prediction:
             spans=spans,
             groups=self.groups,
             request=request,
+            origins=True,
         )
         dist.together(lambda: self.parts.write(mine, batches))
         return len(done)

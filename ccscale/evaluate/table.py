@@ -1,7 +1,8 @@
 """Assignments as a table: parquet or CSV, one row a sample, in the order of the samples.
 
 key                string
-cluster            int32    null for an image that cannot be decoded, as all that follow
+origin             string   where the image came from, a path or a URL; null where the shards do not tell
+cluster            int32    null for an image that cannot be decoded, as all that follow but the label
 confidence         float32  the soft assignment to the cluster
 second             int32    the next likely cluster
 second_confidence  float32
@@ -84,6 +85,7 @@ def to_table(assigned: Assigned, labels: bool = False, features: str | None = No
     alone = assigned.second < 0
     columns = {
         "key": pa.array(assigned.batch.keys, pa.string()),
+        "origin": pa.array(assigned.batch.origins or [None] * len(bad), pa.string()),
         "cluster": pa.array(assigned.clusters, pa.int32(), mask=bad),
         "confidence": pa.array(assigned.confidence, pa.float32(), mask=bad),
         "second": pa.array(assigned.second, pa.int32(), mask=alone),
@@ -110,10 +112,12 @@ def _features(values: NDArray[np.float32], bad: NDArray[np.bool_]) -> pa.Array:
 def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
     """Write tables one below the other, by the ending of `path`, whole or not at all; there is at least one.
 
+    What is being written has a hidden name: others may read the folder at any time.
+
     No more of them than `GROUP_ROWS` rows or `GROUP_BYTES` bytes are held at a time.
     """
     writer: Any = None
-    with atomic.replacing(path) as file:
+    with atomic.replacing(path, hidden=True) as file:
         for table in _grouped(tables):
             if writer is None:
                 kind = pa.csv.CSVWriter if path.suffix == ".csv" else pa.parquet.ParquetWriter

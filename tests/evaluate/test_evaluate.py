@@ -53,7 +53,7 @@ def test_files(folder, result):
     assert not list(folder.glob("*.part*s"))
     assert json.loads((folder / "evaluation.json").read_text()) == json.loads(json.dumps(result))
     table = pq.read_table(folder / "assignments.parquet")
-    columns = ["key", "cluster", "confidence", "second", "second_confidence", "label"]
+    columns = ["key", "origin", "cluster", "confidence", "second", "second_confidence", "label"]
     assert table.column_names == columns
     with np.load(folder / "features.npz") as arrays:
         assert arrays["rows"].tolist() == list(range(150))

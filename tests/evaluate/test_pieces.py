@@ -59,6 +59,18 @@ def test_a_shard_that_was_replaced_is_another_one(before, now, same):
     assert new.is_of(json.loads(json.dumps(old.key))) == same
 
 
+@pytest.mark.parametrize("url", ["_x.tar", ".x.tar", "./x.tar", "a/" * 73 + "_x.tar", "a_x.tar", "%5Fx.tar"])
+def test_no_name_is_one_that_readers_pass_over(url):
+    (piece,) = cut([Shard(url, 1, 1, "0" * 64, "s")])
+    assert piece.name[0] not in "._"
+    assert (piece.name == piece.former_name) == (piece.former_name[0] not in "._")
+
+
+def test_names_differ():
+    urls = ["_x.tar", ".x.tar", "%5Fx.tar", "%2Ex.tar", "x.tar"]
+    assert len({cut([Shard(url, 1, 1, "0" * 64, "s")])[0].name for url in urls}) == len(urls)
+
+
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_ranks_share_what_is_left(world):
     pieces = cut(shards(40, 20), 7)

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from conftest import small_settings, write_config
@@ -24,7 +26,7 @@ from ccscale.evaluate import pieces
 from ccscale.evaluate.parts import MARKER, Parts
 from ccscale.evaluate.predict import Wanted, predict_run
 
-COLUMNS = ["key", "cluster", "confidence", "second", "second_confidence"]
+COLUMNS = ["key", "origin", "cluster", "confidence", "second", "second_confidence"]
 
 
 def predict(run: Path, shards: Path, out: str, **wanted: Any) -> dict[str, Any]:
@@ -65,6 +67,9 @@ def test_a_row_a_sample_in_the_order_of_the_shards(whole, shards):
 
     reader = SampleReader(Manifest.load(shards), ["train"])
     assert whole["key"].to_pylist() == [reader.key(i) for i in range(150)]
+    origins = whole["origin"].to_pylist()
+    assert origins[:3] == [f"{key}.jpg" for key in whole["key"].to_pylist()[:3]]
+    assert len(set(origins)) == 150
     first, second = whole["confidence"].to_numpy(), whole["second_confidence"].to_numpy()
     assert (first >= second).all()
     assert (second > 0).all()
@@ -103,6 +108,70 @@ def test_parts_in_a_folder(run, shards, whole, tmp_path):
     assert names == [MARKER, *(f"train-{i:06d}.000000000.parquet" for i in range(5))]
     joined = pa.concat_tables(pq.read_table(tmp_path / "parts" / name) for name in names[1:])
     assert same(joined, whole)
+    # The folder is a table to others.
+    assert same(pq.read_table(tmp_path / "parts"), whole)
+    assert same(pa.dataset.dataset(tmp_path / "parts").to_table(), whole)
+
+
+def hide(url: str) -> str:
+    return {"train-000000.tar": "_first.tar", "train-000001.tar": ".second.tar"}.get(url, url)
+
+
+def test_a_folder_of_parts_is_a_table_while_it_is_written(run, shards, whole, tmp_path, monkeypatch):
+    """Also where the shards' names are such as readers pass over."""
+    copy = Path(shutil.copytree(shards, tmp_path / "shards"))
+    manifest = Manifest.load(copy)
+    for shard in manifest.shards:
+        for old, new in ((shard.url, hide(shard.url)), (index_name(shard.url), index_name(hide(shard.url)))):
+            (copy / old).rename(copy / new)
+    renamed = tuple(replace(shard, url=hide(shard.url)) for shard in manifest.shards)
+    replace(manifest, shards=renamed).save()
+    seen = []
+    plain = pq.ParquetWriter.write_table
+
+    def look(self, *arguments):
+        plain(self, *arguments)
+        files = [path for path in (tmp_path / "parts").iterdir() if path.suffix == ".parquet"]
+        seen.append((len(files), len(pq.read_table(tmp_path / "parts")) if files else 0))
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", look)
+    predict(run, copy, f"{tmp_path}/parts/")
+    assert seen == [(i, 30 * i) for i in range(5)]
+    assert len(pq.read_table(tmp_path / "parts")) == 150
+
+
+def index_name(url: str) -> str:
+    return f"{url.removesuffix('.tar')}.index.parquet"
+
+
+@pytest.mark.parametrize("out", ["t.parquet", "parts/"])
+def test_parts_of_an_earlier_release_are_gone_on_with(run, shards, whole, tmp_path, monkeypatch, out, capsys):
+    """They have other names, and fewer columns."""
+    place = f"{tmp_path}/{out}"
+    with monkeypatch.context() as patch:
+        patch.setattr("ccscale.evaluate.predict.Parts.join", lambda *_: None)
+        predict(run, shards, place)
+    folder = Wanted(place).folder
+    (folder / MARKER).rename(folder / "predict.json")
+    kept = sorted(folder.glob("*.parquet"))[1:3]
+    for path in folder.glob("*.parquet"):
+        if path in kept:
+            former = pq.read_table(path).drop_columns(["origin"]).replace_schema_metadata(None)
+            pq.write_table(former, path)
+        else:
+            path.unlink()
+    capsys.readouterr()
+    predict(run, shards, place)
+    assert "went on with 2 of 5 parts that were there already" in capsys.readouterr().err
+    if out.endswith("/"):
+        assert (folder / MARKER).exists()
+        assert not (folder / "predict.json").exists()
+        assert len(pq.read_table(folder)) == 150
+    else:
+        table = pq.read_table(tmp_path / out)
+        assert same(table, whole)
+        assert table.schema.equals(whole.schema)
+        assert table["origin"].null_count == 60
 
 
 def test_csv(run, shards, whole, tmp_path):
@@ -110,6 +179,7 @@ def test_csv(run, shards, whole, tmp_path):
     table = pa.csv.read_csv(tmp_path / "t.csv")
     assert table["key"].to_pylist() == whole["key"].to_pylist()
     assert table["second"].to_pylist() == whole["second"].to_pylist()
+    assert table["origin"].to_pylist() == whole["origin"].to_pylist()
 
 
 @pytest.mark.parametrize("out", ["t.parquet", "parts/"])
@@ -131,7 +201,8 @@ def test_goes_on_with_the_parts_that_are_missing(run, shards, whole, tmp_path, m
     kept = {path: path.stat().st_mtime_ns for path in parts[:2]}
     for path in parts[2:]:
         path.unlink()
-    (folder / "train-000003.000000000.parquet.part").write_bytes(b"PAR1 half")
+    for name in ("train-000003.000000000.parquet.part", ".train-000003.000000000.parquet.part"):
+        (folder / name).write_bytes(b"PAR1 half")
     monkeypatch.undo()
     monkeypatch.setattr(Parts, "write", note)
     written.clear()
@@ -221,7 +292,8 @@ def test_an_image_that_cannot_be_decoded(run, shards, tmp_path):
     assert line.startswith(f"{index.keys[2]}: ")
     table = pq.read_table(tmp_path / "t.parquet")
     (row,) = [row for row in table.to_pylist() if row["cluster"] is None]
-    assert row == {"key": index.keys[2]} | dict.fromkeys([*COLUMNS[1:], "features"])
+    known = {"key": index.keys[2], "origin": index.origins[2]}
+    assert row == known | dict.fromkeys([*COLUMNS[2:], "features"])
 
 
 def test_other_data_are_named(run, shards, tmp_path, capsys):

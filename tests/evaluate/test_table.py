@@ -26,6 +26,7 @@ FOUND = Assigned(
         np.array([-1, 1, 0, 2]),
         np.array([False, True, False, False]),
         ("a: it is no image",),
+        ("b.jpg", None, "https://host/a.png?x=1", "größe.webp"),
     ),
     Outputs(torch.arange(8.0).view(4, 2), torch.ones(4, 3), torch.zeros(4, 9)),
     np.array([3, -1, 0, 70_000]),
@@ -35,6 +36,7 @@ FOUND = Assigned(
 )
 COLUMNS = {
     "key": list(KEYS),
+    "origin": ["b.jpg", None, "https://host/a.png?x=1", "größe.webp"],
     "cluster": [3, None, 0, 70_000],
     "confidence": [0.25, None, 1.0, float(np.float32(1 / 3))],
     "second": [0, None, 3, 1],
@@ -49,8 +51,8 @@ def test_parquet(tmp_path, labels):
     write_table(tmp_path / "t.parquet", [to_table(FOUND, labels)])
     table = pq.read_table(tmp_path / "t.parquet")
     assert table.to_pydict() == (COLUMNS if labels else {name: COLUMNS[name] for name in PLAIN})
-    types = [pa.string(), pa.int32(), pa.float32(), pa.int32(), pa.float32(), pa.int32()]
-    assert table.schema.types == types[: 6 if labels else 5]
+    types = [pa.string(), pa.string(), pa.int32(), pa.float32(), pa.int32(), pa.float32(), pa.int32()]
+    assert table.schema.types == types[: 7 if labels else 6]
 
 
 @pytest.mark.parametrize(
@@ -76,14 +78,15 @@ def test_csv(tmp_path, labels):
     write_table(tmp_path / "t.csv", [to_table(FOUND, labels)] * 2)
     with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
-    assert header == list(COLUMNS)[: 6 if labels else 5]
+    assert header == list(COLUMNS)[: 7 if labels else 6]
     assert len(rows) == 8
     assert [row[0] for row in rows] == list(KEYS) * 2
-    assert [row[1] for row in rows[:4]] == ["3", "", "0", "70000"]
-    assert [row[2] for row in rows[:3]] == ["0.25", "", "1"]
-    assert np.float32(rows[3][2]) == np.float32(1 / 3)
+    assert [row[1] for row in rows[:4]] == ["b.jpg", "", "https://host/a.png?x=1", "größe.webp"]
+    assert [row[2] for row in rows[:4]] == ["3", "", "0", "70000"]
+    assert [row[3] for row in rows[:3]] == ["0.25", "", "1"]
+    assert np.float32(rows[3][3]) == np.float32(1 / 3)
     if labels:
-        assert [row[5] for row in rows[:4]] == ["", "1", "0", "2"]
+        assert [row[6] for row in rows[:4]] == ["", "1", "0", "2"]
 
 
 def test_reads_back_what_was_written(tmp_path):
