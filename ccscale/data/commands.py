@@ -25,7 +25,7 @@ from ccscale.printing import Sheet, put
 MANY_CLASSES = 20  # more are not printed one by one
 
 # Options of `shards make` that go on to the kind of source, where they are given.
-SOURCE_OPTIONS = ("split", "labels", "classes", "coarse", "path_column", "label_column")
+SOURCE_OPTIONS = ("split", "labels", "classes", "coarse", "path_column", "label_column", "key_column")
 
 MAKE_EXAMPLES = """\
 examples:
@@ -68,6 +68,7 @@ def add_make_arguments(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--path-column", metavar="NAME", help="a table's column of paths or URLs")
     which.add_argument("--label-column", metavar="NAME", help="a table's column of labels")
+    which.add_argument("--key-column", metavar="NAME", help="a table's column of keys (default: paths)")
     which.add_argument(
         "--dedup", action="store_true", help=f"leave out files with the same bytes; listed in {DUPLICATES}"
     )

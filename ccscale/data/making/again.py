@@ -13,7 +13,7 @@ from ccscale.data.hashed import hash_file
 from ccscale.data.index import index_location, read_index
 from ccscale.data.labels import UNKNOWN
 from ccscale.data.making.images import Recipe, prepare
-from ccscale.data.making.kept import Kept, is_remote
+from ccscale.data.making.kept import Kept, is_costly
 from ccscale.data.making.notes import REJECTED, Record, Rejected
 from ccscale.data.making.plan import ShardPlan
 from ccscale.data.making.reading import read_local
@@ -40,7 +40,7 @@ def may_be_read_now(source: Source, rejected: Iterable[Rejected], recipe: Recipe
         return True
     keys = {line.key for line in rejected}
     local = (item for items in source.splits.values() for item in items if item.key in keys)
-    return any(_is_readable(item, recipe) for item in local if not is_remote(item))
+    return any(_is_readable(item, recipe) for item in local if not is_costly(item))
 
 
 def try_again(
@@ -58,10 +58,10 @@ def try_again(
         (split, item)
         for split, items in source.splits.items()
         for item in items
-        if item.key in keys and item.key not in kept.images and (keys[item.key] or not is_remote(item))
+        if item.key in keys and item.key not in kept.images and (keys[item.key] or not is_costly(item))
     ]
     # A mended file is rare: those that are as they were must not be kept, nor be told of.
-    known = [(split, item) for split, item in todo if is_remote(item) or _is_readable(item, recipe)]
+    known = [(split, item) for split, item in todo if is_costly(item) or _is_readable(item, recipe)]
     kept.read(known, recipe, "trying again what could not be read", workers, progress)
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ccscale import atomic
 from ccscale.data import pool
 from ccscale.data.making.images import Recipe
-from ccscale.data.making.kept import Kept, is_remote
+from ccscale.data.making.kept import Kept, is_costly
 from ccscale.data.making.notes import Making
 from ccscale.data.making.reading import read_local
 from ccscale.data.sources.items import Item, Source
@@ -79,7 +79,7 @@ def without_duplicates(
         (split, item)
         for split, inside in source.splits.items()
         for item in inside
-        if id(item) in new and is_remote(item) and not kept.knows(item)
+        if id(item) in new and is_costly(item) and not kept.knows(item)
     ]
     kept.read(behind_urls, recipe, "reading images", workers, progress)
     todo = []

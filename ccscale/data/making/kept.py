@@ -27,6 +27,7 @@ from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.making.notes import Making, Rejected
 from ccscale.data.making.reading import Failed, Prepared, read_images
 from ccscale.data.remote.images import Url
+from ccscale.data.sources.cells import Cell
 from ccscale.data.sources.items import Item
 from ccscale.data.tar import TarWriter
 from ccscale.errors import BadImage
@@ -157,9 +158,9 @@ class Kept:
                 self.hashes[failure.rejected.key] = failure.sha256
 
 
-def is_remote(item: Item) -> bool:
-    """Tell whether an image is behind a URL: to read it twice costs a second request."""
-    return isinstance(item.content, Url)
+def is_costly(item: Item) -> bool:
+    """Tell whether an image is better read once: behind a URL, or in a cell of a table."""
+    return isinstance(item.content, Url | Cell)
 
 
 def _read_chunk(
@@ -182,7 +183,7 @@ def _read_chunk(
                 sha256 = hashlib.sha256(data).hexdigest()
                 stored, extension = prepare(data, recipe)
             except BadImage as error:
-                if is_remote(item):
+                if is_costly(item):
                     failures.append(_Failure(Rejected.of(split, item, error), sha256))
                 continue
             offset = tar.add(f"{item.key}.{extension}", stored)

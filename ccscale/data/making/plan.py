@@ -12,6 +12,7 @@ import numpy as np
 
 from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.remote.images import Url
+from ccscale.data.sources.cells import Cell
 from ccscale.data.sources.items import Item, Source
 from ccscale.errors import BadImage
 
@@ -88,11 +89,11 @@ def affordable_samples(
     for item in some:
         # Images that cannot be read are reported when their shard is written.
         with contextlib.suppress(OSError, BadImage):
-            if recipe.keeps_bytes:
-                found.append(item.content.size)
-            elif item.key in known:
+            if item.key in known:
                 found += [known[item.key]] if known[item.key] else []
-            elif not isinstance(item.content, Url):
+            elif recipe.keeps_bytes:
+                found.append(item.content.size)
+            elif not isinstance(item.content, Url | Cell):
                 found.append(len(prepare(item.content.read(), recipe)[0]))
     overhead = 2560  # three headers, label and origin, padding: USTAR's blocks
     return max(1, int(shard_bytes / (sum(found) / max(len(found), 1) + overhead)))

@@ -35,7 +35,7 @@ from ccscale.data.making.again import (
 )
 from ccscale.data.making.duplicates import Duplicate, without_duplicates
 from ccscale.data.making.images import Recipe
-from ccscale.data.making.kept import Kept, is_remote
+from ccscale.data.making.kept import Kept, is_costly
 from ccscale.data.making.notes import REJECTED, Making, Record, Rejected, begin, check_folder, remove_notes
 from ccscale.data.making.plan import (
     ShardPlan,
@@ -48,6 +48,7 @@ from ccscale.data.making.plan import (
 from ccscale.data.making.shard_writer import write_shard
 from ccscale.data.manifest import Manifest
 from ccscale.data.remote import location
+from ccscale.data.sources.cells import Cell
 from ccscale.data.sources.items import Source
 from ccscale.errors import Fault, InputError
 from ccscale.progress import Meter, say
@@ -153,6 +154,13 @@ def make_shards(
             if made is not None and not _changes(left_out, kept):
                 making.remove_kept()
                 return made
+            in_cells = [
+                (split, item)
+                for split, items in source.splits.items()
+                for item in items
+                if isinstance(item.content, Cell) and not kept.knows(item)
+            ]
+            kept.read(in_cells, recipe, "reading images", workers, progress)
             images, duplicates = source, None
             if dedup:
                 images, duplicates = without_duplicates(source, making, kept, recipe, workers, progress)
@@ -208,15 +216,17 @@ def _affordable(
     """Estimate how many samples make a shard; what must be fetched for that is kept."""
     some = sampled(source, recipe)
     sizes = making.sizes()
-    if not recipe.keeps_bytes:
-        remote = [(split, item) for split, item in some if is_remote(item) and item.key not in sizes]
-        unread = [(split, item) for split, item in remote if not kept.knows(item)]
-        kept.read(unread, recipe, "looking at sizes", workers, progress)
-        for _, item in remote:
-            if item.key in kept.images:
-                sizes[item.key] = kept.images[item.key].size
-            elif not kept.failed[item.key].temporary:
-                sizes[item.key] = 0
+    costly = [(split, item) for split, item in some if is_costly(item) and item.key not in sizes]
+    if recipe.keeps_bytes:
+        costly = [(split, item) for split, item in costly if isinstance(item.content, Cell)]
+    unread = [(split, item) for split, item in costly if not kept.knows(item)]
+    kept.read(unread, recipe, "looking at sizes", workers, progress)
+    for _, item in costly:
+        if item.key in kept.images:
+            sizes[item.key] = kept.images[item.key].size
+        elif not kept.failed[item.key].temporary:
+            sizes[item.key] = 0
+    if sizes:
         making.note_sizes(sizes)
     return affordable_samples((item for _, item in some), recipe, shard_bytes, sizes)
 
@@ -267,7 +277,7 @@ def _whole(
     Those that are whole and are to hold something else are moved to what is kept.
     """
     planned = {plan.name: plan for plan in plans}
-    remote = {item.key for plan in plans for item in plan.items if is_remote(item)}
+    remote = {item.key for plan in plans for item in plan.items if is_costly(item)}
     records = making.records()
     blocks = sum(blocks_of(record.shard.filesize) for record in records.values() if record.shard)
     few = blocks < FEW_BLOCKS  # read before the processes would have started

@@ -46,8 +46,8 @@ KINDS: dict[str, Kind] = {
     "idx": Kind(idx, "a folder of files in MNIST's format", options=frozenset({"classes"})),
     "table": Kind(
         table,
-        "a .parquet, .csv or .tsv with a column of paths or URLs",
-        options=frozenset({"path_column", "label_column", "split", "labels"}),
+        "a .parquet, .csv or .tsv with a column of paths, URLs or images",
+        options=frozenset({"path_column", "label_column", "key_column", "split", "labels"}),
     ),
     "digits": Kind(digits, "scikit-learn's 8x8 digits; takes no SOURCE", needs_path=False),
 }

@@ -144,7 +144,7 @@ def test_whole_shards_are_kept(images, half, unbroken, workers, capsys):
     said = capsys.readouterr().err
     assert "going on: 2 of 3 shards are there\n" in said
     # The rate counts what is done now: the four images of the last shard, one of them broken.
-    assert "looking for duplicates: 12 of 12 images, 0.00 a second" in said
+    assert "looking for duplicates" not in said  # nothing is left to do there
     assert "writing shards: 11 of 11 images" in said
 
 

@@ -1,6 +1,7 @@
 """Tables name images, labels and splits by rows; what has no clear reading is refused by its row."""
 
 import csv
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -104,6 +105,66 @@ def test_columns(tmp_path):
     assert (listing(source), source.classes) == ({"train": [("c", 0)]}, ("y",))
 
 
+@pytest.mark.parametrize(
+    "names", [("Path", "Label", "SPLIT"), (" path", "label ", "Split"), ("URL", "Class", " split")]
+)
+def test_columns_are_found_whatever_their_case(tmp_path, names):
+    values = (["1.jpg", "2.jpg"], ["x", "y"], ["val", "train"])
+    path = write(tmp_path / "t.csv", dict(zip(names, values, strict=True)))
+    assert listing(table(path)) == {"train": [("2", 1)], "val": [("1", 0)]}
+
+
+def test_the_exact_name_of_a_column_counts_more(tmp_path):
+    path = write(tmp_path / "t.csv", {"path": ["1.jpg"], "Label": ["x"], "label": ["y"]})
+    assert table(path).classes == ("y",)
+    path = write(tmp_path / "t.csv", {"path": ["1.jpg"], "Label": ["x"], " label": ["y"]})
+    with pytest.raises(InputError, match="has the columns 'Label' and ' label': rename all but one"):
+        table(path)
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_keys_of_a_column_are_kept_as_they_are(tmp_path, images, format):
+    columns = {"path": list(images), "id": [7, 5, 10, 2], "name": ["b/1", "é 1%", "c", "a,b"]}
+    path = write(tmp_path / f"in/t.{format}", columns)
+    _, found = converted(table(path, key_column="name"), tmp_path / "out")
+    assert {key: sample.origin for key, sample in found.items()} == dict(
+        zip(columns["name"], images, strict=True)
+    )
+    assert [key for key, _ in listing(table(path, key_column="id"))["train"]] == ["7", "5", "10", "2"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["a", ""], r"row 1 \(from 0\) has in the column id no key: change it"),
+        (["a", "b.c"], "row 1 .*the key 'b.c', whose dot would end the sample's name"),
+        (["a", "b", "a"], "row 2 .*the key 'a', as row 0 has"),
+        (["/a"], "the key '/a', which cannot name a file"),
+        (["a//b"], "the key 'a//b', which cannot name a file"),
+        (["a\nb"], "which cannot name a file"),
+    ],
+)
+def test_keys_that_cannot_be_are_refused(tmp_path, keys, message):
+    path = write(tmp_path / "t.csv", {"path": [f"{i}.jpg" for i in range(len(keys))], "id": keys})
+    with pytest.raises(InputError, match=message):
+        table(path, key_column="id")
+    with pytest.raises(InputError, match=r"--key-column: .* no column 'ids'; did you mean 'id'"):
+        table(path, key_column="ids")
+
+
+def test_labels_have_the_names_that_hugging_face_notes(tmp_path):
+    notes = {"info": {"features": {"label": {"names": ["cat", "dog", "eel"], "_type": "ClassLabel"}}}}
+    rows = pa.table({"path": ["1.jpg", "2.jpg"], "label": [1, 0]})
+    for text, classes in (
+        (json.dumps(notes), ("cat", "dog", "eel")),
+        (json.dumps(notes).replace("dog", "cat"), ("0", "1")),
+        (json.dumps(notes).replace("names", "x"), ("0", "1")),
+        ("[", ("0", "1")),
+    ):
+        pq.write_table(rows.replace_schema_metadata({"huggingface": text}), tmp_path / "t.parquet")
+        assert table(tmp_path / "t.parquet").classes == classes
+
+
 INTS = [2, None, 0]
 
 
@@ -114,12 +175,19 @@ INTS = [2, None, 0]
         ("t.csv", ["2.0", "", "0.0"], INTS, ("0", "1", "2")),  # as pandas writes integers beside empty cells
         ("t.csv", ["10", "9", "x"], [0, 1, 2], ("10", "9", "x")),
         ("t.csv", ["01", "2", "01"], [0, 1, 0], ("01", "2")),
-        ("t.csv", ["NA", "null", "nan"], [0, 2, 1], ("NA", "nan", "null")),
+        ("t.csv", ["NA", "null", "nan"], [None] * 3, ()),
+        ("t.csv", ["0", "-1", " 2 "], [0, None, 2], ("0", "1", "2")),
+        ("t.csv", [" cat", "cat ", "Cat"], [1, 1, 0], ("Cat", "cat")),
         ("t.csv", ["2020-01-02", "true", ""], [0, 1, None], ("2020-01-02", "true")),
         ("t.csv", ["", "", ""], [None] * 3, ()),
         ("t.parquet", INTS, INTS, ("0", "1", "2")),
         ("t.parquet", [2.0, float("nan"), 0.0], INTS, ("0", "1", "2")),
-        ("t.parquet", ["10", "9", None], [0, 1, None], ("10", "9")),
+        ("t.parquet", ["2", "0", None], [2, 0, None], ("0", "1", "2")),
+        ("t.parquet", [True, False, None], [1, 0, None], ("False", "True")),
+        ("t.parquet", [2, -1, 0], INTS, ("0", "1", "2")),
+        ("t.parquet", pa.array([2, -1, 0], pa.float16()), INTS, ("0", "1", "2")),
+        ("t.parquet", pa.array([2, None, 0]).cast(pa.decimal128(20, 0)), INTS, ("0", "1", "2")),
+        ("t.parquet", pa.array([2, None, 0]).dictionary_encode(), INTS, ("0", "1", "2")),
         ("t.parquet", ["b", "", "a"], [1, None, 0], ("a", "b")),
         ("t.parquet", pa.array(["b", None, "a"]).dictionary_encode(), [1, None, 0], ("a", "b")),
         ("t.parquet", pa.array(["b", None, "a"], pa.large_string()), [1, None, 0], ("a", "b")),
@@ -206,10 +274,10 @@ def test_a_table_does_not_change_and_may_be_a_link(tmp_path, images):
         ({"path": ["https://h/1.zip::https://h/2"]}, "row 0 .* drop the row"),
         ({"path": ["zip://1.jpg::a.zip"]}, "row 0 .*neither a path nor a URL of http, https, s3, gs"),
         (
-            {"path": ["1.jpg"], "label": [-1]},
-            r"row 0 \(from 0\) has the label -1 in the column label.*leave the cell",
+            {"path": ["1.jpg", "2.jpg"], "label": [0, -2]},
+            r"row 1 \(from 0\) has in the column label the label '-2' is not from 0.*leave it empty",
         ),
-        ({"path": ["1.jpg"], "label": [99_999_999]}, "row 0 .* has the label 99999999"),
+        ({"path": ["1.jpg"], "label": [99_999_999]}, "row 0 .* the label '99999999' is not from 0"),
         ({"path": ["1.jpg"], "split": [""]}, r"row 0 \(from 0\): the split '' cannot name shards"),
         (
             {"path": ["1.jpg", "2.jpg"], "split": ["a", "../b"]},
@@ -227,9 +295,9 @@ def test_bad_rows_are_refused_in_a_sentence(tmp_path, columns, message, format):
     ("columns", "message"),
     [
         ({"path": [1, 2]}, "the column path holds int64, not texts: name another one, or convert it"),
-        ({"image": [{"bytes": b"x", "path": "1.jpg"}]}, "the column image holds struct<.*, not texts"),
-        ({"path": ["1.jpg"], "label": [True]}, "the column label holds bool, not texts"),
-        ({"path": ["1.jpg"], "label": [0.5]}, "the column label has labels that are no whole numbers"),
+        ({"image": [{"array": [1], "path": "1.jpg"}]}, "the column image holds struct<.*, not texts"),
+        ({"path": ["1.jpg"], "label": [[0]]}, r"row 0 .* label '\[0\]' is neither a text nor a number"),
+        ({"path": ["1.jpg", "2.jpg"], "label": [1, 0.5]}, "row 1 .* the label '0.5' is no whole number"),
         ({"path": ["a\0b.jpg"]}, "row 0 .*neither a path nor"),
     ],
 )
