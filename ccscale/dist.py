@@ -6,7 +6,7 @@ Tensors on the CPU travel by gloo, tensors on a GPU by NCCL.
 import os
 import pickle
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -75,11 +75,34 @@ def process_group(
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     # DeepSpeed picks its accelerator by the first when it is imported, and the device by the second.
+    names = {"LOCAL_RANK": str(place.local_rank if device.index is None else device.index)}
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
-        os.environ["DS_ACCELERATOR"] = "cpu"
-    os.environ["LOCAL_RANK"] = str(place.local_rank if device.index is None else device.index)
+        names["DS_ACCELERATOR"] = "cpu"
+    with _environment(names):
+        yield from _joined(place, device, backend, meeting)
+
+
+@contextmanager
+def _environment(names: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the length of the context: what comes after in this process is none of them."""
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _joined(
+    place: Place, device: torch.device, backend: str, meeting: AbstractContextManager[Any] | None
+) -> Iterator[torch_dist.Store | None]:
+    """Join, yield the store, and take leave; see `process_group`."""
     if place.world == 1:
         met = None
         torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)

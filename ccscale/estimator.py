@@ -1,13 +1,17 @@
 """A scikit-learn estimator: arrays of images in, clusters out, by the same shards, views and trainer as a run.
 
 `fit` writes the images as shards into a temporary folder, trains a run there, and keeps the network. So what holds
-for a run holds here: the same images, parameters and seed give the same clusters.
+for a run holds here: the same images, parameters and seed give the same clusters. It may be used in any thread and
+leaves signals to the program that uses it; trainings in one process take turns, since torch has one process group
+and one state of random numbers there.
 """
 
 import contextlib
+import copy
 import io
 import math
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +23,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from ccscale import dist
 from ccscale.config import Config
 from ccscale.config_file import parse_config
 from ccscale.data.making.shards import make_shards
@@ -30,12 +35,14 @@ from ccscale.model.export import load, read_images
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.place import Place
 from ccscale.train.loop import train_run
+from ccscale.train.preempt import StopRequest
 
 SMALLEST, LARGEST = 32, 224  # sides of the images that the network sees, where `size` is not given
-SMALL_STEM_BELOW = 96  # pixels
 AT_A_TIME = 64  # images that go through the network together in `predict` and `transform`
 
 Pixels = NDArray[np.uint8]
+
+_TRAINING = threading.Lock()
 
 
 class ContrastiveClusteringEstimator(
@@ -51,7 +58,7 @@ class ContrastiveClusteringEstimator(
     n_clusters
         K.
     backbone
-        Any timm model name.
+        Any timm model name. The default is a small one, for CPUs.
     size
         Side in pixels that images are resized to; by default the longer side of those in `fit`, from 32 to 224.
     image_shape
@@ -65,20 +72,20 @@ class ContrastiveClusteringEstimator(
         `n_clusters`.
     settings
         Any other keys of the config, as ``{"views.flip": 0, "model.pretrained": True}``; ``ccscale config`` lists
-        them.
+        them. ``{"model.stem": "small"}`` makes more of images under 96 pixels, in ten times the time.
     device
-        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        ``"auto"``, ``"cpu"`` or ``"cuda"``: where `fit`, `predict`, `predict_proba` and `transform` compute.
     random_state
         Seed of weights, order and views: a number, a `RandomState`, or None for another one in each `fit`.
     verbose
-        Whether to show how training goes.
+        Whether to tell on standard error how far training is, and what it shows of the clusters.
 
     Attributes
     ----------
     labels_
         (n,) int64: the cluster of each image in `fit`.
     network_
-        The `ccscale.ContrastiveClustering`, on the CPU.
+        The `ccscale.ContrastiveClustering`, on the device; on the CPU where it is pickled.
     config_
         The `ccscale.Config` that it was trained by.
     n_iter_
@@ -91,7 +98,7 @@ class ContrastiveClusteringEstimator(
     >>> from sklearn.datasets import load_digits
     >>> from ccscale import ContrastiveClusteringEstimator
     >>> digits = load_digits()
-    >>> estimator = ContrastiveClusteringEstimator(10, value_range=(0, 16), random_state=0)
+    >>> estimator = ContrastiveClusteringEstimator(10, value_range=(0, 16), random_state=0, verbose=True)
     >>> clusters = estimator.fit_predict(digits.images)  # doctest: +SKIP
     """
 
@@ -99,7 +106,7 @@ class ContrastiveClusteringEstimator(
         self,
         n_clusters: int = 8,
         *,
-        backbone: str = "resnet18",
+        backbone: str = "resnet10t",
         size: int | None = None,
         image_shape: tuple[int, ...] | None = None,
         value_range: tuple[float, float] | str | None = None,
@@ -138,14 +145,16 @@ class ContrastiveClusteringEstimator(
         ------
         InputError
             A `ValueError`: for an array that holds no images, or parameters that are none.
+        KeyboardInterrupt
+            On Ctrl-C, which ends the training at once; what was fitted before stays.
         """
-        if Place.from_environment().world > 1:
+        if max(Place.from_environment().world, dist.world()) > 1:
             raise InputError("the estimator trains in one process; for several use `ccscale train` on shards")
         values = validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=2)
         self._range = self._fitted_range(values)
         images = self._to_pixels(values)
         seed = int(check_random_state(self.random_state).randint(2**31))
-        with tempfile.TemporaryDirectory(prefix="ccscale-") as folder, self._quiet():
+        with _TRAINING, tempfile.TemporaryDirectory(prefix="ccscale-") as folder, self._quiet():
             config = self._config_of(images, Path(folder), seed)
             _write_shards(images, config.data.shards)
             self.network_, self.n_iter_ = _train(config)
@@ -248,7 +257,6 @@ class ContrastiveClusteringEstimator(
             "views.grey": 0.0 if grey else 0.2,
             "model.backbone": self.backbone,
             "model.clusters": self.n_clusters,
-            "model.stem": "small" if size < SMALL_STEM_BELOW else "standard",
             "train.epochs": self.epochs,
             "train.global_batch": min(self.batch_size, len(images)),
             "train.lr": self.learning_rate,
@@ -268,12 +276,21 @@ class ContrastiveClusteringEstimator(
 
     def _outputs(self, images: Pixels) -> Outputs:
         """Return features, embeddings and assignments as evaluation has them: whole images, resized."""
-        parts = []
+        device = dist.pick_device(self.device, Place.from_environment().local_rank)
+        network, parts = self.network_.to(device), []
         with torch.inference_mode():
             for start in range(0, len(images), AT_A_TIME):
                 encoded = [encode_png(image) for image in images[start : start + AT_A_TIME]]
-                parts.append(self.network_(read_images(encoded, self.network_.size)))
+                outputs = network(read_images(encoded, network.size).to(device))
+                parts.append([tensor.cpu() for tensor in outputs])
         return Outputs(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the network so that a machine without this one's device can use it."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        if "network_" in state:
+            state["network_"] = copy.deepcopy(state["network_"]).cpu()
+        return state
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
@@ -295,8 +312,12 @@ def _write_shards(images: Pixels, folder: str) -> None:
 
 def _train(config: Config) -> tuple[ContrastiveClustering, int]:
     """Train a run; return its network, on the CPU, and its steps."""
-    outcome = train_run(config)
-    if not outcome.finished:
-        raise KeyboardInterrupt
+    try:
+        outcome = train_run(config, StopRequest())  # one that no signal makes: they are the caller's
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "the training was interrupted, and nothing of it is kept: with fewer epochs or a smaller backbone it "
+            "takes less time; for one that goes on where it was stopped, use `ccscale train` on shards"
+        ) from None
     _, checkpoint = newest(config.run_folder)
-    return load(checkpoint.path), checkpoint.step
+    return load(checkpoint.path), outcome.step or 0

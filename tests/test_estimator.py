@@ -1,8 +1,12 @@
 """The scikit-learn face: arrays of images in, clusters out, by the real trainer."""
 
+import os
 import pickle
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ import torch
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import Tensor, nn
 
 import ccscale
 from ccscale.config import Config
@@ -17,6 +22,8 @@ from ccscale.data.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.estimator import ContrastiveClusteringEstimator, _write_shards
 from ccscale.evaluate.assign import Reading, assign
+from ccscale.model.network import Outputs
+from ccscale.train.step import Stepper
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +137,68 @@ def test_it_says_nothing_unless_asked(capfd: pytest.CaptureFixture[str]) -> None
     assert capfd.readouterr() == ("", "")
     quick(verbose=True).fit(stripes(16)[0])
     assert "training" in capfd.readouterr().err
+
+
+def test_threads_take_turns(fitted: ContrastiveClusteringEstimator) -> None:
+    """In any thread it gives what it gives in the main one, and leaves the process as it was."""
+    images, _ = stripes(48)
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda seed: quick(random_state=seed).fit(images).transform(images), (0, 1, 0)))
+    assert np.array_equal(found[0], fitted.transform(images))
+    assert np.array_equal(found[2], found[0])
+    assert not np.array_equal(found[1], found[0])
+    assert dict(os.environ) == before
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_ctrl_c_ends_it_and_it_can_be_fitted_again(fitted: ContrastiveClusteringEstimator) -> None:
+    images, _ = stripes(48)
+    take, estimator, steps = Stepper.take, quick(), []
+
+    def interrupted(*arguments: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return take(*arguments)
+
+    with mock.patch.object(Stepper, "take", interrupted), pytest.raises(KeyboardInterrupt) as caught:
+        estimator.fit(images)
+    assert len(steps) == 3  # at once, not at the end of the step
+    assert str(caught.value).startswith("the training was interrupted, and nothing of it is kept: ")
+    assert not hasattr(estimator, "network_")
+    assert np.array_equal(estimator.fit(images).transform(images), fitted.transform(images))
+
+
+def test_it_computes_on_its_device(
+    fitted: ContrastiveClusteringEstimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meta device stands for a GPU that need not be there."""
+
+    class Elsewhere(nn.Module):
+        size = 16
+
+        def forward(self, images: Tensor) -> Outputs:
+            assert images.device == self.weight.device == torch.device("meta")
+            return Outputs(*(torch.arange(3.0).expand(len(images), 3) for _ in range(3)))
+
+    estimator = clone(fitted).set_params(device="cuda")
+    estimator.__dict__ |= {name: value for name, value in vars(fitted).items() if name not in vars(estimator)}
+    estimator.network_ = Elsewhere()
+    estimator.network_.weight = nn.Parameter(torch.zeros(3))
+    wanted = []
+    monkeypatch.setattr(
+        "ccscale.dist.pick_device", lambda name, rank: wanted.append(name) or torch.device("meta")
+    )
+    assert estimator.predict(stripes(5)[0]).tolist() == [2] * 5
+    assert wanted == ["cuda"]
+
+
+def test_a_process_group_of_several_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the caller's own, which the environment need not tell: its other ranks would be waited for."""
+    monkeypatch.setattr("ccscale.dist.world", lambda group=None: 2)
+    with pytest.raises(InputError, match="trains in one process"):
+        quick().fit(np.zeros((5, 8, 8)))
 
 
 @pytest.mark.parametrize(
