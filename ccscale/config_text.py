@@ -5,6 +5,7 @@ What stands where a key takes a text is that text, whatever else YAML 1.1 makes 
 silence, with all that it holds.
 """
 
+import re
 import types
 import typing
 from typing import Annotated, Any
@@ -15,14 +16,25 @@ from pydantic import BaseModel
 from ccscale.errors import InputError
 
 _TAG = "tag:yaml.org,2002:"
+_NUMBERS = {
+    _TAG + "int": re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)\Z"),
+    _TAG + "float": re.compile(
+        r"[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?|\.(?:inf|Inf|INF))\Z"
+        r"|\.(?:nan|NaN|NAN)\Z"
+    ),
+}
 _NO_TEXT = {_TAG + "int", _TAG + "float", _TAG + "bool"}
 
 
 class _Loader(yaml.SafeLoader):
-    """Knows no dates: no key takes one, and a text that looks like one need not be one (2024-02-30)."""
+    """Knows no dates, no numbers in base 60 (12:30) and none that are octal because of a zero in front (010).
+
+    No key takes a date, nor need a text that looks like one be one (2024-02-30). What is no number here is a text,
+    which the config takes for the number that it spells, or refuses.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (as PyYAML has it)
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TAG + "timestamp"]
+        first: [(tag, _NUMBERS.get(tag, pattern)) for tag, pattern in resolvers if tag != _TAG + "timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

@@ -120,6 +120,26 @@ def test_a_number_is_one_still(tmp_path):
     assert (config.seed, config.run, config.model.weights, config.model.pretrained) == (7, None, None, True)
 
 
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("010", 10), ("7", 7), ("1_000", 1000), ("0x10", 16), ("+5", 5), ("0", 0)],
+)
+def test_whole_numbers_are_as_people_read_them(written, number):
+    assert parse_config(LEAST, [f"seed={written}"]).seed == number
+
+
+@pytest.mark.parametrize("written", ["12:30", "1:30", "190:20:30", "2024-01-01"])
+def test_times_and_dates_are_no_numbers(written):
+    assert refusal(f"train.epochs={written}").startswith(
+        f"override 'train.epochs={written}': 'train.epochs' is "
+    )
+
+
+@pytest.mark.parametrize("written", ["0.5", ".5", "5.e-1", "+0.5", "0_0.5", "5e-1", "00.5"])
+def test_fractions(written):
+    assert parse_config(LEAST, [f"views.flip={written}"]).views.flip == 0.5
+
+
 def test_one_name_is_a_list_of_one():
     overrides = ["data.splits=train", "evaluate.splits=val"]
     config = parse_config(LEAST, overrides)

@@ -4,6 +4,7 @@
 
     training on 1 rank: the CPU, 2 threads (torch sees no CUDA device)
     photos: 60,000 images of train; 234 steps of 256 images an epoch, 1,000 epochs: 234,000 steps
+    taking the first step
     the first step took 4.1 s: the 233,999 that are left take at most 11 days 2 h, until Mon 07 Dec, 09:40
     warning: that is days; ...
     a step takes 2.9 s: the 233,989 that are left take about 7 days 20 h, until Fri 04 Dec, 03:20
@@ -100,6 +101,8 @@ class Forecast:
     def __init__(self, start: int, stop: int, even: bool, settle: Callable[[], None]) -> None:
         self._start, self._stop, self._even, self._settle = start, stop, even, settle
         self._begun = time.monotonic()
+        if start < stop and dist.rank() == 0:
+            say("taking the first step")
 
     def step(self, step: int) -> None:
         """Note that a step was taken."""

@@ -79,7 +79,9 @@ class TestForecast:
         for step in range(start + 1, min(stop, start + 30) + 1):
             pending += first if step == start + 1 else each
             forecast.step(step)
-        return capsys.readouterr().err.splitlines()
+        begin, *lines = capsys.readouterr().err.splitlines() or ["taking the first step"]
+        assert begin == "taking the first step"
+        return lines
 
     def test_on_a_cpu(self, clock, capsys):
         assert self.told(clock, capsys, 0, 1001 + WARM_UP, True, 4.0, 2.0) == [
@@ -103,6 +105,11 @@ class TestForecast:
 
     def test_nothing_of_a_run_of_one_step(self, clock, capsys):
         assert self.told(clock, capsys, 3, 4, True, 4.0, 2.0) == []
+
+    def test_nothing_of_a_run_that_is_done(self, capsys):
+        Forecast(4, 4, True, lambda: None)
+        Forecast(42, 28, True, lambda: None)
+        assert capsys.readouterr().err == ""
 
     def test_the_device_is_waited_for_twice(self):
         waits: list[int] = []
