@@ -18,6 +18,8 @@ SUPERVISOR = "CCSCALE_SUPERVISOR"
 """Holds the process that `ccscale launch --cluster local` has started this rank from."""
 TORCHRUN, DEEPSPEED = "TORCHELASTIC_RUN_ID", "CROSS_SIZE"
 """Names that only these launchers give to their ranks."""
+NAMES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE")
+"""Of all launchers: what `Place` and torch read."""
 LOOK_SECONDS = 0.5
 
 

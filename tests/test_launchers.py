@@ -15,6 +15,7 @@ from lives import free_port
 from same_run import steps
 
 from ccscale.cli import main
+from ccscale.train.checkpoint import find
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 
@@ -121,3 +122,47 @@ def test_deepspeeds_launcher(config: Path, tmp_path: Path) -> None:
     done = run(command, DS_ACCELERATOR="cpu")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "checkpoints" / "step-00000002" / "COMMIT.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "number", "code"),
+    [
+        ("torchrun", signal.SIGTERM, 1),
+        ("torchrun", signal.SIGUSR1, -signal.SIGUSR1),
+        ("deepspeed", signal.SIGTERM, -signal.SIGTERM),
+        ("deepspeed", signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_all_save_on_a_signal_to_the_launcher(
+    config: Path, tmp_path: Path, launcher: str, number: signal.Signals, code: int
+) -> None:
+    """Whatever the launcher itself does then; README has the table."""
+    folder = tmp_path / "run"
+    command = {
+        "torchrun": [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m"],
+        "deepspeed": [str(Path(sys.executable).parent / "deepspeed"), "--num_gpus=2", "--module"],
+    }[launcher]
+    command.insert(-1, f"--master_port={free_port()}")
+    settings = [f"run={folder}", "train.max_steps=10000", "train.epochs=10000", "train.save_every=10000"]
+    with open(tmp_path / "said", "w") as said:
+        process = subprocess.Popen(
+            [*command, "ccscale", "train", str(config), *settings],
+            stdout=said,
+            stderr=said,
+            env=os.environ | {"DS_ACCELERATOR": "cpu"},
+        )
+    while len(steps(folder)) < 3 and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait() == code
+    while is_trained(folder):
+        time.sleep(0.05)
+    found = find(folder).newest
+    assert found is not None, (tmp_path / "said").read_text()
+    assert found.step == len(steps(folder)) < 10000
+
+
+def is_trained(folder: Path) -> bool:
+    """Tell whether there are processes that train in a folder."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return f"run={folder}" in listed.stdout

@@ -1,1 +1,1 @@
-"""``ccscale launch``: runs as jobs of Slurm, or as processes of this machine, through submitit."""
+"""``ccscale launch``: runs as jobs of Slurm, through submitit, or as processes of this machine."""

@@ -2,18 +2,22 @@
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
 from ccscale.arguments import add_overrides, count, number, path
+from ccscale.config import Config
 from ccscale.config_file import load_config
 from ccscale.errors import InputError
 from ccscale.launch.resources import Resources, check_line, parse_extra, parse_memory, parse_time
 from ccscale.launch.scripts import write_scripts
 from ccscale.launch.sweep import expand
 from ccscale.leaving import FAULT
+from ccscale.progress import say
+from ccscale.train.preempt import stop_on_signal
 
 T = TypeVar("T")
 
@@ -21,9 +25,10 @@ EXAMPLES = """\
 examples:
   ccscale launch CONFIG --nodes 2 --gpus-per-node 8 --cpus-per-task 8 --time 24:00:00 --partition gpu
   ccscale launch CONFIG --gpus-per-node 4 --sweep seed=0,1,2 --sweep train.lr=0.0003,0.001 --slurm qos=long
-  ccscale launch CONFIG --cluster local --tasks-per-node 2 --follow
+  ccscale launch CONFIG --cluster local                       all GPUs of this machine, in the foreground
 
-A job that is preempted, or out of time, saves, requeues itself and goes on. Its files are kept in RUN.jobs.
+A job that is preempted, or out of time, saves, requeues itself and goes on. Its files are kept in RUN.jobs. On this
+machine Ctrl-C and signals reach all ranks: they save, and the exit codes are those of `ccscale train`.
 """
 
 
@@ -50,22 +55,25 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
         type=path,
         help="write sbatch scripts to edit into this folder, submit nothing",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the script, submit nothing")
-    parser.add_argument("--follow", action="store_true", help="show the log until the job has ended")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the script, or the commands, and start nothing"
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="show the log until the job has ended (local: always)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     job = parser.add_argument_group("what each job gets")
     job.add_argument("--nodes", type=count, metavar="N", default=1)
     job.add_argument("--gpus-per-node", type=number, metavar="G", default=0)
     job.add_argument(
-        "--tasks-per-node", type=count, metavar="T", help="processes (default: one a GPU; without GPUs one)"
+        "--tasks-per-node", type=count, metavar="T", help="processes (default: one a GPU; local: of all GPUs)"
     )
     job.add_argument("--cpus-per-task", type=count, metavar="C", help="for a process and its loader workers")
     job.add_argument("--mem", metavar="SIZE", help="memory of a node, as 64G; 0: all of it")
     job.add_argument(
         "--time",
         metavar="LIMIT",
-        default="1-00:00:00",
-        help="minutes, 12:00:00 or 3-00:00:00 (default: a day)",
+        help="minutes, 12:00:00 or 3-00:00:00, after which it saves and goes on anew (default: a day; local: none)",
     )
     job.add_argument("--partition", metavar="NAME")
     job.add_argument("--account", metavar="NAME")
@@ -86,17 +94,18 @@ def run_launch(args: argparse.Namespace) -> int:
     if args.config is None:
         raise InputError("launch needs a CONFIG: a YAML file, or a recipe (`ccscale config --recipes`)")
     resources = read_resources(args)
-    folder = load_config(args.config, args.overrides).run_folder
+    common = load_config(args.config, args.overrides)
+    folder = common.run_folder
+    if args.cluster == "local":
+        return _train_here(args, common, resources)
     configs = expand(args.config, args.overrides, args.sweep, resources.ranks)
     from ccscale.launch.follow import follow  # submitit takes its time
     from ccscale.launch.submit import script, submit
 
     if args.dry_run:
-        if args.cluster == "local":
-            raise InputError("--dry-run prints Slurm's script; --cluster local has none")
         sys.stdout.write(script(len(configs), folder, resources))
         return 0
-    submitted = submit(configs, folder, resources, args.cluster)
+    submitted = submit(configs, folder, resources)
     jobs = [{"job": job.job.job_id, "run": str(job.run), "log": str(job.log)} for job in submitted]
     if args.json:
         print(json.dumps({"jobs": jobs}), flush=True)
@@ -106,12 +115,40 @@ def run_launch(args: argparse.Namespace) -> int:
     if not args.follow:
         return 0
     try:
-        return 0 if follow(submitted, args.cluster) else FAULT
+        return 0 if follow(submitted) else FAULT
     except KeyboardInterrupt:
-        if args.cluster == "slurm":
-            names = " ".join(job["job"] for job in jobs)
-            print(f"the jobs go on; `scancel {names}` ends them", file=sys.stderr)
+        names = " ".join(job["job"] for job in jobs)
+        print(f"the jobs go on; `scancel {names}` ends them", file=sys.stderr)
         raise
+
+
+def _train_here(args: argparse.Namespace, common: Config, resources: Resources) -> int:
+    """Train the runs on this machine, one after the other; return the gravest of their codes."""
+    from ccscale.launch.local import as_json, command, count_gpus, gravest, train_here
+
+    if resources.nodes > 1:
+        raise InputError("--cluster local is this machine alone: leave out --nodes, or set it to 1")
+    ranks = args.tasks_per_node or args.gpus_per_node
+    ranks = ranks or (1 if common.train.device == "cpu" else max(1, count_gpus()))
+    configs = expand(args.config, args.overrides, args.sweep, ranks)
+    found = []
+    with stop_on_signal() as request:
+        for number, config in enumerate(configs, start=1):
+            if args.dry_run:
+                words = shlex.join(command(args.config, config))
+                print(f"{ranks} rank{'s' if ranks > 1 else ''} of {words}")
+                continue
+            if len(configs) > 1:
+                say(f"run {number} of {len(configs)}: {config.run}")
+            ended = train_here(config, ranks, request, resources.minutes, resources.cpus_per_task)
+            found.append(as_json(config, ended))
+            if not args.json and ended.code == 0:
+                print(f"run {config.run}: finished at step {ended.step}", flush=True)
+            if request:
+                break
+    if args.json and not args.dry_run:
+        print(json.dumps({"jobs": found}), flush=True)
+    return gravest([one["code"] for one in found])
 
 
 def _write_scripts(args: argparse.Namespace) -> int:

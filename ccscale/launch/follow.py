@@ -11,15 +11,13 @@ SECONDS = 1.0
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "GONE"}
 
 
-def follow(jobs: Sequence[Submitted], cluster: str) -> bool:
+def follow(jobs: Sequence[Submitted]) -> bool:
     """Copy the jobs' logs to standard error until they have ended.
 
     Parameters
     ----------
     jobs
         Of `submit`.
-    cluster
-        ``"slurm"`` or ``"local"``.
 
     Returns
     -------
@@ -29,7 +27,7 @@ def follow(jobs: Sequence[Submitted], cluster: str) -> bool:
     read = dict.fromkeys(range(len(jobs)), 0)
     going_on = True
     while going_on:
-        going_on = not _ended(jobs, cluster)
+        going_on = not _ended(jobs)
         for number, job in enumerate(jobs):
             if job.log.exists():
                 with open(job.log, "rb") as file:
@@ -45,10 +43,8 @@ def follow(jobs: Sequence[Submitted], cluster: str) -> bool:
     return all(_finished(job) for job in jobs)
 
 
-def _ended(jobs: Sequence[Submitted], cluster: str) -> bool:
+def _ended(jobs: Sequence[Submitted]) -> bool:
     """Tell whether no job runs or waits to run."""
-    if cluster == "local":
-        return all(job.job.done() for job in jobs)
     states = _states([job.job.job_id for job in jobs])
     return all(state in ENDED for state in states)
 

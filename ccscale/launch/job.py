@@ -38,7 +38,7 @@ class Training:
         """Train on this rank; return the run's folder, the step that was reached, and whether it is finished."""
         leaving = Leaving()
         job = submitit.JobEnvironment()
-        _take_place(job)
+        _share_cores(job)
         try:
             outcome = self._train(job)
         except (InputError, Fault) as error:
@@ -74,20 +74,11 @@ class Training:
         return DelayedSubmission(Training(self.settings))
 
 
-def _take_place(job: submitit.JobEnvironment) -> None:
-    """Name this rank to `Place.from_environment`, which knows Slurm's variables already, and share the cores."""
+def _share_cores(job: submitit.JobEnvironment) -> None:
+    """Give torch's operations on the CPU this rank's part of the cores."""
     tasks = job.num_tasks // job.num_nodes
     cores = os.environ.get("SLURM_CPUS_PER_TASK") or max(1, len(os.sched_getaffinity(0)) // tasks)
     os.environ.setdefault("OMP_NUM_THREADS", str(cores))
-    if job.cluster == "local":
-        os.environ |= {
-            "RANK": str(job.global_rank),
-            "WORLD_SIZE": str(job.num_tasks),
-            "LOCAL_RANK": str(job.local_rank),
-            "LOCAL_WORLD_SIZE": str(tasks),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(20000 + int(job.job_id) % 20000),
-        }
 
 
 def _requeue_without_a_rank(job: submitit.JobEnvironment) -> None:
@@ -99,9 +90,7 @@ def _requeue_without_a_rank(job: submitit.JobEnvironment) -> None:
 
 
 def _is_to_go_on(job: submitit.JobEnvironment) -> bool:
-    """Tell whether the job is to be requeued: it is Slurm's, and still called running, so nobody cancelled it."""
-    if job.cluster != "slurm":
-        return False
+    """Tell whether the job is to be requeued: it is still called running, so nobody cancelled it."""
     state = subprocess.run(
         ["squeue", "--noheader", "--format=%T", f"--jobs={os.environ['SLURM_JOB_ID']}"],
         capture_output=True,

@@ -22,19 +22,8 @@ from submitit.core.utils import FailedJobError
 from ccscale.config import Config
 from ccscale.errors import InputError
 from ccscale.launch.job import Training
-from ccscale.launch.resources import SAVE_SECONDS, Resources, check_line
-
-YEAR = 365 * 24 * 60
-LAUNCHER_NAMES = (
-    "MASTER_ADDR",
-    "MASTER_PORT",
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_RANK",
-    "LOCAL_WORLD_SIZE",
-    "LOCAL_SIZE",
-)
-"""Of the launchers that Place and torch read."""
+from ccscale.launch.resources import Resources, check_line
+from ccscale.launcher import NAMES
 
 
 @dataclass(frozen=True)
@@ -50,8 +39,8 @@ class Submitted:
         return self.job.task(0).paths.stdout
 
 
-def submit(configs: Sequence[Config], folder: Path, resources: Resources, cluster: str) -> list[Submitted]:
-    """Submit a job for each config: all as one array under Slurm, at once on this machine.
+def submit(configs: Sequence[Config], folder: Path, resources: Resources) -> list[Submitted]:
+    """Submit a job for each config, all as one array.
 
     Parameters
     ----------
@@ -61,15 +50,17 @@ def submit(configs: Sequence[Config], folder: Path, resources: Resources, cluste
         The run's folder, or that above the runs of a sweep.
     resources
         What each job gets.
-    cluster
-        ``"slurm"`` or ``"local"``.
 
     Raises
     ------
     InputError
         If Slurm is not there, or refuses the job; nothing is left behind.
     """
-    executor = _executor(folder, resources, cluster)
+    if shutil.which("sbatch") is None:
+        raise InputError(
+            "there is no sbatch here: launch where there is, or use --cluster local, or look with --dry-run"
+        )
+    executor = _executor(submitit.SlurmExecutor, folder, resources)
     jobs = _jobs_folder(folder)
     before = set(jobs.iterdir()) if jobs.exists() else set()
     missing = [folder for folder in (jobs, *jobs.parents) if not folder.exists()]
@@ -92,7 +83,7 @@ def submit(configs: Sequence[Config], folder: Path, resources: Resources, cluste
 
 def script(count: int, folder: Path, resources: Resources) -> str:
     """Return the script that `submit` would give to sbatch for `count` runs."""
-    executor = _executor(folder, resources, "dry run")
+    executor = _executor(_ScriptWriter, folder, resources)
     if count > 1:
         executor.parameters["map_count"] = count
     return executor._make_submission_file_text(executor._submitit_command_str, "")
@@ -107,28 +98,9 @@ class _ScriptWriter(submitit.SlurmExecutor):
         return 2
 
 
-def _executor(folder: Path, resources: Resources, cluster: str) -> Any:
-    jobs = str(_jobs_folder(folder))
-    if cluster == "local":
-        if resources.nodes > 1:
-            raise InputError("--cluster local is this machine alone: leave out --nodes, or set it to 1")
-        local = submitit.LocalExecutor(jobs)
-        local.update_parameters(
-            tasks_per_node=resources.tasks,
-            gpus_per_node=resources.gpus_per_node,
-            timeout_min=resources.minutes or YEAR,
-            signal_delay_s=SAVE_SECONDS,
-            stderr_to_stdout=True,
-        )
-        return local
-    if cluster == "slurm" and shutil.which("sbatch") is None:
-        raise InputError(
-            "there is no sbatch here: launch where there is, or use --cluster local, or look with --dry-run"
-        )
+def _executor(kind: type[submitit.SlurmExecutor], folder: Path, resources: Resources) -> Any:
     # Every preemption and every end of the time counts as a timeout where submitit is not sure: never too many.
-    slurm = (_ScriptWriter if cluster == "dry run" else submitit.SlurmExecutor)(
-        jobs, max_num_timeout=1_000_000
-    )
+    slurm = kind(str(_jobs_folder(folder)), max_num_timeout=1_000_000)
     # A name has no need of what a shell or Slurm's patterns could take for something else.
     slurm.update_parameters(
         job_name=f"ccscale-{re.sub(r'[^A-Za-z0-9._-]', '_', folder.name)}", **resources.parameters()
@@ -154,11 +126,7 @@ def _submission_environment() -> Iterator[None]:
     SLURM_CONF stays: it names the cluster, as the user's SBATCH_ variables are meant for this.
     """
     names = {name for name in os.environ if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"))}
-    hidden = {
-        name: os.environ.pop(name)
-        for name in {*names, *LAUNCHER_NAMES} - {"SLURM_CONF"}
-        if name in os.environ
-    }
+    hidden = {name: os.environ.pop(name) for name in {*names, *NAMES} - {"SLURM_CONF"} if name in os.environ}
     try:
         yield
     finally:

@@ -162,7 +162,6 @@ class TestMistakes:
             (["run='a\n\nb'"], "run is "),
             (["--partition", "a\nb"], "--partition is 'a\\nb'; it must be one line"),
             (["--cluster=local", "--nodes=2"], "--cluster local is this machine alone"),
-            (["--cluster=local", "--dry-run"], "--dry-run prints Slurm's script"),
         ],
     )
     def test_found_before_anything_is_submitted(self, config, bin, refused, arguments, expected):
