@@ -111,12 +111,23 @@ def _files_below(folder: str, prefix: str = "", above: tuple[str, ...] = ()) -> 
     try:
         with os.scandir(place) as entries:
             found = [entry for entry in entries if not entry.name.startswith(".")]
-    except PermissionError:  # as `os.walk` has it
+    except FileNotFoundError:  # it has gone since its name was read
         return
+    except OSError as error:
+        raise InputError(
+            f"{os.path.join(folder, prefix)} cannot be read ({error.strerror}): check your rights to it"
+        ) from None
     if prefix and any(entry.name == NAME for entry in found):
         return
     for entry in found:
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _files_below(folder, f"{prefix}{entry.name}/", (*above, place))
         else:
             yield f"{prefix}{entry.name}"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

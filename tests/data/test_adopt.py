@@ -1,7 +1,9 @@
 """Tars that others made get a manifest and indexes."""
 
+import errno
 import io
 import json
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -17,6 +19,7 @@ from ccscale.data.adopt import adopt
 from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
 from ccscale.data.scan import Scan
+from ccscale.data.tar import tars_below
 from ccscale.data.verify import check, verify
 from ccscale.errors import InputError
 
@@ -503,12 +506,30 @@ def test_linked_folders_are_followed(tmp_path: Path) -> None:
     made = adopt(tmp_path / "data", workers=1, progress=False)
     assert [shard.url for shard in made.shards] == ["train/00000.tar"]
     assert verify(tmp_path / "data", workers=1) == []
+    (tmp_path / "data/itself").symlink_to("itself")
+    (tmp_path / "data/nowhere").symlink_to("gone")
+    assert tars_below(str(tmp_path / "data")) == ["train/00000.tar"]
     pack(tmp_path / "loop/a/00000.tar", *sample("a"))
     pack(tmp_path / "loop/b/00000.tar", *sample("b"))
     (tmp_path / "loop/a/b").symlink_to("../b")
     (tmp_path / "loop/b/a").symlink_to("../a")
     with pytest.raises(InputError, match="links back to a folder that holds it: remove the link"):
         adopt(tmp_path / "loop", workers=1, progress=False)
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(tmp_path / "a/00000.tar", *sample("a"))
+    pack(tmp_path / "b/00000.tar", *sample("b"))
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if path.endswith("b"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(InputError, match=r"/b/ cannot be read \(Permission denied\)"):
+        adopt(tmp_path, workers=1, progress=False)
 
 
 @pytest.mark.parametrize(
