@@ -36,11 +36,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     InputError
         One sentence with the place and the remedy.
     """
-    file, place = _find(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the config file {path} cannot be read: {error}") from None
+    text, place = _read(path)
     settings = read_yaml(text, Config, place)
     if settings is None:
         settings = {}
@@ -49,23 +45,24 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return parse_config(settings, overrides, place)
 
 
-def _find(path: str | Path) -> tuple[Path, str]:
-    """Return the file of a config, and what it is called in errors."""
+def _read(path: str | Path) -> tuple[str, str]:
+    """Return the text of a config, and what it is called in errors."""
     file = Path(path)
-    recipe = find_recipe(str(path))
-    if recipe is not None and (file.is_dir() or not file.exists()):
-        return recipe, f"recipe {path}"
-    if file.is_dir():
-        hint = f": its config is {file / 'config.yaml'}" if (file / "config.yaml").exists() else ""
-        raise InputError(f"the config file {path} cannot be read: it is a folder{hint}")
-    if not file.exists():
-        known = recipes()
-        hint = (
-            f"; did you mean the recipe {file.stem!r}?" if file.stem in known else nearest(file.stem, known)
-        )
-        hint = hint or "; `ccscale config --recipes` lists those that come with ccscale"
-        raise InputError(f"there is no config file {path}{hint}")
-    return file, str(path)
+    try:
+        return file.read_text(encoding="utf-8"), str(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        if (recipe := find_recipe(str(path))) is not None:
+            return recipe.read_text(encoding="utf-8"), f"recipe {path}"
+        if isinstance(error, IsADirectoryError):
+            inner = file / "config.yaml"
+            hint = f": its config is {inner}" if inner.exists() else ""
+            raise InputError(f"the config file {path} cannot be read: it is a folder{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the config file {path} cannot be read: {error}") from None
+    known = recipes()
+    hint = f"; did you mean the recipe {file.stem!r}?" if file.stem in known else nearest(file.stem, known)
+    hint = hint or "; `ccscale config --recipes` lists those that come with ccscale"
+    raise InputError(f"there is no config file {path}{hint}")
 
 
 def parse_config(settings: dict[str, Any], overrides: Sequence[str] = (), place: str = "config") -> Config:

@@ -245,12 +245,14 @@ class TestRecipes:
         [
             ("cifar-10", "; did you mean 'cifar10'"),
             ("configs/folder.yml", "; did you mean the recipe 'folder'?"),
+            ("pyproject.toml/digits", "; did you mean the recipe 'digits'?"),
             ("recipes/../digits", "; did you mean the recipe 'digits'?"),
             ("zzz", "; `ccscale config --recipes` lists those that come with ccscale"),
         ],
     )
     def test_nearest(self, refused, tmp_path, monkeypatch, name, hint):
         monkeypatch.chdir(tmp_path)
+        (tmp_path / "pyproject.toml").write_text("")
         assert refused("train", name).startswith(f"there is no config file {name}{hint}")
 
     def test_a_run_s_folder_in_place_of_its_config(self, refused, tmp_path):

@@ -569,3 +569,8 @@ def test_an_override_without_a_key_is_refused_in_one_line(override: str) -> None
     with pytest.raises(InputError, match="is not an override") as caught:
         parse_config({"data": {"shards": "x"}, "model": {"clusters": 3}}, [override])
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_no_files(tmp_path):
+    with pytest.raises(InputError, match="cannot be read: "):
+        load_config(tmp_path / ("x" * 300))
