@@ -56,7 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Fault as error:
         _complain(error)
         return FAULT
-    except (KeyboardInterrupt, Stopped):
+    except Stopped as stopped:
+        if _rank() == 0:
+            print(stopped, file=sys.stderr)
+        return STOPPED
+    except KeyboardInterrupt:
         if _rank() == 0:
             again = "; the same command again goes on from there" if args.goes_on else ""
             print(f"interrupted{again}", file=sys.stderr)
@@ -99,8 +103,9 @@ def _train(args: argparse.Namespace) -> int:
         error.told_elsewhere = _rank() != 0  # type: ignore[attr-defined]  # every rank reads the same file
         raise
     _tell_loading()
-    with stop_on_signal(leave=_leave) as request:  # from now on: what follows takes seconds to import
-        from ccscale.train.loop import train_run
+    with stop_on_signal(leave=_leave) as request:
+        with request.at_once():  # it takes seconds
+            from ccscale.train.loop import train_run
 
         outcome = train_run(config, request)
     if outcome.finished and _rank() == 0:

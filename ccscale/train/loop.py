@@ -85,10 +85,9 @@ def train_run(
                     beat = ranks.enter_context(heartbeat(store, place.rank, place.world, limit, on_lost))
                     trainer = Trainer(config, place, device, lock, beat)
                 return trainer.run(request)
-        except Stopped:
+        except Stopped as stopped:
             if alone or place.rank == 0:
-                on = f"rank {place.rank} " if place.rank else ""
-                say(f"{on}stopped on {request.name}, with nothing to save; run the same command to go on")
+                say(f"rank {place.rank} {stopped}" if place.rank else str(stopped))
             return Outcome(None, finished=False)
 
 

@@ -26,7 +26,16 @@ SAME_SECONDS = 1.0
 
 
 class Stopped(BaseException):
-    """A request to stop has ended what was under way; as `KeyboardInterrupt`, it is no fault of anything."""
+    """A request to stop has ended what was under way; as `KeyboardInterrupt`, it is no fault of anything.
+
+    Parameters
+    ----------
+    name
+        What has asked.
+    """
+
+    def __init__(self, name: str = "a request") -> None:
+        super().__init__(f"stopped on {name}, with nothing to save; run the same command to go on")
 
 
 class StopRequest:
@@ -70,7 +79,7 @@ class StopRequest:
         self._at_once = True
         try:
             if self:
-                raise Stopped
+                raise Stopped(self.name)
             yield
         finally:
             self._at_once = False
@@ -91,7 +100,7 @@ class StopRequest:
         if self.signal is None:
             self.signal, self.time = signal.Signals(number), now
             if self._at_once:
-                raise Stopped
+                raise Stopped(self.name)
             if number == signal.SIGINT and Place.from_environment().rank == 0:
                 # Not through `progress.say`: the code that was interrupted may be writing.
                 with contextlib.suppress(OSError):  # `| tee` has ended with the same Ctrl-C

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import small_settings, write_config
+from conftest import python, small_settings, write_config
 from lives import Life, fork, free_port
 from ranks import run_ranks
 from same_run import steps
@@ -248,3 +248,25 @@ def test_ranks_that_wait_for_the_one_that_is_stopped_stop_too(shards, tmp_path):
             life.kill_group()
     assert life.codes() == [75, 75]
     assert "stopped on SIGTERM, with nothing to save" in life.said()
+
+
+def test_a_signal_while_it_loads_ends_it(shards, tmp_path):
+    """Imports take seconds, on a busy machine a minute."""
+    code = (
+        "import os, signal, sys, time\n"
+        "class Loading:\n"
+        "    @classmethod\n"
+        "    def find_spec(cls, name, path=None, target=None):\n"
+        "        if name == 'torch':\n"
+        "            os.kill(os.getpid(), signal.SIGTERM)\n"
+        "            time.sleep(600)\n"
+        "sys.meta_path.insert(0, Loading)\n"
+        "from ccscale.cli import entry\n"
+        "entry()\n"
+    )
+    ended = python("-c", code, "train", str(write_config(tmp_path, small_settings(shards, tmp_path / "run"))))
+    assert ended.returncode == 75
+    assert ended.stderr.splitlines() == [
+        "loading PyTorch",
+        "stopped on SIGTERM, with nothing to save; run the same command to go on",
+    ]
