@@ -164,5 +164,5 @@ def test_all_save_on_a_signal_to_the_launcher(
 
 def is_trained(folder: Path) -> bool:
     """Tell whether there are processes that train in a folder."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-wwe", "-o", "args"], capture_output=True, text=True, check=True)
     return f"run={folder}" in listed.stdout
