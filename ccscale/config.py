@@ -212,7 +212,7 @@ class Views(Section):
 class Model(Section):
     """Backbone and heads."""
 
-    backbone: str = Field("resnet34", description="Any timm model name.")
+    backbone: str = Field("resnet34", description="Any timm model that makes features (m, D) of images.")
     pretrained: bool = Field(
         False,
         description="Start from timm's pretrained weights. Only a run's beginning asks for them, not a resume.",

@@ -120,15 +120,28 @@ def test_attention_is_the_formula() -> None:
         )
 
 
-def test_compiled_it_draws_the_same_and_is_compiled_once() -> None:
-    graphs = 0
+@pytest.mark.parametrize("broken", [False, True])
+def test_compiled_it_draws_the_same_and_no_step_is_compiled_anew(broken: bool) -> None:
+    """Also where the graph is broken, as by batch norm over several ranks."""
+    graphs, by_step = 0, []
 
     def backend(graph: Any, inputs: Any) -> Any:
         nonlocal graphs
         graphs += 1
         return graph
 
-    network = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), DropPath(0.5), nn.Linear(4, 4), DropPath(0.2))
+    @torch.compiler.disable
+    def uncompiled(x: Tensor) -> Tensor:
+        return -x
+
+    class Break(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return uncompiled(x) if broken else -x
+
+    torch.compiler.reset()
+    network = nn.Sequential(
+        nn.Linear(4, 4), nn.Dropout(0.5), DropPath(0.5), Break(), nn.Linear(4, 4), DropPath(0.2)
+    )
     compiled = torch.compile(network, backend=backend)
     draws, x = Draws([4, 1, 1]), torch.rand(M, 4)
     outputs = []
@@ -138,7 +151,9 @@ def test_compiled_it_draws_the_same_and_is_compiled_once() -> None:
             outputs.append(network(x))
         with draws:
             assert torch.equal(compiled(x), outputs[-1])
-    assert graphs == 1
+        by_step.append(graphs)
+    assert by_step[-1] == by_step[1] > 0
+    assert broken or by_step == [1] * 4
     assert not torch.equal(outputs[0], outputs[1])
 
 
