@@ -21,6 +21,7 @@ from ccscale.config import Config
 from ccscale.data.manifest import Manifest
 from ccscale.data.phases import PhasedSchedule
 from ccscale.progress import duration, say
+from ccscale.wording import counted
 
 LONG = 2 * 86400.0  # seconds: longer runs are warned of
 WARM_UP = 10
@@ -43,14 +44,13 @@ def introduce(
     """
     if dist.rank() > 0:
         return
-    ranks = f"{dist.world()} rank{'s' if dist.world() > 1 else ''}"
-    say(f"training on {ranks}: {_name(device, config.train.device)}")
+    say(f"training on {counted(dist.world(), 'rank')}: {_name(device, config.train.device)}")
     images = sum(shard.nsamples for shard in manifest.select(config.data.splits))
     phases = f" in {len(schedule.phases)} phases" if len(schedule.phases) > 1 else ""
     splits, batch, steps = ", ".join(config.data.splits), schedule.global_batch, schedule.steps_per_epoch
     say(
-        f"{manifest.name}: {images:,} images of {splits}; {steps:,} steps of {batch:,} images an epoch{phases}, "
-        f"{_ends(config, steps, stop)}"
+        f"{manifest.name}: {images:,} images of {splits}; {counted(steps, 'step')} of {batch:,} images an "
+        f"epoch{phases}, {_ends(config, steps, stop)}"
     )
 
 
@@ -59,14 +59,13 @@ def _name(device: torch.device, asked: str) -> str:
     each = " each" if dist.world() > 1 else ""
     if device.type == "cuda":
         return f"a {torch.cuda.get_device_name(device)}{each}"
-    threads = torch.get_num_threads()
     none = " (torch sees no CUDA device)" if asked == "auto" else ""
-    return f"the CPU, {threads} thread{'s' if threads > 1 else ''}{each}{none}"
+    return f"the CPU, {counted(torch.get_num_threads(), 'thread')}{each}{none}"
 
 
 def _ends(config: Config, steps: int, stop: int) -> str:
     epochs = config.train.epochs
-    said = f"{epochs:,} epoch{'s' if epochs > 1 else ''}: {epochs * steps:,} steps"
+    said = f"{counted(epochs, 'epoch')}: {counted(epochs * steps, 'step')}"
     return said if stop == epochs * steps else f"{said}, of which train.max_steps takes {stop:,}"
 
 
@@ -125,7 +124,8 @@ class Forecast:
         """Say what is to be expected, and what to do where that is days."""
         seconds = each * left
         end = time.strftime("%a %d %b, %H:%M", time.localtime(time.time() + seconds))
-        say(f"{what}: the {left:,} that are left take {about} {duration(seconds)}, until {end}")
+        rest = f"the {left:,} that are left take" if left > 1 else "the last one takes"
+        say(f"{what}: {rest} {about} {duration(seconds)}, until {end}")
         if seconds >= LONG:
             say(
                 "warning: that is days; a GPU, more ranks, or a smaller model.backbone, views.size or train.epochs "

@@ -106,6 +106,11 @@ class TestForecast:
     def test_nothing_of_a_run_of_one_step(self, clock, capsys):
         assert self.told(clock, capsys, 3, 4, True, 4.0, 2.0) == []
 
+    def test_of_two_steps(self, clock, capsys):
+        assert self.told(clock, capsys, 3, 5, True, 4.0, 2.0) == [
+            "the first step took 4 s: the last one takes at most 4 s, until Fri 15 Jan, 08:00"
+        ]
+
     def test_nothing_of_a_run_that_is_done(self, capsys):
         Forecast(4, 4, True, lambda: None)
         Forecast(42, 28, True, lambda: None)
