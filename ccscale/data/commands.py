@@ -72,6 +72,11 @@ def add_make_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--dedup", action="store_true", help=f"leave out files with the same bytes; listed in {DUPLICATES}"
     )
+    which.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse a source with files that are passed over, or whose keys are not simply their names",
+    )
     how = parser.add_argument_group("how they are stored (default: their bytes as they are)")
     how.add_argument(
         "--resize", type=count, metavar="PIXELS", help="reduce the short side to this, never enlarge"
@@ -121,6 +126,7 @@ def run_make(args: argparse.Namespace) -> int:
         format=args.format,
         quality=args.quality,
         dedup=args.dedup,
+        strict=args.strict,
         seed=args.seed,
         workers=args.workers,
     )
@@ -130,7 +136,8 @@ def run_make(args: argparse.Namespace) -> int:
         if name in manifest.made_by
     }
     _tell_left_out(out, **left_out)
-    facts = info(out) | left_out | {"seconds": round(time.monotonic() - start, 3)}
+    passed = {"passed_over": dict(sorted(source.passed.kinds.items()))}
+    facts = info(out) | left_out | passed | {"seconds": round(time.monotonic() - start, 3)}
     _print_info(facts, args.json)
     return STOPPED if "temporary" in left_out else 0
 

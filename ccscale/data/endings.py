@@ -18,6 +18,12 @@ ENDINGS = {
 }
 
 
+def ending_of(name: str) -> str:
+    """Return what follows the last dot of a file's name; "" where there is none, or only a first one."""
+    before, _, ending = name.rpartition("/")[2].rpartition(".")
+    return ending if before else ""
+
+
 def is_image(name: str) -> bool:
     """Tell by its ending whether a file is an image."""
     return "." in name and name.rpartition(".")[2].lower() in ENDINGS

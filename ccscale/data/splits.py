@@ -13,16 +13,19 @@ from fnmatch import fnmatchcase
 from ccscale.errors import InputError
 
 UNLABELLED_SPLITS = frozenset(["unlabeled", "unlabelled"])
-SPLIT_NAMES = UNLABELLED_SPLITS | {
-    "train",
-    "training",
-    "val",
-    "valid",
-    "validation",
-    "dev",
-    "test",
-    "holdout",
-}
+TRAINING_SPLITS = frozenset(["train", "training"])
+SPLIT_NAMES = (
+    UNLABELLED_SPLITS
+    | TRAINING_SPLITS
+    | {
+        "val",
+        "valid",
+        "validation",
+        "dev",
+        "test",
+        "holdout",
+    }
+)
 
 _WORD = re.compile("[A-Za-z]+")
 _PREFIX = re.compile(r"([A-Za-z]\w*?)[-_]?\d+")  # photos-000000

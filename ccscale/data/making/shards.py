@@ -68,6 +68,7 @@ def make_shards(
     format: str | None = None,
     quality: int = 95,
     dedup: bool = False,
+    strict: bool = False,
     seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
@@ -103,6 +104,9 @@ def make_shards(
     dedup
         Leave out images whose files have the same bytes as one before them, in the order of the splits and then
         of their images; they are listed in ``duplicates.csv``.
+    strict
+        Refuse a source beside whose images lies something that is passed over, or some of which need other keys
+        than their names.
     seed
         Of the order of the samples, 0 or more.
     workers
@@ -127,6 +131,7 @@ def make_shards(
     if seed < 0:
         raise InputError(f"seed is {seed}: it must be 0 or more")
     pool.check_workers(workers)
+    _tell_oddities(source, strict, progress)
     folder = location.local_or_url(out)
     options = {
         **asdict(recipe),
@@ -183,6 +188,17 @@ def make_shards(
             again = "start the same command again when it can be, which keeps the shards that are whole"
             raise Fault(f"{what}: {again}") from None
         raise InputError(f"{what}: put that right, or choose another folder") from None
+
+
+def _tell_oddities(source: Source, strict: bool, progress: bool) -> None:
+    """Say what of a source is passed over or renamed, or refuse it."""
+    told = [str(source.passed)] if source.passed.kinds else []
+    told += source.renamed
+    if told and strict:
+        raise InputError(f"{'; '.join(told)}: --strict refuses that; put it right, or leave out --strict")
+    if progress:
+        for sentence in told:
+            say(sentence)
 
 
 def _made_before(out: str, request: str) -> Manifest | None:

@@ -4,6 +4,8 @@ SOURCE/<image>                    one split, unlabelled
 SOURCE/<class>/…/<image>          one split, a class per folder
 SOURCE/<split>/<image>            several splits (where all the folders have names of splits)
 SOURCE/<split>/<class>/…/<image>
+
+Whatever else lies there is counted (`passed_over.py`). Names need not be UTF-8, nor differ in more than endings.
 """
 
 import os
@@ -11,9 +13,11 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from ccscale.data.endings import ENDINGS, is_image
+from ccscale.data.keys import escaped
 from ccscale.data.sources.contents import File
-from ccscale.data.sources.items import Item, Source
-from ccscale.data.splits import SPLIT_NAMES, UNLABELLED_SPLITS, check_split
+from ccscale.data.sources.items import Item, Source, source_of_files
+from ccscale.data.sources.passed_over import SPECIAL, PassedOver
+from ccscale.data.splits import SPLIT_NAMES, TRAINING_SPLITS, UNLABELLED_SPLITS, check_split
 from ccscale.errors import InputError
 
 
@@ -36,18 +40,21 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
     Raises
     ------
     InputError
-        If there is no such folder, it has no images, or images lie beside the folders of classes.
+        If there is no such folder, it has no images, images lie beside the folders of classes, or other folders
+        beside those of splits.
     """
     root = os.path.realpath(path)
     if not os.path.isdir(root):
         raise InputError(f"there is no folder {path}; SOURCE must be a folder of images")
     if split is not None:
         check_split(split, "--split")
-    names = list(image_files(root))
+    passed = PassedOver()
+    names = list(image_files(root, passed=passed))
     if not names:
-        raise InputError(f"{path} holds no images ({', '.join(sorted(ENDINGS))}); check the path")
+        beside = f"; {passed}" if passed.kinds else ""
+        raise InputError(f"{path} holds no images ({', '.join(sorted(ENDINGS))}); check the path{beside}")
 
-    parts = _split_folders(names) if split is None else None
+    parts = _split_folders(names, str(path) if labels else None) if split is None else None
     if parts is None:
         parts = {split or "train": ("", names)}
     found = {
@@ -63,27 +70,35 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
         part: [file_item(root, prefix + name, index[_first(name)] if labelled else None) for name in inside]
         for part, (prefix, inside, labelled) in found.items()
     }
-    return Source(os.path.basename(root) or "images", "folder", tuple(classes), tuple(classes), splits)
+    return source_of_files(root, "folder", classes, classes, splits, passed)
 
 
-def image_files(root: str, prefix: str = "") -> Iterator[str]:
-    """Yield the image files below `root`, relative to it with '/', each folder's files before its sub-folders."""
+def image_files(root: str, prefix: str = "", passed: PassedOver | None = None) -> Iterator[str]:
+    """Yield the image files below `root`, relative to it with '/', each folder's files before its sub-folders.
+
+    `passed` counts what is passed over.
+    """
+    passed = PassedOver() if passed is None else passed
     folders = []
     with os.scandir(os.path.join(root, prefix)) as entries:
         for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
             if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
+                passed.add(prefix + entry.name)
+            elif entry.is_dir():
                 folders.append(entry)
             # A broken link to an image is listed, so that it is reported as an image that cannot be read.
-            elif is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
+            elif not entry.is_file() and not entry.is_symlink():
+                passed.add(prefix + entry.name, SPECIAL)
+            elif is_image(entry.name):
                 yield prefix + entry.name
+            else:
+                passed.add(prefix + entry.name)
     for entry in folders:
         if entry.is_symlink():
             target = os.path.join(os.path.realpath(entry.path), "")
             if os.path.join(os.path.realpath(os.path.join(root, prefix)), "").startswith(target):
                 raise InputError(f"{entry.path} links back to a folder that holds it: remove the link")
-        yield from image_files(root, f"{prefix}{entry.name}/")
+        yield from image_files(root, f"{prefix}{entry.name}/", passed)
 
 
 def _first(name: str) -> str:
@@ -91,10 +106,21 @@ def _first(name: str) -> str:
     return name.partition("/")[0] if "/" in name else ""
 
 
-def _split_folders(names: list[str]) -> dict[str, tuple[str, list[str]]] | None:
-    """Return split to (folder with '/', its files below that), or None where the folders are no splits."""
+def _split_folders(names: list[str], path: str | None = None) -> dict[str, tuple[str, list[str]]] | None:
+    """Return split to (folder with '/', its files below that), or None where the folders are no splits.
+
+    With a path, folders of a training and another split beside folders of other names are refused.
+    """
     grouped = {top: list(inside) for top, inside in groupby(names, key=_first)}
     splits = {top.lower() for top in grouped}
+    known = sorted(splits & SPLIT_NAMES)
+    others = [top for top in grouped if top.lower() not in SPLIT_NAMES]
+    if path is not None and "" not in splits and others and len(known) > 1 and splits & TRAINING_SPLITS:
+        raise InputError(
+            f"{path} holds folders of splits ({', '.join(known)}) and others ({escaped(others[0])}), which may be "
+            f"splits or classes: rename these (known are {', '.join(sorted(SPLIT_NAMES))}), move them away, or "
+            "take all folders as classes with --split NAME"
+        )
     if not splits <= SPLIT_NAMES or len(splits) < len(grouped):  # Train beside train are two classes
         return None
     return {
@@ -117,4 +143,5 @@ def _has_classes(names: list[str], split: str, prefix: str, path: str) -> bool:
 
 def file_item(root: str, name: str, label: int | None) -> Item:
     """Return the item of a file, named relative to `root` with '/'; dots in its name become '_' in its key."""
-    return Item(name.rpartition(".")[0].replace(".", "_"), File(f"{root}/{name}"), label, name)
+    key = escaped(name.rpartition(".")[0].replace(".", "_"))
+    return Item(key, File(f"{root}/{name}"), label, escaped(name))

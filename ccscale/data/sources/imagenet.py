@@ -14,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ccscale.data.endings import is_image
+from ccscale.data.keys import escaped
 from ccscale.data.sources.archives import DamagedTar, Member, compression, tar_members
 from ccscale.data.sources.classes import WNID, listed_classes, synset_names
 from ccscale.data.sources.contents import Part
 from ccscale.data.sources.folders import file_item, image_files
-from ccscale.data.sources.items import Item, Source
+from ccscale.data.sources.items import Item, Source, source_of_files
+from ccscale.data.sources.passed_over import PassedOver
 from ccscale.errors import InputError, nearest
 from ccscale.progress import Meter, say
 
@@ -91,14 +93,17 @@ def imagenet(path: str | os.PathLike[str], classes: str | None = None) -> Source
         )
     wnids = sorted(wanted or here)
     index = {wnid: label for label, wnid in enumerate(wnids)}
-    splits = {}
+    splits, passed = {}, PassedOver()
     for split, places in split_places.items():
         known = {wnid: places[wnid] for wnid in wnids if wnid in places}
-        splits[split] = _items(known, index)
+        splits[split] = _items(known, index, passed)
+    if "val" not in splits and os.path.isdir(os.path.join(root, "val")):
+        for left_out in image_files(root, "val/", passed):
+            passed.add(left_out, "images of val/, in no folders of classes")
     _check_counts(splits["train"], index, classes, str(path))
     names = synset_names(tables)
     name = classes if classes in SUBSETS else "imagenet"
-    return Source(name, "imagenet", tuple(names.get(wnid, wnid) for wnid in wnids), tuple(wnids), splits)
+    return source_of_files(name, "imagenet", [names.get(wnid, wnid) for wnid in wnids], wnids, splits, passed)
 
 
 def _wanted(classes: str | None) -> list[str] | None:
@@ -163,12 +168,14 @@ def _in_archive(root: str, path: str) -> dict[str, _Place]:
     return places
 
 
-def _items(places: dict[str, _Place], index: dict[str, int]) -> list[Item]:
+def _items(places: dict[str, _Place], index: dict[str, int], passed: PassedOver) -> list[Item]:
     """List the images of the classes, class by class, each class by name."""
 
-    def listed(entry: tuple[str, _Place]) -> list[Item]:
+    def listed(entry: tuple[str, _Place]) -> tuple[list[Item], PassedOver]:
         wnid, place = entry
-        return (_in_class_folder if place.size is None else _in_class_tar)(place, index[wnid])
+        beside = PassedOver()
+        how = _in_class_folder if place.size is None else _in_class_tar
+        return how(place, index[wnid], beside), beside
 
     items: list[Item] = []
     show = any(place.size is not None for place in places.values())
@@ -176,26 +183,29 @@ def _items(places: dict[str, _Place], index: dict[str, int]) -> list[Item]:
         Meter("reading the tars' headers", len(places), "classes", show) as meter,
         ThreadPoolExecutor(READERS) as threads,
     ):
-        for images in threads.map(listed, places.items()):
+        for images, beside in threads.map(listed, places.items()):
             items += images
+            passed.join(beside)
             meter.advance()
     return items
 
 
-def _in_class_folder(place: _Place, label: int) -> list[Item]:
+def _in_class_folder(place: _Place, label: int, passed: PassedOver) -> list[Item]:
     root = place.path[: -len(place.name)].rstrip("/")
-    return [file_item(root, name, label) for name in image_files(root, f"{place.name}/")]
+    return [file_item(root, name, label) for name in image_files(root, f"{place.name}/", passed)]
 
 
-def _in_class_tar(place: _Place, label: int) -> list[Item]:
+def _in_class_tar(place: _Place, label: int, passed: PassedOver) -> list[Item]:
     folder = place.name.removesuffix(".tar")
     items = []
     for member in sorted(_members(place), key=lambda member: os.fsencode(member.name)):
         base = posixpath.basename(member.name)
         if is_image(base) and not base.startswith("."):
-            stem = base.rpartition(".")[0].replace(".", "_")
+            stem = escaped(base.rpartition(".")[0].replace(".", "_"))
             content = Part(place.path, member.offset, member.size)
-            items.append(Item(f"{folder}/{stem}", content, label, f"{folder}/{base}"))
+            items.append(Item(f"{folder}/{stem}", content, label, escaped(f"{folder}/{base}")))
+        else:
+            passed.add(f"{folder}/{base}")
     return items
 
 

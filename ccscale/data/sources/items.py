@@ -1,8 +1,14 @@
 """What a source hands over: items, one per image, by split."""
 
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
+from ccscale.data.endings import ending_of
+from ccscale.data.keys import escaped, told_apart, unescaped
 from ccscale.data.sources.contents import Content
+from ccscale.data.sources.passed_over import PassedOver
 from ccscale.errors import InputError
 
 
@@ -19,7 +25,7 @@ class Item:
     label
         Index into the source's classes, or None where it is not known.
     origin
-        Where the image comes from, for people: its path relative to the source.
+        Where the image comes from: its path relative to the source, `escaped` where it is not UTF-8.
     """
 
     key: str
@@ -42,6 +48,10 @@ class Source:
         Names for people and for machines (wnids, folder names), in the order of the labels.
     splits
         Split to its items, in a fixed order.
+    passed
+        What lies beside the images and is none.
+    renamed
+        A sentence for each kind of images whose keys are not simply their names.
 
     Raises
     ------
@@ -54,6 +64,8 @@ class Source:
     classes: tuple[str, ...]
     class_ids: tuple[str, ...]
     splits: dict[str, list[Item]]
+    passed: PassedOver = field(default_factory=PassedOver)
+    renamed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         origins: dict[str, str] = {}
@@ -69,9 +81,48 @@ class Source:
                 origins[item.key] = item.origin
 
 
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # as `os.fsdecode` spells such bytes
+
+
 def numbered_key(split: str, number: int) -> str:
     """Return the key of an image that has no name of its own but a place in its split, counted from 0."""
     return f"{split}-{number:06d}"
+
+
+def source_of_files(
+    name: str,
+    kind: str,
+    classes: Iterable[str],
+    class_ids: Iterable[str],
+    splits: dict[str, list[Item]],
+    passed: PassedOver,
+) -> Source:
+    """Return a source of files, whose names may be anything: keys that collide get their files' endings."""
+    items = [item for inside in splits.values() for item in inside]
+    keys = [item.key for item in items]
+    endings = [ending_of(item.origin) for item in items]
+    own = told_apart(keys, endings) if len(set(keys)) < len(keys) else keys
+    left = iter(own)
+    splits = {split: [replace(item, key=next(left)) for item in inside] for split, inside in splits.items()}
+    told = []
+    if apart := [item.origin for item, key in zip(items, own, strict=True) if key != item.key]:
+        told.append(
+            f"the endings of {len(apart):,} files are in their keys, as others have the same names (the first, "
+            f"{apart[0]})"
+        )
+    if odd := [
+        item.origin for item in items if "%x" in item.origin and _NOT_UTF_8.search(unescaped(item.origin))
+    ]:
+        told.append(f"the names of {len(odd):,} files are not UTF-8: such bytes are kept as in {odd[0]}")
+    return Source(
+        escaped(os.path.basename(name)) or "images",
+        kind,
+        tuple(map(escaped, classes)),
+        tuple(map(escaped, class_ids)),
+        splits,
+        passed,
+        tuple(told),
+    )
 
 
 def _is_unicode(text: str) -> bool:

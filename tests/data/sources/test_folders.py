@@ -1,11 +1,18 @@
 """Folders list the right images, splits, classes and labels, and refuse what has two readings."""
 
+import json
 import os
+import re
+from pathlib import Path
 
 import pytest
-from listings import listing, touch
+from listings import converted, encoded, listing, touch
 
+from ccscale.cli import main
+from ccscale.data.endings import ENDINGS
+from ccscale.data.keys import unescaped
 from ccscale.data.sources.folders import folder
+from ccscale.data.verify import verify
 from ccscale.errors import InputError
 
 
@@ -74,11 +81,13 @@ def test_links_are_followed_and_loops_refused(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["cat/1.jpg", "cat/1.png"], r"cat/1\.jpg and cat/1\.png would both be .*'cat/1'.*rename"),
-        (["a.b.jpg", "a_b.jpg"], r"a\.b\.jpg and a_b\.jpg would both be"),
         (["1.jpg", "cat/1.jpg"], r"holds both images \(1\.jpg\) and folders of images \(cat\).*--no-labels"),
         (["train/1.jpg", "train/cat/1.jpg"], r"train/ holds both images \(1\.jpg\)"),
-        (["readme.txt"], r"holds no images .* check the path"),
+        (["readme.txt"], r"holds no images .* check the path; 1 file is passed over \(1 \.txt\)"),
+        (
+            ["train/1.jpg", "val/1.jpg", "extra/1.jpg"],
+            r"splits \(train, val\) and others \(extra\).*--split NAME",
+        ),
     ],
 )
 def test_folder_refuses(tmp_path, names, message):
@@ -93,11 +102,123 @@ def test_folder_refuses_bad_arguments(tmp_path):
         folder(touch(tmp_path, "1.jpg"), split="a/b")
 
 
-def test_names_that_are_not_utf8_are_refused(tmp_path):
+def latin(folder: Path, name: bytes) -> Path:
+    """Make a folder in a folder, and return its path."""
     try:
-        with open(os.fsencode(tmp_path) + b"/caf\xe9.jpg", "wb"):
-            pass
+        os.mkdir(os.fsencode(folder) + b"/" + name)
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    with pytest.raises(InputError, match=r"caf.* is not valid UTF-8: rename"):
-        folder(tmp_path)
+    return folder / os.fsdecode(name)
+
+
+def test_names_that_are_not_utf8_are_kept_so_that_they_can_be_had_back(tmp_path):
+    root = latin(tmp_path, b"f\xf6ld")
+    inside = latin(root, b"caf\xe9")
+    for name in (b"\xfc.1.jpg", b"%xFC.jpg", "ü.jpg".encode()):
+        with open(os.fsencode(inside) + b"/" + name, "wb") as file:
+            file.write(encoded(len(name)))
+    source = folder(root)
+    assert (source.name, source.classes) == ("f%xF6ld", ("caf%xE9",))
+    assert source.renamed == (
+        "the names of 3 files are not UTF-8: such bytes are kept as in caf%xE9/%x25xFC.jpg",
+    )
+    manifest, found = converted(source, tmp_path / "out")
+    assert {key: (s.origin, s.data) for key, s in found.items()} == {
+        "caf%xE9/%x25xFC": ("caf%xE9/%x25xFC.jpg", encoded(8)),
+        "caf%xE9/%xFC_1": ("caf%xE9/%xFC.1.jpg", encoded(7)),
+        "caf%xE9/ü": ("caf%xE9/ü.jpg", encoded(6)),
+    }
+    for item in source.splits["train"]:
+        assert f"{root}/{unescaped(item.origin)}" == item.content.path
+    assert manifest.name == "f%xF6ld"
+    assert verify(tmp_path / "out", workers=1) == []
+    # What cannot be read is listed by its name, too.
+    (inside / os.fsdecode(b"\xfc.1.jpg")).write_bytes(b"")
+    converted(folder(root), tmp_path / "other")
+    assert (
+        "train,caf%xE9/%xFC_1,caf%xE9/%xFC.1.jpg,it has no bytes,"
+        in (tmp_path / "other/rejected.csv").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "keys", "renamed"),
+    [
+        (["cat/1.jpg", "cat/1.png", "cat/2.png"], ["cat/1_jpg", "cat/1_png", "cat/2"], 2),
+        (["a.b.jpg", "a_b.jpg"], ["a_b_jpg", "a_b_jpg_2"], 2),
+        (["p.JPG", "p.jpg"], ["p_JPG", "p_jpg"], 2),
+        (["train/p.jpg", "val/p.jpg"], ["train/p", "val/p"], 0),
+    ],
+)
+def test_keys_that_collide_get_their_endings(tmp_path, names, keys, renamed):
+    source = folder(touch(tmp_path, *names))
+    assert [item.key for items in source.splits.values() for item in items] == keys
+    assert [item.origin for items in source.splits.values() for item in items] == names
+    why = f"as others have the same names (the first, {names[0]})"
+    assert source.renamed == (
+        (f"the endings of {renamed} files are in their keys, {why}",) if renamed else ()
+    )
+
+
+def test_what_is_passed_over_is_counted_by_kind(tmp_path):
+    touch(
+        tmp_path,
+        "a/1.jpg",
+        "a/Thumbs.db",
+        "README.md",
+        "a/.hidden.jpg",
+        "a/2.ICO",
+        "b/.git/x",
+        "b/3.ico",
+        "b/4.jpg",
+    )
+    touch(tmp_path, "b/noext", "b/x.€", "b/c.jp2", "__MACOSX/a/._1.jpg")
+    os.mkfifo(tmp_path / "b/pipe.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "b/link.jpg").symlink_to("../pipe")  # listed: it cannot be read
+    source = folder(tmp_path)
+    assert len(source.splits["train"]) == 3
+    assert source.passed.kinds == {
+        ".db": 1,
+        ".md": 1,
+        ".ico": 2,
+        ".jp2": 1,
+        "hidden": 3,
+        "without an ending": 1,
+        "of other kinds": 1,
+        "special files": 2,
+    }
+    assert source.passed.first == "README.md"
+
+
+def test_images_of_every_ending_are_taken(tmp_path):
+    names = [*ENDINGS, "JPEG", "Tiff"]
+    assert {"jfif", "jpe", "avif", "heic", "jxl", "pnm"} < set(names)
+    source = folder(touch(tmp_path, *(f"{number}.{name}" for number, name in enumerate(names))))
+    assert len(source.splits["train"]) == len(names)
+    assert not source.passed.kinds
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["1.jpg", "Thumbs.db", "x.txt"],
+            r"2 files are passed over \(1 \.db, 1 \.txt\), the first Thumbs\.db: --strict",
+        ),
+        (["p.jpg", "p.png"], "the endings of 2 files are in their keys.*: --strict refuses that"),
+    ],
+)
+def test_strict_refuses_and_otherwise_it_is_told(tmp_path, capsys, names, message):
+    root = tmp_path / "in"
+    for name in names:
+        root.mkdir(exist_ok=True)
+        (root / name).write_bytes(encoded(0))
+    command = ["shards", "make", "folder", str(root), str(tmp_path / "out"), "--workers", "1", "--json"]
+    assert main([*command, "--strict"]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert re.search(message.partition(": --")[0].removesuffix(".*"), err)
+    assert sum(json.loads(out)["passed_over"].values()) == ("Thumbs.db" in names) * 2

@@ -44,11 +44,29 @@ def test_tiny_imagenet(tiny):
     }
 
 
+@pytest.mark.parametrize("deep", ["", "images/"])
+def test_a_validation_split_that_was_sorted_into_classes(tiny, deep):
+    for name, wnid in (("val_0", "n02"), ("val_1", "n01")):
+        place = tiny / f"val/{wnid}/{deep}"
+        place.mkdir(parents=True)
+        (tiny / f"val/images/{name}.JPEG").rename(place / f"{name}.JPEG")
+    (tiny / "val/images").rmdir()
+    (tiny / "val/val_annotations.txt").unlink()
+    expected = [(f"val/n01/{deep}val_1", 0), (f"val/n02/{deep}val_0", 1)]
+    assert listing(tiny_imagenet(tiny))["val"] == expected
+
+
+def test_what_belongs_to_the_layout_is_not_passed_over(tiny):
+    assert not tiny_imagenet(tiny).passed.kinds
+    touch(tiny, "val/images/readme.md", "train/n01/.hidden", "test/notes.txt")
+    assert tiny_imagenet(tiny).passed.kinds == {".md": 1, "hidden": 1, ".txt": 1}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("wnids.txt", None, r"is no Tiny-ImageNet: it has no wnids\.txt"),
-        ("wnids.txt", "n01\nn02\nn09\n", r"train/n09/images holds no images .* extract the archive again"),
+        ("wnids.txt", "n01\nn02\nn09\n", r"train/n09 holds no images .* extract the archive again"),
         ("val/val_annotations.txt", "val_0.JPEG\tn02\t0\n", r"val/images/val_1\.JPEG has no class"),
         ("val/val_annotations.txt", "val_0.JPEG\tn07\nval_1.JPEG\tn01\n", r"val_0\.JPEG has no class"),
     ],

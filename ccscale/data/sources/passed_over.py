@@ -1,0 +1,58 @@
+"""Files that a listing passes over: counted by kind, so that no loss is silent."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ccscale.data.endings import ending_of
+from ccscale.data.keys import escaped
+
+MOST_KINDS = 40  # that are counted one by one
+HIDDEN, BARE, SPECIAL, OTHER = "hidden", "without an ending", "special files", "of other kinds"
+
+_KIND = re.compile("[A-Za-z0-9_-]{1,12}")
+_NONE = re.compile(r"(?!)")
+
+
+@dataclass
+class PassedOver:
+    """Files that are no images of a source.
+
+    Attributes
+    ----------
+    known
+        Matches the names of those that belong to a layout, which are not counted.
+    kinds
+        Kind, such as ``.txt`` or ``hidden``, to how many.
+    first
+        The path of the first, "" where there is none.
+    """
+
+    known: re.Pattern[str] = _NONE
+    kinds: Counter[str] = field(default_factory=Counter)
+    first: str = ""
+
+    def add(self, path: str, kind: str | None = None) -> None:
+        """Count a file; its kind is by default its ending."""
+        name = path.rpartition("/")[2]
+        if self.known.fullmatch(name):
+            return
+        if kind is None:
+            ending = ending_of(name).lower()
+            kind = HIDDEN if name.startswith(".") else BARE if not ending else OTHER
+            if kind == OTHER and _KIND.fullmatch(ending):
+                kind = f".{ending}"
+        if kind not in self.kinds and len(self.kinds) >= MOST_KINDS:
+            kind = OTHER
+        self.kinds[kind] += 1
+        self.first = self.first or escaped(path)
+
+    def join(self, other: "PassedOver") -> None:
+        """Count what another has counted."""
+        self.kinds += other.kinds
+        self.first = self.first or other.first
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.kinds.items()))
+        many = "1 file is" if self.kinds.total() == 1 else f"{self.kinds.total():,} files are"
+        return f"{many} passed over ({counts}), the first {self.first}"
