@@ -291,8 +291,8 @@ class Train(Section):
     rank_timeout: float = Field(
         120.0,
         ge=1,
-        description="Seconds without a sign of life after which a rank counts as lost: then all others end, with "
-        "its name and exit code 76.",
+        description="Seconds without a sign of life, or in one place of a step while others wait for it, after "
+        "which a rank counts as lost: then all end, with its name and exit code 76.",
     )
     zero: Literal[0, 1, 2] = Field(0, description="DeepSpeed's ZeRO stage.")
     compile: bool = Field(

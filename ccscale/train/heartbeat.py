@@ -1,13 +1,14 @@
-"""A rank that dies ends the others, by name and in bounded time: none is left waiting for it for ever.
+"""A rank that dies or hangs ends the others, by name and in bounded time: none is left waiting for it for ever.
 
-Every rank's thread leaves a sign of life in the store where the ranks met, every few seconds. Rank 0's looks for
-ranks that have left none for too long, and writes into the store which one is lost; a rank that ends by an
-exception of its own writes that it has failed. Every rank's thread reads both, and the store's silence too, and
+Every rank's thread leaves a sign of life in the store where the ranks met, every few seconds, and where its main
+thread stands. Rank 0's looks for ranks that have left none for too long, or whose main thread stands still while
+others wait for it, and writes into the store which one is lost; a rank that ends by an exception of its own writes
+that it has failed. Every rank's thread reads both, and the store's silence too, and
 ends its process, as the main thread may sit in a collective call that no exception reaches: with the exit code
 `LOST` if a rank is lost, so that a scheduler starts the job anew, and with `FAULT` if one has failed, which would
 fail again. So it is with a rank that was told to stop where there is nothing to save (`preempt.Stopped`). Keys::
 
-    beat/RANK     how many signs so far, and the host; "done" when the rank has come to its end
+    beat/RANK     how many signs so far, and a `Sighting`; "done" when the rank has come to its end
     broken        a collective call has failed on some rank: the limit is shorter from now on
     lost, failed  the sentence that says who
     stopped       there is one that was told to stop
@@ -29,6 +30,7 @@ from ccscale import dist
 from ccscale.errors import Fault, InputError
 from ccscale.leaving import FAULT, LOST, STOPPED
 from ccscale.train.preempt import Stopped
+from ccscale.train.whereabouts import HangWatch, Sighting, Whereabouts
 
 BEATS = 6  # signs of life within the limit, at least
 SECONDS = 5.0  # between two of them, at most
@@ -39,6 +41,27 @@ TIDY_SECONDS = 90.0
 DONE = "done"
 WORDS = {"failed": FAULT, "stopped": STOPPED, "lost": LOST}
 """Keys that say why all ranks end, and their exit codes."""
+
+
+class Clock:
+    """Tells the seconds that have passed while it is read often: not those in which all processes were stopped.
+
+    Parameters
+    ----------
+    longest
+        What passes between two readings, at most.
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._read, self._time = time.monotonic(), 0.0
+
+    def read(self) -> float:
+        """Return the time."""
+        now = time.monotonic()
+        self._time += min(now - self._read, self._longest)
+        self._read = now
+        return self._time
 
 
 class Heartbeat:
@@ -54,6 +77,11 @@ class Heartbeat:
         Seconds without a sign of life after which a rank counts as lost.
     on_lost
         Called before the process ends as a rank is lost.
+
+    Attributes
+    ----------
+    where
+        For the main thread to note what it does.
     """
 
     def __init__(
@@ -71,17 +99,22 @@ class Heartbeat:
         self._rank, self._world, self._limit, self._on_lost = rank, world, limit, on_lost
         self._interval = min(limit / BEATS, SECONDS)
         self._seen: dict[int, tuple[bytes, float]] = {}
+        self.where, self._watch = Whereabouts(), HangWatch(limit)
         self._count = 0
+        self._reached, self._why = 0, "no answer"
+        self._clock = Clock(2 * self._interval)
         self._tidying: threading.Timer | None = None
         self._end = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._guard = threading.Thread(target=self._listen, name="heartbeat's guard", daemon=True)
 
     def start(self) -> None:
         """Begin, before the ranks join: whoever is expected to have a sign of life has one."""
         if not self._alone:
             self._beat()
             self._thread.start()
+            self._guard.start()
 
     def stop(self) -> None:
         """Take leave: from now on this rank is not missed."""
@@ -89,8 +122,8 @@ class Heartbeat:
         if self._tidying is not None:  # it has taken leave, and rank 0 may be gone with the store
             self._tidying.cancel()
             return
-        with self._lock, contextlib.suppress(RuntimeError):  # the store may be gone
-            self._store.set(f"beat/{self._rank}", DONE)
+        if not self._alone:
+            self._have_store(lambda: self._store.set(f"beat/{self._rank}", DONE))
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -122,9 +155,12 @@ class Heartbeat:
         self._end.set()  # its thread is not to end this process, which has more to say
         self._tidying.start()
         text = f"rank {self._rank} on {socket.gethostname()} has failed: {_first_line(error)}"
-        with self._lock, contextlib.suppress(RuntimeError):
+
+        def tell() -> None:
             self._store.compare_set(word, "", text)
             self._let_others_read()
+
+        self._have_store(tell)
 
     def _give_up(self, error: BaseException, code: int) -> None:
         """End the process: what it tidies up waits for the other ranks, which have ended."""
@@ -133,8 +169,16 @@ class Heartbeat:
             print(f"error{where}: {_first_line(error)}", file=sys.stderr, flush=True)
         os._exit(code)
 
+    def _have_store(self, call: Callable[[], None]) -> None:
+        """Call what uses the store, unless that is gone, or the thread waits for its answer."""
+        if self._lock.acquire(timeout=self._limit):
+            try:
+                with contextlib.suppress(RuntimeError):
+                    call()
+            finally:
+                self._lock.release()
+
     def _run(self) -> None:
-        reached = time.monotonic()
         while not self._end.wait(self._interval):
             try:
                 with self._lock:
@@ -146,32 +190,47 @@ class Heartbeat:
                             self._leave(self._store.get(word).decode(), self._rank == 0, code)
                     if self._rank == 0:
                         self._look()
-                reached = time.monotonic()
+                self._reached += 1
             except RuntimeError as error:
-                if time.monotonic() - reached > self._limit:
-                    reason = str(error).splitlines()[0]
-                    self._leave(
-                        f"rank 0, or the way to it, is gone for {self._limit:.0f} s ({reason})", True, LOST
-                    )
+                self._why = str(error).partition("\n")[0]
+
+    def _listen(self) -> None:
+        """End the process where the store has been silent for too long: a call to it need not come back."""
+        clock, before, since = Clock(2 * self._interval), -1, 0.0
+        while not self._end.wait(self._interval):
+            now = clock.read()
+            if self._reached != before:
+                before, since = self._reached, now
+            elif now - since > self._limit:
+                what = f"rank 0, or the way to it, is gone for {self._limit:.0f} s ({self._why})"
+                self._leave(what, True, LOST)
 
     def _beat(self) -> None:
         self._count += 1
-        self._store.set(f"beat/{self._rank}", f"{self._count} {socket.gethostname()}")
+        self._store.set(f"beat/{self._rank}", f"{self._count} {self.where.look().as_text()}")
 
     def _look(self) -> None:
-        """Find a rank whose sign of life is as it was for too long."""
-        now = time.monotonic()
+        """Find a rank whose sign of life is as it was for too long, or whose main thread stands still."""
+        now = self._clock.read()
         limit = SHORT * self._interval if self._store.check(["broken"]) else self._limit
-        ranks = range(1, self._world)
-        for rank, beat in zip(ranks, self._store.multi_get([f"beat/{rank}" for rank in ranks]), strict=True):
+        beats = [f"beat/{rank}" for rank in range(self._world)]
+        if not self._store.check(beats):
+            return  # one has only just joined
+        sightings = {}
+        for rank, beat in enumerate(self._store.multi_get(beats)):
+            if beat == DONE.encode():
+                continue
+            sightings[rank] = seen = Sighting.from_text(beat.decode().partition(" ")[2])
             before, since = self._seen.get(rank, (b"", now))
             if beat != before:
                 self._seen[rank] = (beat, now)
-            elif beat != DONE.encode() and now - since > limit:
-                host = beat.decode().partition(" ")[2]
-                text = f"rank {rank} on {host} is lost: no sign of life for {now - since:.0f} s"
+            elif now - since > limit:
+                text = f"rank {rank} on {seen.host} is lost: no sign of life for {now - since:.0f} s"
                 self._store.compare_set("lost", "", text)
                 return
+        hanging = self._watch.find(sightings, now)
+        if hanging is not None:
+            self._store.compare_set("lost", "", hanging)
 
     def _leave(self, what: str, told: bool, code: int) -> None:
         """End the process. The rank that found it out speaks of it."""

@@ -16,6 +16,7 @@ from ccscale.data.manifest_file import Shard
 from ccscale.data.phases import PhasedSchedule
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.cache import Cache
+from ccscale.data.remote.location import is_url
 from ccscale.data.remote.retry import Closing
 from ccscale.data.schedule import Schedule, default_block, default_piece
 from ccscale.data.stream import PairBatch, default_workers, pair_batches
@@ -103,6 +104,8 @@ class Trainer:
             default_workers(place.local_world) if config.data.workers is None else config.data.workers
         )
         self.manifest = dist.on_rank_zero(lambda: open_data(config))
+        # A remote shard is tried again for as long as `data.retry_seconds` says, a command takes what it takes.
+        self.reads_for_long = is_url(self.manifest.root) or config.data.allow_pipe
         self.schedule = dist.on_rank_zero(lambda: plan(config, self.manifest))
         steps = config.train.epochs * self.schedule.steps_per_epoch
         self.stop = min(steps, config.train.max_steps or steps)
@@ -113,7 +116,7 @@ class Trainer:
         found = opening.found
         introduce(config, self.manifest, self.schedule, device, self.stop)
         self.engine, self.step, self.bad = self._restore(opening.network, found)
-        self.stepper = Stepper(config, self.engine, device)
+        self.stepper = Stepper(config, self.engine, device, beat.where.part)
         self.saver, self.collapse = checkpoint.Saver(self.engine, config, found, lock.check), CollapseWatch()
         for reason in found.passed_over:
             _say(f"passed over a checkpoint: {reason}")
@@ -175,14 +178,19 @@ class Trainer:
                 dist.together(feed.check)
             even = self.device.type == "cpu" and not config.train.compile
             forecast = Forecast(self.step, self.stop, even, settle=log.flush)
+            begun, where = self.step, self.beat.where
             while self.step < self.stop:
                 batch, data_wait = feed.batch, feed.wait
+                where.at(self.step + 1, "views", at_work=self.step == begun)  # the first step may compile
                 phase = self.schedule.locate(self.step).phase
                 losses, verdict = self.stepper.take(batch, self.phases[phase].losses)
                 self.step += 1
                 if self.step < self.stop:
+                    where.at(self.step, "waiting for data", at_work=self.reads_for_long)
                     feed.fetch(request)  # the next one: a device computes meanwhile
+                where.at(self.step, "agreeing with the other ranks")
                 agreed = self.agree(batch, feed, request)
+                where.at(self.step, "noting the step", at_work=True)  # on a disk that may be slow
                 record = {
                     "step": self.step,
                     "epoch": self.epoch,
@@ -278,6 +286,7 @@ class Trainer:
         Fault
             If it was waited for, and could not be written; if another process writes the run by now.
         """
+        self.beat.where.at(self.step, "saving", at_work=True)
         dist.on_rank_zero(self.lock.check)
         state = {"bad": list(self.bad)}
         facts = {
@@ -290,6 +299,7 @@ class Trainer:
 
     def evaluate(self, log: RunLog, request: StopRequest) -> bool:
         """Measure the clusters; return False if a request has cut that off, with the step saved."""
+        self.beat.where.at(self.step, "evaluating", at_work=True)
         config = self.config
         splits = config.evaluated_splits
         reading = Reading.of(config, self.workers)

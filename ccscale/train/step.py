@@ -14,7 +14,7 @@ over a piece of all ranks, not over the global batch: with it the result depends
 on the number of ranks); with other norms it does not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -58,10 +58,18 @@ class Stepper:
         The DeepSpeed engine, from `build_engine`.
     device
         Where it trains.
+    note
+        Called with the name of each part of a step as it begins.
     """
 
-    def __init__(self, config: Config, engine: Any, device: torch.device) -> None:
-        self.config, self.engine, self.device = config, engine, device
+    def __init__(
+        self,
+        config: Config,
+        engine: Any,
+        device: torch.device,
+        note: Callable[[str], None] = lambda part: None,
+    ) -> None:
+        self.config, self.engine, self.device, self._note = config, engine, device, note
         self.dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
         self.guard = StepGuard(engine, device)
 
@@ -80,9 +88,9 @@ class Stepper:
         if pieces == 1:
             _, z, p = self._forward(batch, images, 0, 1)
             losses = self._losses(z, p, by)
-            with record_function("backward"):
+            with self._part("backward"):
                 self.engine.backward(losses.loss)
-            with record_function("optimizer"):
+            with self._part("optimizer"):
                 self.engine.step()
         else:
             losses, z, p = self._take_in_pieces(batch, images, pieces, by)
@@ -100,16 +108,21 @@ class Stepper:
         gradients = [None if joined.grad is None else _cut(joined.grad, pieces) for joined in (z, p)]
         for piece in range(pieces):
             outputs = self._forward(batch, images, piece, pieces)
-            with record_function("backward"):
+            with self._part("backward"):
                 pulls = [
                     (output * gradient[piece]).sum()
                     for output, gradient in zip(outputs[1:], gradients, strict=True)
                     if gradient is not None
                 ]
                 self.engine.backward(torch.stack(pulls).sum(), scale_wrt_gas=False)
-            with record_function("optimizer"):
+            with self._part("optimizer"):
                 self.engine.step()  # it steps after the last piece
         return losses, z, p
+
+    def _part(self, name: str) -> Any:
+        """Return a context in which a part of the step is taken."""
+        self._note(name)
+        return record_function(name)
 
     def _forward(self, batch: PairBatch, images: Tensor, piece: int, pieces: int) -> Outputs:
         """Put a piece of the images through colour and network, both views at once, view a first."""
@@ -118,12 +131,12 @@ class Stepper:
         places = torch.arange(first + piece, first + n, pieces, device=self.device)
         both = torch.cat([places, places + self.config.train.global_batch])
         self.engine.module.draws.place(self.config.seed, batch.step, both)
-        with record_function("views"):
+        with self._part("views"):
             colour = batch.colour.part(slice(piece, None, pieces)).flatten()
             views = apply_colour(  # (2m, 3, S, S)
                 images[:, piece::pieces].flatten(0, 1), colour, self.config.views, self.dtype
             )
-        with record_function("forward"):
+        with self._part("forward"):
             outputs: Outputs = self.engine(views.contiguous(memory_format=torch.channels_last))
         return outputs
 
@@ -132,7 +145,7 @@ class Stepper:
         settings = self.config.loss
         (z_a, z_b), (p_a, p_b) = z.chunk(2), p.chunk(2)
         parts = []
-        with record_function("losses"):
+        with self._part("losses"):
             cluster, instances, clusters = None, None, None
             if "cluster" in by:  # check: the schedule gives every rank as many images
                 cluster = ClusterLoss(p_a, p_b, settings.cluster_temperature, check=False)

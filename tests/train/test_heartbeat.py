@@ -23,15 +23,15 @@ from ccscale.place import Place
 from ccscale.train.heartbeat import heartbeat, is_broken_connection
 
 LIMIT = 6.0
-# Raises in the fourth step, alone: the others are in the middle of a collective call. What is tidied up then waits.
-FAILING = """
+# Goes wrong in the fourth step, alone: the others are in the middle of a collective call. What is tidied up waits.
+GOING_WRONG = """
 import sys
 from ccscale.train.step import Stepper
 take, calls = Stepper.take, []
 def fail(self, *arguments):
     calls.append(1)
     if len(calls) == 4:
-        raise MemoryError("no more of it")
+        WHAT
     return take(self, *arguments)
 Stepper.take = fail
 from ccscale.train.log import RunLog
@@ -54,17 +54,18 @@ class Rank:
 
 @pytest.fixture
 def ranks(request: pytest.FixtureRequest, shards: Path, tmp_path: Path) -> Iterator[list[Rank]]:
-    """Ranks that train, as many as the parameter says, until they are stopped; it also names one that fails."""
-    world, failing = request.param
+    """As many ranks as the parameter says, training until they are stopped; it may say what goes wrong on one."""
+    world, wrong, what = request.param
     settings = small_settings(shards, tmp_path / "run", train__epochs=10_000, train__rank_timeout=LIMIT)
     settings["train"] |= {"global_batch": 24, "save_every": 2}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(settings))
     common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    good, bad = fork(["train", str(path)]), spawn([sys.executable, "-c", FAILING, "train", str(path)])
+    program = GOING_WRONG.replace("WHAT", what)
+    good, bad = fork(["train", str(path)]), spawn([sys.executable, "-c", program, "train", str(path)])
     found = []
     for rank in range(world):
-        start, said = bad if rank == failing else good, tmp_path / f"{rank}.err"
+        start, said = bad if rank == wrong else good, tmp_path / f"{rank}.err"
         found.append(Rank(start(common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, said), said))
     yield found
     for rank in found:
@@ -92,7 +93,7 @@ def check_end(ranks: list[Rank], code: int) -> str:
 @pytest.mark.dist
 @pytest.mark.slow
 @pytest.mark.parametrize(("lost", "number"), [(0, signal.SIGKILL), (1, signal.SIGABRT)])
-@pytest.mark.parametrize("ranks", [(2, None)], indirect=True)
+@pytest.mark.parametrize("ranks", [(2, None, "")], indirect=True)
 def test_a_killed_rank(ranks: list[Rank], tmp_path: Path, lost: int, number: int) -> None:
     wait_for_steps(tmp_path, ranks)
     ranks[lost].signal(number)
@@ -107,21 +108,47 @@ def test_a_killed_rank(ranks: list[Rank], tmp_path: Path, lost: int, number: int
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [(3, None)], indirect=True)
-def test_a_rank_that_hangs(ranks: list[Rank], tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", [0, 1])
+@pytest.mark.parametrize("ranks", [(2, None, "")], indirect=True)
+def test_a_rank_that_is_not_heard(ranks: list[Rank], tmp_path: Path, stopped: int) -> None:
     """No connection breaks, nothing is heard: as behind a network that was cut."""
     wait_for_steps(tmp_path, ranks)
-    ranks[1].signal(signal.SIGSTOP)
-    said = check_end([ranks[0], ranks[2]], code=76)
-    assert f"error: rank 1 on {os.uname().nodename} is lost: no sign of life for" in said
+    ranks[stopped].signal(signal.SIGSTOP)
+    said = check_end([rank for rank in ranks if rank is not ranks[stopped]], code=76)
+    if stopped:
+        assert f"error: rank 1 on {os.uname().nodename} is lost: no sign of life for" in said
+    else:
+        assert f"error on rank 1: rank 0, or the way to it, is gone for {LIMIT:.0f} s" in said
     assert said.count("error") == 1
 
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "failing"), [((3, 1), 1), ((3, 0), 0)], indirect=["ranks"])
+@pytest.mark.parametrize(
+    ("ranks", "hanging"),
+    [((2, rank, "__import__('time').sleep(600)"), rank) for rank in (0, 1)],
+    indirect=["ranks"],
+)
+def test_a_rank_that_hangs(ranks: list[Rank], tmp_path: Path, hanging: int) -> None:
+    """Its thread gives signs of life; the main threads of the others wait for its own."""
+    wait_for_steps(tmp_path, ranks)
+    said = check_end(ranks, code=76)
+    place = "step 4, views (<string>:8, fail)"
+    assert f"error: rank {hanging} on {os.uname().nodename} hangs: it has stood for " in said
+    assert f" s at {place}, and others wait for it; all ranks end: the same command goes on from" in said
+    assert said.count("error") == 1
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ranks", "failing"),
+    [((3, rank, "raise MemoryError('no more of it')"), rank) for rank in (0, 1)],
+    indirect=["ranks"],
+)
 def test_a_failing_rank(ranks: list[Rank], tmp_path: Path, failing: int) -> None:
     """It would fail again: no rank ends with a code by which a scheduler starts the job anew."""
+    wait_for_steps(tmp_path, ranks)
     check_end(ranks, code=1)
     said = [rank.said.read_text() for rank in ranks]
     assert "MemoryError: no more of it" in said[failing]

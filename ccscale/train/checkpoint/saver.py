@@ -106,9 +106,7 @@ class Saver:
         if save is None or save.work is None or not save.work.done():
             return 0, 0
         error = save.work.exception()
-        if isinstance(
-            error, LockLost
-        ):  # nothing is tidied up, or tried again: it is another process's folder
+        if isinstance(error, LockLost):  # the folder is another process's now: nothing is tidied up there
             raise error
         return int(error is None), int(error is not None)
 
