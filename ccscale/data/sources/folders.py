@@ -73,10 +73,12 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
     return source_of_files(root, "folder", classes, classes, splits, passed)
 
 
-def image_files(root: str, prefix: str = "", passed: PassedOver | None = None) -> Iterator[str]:
+def image_files(
+    root: str, prefix: str = "", passed: PassedOver | None = None, above: tuple[str, ...] = ()
+) -> Iterator[str]:
     """Yield the image files below `root`, relative to it with '/', each folder's files before its sub-folders.
 
-    `passed` counts what is passed over.
+    `passed` counts what is passed over; `above` are the real paths of folders that were left by a link.
     """
     passed = PassedOver() if passed is None else passed
     folders = []
@@ -94,11 +96,13 @@ def image_files(root: str, prefix: str = "", passed: PassedOver | None = None) -
             else:
                 passed.add(prefix + entry.name)
     for entry in folders:
+        left = above
         if entry.is_symlink():
             target = os.path.join(os.path.realpath(entry.path), "")
-            if os.path.join(os.path.realpath(os.path.join(root, prefix)), "").startswith(target):
+            left = (*above, os.path.join(os.path.realpath(os.path.join(root, prefix)), ""))
+            if any(place.startswith(target) for place in left):
                 raise InputError(f"{entry.path} links back to a folder that holds it: remove the link")
-        yield from image_files(root, f"{prefix}{entry.name}/", passed)
+        yield from image_files(root, f"{prefix}{entry.name}/", passed, left)
 
 
 def _first(name: str) -> str:

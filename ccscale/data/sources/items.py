@@ -113,7 +113,8 @@ def source_of_files(
     if odd := [
         item.origin for item in items if "%x" in item.origin and _NOT_UTF_8.search(unescaped(item.origin))
     ]:
-        told.append(f"the names of {len(odd):,} files are not UTF-8: such bytes are kept as in {odd[0]}")
+        names = "the name of 1 file is" if len(odd) == 1 else f"the names of {len(odd):,} files are"
+        told.append(f"{names} not UTF-8: such bytes are kept as in {odd[0]}")
     return Source(
         escaped(os.path.basename(name)) or "images",
         kind,

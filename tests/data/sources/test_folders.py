@@ -78,6 +78,20 @@ def test_links_are_followed_and_loops_refused(tmp_path):
         folder(images)
 
 
+def test_folders_that_link_to_each_other_are_refused(tmp_path):
+    touch(tmp_path, "images/a/1.jpg", "images/b/1.jpg", "more/deep/1.jpg")
+    (tmp_path / "images/a/b").symlink_to("../b")
+    assert len(folder(tmp_path / "images").splits["train"]) == 3  # it is there twice, as the links say
+    (tmp_path / "images/b/a").symlink_to("../a")
+    with pytest.raises(InputError, match=r"images/a/b/a links back .* remove the link"):
+        folder(tmp_path / "images")
+    (tmp_path / "images/b/a").unlink()
+    (tmp_path / "images/b/more").symlink_to("../../more")
+    (tmp_path / "more/deep/back").symlink_to("../../images/b")
+    with pytest.raises(InputError, match="links back"):
+        folder(tmp_path / "images")
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
