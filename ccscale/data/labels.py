@@ -14,6 +14,7 @@ import numbers
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from ccscale.errors import InputError
 
@@ -89,6 +90,10 @@ class Labels:
             )
         return cls(classes, named)
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: label for label, name in enumerate(self.classes)}
+
     def numbers(self, texts: Iterable[str]) -> Mapping[str, int]:
         """Return each text's label, `UNKNOWN` where it says that the class is not known.
 
@@ -97,15 +102,14 @@ class Labels:
         LabelError
             For a text that is none of these labels.
         """
-        at = {name: label for label, name in enumerate(self.classes)} if self.named else {}
         found = {}
         for text in texts:
             if text in ABSENT:
                 found[text] = UNKNOWN
             elif not self.named:
                 found[text] = _number(text)
-            elif text in at:
-                found[text] = at[text]
+            elif text in self._places:
+                found[text] = self._places[text]
             else:
                 raise LabelError(text, "is none of the data set's classes")
         return found

@@ -216,7 +216,7 @@ def _read(root: str, retry_seconds: float) -> bytes:
     # Many web servers do not list folders, and an object store has none: then all we know is that it is missing.
     except Exception:
         names = []
-    if any(name.endswith(".tar") for name in names):
+    if any(name.endswith(".tar") or ".tar." in name for name in names):
         raise InputError(f"{root} holds tars but no {NAME}: {INDEX_IT.format(root=root)}")
     missing = (
         f"{root} has no {NAME}"

@@ -10,7 +10,7 @@ import fsspec.asyn
 LOCAL_PROTOCOLS = ("file://", "local://")
 PIPE = "pipe:"
 
-_HTTP = re.compile("https?://", re.IGNORECASE)
+_HTTP = re.compile("^(.*::)?(https?)://", re.IGNORECASE | re.DOTALL)
 _WITH_QUERY = re.compile(r"((?:.*::)?https?://[^?#]*)([?#].*)", re.IGNORECASE | re.DOTALL)
 
 # fsspec's thread does not survive a fork, and not every release of it notices that it is gone.
@@ -65,11 +65,17 @@ def file_system(url: str) -> tuple[Any, str]:
     ImportError
         If a package is missing.
     """
-    if _HTTP.match(url) and "::" not in url:
-        from ccscale.data.remote.http import HttpFileSystem, user_agent  # which needs aiohttp
+    found = _HTTP.search(url)
+    if found is None:
+        return cast(tuple[Any, str], fsspec.core.url_to_fs(url))
+    from ccscale.data.remote import http  # which needs aiohttp
 
-        return HttpFileSystem(user_agent()), url
-    return cast(tuple[Any, str], fsspec.core.url_to_fs(url))
+    agent = http.user_agent()
+    if not found[1]:
+        return http.HttpFileSystem(agent), url
+    # Behind another file system, as in simplecache::https://…
+    options = {found[2].lower(): {"client_kwargs": http.session_options(agent), "encoded": True}}
+    return cast(tuple[Any, str], fsspec.core.url_to_fs(url, **options))
 
 
 def open_binary(location: str) -> BinaryIO:

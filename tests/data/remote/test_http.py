@@ -169,3 +169,11 @@ def test_the_name_that_is_sent(server, folder, monkeypatch, own, sent):
     reader = SampleReader(Manifest.load(server.url), ["train"])
     reader[0]
     assert server.agents == {sent}
+
+
+def test_a_file_system_before_http_has_these_manners_too(server, folder):
+    server.signature = SIGNATURE
+    filesystem, path = location.file_system(f"simplecache::{server.url}/dataset.json?{SIGNATURE}")
+    assert filesystem.cat_file(path) == (folder / "dataset.json").read_bytes()
+    assert server.targets[-1] == f"/dataset.json?{SIGNATURE}"
+    assert server.agents == {OWN}
