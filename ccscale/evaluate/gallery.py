@@ -54,6 +54,6 @@ def _describe(labels: np.ndarray, classes: tuple[str, ...]) -> str:
     known = labels[labels >= 0]
     if len(known) and classes:
         counts = np.bincount(known)
-        share = counts.max() / len(known)
-        text += f", {share:.0%} '{classes[counts.argmax()]}'"
+        label, share = int(counts.argmax()), counts.max() / len(known)
+        text += f", {share:.0%} '{classes[label] if label < len(classes) else label}'"
     return text

@@ -84,6 +84,7 @@ def test_every_row_has_its_name(picture):
 @pytest.mark.parametrize(
     ("labels", "classes", "expected"),
     [
+        ([7, 7], ("cat",), "2 images, 100% '7'"),  # others' labels may be beyond the classes
         ([0, 1, 1, 1], ("cat", "dog"), "4 images, 75% 'dog'"),
         ([0, -1, -1, -1], ("cat", "dog"), "4 images, 100% 'cat'"),
         ([-1] * 1234, ("cat",), "1,234 images"),
