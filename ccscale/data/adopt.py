@@ -29,6 +29,7 @@ from ccscale.data.keys import Digests, digests, shared_keys
 from ccscale.data.labels import ABSENT, MOST_CLASSES, UNKNOWN, LabelError, Labels
 from ccscale.data.manifest import NAME, NAMES, Manifest, Shard
 from ccscale.data.manifest_file import url_complaint
+from ccscale.data.regular import regular
 from ccscale.data.remote import location
 from ccscale.data.scan import ShardError, scan
 from ccscale.data.splits import describe, splits_of
@@ -263,7 +264,7 @@ def _adopt_tar(job: _Job, tar: tuple[str, str], tick: pool.Tick) -> _Adopted | S
     name, split = tar
     path = job.tar(name)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             hashing = HashingReader(file, tick)
             found = scan(cast(BinaryIO, hashing), path, job.field)
             sha256, size = hashing.finish()

@@ -12,6 +12,7 @@ import pyarrow as pa
 from ccscale.data.index import read_table, scan_tar, to_parquet, to_table
 from ccscale.data.lookup import Index, Indexes, ShardTable
 from ccscale.data.manifest import Manifest, Shard
+from ccscale.data.regular import regular
 from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import AT_ONCE, Fetcher, Span, read_spans
@@ -208,7 +209,7 @@ class SampleReader:
                 except RemoteError as error:
                     raise ShardError(place, str(error)) from None
             else:
-                self._files[shard] = os.open(place, os.O_RDONLY)
+                self._files[shard] = regular(place, os.O_RDONLY)
             if len(self._files) > (OPEN_SPOOLED if piped else OPEN_FILES):
                 os.close(self._files.popitem(last=False)[1])
         self._files.move_to_end(shard)

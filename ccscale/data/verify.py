@@ -14,6 +14,7 @@ from ccscale.data.index import ShardIndex, read_index
 from ccscale.data.keys import Digests, digests, shared_keys
 from ccscale.data.labels import UNKNOWN
 from ccscale.data.manifest import NAME, Manifest, Shard
+from ccscale.data.regular import regular
 from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import Fetcher
@@ -168,7 +169,11 @@ def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
     keys, labelled, passed = np.empty(0, np.uint64), 0, Counter[str]()
     try:
         fetcher = Fetcher(Access())
-        with fetcher.open(place, shard) if location.is_url(place) else open(place, "rb") as file:
+        with (
+            fetcher.open(place, shard)
+            if location.is_url(place)
+            else open(place, "rb", opener=regular) as file
+        ):
             hashing = HashingReader(file, tick)
             try:
                 read = scan(cast(BinaryIO, hashing), place, manifest.labelling.field)
@@ -200,7 +205,7 @@ def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
 def _keys(manifest: Manifest, number: int) -> list[str]:
     shard = manifest.shards[number]
     place, fetcher = manifest.locate(shard), Fetcher(Access())
-    with fetcher.open(place, shard) if location.is_url(place) else open(place, "rb") as file:
+    with fetcher.open(place, shard) if location.is_url(place) else open(place, "rb", opener=regular) as file:
         return [sample.key for sample in scan(cast(BinaryIO, file), place, manifest.labelling.field).samples]
 
 

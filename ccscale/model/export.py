@@ -17,6 +17,7 @@ from torch import Tensor
 from ccscale.config import Model, Views
 from ccscale.data.colour import to_float
 from ccscale.data.crops import whole_image
+from ccscale.data.sources.contents import File
 from ccscale.errors import BadImage, InputError
 from ccscale.model.network import ContrastiveClustering
 
@@ -145,7 +146,7 @@ def read_images(images: Iterable[str | Path | bytes], size: int) -> Tensor:
     """
     whole = []
     for number, image in enumerate(images):
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        data = image if isinstance(image, bytes) else File(str(image)).read()
         try:
             whole.append(whole_image(data, size))
         except BadImage as error:

@@ -550,3 +550,12 @@ def test_compressed_tars_are_refused_by_name(tmp_path: Path, name: str, program:
     (tmp_path / "sub" / name).write_bytes(b"x")
     with pytest.raises(InputError, match="and 1 more: it is compressed"):
         adopt(tmp_path, workers=1, progress=False)
+
+
+@pytest.mark.parametrize("what", ["FIFO", "device"])
+def test_a_tar_that_is_no_file_is_neither_waited_for_nor_read(tmp_path, what):
+    (tmp_path / "tars").mkdir()
+    path = tmp_path / "tars/x.tar"
+    os.mkfifo(path) if what == "FIFO" else path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=rf"x\.tar: it cannot be read: it is no file but a {what}"):
+        adopt(tmp_path / "tars", workers=1, progress=False)

@@ -7,6 +7,8 @@ from typing import Any, BinaryIO, cast
 import fsspec
 import fsspec.asyn
 
+from ccscale.data.regular import regular
+
 LOCAL_PROTOCOLS = ("file://", "local://")
 PIPE = "pipe:"
 
@@ -83,7 +85,7 @@ def open_binary(location: str) -> BinaryIO:
     if is_url(location):
         filesystem, path = file_system(location)
         return cast(BinaryIO, filesystem.open(path, "rb"))
-    return open(location, "rb")
+    return open(location, "rb", opener=regular)
 
 
 def list_names(root: str) -> list[str]:

@@ -13,7 +13,6 @@ A new kind of place is a new class (`remote/images.py` has the one for the web a
 import errno
 import io
 import os
-import stat
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -21,15 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-MOST_BYTES = 2**30  # of an image: the largest that is decoded, uncompressed
+from ccscale.data.regular import regular
 
-_SPECIAL = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+MOST_BYTES = 2**30  # of an image: the largest that is decoded, uncompressed
 
 
 class Content(Protocol):
@@ -85,9 +78,10 @@ class File:
         return os.stat(self.path).st_size
 
     def read(self) -> bytes:
-        with open(self.path, "rb", opener=_open_regular) as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
+        with open(self.path, "rb", opener=regular) as file:
+            claimed = os.fstat(file.fileno()).st_size
+            data = file.read(MOST_BYTES + 1) if claimed <= MOST_BYTES else b""
+        if max(claimed, len(data)) > MOST_BYTES:
             raise OSError(errno.EFBIG, f"it has more than the {MOST_BYTES:,} bytes that are read")
         return data
 
@@ -110,26 +104,6 @@ class Part:
                     raise OSError(errno.EIO, f"the file ends before byte {self.offset + self.size}")
                 data += more
             return data
-
-
-def _open_regular(path: str, flags: int) -> int:
-    """Open a regular file; raises OSError for anything else, without waiting for it."""
-    try:
-        descriptor = os.open(path, flags | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno != errno.ENXIO:  # what a socket says
-            raise
-        raise OSError(errno.EINVAL, "it is no file but a socket or a device that is not there") from None
-    facts = os.fstat(descriptor)
-    if stat.S_ISREG(facts.st_mode) and facts.st_size <= MOST_BYTES:
-        return descriptor
-    os.close(descriptor)
-    if stat.S_ISREG(facts.st_mode):
-        raise OSError(
-            errno.EFBIG, f"it has {facts.st_size:,} bytes, more than the {MOST_BYTES:,} that are read"
-        )
-    what = _SPECIAL.get(stat.S_IFMT(facts.st_mode), "something else")
-    raise OSError(errno.EINVAL, f"it is no file but {what}")
 
 
 class Layout(NamedTuple):
