@@ -274,10 +274,8 @@ def test_runs_that_are_not_scored_are_submitted(config, tmp_path, monkeypatch):
 
     seen: dict[str, Any] = {}
 
-    def submit(configs, folder, resources, cluster):
-        seen.update(
-            runs=[config.run for config in configs], folder=folder, tasks=resources.tasks, cluster=cluster
-        )
+    def submit(configs, folder, resources):
+        seen.update(runs=[config.run for config in configs], folder=folder, tasks=resources.tasks)
         return []
 
     monkeypatch.setattr(ccscale.launch.submit, "submit", submit)
@@ -286,7 +284,7 @@ def test_runs_that_are_not_scored_are_submitted(config, tmp_path, monkeypatch):
     scored.parent.mkdir(parents=True)
     settings = load_config(config, ["seed=0", f"run={out}/both-heads/seed=0"]).model_dump(mode="json")
     scored.write_text(json.dumps({"config": settings}))
-    launch = ["--launch", "--cluster local --tasks-per-node 2"]
+    launch = ["--launch", "--tasks-per-node 2"]
     assert benchmark.main(["heads", config, "--seeds", "0", "1", "--out", str(out), *launch]) == 0
     names = ["both-heads/seed=1"]
     names += [
@@ -296,8 +294,25 @@ def test_runs_that_are_not_scored_are_submitted(config, tmp_path, monkeypatch):
         "runs": [f"{out}/{n}" for n in names],
         "folder": out / "runs",
         "tasks": 2,
-        "cluster": "local",
     }
+
+
+def test_runs_that_are_not_scored_are_trained_here(config, tmp_path, monkeypatch):
+    import ccscale.launch.local
+
+    seen = []
+
+    def train_here(config, count, *options):
+        seen.append((config.run, count))
+        return ccscale.launch.local.Ended(0, 1)
+
+    monkeypatch.setattr(ccscale.launch.local, "train_here", train_here)
+    out = tmp_path / "out"
+    launch = ["--launch", "--cluster local --tasks-per-node 2"]
+    assert benchmark.main(["heads", config, "--seeds", "0", "--out", str(out), *launch]) == 0
+    assert sorted(seen) == [
+        (f"{out}/{name}/seed=0", 2) for name in ("both-heads", "cluster-head-alone", "instance-head-k-means")
+    ]
 
 
 def test_a_signal_is_handed_on_to_the_cell(config, tmp_path, monkeypatch):

@@ -184,14 +184,23 @@ def launch(cells: Sequence[Cell], out: Path, options: str) -> None:
         return
     for config in configs:
         config.check_ranks(wanted.ranks)
+    out.mkdir(parents=True, exist_ok=True)
+    if args.cluster == "local":
+        from ccscale.launch.local import train_all_here
+
+        with stop_on_signal() as request:
+            for config, ended in train_all_here(configs, wanted.ranks, request, wanted):
+                if ended.code:
+                    raise Fault(f"the run {config.run} is not finished: exit code {ended.code}")
+        say("the same command without --launch scores the runs and writes the table")
+        return
     from ccscale.launch.follow import follow
     from ccscale.launch.submit import submit
 
-    out.mkdir(parents=True, exist_ok=True)
-    jobs = submit(configs, out / "runs", wanted, args.cluster)
+    jobs = submit(configs, out / "runs", wanted)
     for job in jobs:
         say(f"job {job.job.job_id}: run {job.run}, log {job.log}")
-    if args.follow and not follow(jobs, args.cluster):
+    if args.follow and not follow(jobs):
         raise Fault(f"not all runs are finished; their logs are in {jobs[0].log.parent}")
     say("when they are finished, the same command without --launch scores them and writes the table")
 

@@ -16,8 +16,8 @@ from ccscale.launch.resources import Resources, check_line, parse_extra, parse_m
 from ccscale.launch.scripts import write_scripts
 from ccscale.launch.sweep import expand
 from ccscale.leaving import FAULT
-from ccscale.progress import say
 from ccscale.train.preempt import stop_on_signal
+from ccscale.wording import counted
 
 T = TypeVar("T")
 
@@ -124,29 +124,24 @@ def run_launch(args: argparse.Namespace) -> int:
 
 def _train_here(args: argparse.Namespace, common: Config, resources: Resources) -> int:
     """Train the runs on this machine, one after the other; return the gravest of their codes."""
-    from ccscale.launch.local import as_json, command, count_gpus, gravest, train_here
+    from ccscale.launch.local import as_json, command, count_gpus, gravest, train_all_here
 
     if resources.nodes > 1:
         raise InputError("--cluster local is this machine alone: leave out --nodes, or set it to 1")
     ranks = args.tasks_per_node or args.gpus_per_node
     ranks = ranks or (1 if common.train.device == "cpu" else max(1, count_gpus()))
     configs = expand(args.config, args.overrides, args.sweep, ranks)
+    if args.dry_run:
+        for config in configs:
+            print(f"{counted(ranks, 'rank')} of {shlex.join(command(args.config, config))}")
+        return 0
     found = []
     with stop_on_signal() as request:
-        for number, config in enumerate(configs, start=1):
-            if args.dry_run:
-                words = shlex.join(command(args.config, config))
-                print(f"{ranks} rank{'s' if ranks > 1 else ''} of {words}")
-                continue
-            if len(configs) > 1:
-                say(f"run {number} of {len(configs)}: {config.run}")
-            ended = train_here(config, ranks, request, resources.minutes, resources.cpus_per_task)
+        for config, ended in train_all_here(configs, ranks, request, resources):
             found.append(as_json(config, ended))
             if not args.json and ended.code == 0:
                 print(f"run {config.run}: finished at step {ended.step}", flush=True)
-            if request:
-                break
-    if args.json and not args.dry_run:
+    if args.json:
         print(json.dumps({"jobs": found}), flush=True)
     return gravest([one["code"] for one in found])
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 from ccscale.config import Config
 from ccscale.data.threads import background
+from ccscale.launch.resources import Resources
 from ccscale.launcher import DEEPSPEED, NAMES, SUPERVISOR, TORCHRUN
 from ccscale.leaving import FAULT, LOST, MISTAKE, STOPPED
 from ccscale.progress import say
@@ -174,6 +175,18 @@ def train_here(
                 return ended
             say(f"out of time at step {ended.step}: the run goes on in new processes")
             before = ended.step
+
+
+def train_all_here(
+    configs: Sequence[Config], count: int, request: StopRequest, resources: Resources
+) -> Iterator[tuple[Config, Ended]]:
+    """Train runs one after the other, also after one that has failed; a request ends it."""
+    for number, config in enumerate(configs, start=1):
+        if len(configs) > 1:
+            say(f"run {number} of {len(configs)}: {config.run}")
+        yield config, train_here(config, count, request, resources.minutes, resources.cpus_per_task)
+        if request:
+            return
 
 
 def command(path: Path, config: Config) -> list[str]:
