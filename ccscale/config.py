@@ -29,6 +29,7 @@ from ccscale.divisors import divisors, largest_divisor, nearest_divisors
 from ccscale.errors import InputError
 
 MAX_LANES = 64
+MOST_CLASSES = 2**20  # that images are sorted into, as clusters or by their labels
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -150,7 +151,7 @@ class Data(Section):
 class Views(Section):
     """What a random view of an image is (paper, section 'Data augmentation'; torchvision's definitions)."""
 
-    size: Positive = Field(224, description="Side of a view, in pixels.")
+    size: int = Field(224, ge=1, le=2**13, description="Side of a view, in pixels.")
     crop_scale: tuple[float, float] | None = Field(
         (0.08, 1.0),
         description="RandomResizedCrop: share of the image's area; null: the whole image, resized.",
@@ -236,8 +237,8 @@ class Model(Section):
     normalize: bool = Field(
         False, description="Subtract the backbone's own mean and divide by its deviation (pretrained ones)."
     )
-    clusters: int = Field(ge=2, description="K, the number of clusters.")
-    embedding: Positive = Field(128, description="Width of the instance head's output.")
+    clusters: int = Field(ge=2, le=MOST_CLASSES, description="K, the number of clusters.")
+    embedding: int = Field(128, ge=1, le=2**16, description="Width of the instance head's output.")
 
     @property
     def bare(self) -> "Model":

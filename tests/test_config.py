@@ -290,6 +290,12 @@ def test_unknown_key_in_a_file(tmp_path):
         ("views.crop_scale=3", "'views.crop_scale' is 3: input should be a list, as [a, b]"),
         ("data=5", "'data' is 5"),
         ("train.precision=fp16", "'train.precision' is 'fp16': input should be 'fp32', 'bf16' or 'fp64'"),
+        (
+            "model.clusters=10000000000",
+            "'model.clusters' is 10000000000: input should be less than or equal to 1048576",
+        ),
+        ("model.embedding=70000", "'model.embedding' is 70000: input should be less than or equal to 65536"),
+        ("views.size=1000000", "'views.size' is 1000000: input should be less than or equal to 8192"),
         ("train.zero=3", "'train.zero' is 3: input should be 0, 1 or 2"),
     ],
 )

@@ -23,10 +23,11 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from ccscale.config import MOST_CLASSES
 from ccscale.data import index, pool
 from ccscale.data.hashed import HashingReader, blocks_of
 from ccscale.data.keys import Digests, digests, shared_keys
-from ccscale.data.labels import ABSENT, MOST_CLASSES, UNKNOWN, LabelError, Labels
+from ccscale.data.labels import ABSENT, UNKNOWN, LabelError, Labels
 from ccscale.data.manifest import NAME, NAMES, Manifest, Shard
 from ccscale.data.manifest_file import url_complaint
 from ccscale.data.regular import regular

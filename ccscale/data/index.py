@@ -28,7 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ccscale import atomic
-from ccscale.data.labels import MOST_CLASSES, UNKNOWN, LabelError, Labelling
+from ccscale.config import MOST_CLASSES
+from ccscale.data.labels import UNKNOWN, LabelError, Labelling
 from ccscale.data.manifest import Manifest, Shard
 from ccscale.data.remote import location
 from ccscale.data.remote.access import Access

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from ccscale.config import MOST_CLASSES  # larger numbers are names of something else
 from ccscale.errors import InputError
 
 UNKNOWN = -1
-MOST_CLASSES = 1 << 20  # larger numbers are names of something else
 LONGEST = 1000  # characters of a name
 
 # As `pandas.read_csv` has them, letter by letter: a class may be called "none".

@@ -17,8 +17,8 @@ from urllib.parse import unquote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from ccscale.config import MOST_CLASSES
 from ccscale.data.keys import is_utf_8
-from ccscale.data.labels import MOST_CLASSES
 from ccscale.data.remote import location
 from ccscale.errors import InputError
 

@@ -4,7 +4,8 @@ import decimal
 
 import pytest
 
-from ccscale.data.labels import LONGEST, MOST_CLASSES, LabelError, Labels, as_text
+from ccscale.config import MOST_CLASSES
+from ccscale.data.labels import LONGEST, LabelError, Labels, as_text
 
 
 def understood(values, before=None):
