@@ -58,7 +58,7 @@ def _name(device: torch.device, asked: str) -> str:
     """Return what people call a device, and how much of it each rank has."""
     each = " each" if dist.world() > 1 else ""
     if device.type == "cuda":
-        return f"a {torch.cuda.get_device_name(device)}{each}"
+        return f"one {torch.cuda.get_device_name(device)}{each}"
     none = " (torch sees no CUDA device)" if asked == "auto" else ""
     return f"the CPU, {counted(torch.get_num_threads(), 'thread')}{each}{none}"
 

@@ -17,11 +17,11 @@ NOW = 1_800_000_000.0
 
 
 class TestIntroduction:
-    def lines(self, shards, manifest, capsys, *overrides: str) -> list[str]:
+    def lines(self, shards, manifest, capsys, *overrides: str, device: torch.device = CPU) -> list[str]:
         config = parse_config(small_settings(shards, shards / "none"), overrides)
         schedule = plan(config, manifest)
         steps = config.train.epochs * schedule.steps_per_epoch
-        introduce(config, manifest, schedule, CPU, min(steps, config.train.max_steps or steps))
+        introduce(config, manifest, schedule, device, min(steps, config.train.max_steps or steps))
         return capsys.readouterr().err.splitlines()
 
     def test_device_images_and_steps(self, shards, manifest, capsys):
@@ -47,6 +47,16 @@ class TestIntroduction:
         assert self.lines(shards, manifest, capsys, "train.device=auto")[0].endswith(
             " (torch sees no CUDA device)"
         )
+
+    def test_gpus(self, shards, manifest, capsys, monkeypatch):
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "NVIDIA H100")
+        gpu = torch.device("cuda", 0)
+        (line, _) = self.lines(shards, manifest, capsys, device=gpu)
+        assert line == "training on 1 rank: one NVIDIA H100"
+        monkeypatch.setattr("ccscale.dist.world", lambda: 8)
+        monkeypatch.setattr("ccscale.config.Config.check_ranks", lambda config, ranks: None)
+        (line, _) = self.lines(shards, manifest, capsys, device=gpu)
+        assert line == "training on 8 ranks: one NVIDIA H100 each"
 
     def test_only_the_first_rank_speaks(self, shards, manifest, capsys, monkeypatch):
         monkeypatch.setattr("ccscale.dist.rank", lambda: 1)
