@@ -48,10 +48,12 @@ class Draws(TorchFunctionMode):
     def __init__(self, of_each: Sequence[int | None]) -> None:
         super().__init__()
         self._of_each = tuple(of_each)
-        self._single = {draw: i for i, draw in enumerate(d for d, each in enumerate(of_each) if each == 1)}
+        # Numbers of which a view has one, as of stochastic depth, are drawn for all layers at once, into a table.
+        singles = [draw for draw, each in enumerate(of_each) if each == 1]
+        self._column = {draw: column for column, draw in enumerate(singles)}
+        self._singles = torch.tensor(singles, dtype=torch.int64, device="cpu")
         self._seed, self._next = 0, 0
-        nothing = torch.zeros(0, dtype=torch.int64, device="cpu")
-        self._step = self._places = self._table = self._singles = nothing
+        self._step = self._places = self._table = torch.zeros(0, dtype=torch.int64, device="cpu")
 
     @property
     def placed(self) -> bool:
@@ -71,12 +73,9 @@ class Draws(TorchFunctionMode):
         if not self._of_each:
             return
         self._seed, self._places = seed, places
-        self._step = torch.full(
-            (), step % _WORD, dtype=torch.int64, device=places.device
-        )  # no copy: no waiting
-        # Numbers of which a view has one, as of stochastic depth, are drawn for all layers at once.
-        if self._singles.device != places.device or not len(self._singles):
-            self._singles = torch.tensor(list(self._single), dtype=torch.int64, device=places.device)
+        # Made on the device: a number that is copied to it would be waited for, one in the code compiled anew.
+        self._step = torch.full((), step % _WORD, dtype=torch.int64, device=places.device)
+        self._singles = self._singles.to(places.device)
         self._table = self._philox(0, self._singles, places[:, None])[0]
 
     def __enter__(self) -> Self:
@@ -100,7 +99,7 @@ class Draws(TorchFunctionMode):
             raise RuntimeError("the backbone draws more random numbers than it did when it was tried")
         each = self._of_each[draw]
         if each == 1:
-            return self._table[:, self._single[draw]].reshape(shape)
+            return self._table[:, self._column[draw]].reshape(shape)
         rows = self._places[:, None]
         if each is None:
             rows, each = torch.zeros((1, 1), dtype=torch.int64, device=device), math.prod(shape)
