@@ -14,7 +14,7 @@ TILES = 24_000  # pictures of all clusters together
 SUREST, DOUBTFUL = 16, 8
 NEAR = 5
 CLASSES = 20
-COLOURS = 10
+COLOURS, MARKS = 10, 60  # hues; and each of them as it is and darker, in three shapes
 CHUNK = 1024
 
 
@@ -66,8 +66,7 @@ def describe(table: Table, points: Points | None, k: int) -> dict[str, Any]:
     dict
         ``size``; ``confidence``, the mean, None for an empty one; ``labelled``, images with a label; ``classes``,
         the commonest as (label, images); ``near``, (cluster, cosine of the mean features) where there are features;
-        ``second``, (cluster, images whose second choice it is) where these are known; ``colour``, a number under
-        `COLOURS` that the nearest clusters do not have, as far as possible.
+        ``second``, (cluster, images whose second choice it is) where these are known; ``colour``, of `colours`.
     """
     has = table.clusters >= 0
     clusters, labels = table.clusters[has], table.labels[has]
@@ -115,7 +114,10 @@ def nearest(points: Points, clusters: NDArray[np.int64], k: int) -> list[list[tu
 
 
 def colours(sizes: NDArray[np.int64], near: list[list[int]]) -> list[int]:
-    """Give each cluster, the largest first, the colour that is rarest among those near it, then among all."""
+    """Give each cluster a number under `MARKS`, whose last digit is its hue; up to `MARKS` clusters, none twice.
+
+    The largest come first, and each gets the hue that is rarest among those near it, then among all.
+    """
     result = [-1] * len(sizes)
     used = np.zeros(COLOURS, dtype=np.int64)
     beside: list[set[int]] = [set(row) for row in near]
@@ -124,8 +126,9 @@ def colours(sizes: NDArray[np.int64], near: list[list[int]]) -> list[int]:
             beside[other].add(cluster)
     for cluster in np.argsort(-sizes, kind="stable").tolist():
         taken = np.bincount(
-            [result[other] for other in beside[cluster] if result[other] >= 0], minlength=COLOURS
+            [result[other] % COLOURS for other in beside[cluster] if result[other] >= 0], minlength=COLOURS
         )
-        result[cluster] = int(np.lexsort((used, taken))[0])
-        used[result[cluster]] += 1
+        hue = int(np.lexsort((used, taken, used // (MARKS // COLOURS)))[0])
+        result[cluster] = (hue + COLOURS * int(used[hue])) % MARKS
+        used[hue] += 1
     return result

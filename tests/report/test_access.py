@@ -140,3 +140,75 @@ def test_focus_is_seen_and_the_first_stop_skips(page):
     for _ in range(12):
         ActionChains(driver).send_keys(Keys.TAB).perform()
         assert driver.execute_script(OUTLINE) == "solid"
+
+
+# What a printer finds, which looks at once: clusters with images, those of them with pictures, the map.
+PRINTED = """
+dispatchEvent(new Event("beforeprint"));
+const pictures = (one) => [...one.querySelectorAll(".tile")].filter(
+  (tile) => /blob:|data:image/.test(getComputedStyle(tile).backgroundImage)).length;
+return new Promise((resolve) => queueMicrotask(() => setTimeout(() => resolve([
+  [...document.querySelectorAll("#list > article")].map(pictures),
+  document.querySelector(".map canvas")?.dataset.drawn ?? null,
+]))));
+"""
+
+
+def test_all_clusters_are_printed_with_their_pictures(page):
+    """Also those that nobody has scrolled to, on white paper whatever the screen's colours."""
+    driver = page("many", scheme="dark")
+    assert driver.execute_script("return document.querySelectorAll('#list > article').length") < 150
+    pictures, drawn = driver.execute_script(PRINTED)
+    assert len(pictures) == 150
+    assert all(pictures[:149])
+    assert int(drawn) > 400
+    driver.execute_script("dispatchEvent(new Event('afterprint'))")
+
+
+@pytest.mark.parametrize("name", ["full", "compared"])
+def test_nothing_is_cut_on_paper(page, name):
+    driver = page(name, scheme="dark", width=700)
+    driver.execute_script("dispatchEvent(new Event('beforeprint'))")
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    wide = "return [...document.querySelectorAll('.scroll')].map((one) => [one.scrollWidth, one.clientWidth])"
+    shown = driver.execute_script(wide)
+    assert shown
+    assert all(inside <= outside for inside, outside in shown)
+    height = "return [...document.querySelectorAll('.scroll')].every((one) => one.scrollHeight <= one.clientHeight)"
+    assert driver.execute_script(height)
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    paper = "return getComputedStyle(document.body).color"
+    assert driver.execute_script(paper) == "rgb(28, 30, 33)"
+    driver.execute_script("dispatchEvent(new Event('afterprint'))")
+
+
+def test_no_match_is_told_to_all(page):
+    driver = page()
+    open_map(driver)
+    highlight, key = driver.find_elements(By.CSS_SELECTOR, "#map input")
+    told = driver.find_element(By.CSS_SELECTOR, "#map output")
+    key.send_keys("no such key", Keys.ENTER)
+    wait(driver, "return document.querySelector('#map output').textContent")
+    assert told.text == "No image on the map has a key with “no such key”"
+    assert told.is_displayed()
+    key.clear()
+    key.send_keys("key-0002", Keys.ENTER)
+    wait(driver, "return !document.getElementById('tip').hidden")
+    assert told.text == ""
+    highlight.send_keys("99")
+    assert told.text == "There is no cluster 99"
+    highlight.clear()
+    highlight.send_keys("3")
+    assert told.text == ""
+
+
+LOOKS = """
+return [...document.querySelectorAll(".swatch")].map((one) => [one.className, one.style.backgroundColor].join());
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_two_marks_look_alike(page, scheme):
+    driver = page("many", scheme)
+    driver.execute_script("dispatchEvent(new Event('beforeprint')); dispatchEvent(new Event('afterprint'))")
+    assert len(set(driver.execute_script(LOOKS))) == 60

@@ -27,6 +27,7 @@ const COUNT = new Intl.NumberFormat("en");
 const count = (value) => COUNT.format(value);
 const percent = (value) => (value > 0 && value < 0.0095 ? "<1" : Math.round(value * 100)) + "%";
 const images = (value) => `${count(value)} image${value === 1 ? "" : "s"}`;
+const clustersOf = (value) => `${count(value)} cluster${value === 1 ? "" : "s"}`;
 
 /** Write a number with as many digits as say something. */
 function figure(value) {
@@ -84,13 +85,15 @@ function tile(number, place, total, description) {
   const columns = data.tile.columns;
   const rows = Math.ceil(total / columns);
   const made = el("span", { className: "tile", role: "img", "aria-label": description });
-  sheet(number).then((address) => {
-    made.style.backgroundImage = `url("${address}")`;
-    made.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
-    const x = ((place % columns) / (columns - 1)) * 100;
-    const y = rows > 1 ? (Math.floor(place / columns) / (rows - 1)) * 100 : 0;
-    made.style.backgroundPosition = `${x}% ${y}%`;
-  });
+  made.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
+  const x = ((place % columns) / (columns - 1)) * 100;
+  const y = rows > 1 ? (Math.floor(place / columns) / (rows - 1)) * 100 : 0;
+  made.style.backgroundPosition = `${x}% ${y}%`;
+  if (onPaper.now && !sheets.has(number)) {
+    made.classList.add(onPaper.sheet(number));
+  } else {
+    sheet(number).then((address) => (made.style.backgroundImage = `url("${address}")`));
+  }
   return made;
 }
 
@@ -124,16 +127,55 @@ function onWidth(element, call) {
   }).observe(element);
 }
 
-/** Call back once when an element comes near the window. */
+/** Call back once when an element comes near the window, or before the page is printed. */
 function whenNear(element, call) {
-  const observer = new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting)) {
-      observer.disconnect();
-      call();
-    }
-  }, { rootMargin: "800px" });
+  const now = () => {
+    observer.disconnect();
+    onPaper.waiting.delete(now);
+    call();
+  };
+  const observer = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && now(), { rootMargin: "800px" });
   observer.observe(element);
+  onPaper.waiting.add(now);
 }
+
+/**
+ * What is different when the page is printed: all of it is made, in light colours, before the printer looks, which
+ * waits for nothing. Sheets of pictures that were not asked for before are part of the style then, not addresses.
+ */
+const onPaper = {
+  now: false,
+  waiting: new Set(), // what is otherwise made when it comes near the window
+  style: new CSSStyleSheet(),
+  sheets: new Set(),
+
+  sheet(number) {
+    const node = $(`sheet-${number}`);
+    if (node && !this.sheets.has(number)) {
+      this.sheets.add(number);
+      this.style.insertRule(`.sheet-${number} { background-image: url("data:image/webp;base64,${node.textContent}") }`);
+    }
+    return `sheet-${number}`;
+  },
+
+  start() {
+    document.adoptedStyleSheets = [...document.adoptedStyleSheets, this.style];
+    addEventListener("beforeprint", () => {
+      this.now = true;
+      buildMore(Infinity);
+      for (const now of [...this.waiting]) now();
+      repaints.forEach((call) => call());
+      for (const wide of document.querySelectorAll(".scroll > table")) {
+        wide.style.setProperty("--fit", Math.min(1, PAGE_WIDTH / wide.scrollWidth).toFixed(3));
+      }
+    });
+    addEventListener("afterprint", () => {
+      this.now = false;
+      repaints.forEach((call) => call());
+    });
+  },
+};
+const PAGE_WIDTH = 640; // CSS pixels between the margins of a page of A4 or letter, at least
 
 // Petroff (arXiv:2107.02270), ten colours told apart by those with any kind of colour vision; brighter ones on dark.
 const PALETTE = {
@@ -141,8 +183,21 @@ const PALETTE = {
   dark: ["#5aa7ef", "#ffb733", "#e8553a", "#aab8b6", "#b06be0", "#c58a78", "#ff8633", "#cfc288", "#8f94a1", "#92dadd"],
 };
 const darkScheme = matchMedia("(prefers-color-scheme: dark)");
-const isDark = () => (document.documentElement.dataset.theme || (darkScheme.matches ? "dark" : "light")) === "dark";
-const palette = () => PALETTE[isDark() ? "dark" : "light"];
+const isDark = () => !onPaper.now && (document.documentElement.dataset.theme || (darkScheme.matches ? "dark" : "light")) === "dark";
+
+// Sixty marks: ten hues, each as it is and nearer to the ink, as three shapes.
+const HUES = 10;
+const MARKS = 60;
+const SHADES = Object.fromEntries(Object.entries(PALETTE).map(([scheme, hues]) => {
+  const [ink, share] = scheme === "dark" ? [255, 0.55] : [0, 0.45];
+  const mixed = (hue) => "#" + [1, 3, 5].map((i) =>
+    Math.round(parseInt(hue.slice(i, i + 2), 16) * (1 - share) + ink * share).toString(16).padStart(2, "0")).join("");
+  return [scheme, [...hues, ...hues.map(mixed)]];
+}));
+const markColours = () => SHADES[isDark() ? "dark" : "light"];
+const markColour = (mark) => markColours()[mark % (2 * HUES)];
+const SHAPES = ["circle", "triangle", "cross"];
+const markShape = (mark) => Math.floor(mark / (2 * HUES));
 const inkColours = () => {
   const style = getComputedStyle(document.body);
   return { ink: style.color, paper: style.backgroundColor };

@@ -52,8 +52,9 @@ function tileItem(cluster, place) {
 function clusterSection(cluster) {
   const { size, confidence, labelled, classes, near, second, colour } = data.clusters;
   const swatch = el("span", { className: "swatch", "aria-hidden": "true" });
-  swatch.dataset.colour = colour[cluster];
-  swatch.style.backgroundColor = palette()[colour[cluster]];
+  swatch.dataset.mark = colour[cluster];
+  swatch.classList.add(SHAPES[markShape(colour[cluster])]);
+  swatch.style.backgroundColor = markColour(colour[cluster]);
   const title = el("h3", { id: `cluster-${cluster}-title`, tabIndex: -1 }, swatch, `Cluster ${cluster}`);
   const facts = [images(size[cluster])];
   if (size[cluster]) facts.push(`mean confidence ${figure(confidence[cluster])}`);
@@ -112,7 +113,7 @@ function refreshClusters() {
   $("list").replaceChildren();
   buildMore();
   const found = clusterOrder.shown.length;
-  $("found").textContent = found === total ? `${count(total)} clusters` : `${count(found)} of ${count(total)} clusters`;
+  $("found").textContent = found === total ? clustersOf(total) : `${count(found)} of ${clustersOf(total)}`;
   if (!found) $("list").append(el("p", { className: "empty" }, "No cluster fits. Change the search or what is shown."));
 }
 
@@ -151,7 +152,7 @@ function startClusters() {
     revealCluster(Number(hash.slice(9)));
   });
   onColours(() => document.querySelectorAll(".swatch").forEach((swatch) => {
-    swatch.style.backgroundColor = palette()[swatch.dataset.colour];
+    swatch.style.backgroundColor = markColour(Number(swatch.dataset.mark));
   }));
   refreshClusters();
   const wanted = /^#cluster-(\d+)$/.exec(location.hash);

@@ -13,6 +13,7 @@ function startSections() {
   sections.forEach((section) => observer.observe(section));
 }
 
+onPaper.start();
 startTheme();
 startOverview();
 startCurves();

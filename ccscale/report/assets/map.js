@@ -29,10 +29,11 @@ class MapView {
     this.by = el("select", {}, ...choices.map(([value, title]) => el("option", { value }, title)));
     this.only = el("input", { type: "search", inputMode: "numeric", autocomplete: "off", placeholder: "all", className: "short" });
     this.key = el("input", { type: "search", autocomplete: "off", spellcheck: false });
+    this.told = el("output", {});
     const button = (text, title, call) => el("button", { type: "button", "aria-label": title, title, onclick: call }, text);
     body.append(
       el("div", { className: "controls" }, el("label", {}, "Colour by", this.by), el("label", {}, "Highlight cluster", this.only),
-        el("label", {}, "Find an image by its key", this.key),
+        el("label", {}, "Find an image by its key", this.key), this.told,
         el("div", { className: "buttons", role: "group", "aria-label": "Zoom" },
           button("+", "Zoom in", () => this.magnify(1.6)), button("−", "Zoom out", () => this.magnify(1 / 1.6)),
           button("Reset", "Show all of the map", () => this.reset()))),
@@ -42,6 +43,7 @@ class MapView {
     );
     this.listen();
     onWidth(this.canvas, () => this.resize());
+    if (onPaper.now) this.resize(); // nothing is observed before the printer looks
     onColours(() => this.paint());
   }
 
@@ -51,9 +53,11 @@ class MapView {
     this.only.addEventListener("input", () => {
       const text = this.only.value.trim();
       this.cluster = /^\d+$/.test(text) && Number(text) < this.middles.length ? Number(text) : null;
+      this.tell(text && this.cluster === null ? `There is no cluster ${text}` : "");
       this.paint();
     });
     this.key.addEventListener("change", () => this.find(this.key.value.trim()));
+    this.key.addEventListener("input", () => this.tell(""));
     let drag = null;
     canvas.addEventListener("pointerdown", (event) => {
       drag = event.pointerType === "touch" ? null : { x: event.clientX, y: event.clientY, moved: false };
@@ -180,18 +184,25 @@ class MapView {
   }
 
   async find(text) {
+    this.tell("");
     if (!text) return;
     await this.points.key(0);
     const wanted = text.toLowerCase();
     let i = this.points.keys.indexOf(text);
     if (i < 0) i = this.points.keys.findIndex((key) => key.toLowerCase().includes(wanted));
-    if (i < 0) return say(`No image on the map has a key with ${text}`);
+    if (i < 0) return this.tell(`No image on the map has a key with “${text}”`);
     this.centre = { x: this.points.x[i], y: this.points.y[i] };
     this.zoom = Math.max(this.zoom, 6);
     this.mark(i, true);
   }
 
+  /** Show a sentence beside the controls; an output is also read aloud. */
+  tell(text) {
+    this.told.textContent = text;
+  }
+
   highlight(cluster) {
+    this.tell("");
     this.cluster = cluster;
     this.only.value = String(cluster);
     this.reset();
@@ -207,6 +218,10 @@ class MapView {
   }
 
   paint() {
+    if (onPaper.now) {
+      if (!this.width) this.resize();
+      return this.draw();
+    }
     if (this.waiting || !this.width) return;
     this.waiting = true;
     requestAnimationFrame(() => {
@@ -219,8 +234,9 @@ class MapView {
   colouring() {
     const { points } = this;
     if (this.colour === "confidence") return [isDark() ? CIVIDIS : CIVIDIS_LIGHT, (i) => Math.min(5, (points.confidence[i] * 6) >> 8)];
-    if (this.colour === "class") return [palette(), (i) => (points.label[i] < 0 ? -1 : points.label[i] % 10)];
-    return [palette(), (i) => data.clusters.colour[points.cluster[i]]];
+    const marks = Array.from({ length: MARKS }, (_, mark) => markColour(mark));
+    if (this.colour === "class") return [marks, (i) => (points.label[i] < 0 ? -1 : points.label[i] % MARKS)];
+    return [marks, (i) => data.clusters.colour[points.cluster[i]]];
   }
 
   draw() {
@@ -240,14 +256,23 @@ class MapView {
       const number = this.cluster !== null && points.cluster[i] !== this.cluster ? -1 : colourOf(i);
       (number < 0 ? rest : layers[number]).push(i);
     }
-    const dots = (list, colour) => {
+    const dots = (list, colour, shape = 0) => {
+      if (!list.length) return;
       context.fillStyle = colour;
       context.beginPath();
       for (const i of list) {
         const [px, py] = [x0 + points.x[i] * scale, y0 - points.y[i] * scale];
         if (px < -side || py < -side || px > this.width + side || py > this.height + side) continue;
         if (side < 3) context.rect(px - side / 2, py - side / 2, side, side);
-        else {
+        else if (shape === 1) {
+          context.moveTo(px, py - 0.65 * side);
+          context.lineTo(px + 0.6 * side, py + 0.45 * side);
+          context.lineTo(px - 0.6 * side, py + 0.45 * side);
+          context.closePath();
+        } else if (shape === 2) {
+          context.rect(px - 0.65 * side, py - 0.2 * side, 1.3 * side, 0.4 * side);
+          context.rect(px - 0.2 * side, py - 0.65 * side, 0.4 * side, 1.3 * side);
+        } else {
           context.moveTo(px + side / 2, py);
           context.arc(px, py, side / 2, 0, 7);
         }
@@ -255,7 +280,7 @@ class MapView {
       context.fill();
     };
     dots(rest, grey);
-    layers.forEach((list, number) => dots(list, colours[number]));
+    layers.forEach((list, number) => dots(list, colours[number], markShape(number)));
     this.drawLabels(context, ink, paper);
     if (this.marked >= 0) this.ring(context, ...this.toPixel(points.x[this.marked], points.y[this.marked]), ink, paper, side);
     if (this.cross) {

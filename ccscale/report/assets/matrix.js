@@ -25,7 +25,8 @@ function matrix({ caption, rowName, columnNames, columnTitle, cells, totals }) {
 
 function heatTable({ caption, rowName, columnNames, cells, order, share }) {
   const long = columnNames.some((name) => name.length > 5);
-  const head = el("tr", {}, el("td"), ...columnNames.map((name) => el("th", { scope: "col", className: long ? "long" : "" }, name)));
+  const head = el("tr", {}, el("td"), ...columnNames.map((name) => 
+    el("th", { scope: "col", className: long ? "long" : "", title: name }, el("span", {}, name))));
   const body = order.map((row) => {
     const counts = new Map(cells[row]);
     return el("tr", {}, el("th", { scope: "row" }, rowName(row)), ...columnNames.map((_, column) => {

@@ -24,7 +24,7 @@ function startOverview() {
   const names = Object.keys(NAMES).filter((name) => run.figures[name] !== undefined && (told[name]?.(run.figures) ?? true));
   const clusters = data.clusters.size.length;
   const most = `, ${figure(Math.log(clusters))} at most`;
-  const titles = { entropy: NAMES.entropy[0] + most, information: NAMES.information[0] + most, used: `of ${count(clusters)} clusters have images` };
+  const titles = { entropy: NAMES.entropy[0] + most, information: NAMES.information[0] + most, used: `of ${clustersOf(clusters)} ${run.figures.used === 1 ? "has" : "have"} images` };
   const tiles = names.map((name) => el("div", { title: NAMES[name][1] }, el("dt", {}, titles[name] ?? NAMES[name][0]), el("dd", {}, shownFigure(name, run.figures[name]))));
   if (data.warnings.length) {
     $("figures").append(el("ul", { className: "warnings" }, ...data.warnings.map((text) => el("li", {}, text))));

@@ -9,7 +9,7 @@ function startSizes() {
   const used = size.filter(Boolean).length;
   $("sizes-lead").textContent =
     `The largest first; the dotted line is an equal share, ${figure(mean)} images. ` +
-    `${count(used)} of ${count(size.length)} clusters have images. A click, or Enter, goes to the cluster.`;
+    `${count(used)} of ${clustersOf(size.length)} ${used === 1 ? "has" : "have"} images. A click, or Enter, goes to the cluster.`;
   const plot = el("div", { className: "plot" });
   const readout = el("span", { className: "readout", "aria-hidden": "true" });
   const [height, top, bottom, left] = [170, 8, 22, 46];
