@@ -33,6 +33,7 @@ from ccscale.evaluate.tally import Tally
 from ccscale.wording import counted
 
 TREE, PICTURE = "merge.json", "merge.png"
+AT_ONCE = 2**24  # soft assignments that are joined at a time
 
 
 class Summing:
@@ -105,9 +106,7 @@ def look(merges: Sequence[Merge], tally: Tally, pairs: ViewPairs) -> list[dict[s
     soft = torch.from_numpy(pairs.p).flatten(0, 1)
     for k in cuts(int((tally.sizes > 0).sum())):
         groups = cut(merges, k)
-        joined = torch.zeros(len(soft), k, dtype=soft.dtype)
-        joined.index_add_(1, torch.from_numpy(groups), soft)
-        information = SoftCounts.of(joined).information
+        information = _information(soft, torch.from_numpy(groups), k)
         row: dict[str, Any] = {
             "clusters": k,
             "joined_at": merges[leaves - k - 1].score if k < leaves else None,
@@ -117,6 +116,15 @@ def look(merges: Sequence[Merge], tally: Tally, pairs: ViewPairs) -> list[dict[s
         }
         rows.append(row | score(tally.table.grouped(groups)) if labelled else row)
     return rows
+
+
+def _information(soft: Tensor, groups: Tensor, k: int) -> float:
+    """Return the information of (n, K) soft assignments whose clusters are joined to k groups, some at a time."""
+    parts = [SoftCounts.of(soft.new_zeros(0, k))]
+    for some in soft.split(max(1, AT_ONCE // soft.shape[1])):
+        joined = some.new_zeros(len(some), k)
+        parts.append(SoftCounts.of(joined.index_add_(1, groups, some)))
+    return SoftCounts.join(parts).information
 
 
 def write_tree(

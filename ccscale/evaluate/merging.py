@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
-MAX_CLUSTERS = 8192  # K x K numbers are held, in float64
+MAX_CLUSTERS = 20_480  # two arrays of K x K numbers are held, in float64: 6.7 GB
+SMALL = 64  # nodes that are not worth being moved
+CANCELLED = 1e-3  # share of the lengths of two vectors under which their sum is no longer exact enough
+TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -69,50 +72,148 @@ class Merge:
 
 
 def merge_all(sums: Sums) -> list[Merge]:
-    """Join K clusters to one; return the K − 1 merges in their order."""
-    k = len(sums.sizes)
-    mean = sums.features.sum(axis=0) / max(int(sums.sizes.sum()), 1)
-    sizes, overlap = sums.sizes.copy(), sums.overlap.copy()
-    centred = sums.features - sizes[:, None] * mean  # sizes times (centroid − mean): the same direction
-    nodes = np.arange(k)
-    active = np.ones(k, dtype=bool)
+    """Join K clusters to one; return the K − 1 merges in their order.
 
-    def parts_of(i: int) -> tuple[Float64, Float64]:
-        norms = np.linalg.norm(centred, axis=1)
-        similarity = centred @ centred[i] / np.maximum(norms * norms[i], 1e-300)
-        weights = np.diagonal(overlap)
-        return similarity, overlap[i] / np.sqrt(np.maximum(weights * weights[i], 1e-300))
-
-    score = np.stack([np.add(*parts_of(i)) / 2 for i in range(k)])
-    np.fill_diagonal(score, -np.inf)
-    best = score.argmax(axis=1)
+    Of pairs that are equally alike that is joined whose clusters come first. The sums are used up: two arrays of
+    K x K numbers are all that is held, and they shrink while clusters are joined.
+    """
+    nodes = _Nodes(sums)
+    empty = np.flatnonzero(nodes.sizes == 0).tolist()
+    nearest = _Nearest(nodes)
     merges: list[Merge] = []
+    k = len(sums.sizes)
     for number in range(k - 1):
-        empty = np.flatnonzero(active & (sizes == 0))
-        at = score[np.arange(k), best]
-        first = int(empty[0]) if len(empty) else int(np.where(active, at, -np.inf).argmax())
-        if len(empty):  # by its confusion: it has no centroid
-            other = int(np.where(active & (np.arange(k) != first), parts_of(first)[1], -np.inf).argmax())
+        if empty:  # by its confusion: it has no centroid
+            first = empty[0]
+            others = np.where(nodes.active, nodes.confusion(first), -np.inf)
+            others[first] = -np.inf
+            other = int(others.argmax())
         else:
-            other = int(best[first])
+            first, other = nearest.pair()
         i, j = min(first, other), max(first, other)
-        similarity, confusion = (float(values[j]) for values in parts_of(i))
-        sizes[i] += sizes[j]
-        merges.append(Merge(int(nodes[i]), int(nodes[j]), similarity, confusion, int(sizes[i])))
-        centred[i] += centred[j]
-        overlap[i] += overlap[j]
-        overlap[:, i] += overlap[:, j]
-        nodes[i], active[j] = k + number, False
-        row = np.where(active, np.add(*parts_of(i)) / 2, -np.inf)
-        row[i] = -np.inf
-        score[i], score[:, i] = row, row
-        score[j], score[:, j] = -np.inf, -np.inf
-        stale = np.flatnonzero(active & ((best == i) | (best == j)))
-        best[stale] = score[stale].argmax(axis=1)
-        best[i] = row.argmax()
-        closer = active & (row > score[np.arange(k), best])
-        best[closer] = i
+        merges.append(nodes.merge(i, j))
+        nodes.join(i, j, k + number)
+        if empty:
+            empty = [node for node in empty if node not in (i, j) or (node == i and nodes.sizes[i] == 0)]
+        nearest.joined(i, j)
+        if not empty and len(nodes.active) > SMALL and 2 * (k - 1 - number) <= len(nodes.active):
+            nearest.keep(nodes.compact())
     return merges
+
+
+class _Nodes:
+    """The nodes that are left, in the order of their lowest clusters, and how alike they are."""
+
+    def __init__(self, sums: Sums) -> None:
+        mean = sums.features.sum(axis=0) / max(int(sums.sizes.sum()), 1)
+        self.sizes = sums.sizes.copy()
+        self.names = np.arange(len(sums.sizes))
+        self.active = np.ones(len(sums.sizes), dtype=bool)
+        # Sizes times (centroid − mean): the same directions, and they add up.
+        self._centred = sums.features - self.sizes[:, None] * mean
+        self._norms = np.linalg.norm(self._centred, axis=1)
+        self._dots = self._centred @ self._centred.T
+        self._overlap = sums.overlap
+        self._weights = np.diagonal(sums.overlap).copy()
+
+    def similarity(self, i: int) -> Float64:
+        """Return the similarity of a node and each."""
+        return self._dots[i] / np.maximum(self._norms * self._norms[i], TINY)
+
+    def confusion(self, i: int) -> Float64:
+        """Return the confusion of a node with each."""
+        return self._overlap[i] / np.sqrt(np.maximum(self._weights * self._weights[i], TINY))
+
+    def scores(self, i: int) -> Float64:
+        """Return how alike a node is to each other that is left; −∞ for the rest."""
+        scores = np.where(self.active, (self.similarity(i) + self.confusion(i)) / 2, -np.inf)
+        scores[i] = -np.inf
+        return scores
+
+    def merge(self, i: int, j: int) -> Merge:
+        """Return what joining two nodes is."""
+        similarity, confusion = float(self.similarity(i)[j]), float(self.confusion(i)[j])
+        size = int(self.sizes[i] + self.sizes[j])
+        return Merge(int(self.names[i]), int(self.names[j]), similarity, confusion, size)
+
+    def join(self, i: int, j: int, name: int) -> None:
+        """Make node i of both, under a name; j is no more."""
+        before = self._norms[i] + self._norms[j]
+        self.sizes[i] += self.sizes[j]
+        self.names[i], self.active[j] = name, False
+        self._centred[i] += self._centred[j]
+        self._norms[i] = np.linalg.norm(self._centred[i : i + 1], axis=1)[0]
+        for table in (self._dots, self._overlap):
+            row = table[i] + table[j]
+            row[i] += row[j]
+            table[i], table[:, i] = row, row
+        if self._norms[i] < CANCELLED * before:  # of the added products little but rounding would be left
+            row = self._centred @ self._centred[i]
+            self._dots[i], self._dots[:, i] = row, row
+        self._weights[i] = self._overlap[i, i]
+
+    def compact(self) -> Int64:
+        """Leave out the nodes that are no more; return the places of those that are left."""
+        kept = np.flatnonzero(self.active)
+        square = np.ix_(kept, kept)
+        self._dots = self._dots[square]
+        self._overlap = self._overlap[square]
+        self.sizes, self.names, self.active = self.sizes[kept], self.names[kept], self.active[kept]
+        self._centred, self._norms, self._weights = (
+            self._centred[kept],
+            self._norms[kept],
+            self._weights[kept],
+        )
+        return kept
+
+
+class _Nearest:
+    """Which other node each is most alike to: the first of equals.
+
+    Of a node whose nearest was joined with another only a bound is kept at first, the score that it had: it is
+    looked for anew when that bound is the highest score of all. So a joined node that is the nearest of many costs
+    no more than another (Müllner 2011, the generic algorithm).
+    """
+
+    def __init__(self, nodes: _Nodes) -> None:
+        count = len(nodes.sizes)
+        self._nodes = nodes
+        self._best, self._score = np.zeros(count, dtype=np.int64), np.full(count, -np.inf)
+        self._is_bound = np.zeros(count, dtype=bool)
+        for i in range(count):
+            self._look(i)
+
+    def pair(self) -> tuple[int, int]:
+        """Return the two most alike nodes."""
+        while self._is_bound[first := int(self._score.argmax())]:
+            self._look(first)
+        return first, int(self._best[first])
+
+    def joined(self, i: int, j: int) -> None:
+        """Take notice that node i is now what i and j were."""
+        lost = ~self._is_bound & ((self._best == i) | (self._best == j))
+        scores = self._nodes.scores(i)
+        closer = scores > self._score
+        first = (scores == self._score) & (self._best > i) & ~self._is_bound & ~lost & (scores > -np.inf)
+        self._is_bound = (self._is_bound | lost) & ~closer
+        self._best[closer | first] = i
+        self._score[closer] = scores[closer]
+        self._score[j], self._is_bound[j] = -np.inf, False
+        self._set(i, scores)
+
+    def keep(self, kept: Int64) -> None:
+        """Leave out all nodes but some."""
+        places = np.full(len(self._best), -1)
+        places[kept] = np.arange(len(kept))
+        self._best = places[self._best[kept]]
+        self._score, self._is_bound = self._score[kept], self._is_bound[kept]
+
+    def _look(self, i: int) -> None:
+        self._set(i, self._nodes.scores(i))
+
+    def _set(self, i: int, scores: Float64) -> None:
+        self._best[i] = scores.argmax()
+        self._score[i], self._is_bound[i] = scores[self._best[i]], False
 
 
 def cut(merges: Sequence[Merge], k: int) -> Int64:

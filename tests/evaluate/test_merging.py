@@ -1,8 +1,11 @@
 """The tree of clusters: against a brute force that makes every joined cluster from its images."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from ccscale.evaluate import merging
 from ccscale.evaluate.merging import Sums, cut, cuts, merge_all
 
 
@@ -66,6 +69,102 @@ def test_against_brute_force(seed, k, used):
         assert min(leaves[merge.a]) < min(leaves[merge.b])
         assert (merge.similarity, merge.confusion) == pytest.approx((similarity, confusion), abs=1e-9)
         assert merge.size == np.isin(p.argmax(axis=1), list(joined)).sum()
+
+
+def whole(k: int, seed: int, d: int, ties: bool, empty: int = 0) -> Sums:
+    """Sums of k clusters, `empty` of them without images; of small whole numbers, where there are to be ties."""
+    rng = np.random.default_rng(seed)
+    sizes = 2 ** rng.integers(0, 3, k)
+    sizes[rng.permutation(k)[:empty]] = 0
+    if ties:
+        features, p = rng.integers(-2, 3, (k, d)).astype(float), rng.integers(0, 3, (3 * k, k)).astype(float)
+    else:
+        features, p = rng.normal(size=(k, d)), rng.random((3 * k, k)) ** 8
+    return Sums(sizes, features * sizes[:, None], p.T @ p)
+
+
+def by_all_scores(sums: Sums) -> list[tuple[int, int]]:
+    """Join the best pair, the first of equals, looking at all scores of all pairs each time."""
+    k = len(sums.sizes)
+    sizes, overlap = sums.sizes.copy(), sums.overlap.copy()
+    vectors = sums.features - sizes[:, None] * (sums.features.sum(axis=0) / sizes.sum())
+    left, names, found = list(range(k)), list(range(k)), []
+    for number in range(k - 1):
+        lengths = np.linalg.norm(vectors, axis=1)
+        weights = np.diagonal(overlap)
+        confusion = overlap / np.sqrt(np.maximum(weights[:, None] * weights, 1e-300))
+        scores = vectors @ vectors.T / np.maximum(lengths[:, None] * lengths, 1e-300) + confusion
+        empty = [i for i in left if sizes[i] == 0]
+        if empty:
+            a = empty[0]
+            b = max((i for i in left if i != a), key=lambda i: (confusion[a, i], -i))
+        else:
+            pairs = [(a, b) for place, a in enumerate(left) for b in left[place + 1 :]]
+            a, b = max(pairs, key=lambda pair: (scores[pair], -pair[0], -pair[1]))
+        a, b = min(a, b), max(a, b)
+        found.append((names[a], names[b]))
+        names[a] = k + number
+        left.remove(b)
+        for sums_of in (sizes, vectors, overlap, overlap.T):
+            sums_of[a] += sums_of[b]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("ties", [False, True])
+def test_against_all_scores(seed, ties, monkeypatch):
+    """Of many clusters: nodes are moved, bounds are kept, ties are broken."""
+    monkeypatch.setattr(merging, "SMALL", 8)
+    k = 20 + 7 * seed
+    expected = by_all_scores(whole(k, seed, 2, ties, empty=seed % 3))
+    merges = merge_all(whole(k, seed, 2, ties, empty=seed % 3))
+    assert [(merge.a, merge.b) for merge in merges] == expected
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_clusters_that_cancel_out_are_like_nothing(seed):
+    """Three clusters whose centroids lie around the mean: of the joined one's nothing is left but rounding."""
+    rng = np.random.default_rng(seed)
+    a, b, c = 1e6 * rng.normal(size=(3, 8))
+    features = np.stack([a, b, -(a + b), c, -c])
+    overlap = np.eye(5)
+    overlap[:3, :3] += 9 * (1 - np.eye(3))  # more alike than any can be: they come first
+    merges = merge_all(Sums(np.ones(5, dtype=np.int64), features, overlap))
+    assert [merge.size for merge in merges[:2]] == [2, 3]
+    assert all(abs(merge.similarity) < 1 + 1e-9 for merge in merges)
+
+
+def hub(k: int) -> Sums:
+    """Clusters that are all most confused with the first."""
+    rng = np.random.default_rng(0)
+    p = np.eye(k) + 0.001 * rng.random((k, k))
+    p[:, 0] = 0.6
+    return Sums(np.ones(k, dtype=np.int64), rng.normal(size=(k, 16)), p.T @ p)
+
+
+@pytest.mark.parametrize("made", [hub, lambda k: whole(k, 0, 16, ties=False)], ids=["hub", "random"])
+def test_few_rows_are_looked_at(made, monkeypatch):
+    """Each costs K: were all looked at again whose nearest was joined, a hub would cost K³."""
+    calls = []
+    plain = merging._Nodes.scores
+    monkeypatch.setattr(merging._Nodes, "scores", lambda self, i: calls.append(i) or plain(self, i))
+    k = 400
+    merge_all(made(k))
+    assert len(calls) <= 6 * k
+
+
+def test_memory_is_that_of_two_tables():
+    k = 700
+    sums = whole(k, 0, 16, ties=False)
+    tracemalloc.start()
+    try:
+        merge_all(sums)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (
+        peak < 1.6 * 8 * k * k
+    )  # beside the overlap that is there: the products, a quarter while nodes are moved
 
 
 @pytest.mark.parametrize("k", range(1, 10))
