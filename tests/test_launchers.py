@@ -128,6 +128,7 @@ def test_deepspeeds_launcher(config: Path, tmp_path: Path) -> None:
     ("launcher", "number", "code"),
     [
         ("torchrun", signal.SIGTERM, 1),
+        ("torchrun", signal.SIGINT, 1),
         ("torchrun", signal.SIGUSR1, -signal.SIGUSR1),
         ("deepspeed", signal.SIGTERM, -signal.SIGTERM),
         ("deepspeed", signal.SIGKILL, -signal.SIGKILL),

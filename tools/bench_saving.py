@@ -123,7 +123,12 @@ def main() -> int:
                 overrides = [f"data.shards={place}/shards", *overrides]
             file = args.config or str(files("ccscale") / CONFIG)
             own = load_config(file, overrides).train.save_every
-            fixed = [f"run={place}/run", f"train.max_steps={args.steps}", f"train.save_every={args.every}"]
+            fixed = [
+                f"run={place}/run",
+                f"train.max_steps={args.steps}",
+                f"train.save_every={args.every}",
+                "train.save_minutes=null",
+            ]
             found = measure(load_config(file, [*overrides, *fixed]))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

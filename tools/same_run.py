@@ -140,7 +140,13 @@ def main() -> int:
         "data": {"shards": str(Path(args.shards).resolve())},
         "views": {"size": args.size, "blur": 0.5, "blur_kernel": 5},
         "model": {"backbone": args.backbone, "clusters": args.clusters},
-        "train": {"global_batch": args.batch, "max_steps": args.steps, "save_every": every, "log_every": 1},
+        "train": {
+            "global_batch": args.batch,
+            "max_steps": args.steps,
+            "save_every": every,
+            "save_minutes": None,
+            "log_every": 1,
+        },
     }
     settings["train"]["device"] = "cpu"
     if args.evaluate is not None:
