@@ -38,6 +38,7 @@ from ccscale.data.remote.ahead import read_ahead_lanes, read_ahead_ranges
 from ccscale.data.remote.retry import Closing
 from ccscale.data.schedule import EpochOrder, owned
 from ccscale.data.views import VIEWS, ColourParameters, draw_views
+from ccscale.data.watching import watched
 from ccscale.errors import BadImage, Fault, InputError
 
 MAX_WORKERS = 8
@@ -144,7 +145,7 @@ def pair_batches(
     InputError
         If a shard is damaged or missing, or no substitute for a bad image can be decoded.
     Fault
-        If a remote shard could not be read for as long as it was tried.
+        If a remote shard could not be read for as long as it was tried, or a loader process was killed.
     """
     lanes = owned(schedule.lanes, rank, world)
     workers = min(workers, len(lanes))
@@ -240,7 +241,7 @@ def _load(pipeline: wds.DataPipeline, closing: Closing, workers: int, prefetch: 
         multiprocessing_context="fork" if workers else None,
     )
     try:
-        for item in loader:
+        for item in watched(loader):
             if isinstance(item, InputError | Fault):
                 raise item
             yield item

@@ -1,0 +1,85 @@
+"""Loader processes that end by a signal are told of in a sentence, where a batch is waited for.
+
+PyTorch raises an exception of its own in the main thread when a process of its loader ends, whatever that thread
+does: in the middle of a step, where the other ranks wait for it and nothing can be saved. Here it does not.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from ccscale.data.threads import background
+from ccscale.errors import Fault
+
+POLL_SECONDS = 0.2
+MEMORY = "give it more memory, or lower data.workers (--workers of evaluate, predict and report)"
+
+
+def watched(loader: "DataLoader[Any]") -> Iterator[Any]:
+    """Yield what a loader yields.
+
+    Raises
+    ------
+    Fault
+        If one of its processes is killed, or there is no memory for them.
+    """
+    if loader.num_workers == 0:
+        yield from loader
+        return
+    iterator = _start(loader)
+    processes: Sequence[BaseProcess] = iterator._workers
+    end = object()
+    while (item := _wait(background(lambda: next(iterator, end)), processes)) is not end:
+        yield item
+
+
+def _start(loader: "DataLoader[Any]") -> Any:
+    """Begin the loader's processes, and leave the signal of their end to whoever has it."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(loader)
+    except OSError as error:
+        raise Fault(
+            f"{loader.num_workers} loader workers cannot be begun ({error.strerror or error}): {MEMORY}"
+        ) from None
+    finally:
+        if is_main and before is not None:
+            signal.signal(signal.SIGCHLD, before)
+
+
+def _wait(coming: "Future[Any]", processes: Sequence[BaseProcess]) -> Any:
+    """Wait for what is coming, as long as all processes are there that it may come from."""
+    while not wait([coming], POLL_SECONDS).done:
+        _check(processes)
+    error = coming.exception()
+    if isinstance(error, MemoryError):
+        raise Fault(f"the memory is full in a loader worker: {MEMORY}") from None
+    if isinstance(error, RuntimeError):  # PyTorch may have noticed first
+        _check(processes)
+    return coming.result()
+
+
+def _check(processes: Sequence[BaseProcess]) -> None:
+    for process in processes:
+        code = process.exitcode
+        if code is not None and code < 0:
+            raise Fault(
+                f"a loader worker (process {process.pid}, one of {len(processes)}) was ended by "
+                f"{signal.Signals(-code).name}, {_likely_cause(-code)}"
+            )
+        if code:
+            raise Fault(f"a loader worker (process {process.pid}) has ended with code {code}")
+
+
+def _likely_cause(number: int) -> str:
+    if number == signal.SIGKILL:
+        return f"as a system does that is out of memory: {MEMORY}"
+    if number == signal.SIGBUS:
+        return f"as where the shared memory (/dev/shm) is full: {MEMORY}"
+    return "which is a fault of a library that decodes images, or of the machine: run the same command again"
