@@ -9,13 +9,18 @@ import re
 import pyarrow as pa
 import pyarrow.compute as pc
 
-FORMULA = r"[=+\-@\t\r]"
+FORMULA = r"'*[=+\-@\t\r]"  # also one that stands marked already, so that a mark can be taken off again
 NUMBER = r"[+\-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+\-]?[0-9]+)?"
 
 
 def cell(text: str) -> str:
     """Return a text as a cell of a CSV file."""
     return f"'{text}" if re.match(FORMULA, text) and not re.fullmatch(NUMBER, text) else text
+
+
+def text_of(cell: str) -> str:
+    """Return the text of which `cell` made a cell."""
+    return cell[1:] if cell.startswith("'") and re.match(FORMULA, cell[1:]) else cell
 
 
 def cells(table: pa.Table) -> pa.Table:

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from ccscale.spreadsheet import cell, cells
+from ccscale.spreadsheet import cell, cells, text_of
 
 FORMULAS = [
     "=1+1",
@@ -30,6 +30,12 @@ def test_formulas(text):
 @pytest.mark.parametrize("text", TEXTS)
 def test_others(text):
     assert cell(text) == text
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, *TEXTS, "'=1", "''=1", "'-7", "'", "''"])
+def test_a_mark_can_be_taken_off(text):
+    assert text_of(cell(text)) == text
+    assert text_of(cell(cell(text))) == cell(text)
 
 
 def test_tables():

@@ -54,6 +54,8 @@ def test_sentences():
     (empty, swallowed) = judge(summary([0, 990, 0, 10]))
     assert empty.sentence == "2 of 4 clusters are empty: no image is assigned to them"
     assert swallowed.sentence == "cluster 1 swallows the rest: it holds 99% of all images"
+    (one,) = judge(summary([30] * 9 + [0]))
+    assert one.sentence == "1 of 10 clusters is empty: no image is assigned to it"
 
 
 def test_told_once_and_again_when_it_worsens():

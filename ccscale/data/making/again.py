@@ -21,6 +21,7 @@ from ccscale.data.manifest import Manifest
 from ccscale.data.scan import ShardError
 from ccscale.data.sources.items import Item, Source
 from ccscale.errors import BadImage, Fault
+from ccscale.spreadsheet import text_of
 
 
 def listed_as_rejected(out: str) -> list[Rejected]:
@@ -28,7 +29,7 @@ def listed_as_rejected(out: str) -> list[Rejected]:
     try:
         with open(os.path.join(out, REJECTED), newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
-        return [Rejected(*(line.get(name) or "" for name in Rejected._fields)) for line in lines]
+        return [Rejected(*(text_of(line.get(name) or "") for name in Rejected._fields)) for line in lines]
     except (OSError, ValueError, csv.Error):
         return []
 
