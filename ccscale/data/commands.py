@@ -21,6 +21,7 @@ from ccscale.data.verify import check, info
 from ccscale.errors import InputError
 from ccscale.leaving import STOPPED
 from ccscale.printing import Sheet, put
+from ccscale.wording import counted, verb
 
 MANY_CLASSES = 20  # more are not printed one by one
 
@@ -155,15 +156,13 @@ def _tell_left_out(
             if temporary
             else ""
         )
-        print(
-            f"{rejected:,} images cannot be read{passing}: see {os.path.join(out, REJECTED)}", file=sys.stderr
-        )
+        what = f"{counted(rejected, 'image')} cannot be read{passing}"
+        print(f"{what}: see {os.path.join(out, REJECTED)}", file=sys.stderr)
     if duplicates:
-        conflicts = f", {conflicting_labels:,} of them under another label" if conflicting_labels else ""
-        print(
-            f"{duplicates:,} images repeat the bytes of others{conflicts}: see {os.path.join(out, DUPLICATES)}",
-            file=sys.stderr,
-        )
+        what = f"{counted(duplicates, 'image')} {verb(duplicates, 'repeats', 'repeat')} the bytes of others"
+        if conflicting_labels:
+            what += f", {conflicting_labels:,} of them under another label"
+        print(f"{what}: see {os.path.join(out, DUPLICATES)}", file=sys.stderr)
 
 
 def add_index_arguments(parser: argparse.ArgumentParser) -> None:

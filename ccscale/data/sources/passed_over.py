@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ccscale.data.endings import ending_of
 from ccscale.data.keys import escaped
+from ccscale.wording import counted, verb
 
 MOST_KINDS = 40  # that are counted one by one
 HIDDEN, BARE, SPECIAL, OTHER = "hidden", "without an ending", "special files", "of other kinds"
@@ -54,5 +55,5 @@ class PassedOver:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.kinds.items()))
-        many = "1 file is" if self.kinds.total() == 1 else f"{self.kinds.total():,} files are"
-        return f"{many} passed over ({counts}), the first {self.first}"
+        many = self.kinds.total()
+        return f"{counted(many, 'file')} {verb(many, 'is', 'are')} passed over ({counts}), the first {self.first}"
