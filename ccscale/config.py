@@ -272,10 +272,16 @@ class Train(Section):
         None,
         ge=2,
         description="Images, over all ranks, that go through the network at a time, where the global batch does "
-        "not fit the devices: a second forward pass for the same gradient. Batch norm then sees so many images.",
+        "not fit the devices: a second forward pass for the same gradient. Batch norm then sees so many images; "
+        "without batch norm it may change from start to start.",
     )
     epochs: Positive = Field(1000, description="Passes over the data.")
     max_steps: Positive | None = Field(None, description="Stop after this many steps, whatever the epochs.")
+    start: PathText | None = Field(
+        None,
+        description="Begin with the network of another run, heads included, in place of model.pretrained and "
+        "model.weights: RUN for its newest checkpoint, RUN@STEP, RUN@best. Optimizer and schedule begin anew.",
+    )
     lr: float = Field(3e-4, gt=0, description="Adam's learning rate, constant.")
     weight_decay: float = Field(0.0, ge=0, description="Adam's weight decay (L2).")
     clip: float | None = Field(None, gt=0, description="Largest norm of the gradient; null: not clipped.")
@@ -295,7 +301,10 @@ class Train(Section):
         description="Seconds without a sign of life, or in one place of a step while others wait for it, after "
         "which a rank counts as lost: then all end, with its name and exit code 76.",
     )
-    zero: Literal[0, 1, 2] = Field(0, description="DeepSpeed's ZeRO stage.")
+    zero: Literal[0, 1, 2] = Field(
+        0,
+        description="DeepSpeed's ZeRO stage; it may change from start to start: the checkpoint is converted.",
+    )
     compile: bool = Field(
         False, description="Compile the backbone (torch.compile): slower to start, faster from then on."
     )

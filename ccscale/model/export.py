@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,29 +55,14 @@ def export(
     (folder / CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveClustering:
-    """Load an exported network, ready to predict.
-
-    Parameters
-    ----------
-    folder
-        What ``ccscale export`` wrote. Neither DeepSpeed nor the network is needed, and nothing is unpickled.
-    device
-        Where the network goes.
-
-    Returns
-    -------
-    ContrastiveClustering
-        In evaluation mode. Calling it with (m, 3, size, size) images in [0, 1] gives features (m, D),
-        embeddings (m, d) and soft assignments (m, K); its `predict` gives clusters and confidences; its `size`
-        is the side of the images.
+def read_export(folder: Path) -> tuple[Model, int, dict[str, Tensor]]:
+    """Read an exported network: its settings, the side of its images in pixels, its weights.
 
     Raises
     ------
     InputError
-        If there is no exported network in the folder, or it is damaged.
+        If there is none in the folder, or it is damaged.
     """
-    folder = Path(folder)
     try:
         content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if content.get("format") != "ccscale-model" or content.get("version") != VERSION:
@@ -104,24 +89,51 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveC
         raise InputError(
             f"the exported network in {folder} cannot be read: {' '.join(str(error).split())}"
         ) from None
+    return settings, size, weights
+
+
+def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveClustering:
+    """Load an exported network, ready to predict.
+
+    Parameters
+    ----------
+    folder
+        What ``ccscale export`` wrote. Neither DeepSpeed nor the network is needed, and nothing is unpickled.
+    device
+        Where the network goes.
+
+    Returns
+    -------
+    ContrastiveClustering
+        In evaluation mode. Calling it with (m, 3, size, size) images in [0, 1] gives features (m, D),
+        embeddings (m, d) and soft assignments (m, K); its `predict` gives clusters and confidences; its `size`
+        is the side of the images.
+
+    Raises
+    ------
+    InputError
+        If there is no exported network in the folder, or it is damaged.
+    """
+    folder = Path(folder)
+    settings, size, weights = read_export(folder)
     # The weights are at hand: those that training began with are not asked for again.
     network = ContrastiveClustering(settings.bare, size)
-    _check(network, weights, folder)
+    if wrong := differing(network, weights):
+        raise InputError(
+            f"{folder / WEIGHTS} does not hold the network of its {CONFIG}: '{wrong[0]}' differs"
+        )
     network.load_state_dict(weights, assign=True)
     return network.to(device).eval()
 
 
-def _check(network: ContrastiveClustering, weights: Mapping[str, Tensor], folder: Path) -> None:
+def differing(network: ContrastiveClustering, weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that a network and weights do not both have in one shape, sorted."""
     wanted = network.state_dict()
-    wrong: Sequence[str] = [
+    return [
         name
-        for name in wanted.keys() | weights.keys()
+        for name in sorted(wanted.keys() | weights.keys())
         if name not in wanted or name not in weights or wanted[name].shape != weights[name].shape
     ]
-    if wrong:
-        raise InputError(
-            f"{folder / WEIGHTS} does not hold the network of its {CONFIG}: '{min(wrong)}' differs"
-        )
 
 
 def read_images(images: Iterable[str | Path | bytes], size: int) -> Tensor:

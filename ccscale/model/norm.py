@@ -72,6 +72,11 @@ _GLOBAL = {
 }
 
 
+def has_batch_norm(module: nn.Module) -> bool:
+    """Tell whether a network takes statistics over its batch."""
+    return any(isinstance(child, nn.modules.batchnorm._BatchNorm) for child in module.modules())
+
+
 def use_global_batch_norm(module: nn.Module) -> nn.Module:
     """Make every batch norm in `module` take its statistics over the global batch, in place.
 

@@ -112,10 +112,14 @@ class SkippedSteps:
         So many in a row are skipped; one more ends the run.
     say
         Tells a sentence, once for all ranks.
+    remedy
+        Returns what the user can do when there were too many.
     """
 
-    def __init__(self, limit: int, say: Callable[[str], None]) -> None:
-        self._limit, self._say = limit, say
+    def __init__(
+        self, limit: int, say: Callable[[str], None], remedy: Callable[[], str] = lambda: "lower train.lr"
+    ) -> None:
+        self._limit, self._say, self._remedy = limit, say, remedy
         self._pending: list[tuple[dict[str, Any], Verdict]] = []
         self._in_a_row = 0
 
@@ -149,8 +153,7 @@ class SkippedSteps:
                 raise dist.of_all_ranks(  # they see the same
                     NotFinite(
                         f"{what}, and {self._limit} steps before it were skipped for the like "
-                        "(train.max_bad_steps); the weights are those of the last good step: go on from the newest "
-                        "checkpoint with a lower train.lr in a new run"
+                        f"(train.max_bad_steps); {self._remedy()}"
                     )
                 )
             self._say(f"skipped a step: {what}")

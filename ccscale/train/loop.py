@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import torch
 
@@ -23,20 +22,18 @@ from ccscale.data.stream import PairBatch, default_workers, pair_batches
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import Reading, measure
 from ccscale.evaluate.collapse import CollapseWatch
-from ccscale.model.network import ContrastiveClustering
 from ccscale.place import Place
 from ccscale.progress import say
 from ccscale.train import checkpoint
 from ccscale.train.agreement import Agreement
 from ccscale.train.announce import Forecast, going_on, introduce
-from ccscale.train.engine import build_engine
 from ccscale.train.feed import Feed
 from ccscale.train.garbage import collect, collect_by_hand
 from ccscale.train.guard import SkippedSteps
 from ccscale.train.heartbeat import Heartbeat, heartbeat
 from ccscale.train.lock import FolderLock
 from ccscale.train.log import RunLog, describe
-from ccscale.train.opening import open_training
+from ccscale.train.opening import open_training, restore
 from ccscale.train.preempt import Stopped, StopRequest, stop_on_signal
 from ccscale.train.profile import StepProfile
 from ccscale.train.step import Stepper
@@ -115,7 +112,7 @@ class Trainer:
         self.config = config = opening.config
         found = opening.found
         introduce(config, self.manifest, self.schedule, device, self.stop)
-        self.engine, self.step, self.bad = self._restore(opening.network, found)
+        self.engine, self.step, self.bad = restore(config, opening, device)
         self.stepper = Stepper(config, self.engine, device, beat.where.part)
         self.saver, self.collapse = checkpoint.Saver(self.engine, config, found, lock.check), CollapseWatch()
         for reason in found.passed_over:
@@ -133,26 +130,11 @@ class Trainer:
                 "clusters; several times as many images work better (train.global_batch)"
             )
 
-    def _restore(
-        self, network: ContrastiveClustering, found: checkpoint.Search
-    ) -> tuple[Any, int, dict[str, None]]:
-        """Build the engine and load the newest checkpoint; return engine, step and images known to be bad."""
-        config, newest = self.config, found.newest
-        if newest is None:
-            return build_engine(config, network, self.device), 0, {}
-        universal = None
-        if checkpoint.needs_universal(newest, config):
-            _say(f"converting {newest.path.name} from {newest.world} to {dist.world()} ranks")
-            universal = dist.on_rank_zero(lambda: checkpoint.make_universal(newest))
-        engine = build_engine(config, network, self.device, universal=universal is not None)
-        state = checkpoint.load(engine, newest, universal)
-        return engine, newest.step, dict.fromkeys(state["bad"])
-
     def run(self, request: StopRequest) -> Outcome:
         """Take the steps that are left, save and evaluate on the way."""
         config, feed = self.config, Feed(self.batches, self.device)
         images, every = config.train.global_batch, config.train.log_every
-        skipped = SkippedSteps(config.train.max_bad_steps, _say)
+        skipped = SkippedSteps(config.train.max_bad_steps, _say, self._lower_rate)
         log = RunLog(
             config.run_folder,
             self.step,
@@ -341,6 +323,17 @@ class Trainer:
                 fault = Fault(f"{error}; and {unsaved}")
             fault.told_elsewhere = getattr(error, "told_elsewhere", False)  # type: ignore[attr-defined]
             raise fault from None
+
+    def _lower_rate(self) -> str:
+        """Return what to do about steps that are not finite."""
+        train, run = self.config.train, self.config.run_folder
+        lower = f"run=DIR train.lr={train.lr / 3:.1g}"
+        if not self.saver.saved and not self.saver.is_busy:
+            return f"no checkpoint is saved yet: begin anew with a lower rate ({lower})"
+        return (
+            "go on in a new run with a lower rate, from the newest checkpoint or an earlier one "
+            f"({lower} train.start={run}, or {run}@STEP)"
+        )
 
     def _stop(self, request: StopRequest, evaluated: bool = True) -> Outcome:
         """Say that the run was stopped, and is saved."""

@@ -5,6 +5,7 @@ the shards are all that it needs.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -15,8 +16,11 @@ from ccscale.permissions import check_kept
 from ccscale.progress import say
 from ccscale.train import checkpoint
 from ccscale.train.checkpoint import Search
+from ccscale.train.engine import build_engine
 from ccscale.train.lock import FolderLock
 from ccscale.train.run import ORIGIN, Standing, compare_run, keep_origin, open_run
+from ccscale.train.start import begin_with
+from ccscale.train.trained import parameter_names
 
 
 @dataclass(frozen=True)
@@ -59,17 +63,50 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
     saved = found.newest is not None
     if saved:
         config = keep_origin(config, standing)
-        _tell(standing)
     torch.manual_seed(config.seed)  # the same weights on every rank
-    model = config.model.bare if saved else config.model
-    network = dist.together(lambda: ContrastiveClustering(model, config.views.size))
+    if not saved and config.train.start is not None:
+        network = begin_with(config.train.start, config)
+    else:
+        model = config.model.bare if saved else config.model
+        network = dist.together(lambda: ContrastiveClustering(model, config.views.size))
+    dist.together(lambda: standing.check(network))
+    if saved:
+        _tell(standing)
     begun = dist.on_rank_zero(
         lambda: open_run(config, data_digest, lock.take)
     )  # what is refused above leaves no folder
     return Opening(config, begun, found, network)
 
 
+def restore(config: Config, opening: Opening, device: torch.device) -> tuple[Any, int, dict[str, None]]:
+    """Build the engine and load the newest checkpoint; return engine, step and images known to be bad.
+
+    All ranks call it together.
+    """
+    network, newest = opening.network, opening.found.newest
+    if newest is None:
+        return build_engine(config, network, device), 0, {}
+    universal = None
+    if checkpoint.needs_universal(newest, config):
+        ranks, zero = dist.world(), config.train.zero
+        ways = [f"{newest.world} to {ranks} ranks"] if newest.world != ranks else []
+        ways += [f"ZeRO {newest.zero} to {zero}"] if newest.zero != zero else []
+        _say(f"converting {newest.path.name} from {' and from '.join(ways)}")
+        names = parameter_names(config, network)
+        universal = dist.on_rank_zero(lambda: checkpoint.make_universal(newest, names))
+    engine = build_engine(config, network, device, universal=universal is not None)
+    state = checkpoint.load(engine, newest, universal)
+    return engine, newest.step, dict.fromkeys(state["bad"])
+
+
 def _tell(standing: Standing) -> None:
     for change in standing.changes:
-        if change.key in ORIGIN and dist.rank() == 0:
-            say(f"{change}: it is not looked at, since the run goes on from its checkpoint")
+        if change.key in ORIGIN:
+            _say(f"{change}: it is not looked at, since the run goes on from its checkpoint")
+        else:
+            _say(f"{change}: that changes memory and rounding, and not what a step computes")
+
+
+def _say(text: str) -> None:
+    if dist.rank() == 0:
+        say(text)

@@ -16,10 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from ccscale import atomic
 from ccscale.config import Config
 from ccscale.config_file import load_config
 from ccscale.errors import InputError
+from ccscale.model.norm import has_batch_norm
 from ccscale.permissions import PROBE
 from ccscale.train.lock import is_lock
 
@@ -59,7 +62,11 @@ FREE = {
 
 # Where the weights came from that the first step was taken with: a fact of the run once it has a checkpoint, and
 # not looked at again. A file may be moved, a network be out of reach.
-ORIGIN = {"model.pretrained", "model.weights"}
+ORIGIN = {"model.pretrained", "model.weights", "train.start"}
+
+# What changes memory and rounding alone, and is told: a conversion between ZeRO stages is exact, and a piece of the
+# global batch gives what the whole gives, but for batch norm.
+ROUNDING = {"train.zero", "train.micro_batch"}
 
 
 class Change(NamedTuple):
@@ -80,7 +87,23 @@ class Standing:
     begun: bool
     """Whether it holds this run, begun before."""
     changes: tuple[Change, ...] = ()
-    """Which of `ORIGIN` have changed."""
+    """Which of `ORIGIN` and `ROUNDING` have changed."""
+    folder: str = ""
+
+    def check(self, network: nn.Module) -> None:
+        """Check that what has changed does not change what a step computes.
+
+        Raises
+        ------
+        InputError
+            For another `train.micro_batch` of a network with batch norm.
+        """
+        for change in self.changes:
+            if change.key == "train.micro_batch" and has_batch_norm(network):
+                raise _another_run(
+                    self.folder,
+                    [f"{change}, and the backbone's batch norm takes its statistics over so many images"],
+                )
 
 
 def compare_run(config: Config, data_digest: str) -> Standing:
@@ -103,21 +126,25 @@ def compare_run(config: Config, data_digest: str) -> Standing:
         before = load_config(folder / CONFIG)
         facts = read_facts(folder)
         changes = [change for change in _compare(before, config) if change.key not in FREE]
-        free = set() if _from_nothing(before) and not _from_nothing(config) else ORIGIN
+        origin = set() if _from_nothing(before) and not _from_nothing(config) else ORIGIN
+        free = origin | ROUNDING
         different = [str(change) for change in changes if change.key not in free]
         if facts["data"] != data_digest:
             different.append(f"the data in {config.data.shards} are not the ones it was begun with")
         if different:
-            raise InputError(
-                f"{folder} holds another run: {'; '.join(different)}; "
-                "use another folder (run=DIR), or the old settings"
-            )
-        return Standing(True, tuple(changes))
+            raise _another_run(folder, different)
+        return Standing(True, tuple(changes), str(folder))
     if folder.exists() and not folder.is_dir():
         raise InputError(f"run: {folder} is a file; name a folder")
     if folder.is_dir() and any(not _is_of_a_start(entry.name) for entry in folder.iterdir()):
         raise InputError(f"{folder} is neither empty nor the folder of a run; name another one (run=DIR)")
     return Standing(False)
+
+
+def _another_run(folder: str | Path, different: list[str]) -> InputError:
+    return InputError(
+        f"{folder} holds another run: {'; '.join(different)}; use another folder (run=DIR), or the old settings"
+    )
 
 
 def keep_origin(config: Config, standing: Standing) -> Config:
@@ -216,8 +243,12 @@ def _flat(config: Config) -> dict[str, Any]:
             flat |= visit(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
         return flat
 
-    # Lanes by default follow from the global batch: what counts is the number.
-    return visit(config.model_dump(mode="json"), "") | {"data.lanes": config.lanes}
+    # Lanes and the micro-batch by default follow from the global batch: what counts is the number.
+    numbers = {
+        "data.lanes": config.lanes,
+        "train.micro_batch": config.train.micro_batch or config.train.global_batch,
+    }
+    return visit(config.model_dump(mode="json"), "") | numbers
 
 
 def _compare(before: Config, now: Config) -> list[Change]:

@@ -41,6 +41,12 @@ def parameter_groups(config: Config, network: ContrastiveClustering) -> list[dic
     return list(groups.values())
 
 
+def parameter_names(config: Config, network: ContrastiveClustering) -> list[str]:
+    """Return the parameters' names in the order of an optimizer of `parameter_groups`."""
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    return [names[parameter] for group in parameter_groups(config, network) for parameter in group["params"]]
+
+
 def leave_out_idle(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     """Take idle groups' gradients away: a hook before an optimizer's step, which passes over what has none."""
     for group in optimizer.param_groups:

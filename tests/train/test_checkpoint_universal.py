@@ -15,7 +15,7 @@ def saved(tmp_path: Path) -> Checkpoint:
     (path / "deepspeed").mkdir(parents=True)
     (path / "deepspeed/state.pt").write_bytes(b"content")
     seal(path, {"step": 4, "world": 2}, {})
-    return Checkpoint(path, 4, 2)
+    return Checkpoint(path, 4, 2, 1)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_is_made_once(saved: Checkpoint, conversions: list[Path]) -> None:
-    first, again = make_universal(saved), make_universal(saved)
+    first, again = make_universal(saved, ()), make_universal(saved, ())
     assert first == again == saved.path.parent / "universal/step-00000004"
     assert (first / "deepspeed/zero.pt").read_bytes() == b"content"
     assert len(conversions) == 1
@@ -51,22 +51,22 @@ def test_that_was_killed_is_made_again(
     with monkeypatch.context() as patch:
         patch.setattr(universal, "_convert", killed)
         with pytest.raises(KeyboardInterrupt):
-            make_universal(saved)
+            make_universal(saved, ())
     assert not (saved.path.parent / "universal/step-00000004").exists()
-    made = make_universal(saved)
+    made = make_universal(saved, ())
     assert sorted(path.name for path in (made / "deepspeed").iterdir()) == ["zero.pt"]
 
 
 @pytest.mark.parametrize("damage", ["content", "marker", "mode"])
 def test_that_cannot_be_used_is_made_again(saved: Checkpoint, conversions: list[Path], damage: str) -> None:
-    made = make_universal(saved)
+    made = make_universal(saved, ())
     if damage == "content":
         (made / "deepspeed/zero.pt").write_bytes(b"damaged")
     elif damage == "marker":
         (made / "COMMIT.json").unlink()
     else:
         (made / "deepspeed/zero.pt").chmod(0o666)
-    assert make_universal(saved) == made
+    assert make_universal(saved, ()) == made
     assert len(conversions) == 2
     assert (made / "deepspeed/zero.pt").read_bytes() == b"content"
 
@@ -77,4 +77,4 @@ def test_without_room(saved: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(universal, "_convert", full)
     with pytest.raises(Fault, match=r"step-00000004 cannot be converted .* make room .*, or start 2 ranks"):
-        make_universal(saved)
+        make_universal(saved, ())

@@ -128,12 +128,26 @@ def test_a_run_skips_some_and_ends_after_too_many(
     monkeypatch.setattr(InstanceHead, "forward", broken)
     config = parse_config(
         small_settings(
-            shards, tmp_path / "run", train__max_steps=8, train__max_bad_steps=limit, train__log_every=3
+            shards,
+            tmp_path / "run",
+            train__max_steps=8,
+            train__max_bad_steps=limit,
+            train__log_every=3,
+            train__save_every=2,
         )
     )
     if limit == 1:
-        with pytest.raises(NotFinite, match=r"loss of step 4 is nan.*, and 1 steps before .* lower train.lr"):
+        with pytest.raises(
+            NotFinite, match=r"loss of step 4 is nan.*, and 1 steps before .* new run"
+        ) as told:
             train_run(config)
+        # What it advises can be done.
+        advice = f"run=DIR train.lr=0.0001 train.start={config.run}"
+        assert advice in str(told.value)
+        monkeypatch.undo()
+        changes = advice.replace("DIR", str(tmp_path / "again")).split()
+        again = parse_config(config.model_dump(mode="json"), changes)
+        assert train_run(again).finished
     else:
         assert train_run(config).finished
         weights = load(tmp_path / "run/checkpoints/step-00000008").state_dict()

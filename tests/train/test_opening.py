@@ -1,15 +1,20 @@
 """What a run asks for when it is opened: at its beginning the weights it starts from, later none but its own."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
+import torch
 import yaml
 from conftest import small_settings, write_config
 
 from ccscale.cli import main
+from ccscale.config_file import parse_config
+from ccscale.model.export import load
 from ccscale.train.run import read_run
+from ccscale.train.start import begin_with
 
 
 @pytest.fixture
@@ -77,3 +82,79 @@ def test_a_run_that_began_from_nothing_is_another(shards: Path, tmp_path: Path, 
     settings = small_settings(shards, run, train__max_steps=2, model__clusters=6)
     told = refused("train", write_config(tmp_path, settings), "model.weights=there.safetensors")
     assert "holds another run: model.weights was None and is now 'there.safetensors'" in told
+
+
+@pytest.mark.slow
+def test_a_run_begins_with_another_ones_network(
+    shards: Path, tmp_path: Path, run: Path, monkeypatch, capsys
+) -> None:
+    """Heads included; nothing is downloaded, and later the other run is not needed."""
+    other = shutil.copytree(run, tmp_path / "other@2nd")
+    changes = {
+        "model__clusters": 6,
+        "model__pretrained": True,
+        "train__start": f"{other}@2",
+        "train__max_steps": 1,
+    }
+    config = parse_config(small_settings(shards, tmp_path / "run", **changes))
+    begun = begin_with(f"{other}@2", config).state_dict()
+    expected = load(other / "checkpoints/step-00000002").state_dict()
+    assert begun.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in begun.items())
+
+    file = write_config(tmp_path, small_settings(shards, tmp_path / "run", **changes))
+    assert main(["train", str(file)]) == 0
+    assert f"beginning with the network of {other}, step 2" in capsys.readouterr().err
+    shutil.rmtree(other)
+    assert main(["train", str(file), "train.max_steps=2", "train.start=null"]) == 0
+    assert "going on from step 1 of 2" in capsys.readouterr().err
+    assert read_run(tmp_path / "run").train.start == f"{other}@2"
+
+
+STARTS = {
+    "{run}@3": "{run} has no checkpoint of step 3; there are: 2",
+    "{run}@bst": "train.start is {run}@bst: 'bst' is no checkpoint of {run}; RUN@STEP, RUN@best and the like name "
+    "one; did you mean 'best'",
+    "{run}@best-nmi": "the network of {run}/checkpoints/step-00000002 (train.start) is another one: model.clusters "
+    "is 6 there and 4 here",
+    "{run}/none": "{run}/none is not the folder of a run",
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_start_that_cannot_be(shards: Path, tmp_path: Path, run: Path, refused, start: str) -> None:
+    config = write_config(tmp_path, small_settings(shards, tmp_path / "run"))
+    assert STARTS[start].format(run=run) in refused("train", config, "train.start=" + start.format(run=run))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_what_changes_memory_alone_may_change(shards: Path, tmp_path: Path, capsys, backbone: str) -> None:
+    """And is told; where batch norm sees the pieces of the batch, their size is the run's."""
+    changes = {
+        "model__backbone": backbone,
+        "model__stem": "standard",
+        "views__size": 160,
+        "train__max_steps": 1,
+    }
+    file = str(write_config(tmp_path, small_settings(shards, tmp_path / "run", **changes)))
+    assert main(["train", file]) == 0
+    assert main(["train", file, "train.max_steps=2", "train.zero=1"]) == 0
+    told = capsys.readouterr().err
+    assert (
+        "train.zero was 0 and is now 1: that changes memory and rounding, and not what a step computes"
+        in told
+    )
+    assert "converting step-00000001 from ZeRO 0 to 1" in told
+    assert read_run(tmp_path / "run").train.zero == 1
+    code = main(["train", file, "train.max_steps=3", "train.zero=1", "train.micro_batch=8"])
+    told = capsys.readouterr().err
+    if backbone == "test_vit":
+        assert code == 0
+        assert "train.micro_batch was 16 and is now 8: that changes memory and rounding" in told
+        assert "going on from step 2 of 3" in told
+    else:
+        assert code == 2
+        assert (
+            "holds another run: train.micro_batch was 16 and is now 8, and the backbone's batch norm" in told
+        )

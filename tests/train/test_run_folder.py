@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
+from torch import nn
 
 from ccscale.config import Config
 from ccscale.config_file import parse_config
 from ccscale.errors import InputError
 from ccscale.permissions import PROBE
-from ccscale.train.run import CONFIG, FACTS, FREE, open_run, read_facts, read_run
+from ccscale.train.run import CONFIG, FACTS, FREE, compare_run, open_run, read_facts, read_run
 
 DIGEST = "ab" * 32
 
@@ -71,7 +72,6 @@ def test_again(folder):
         ("data.lanes=32", "data.lanes was 64 and is now 32"),
         ("data.splits=[train, val]", "data.splits was ['train'] and is now ['train', 'val']"),
         ("train.clip=1", "train.clip was None and is now 1.0"),
-        ("train.zero=1", "train.zero was 0 and is now 1"),
         ("views.size=32", "views.size was 224 and is now 32"),
         ("model.clusters=11", "model.clusters was 10 and is now 11"),
         ("loss.cluster_temperature=2", "loss.cluster_temperature was 1.0 and is now 2.0"),
@@ -136,6 +136,28 @@ def test_free_keys_may_change_and_are_kept(folder, key, value):
     assert changed != config(folder)
     assert open_run(changed, DIGEST) is True
     assert read_run(folder) == changed
+
+
+def test_what_changes_rounding_alone_is_noted(folder):
+    open_run(config(folder), DIGEST)
+    changed = config(folder, "train.zero=1", "train.micro_batch=64")
+    assert [str(change) for change in compare_run(changed, DIGEST).changes] == [
+        "train.micro_batch was 256 and is now 64",
+        "train.zero was 0 and is now 1",
+    ]
+    assert open_run(changed, DIGEST) is True
+    assert read_run(folder) == changed
+    standing = compare_run(config(folder), DIGEST)
+    standing.check(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))
+    with pytest.raises(
+        InputError, match=r"train.micro_batch was 64 and is now 256, and the backbone's batch norm"
+    ):
+        standing.check(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+
+
+def test_a_micro_batch_that_is_the_whole_one_is_no_change(folder):
+    open_run(config(folder), DIGEST)
+    assert compare_run(config(folder, "train.micro_batch=256"), DIGEST).changes == ()
 
 
 def test_lanes_that_are_told_and_lanes_by_default_are_one(folder):

@@ -21,6 +21,8 @@ class Checkpoint:
     """Steps that were done when it was saved."""
     world: int
     """Number of ranks that saved it."""
+    zero: int = 0
+    """ZeRO stage that it was saved under."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,6 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     marker = verify(path)
     try:
-        return Checkpoint(path, int(marker["step"]), int(marker["world"]))
+        return Checkpoint(path, int(marker["step"]), int(marker["world"]), int(marker.get("zero", 0)))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the marker of {path.name} cannot be read ({error})") from None

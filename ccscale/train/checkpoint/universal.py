@@ -1,13 +1,14 @@
-"""Loading a checkpoint, at the number of ranks that saved it or at another.
+"""Loading a checkpoint, at the number of ranks and the ZeRO stage that saved it or at others.
 
-ZeRO's stages 1 and 2 cut the optimizer's state into one part a rank. For another number of ranks one rank converts
-the checkpoint to DeepSpeed's universal format, once, beside the checkpoints; a kill in the middle leaves a staging
-folder, and the next start makes it anew.
+ZeRO's stages 1 and 2 cut the optimizer's state into one part a rank; stage 0 keeps it whole. For another number of
+ranks or another stage one rank converts the checkpoint to DeepSpeed's universal format, once, beside the
+checkpoints; a kill in the middle leaves a staging folder, and the next start makes it anew.
 """
 
 import os
 import shutil
 from argparse import Namespace
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from ccscale import atomic, dist
 from ccscale.config import Config
 from ccscale.errors import Fault, InputError
 from ccscale.train.checkpoint.marker import TAG, seal, verify
+from ccscale.train.checkpoint.plain import convert_plain, load_buffers, load_plain
 from ccscale.train.checkpoint.retention import UNIVERSAL
 from ccscale.train.checkpoint.search import STAGING, Checkpoint
 from ccscale.train.checkpoint.trust import check_trust
@@ -35,6 +37,10 @@ def load(engine: Any, checkpoint: Checkpoint, universal: Path | None) -> dict[st
         What `make_universal` made of it.
     """
     source = universal or checkpoint.path
+    if universal is not None:
+        load_buffers(engine, universal / TAG)
+        if engine.zero_optimization_stage() == 0:
+            return load_plain(engine, universal / TAG)["ccscale"]
     path, client = engine.load_checkpoint(str(source), tag=TAG)
     if path is None:  # DeepSpeed warns and goes on from nothing
         raise RuntimeError(f"DeepSpeed found no checkpoint in {source}")
@@ -42,12 +48,20 @@ def load(engine: Any, checkpoint: Checkpoint, universal: Path | None) -> dict[st
 
 
 def needs_universal(checkpoint: Checkpoint, config: Config) -> bool:
-    """Tell whether it must be converted: ZeRO's parts were made for another number of ranks."""
-    return config.train.zero > 0 and checkpoint.world != dist.world()
+    """Tell whether it must be converted: its parts were made for another number of ranks, or ZeRO stage."""
+    zero = config.train.zero
+    return checkpoint.zero != zero or (zero > 0 and checkpoint.world != dist.world())
 
 
-def make_universal(checkpoint: Checkpoint) -> Path:
+def make_universal(checkpoint: Checkpoint, names: Sequence[str]) -> Path:
     """Convert a checkpoint to DeepSpeed's universal format, beside the checkpoints; once, on one rank.
+
+    Parameters
+    ----------
+    checkpoint
+        What `find` found.
+    names
+        The parameters' names in the optimizer's order: `trained.parameter_names`.
 
     Returns
     -------
@@ -71,15 +85,18 @@ def make_universal(checkpoint: Checkpoint) -> Path:
         shutil.rmtree(folder / STAGING, ignore_errors=True)
         shutil.rmtree(final, ignore_errors=True)
         staging.mkdir(parents=True)
-        _convert(checkpoint.path / TAG, staging / TAG)
+        if checkpoint.zero == 0:
+            convert_plain(checkpoint.path / TAG, staging / TAG, names)
+        else:
+            _convert(checkpoint.path / TAG, staging / TAG)
         seal(staging, {"step": checkpoint.step, "world": checkpoint.world}, {})
         os.rename(staging, final)
         atomic.sync_folder(folder)
         (folder / STAGING).rmdir()
     except (OSError, RuntimeError) as error:  # torch's own way of telling of a full disk
         raise Fault(
-            f"{checkpoint.path.name} cannot be converted to another number of ranks ({error}); make room for it in "
-            f"{folder}, or start {checkpoint.world} ranks"
+            f"{checkpoint.path.name} cannot be converted to another number of ranks or ZeRO stage ({error}); make "
+            f"room for it in {folder}, or start {checkpoint.world} ranks with train.zero={checkpoint.zero}"
         ) from None
     return final
 

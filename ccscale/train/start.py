@@ -1,0 +1,87 @@
+"""A run that begins with the network of another one: ``train.start: RUN``, ``RUN@STEP`` or ``RUN@best``."""
+
+from pathlib import Path
+
+from ccscale import dist
+from ccscale.config import Config
+from ccscale.errors import InputError, nearest
+from ccscale.model.export import differing, read_export
+from ccscale.model.network import ContrastiveClustering
+from ccscale.progress import say
+from ccscale.train.checkpoint import Checkpoint, choose
+from ccscale.train.checkpoint.choice import BEST, LAST
+from ccscale.train.run import read_run
+
+ALIKE = ("backbone", "stem", "normalize", "clusters", "embedding")
+"""What two runs must have in common for one to begin with the other's network."""
+
+
+def parse_start(start: str) -> tuple[Path, str]:
+    """Return the run's folder, and which of its checkpoints is meant.
+
+    Raises
+    ------
+    InputError
+        If what follows the last @ is no checkpoint.
+    """
+    run, at, which = start.rpartition("@")
+    if not at or Path(start).is_dir():  # a folder's name may have one
+        return Path(start), LAST
+    if not (which.isdecimal() or which in (LAST, *BEST)):
+        raise InputError(
+            f"train.start is {start}: '{which}' is no checkpoint of {run}; RUN@STEP, RUN@best and the like name one"
+            + nearest(which, [LAST, *BEST])
+        )
+    return Path(run), which
+
+
+def begin_with(start: str, config: Config) -> ContrastiveClustering:
+    """Build a run's network with the weights of another run; all ranks call it together.
+
+    Parameters
+    ----------
+    start
+        The config's `train.start`.
+    config
+        The config of the run that begins.
+
+    Raises
+    ------
+    InputError
+        If there is no such run or checkpoint, or its network is another one.
+    """
+    found = dist.on_rank_zero(lambda: _find(start))
+    network = dist.together(lambda: _build(found, config))
+    if dist.rank() == 0:
+        say(f"beginning with the network of {parse_start(start)[0]}, step {found.step}")
+    return network
+
+
+def _find(start: str) -> Checkpoint:
+    folder, which = parse_start(start)
+    read_run(folder)  # or it is none
+    found = choose(folder, which)
+    for reason in found.passed_over:
+        say(f"passed over a checkpoint: {reason}")
+    if found.newest is None:
+        raise InputError(f"train.start is {start}, and that run has no checkpoint yet")
+    return found.newest
+
+
+def _build(found: Checkpoint, config: Config) -> ContrastiveClustering:
+    settings, size, weights = read_export(found.path)
+    different = [
+        f"model.{key} is {getattr(settings, key)!r} there and {getattr(config.model, key)!r} here"
+        for key in ALIKE
+        if getattr(settings, key) != getattr(config.model, key)
+    ]
+    network = ContrastiveClustering(config.model.bare, config.views.size)
+    if not different and (others := differing(network, weights)):
+        different = [f"'{others[0]}' has another shape, and views.size is {size} there"]
+    if different:
+        raise InputError(
+            f"the network of {found.path} (train.start) is another one: {'; '.join(different)}; use its settings, "
+            "or leave train.start out"
+        )
+    network.load_state_dict(weights)
+    return network
