@@ -1,6 +1,7 @@
 """Images that cannot be decoded are skipped by name, counted, and limited."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_each_kind_of_bad_image_is_skipped_by_name(
         assert reason.lower() in line.lower()
     assert len(lines) == len(reasons)  # of the odd ones, none
     for speaker in ("PIL", "Warning", "TIFF", "JPEGLib"):
-        assert speaker not in said.replace("PNG, WebP, BMP, GIF, TIFF, PPM", "")
+        assert speaker not in re.sub(r"known format \([^)]*\)", "", said)
 
 
 def test_a_data_set_of_bad_images_alone_is_refused(tmp_path: Path) -> None:
