@@ -48,12 +48,26 @@ def stop_without_launcher() -> None:
 
 
 def _watch(expected: list[int]) -> None:
-    while _ancestors(len(expected)) == expected:
+    gone = any(map(_adopts, expected))  # one that had ended before this process came to look
+    while not gone and _ancestors(len(expected)) == expected:
         time.sleep(LOOK_SECONDS)
     if Place.from_environment().rank == 0:
         with contextlib.suppress(OSError):  # who reads what is said may be gone with it
             os.write(2, b"the launcher of this process is gone: stopping, as on SIGTERM\n")
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _adopts(process: int) -> bool:
+    """Tell whether a process is one that gets the children of others that have ended, and no launcher.
+
+    A container's first process may be a launcher, which runs in Python.
+    """
+    try:
+        program = Path(f"/proc/{process}/cmdline").read_bytes().partition(b"\0")[0]
+    except OSError:
+        return False  # it is gone, which is seen otherwise, or hidden
+    name = os.path.basename(program)
+    return name == b"systemd" or (process == 1 and not name.startswith(b"python"))
 
 
 def _ancestors(count: int) -> list[int]:

@@ -19,8 +19,13 @@ if count:
     child = subprocess.Popen([sys.executable, "-c", os.environ["CHAIN"], str(count - 1), folder])
     sys.stdin.read() if count == int(os.environ["LENGTH"]) else child.wait()
     os._exit(0)
-stop_without_launcher()
+late = "LATE" in os.environ
+late or stop_without_launcher()
 open(folder + "/ready", "w").close()
+if late:
+    while not os.path.exists(folder + "/gone"):
+        time.sleep(0.02)
+    stop_without_launcher()
 for _ in range(2 if os.environ.get("STAYS") else 600):
     time.sleep(1)
 open(folder + "/stays", "w").close()
@@ -45,6 +50,7 @@ def ends_with_the_first(length: int, folder: Path, **environment: str) -> bool:
         time.sleep(0.02)
     first.kill()
     first.communicate()
+    (folder / "gone").touch()
     with open(reading, "rb") as pipe:
         pipe.read()
     return not (folder / "stays").exists()
@@ -53,6 +59,11 @@ def ends_with_the_first(length: int, folder: Path, **environment: str) -> bool:
 @pytest.mark.parametrize(("name", "length"), [(TORCHRUN, 1), (DEEPSPEED, 1), (DEEPSPEED, 2)])
 def test_it_stops_when_a_launcher_is_gone(tmp_path, name, length):
     assert ends_with_the_first(length, tmp_path, **{name: "1"})
+
+
+@pytest.mark.parametrize(("name", "length"), [(TORCHRUN, 1), (DEEPSPEED, 1), (DEEPSPEED, 2)])
+def test_it_stops_when_a_launcher_was_gone_before_it_looked(tmp_path, name, length):
+    assert ends_with_the_first(length, tmp_path, LATE="1", **{name: "1"})
 
 
 @pytest.mark.parametrize("length", [1, 2])
