@@ -6,6 +6,7 @@ does: in the middle of a step, where the other ranks wait for it and nothing can
 
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from multiprocessing.process import BaseProcess
@@ -17,6 +18,8 @@ from ccscale.data.threads import background
 from ccscale.errors import Fault
 
 POLL_SECONDS = 0.2
+END_SECONDS = 2.0
+"""From what a process leaves undone to its end being seen: what it has sent may need it to be fetched."""
 MEMORY = "give it more memory, or lower data.workers (--workers of evaluate, predict and report)"
 
 
@@ -60,7 +63,10 @@ def _wait(coming: "Future[Any]", processes: Sequence[BaseProcess]) -> Any:
     error = coming.exception()
     if isinstance(error, MemoryError):
         raise Fault(f"the memory is full in a loader worker: {MEMORY}") from None
-    if isinstance(error, RuntimeError):  # PyTorch may have noticed first
+    if isinstance(error, RuntimeError | OSError | EOFError):  # the first sign of it, perhaps
+        end = time.monotonic() + END_SECONDS
+        while all(process.is_alive() for process in processes) and time.monotonic() < end:
+            time.sleep(POLL_SECONDS / 10)
         _check(processes)
     return coming.result()
 

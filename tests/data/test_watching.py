@@ -5,7 +5,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ccscale.cli import main
 from ccscale.config_file import parse_config
-from ccscale.data import stream
+from ccscale.data import stream, watching
 from ccscale.data.manifest import Manifest
 from ccscale.data.stream import whole_batches
 from ccscale.data.watching import watched
@@ -104,6 +106,27 @@ def test_the_end_of_a_process_interrupts_nothing() -> None:
         time.sleep(0.01)
     with pytest.raises(Fault):
         list(items)
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()], ids=repr
+)
+def test_a_connection_that_breaks_is_the_first_sign_of_it(error: Exception) -> None:
+    """A tensor is handed over by the worker itself, which may be killed just then, before its end is seen."""
+
+    def die() -> None:
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    process = multiprocessing.get_context("fork").Process(target=die)
+    process.start()
+    coming: Future[Any] = Future()
+    coming.set_exception(error)
+    with pytest.raises(Fault, match=f"SIGKILL, {CAUSE}"):
+        watching._wait(coming, [process])
+    lives = SimpleNamespace(exitcode=None, is_alive=lambda: True)
+    with pytest.raises(type(error)):  # it has another reason
+        watching._wait(coming, [lives])  # type: ignore[list-item]
 
 
 def test_no_memory_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
