@@ -16,9 +16,9 @@ import torch.distributed as torch_dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from ccscale.data.threads import background
 from ccscale.errors import Fault, InputError
 from ccscale.place import Place
+from ccscale.threads import background
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from ccscale.data.remote.pipe import spool
 from ccscale.data.remote.ranges import Bytes
 from ccscale.data.remote.retry import MISSING, Closing, Patience, RemoteError
 from ccscale.data.scan import ShardError
-from ccscale.data.threads import each
+from ccscale.threads import each
 
 OPEN_FILES = 128
 OPEN_SPOOLED = 64  # outputs of commands: each takes the room of a shard

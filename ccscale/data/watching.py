@@ -14,8 +14,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from ccscale.data.threads import background
 from ccscale.errors import Fault
+from ccscale.threads import background
 
 POLL_SECONDS = 0.2
 END_SECONDS = 2.0

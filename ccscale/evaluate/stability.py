@@ -26,13 +26,13 @@ from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
 from ccscale.data.schedule import owned
-from ccscale.data.threads import each
 from ccscale.data.views import VIEWS, draw_views
 from ccscale.errors import BadImage
 from ccscale.evaluate.assign import evaluating
 from ccscale.evaluate.sample import choose_rows
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import Meter
+from ccscale.threads import each
 
 IMAGES, NUMBERS = 4096, 2**27  # at most: images, and numbers of their soft assignments (512 MiB)
 EPOCH = 2**32 - 1  # views that no epoch of the training has drawn

@@ -15,8 +15,8 @@ import torch
 
 from ccscale.data.remote.retry import Closing
 from ccscale.data.stream import PairBatch
-from ccscale.data.threads import background
 from ccscale.errors import Fault, InputError
+from ccscale.threads import background
 from ccscale.train.preempt import StopRequest
 
 POLL_SECONDS = 0.2

@@ -26,8 +26,8 @@ from ccscale.data.remote.fetch import Span, read_spans, requests
 from ccscale.data.remote.retry import Unreachable
 from ccscale.data.schedule import Schedule
 from ccscale.data.stream import pair_batches
-from ccscale.data.threads import each
 from ccscale.errors import InputError
+from ccscale.threads import each
 
 
 def test_samples_are_those_of_the_shards(manifest: Manifest) -> None:

@@ -9,7 +9,7 @@ import time
 import pytest
 from conftest import python
 
-from ccscale.data.threads import background
+from ccscale.threads import background
 from ccscale.train import preempt
 from ccscale.train.preempt import SIGNALS, Stopped, stop_on_signal
 

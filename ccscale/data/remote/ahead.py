@@ -23,8 +23,8 @@ from ccscale.data.reader import Sample, SampleReader
 from ccscale.data.remote.fetch import AT_ONCE, REQUEST
 from ccscale.data.remote.retry import Closing
 from ccscale.data.schedule import EpochOrder, default_block
-from ccscale.data.threads import background
 from ccscale.errors import Fault
+from ccscale.threads import background
 
 BLOCKS_AT_ONCE = 4  # that a process fetches
 REQUEST_BYTES = BLOCKS_AT_ONCE * AT_ONCE * REQUEST

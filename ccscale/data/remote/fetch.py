@@ -14,7 +14,7 @@ from ccscale.data.remote.access import MIB, Access
 from ccscale.data.remote.cache import Cache
 from ccscale.data.remote.ranges import Bytes, Remote
 from ccscale.data.remote.retry import Closing, Patience, Refused
-from ccscale.data.threads import each
+from ccscale.threads import each
 
 PIECE = MIB  # of the cache
 REQUEST = MIB  # bytes that one request asks for, at most

@@ -23,7 +23,7 @@ import fsspec.asyn
 
 from ccscale.data.remote import location, retry
 from ccscale.data.remote.url import scheme
-from ccscale.data.threads import background
+from ccscale.threads import background
 
 AT_ONCE = 32
 ATTEMPTS = 3

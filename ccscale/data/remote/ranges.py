@@ -18,8 +18,8 @@ from fsspec.asyn import AsyncFileSystem
 from ccscale.data.remote import location
 from ccscale.data.remote.retry import MISSING, REFUSED, Patience, Refused, RemoteError, describe
 from ccscale.data.remote.url import SCHEMES, scheme
-from ccscale.data.threads import background
 from ccscale.errors import Fault, InputError
+from ccscale.threads import background
 
 CONNECTIONS = 8  # requests of a process at a time
 SLOWEST = 64 * 1024  # bytes a second; a request that is slower is taken for a stalled one

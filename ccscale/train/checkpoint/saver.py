@@ -14,9 +14,9 @@ from typing import Any
 
 from ccscale import dist
 from ccscale.config import Config
-from ccscale.data.threads import background
 from ccscale.errors import Fault
 from ccscale.progress import say
+from ccscale.threads import background
 from ccscale.train.checkpoint.commit import Places, clear, clear_staging, commit, leave_staging, rate
 from ccscale.train.checkpoint.retention import is_best, list_kept, measures_of
 from ccscale.train.checkpoint.search import FOLDER, Search
