@@ -77,6 +77,9 @@ def test_other_errors_and_vast_memory_are_found(harm, found, tmp_path, monkeypat
     monkeypatch.setattr(fuzz, "MEMORY", 2**28)
     fuzzer = fuzz.Fuzzer("tar", tmp_path)
     fuzzer.read = lambda data, folder: harm(data)
+    assert (
+        len(bytearray(os.urandom(1)) * 4 * fuzz.MEMORY) == 4 * fuzz.MEMORY
+    )  # which was held before hides nothing
     if found is None:
         fuzzer.feed(b"")
     else:
