@@ -21,6 +21,8 @@ TORCHRUN, DEEPSPEED = "TORCHELASTIC_RUN_ID", "CROSS_SIZE"
 NAMES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE")
 """Of all launchers: what `Place` and torch read."""
 LOOK_SECONDS = 0.5
+OTHERS_SECONDS = 4 * LOOK_SECONDS
+"""The first rank of a machine says why it stops; the others are so much later, or stop with it."""
 
 
 def launchers(environment: Mapping[str, str] = os.environ) -> list[int]:
@@ -51,7 +53,9 @@ def _watch(expected: list[int]) -> None:
     gone = any(map(_adopts, expected))  # one that had ended before this process came to look
     while not gone and _ancestors(len(expected)) == expected:
         time.sleep(LOOK_SECONDS)
-    if Place.from_environment().rank == 0:
+    if Place.from_environment().local_rank > 0:
+        time.sleep(OTHERS_SECONDS)
+    else:
         with contextlib.suppress(OSError):  # who reads what is said may be gone with it
             os.write(2, b"the launcher of this process is gone: stopping, as on SIGTERM\n")
     os.kill(os.getpid(), signal.SIGTERM)
