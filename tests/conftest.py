@@ -1,6 +1,7 @@
 """Fixtures that several test modules share. Everything is small, and made here."""
 
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,8 @@ from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share few cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A shell's script has what it puts into the background ignore Ctrl-C, and all processes begun from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from pictures import picture, save
 
