@@ -16,8 +16,6 @@ from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share few cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# A shell's script has what it puts into the background ignore Ctrl-C, and all processes begun from there.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from pictures import picture, save
 
@@ -26,6 +24,8 @@ from ccscale.data.making.shards import make_shards
 from ccscale.data.manifest import Manifest
 from ccscale.data.sources.kinds import open_source
 
+# A shell's script has what it puts into the background ignore Ctrl-C, and all processes begun from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("busy", deadline=None)  # no test depends on how fast the machine is
 settings.load_profile("busy")
 
