@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,10 @@ from ccscale.config import Config, Train
 from ccscale.config_file import load_config
 from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.kinds import open_source
-from ccscale.demo import CONFIG
+from ccscale.demo import RECIPE
 from ccscale.errors import InputError
 from ccscale.place import Place
+from ccscale.recipes import find_recipe
 from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.lock import FolderLock
 from ccscale.train.loop import Trainer
@@ -121,7 +121,7 @@ def main() -> int:
             if args.config is None:
                 make_shards(open_source("digits"), Path(place) / "shards", progress=False)
                 overrides = [f"data.shards={place}/shards", *overrides]
-            file = args.config or str(files("ccscale") / CONFIG)
+            file = args.config or str(find_recipe(RECIPE))
             own = load_config(file, overrides).train.save_every
             fixed = [
                 f"run={place}/run",
