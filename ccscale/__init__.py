@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ccscale.config import Config
-    from ccscale.config_file import load_config
+    from ccscale.config.file import load_config
     from ccscale.errors import InputError
     from ccscale.estimator import ContrastiveClusteringEstimator
     from ccscale.evaluate.evaluate import evaluate_run
@@ -42,7 +42,7 @@ _HOMES = {
     "evaluate_run": "ccscale.evaluate.evaluate",
     "instance_loss": "ccscale.loss",
     "load": "ccscale.model.export",
-    "load_config": "ccscale.config_file",
+    "load_config": "ccscale.config.file",
     "predict_run": "ccscale.evaluate.predict",
     "read_images": "ccscale.model.export",
     "train_run": "ccscale.train.loop",

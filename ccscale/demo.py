@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from ccscale.config_file import load_config
-from ccscale.data.crops import whole_image
+from ccscale.config.file import load_config
+from ccscale.config.recipes import FOLDER
+from ccscale.data.images.crops import whole_image
 from ccscale.data.making.shards import make_shards
-from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.kinds import open_source
+from ccscale.draw.gallery import draw_gallery
 from ccscale.evaluate.evaluate import TABLE, evaluate_run
-from ccscale.evaluate.gallery import draw_gallery
 from ccscale.evaluate.metrics import scores
 from ccscale.evaluate.probes import k_means
 from ccscale.evaluate.table import read_table
 from ccscale.progress import say
-from ccscale.recipes import FOLDER
 
 RECIPE = "digits"
 PICTURE = "clusters.png"

@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from ccscale import dist
 from ccscale.config import Config
-from ccscale.config_file import parse_config
+from ccscale.config.file import parse_config
 from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.contents import Bytes, encode_png
 from ccscale.data.sources.items import Item, Source, numbered_key
@@ -34,8 +34,8 @@ from ccscale.evaluate.session import newest
 from ccscale.model.export import load, read_images
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.place import Place
+from ccscale.preempt import StopRequest
 from ccscale.train.loop import train_run
-from ccscale.train.preempt import StopRequest
 
 SMALLEST, LARGEST = 32, 224  # sides of the images that the network sees, where `size` is not given
 AT_A_TIME = 64  # images that go through the network together in `predict` and `transform`

@@ -17,11 +17,11 @@ from PIL import Image
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share few cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from pictures import picture, save
+from harness.pictures import picture, save
 
 from ccscale.cli import main
 from ccscale.data.making.shards import make_shards
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.kinds import open_source
 
 # A shell's script has what it puts into the background ignore Ctrl-C, and all processes begun from there.

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from harness.ranks import run_ranks
 from lives import free_port
-from ranks import run_ranks
 
 from ccscale import dist
-from ccscale.data.index import ShardError
+from ccscale.data.shards.index import ShardError
 from ccscale.dist import pick_device
 from ccscale.errors import Fault, InputError
 from ccscale.place import Place

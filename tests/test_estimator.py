@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import ccscale
 from ccscale.config import Config
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.estimator import ContrastiveClusteringEstimator, _write_shards
 from ccscale.evaluate.assign import Reading, assign

@@ -14,8 +14,8 @@ from conftest import small_settings
 from lives import free_port
 from same_run import steps
 
+from ccscale.checkpoint import find
 from ccscale.cli import main
-from ccscale.train.checkpoint import find
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 

@@ -12,17 +12,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import small_settings, write_config
+from harness.ranks import run_ranks
 from measure import counted_traffic, peak_bytes
-from ranks import run_ranks
 from torch import Tensor
 
+from ccscale.checkpoint.snapshot import take_snapshot
 from ccscale.cli import main
 from ccscale.config import Config
-from ccscale.config_file import parse_config
-from ccscale.data.manifest import Manifest
+from ccscale.config.file import parse_config
+from ccscale.data.images.views import draw_views
 from ccscale.data.remote.ahead import REQUEST_BYTES
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import PairBatch
-from ccscale.data.views import draw_views
+from ccscale.engine.build import build_engine
 from ccscale.loss import cluster_loss, instance_loss
 from ccscale.loss.cluster import ClusterLoss
 from ccscale.model.network import ContrastiveClustering
@@ -31,8 +33,6 @@ from ccscale.plan.loss_cost import LossCost, cluster_cost, instance_cost, step_c
 from ccscale.plan.network_cost import Network
 from ccscale.plan.rank import RankPlan, passed_views, plan_rank
 from ccscale.plan.reading import plan_loading, read_data
-from ccscale.train.checkpoint.snapshot import take_snapshot
-from ccscale.train.engine import build_engine
 from ccscale.train.garbage import collect_by_hand
 from ccscale.train.loop import Trainer, train_run
 from ccscale.train.loop import plan as make_schedule

@@ -23,19 +23,19 @@ import torch
 from measure import processor
 
 from ccscale import dist
-from ccscale.arguments import IntermixedParser
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.cli.arguments import IntermixedParser
 from ccscale.config import Config, Train
-from ccscale.config_file import load_config
+from ccscale.config.file import load_config
+from ccscale.config.recipes import find_recipe
 from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.kinds import open_source
 from ccscale.demo import RECIPE
 from ccscale.errors import InputError
 from ccscale.place import Place
-from ccscale.recipes import find_recipe
+from ccscale.preempt import StopRequest
 from ccscale.train.heartbeat import Heartbeat
-from ccscale.train.lock import FolderLock
 from ccscale.train.loop import Trainer
-from ccscale.train.preempt import StopRequest
 
 DEFAULT = Train.model_fields["save_every"].default
 

@@ -34,8 +34,8 @@ from typing import Any
 
 import numpy as np
 
-from ccscale.data.manifest import Manifest, Shard
-from ccscale.data.schedule import MAX_BLOCK, EpochOrder, Schedule, default_piece, owned
+from ccscale.data.order.schedule import MAX_BLOCK, EpochOrder, Schedule, default_piece, owned
+from ccscale.data.shards.manifest import Manifest, Shard
 
 LANES = 4096
 GLOBAL_BATCH = 65_536

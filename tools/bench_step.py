@@ -23,18 +23,18 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from ccscale import dist
-from ccscale.arguments import IntermixedParser
+from ccscale.cli.arguments import IntermixedParser
 from ccscale.config import Config
-from ccscale.config_file import parse_config
-from ccscale.data.colour import apply_colour
-from ccscale.data.manifest import Manifest
+from ccscale.config.file import parse_config
+from ccscale.data.images.colour import apply_colour
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import PairBatch, default_workers, pair_batches
+from ccscale.engine.build import build_engine
 from ccscale.errors import InputError
 from ccscale.loss import cluster_loss, instance_loss
 from ccscale.model.network import ContrastiveClustering
 from ccscale.place import Place
 from ccscale.progress import Meter
-from ccscale.train.engine import build_engine
 from ccscale.train.loop import plan
 from ccscale.train.step import Stepper
 

@@ -36,14 +36,14 @@ import benchmark_studies as studies
 from benchmark_studies import Variant
 from benchmark_tables import Row, figures_of, table, write_results
 
-from ccscale.arguments import IntermixedParser
+from ccscale.cli.arguments import IntermixedParser
+from ccscale.cli.launch import add_launch_arguments, read_resources
 from ccscale.config import Config
-from ccscale.config_file import parse_config
+from ccscale.config.file import parse_config
 from ccscale.errors import Fault, InputError
-from ccscale.launch.commands import add_launch_arguments, read_resources
-from ccscale.leaving import FAULT, MISTAKE, STOPPED
+from ccscale.exit_codes import FAULT, MISTAKE, STOPPED
+from ccscale.preempt import stop_on_signal
 from ccscale.progress import say
-from ccscale.train.preempt import stop_on_signal
 
 CELL = Path(__file__).resolve().parent / "benchmark_cell.py"
 FIXED = ("run", "seed")

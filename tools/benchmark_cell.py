@@ -25,9 +25,9 @@ from benchmark_studies import CLUSTER_HEAD, ON_FEATURES, ON_PIXELS, PIXEL_SIDE
 
 from ccscale import atomic
 from ccscale.config import Config
-from ccscale.config_file import parse_config
+from ccscale.config.file import parse_config
 from ccscale.errors import Fault, InputError
-from ccscale.leaving import FAULT, MISTAKE, STOPPED, Leaving
+from ccscale.exit_codes import FAULT, MISTAKE, STOPPED, Leaving
 
 SCORES = ("acc", "nmi", "ari", "f")
 
@@ -51,7 +51,7 @@ def main(kind: str, record: Path, config: Config) -> int:
 
 def run(config: Config) -> dict[str, Any] | None:
     """Train a run, or go on with it, and score its last step; None if it was asked to stop."""
-    from ccscale.train.preempt import stop_on_signal
+    from ccscale.preempt import stop_on_signal
 
     with stop_on_signal() as request:  # what follows takes seconds to import
         from ccscale.evaluate.evaluate import evaluate_run
@@ -136,7 +136,7 @@ def untrained(config: Config) -> tuple[Any, Any]:
     import torch
 
     from ccscale import dist
-    from ccscale.data.colour import to_float
+    from ccscale.data.images.colour import to_float
     from ccscale.model.network import ContrastiveClustering
 
     device = dist.pick_device(config.train.device)

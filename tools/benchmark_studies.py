@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccscale.config import Config, Views
-from ccscale.config_file import load_config
+from ccscale.config.file import load_config
 from ccscale.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

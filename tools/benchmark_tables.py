@@ -12,7 +12,7 @@ from benchmark_studies import CLUSTER_HEAD, Variant
 from PIL import Image, ImageDraw
 
 from ccscale import atomic
-from ccscale.data.lettering import width_of, write
+from ccscale.draw.lettering import width_of, write
 from ccscale.errors import InputError
 
 FIELDS = ("variant", "seed", "acc", "nmi", "ari", "f", "epochs", "steps", "seconds", "commit", "machine")

@@ -35,14 +35,14 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from ccscale.config import Views
-from ccscale.data.crops import cut_views, whole_image
-from ccscale.data.decode import silence_pillow
-from ccscale.data.index import from_parquet, read_index, scan_tar, to_parquet
-from ccscale.data.keys import digests
+from ccscale.data.images.crops import cut_views, whole_image
+from ccscale.data.images.decode import silence_pillow
+from ccscale.data.images.views import draw_views
 from ccscale.data.making.images import FORMATS, Recipe, prepare
-from ccscale.data.manifest import NAME, Manifest, Shard
 from ccscale.data.reader import SampleReader
-from ccscale.data.views import draw_views
+from ccscale.data.shards.index import from_parquet, read_index, scan_tar, to_parquet
+from ccscale.data.shards.keys import digests
+from ccscale.data.shards.manifest import NAME, Manifest, Shard
 from ccscale.errors import BadImage, InputError
 
 EXPECTED = (InputError, BadImage)

@@ -36,9 +36,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from harness.servers import ShardServer
 from kills import LIMIT, Kill, Moment, kill_often
 from lives import Life, Start, fork, spawn
-from servers import ShardServer
 from trials import TRIALS, Trial, compare, evaluated_steps
 from under_way import EVENTS, UnderWay
 

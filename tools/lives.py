@@ -21,7 +21,7 @@ from subprocess import DEVNULL, Popen
 from typing import Protocol
 
 IMPORTS = (
-    "ccscale.data.commands",
+    "ccscale.cli.shards",
     "ccscale.evaluate.evaluate",
     "ccscale.evaluate.predict",
     "ccscale.train.loop",

@@ -30,7 +30,7 @@ import webdataset as wds
 from numpy.typing import NDArray
 
 from ccscale.config import MAX_LANES, Data
-from ccscale.data.schedule import Schedule, default_block, default_piece
+from ccscale.data.order.schedule import Schedule, default_block, default_piece
 
 Int64 = NDArray[np.int64]
 Order = Callable[[int], Int64]

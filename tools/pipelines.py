@@ -30,16 +30,16 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from ccscale.config import Views
-from ccscale.data.colour import apply_colour
-from ccscale.data.decode import Box
+from ccscale.data.images.colour import apply_colour
+from ccscale.data.images.decode import Box
+from ccscale.data.images.views import VIEWS, crop_box, draw_views
 from ccscale.data.making.shards import make_shards
-from ccscale.data.manifest import Manifest
-from ccscale.data.phases import PhasedSchedule
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.schedule import Schedule
 from ccscale.data.reader import SampleReader
-from ccscale.data.schedule import Schedule
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.kinds import open_source
 from ccscale.data.stream import PairBatch, pair_batches
-from ccscale.data.views import VIEWS, crop_box, draw_views
 
 WIDTH, HEIGHT = 500, 375
 LANES = 2  # so few that the blocks of a small data set are as long as those of a large one

@@ -36,10 +36,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ccscale import atomic
-from ccscale.arguments import IntermixedParser
+from ccscale.cli.arguments import IntermixedParser
 from ccscale.config import LOSSES, Config
 from ccscale.errors import Fault, InputError
-from ccscale.leaving import FAULT, MISTAKE
+from ccscale.exit_codes import FAULT, MISTAKE
 from ccscale.progress import say
 
 NAMES = ("published", "ccscale")

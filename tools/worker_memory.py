@@ -6,16 +6,16 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from ccscale.data.manifest import Manifest
-from ccscale.data.phases import PhasedSchedule
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.schedule import Schedule, default_block
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.ahead import REQUEST_BYTES
-from ccscale.data.schedule import Schedule, default_block
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import pair_batches
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from harness.servers import ShardServer
 from pipelines import LANES, one_thread, view_settings
-from servers import ShardServer
 
 MIB = 2**20
 BATCH = 16

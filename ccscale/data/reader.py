@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ccscale.data.index import read_table, scan_tar, to_parquet, to_table
-from ccscale.data.lookup import Index, Indexes, ShardTable
-from ccscale.data.manifest import Manifest, Shard
 from ccscale.data.regular import regular
 from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
@@ -19,7 +16,10 @@ from ccscale.data.remote.fetch import AT_ONCE, Fetcher, Span, read_spans
 from ccscale.data.remote.pipe import spool
 from ccscale.data.remote.ranges import Bytes
 from ccscale.data.remote.retry import MISSING, Closing, Patience, RemoteError
-from ccscale.data.scan import ShardError
+from ccscale.data.shards.index import read_table, scan_tar, to_parquet, to_table
+from ccscale.data.shards.lookup import Index, Indexes, ShardTable
+from ccscale.data.shards.manifest import Manifest, Shard
+from ccscale.data.shards.scan import ShardError
 from ccscale.threads import each
 
 OPEN_FILES = 128

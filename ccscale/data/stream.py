@@ -28,16 +28,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from ccscale.config import Views
-from ccscale.data.crops import cut_views, whole_image
-from ccscale.data.decode import silence_pillow
-from ccscale.data.manifest import Manifest
-from ccscale.data.phases import PhasedSchedule
+from ccscale.data.images.crops import cut_views, whole_image
+from ccscale.data.images.decode import silence_pillow
+from ccscale.data.images.views import VIEWS, ColourParameters, draw_views
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.schedule import EpochOrder, owned
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.ahead import read_ahead_lanes, read_ahead_ranges
 from ccscale.data.remote.retry import Closing
-from ccscale.data.schedule import EpochOrder, owned
-from ccscale.data.views import VIEWS, ColourParameters, draw_views
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.watching import watched
 from ccscale.errors import BadImage, Fault, InputError
 

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from ccscale import dist
 from ccscale.config import Config
-from ccscale.data.colour import to_float
-from ccscale.data.manifest import Manifest
+from ccscale.data.images.colour import to_float
 from ccscale.data.remote.access import Access
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import WholeBatch, whole_batches
 from ccscale.evaluate.tally import Tally
 from ccscale.model.network import ContrastiveClustering, Outputs
+from ccscale.preempt import Stopped, StopRequest
 from ccscale.progress import Meter
-from ccscale.train.preempt import Stopped, StopRequest
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]

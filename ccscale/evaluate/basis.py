@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ccscale.data.manifest import Manifest
+from ccscale.checkpoint import Checkpoint
+from ccscale.checkpoint.marker import read_marker
+from ccscale.data.shards.manifest import Manifest
 from ccscale.model.export import WEIGHTS
-from ccscale.train.checkpoint import Checkpoint
-from ccscale.train.checkpoint.marker import read_marker
 
 KEY = b"ccscale.basis"
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ccscale import atomic, dist
-from ccscale.data.manifest import Manifest
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate import notes
 from ccscale.evaluate.assign import Assigned, assign
 from ccscale.evaluate.basis import KEY, Basis
@@ -30,7 +31,6 @@ from ccscale.evaluate.sample import FILE, FeatureSample, Sampler, choose_rows, n
 from ccscale.evaluate.session import Session, open_session, open_shards
 from ccscale.evaluate.stability import view_pairs
 from ccscale.evaluate.tally import Tally
-from ccscale.train.lock import FolderLock
 
 TABLE = "assignments.parquet"
 FIGURES = "evaluation.json"

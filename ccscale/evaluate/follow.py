@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ccscale.data.index import ShardIndex, read_index, scan_tar
-from ccscale.data.keys import Digests, digests
-from ccscale.data.manifest import NAME, Manifest, Shard
 from ccscale.data.remote import location
-from ccscale.data.scan import ShardError
-from ccscale.data.splits import split_of
-from ccscale.data.tar import tars_below
+from ccscale.data.shards.index import ShardIndex, read_index, scan_tar
+from ccscale.data.shards.keys import Digests, digests
+from ccscale.data.shards.manifest import NAME, Manifest, Shard
+from ccscale.data.shards.scan import ShardError
+from ccscale.data.shards.splits import split_of
+from ccscale.data.shards.tar import tars_below
 from ccscale.errors import InputError
 from ccscale.evaluate.pieces import UNLISTED
 from ccscale.evaluate.session import Session

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from ccscale import atomic, dist
+from ccscale.draw.dendrogram import draw_dendrogram
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.basis import Basis
-from ccscale.evaluate.dendrogram import draw_dendrogram
 from ccscale.evaluate.information import SoftCounts
 from ccscale.evaluate.merging import MAX_CLUSTERS, Int64, Merge, Sums, cut, cuts, merge_all
 from ccscale.evaluate.metrics import score

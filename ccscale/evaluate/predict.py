@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ccscale import dist
-from ccscale.data.manifest import Manifest
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Int64, assign
 from ccscale.evaluate.basis import weights_of
@@ -25,9 +26,8 @@ from ccscale.evaluate.parts import Parts
 from ccscale.evaluate.pieces import Piece, cut, deal
 from ccscale.evaluate.session import Session, open_session, open_shards
 from ccscale.evaluate.table import check_table_path
+from ccscale.preempt import StopRequest
 from ccscale.progress import say
-from ccscale.train.lock import FolderLock
-from ccscale.train.preempt import StopRequest
 from ccscale.wording import counted, verb
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccscale import atomic
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.table import chosen_features

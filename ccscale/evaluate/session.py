@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 
-from ccscale import dist
+from ccscale import checkpoint, dist
+from ccscale.checkpoint import Checkpoint
+from ccscale.checkpoint.run import read_facts, read_run
 from ccscale.config import Config
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import default_workers
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Reading
@@ -18,11 +20,8 @@ from ccscale.evaluate.notes import other_data
 from ccscale.model.export import CONFIG, load
 from ccscale.model.network import ContrastiveClustering
 from ccscale.place import Place
+from ccscale.preempt import StopRequest
 from ccscale.progress import say
-from ccscale.train import checkpoint
-from ccscale.train.checkpoint import Checkpoint
-from ccscale.train.preempt import StopRequest
-from ccscale.train.run import read_facts, read_run
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from ccscale import dist
 from ccscale.config import Config
-from ccscale.data.colour import apply_colour
-from ccscale.data.crops import cut_views
-from ccscale.data.manifest import Manifest
+from ccscale.data.images.colour import apply_colour
+from ccscale.data.images.crops import cut_views
+from ccscale.data.images.views import VIEWS, draw_views
+from ccscale.data.order.schedule import owned
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
-from ccscale.data.schedule import owned
-from ccscale.data.views import VIEWS, draw_views
+from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import BadImage
 from ccscale.evaluate.assign import evaluating
 from ccscale.evaluate.sample import choose_rows

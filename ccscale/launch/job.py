@@ -17,7 +17,7 @@ import submitit
 from submitit.core.utils import DelayedSubmission
 
 from ccscale.errors import Fault, InputError
-from ccscale.leaving import FAULT, MISTAKE, STOPPED, Leaving
+from ccscale.exit_codes import FAULT, MISTAKE, STOPPED, Leaving
 
 MOST_RESTARTS = 50  # after a lost rank; train.sbatch has the same number
 
@@ -53,7 +53,7 @@ class Training:
         return {"run": self.settings["run"], "step": outcome.step, "finished": outcome.finished}
 
     def _train(self, job: submitit.JobEnvironment) -> Any:
-        from ccscale.config_file import parse_config
+        from ccscale.config.file import parse_config
         from ccscale.train.loop import train_run
 
         return train_run(parse_config(self.settings), on_lost=partial(_requeue_without_a_rank, job))

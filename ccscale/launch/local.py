@@ -21,12 +21,12 @@ from types import TracebackType
 from typing import Any
 
 from ccscale.config import Config
+from ccscale.exit_codes import FAULT, LOST, MISTAKE, STOPPED
 from ccscale.launch.resources import Resources
 from ccscale.launcher import DEEPSPEED, NAMES, SUPERVISOR, TORCHRUN
-from ccscale.leaving import FAULT, LOST, MISTAKE, STOPPED
+from ccscale.preempt import StopRequest
 from ccscale.progress import say
 from ccscale.threads import background
-from ccscale.train.preempt import StopRequest
 
 POLL_SECONDS = 0.1
 LEAVE_SECONDS = 120.0

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from ccscale.config import Config
-from ccscale.config_file import load_config
+from ccscale.config.file import load_config
 from ccscale.errors import InputError
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ccscale.config import Model, Views
-from ccscale.data.colour import to_float
-from ccscale.data.crops import whole_image
+from ccscale.data.images.colour import to_float
+from ccscale.data.images.crops import whole_image
 from ccscale.data.sources.contents import File
 from ccscale.errors import BadImage, InputError
 from ccscale.model.network import ContrastiveClustering

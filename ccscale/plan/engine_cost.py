@@ -17,7 +17,7 @@ ZeRO 2 too adds up whole gradients and lets each rank keep its part (`use_multi_
 from collections import Counter
 from dataclasses import dataclass
 
-from ccscale.train.engine import LARGEST_BUCKET
+from ccscale.engine.build import LARGEST_BUCKET
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from ccscale.config import MAX_LANES, Config
-from ccscale.divisors import divisors, nearest_divisors
+from ccscale.config.divisors import divisors, nearest_divisors
 from ccscale.errors import InputError
 
 Fits = Callable[[Config], bool]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from ccscale.config import Config
-from ccscale.data.views import VIEWS
+from ccscale.data.images.views import VIEWS
 from ccscale.plan.engine_cost import engine_cost
 from ccscale.plan.loss_cost import LossCost, cluster_cost, instance_cost, step_cost
 from ccscale.plan.network_cost import NetworkCost

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccscale.config import Config
-from ccscale.data.manifest import Manifest
+from ccscale.data.images.views import VIEWS
+from ccscale.data.order.schedule import owned
 from ccscale.data.remote import location
 from ccscale.data.remote.ahead import REQUEST_BYTES
-from ccscale.data.schedule import owned
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import MAX_WORKERS
-from ccscale.data.views import VIEWS
 from ccscale.errors import Fault, InputError
 from ccscale.plan.ranks import fake_ranks
 from ccscale.train.loop import plan as make_schedule

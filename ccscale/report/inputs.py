@@ -25,9 +25,9 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from ccscale.config import Config
-from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
+from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import FIGURES, TABLE, evaluate_run

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ccscale import atomic
+from ccscale.checkpoint.lock import FolderLock
 from ccscale.errors import InputError
 from ccscale.evaluate.metrics import summarize
 from ccscale.evaluate.session import newest
@@ -18,7 +19,6 @@ from ccscale.report.numbers import rounded
 from ccscale.report.page import render
 from ccscale.report.projection import project
 from ccscale.report.sprites import ReadTiles, tiles_of
-from ccscale.train.lock import FolderLock
 
 REPORT = "report.html"
 FIGURES = (

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ccscale.data.preview import square
 from ccscale.data.reader import SampleReader
+from ccscale.draw.preview import square
 from ccscale.errors import BadImage
 from ccscale.progress import Meter
 

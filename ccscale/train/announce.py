@@ -18,8 +18,8 @@ import torch
 
 from ccscale import dist
 from ccscale.config import Config
-from ccscale.data.manifest import Manifest
-from ccscale.data.phases import PhasedSchedule
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.shards.manifest import Manifest
 from ccscale.progress import duration, say
 from ccscale.wording import counted
 

@@ -16,8 +16,8 @@ import torch
 from ccscale.data.remote.retry import Closing
 from ccscale.data.stream import PairBatch
 from ccscale.errors import Fault, InputError
+from ccscale.preempt import StopRequest
 from ccscale.threads import background
-from ccscale.train.preempt import StopRequest
 
 POLL_SECONDS = 0.2
 

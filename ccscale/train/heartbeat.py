@@ -28,8 +28,8 @@ import torch.distributed as torch_dist
 
 from ccscale import dist
 from ccscale.errors import Fault, InputError
-from ccscale.leaving import FAULT, LOST, STOPPED
-from ccscale.train.preempt import Stopped
+from ccscale.exit_codes import FAULT, LOST, STOPPED
+from ccscale.preempt import Stopped
 from ccscale.train.whereabouts import HangWatch, Sighting, Whereabouts
 
 BEATS = 6  # signs of life within the limit, at least

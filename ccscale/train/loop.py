@@ -8,33 +8,32 @@ from itertools import accumulate
 
 import torch
 
-from ccscale import dist
+from ccscale import checkpoint, dist
+from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
-from ccscale.data.manifest import Manifest
-from ccscale.data.manifest_file import Shard
-from ccscale.data.phases import PhasedSchedule
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.schedule import Schedule, default_block, default_piece
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.cache import Cache
 from ccscale.data.remote.location import is_url
 from ccscale.data.remote.retry import Closing
-from ccscale.data.schedule import Schedule, default_block, default_piece
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.stream import PairBatch, default_workers, pair_batches
+from ccscale.engine.guard import SkippedSteps
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import Reading, measure
 from ccscale.evaluate.collapse import CollapseWatch
 from ccscale.place import Place
+from ccscale.preempt import Stopped, StopRequest, stop_on_signal
 from ccscale.progress import say
-from ccscale.train import checkpoint
 from ccscale.train.agreement import Agreement
 from ccscale.train.announce import Forecast, going_on, introduce
 from ccscale.train.feed import Feed
 from ccscale.train.garbage import collect, collect_by_hand
-from ccscale.train.guard import SkippedSteps
 from ccscale.train.heartbeat import Heartbeat, heartbeat
-from ccscale.train.lock import FolderLock
 from ccscale.train.log import RunLog, describe
 from ccscale.train.opening import open_training, restore
-from ccscale.train.preempt import Stopped, StopRequest, stop_on_signal
 from ccscale.train.profile import StepProfile
 from ccscale.train.step import Stepper
 

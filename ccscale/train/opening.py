@@ -9,18 +9,17 @@ from typing import Any
 
 import torch
 
-from ccscale import dist
+from ccscale import checkpoint, dist
+from ccscale.checkpoint import Search
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.checkpoint.permissions import check_kept
+from ccscale.checkpoint.run import ORIGIN, Standing, compare_run, keep_origin, open_run
 from ccscale.config import Config
+from ccscale.engine.build import build_engine
+from ccscale.engine.parameter_groups import parameter_names
 from ccscale.model.network import ContrastiveClustering
-from ccscale.permissions import check_kept
 from ccscale.progress import say
-from ccscale.train import checkpoint
-from ccscale.train.checkpoint import Search
-from ccscale.train.engine import build_engine
-from ccscale.train.lock import FolderLock
-from ccscale.train.run import ORIGIN, Standing, compare_run, keep_origin, open_run
 from ccscale.train.start import begin_with
-from ccscale.train.trained import parameter_names
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from ccscale import dist
+from ccscale.checkpoint import Checkpoint, choose
+from ccscale.checkpoint.choice import BEST, LAST
+from ccscale.checkpoint.run import read_run
 from ccscale.config import Config
 from ccscale.errors import InputError, nearest
 from ccscale.model.export import differing, read_export
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import say
-from ccscale.train.checkpoint import Checkpoint, choose
-from ccscale.train.checkpoint.choice import BEST, LAST
-from ccscale.train.run import read_run
 
 ALIKE = ("backbone", "stem", "normalize", "clusters", "embedding")
 """What two runs must have in common for one to begin with the other's network."""

@@ -23,14 +23,14 @@ from torch.profiler import record_function
 
 from ccscale import dist
 from ccscale.config import LOSSES, Config, LossName
-from ccscale.data.colour import apply_colour
+from ccscale.data.images.colour import apply_colour
 from ccscale.data.stream import PairBatch
+from ccscale.engine.guard import StepGuard, Verdict
+from ccscale.engine.parameter_groups import train_by
 from ccscale.loss import instance_loss
 from ccscale.loss.cluster import ClusterLoss
 from ccscale.model.network import Outputs
 from ccscale.model.norm import keep_running_statistics
-from ccscale.train.guard import StepGuard, Verdict
-from ccscale.train.trained import train_by
 
 
 class Losses(NamedTuple):

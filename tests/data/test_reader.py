@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from ccscale.config import Views
-from ccscale.data.index import ShardError, read_index
-from ccscale.data.lookup import Index, Indexes
-from ccscale.data.manifest import Manifest, Shard
-from ccscale.data.phases import PhasedSchedule
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.schedule import Schedule
 from ccscale.data.reader import OPEN_SPOOLED, SampleReader
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.ahead import _blocks
 from ccscale.data.remote.fetch import Span, read_spans, requests
 from ccscale.data.remote.retry import Unreachable
-from ccscale.data.schedule import Schedule
+from ccscale.data.shards.index import ShardError, read_index
+from ccscale.data.shards.lookup import Index, Indexes
+from ccscale.data.shards.manifest import Manifest, Shard
 from ccscale.data.stream import pair_batches
 from ccscale.errors import InputError
 from ccscale.threads import each

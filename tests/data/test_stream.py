@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ccscale.config import Views
-from ccscale.data.index import read_index
-from ccscale.data.manifest import Manifest
-from ccscale.data.phases import PhasedSchedule
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.schedule import Schedule
 from ccscale.data.reader import SampleReader
-from ccscale.data.schedule import Schedule
+from ccscale.data.shards.index import read_index
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import PairBatch, pair_batches, whole_batches
 from ccscale.errors import InputError
 

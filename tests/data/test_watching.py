@@ -14,15 +14,15 @@ import pytest
 from conftest import small_settings
 from torch.utils.data import DataLoader, IterableDataset
 
+from ccscale.checkpoint import find
 from ccscale.cli import main
-from ccscale.config_file import parse_config
+from ccscale.config.file import parse_config
 from ccscale.data import stream, watching
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import whole_batches
 from ccscale.data.watching import watched
 from ccscale.errors import Fault
 from ccscale.evaluate.assign import Reading
-from ccscale.train.checkpoint import find
 from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ranks import run_ranks
+from harness.ranks import run_ranks
 
 from ccscale.config import Model
-from ccscale.data.index import read_index
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.index import read_index
+from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate.assign import Assigned, Reading, assign, measure
 from ccscale.evaluate.tally import Tally
 from ccscale.model.network import ContrastiveClustering

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from pictures import picture, save
+from harness.pictures import picture, save
+from harness.ranks import run_ranks
 from PIL import Image
-from ranks import run_ranks
 
 from ccscale.cli import main
-from ccscale.data.index import read_index
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.index import read_index
+from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.evaluate.merge import TREE, read_tree

@@ -14,7 +14,7 @@ import pytest
 from lives import Life, spawn
 
 from ccscale.cli import main
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.evaluate.follow import ShardWatch
 

@@ -18,10 +18,10 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from conftest import small_settings, write_config
-from ranks import run_ranks
+from harness.ranks import run_ranks
 
 from ccscale.cli import main
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate import pieces
 from ccscale.evaluate.parts import MARKER, Parts
 from ccscale.evaluate.predict import Wanted, predict_run
@@ -278,7 +278,7 @@ def test_features(run, shards, whole, tmp_path, features, width):
 
 
 def test_an_image_that_cannot_be_decoded(run, shards, tmp_path):
-    from ccscale.data.index import read_index
+    from ccscale.data.shards.index import read_index
 
     copy = shutil.copytree(shards, tmp_path / "shards")
     manifest = Manifest.load(copy)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_settings
-from ranks import run_ranks
+from harness.ranks import run_ranks
 
 from ccscale.config import Config
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate.stability import ViewPairs, view_pairs
 from ccscale.model.network import ContrastiveClustering
 

@@ -15,14 +15,14 @@ from conftest import python, small_settings, write_config
 from lives import is_alive
 from same_run import steps, train
 
+from ccscale.checkpoint import find
 from ccscale.cli import main
 from ccscale.config import Config
-from ccscale.config_file import parse_config
+from ccscale.config.file import parse_config
 from ccscale.launch import local
 from ccscale.launch.local import Ended, train_here
 from ccscale.launcher import NAMES, SUPERVISOR
-from ccscale.train.checkpoint import find
-from ccscale.train.preempt import StopRequest, stop_on_signal
+from ccscale.preempt import StopRequest, stop_on_signal
 
 # What the played ranks can use.
 RANK = """
@@ -144,9 +144,9 @@ time.sleep(600)
     supervisor = (
         "import os, signal, sys, threading, time\n"
         "from pathlib import Path\n"
-        "from ccscale.config_file import parse_config\n"
+        "from ccscale.config.file import parse_config\n"
         "from ccscale.launch import local\n"
-        "from ccscale.train import preempt\n"
+        "from ccscale import preempt\n"
         "preempt.SAME_SECONDS = 0\n"
         "folder, settings, script = sys.argv[1], eval(sys.argv[2]), sys.argv[3]\n"
         "local.command = lambda *_: [sys.executable, '-c', script]\n"

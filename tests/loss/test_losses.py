@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from ranks import run_ranks
+from harness.ranks import run_ranks
 from torch import Tensor, nn
 
 from ccscale.loss import cluster_loss, instance_loss, tiles

@@ -11,7 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ccscale.config import Model
-from ccscale.data.draws import philox4x32
+from ccscale.data.philox import philox4x32
 from ccscale.errors import InputError
 from ccscale.model.dropout import Draws
 from ccscale.model.network import ContrastiveClustering

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from ranks import run_ranks
+from harness.ranks import run_ranks
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 from chromium import missing
-from report_pages import open_map, wait
-from servers import wait_until
+from harness.report_pages import open_map, wait
+from harness.servers import wait_until
 
 pytest.importorskip("selenium", reason="selenium is not installed: pip install -e '.[test]'")
 if missing():
@@ -15,7 +15,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-pytest_plugins = ["report_browser"]
+pytest_plugins = ["harness.report_browser"]
 
 
 def test_light_and_dark(page):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from report_examples import example
+from harness.report_examples import example
 
 from ccscale.report import clusters as module
 from ccscale.report.clusters import COLOURS, MARKS, choose, colours, describe, nearest

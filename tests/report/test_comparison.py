@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from report_examples import example
+from harness.report_examples import example
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from ccscale.errors import InputError

@@ -12,8 +12,8 @@ import pytest
 from conftest import small_settings, write_config
 
 from ccscale.cli import main
-from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
+from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.session import newest

@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 from chromium import missing
+from harness.report_examples import CLASSES, HOSTILE, draw, example
+from harness.report_pages import open_map, text, wait
 from PIL import Image
-from report_examples import CLASSES, HOSTILE, draw, example
-from report_pages import open_map, text, wait
 
 from ccscale.report.report import build
 
@@ -23,7 +23,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
-pytest_plugins = ["report_browser"]
+pytest_plugins = ["harness.report_browser"]
 
 
 def clusters_shown(driver):

@@ -71,7 +71,7 @@ def test_mistakes(run, tmp_path, refused, monkeypatch):
 
 @pytest.mark.slow
 def test_runs_of_other_images(run, tmp_path, capfd):
-    from pictures import picture, save
+    from harness.pictures import picture, save
 
     for i in range(20):
         save(tmp_path / f"images/{i}.png", picture(i))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import small_settings
 
-from ccscale.config_file import parse_config
+from ccscale.config.file import parse_config
 from ccscale.train import announce
 from ccscale.train.announce import WARM_UP, Forecast, going_on, introduce
 from ccscale.train.loop import plan

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 from conftest import small_settings
-from odd_images import BAD, ODD
+from harness.odd_images import BAD, ODD
 
-from ccscale.config_file import parse_config
-from ccscale.data.adopt import adopt
-from ccscale.data.index import read_index
-from ccscale.data.manifest import Manifest
-from ccscale.data.tar import TarWriter
+from ccscale.checkpoint import find
+from ccscale.config.file import parse_config
+from ccscale.data.shards.adopt import adopt
+from ccscale.data.shards.index import read_index
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.tar import TarWriter
 from ccscale.errors import InputError
-from ccscale.train.checkpoint import find
 from ccscale.train.loop import train_run
 
 

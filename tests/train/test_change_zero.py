@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as torch_dist
-from ranks import run_ranks
+from harness.ranks import run_ranks
 from torch import Tensor
 
+from ccscale.checkpoint import Checkpoint, Search
+from ccscale.checkpoint.snapshot import take_snapshot
+from ccscale.checkpoint.writing import write_files
 from ccscale.config import Config, LossName
-from ccscale.config_file import parse_config
+from ccscale.config.file import parse_config
+from ccscale.data.images.views import draw_views
 from ccscale.data.stream import PairBatch
-from ccscale.data.views import draw_views
 from ccscale.model.network import ContrastiveClustering
-from ccscale.train.checkpoint import Checkpoint, Search
-from ccscale.train.checkpoint.snapshot import take_snapshot
-from ccscale.train.checkpoint.writing import write_files
 from ccscale.train.opening import Opening, restore
 from ccscale.train.step import Stepper
 

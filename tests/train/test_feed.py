@@ -10,8 +10,8 @@ import torch
 from ccscale.data.remote.retry import Closing
 from ccscale.data.stream import PairBatch
 from ccscale.errors import Fault
+from ccscale.preempt import StopRequest
 from ccscale.train.feed import Feed
-from ccscale.train.preempt import StopRequest
 
 CPU = torch.device("cpu")
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from conftest import small_settings
-from disks import Disk, small_disk
+from harness.disks import Disk, small_disk
 from same_run import SAME, difference, steps
 
-from ccscale.config_file import parse_config
+from ccscale.checkpoint import find
+from ccscale.config.file import parse_config
 from ccscale.errors import Fault
-from ccscale.train.checkpoint import find
 from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
 

@@ -5,7 +5,7 @@ import json
 
 from conftest import small_settings
 
-from ccscale.config_file import parse_config
+from ccscale.config.file import parse_config
 from ccscale.train.garbage import collect_by_hand
 from ccscale.train.loop import train_run
 from ccscale.train.profile import StepProfile

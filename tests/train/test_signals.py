@@ -13,10 +13,10 @@ from conftest import small_settings
 from lives import Life, spawn
 from same_run import BOUNDS, difference, steps
 
-from ccscale.config_file import parse_config
-from ccscale.train.checkpoint import find
+from ccscale.checkpoint import find
+from ccscale.config.file import parse_config
+from ccscale.preempt import SIGNALS
 from ccscale.train.loop import train_run
-from ccscale.train.preempt import SIGNALS
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 SECONDS = 120.0

@@ -3,61 +3,27 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from conftest import small_settings
-from descent import descend
-from ranks import run_ranks
+from harness.descent import descend
+from harness.ranks import run_ranks
+from harness.steps import SIZE, N, batch_of, config_of
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ccscale.config import Config
-from ccscale.config_file import parse_config
-from ccscale.data.stream import PairBatch
-from ccscale.data.views import draw_views
+from ccscale.config.file import parse_config
+from ccscale.engine.build import build_engine
 from ccscale.model.network import ContrastiveClustering
-from ccscale.train.engine import build_engine
 from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
 
-N, SIZE, LR = 12, 32, 0.01
+LR = 0.01
 DROPPED = {"drop_path": 0.5, "dropout": 0.3}
 
 Found = tuple[list[float], dict[str, Tensor]]
-
-
-def config_of(
-    backbone: str,
-    micro_batch: int | None,
-    zero: int = 1,
-    model: dict[str, float] | None = None,
-    **train: Any,
-) -> Config:
-    return parse_config(
-        {
-            "seed": 3,
-            "data": {"shards": "-"},
-            "views": {"size": SIZE, "blur": 0.5, "blur_kernel": 3},
-            "model": {"backbone": backbone, "clusters": 5, **(model or {})},
-            "train": {
-                "global_batch": N,
-                "micro_batch": micro_batch,
-                "zero": zero,
-                "precision": "fp64",
-                **train,
-            },
-        }
-    )
-
-
-def batch_of(config: Config, step: int, mine: slice) -> PairBatch:
-    """The images of a step that are this rank's, with their views."""
-    images = np.random.default_rng(step).integers(0, 256, (2, N, SIZE, SIZE, 3), dtype=np.uint8)
-    colour = draw_views(config.views, config.seed, 0, np.arange(N)).colour.part(mine)
-    return PairBatch(step, torch.from_numpy(images[:, mine]), colour, (0, 0), ())
 
 
 def steps(rank: int, world: int, config: Config) -> Found:
@@ -129,7 +95,7 @@ def test_dropout_draws_the_same_numbers_in_both_passes() -> None:
 
 def by_autograd(rank: int) -> Found:
     """The same pieces at the same places in a single graph."""
-    from ccscale.data.colour import apply_colour
+    from ccscale.data.images.colour import apply_colour
     from ccscale.loss import cluster_loss, instance_loss
 
     config = config_of("test_vit", 4, model=DROPPED)

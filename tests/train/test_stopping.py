@@ -12,23 +12,23 @@ from typing import Any
 import pytest
 import torch
 from conftest import python, small_settings, write_config
+from harness.ranks import run_ranks
+from harness.servers import ShardServer
 from lives import Life, fork, free_port
-from ranks import run_ranks
 from same_run import steps
-from servers import ShardServer
 
 from ccscale import dist
+from ccscale.checkpoint import find
+from ccscale.checkpoint.saver import Saver
 from ccscale.config import Model
-from ccscale.config_file import parse_config
-from ccscale.data.manifest import Manifest
+from ccscale.config.file import parse_config
+from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate import assign as assigning
 from ccscale.evaluate.assign import Reading, measure
 from ccscale.model.network import ContrastiveClustering
+from ccscale.preempt import Stopped, StopRequest
 from ccscale.train import loop
-from ccscale.train.checkpoint import find
-from ccscale.train.checkpoint.saver import Saver
 from ccscale.train.loop import Outcome, train_run
-from ccscale.train.preempt import Stopped, StopRequest
 
 
 def evaluations(run: Path) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ class TestMinutes:
         """Each step is half a minute long, by the clock that the saver looks at."""
         clock = SimpleNamespace(now=0.0)
         monkeypatch.setattr(
-            "ccscale.train.checkpoint.saver.time",
+            "ccscale.checkpoint.saver.time",
             SimpleNamespace(monotonic=lambda: clock.now, perf_counter=time.perf_counter, sleep=time.sleep),
         )
         original, saved = loop.Trainer.agree, []

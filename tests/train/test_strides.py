@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from ranks import run_ranks
+from harness.ranks import run_ranks
 from torch import nn
 
+from ccscale.checkpoint import Checkpoint, load
+from ccscale.checkpoint.snapshot import take_snapshot
+from ccscale.checkpoint.writing import write_files
 from ccscale.config import Config
-from ccscale.config_file import parse_config
+from ccscale.config.file import parse_config
+from ccscale.engine.build import build_engine
+from ccscale.engine.parameter_groups import train_by
 from ccscale.model.network import ContrastiveClustering
-from ccscale.train.checkpoint import Checkpoint, load
-from ccscale.train.checkpoint.snapshot import take_snapshot
-from ccscale.train.checkpoint.writing import write_files
-from ccscale.train.engine import build_engine
-from ccscale.train.trained import train_by
 
 N, SIZE = 8, 32
 PHASES = {"none": None, "two": [{"splits": ["u"], "losses": ["instance"]}, {"splits": ["t"]}]}

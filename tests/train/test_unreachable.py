@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 from conftest import small_settings, write_config
+from harness.servers import ShardServer, wait_until
 from lives import Life, fork
 from same_run import SAME, difference, start, steps, train
-from servers import ShardServer, wait_until
 
-from ccscale.config_file import parse_config
-from ccscale.data.manifest import Manifest
+from ccscale.checkpoint import find
+from ccscale.config.file import parse_config
+from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import Fault, InputError
-from ccscale.train.checkpoint import find
 from ccscale.train.loop import plan, train_run
 
 ENDLESS = float("inf")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.distributed as torch_dist
-from ranks import run_ranks
+from harness.ranks import run_ranks
 
 from ccscale import dist
 from ccscale.train.heartbeat import Clock

@@ -9,16 +9,16 @@ import csv
 import os
 from collections.abc import Iterable
 
-from ccscale.data.hashed import hash_file
-from ccscale.data.index import index_location, read_index
-from ccscale.data.labels import UNKNOWN
 from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.making.kept import Kept, is_costly
 from ccscale.data.making.notes import REJECTED, Record, Rejected
 from ccscale.data.making.plan import ShardPlan
 from ccscale.data.making.reading import read_local
-from ccscale.data.manifest import Manifest
-from ccscale.data.scan import ShardError
+from ccscale.data.shards.hashing import hash_file
+from ccscale.data.shards.index import index_location, read_index
+from ccscale.data.shards.labels import UNKNOWN
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.scan import ShardError
 from ccscale.data.sources.items import Item, Source
 from ccscale.errors import BadImage, Fault
 from ccscale.spreadsheet import text_of

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ccscale.data.decode import open_image, upright
-from ccscale.data.pixels import eight_bits, over_white
+from ccscale.data.images.decode import open_image, upright
+from ccscale.data.images.pixels import eight_bits, over_white
 from ccscale.errors import BadImage, InputError, nearest
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}  # extension to Pillow's name

@@ -19,17 +19,18 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ccscale import atomic
-from ccscale.data import index, pool
-from ccscale.data.decode import silence_pillow
-from ccscale.data.index import ShardIndex
-from ccscale.data.labels import UNKNOWN
+from ccscale.data import pool
+from ccscale.data.images.decode import silence_pillow
 from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.making.notes import Making, Rejected
 from ccscale.data.making.reading import Failed, Prepared, read_images
 from ccscale.data.remote.images import Url
+from ccscale.data.shards import index
+from ccscale.data.shards.index import ShardIndex
+from ccscale.data.shards.labels import UNKNOWN
+from ccscale.data.shards.tar import TarWriter
 from ccscale.data.sources.cells import Cell
 from ccscale.data.sources.items import Item
-from ccscale.data.tar import TarWriter
 from ccscale.errors import BadImage
 from ccscale.progress import Meter
 

@@ -26,12 +26,12 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from ccscale import atomic
-from ccscale.data import index
-from ccscale.data.hashed import hash_file
 from ccscale.data.making.plan import ShardPlan
 from ccscale.data.making.reading import NotNow
-from ccscale.data.manifest import NAME, Shard
 from ccscale.data.pool import Tick
+from ccscale.data.shards import index
+from ccscale.data.shards.hashing import hash_file
+from ccscale.data.shards.manifest import NAME, Shard
 from ccscale.data.sources.items import Item
 from ccscale.errors import BadImage, InputError
 

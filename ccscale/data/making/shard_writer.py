@@ -6,18 +6,18 @@ import os
 import warnings
 
 from ccscale import atomic
-from ccscale.data import index
-from ccscale.data.decode import silence_pillow
-from ccscale.data.hashed import hash_file
-from ccscale.data.labels import UNKNOWN
+from ccscale.data.images.decode import silence_pillow
 from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.making.notes import Record, Rejected
 from ccscale.data.making.plan import ShardPlan
 from ccscale.data.making.reading import Prepared, read_images
-from ccscale.data.manifest import Shard
 from ccscale.data.pool import Tick
+from ccscale.data.shards import index
+from ccscale.data.shards.hashing import hash_file
+from ccscale.data.shards.labels import UNKNOWN
+from ccscale.data.shards.manifest import Shard
+from ccscale.data.shards.tar import TarWriter
 from ccscale.data.sources.items import Item
-from ccscale.data.tar import TarWriter
 from ccscale.errors import BadImage
 
 

@@ -23,8 +23,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from ccscale import atomic
-from ccscale.data import manifest, pool
-from ccscale.data.hashed import blocks_of
+from ccscale.data import pool
 from ccscale.data.making.again import (
     is_outdated,
     listed_as_rejected,
@@ -46,8 +45,10 @@ from ccscale.data.making.plan import (
     sampled,
 )
 from ccscale.data.making.shard_writer import write_shard
-from ccscale.data.manifest import Manifest
 from ccscale.data.remote import location
+from ccscale.data.shards import manifest
+from ccscale.data.shards.hashing import blocks_of
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.cells import Cell
 from ccscale.data.sources.items import Source
 from ccscale.errors import Fault, InputError

@@ -18,11 +18,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ccscale.data.phases import PhasedSchedule
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.schedule import EpochOrder, default_block
 from ccscale.data.reader import Sample, SampleReader
 from ccscale.data.remote.fetch import AT_ONCE, REQUEST
 from ccscale.data.remote.retry import Closing
-from ccscale.data.schedule import EpochOrder, default_block
 from ccscale.errors import Fault
 from ccscale.threads import background
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from ccscale.data.manifest import Shard
 from ccscale.data.remote.access import MIB, Access
 from ccscale.data.remote.cache import Cache
 from ccscale.data.remote.ranges import Bytes, Remote
 from ccscale.data.remote.retry import Closing, Patience, Refused
+from ccscale.data.shards.manifest import Shard
 from ccscale.threads import each
 
 PIECE = MIB  # of the cache

@@ -13,9 +13,9 @@ import tempfile
 import time
 from typing import IO
 
-from ccscale.data.manifest import Shard
 from ccscale.data.remote.location import PIPE
 from ccscale.data.remote.retry import Patience, RemoteError
+from ccscale.data.shards.manifest import Shard
 
 _CHUNK = 2**20
 

@@ -12,12 +12,12 @@ import os
 from collections.abc import Iterator
 from itertools import groupby
 
-from ccscale.data.endings import ENDINGS, is_image
-from ccscale.data.keys import escaped
+from ccscale.data.images.endings import ENDINGS, is_image
+from ccscale.data.shards.keys import escaped
+from ccscale.data.shards.splits import SPLIT_NAMES, TRAINING_SPLITS, UNLABELLED_SPLITS, check_split
 from ccscale.data.sources.contents import File
 from ccscale.data.sources.items import Item, Source, source_of_files
 from ccscale.data.sources.passed_over import SPECIAL, PassedOver
-from ccscale.data.splits import SPLIT_NAMES, TRAINING_SPLITS, UNLABELLED_SPLITS, check_split
 from ccscale.errors import InputError
 
 

@@ -13,8 +13,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ccscale.data.endings import is_image
-from ccscale.data.keys import escaped
+from ccscale.data.images.endings import is_image
+from ccscale.data.shards.keys import escaped
 from ccscale.data.sources.archives import DamagedTar, Member, compression, tar_members
 from ccscale.data.sources.classes import WNID, listed_classes, synset_names
 from ccscale.data.sources.contents import Part

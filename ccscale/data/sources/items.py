@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from ccscale.data.endings import ending_of
-from ccscale.data.keys import escaped, told_apart, unescaped
+from ccscale.data.images.endings import ending_of
+from ccscale.data.shards.keys import escaped, told_apart, unescaped
 from ccscale.data.sources.contents import Content
 from ccscale.data.sources.passed_over import PassedOver
 from ccscale.errors import InputError

@@ -4,8 +4,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ccscale.data.endings import ending_of
-from ccscale.data.keys import escaped
+from ccscale.data.images.endings import ending_of
+from ccscale.data.shards.keys import escaped
 from ccscale.wording import counted, verb
 
 MOST_KINDS = 40  # that are counted one by one

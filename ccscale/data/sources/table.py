@@ -22,13 +22,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ccscale.data.labels import UNKNOWN, LabelError, Labels, as_text
 from ccscale.data.remote.images import Url
 from ccscale.data.remote.url import SCHEMES, check_scheme, scheme
+from ccscale.data.shards.labels import UNKNOWN, LabelError, Labels, as_text
+from ccscale.data.shards.splits import check_split
 from ccscale.data.sources import cells
 from ccscale.data.sources.contents import Content, File
 from ccscale.data.sources.items import Item, Source
-from ccscale.data.splits import check_split
 from ccscale.errors import InputError, nearest
 
 PATH_COLUMNS = ("path", "file", "filename", "image", "url")

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 from conftest import make_images
-from listings import encoded
-from servers import ShardServer
+from harness.listings import encoded
+from harness.servers import ShardServer
 from test_resume import Killed, contents, die_at
 
 from ccscale.cli import main
 from ccscale.data.making import kept, notes
 from ccscale.data.making.shards import make_shards
-from ccscale.data.manifest import Manifest
 from ccscale.data.remote import images as web
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.verify import verify
 from ccscale.data.sources.folders import folder
 from ccscale.data.sources.table import table
-from ccscale.data.verify import verify
 from ccscale.errors import Fault, InputError
 
 NUMBER = 12

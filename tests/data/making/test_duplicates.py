@@ -9,11 +9,11 @@ import pytest
 from conftest import make_images
 
 from ccscale.cli import main
-from ccscale.data.index import read_index
 from ccscale.data.making import duplicates
 from ccscale.data.making.duplicates import _first_of_each
 from ccscale.data.making.shards import make_shards
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.index import read_index
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.contents import File
 from ccscale.data.sources.folders import folder
 

@@ -4,10 +4,10 @@ import io
 
 import numpy as np
 import pytest
-from odd_images import BAD, ODD, chunk, encode, exif, png, smooth, stored
+from harness.odd_images import BAD, ODD, chunk, encode, exif, png, smooth, stored
 from PIL import Image, ImageCms
 
-from ccscale.data import decode
+from ccscale.data.images import decode
 from ccscale.data.making.images import Recipe, prepare
 from ccscale.errors import BadImage
 

@@ -16,9 +16,9 @@ from ccscale import atomic
 from ccscale.data.making import notes, shards
 from ccscale.data.making.plan import request_digest
 from ccscale.data.making.shards import make_shards
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.verify import verify
 from ccscale.data.sources.folders import folder
-from ccscale.data.verify import verify
 from ccscale.errors import Fault, InputError
 
 OPTIONS = {"shard_samples": 4, "dedup": True}

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
-from pictures import contents, make, picture, samples, save
+from harness.pictures import contents, make, picture, samples, save
 from PIL import Image
 
 from ccscale import atomic
 from ccscale.data.making.plan import plan_shards
-from ccscale.data.manifest import Manifest
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.contents import Bytes
 from ccscale.data.sources.digits import digits
 from ccscale.data.sources.folders import folder

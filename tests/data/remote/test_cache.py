@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import wait_until
+from harness.servers import wait_until
 
 from ccscale.data.remote.cache import Cache
 from ccscale.errors import InputError

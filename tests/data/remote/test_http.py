@@ -6,15 +6,15 @@ import shutil
 
 import pytest
 import yarl
-from servers import ShardServer
+from harness.servers import ShardServer
 
-from ccscale.data.index import index_location, read_index
-from ccscale.data.manifest import Manifest
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote import location
 from ccscale.data.remote.http import as_sent
 from ccscale.data.remote.images import Url
-from ccscale.data.verify import verify
+from ccscale.data.shards.index import index_location, read_index
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.verify import verify
 
 OWN = f"ccscale/{importlib.metadata.version('ccscale')}"
 SIGNATURE = "sig=a%2Bb%2F%3D&x=a%20b&y=1+2~'"

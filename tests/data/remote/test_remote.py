@@ -8,15 +8,15 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from servers import ShardServer, s3_bucket
+from harness.servers import ShardServer, s3_bucket
 
 from ccscale.config import Views
-from ccscale.data.index import ShardError, read_index
-from ccscale.data.manifest import Manifest
-from ccscale.data.phases import PhasedSchedule
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.schedule import Schedule
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
-from ccscale.data.schedule import Schedule
+from ccscale.data.shards.index import ShardError, read_index
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import PairBatch, pair_batches, whole_batches
 from ccscale.errors import Fault, InputError
 

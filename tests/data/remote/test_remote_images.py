@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import pytest
-from listings import encoded
-from servers import ShardServer, s3_bucket
+from harness.listings import encoded
+from harness.servers import ShardServer, s3_bucket
 
 from ccscale.data.remote import images
 from ccscale.data.remote.images import Url, UrlError, fetch

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from listings import converted, encoded
+from harness.listings import converted, encoded
 
 from ccscale.data.making.shards import make_shards
 from ccscale.data.sources import cells

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from listings import converted
-from pickle2 import python2_pickle
+from harness.listings import converted
+from harness.pickle2 import python2_pickle
 
 from ccscale.data.sources.cifar import cifar10, cifar100
 from ccscale.errors import InputError

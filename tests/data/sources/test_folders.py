@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from listings import converted, encoded, listing, touch
+from harness.listings import converted, encoded, listing, touch
 
 from ccscale.cli import main
-from ccscale.data.endings import ENDINGS
-from ccscale.data.keys import unescaped
+from ccscale.data.images.endings import ENDINGS
+from ccscale.data.shards.keys import unescaped
+from ccscale.data.shards.verify import verify
 from ccscale.data.sources.folders import folder
-from ccscale.data.verify import verify
 from ccscale.errors import InputError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from listings import converted, listing
+from harness.listings import converted, listing
 
 from ccscale.data.sources.idx import FASHION, idx
 from ccscale.errors import InputError

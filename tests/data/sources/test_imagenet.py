@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import unpack
-from listings import converted, encoded, listing, touch
+from harness.listings import converted, encoded, listing, touch
 from PIL import Image
 
 from ccscale.cli import main

@@ -7,9 +7,9 @@ import subprocess
 
 import numpy as np
 import pytest
+from harness.pickle2 import python2_pickle
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pickle2 import python2_pickle
 
 from ccscale.data.sources.plain_pickle import PickledArray, PickleRefused, load
 

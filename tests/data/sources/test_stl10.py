@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from listings import converted, listing
+from harness.listings import converted, listing
 
 from ccscale.data.sources.stl10 import stl10
 from ccscale.errors import InputError

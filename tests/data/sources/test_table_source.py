@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from listings import converted, encoded, listing
-from servers import ShardServer
+from harness.listings import converted, encoded, listing
+from harness.servers import ShardServer
 
 from ccscale.data.remote import images as web
 from ccscale.data.sources.table import table

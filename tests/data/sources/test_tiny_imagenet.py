@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from listings import listing, touch
+from harness.listings import listing, touch
 
 from ccscale.data.sources.tiny_imagenet import tiny_imagenet
 from ccscale.errors import InputError

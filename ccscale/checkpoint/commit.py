@@ -1,0 +1,149 @@
+"""The commit of a checkpoint, on rank 0, when all ranks have written their files.
+
+    verify what was written -> export the network -> marker -> flush the log -> rename -> delete what is not kept
+
+Before the renaming a run has its old checkpoints, after it the new one too: there is no moment without.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ccscale import atomic
+from ccscale.checkpoint.marker import TAG, read_marker, seal, write_marker
+from ccscale.checkpoint.retention import UNIVERSAL, discard, retain
+from ccscale.checkpoint.run import versions
+from ccscale.checkpoint.search import FOLDER, STAGING, step_folder
+from ccscale.checkpoint.snapshot import Snapshot
+from ccscale.checkpoint.writing import collect_notes
+from ccscale.config import Config
+from ccscale.model.export import export
+from ccscale.train.log import METRICS
+
+WEIGHTS_FILE = f"{TAG}/mp_rank_00_model_states.pt"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the checkpoint of a step is made and kept."""
+
+    folder: Path
+    staging: Path
+    final: Path
+
+    @classmethod
+    def of(cls, config: Config, step: int) -> "Places":
+        """Return the places in the run of a config."""
+        folder = config.run_folder / FOLDER
+        return cls(folder, step_folder(folder / STAGING, step), step_folder(folder, step))
+
+
+def commit(
+    config: Config,
+    step: int,
+    world: int,
+    snapshot: Snapshot,
+    facts: Mapping[str, Any],
+    measures: Mapping[str, float],
+    damaged: Collection[str],
+    may_write: Callable[[], None],
+) -> str | None:
+    """Make a checkpoint of what all ranks have written; see the module.
+
+    Parameters
+    ----------
+    config, step, world
+        The run's, and its number of ranks.
+    snapshot
+        Rank 0's: the network's weights are in it.
+    facts
+        Goes into the exported network's config.
+    measures
+        Of the evaluation of this step, if there was one by now.
+    damaged
+        Names of checkpoints that are known not to be complete.
+    may_write
+        Called before the run's checkpoints are changed; raises where this process may no more.
+
+    Returns
+    -------
+    str or None
+        What went wrong after the checkpoint was complete.
+
+    Raises
+    ------
+    OSError
+        If it could not be completed.
+    """
+    places = Places.of(config, step)
+    written = collect_notes(places.staging, world)
+    weights = snapshot[WEIGHTS_FILE].restore()["module"]
+    export(places.staging, config.model, config.views, weights, facts)
+    marker = {
+        "step": step,
+        "world": world,
+        "zero": config.train.zero,
+        "evaluation": dict(measures),
+        "versions": versions(),
+        "config": config.model_dump(mode="json"),
+    }
+    seal(places.staging, marker, written)
+    _flush_log(config.run_folder)
+    may_write()
+    if places.final.exists():  # one that was found damaged: a complete one would have been gone on from
+        discard(places.final)
+    os.rename(places.staging, places.final)
+    try:
+        atomic.sync_folder(places.folder)
+    except OSError as error:  # it is there, but a power cut might undo the renaming: none is deleted for it
+        return f"{places.folder} could not be flushed to the disk ({error}); no old checkpoint is deleted"
+    return tidy(config, step, {*damaged} - {places.final.name})
+
+
+def _flush_log(run: Path) -> None:
+    """Flush the lines of the steps before a checkpoint to the disk: a power cut keeps both, or the lines."""
+    with contextlib.suppress(FileNotFoundError):
+        atomic.sync_file(run / METRICS)
+    atomic.sync_folder(run)  # it has the names of the log and of the checkpoints' folder
+
+
+def rate(config: Config, step: int, measures: Mapping[str, float], damaged: Collection[str]) -> str | None:
+    """Note an evaluation in the marker of its step's complete checkpoint; return what went wrong."""
+    final = Places.of(config, step).final
+    try:
+        write_marker(final, read_marker(final) | {"evaluation": dict(measures)})
+    except OSError as error:
+        return f"the evaluation could not be noted in {final} ({error})"
+    return tidy(config, step, damaged)
+
+
+def tidy(config: Config, step: int, damaged: Collection[str]) -> str | None:
+    """Delete what is not kept; return what went wrong, which is no reason to stop."""
+    train = config.train
+    try:
+        retain(config.run_folder / FOLDER, step, train.keep_last, train.keep_every, damaged)
+    except OSError as error:
+        return f"an old checkpoint could not be deleted ({error})"
+    return None
+
+
+def clear(folder: Path) -> None:
+    """Remove a folder that nobody uses, as far as the disk lets it."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_staging(config: Config) -> None:
+    """Remove what saves and conversions that were cut off have left; before any rank begins one."""
+    folder = config.run_folder / FOLDER
+    clear(folder / STAGING)
+    clear(folder / UNIVERSAL / STAGING)
+
+
+def leave_staging(config: Config) -> None:
+    """Remove the empty staging folder, when no rank saves any more."""
+    with contextlib.suppress(OSError):
+        (config.run_folder / FOLDER / STAGING).rmdir()

@@ -1,0 +1,262 @@
+"""A run's folder: made once, guarded against another run's settings.
+
+::
+
+    config.yaml      the resolved config
+    run.json         the data's digest, and the versions that made it
+    .lock            who writes here now (`lock.py`)
+    metrics.jsonl    tensorboard/    checkpoints/
+"""
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ccscale import atomic
+from ccscale.checkpoint.lock import is_lock
+from ccscale.checkpoint.permissions import PROBE
+from ccscale.config import Config
+from ccscale.config.file import load_config
+from ccscale.errors import InputError
+from ccscale.model.norm import has_batch_norm
+
+CONFIG = "config.yaml"
+FACTS = "run.json"
+_BEGUN = {CONFIG, f"{CONFIG}.part", f"{FACTS}.part"}
+"""What a start that is cut off leaves, beside its lock."""
+PACKAGES = ("ccscale", "torch", "torchvision", "deepspeed", "timm", "webdataset", "numpy", "pillow")
+
+# What may change from one start of a run to the next: it does not change what a step computes.
+FREE = {
+    "run",
+    "data.shards",  # the data may have been moved; their digest is compared
+    "data.workers",
+    "data.prefetch",
+    "data.max_bad_samples",
+    "data.retry_seconds",
+    "data.cache",
+    "data.cache_bytes",
+    "train.epochs",
+    "train.max_steps",
+    "train.device",
+    "train.compile",
+    "train.profile",
+    "loss.ring_bytes",
+    "train.save_every",
+    "train.save_minutes",
+    "train.keep_last",
+    "train.keep_every",
+    "train.log_every",
+    "train.max_bad_steps",
+    "train.rank_timeout",
+    "evaluate.every",
+    "evaluate.splits",
+    "evaluate.batch",
+}
+
+# Where the weights came from that the first step was taken with: a fact of the run once it has a checkpoint, and
+# not looked at again. A file may be moved, a network be out of reach.
+ORIGIN = {"model.pretrained", "model.weights", "train.start"}
+
+# What changes memory and rounding alone, and is told: a conversion between ZeRO stages is exact, and a piece of the
+# global batch gives what the whole gives, but for batch norm.
+ROUNDING = {"train.zero", "train.micro_batch"}
+
+
+class Change(NamedTuple):
+    """A key that is not what it was at the last start of the run."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} was {self.old!r} and is now {self.new!r}"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a run's folder holds, compared with what is asked for now."""
+
+    begun: bool
+    """Whether it holds this run, begun before."""
+    changes: tuple[Change, ...] = ()
+    """Which of `ORIGIN` and `ROUNDING` have changed."""
+    folder: str = ""
+
+    def check(self, network: nn.Module) -> None:
+        """Check that what has changed does not change what a step computes.
+
+        Raises
+        ------
+        InputError
+            For another `train.micro_batch` of a network with batch norm.
+        """
+        for change in self.changes:
+            if change.key == "train.micro_batch" and has_batch_norm(network):
+                raise _another_run(
+                    self.folder,
+                    [f"{change}, and the backbone's batch norm takes its statistics over so many images"],
+                )
+
+
+def compare_run(config: Config, data_digest: str) -> Standing:
+    """Check that a run's folder is to be made, or belongs to this run; on one rank. Nothing is written.
+
+    Parameters
+    ----------
+    config
+        The config as it is asked for now.
+    data_digest
+        `Manifest.digest` of the splits trained on.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another run, naming what differs, or something else.
+    """
+    folder = config.run_folder
+    if (folder / FACTS).exists():
+        before = load_config(folder / CONFIG)
+        facts = read_facts(folder)
+        changes = [change for change in _compare(before, config) if change.key not in FREE]
+        origin = set() if _from_nothing(before) and not _from_nothing(config) else ORIGIN
+        free = origin | ROUNDING
+        different = [str(change) for change in changes if change.key not in free]
+        if facts["data"] != data_digest:
+            different.append(f"the data in {config.data.shards} are not the ones it was begun with")
+        if different:
+            raise _another_run(folder, different)
+        return Standing(True, tuple(changes), str(folder))
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"run: {folder} is a file; name a folder")
+    if folder.is_dir() and any(not _is_of_a_start(entry.name) for entry in folder.iterdir()):
+        raise InputError(f"{folder} is neither empty nor the folder of a run; name another one (run=DIR)")
+    return Standing(False)
+
+
+def _another_run(folder: str | Path, different: list[str]) -> InputError:
+    return InputError(
+        f"{folder} holds another run: {'; '.join(different)}; use another folder (run=DIR), or the old settings"
+    )
+
+
+def keep_origin(config: Config, standing: Standing) -> Config:
+    """Return the config with what it said at the run's beginning of where its weights came from."""
+    for key, old, _ in (change for change in standing.changes if change.key in ORIGIN):
+        section, _, name = key.partition(".")
+        changed = getattr(config, section).model_copy(update={name: old})
+        config = config.model_copy(update={section: changed})
+    return config
+
+
+def open_run(config: Config, data_digest: str, take: Callable[[], None] = lambda: None) -> bool:
+    """Make a run's folder, or write into the one there what may change from start to start; on one rank.
+
+    Parameters
+    ----------
+    config, data_digest
+        As for `compare_run`.
+    take
+        Takes the folder's lock: called when the folder is there, before anything is written into it.
+
+    Returns
+    -------
+    bool
+        Whether the run was begun before.
+
+    Raises
+    ------
+    InputError
+        As `compare_run` does, or if it cannot be written.
+    """
+    folder, before = config.run_folder, compare_run(config, data_digest).begun
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        take()
+        begun = compare_run(config, data_digest).begun
+        if begun != before:
+            raise InputError(f"another process began {folder} meanwhile: run the same command again to go on")
+        atomic.write_bytes(folder / CONFIG, config.to_yaml().encode())
+        if not begun:
+            facts = {"data": data_digest, "versions": versions()}
+            atomic.write_bytes(folder / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
+    except OSError as error:
+        raise InputError(f"the run's folder {folder} cannot be written: {error.strerror}") from None
+    return begun
+
+
+def _is_of_a_start(name: str) -> bool:
+    """Tell whether a start that was cut off may have left a file of this name."""
+    return name in _BEGUN or is_lock(name) or name.startswith(PROBE)
+
+
+def read_run(folder: str | Path) -> Config:
+    """Return the config of a run's folder.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    folder = Path(folder)
+    if not (folder / FACTS).exists():
+        raise InputError(
+            f"{folder} is not the folder of a run; `ccscale train CONFIG run={folder}` makes one"
+        )
+    # A folder that was moved is the run's folder still.
+    return load_config(folder / CONFIG).model_copy(update={"run": str(folder)})
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what ``run.json`` holds.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        return {"data": facts["data"], "versions": facts["versions"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / FACTS} cannot be read ({error}); restore it, or train in another folder (run=DIR)"
+        ) from None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a run's numbers depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    def visit(section: dict[str, Any], prefix: str) -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for key, value in section.items():
+            flat |= visit(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        return flat
+
+    # Lanes and the micro-batch by default follow from the global batch: what counts is the number.
+    numbers = {
+        "data.lanes": config.lanes,
+        "train.micro_batch": config.train.micro_batch or config.train.global_batch,
+    }
+    return visit(config.model_dump(mode="json"), "") | numbers
+
+
+def _compare(before: Config, now: Config) -> list[Change]:
+    old, new = _flat(before), _flat(now)
+    keys = list(dict.fromkeys([*old, *new]))
+    return [Change(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
+def _from_nothing(config: Config) -> bool:
+    flat = _flat(config)
+    return not any(flat[key] for key in ORIGIN)

@@ -1,0 +1,103 @@
+"""Which checkpoint a run goes on from, and which one is looked at."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ccscale.checkpoint.marker import verify
+from ccscale.checkpoint.trust import check_trust
+from ccscale.errors import InputError
+
+FOLDER = "checkpoints"
+STAGING = ".staging"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint, its hashes verified."""
+
+    path: Path
+    step: int
+    """Steps that were done when it was saved."""
+    world: int
+    """Number of ranks that saved it."""
+    zero: int = 0
+    """ZeRO stage that it was saved under."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found in a run's folder."""
+
+    newest: Checkpoint | None
+    """The newest complete one."""
+    passed_over: tuple[str, ...]
+    """A sentence for each newer one that is not complete."""
+    damaged: tuple[str, ...] = ()
+    """The names of those."""
+    cut_off: bool = False
+    """Whether the saving of one was cut off."""
+
+
+def find(run: Path, pickles: bool = False) -> Search:
+    """Find a run's newest complete checkpoint, verifying hashes from the newest one backwards.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    pickles
+        Whether its pickles will be loaded: then one that others can write is passed over too.
+
+    Raises
+    ------
+    InputError
+        If there are checkpoints and none of them is complete: a run never begins anew in silence.
+    """
+    folder = run / FOLDER
+    if not folder.resolve().is_relative_to(run.resolve()):
+        raise InputError(
+            f"{folder} leads out of the run's folder, to {folder.resolve()}; a run keeps its checkpoints itself: "
+            "move the whole folder (run=DIR) instead"
+        )
+    passed_over: dict[str, str] = {}
+    cut_off = any((folder / STAGING).glob("*"))
+    for path in steps(folder):
+        try:
+            if pickles:
+                check_trust(path, run)
+            return Search(open_checkpoint(path), tuple(passed_over.values()), tuple(passed_over), cut_off)
+        except InputError as error:
+            passed_over[path.name] = str(error)
+    if passed_over:
+        raise InputError(
+            f"no checkpoint in {folder} is complete: {'; '.join(passed_over.values())}; "
+            "restore one, or delete the folder to begin anew"
+        )
+    return Search(None, (), (), cut_off)
+
+
+def steps(folder: Path) -> Iterator[Path]:
+    """Yield the checkpoints' folders, newest first, complete or not."""
+    if folder.is_dir():
+        yield from sorted(folder.glob("step-*"), reverse=True)
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step is kept."""
+    return folder / f"step-{step:08d}"
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Verify a checkpoint.
+
+    Raises
+    ------
+    InputError
+        That says what is wrong with it.
+    """
+    marker = verify(path)
+    try:
+        return Checkpoint(path, int(marker["step"]), int(marker["world"]), int(marker.get("zero", 0)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the marker of {path.name} cannot be read ({error})") from None

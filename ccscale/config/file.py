@@ -1,0 +1,197 @@
+"""A config from a YAML file and ``key=value`` overrides, and its keys told to people.
+
+Later settings win: defaults, then the file, then the overrides in the order given. An unknown key is refused with
+the nearest known one, and what an override got wrong is told of the override.
+"""
+
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ValidationError
+
+from ccscale.config import Config
+from ccscale.config.recipes import find_recipe, recipes
+from ccscale.config.text import is_section, read_yaml
+from ccscale.errors import InputError, nearest
+
+_NO_LIST = "input should be a list, as [a, b]"
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file and apply ``key=value`` overrides.
+
+    Parameters
+    ----------
+    path
+        A YAML file; or, where there is no file of that name, the name of a recipe that comes with the package.
+    overrides
+        ``section.key=value``; the value is read as YAML (``model.clusters=10``, ``train.clip=null``).
+
+    Raises
+    ------
+    InputError
+        One sentence with the place and the remedy.
+    """
+    text, place = _read(path)
+    settings = read_yaml(text, Config, place)
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, dict):
+        raise InputError(f"{place} must hold sections with keys, as 'train:' and 'lr: 0.001' below it")
+    return parse_config(settings, overrides, place)
+
+
+def _read(path: str | Path) -> tuple[str, str]:
+    """Return the text of a config, and what it is called in errors."""
+    file = Path(path)
+    try:
+        return file.read_text(encoding="utf-8"), str(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        if (recipe := find_recipe(str(path))) is not None:
+            return recipe.read_text(encoding="utf-8"), f"recipe {path}"
+        if isinstance(error, IsADirectoryError):
+            inner = file / "config.yaml"
+            hint = f": its config is {inner}" if inner.exists() else ""
+            raise InputError(f"the config file {path} cannot be read: it is a folder{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the config file {path} cannot be read: {error}") from None
+    known = recipes()
+    hint = f"; did you mean the recipe {file.stem!r}?" if file.stem in known else nearest(file.stem, known)
+    hint = hint or "; `ccscale config --recipes` lists those that come with ccscale"
+    raise InputError(f"there is no config file {path}{hint}")
+
+
+def parse_config(settings: dict[str, Any], overrides: Sequence[str] = (), place: str = "config") -> Config:
+    """Check `settings` (nested, as YAML gives them) with `overrides` applied; see `load_config`."""
+    settings = _copy(settings)
+    said = dict(_apply(settings, override) for override in overrides)
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise InputError(_sentence(error, place, said)) from None
+
+
+def describe_keys() -> list[tuple[str, str, str, str]]:
+    """Return (key, type, default, description) of every key of the config, in the order of the sections."""
+    rows = []
+
+    def visit(section: Any, prefix: str) -> None:
+        for name, field in section.model_fields.items():
+            if is_section(field.annotation):
+                visit(field.annotation, f"{prefix}{name}.")
+                continue
+            default = (
+                "(required)"
+                if field.is_required()
+                else yaml.safe_dump(
+                    field.default if not isinstance(field.default, tuple) else list(field.default),
+                    default_flow_style=True,
+                ).split("\n")[0]
+            )
+            rows.append((prefix + name, _type_name(field.annotation), default, field.description or ""))
+
+    visit(Config, "")
+    return rows
+
+
+def _type_name(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if origin is Annotated:
+        return _type_name(arguments[0])
+    if origin is Literal:
+        return " or ".join(map(str, arguments))
+    if origin is tuple:
+        names = [_type_name(a) for a in arguments if a is not ...]
+        return f"list of {names[0]}" if ... in arguments else f"[{', '.join(names)}]"
+    if arguments:
+        return " or ".join(_type_name(a) for a in arguments)
+    return "null" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
+
+
+def _copy(settings: dict[Any, Any]) -> dict[str, Any]:
+    """Copy sections; one with nothing below it (all keys commented out) is an empty one."""
+    copy: dict[str, Any] = {}
+    for key, value in settings.items():
+        section = str(key) in Config.model_fields and is_section(Config.model_fields[str(key)].annotation)
+        value = {} if section and value is None else value
+        copy[str(key)] = _copy(value) if isinstance(value, dict) else value
+    return copy
+
+
+def _apply(settings: dict[str, Any], override: str) -> tuple[str, str]:
+    """Set what an override says; return its key and itself."""
+    key, equals, text = override.partition("=")
+    if not equals or not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key):
+        raise InputError(f"{override!r} is not an override; write key=value, as in train.lr=0.001")
+    kind: Any = Config
+    *sections, name = key.split(".")
+    for section in sections:
+        kind = _kind(kind, section)
+        inner = settings.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"override {_short(override)}: {section} is a value, it has no keys below it")
+        settings = inner
+    settings[name] = read_yaml(text, _kind(kind, name), f"the value in {_short(override)}")
+    return key, override
+
+
+def _kind(section: Any, name: str) -> Any:
+    """Return the type of a key, None for one that is not known."""
+    field = section.model_fields.get(name) if is_section(section) else None
+    return None if field is None else field.annotation
+
+
+def _sentence(error: ValidationError, place: str, said: Mapping[str, str]) -> str:
+    """Put the first problem that pydantic found into one sentence; say how many more there are."""
+    problems = error.errors()
+    first = problems[0]
+    where = ".".join(str(part) for part in first["loc"])
+    known = [row[0] for row in describe_keys()]
+    if first["type"] == "extra_forbidden":
+        last = where.rsplit(".", 1)[-1]
+        same_name = [key for key in known if key.rsplit(".", 1)[-1] == last]
+        hint = (
+            f"; did you mean {same_name[0]!r}?"
+            if same_name
+            else nearest(where, {*known, *Config.model_fields})
+        )
+        text = f"there is no key '{where}'{hint or '; `ccscale config` lists the keys'}"
+    elif first["type"] == "missing":
+        where = next(key for key in known if key == where or key.startswith(f"{where}."))
+        text = f"the key '{where}' is missing; add it to the file or as {where}=VALUE"
+    elif first["type"] == "value_error" and not where:
+        text = str(first["ctx"]["error"])
+    else:
+        reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+        reason = _NO_LIST if first["type"] == "tuple_type" else reason[0].lower() + reason[1:]
+        between = where in Config.model_fields and isinstance(first["input"], dict)
+        text = f"in '{where}', {reason}" if between else f"'{where}' is {_short(first['input'])}: {reason}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{_blame(where, text, place, said)}: {text}{more}"
+
+
+def _blame(where: str, problem: str, place: str, said: Mapping[str, str]) -> str:
+    """Name what is wrong: the overrides that set the key, else the file.
+
+    A problem between keys is told of their section (or of none), and names them: these, where they were overridden.
+    """
+    exact = [override for key, override in said.items() if key == where or where.startswith(f"{key}.")]
+    inner = {key: override for key, override in said.items() if not where or key.startswith(f"{where}.")}
+    if inner and where and where not in Config.model_fields:  # an unknown section, and keys put into it
+        exact = list(inner.values())
+    if exact:
+        return f"override {_short(exact[-1])}"
+    named = [
+        text for key, text in inner.items() if re.search(rf"\b{re.escape(key.rsplit('.', 1)[-1])}\b", problem)
+    ]
+    return f"{place} with {' and '.join(map(_short, named))}" if named else place
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 48 else text[:45] + "..."

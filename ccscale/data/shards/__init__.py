@@ -1,0 +1,1 @@
+"""Tar shards: their manifest, their indexes, what is in them."""

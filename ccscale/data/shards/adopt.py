@@ -1,0 +1,399 @@
+"""``ccscale shards index``: a manifest and indexes for tars that others made. The tars stay as they are.
+
+    DIR/dataset.json                 the manifest, written last
+    DIR/train-000000.index.parquet   beside each tar
+
+or, where DIR cannot be written to, all this in a folder of its own, with a link to each tar:
+
+    OUT/train-000000.tar -> DIR/train-000000.tar
+
+Called again, it reads what is new. While it is at work, indexes have names of their own (`STAGED`): what was there
+before is replaced when every tar has been read.
+"""
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from ccscale.config import MOST_CLASSES
+from ccscale.data import pool
+from ccscale.data.regular import regular
+from ccscale.data.remote import location
+from ccscale.data.shards import index
+from ccscale.data.shards.hashing import HashingReader, blocks_of
+from ccscale.data.shards.keys import Digests, digests, shared_keys
+from ccscale.data.shards.labels import ABSENT, UNKNOWN, LabelError, Labels
+from ccscale.data.shards.manifest import NAME, NAMES, Manifest, Shard
+from ccscale.data.shards.manifest_file import url_complaint
+from ccscale.data.shards.scan import ShardError, scan
+from ccscale.data.shards.splits import describe, splits_of
+from ccscale.data.shards.tar import refuse_compressed, tars_below
+from ccscale.errors import InputError
+from ccscale.progress import Meter, say
+
+NAMED = 10  # damaged tars that an error names
+STAGED = ".new"
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """A text that labels samples of a tar: what stands for it in the index, how many have it, and one of them."""
+
+    code: int
+    count: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Adopted:
+    """What a tar holds: its entry, digests of its keys, its labels by their texts, what was passed over."""
+
+    shard: Shard
+    keys: Digests
+    labels: dict[str, _Label]
+    passed: Counter[str]
+
+    @property
+    def labelled(self) -> int:
+        return sum(label.count for text, label in self.labels.items() if text not in ABSENT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Where the tars are and where their indexes go, the json's field of the labels, whether all must be used."""
+
+    folder: str
+    out: str
+    field: str | None
+    strict: bool
+
+    def tar(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    def index(self, name: str) -> str:
+        return index.index_location(os.path.join(self.out, name))
+
+    def staged(self, name: str) -> str:
+        return self.index(name) + STAGED
+
+
+def adopt(
+    root: str | os.PathLike[str],
+    split: str | Sequence[str] = (),
+    workers: int | None = None,
+    progress: bool = True,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    label_field: str | None = None,
+    strict: bool = False,
+) -> Manifest:
+    """Index every tar in a local folder and its sub-folders, and write the manifest there.
+
+    Every tar is read once. If one is damaged, no manifest is written and no index is left behind. Where a manifest
+    is there that this made before, the tars that it does not list join it: classes keep their labels, and new ones
+    come after them.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    split
+        The split of all tars, or ``PATTERN=NAME`` for those whose names match, or several of these; what they do
+        not speak of goes by the tars' names (`splits.split_of`).
+    workers
+        Processes; by default one per core that this process may use.
+    progress
+        Whether to tell on standard error how far it is, and before anything is written which tars are of which
+        split.
+    out
+        A folder for manifest, indexes and links to the tars; by default they go beside the tars.
+    label_field
+        The field of the samples' json that is the label; by default the label is the text of ``cls``.
+    strict
+        Refuse tars in which anything is passed over.
+
+    Raises
+    ------
+    InputError
+        If there are no tars, compressed ones, or ones that a manifest cannot list; there is a manifest of something
+        else; tars are damaged (which are named), labels are none, or two samples share a key; or a pattern matches
+        no tar.
+    """
+    folder = location.local_or_url(root)
+    if location.is_url(folder):
+        raise InputError(f"{folder} is remote, and the tars must be read whole: index a local copy")
+    if not os.path.isdir(folder):
+        raise InputError(f"there is no folder {folder}")
+    home = folder if out is None else location.local_or_url(out)
+    _check_out(folder, home)
+    before = _made_before(home)
+    refuse_compressed(folder)
+    tars = tars_below(folder)
+    for name in tars:
+        if complaint := url_complaint(name):
+            raise InputError(f"no manifest can list a tar in {folder}: {complaint}: rename it")
+    if before is not None:
+        tars = _new_tars(before, tars, label_field)
+        label_field = before.labelling.field
+        if not tars:
+            if progress:
+                say(f"{home} is as its {NAME} says: there are no new tars")
+            return before
+    if not tars:
+        raise InputError(f"{folder} holds no tars; make shards from images with `ccscale shards make`")
+    splits = splits_of(tars, [split] if isinstance(split, str) else split)
+    if progress:
+        for line in describe(splits):
+            say(line)
+    job = _Job(folder, home, label_field, strict)
+    with _cleaned(job, tars):
+        found = _read_all(job, splits, workers, progress)
+        _check_keys(job, found, before)
+        labels = _understand(found, before)
+        if progress:
+            _tell(found, labels)
+        _place_all(job, found, labels, workers)
+        made = _manifest(job, found, labels, before)
+        made.save()
+    return made
+
+
+def _check_out(folder: str, out: str) -> None:
+    """Refuse a folder for the indexes that lies in the tars' folder, or is no folder."""
+    if out == folder:
+        return
+    if location.is_url(out) or (os.path.exists(out) and not os.path.isdir(out)):
+        raise InputError(f"{out} is no local folder: name one for the indexes")
+    inner, outer = os.path.realpath(out), os.path.join(os.path.realpath(folder), "")
+    if os.path.join(inner, "").startswith(outer):
+        raise InputError(f"{out} lies in {folder}: name a folder outside for the indexes")
+
+
+def _made_before(home: str) -> Manifest | None:
+    """Return the manifest that `adopt` has made in a folder, None where there is none; refuse any other."""
+    if not os.path.lexists(os.path.join(home, NAME)):
+        return None
+    try:
+        made = Manifest.load(home)
+    except InputError as error:
+        raise InputError(
+            f"{home} has a {NAME} already, which cannot be read: {error}, or delete it"
+        ) from None
+    if made.made_by.get("kind") != "index":
+        raise InputError(
+            f"{home} has a {NAME} already, of a data set that was made from images; check it with `ccscale shards "
+            "verify`, or delete it"
+        )
+    return made
+
+
+def _new_tars(before: Manifest, tars: list[str], label_field: str | None) -> list[str]:
+    """Return the tars that a manifest does not list; refuse what does not go with it."""
+    field = before.labelling.field
+    if label_field not in (None, field):
+        raise InputError(
+            f"--label-field {label_field}: the labels of {before.root} are read from "
+            f"{'cls' if field is None else f'the field {field!r}'}: delete its {NAME} to read all tars anew"
+        )
+    listed = {shard.url for shard in before.shards}
+    for url in listed.difference(tars):
+        raise InputError(
+            f"{before.root} lists the tar {url}, which is not there: bring it back, or delete the {NAME} to index "
+            "what is there"
+        )
+    before.check_files(before.splits)
+    return [name for name in tars if name not in listed]
+
+
+@contextlib.contextmanager
+def _cleaned(job: _Job, tars: Sequence[str]) -> Iterator[None]:
+    """Leave no index behind that was not there, unless all goes well; tell where they cannot be written."""
+    places = [path for name in tars for path in (job.index(name), *_links(job, name))]
+    new = [path for path in places if not os.path.lexists(path)]
+    try:
+        yield
+    except BaseException as error:
+        for path in [*new, *map(job.staged, tars)]:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        if isinstance(error, OSError):
+            raise InputError(
+                f"indexes cannot be written into {job.out} ({error.strerror}): make room, or name a folder that "
+                "you may write to by --out"
+            ) from None
+        raise
+
+
+def _links(job: _Job, name: str) -> list[str]:
+    """Return the link to a tar, if there is to be one."""
+    return [] if job.out == job.folder else [os.path.join(job.out, name)]
+
+
+def _read_all(job: _Job, splits: dict[str, str], workers: int | None, progress: bool) -> list[_Adopted]:
+    """Index all tars; raise InputError that names those which cannot be."""
+    blocks = 0
+    for name in splits:
+        os.makedirs(os.path.dirname(job.staged(name)), exist_ok=True)
+        with contextlib.suppress(OSError):  # told by name when the tar is read
+            blocks += blocks_of(os.stat(job.tar(name)).st_size)
+    with Meter(f"indexing {len(splits):,} tars", blocks, "MiB", progress) as meter:
+        results = pool.run(functools.partial(_adopt_tar, job), list(splits.items()), meter, workers)
+    damaged = [result for result in results if isinstance(result, ShardError)]
+    if damaged:
+        named = "; ".join(
+            f"{os.path.relpath(error.shard, job.folder)}: {error.what}" for error in damaged[:NAMED]
+        )
+        more = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
+        raise InputError(
+            f"{len(damaged)} of the {len(splits)} tars in {job.folder} cannot be indexed: {named}{more}"
+        )
+    found = [result for result in results if isinstance(result, _Adopted)]
+    if not any(tar.shard.nsamples for tar in found):
+        raise InputError(f"the tars in {job.folder} hold no images; check the path")
+    return found
+
+
+def _adopt_tar(job: _Job, tar: tuple[str, str], tick: pool.Tick) -> _Adopted | ShardError:
+    """Index one tar of a split, or return what is wrong with it; runs in a worker process."""
+    name, split = tar
+    path = job.tar(name)
+    try:
+        with open(path, "rb", opener=regular) as file:
+            hashing = HashingReader(file, tick)
+            found = scan(cast(BinaryIO, hashing), path, job.field)
+            sha256, size = hashing.finish()
+    except ShardError as error:
+        return error
+    except OSError as error:
+        return ShardError(path, f"it cannot be read: {error.strerror}")
+    if job.strict and found.passed:
+        return ShardError(path, f"{passed_over(found.passed)}, as {found.first!r}, which --strict refuses")
+    counts = Counter(sample.text for sample in found.samples)
+    keys = {sample.text: sample.key for sample in reversed(found.samples)}
+    labels = {
+        text: _Label(_code(text, place), count, keys[text])
+        for place, (text, count) in enumerate(sorted(counts.items()))
+    }
+    rows = [
+        (sample.key, sample.ext, sample.offset, sample.size, labels[sample.text].code, sample.origin)
+        for sample in found.samples
+    ]
+    index.write_index(job.staged(name), index.ShardIndex.from_rows(rows))
+    shard = Shard(name, len(rows), size, sha256, split)
+    return _Adopted(shard, digests([row[0] for row in rows]), labels, found.passed)
+
+
+def _code(text: str, place: int) -> int:
+    """Return what stands for a label until all are known: a number if it is written as one, else one above all."""
+    if text in ABSENT:
+        return UNKNOWN
+    number = int(text) if text.isdecimal() and len(text) < 9 else MOST_CLASSES
+    return number if number < MOST_CLASSES and str(number) == text else MOST_CLASSES + place
+
+
+def passed_over(passed: Counter[str]) -> str:
+    """Say what of a tar is in no sample."""
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(passed.items()))
+    many = "1 member is" if passed.total() == 1 else f"{passed.total():,} members are"
+    return f"{many} passed over ({kinds})"
+
+
+def _check_keys(job: _Job, found: list[_Adopted], before: Manifest | None) -> None:
+    """Refuse samples that share a key."""
+    old = before.shards if before is not None else ()
+    names = [*(shard.url for shard in old), *(tar.shard.url for tar in found)]
+
+    def keys_of(number: int) -> list[str]:
+        if before is not None and number < len(old):
+            return index.read_index(before, old[number]).keys
+        return index.from_parquet(Path(job.staged(names[number])).read_bytes()).keys
+
+    known = [digests(keys_of(number)) for number in range(len(old))]
+    for number, keys, home in shared_keys([*known, *(tar.keys for tar in found)], keys_of):
+        raise ShardError(
+            job.tar(names[number]),
+            f"two samples have the key {keys[0]!r}, the other in {names[home]}: keys are unique in a data set; "
+            "write the tars anew with different names",
+        )
+
+
+def _understand(found: list[_Adopted], before: Manifest | None) -> Labels:
+    """Return the classes of all tars; raise ShardError that names a label that is none."""
+    texts = {text for tar in found for text in tar.labels}
+    try:
+        return Labels.of(texts, None if before is None else before.labelling.labels)
+    except LabelError as error:
+        tar = next(tar for tar in found if error.text in tar.labels)
+        key = tar.labels[error.text].key
+        raise ShardError(tar.shard.url, f"of the sample {key!r}, {error}") from None
+
+
+def _tell(found: list[_Adopted], labels: Labels) -> None:
+    if labels.named:
+        say(f"the labels are names of {len(labels.classes):,} classes")
+    passed = sum((tar.passed for tar in found), Counter[str]())
+    if passed:
+        first = next(tar.shard.url for tar in found if tar.passed)
+        say(f"{passed_over(passed)}, the first in {first}; --strict refuses them")
+
+
+def _place_all(job: _Job, found: list[_Adopted], labels: Labels, workers: int | None) -> None:
+    """Give all indexes their labels and their names, and link the tars where that is wanted."""
+    anew = []
+    for tar in found:
+        numbers = labels.numbers(tar.labels)
+        codes = {label.code: numbers[text] for text, label in tar.labels.items()}
+        if any(code != number for code, number in codes.items()):
+            anew.append((tar.shard.url, codes))
+    with Meter("naming classes", len(anew), "tars", show=False) as meter:
+        pool.run(functools.partial(_relabel, job), anew, meter, workers if len(anew) > 100 else 1)
+    for tar in found:
+        os.replace(job.staged(tar.shard.url), job.index(tar.shard.url))
+        for link in _links(job, tar.shard.url):
+            target = os.path.realpath(job.tar(tar.shard.url))
+            if os.path.realpath(link) != target:
+                os.symlink(target, link)
+
+
+def _relabel(job: _Job, task: tuple[str, dict[int, int]], tick: pool.Tick) -> None:
+    """Write the labels into a tar's index for what stands for them."""
+    name, numbers = task
+    rows = index.from_parquet(Path(job.staged(name)).read_bytes())
+    labels = np.array([numbers[code] for code in rows.labels.tolist()], np.int64)
+    index.write_index(job.staged(name), replace(rows, labels=labels))
+    tick()
+
+
+def _manifest(job: _Job, found: list[_Adopted], labels: Labels, before: Manifest | None) -> Manifest:
+    """Return the manifest of all tars, those of one that was there before among them."""
+    labelled = Counter(before.labelled if before is not None else {})
+    passed = Counter(before.passed_over if before is not None else {})
+    ids = before.class_ids if before is not None else ()
+    for tar in found:
+        labelled[tar.shard.split] += tar.labelled
+        passed += tar.passed
+    made_by: dict[str, object] = {"kind": "index", "ccscale": importlib.metadata.version("ccscale")}
+    if labels.named:
+        made_by["labels"] = NAMES
+    if job.field is not None:
+        made_by["label_field"] = job.field
+    if passed:
+        made_by["passed_over"] = dict(sorted(passed.items()))
+    shards: Iterable[Shard] = (*(before.shards if before is not None else ()), *(tar.shard for tar in found))
+    return Manifest(
+        job.out,
+        Path(job.folder).resolve().name if before is None else before.name,
+        tuple(sorted(shards, key=lambda shard: shard.url)),
+        labels.classes,
+        (*ids, *labels.classes[len(ids) :]),
+        dict(labelled),
+        made_by,
+    )

@@ -1,0 +1,115 @@
+"""``ccscale shards info --preview``: a contact sheet of a data set, the same for the same shards.
+
+A row for each class, up to `MANY`, and one for the images without a label; where there are no labels at all, a
+grid. The images are spread evenly over those of the class, in the order of the shards.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ccscale.data.images.decode import cut, decode, open_image
+from ccscale.data.reader import SampleReader
+from ccscale.data.shards.index import read_index
+from ccscale.data.shards.labels import UNKNOWN
+from ccscale.data.shards.manifest import Manifest
+from ccscale.draw.contact_sheet import LARGE, TEXT, Row, draw_sheet
+from ccscale.draw.lettering import width_of
+from ccscale.errors import BadImage, InputError
+
+MANY = 20  # rows of classes
+COLUMNS = 12
+GRID = 8  # rows where there are no labels
+TILE = 72
+WIDEST_TEXT = 240
+
+
+def draw_preview(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> None:
+    """Draw a contact sheet of the shards in a folder.
+
+    Parameters
+    ----------
+    path
+        Where the PNG goes; its folder must be there.
+    root
+        Local folder or URL of the shards.
+
+    Raises
+    ------
+    InputError
+        If there is no valid manifest, a shard cannot be read, or `path` is no place for a PNG.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path} does not end with .png: the preview is a PNG file")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} for {path.name}: make it first")
+    manifest = Manifest.load(root)
+    reader = SampleReader(manifest, list(manifest.splits))
+    # Indexes of the samples in the reader's order, which is the manifest's.
+    parts = [read_index(manifest, shard).labels for shard in manifest.shards]
+    labels = np.concatenate([np.empty(0, np.int64), *parts])
+    present = np.unique(labels)
+    shown = present[present != UNKNOWN][:MANY]
+    heading = f"{manifest.name}: {len(labels):,} images"
+    footer = ""
+    if len(shown):
+        heading += f" in {len(present[present != UNKNOWN]):,} classes"
+        hidden = int((present != UNKNOWN).sum()) - len(shown)
+        footer = f"{hidden:,} more classes are not shown" if hidden else ""
+        members = [(_name(manifest, int(label)), np.flatnonzero(labels == label)) for label in shown]
+        if UNKNOWN in present:
+            members.append(("no label", np.flatnonzero(labels == UNKNOWN)))
+    else:
+        chosen = spread(np.arange(len(labels)), GRID * COLUMNS)
+        members = [("", chosen[start : start + COLUMNS]) for start in range(0, len(chosen), COLUMNS)]
+    rows = (
+        Row(name, f"{len(inside):,} images", _tiles(reader, spread(inside, COLUMNS)))
+        for name, inside in members
+    )
+    columns = min(COLUMNS, max((len(inside) for _, inside in members), default=1))
+    text = _text_width([name for name, _ in members]) if len(shown) else 0
+    try:
+        draw_sheet(path, heading, rows, len(members), columns, tile=TILE, text=text, footer=footer)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written to ({error.strerror}): name another file") from None
+
+
+def spread(samples: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return up to `count` of the samples, from the first to the last at equal distances."""
+    if len(samples) <= count:
+        return samples
+    return samples[np.arange(count) * (len(samples) - 1) // max(count - 1, 1)]
+
+
+def square(data: bytes, size: int) -> npt.NDArray[np.uint8]:
+    """Decode an image and return the square in its middle, uint8, shape (size, size, 3); raises BadImage."""
+    encoded = open_image(data)
+    side = min(encoded.width, encoded.height)
+    left, top = (encoded.width - side) // 2, (encoded.height - side) // 2
+    image, (box,) = decode(encoded, [(left, top, left + side, top + side)], size)
+    # Enlarged pixels stay pixels, so that digits of 8x8 are not a blur.
+    how = Image.Resampling.BICUBIC if side * 2 >= size else Image.Resampling.NEAREST
+    crop = cut(image, (round(box[0]), round(box[1]), round(box[2]), round(box[3])))
+    return np.array(crop.resize((size, size), how))
+
+
+def _tiles(reader: SampleReader, samples: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8] | None]:
+    for sample in samples:
+        try:
+            yield square(reader[int(sample)].data, TILE)
+        except BadImage:
+            yield None
+
+
+def _name(manifest: Manifest, label: int) -> str:
+    return manifest.classes[label] if label < len(manifest.classes) else f"label {label}"
+
+
+def _text_width(names: list[str]) -> int:
+    widest = max((width_of(name, LARGE) for name in names), default=0)
+    return int(min(max(widest + 16, TEXT * 2 // 3), WIDEST_TEXT))
