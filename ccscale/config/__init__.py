@@ -125,11 +125,6 @@ class Data(Section):
         ge=16 * 2**20,
         description="What the cache holds at most; what was not used for longest goes.",
     )
-    allow_pipe: bool = Field(
-        False,
-        description="Run the commands of shards whose url is pipe:COMMAND, in a shell. Only for manifests that "
-        "you trust.",
-    )
     max_bad_samples: Count = Field(
         100, description="Images that cannot be decoded are skipped by name, up to this many in a run."
     )

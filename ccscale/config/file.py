@@ -18,6 +18,14 @@ from ccscale.config.recipes import find_recipe, recipes
 from ccscale.config.text import is_section, read_yaml
 from ccscale.errors import InputError, nearest
 
+# Keys of earlier releases: the value with which one said nothing, and what to do where it had another.
+GONE = {
+    "data.allow_pipe": (
+        False,
+        "no command is run from data: name the shards by their URLs in the manifest, which fsspec reads",
+    )
+}
+
 _NO_LIST = "input should be a list, as [a, b]"
 
 
@@ -69,6 +77,11 @@ def parse_config(settings: dict[str, Any], overrides: Sequence[str] = (), place:
     """Check `settings` (nested, as YAML gives them) with `overrides` applied; see `load_config`."""
     settings = _copy(settings)
     said = dict(_apply(settings, override) for override in overrides)
+    for key, (nothing, remedy) in GONE.items():
+        section, _, name = key.partition(".")
+        inner = settings.get(section)
+        if isinstance(inner, dict) and inner.pop(name, nothing) != nothing:
+            raise InputError(f"{_blame(key, key, place, said)}: the key '{key}' is gone: {remedy}")
     try:
         return Config.model_validate(settings)
     except ValidationError as error:

@@ -13,17 +13,15 @@ from ccscale.data.regular import regular
 from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import AT_ONCE, Fetcher, Span, read_spans
-from ccscale.data.remote.pipe import spool
 from ccscale.data.remote.ranges import Bytes
-from ccscale.data.remote.retry import MISSING, Closing, Patience, RemoteError
-from ccscale.data.shards.index import read_table, scan_tar, to_parquet, to_table
+from ccscale.data.remote.retry import MISSING, Closing, RemoteError
+from ccscale.data.shards.index import read_table, scan_tar
 from ccscale.data.shards.lookup import Index, Indexes, ShardTable
 from ccscale.data.shards.manifest import Manifest, Shard
 from ccscale.data.shards.scan import ShardError
 from ccscale.threads import each
 
 OPEN_FILES = 128
-OPEN_SPOOLED = 64  # outputs of commands: each takes the room of a shard
 
 
 class Sample(NamedTuple):
@@ -152,8 +150,7 @@ class SampleReader:
         return self.shards.place(shard), self.shards.entry(shard)
 
     def _is_remote(self, shard: int) -> bool:
-        place = self.shards.place(shard)
-        return location.is_url(place) and not location.is_pipe(place)
+        return location.is_url(self.shards.place(shard))
 
     def _span(self, sample: int) -> Span:
         """Return where a sample's bytes lie."""
@@ -164,13 +161,6 @@ class SampleReader:
 
     def _load_index(self, shard: int) -> Index:
         place, entry = self._locate(shard)
-        if location.is_pipe(place):
-            with os.fdopen(os.dup(self._file(shard)), "rb") as file:
-                samples = scan_tar(file, place, self.labelling)
-            if len(samples) != entry.nsamples:
-                what = f"it has {len(samples)} samples, and {entry.nsamples} in the manifest"
-                raise ShardError(place, what)
-            return Index.from_table(to_table(to_parquet(samples)), self._origins)
         table = read_table(place, entry, self._fetcher, self.shards.root, self.labelling)
         if self._origins and "origin" not in table.column_names and not location.is_url(place):
             # An index of an earlier release; the tar has it.
@@ -198,19 +188,10 @@ class SampleReader:
         return data
 
     def _file(self, shard: int) -> int:
-        """Return a descriptor of a local shard, or of the output of a command."""
+        """Return a descriptor of a local shard."""
         if shard not in self._files:
-            place, entry = self._locate(shard)
-            piped = location.is_pipe(place)
-            if piped:
-                patience = Patience(self.access.retry_seconds, self.closing)
-                try:
-                    self._files[shard] = spool(place, entry, patience, self.access.cache)
-                except RemoteError as error:
-                    raise ShardError(place, str(error)) from None
-            else:
-                self._files[shard] = regular(place, os.O_RDONLY)
-            if len(self._files) > (OPEN_SPOOLED if piped else OPEN_FILES):
+            self._files[shard] = regular(self.shards.place(shard), os.O_RDONLY)
+            if len(self._files) > OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
         self._files.move_to_end(shard)
         return self._files[shard]

@@ -95,7 +95,7 @@ def evaluate_run(
             if own and splits is None:
                 splits = session.config.evaluated_splits
             place = session.config.data.shards if shards is None else shards
-            manifest, splits = open_shards(place, splits, allow_pipe=own and session.config.data.allow_pipe)
+            manifest, splits = open_shards(place, splits)
             evaluation = Evaluation(session, manifest, splits, own, lock)
             evaluation.measure(probe, neighbours, merge)
             first = dist.rank() == 0

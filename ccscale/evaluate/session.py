@@ -105,9 +105,7 @@ def open_session(
         )
 
 
-def open_shards(
-    shards: str, splits: Sequence[str] | None, allow_pipe: bool = False
-) -> tuple[Manifest, tuple[str, ...]]:
+def open_shards(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tuple[str, ...]]:
     """Return a data set, its files checked, and the splits asked for (all by default); see `Manifest.load`.
 
     Raises
@@ -117,7 +115,7 @@ def open_shards(
     """
 
     def check() -> Manifest:
-        manifest = Manifest.load(shards, allow_pipe)
+        manifest = Manifest.load(shards)
         manifest.check_files(splits or manifest.splits)
         return manifest
 

@@ -82,7 +82,7 @@ def read_data(config: Config, world: int) -> tuple[Reading | None, str | None]:
     """
     data = config.data
     try:
-        manifest = Manifest.load(data.shards, data.allow_pipe, retry_seconds=1)
+        manifest = Manifest.load(data.shards, retry_seconds=1)
     except (InputError, Fault) as error:
         return None, str(error)
     with fake_ranks(world):

@@ -124,7 +124,7 @@ def gather(run: str | Path, device: str = "auto", workers: int | None = None) ->
     config, checkpoint = newest(run)
     folder = config.run_folder
     splits = config.evaluated_splits
-    manifest = Manifest.load(config.data.shards, config.data.allow_pipe)
+    manifest = Manifest.load(config.data.shards)
     manifest.check_files(splits)
     reader = SampleReader(manifest, splits, Access.of(config.data))
     basis = Basis.of(checkpoint, manifest, splits)

@@ -100,8 +100,8 @@ class Trainer:
             default_workers(place.local_world) if config.data.workers is None else config.data.workers
         )
         self.manifest = dist.on_rank_zero(lambda: open_data(config))
-        # A remote shard is tried again for as long as `data.retry_seconds` says, a command takes what it takes.
-        self.reads_for_long = is_url(self.manifest.root) or config.data.allow_pipe
+        # A remote shard is tried again for as long as `data.retry_seconds` says.
+        self.reads_for_long = is_url(self.manifest.root)
         self.schedule = dist.on_rank_zero(lambda: plan(config, self.manifest))
         steps = config.train.epochs * self.schedule.steps_per_epoch
         self.stop = min(steps, config.train.max_steps or steps)
@@ -354,7 +354,7 @@ def open_data(config: Config) -> Manifest:
         If they are not.
     """
     data, access = config.data, Access.of(config.data)
-    manifest = Manifest.load(data.shards, data.allow_pipe, data.retry_seconds)
+    manifest = Manifest.load(data.shards, data.retry_seconds)
     if access.cache is not None:
         Cache(access.cache, access.cache_bytes)  # refused here if it cannot be
     for splits in (config.data.splits, config.evaluate.splits or ()):
@@ -387,8 +387,7 @@ def _plan_phase(config: Config, shards: Sequence[Shard], splits: tuple[str, ...]
             f"the splits {', '.join(splits)} of {data.shards} have {sum(sizes)} images, which "
             f"do not fill a global batch of {batch}; set train.global_batch to at most {sum(sizes)}"
         )
-    # A command puts out a whole shard: to read a piece of it and go on to another would run it again and again.
-    piece = data.piece or (None if data.allow_pipe else default_piece(sizes))
+    piece = data.piece or default_piece(sizes)
     block = data.block
     if block is None:
         weight, share = sum(shard.filesize for shard, _ in chosen), batch // lanes

@@ -88,6 +88,15 @@ def test_another_run_is_refused(folder, override, told):
     assert contents(folder) == before
 
 
+def test_a_run_of_an_earlier_release_goes_on(folder):
+    open_run(config(folder), DIGEST)
+    written = yaml.safe_load((folder / CONFIG).read_text())
+    written["data"]["allow_pipe"] = False
+    (folder / CONFIG).write_text(yaml.safe_dump(written))
+    assert read_run(folder) == config(folder)
+    assert open_run(config(folder), DIGEST) is True
+
+
 def test_all_that_differs_is_named(folder):
     open_run(config(folder), DIGEST)
     with pytest.raises(InputError) as caught:

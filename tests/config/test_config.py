@@ -271,6 +271,16 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(override, key, hint):
     assert hint in refusal(override)
 
 
+def test_keys_that_are_gone():
+    """What an earlier release wrote into a run's folder is read as long as it said nothing."""
+    assert parse_config(LEAST | {"data": {"shards": "here", "allow_pipe": False}}) == parse_config(LEAST)
+    assert refusal("data.allow_pipe=true").startswith(
+        "override 'data.allow_pipe=true': the key 'data.allow_pipe' is gone: no command is run from data"
+    )
+    told = refusal(settings=LEAST | {"data": {"shards": "here", "allow_pipe": True}})
+    assert told.startswith("my.yaml: the key 'data.allow_pipe' is gone")
+
+
 def test_unknown_key_in_a_file(tmp_path):
     path = write(tmp_path, "data: {shards: x, lane: 4}\nmodel: {clusters: 2}\n")
     with pytest.raises(InputError) as caught:

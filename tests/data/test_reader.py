@@ -1,7 +1,5 @@
-"""Readers stay small, keep what they read within bounds, and run commands only where that is allowed."""
+"""Readers stay small, and keep what they read within bounds."""
 
-import dataclasses
-import json
 import pickle
 import random
 import shutil
@@ -14,19 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ccscale.config import Views
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule
-from ccscale.data.reader import OPEN_SPOOLED, SampleReader
-from ccscale.data.remote.access import Access
+from ccscale.data.reader import SampleReader
 from ccscale.data.remote.ahead import _blocks
 from ccscale.data.remote.fetch import Span, read_spans, requests
-from ccscale.data.remote.retry import Unreachable
 from ccscale.data.shards.index import ShardError, read_index
 from ccscale.data.shards.lookup import Index, Indexes
 from ccscale.data.shards.manifest import Manifest, Shard
-from ccscale.data.stream import pair_batches
-from ccscale.errors import InputError
 from ccscale.threads import each
 
 
@@ -168,74 +161,3 @@ def test_blocks_are_the_lanes_samples_in_their_order(block: int, lanes: int) -> 
             assert all(len(part) <= block for part in blocks[1:])
             ends = (start * share + np.cumsum([len(part) for part in blocks])) % span
             assert all(end % block == 0 or end == 0 for end in ends[1:-1])
-
-
-def piped(manifest: Manifest, folder: Path, command: str) -> Path:
-    """Write a manifest whose shards are the output of commands; {} is the shard's path."""
-    content = json.loads((Path(manifest.root) / "dataset.json").read_text())
-    for entry in content["shardlist"]:
-        entry["url"] = "pipe:" + command.format(f"{manifest.root}/{entry['url']}")
-    folder.mkdir()
-    (folder / "dataset.json").write_text(json.dumps(content))
-    return folder
-
-
-def test_commands_are_refused_and_not_run(manifest: Manifest, tmp_path: Path) -> None:
-    root = piped(manifest, tmp_path / "piped", f"touch {tmp_path}/ran; cat {{}}")
-    with pytest.raises(
-        InputError, match=r"pipe:touch .* runs a command, which is refused unless data\.allow_pipe"
-    ):
-        Manifest.load(root)
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_allowed_commands_give_the_same_batches(manifest: Manifest, tmp_path: Path, workers: int) -> None:
-    found = Manifest.load(piped(manifest, tmp_path / "piped", "cat {}"), allow_pipe=True)
-    found.check_files(["train"])
-    sizes = tuple(shard.nsamples for shard in manifest.shards)
-    schedule = PhasedSchedule.single(Schedule(sizes, 5, 24, 6, None, 7))
-    views = Views(size=12)
-    batches = [
-        [
-            (b.digest, b.images.numpy().tobytes())
-            for b in pair_batches(m, ["train"], schedule, views, 2, 8, workers=w)
-        ]
-        for m, w in ((manifest, 0), (found, workers))
-    ]
-    assert batches[0] == batches[1]
-
-
-def test_a_command_is_run_once_a_shard(manifest: Manifest, tmp_path: Path) -> None:
-    root = piped(manifest, tmp_path / "piped", f"echo x >> {tmp_path}/runs; cat {{}}")
-    reader = SampleReader(Manifest.load(root, allow_pipe=True), ["train"])
-    for sample in (0, 40, 1, 41, 2):
-        assert reader[sample] == SampleReader(manifest, ["train"])[sample]
-    assert (tmp_path / "runs").read_text() == "x\nx\n"
-    assert OPEN_SPOOLED >= 64  # a worker may have all lanes, each in a shard of its own
-
-
-@pytest.mark.parametrize(
-    ("command", "error", "what"),
-    [
-        ("cat {} | head -c 1000", ShardError, "its command puts out 1000 bytes, and the manifest has"),
-        ("cat {} | tr a b", ShardError, "its command puts out other bytes"),
-        ("cat {}; exit 3", Unreachable, "its command ends with exit code 3"),
-        ("cat {}; sleep 100", Unreachable, "its command puts out nothing"),
-    ],
-)
-def test_commands_that_fail_are_told(
-    manifest: Manifest, tmp_path: Path, command: str, error: type[Exception], what: str
-) -> None:
-    found = Manifest.load(piped(manifest, tmp_path / "piped", command), allow_pipe=True)
-    with pytest.raises(error, match=f"^pipe:.*{what}"):
-        SampleReader(found, ["train"], Access(retry_seconds=0.3))[0]
-
-
-def test_an_output_with_another_count_than_the_manifest_s_is_told(manifest: Manifest, tmp_path: Path) -> None:
-    """The bytes are as they should be: it is the manifest that is wrong."""
-    found = Manifest.load(piped(manifest, tmp_path / "piped", "cat {}"), allow_pipe=True)
-    first, *others = found.shards
-    found = dataclasses.replace(found, shards=(dataclasses.replace(first, nsamples=99), *others))
-    with pytest.raises(ShardError, match=r"^pipe:.*it has 3\d samples, and 99 in the manifest"):
-        SampleReader(found, ["train"])[98]

@@ -10,7 +10,6 @@ import fsspec.asyn
 from ccscale.data.regular import regular
 
 LOCAL_PROTOCOLS = ("file://", "local://")
-PIPE = "pipe:"
 
 _HTTP = re.compile("^(.*::)?(https?)://", re.IGNORECASE | re.DOTALL)
 _WITH_QUERY = re.compile(r"((?:.*::)?https?://[^?#]*)([?#].*)", re.IGNORECASE | re.DOTALL)
@@ -20,16 +19,8 @@ os.register_at_fork(after_in_child=fsspec.asyn.reset_lock)
 
 
 def is_url(location: str) -> bool:
-    """Tell whether a location is an fsspec URL (``s3://…``, ``simplecache::https://…``), not a local path.
-
-    A command (``pipe:…``) is no local path either.
-    """
-    return is_pipe(location) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)", location) is not None
-
-
-def is_pipe(location: str) -> bool:
-    """Tell whether a location is a command whose output is the file."""
-    return location.startswith(PIPE)
+    """Tell whether a location is an fsspec URL (``s3://…``, ``simplecache::https://…``), not a local path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)", location) is not None
 
 
 def local_or_url(location: str | os.PathLike[str]) -> str:

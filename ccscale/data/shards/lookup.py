@@ -51,7 +51,7 @@ class ShardTable:
 
     @property
     def is_remote(self) -> bool:
-        """Whether any of the shards is behind a URL, or comes from a command."""
+        """Whether any of the shards is behind a URL."""
         if location.is_url(self.root):
             return True
         return any(location.is_url(url.as_py()) for url in self._urls)

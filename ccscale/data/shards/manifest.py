@@ -54,17 +54,13 @@ class Manifest:
     made_by: dict[str, Any]
 
     @classmethod
-    def load(
-        cls, root: str | os.PathLike[str], allow_pipe: bool = False, retry_seconds: float = RETRY_SECONDS
-    ) -> "Manifest":
+    def load(cls, root: str | os.PathLike[str], retry_seconds: float = RETRY_SECONDS) -> "Manifest":
         """Read the manifest in a folder.
 
         Parameters
         ----------
         root
             A local folder or an fsspec URL.
-        allow_pipe
-            Take shards that are the output of a command (``pipe:CMD``), which readers will run.
         retry_seconds
             A remote one that cannot be read is tried again for this long.
 
@@ -75,7 +71,7 @@ class Manifest:
         """
         place = location.local_or_url(root)
         data = _read(place, retry_seconds)
-        content = parse(data, location.join(place, NAME), INDEX_IT.format(root=place), allow_pipe)
+        content = parse(data, location.join(place, NAME), INDEX_IT.format(root=place))
         section = content.ccscale
         return cls(
             root=place,
@@ -117,7 +113,7 @@ class Manifest:
             data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
         except UnicodeEncodeError as error:
             raise InputError(f"{place} cannot be written: {error.object!r} is not valid UTF-8") from None
-        parse(data, place, "it is not written", allow_pipe=True)
+        parse(data, place, "it is not written")
         atomic.write_bytes(place, data)
 
     @property

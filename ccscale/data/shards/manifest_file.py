@@ -82,7 +82,7 @@ class ManifestFile(Lenient):
     ccscale: Section
 
 
-def parse(data: bytes, place: str, remedy: str, allow_pipe: bool = False) -> ManifestFile:
+def parse(data: bytes, place: str, remedy: str) -> ManifestFile:
     """Check the manifest's text against its models and against itself."""
     try:
         content = from_json(data)
@@ -104,12 +104,12 @@ def parse(data: bytes, place: str, remedy: str, allow_pipe: bool = False) -> Man
         where = ".".join(map(str, first["loc"]))
         what = "is missing" if first["type"] == "missing" else f"is wrong: {first['msg']}"
         raise InputError(f"{place}: '{where}' {what}; {remedy}") from None
-    if complaint := _contradiction(file, allow_pipe):
+    if complaint := _contradiction(file):
         raise InputError(f"{place}: {complaint}; {remedy}")
     return file
 
 
-def _contradiction(file: ManifestFile, allow_pipe: bool) -> str | None:
+def _contradiction(file: ManifestFile) -> str | None:
     counts: dict[str, list[int]] = {}
     seen = set()
     for entry in file.shardlist:
@@ -118,7 +118,7 @@ def _contradiction(file: ManifestFile, allow_pipe: bool) -> str | None:
         if entry.url in seen:
             return f"the shard {entry.url} is listed twice"
         seen.add(entry.url)
-        if complaint := url_complaint(entry.url, allow_pipe):
+        if complaint := url_complaint(entry.url):
             return complaint
         if entry.nsamples * BLOCKSIZE > entry.filesize:  # which is looked at before room is made for samples
             return f"the shard {entry.url} is said to hold {entry.nsamples} samples in {entry.filesize} bytes"
@@ -137,17 +137,16 @@ def _contradiction(file: ManifestFile, allow_pipe: bool) -> str | None:
     return None
 
 
-def url_complaint(url: str, allow_pipe: bool = False) -> str | None:
+def url_complaint(url: str) -> str | None:
     """Return what is wrong with a shard's url in a manifest, None where it may stand there."""
     if not url.isprintable():
         what = "control characters" if is_utf_8(url) else "bytes that are not UTF-8"
         return f"the shard {url!r} has {what} in its name"
-    if location.is_pipe(url):
-        if allow_pipe:
-            return None
+    if url.lower().startswith("pipe:"):
         return (
-            f"the shard's url {url!r} leads out of the folder: it runs a command, which is refused unless "
-            "data.allow_pipe is true"
+            f"the shard's url {url!r} leads out of the folder: it is a command, and none is run from data: name "
+            "the file by its own URL, which fsspec reads, as https://…, s3://… (`pip install 'ccscale[s3]'`), "
+            "gs://… (gcsfs) or hf://… (huggingface_hub)"
         )
     if _escapes(url):
         return f"the shard's url {url!r} leads out of the folder, which is refused"
@@ -159,7 +158,7 @@ def _escapes(url: str) -> bool:
     if "\\" in url or ".." in unquote(url).split("/"):
         return True
     if match := _SCHEME.match(url):
-        return match[0].lower() in {*location.LOCAL_PROTOCOLS, "pipe://"} or "::" in url
-    # Whatever else has a colon in front of it is a scheme: pipe:, file:, or a chain of fsspec's.
+        return match[0].lower() in location.LOCAL_PROTOCOLS or "::" in url
+    # Whatever else has a colon in front of it is a scheme: file:, or a chain of fsspec's.
     parts = url.split("/")
     return url.startswith("/") or ":" in parts[0] or parts[-1] in ("", ".")

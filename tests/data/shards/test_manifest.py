@@ -222,6 +222,19 @@ def test_urls_do_not_lead_out_of_the_folder(manifest, tmp_path, url):
         Manifest.load(tmp_path)
 
 
+@pytest.mark.parametrize("url", ["pipe:touch {}/ran; cat x", "PIPE:touch {}/ran"])
+def test_no_command_is_run_from_data(manifest, tmp_path, url):
+    path = tmp_path / "dataset.json"
+    content = json.loads(path.read_text())
+    content["shardlist"][0]["url"] = url.format(tmp_path)
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=r"none is run from data: .* s3://… \(`pip install 'ccscale\[s3\]'`\)"
+    ):
+        Manifest.load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_urls_below_the_folder_and_elsewhere_are_taken(manifest, tmp_path):
     path = tmp_path / "dataset.json"
     content = json.loads(path.read_text())
