@@ -191,7 +191,7 @@ def test_parameters_that_are_not_trained():
     assert network.measure(2).most_with_gradients > network.measure(2).most > 0
 
 
-STEPS = [  # ZeRO stage, pieces, clip
+STEPS = [  # ZeRO stage, micro-batches, clip
     (0, 1, None),
     (1, 1, None),
     (2, 1, 1.0),
@@ -201,7 +201,7 @@ STEPS = [  # ZeRO stage, pieces, clip
 ]
 
 
-def step_config(zero: int, pieces: int, clip: float | None) -> Config:
+def step_config(zero: int, micro_batches: int, clip: float | None) -> Config:
     return parse_config(
         {
             "data": {"shards": "nowhere"},
@@ -209,7 +209,7 @@ def step_config(zero: int, pieces: int, clip: float | None) -> Config:
             "model": {"backbone": "resnet18", "clusters": 5},
             "train": {
                 "global_batch": 32,
-                "micro_batch": 32 // pieces,
+                "micro_batch": 32 // micro_batches,
                 "zero": zero,
                 "clip": clip,
                 "device": "cpu",
@@ -280,10 +280,13 @@ def test_the_ranks_agree_by_what_is_planned(shards, tmp_path):
 @pytest.mark.slow
 def test_a_step_takes_and_sends_what_is_planned():
     first, second = run_ranks(2, steps_on_rank, 2)
-    for (zero, pieces, clip), (sent, peak, checkpoint), (others, *_) in zip(
+    for (zero, micro_batches, clip), (sent, peak, checkpoint), (others, *_) in zip(
         STEPS, first, second, strict=True
     ):
-        config, what = step_config(zero, pieces, clip), f"ZeRO {zero}, {pieces} pieces, clip {clip}"
+        config, what = (
+            step_config(zero, micro_batches, clip),
+            f"ZeRO {zero}, {micro_batches} micro-batches, clip {clip}",
+        )
         rank = plan_rank(config, 2, Network(config, 2, "cpu").measure(passed_views(config, 2)), cuda=False)
         planned = rank.traffic - Counter(all_reduce=agreement_of(rank))  # that is the loop's
         assert others == sent

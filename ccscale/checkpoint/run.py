@@ -64,8 +64,8 @@ FREE = {
 # not looked at again. A file may be moved, a network be out of reach.
 ORIGIN = {"model.pretrained", "model.weights", "train.start"}
 
-# What changes memory and rounding alone, and is told: a conversion between ZeRO stages is exact, and a piece of the
-# global batch gives what the whole gives, but for batch norm.
+# What changes memory and rounding alone, and is told: a conversion between ZeRO stages is exact, and micro-batches
+# give what the whole batch gives, but for batch norm.
 ROUNDING = {"train.zero", "train.micro_batch"}
 
 

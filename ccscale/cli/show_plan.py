@@ -11,11 +11,11 @@ def show_plan(plan: Plan) -> None:
     """Print a plan; its last line says whether it fits, or what helps."""
     config, train = plan.config, plan.config.train
     images = train.global_batch // plan.world
-    pieces = "" if config.pieces == 1 else f" in {config.pieces} pieces"
+    micro_batches = "" if config.micro_batches == 1 else f" in {config.micro_batches} micro-batches"
     put(
         f"{plan.nodes} × {plan.ranks_per_node} = {plan.world} ranks, {images:,} of {train.global_batch:,} images "
-        f"each{pieces}; {config.model.backbone} ({plan.weights / 1e6:.1f} M parameters) at {config.views.size} px, "
-        f"{config.model.clusters:,} clusters, {train.precision}, ZeRO {train.zero}",
+        f"each{micro_batches}; {config.model.backbone} ({plan.weights / 1e6:.1f} M parameters) at "
+        f"{config.views.size} px, {config.model.clusters:,} clusters, {train.precision}, ZeRO {train.zero}",
         fold=False,
     )
     _memory(plan).put()

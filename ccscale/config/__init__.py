@@ -403,7 +403,7 @@ class Config(Section):
         return self.data.lanes or largest_divisor(self.train.global_batch, MAX_LANES)
 
     def check_ranks(self, ranks: int) -> None:
-        """Check that a number of ranks can share the lanes, and the pieces of the batch.
+        """Check that a number of ranks can share the lanes and the micro-batches.
 
         Raises
         ------
@@ -423,8 +423,8 @@ class Config(Section):
             )
 
     @property
-    def pieces(self) -> int:
-        """Number of pieces that the global batch goes through the network in."""
+    def micro_batches(self) -> int:
+        """Number of micro-batches that the global batch goes through the network in."""
         return self.train.global_batch // (self.train.micro_batch or self.train.global_batch)
 
     @property

@@ -1,4 +1,4 @@
-"""Numbers that divide a batch: ranks, lanes and pieces must."""
+"""Numbers that divide a batch: ranks, lanes and micro-batches must."""
 
 
 def divisors(number: int) -> list[int]:

@@ -78,8 +78,8 @@ def _engine_config(config: Config, bucket: int, universal: bool) -> dict[str, An
     train = config.train
     return {
         "train_batch_size": train.global_batch,
-        "train_micro_batch_size_per_gpu": train.global_batch // dist.world() // config.pieces,
-        "gradient_accumulation_steps": config.pieces,
+        "train_micro_batch_size_per_gpu": train.global_batch // dist.world() // config.micro_batches,
+        "gradient_accumulation_steps": config.micro_batches,
         "gradient_clipping": train.clip or 0.0,
         "zero_optimization": {
             "stage": train.zero,

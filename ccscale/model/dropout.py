@@ -7,7 +7,7 @@ number of a forward pass follows from what it is for, by the generator that the 
     key     = (seed, step)
     counter = (its number within the view, over 4; which draw of the pass; place of the view; 2**31)
 
-so it is the same on any number of ranks, in pieces of the batch of any size, and when the pass is made again; the
+so it is the same on any number of ranks, in micro-batches of any size, and when the pass is made again; the
 last word is one that no sample of the views' counters has. A place is that of the image in the global batch, and
 views b come behind all views a. What is drawn once for all images, as in the positions of a transformer, has the
 counter of place 0.

@@ -6,9 +6,9 @@ P parameters of e bytes, W ranks, B the bucket that DeepSpeed's ZeRO 1 and 2 cop
     parameters        P                  P                       P
     masters           -                  P / W                   P / W
     Adam's moments    2 P                2 P / W                 2 P / W
-    gradients         P                  P, and B                B, and P / W where there are pieces
+    gradients         P                  P, and B                B, and P / W with micro-batches
     averaging         3 P                B, P, P / W             B, P, P / W
-    sent              sum of P           sum of P, gather of P   the same, the sum for each piece
+    sent              sum of P           sum of P, gather of P   the same, the sum for each micro-batch
 
 Averaging puts the gradients into one tensor first; under ZeRO 0 those of convolutions are made contiguous for that.
 ZeRO 2 too adds up whole gradients and lets each rank keep its part (`use_multi_rank_bucket_allreduce`).
@@ -29,7 +29,7 @@ class EngineCost:
     weights, masters, moments
         Held all the time: the network's parameters, this rank's copy of them that Adam steps, Adam's moments.
     between
-        Gradients that are held while a further piece of the batch goes forward.
+        Gradients that are held while a further micro-batch goes forward.
     gradients
         What the backward pass holds beside activations, at its end.
     bucket
@@ -50,7 +50,7 @@ class EngineCost:
     sent: Counter[str]
 
 
-def engine_cost(weights: int, world: int, zero: int, pieces: int = 1, e: int = 4) -> EngineCost:
+def engine_cost(weights: int, world: int, zero: int, micro_batches: int = 1, e: int = 4) -> EngineCost:
     """Return the cost of averaging gradients and stepping.
 
     Parameters
@@ -61,25 +61,25 @@ def engine_cost(weights: int, world: int, zero: int, pieces: int = 1, e: int = 4
         Number of ranks.
     zero
         The ZeRO stage: 0, 1 or 2.
-    pieces
-        Number of pieces that a global batch goes through the network in.
+    micro_batches
+        Number of micro-batches that a global batch goes through the network in.
     e
         Bytes in a number.
     """
     whole = weights * e
     if zero == 0:
         sent = Counter(all_reduce=whole) if world > 1 else Counter()
-        between = whole if pieces > 1 else 0
+        between = whole if micro_batches > 1 else 0
         return EngineCost(whole, 0, 2 * whole, between, whole, 0, 3 * whole, sent)
     part = -(-weights // (2 * world)) * 2 * e  # DeepSpeed pads to an even number for each rank
     padded, bucket = part * world, min(LARGEST_BUCKET, weights) * e  # which ZeRO 1 and 2 take in full
     sent = Counter()
     if world > 1:
-        sent = Counter(all_reduce=whole * (pieces if zero == 2 else 1), all_gather=padded)
+        sent = Counter(all_reduce=whole * (micro_batches if zero == 2 else 1), all_gather=padded)
     if zero == 1:
-        between, gradients = (whole if pieces > 1 else 0), whole + bucket
+        between, gradients = (whole if micro_batches > 1 else 0), whole + bucket
     else:
-        between = part if pieces > 1 else 0
+        between = part if micro_batches > 1 else 0
         gradients = bucket + between
     return EngineCost(
         padded,

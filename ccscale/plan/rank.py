@@ -3,7 +3,7 @@
 A step's memory is looked at in four moments, each the end of what it is named after or the most during it:
 
     forward     activations of the views that go through the network at a time, and the views
-    losses      both losses forward and backward; in one go with all activations, in pieces without any
+    losses      both losses forward and backward; in one go with all activations, in micro-batches without any
     backward    activations are given up as gradients come
     step        gradients averaged between ranks, and Adam
 """
@@ -75,7 +75,7 @@ class RankPlan:
 
 def passed_views(config: Config, world: int) -> int:
     """Return the number of views that a rank sends through its network at a time."""
-    return VIEWS * config.train.global_batch // world // config.pieces
+    return VIEWS * config.train.global_batch // world // config.micro_batches
 
 
 def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> RankPlan:
@@ -94,9 +94,9 @@ def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> R
     """
     train, model, loss = config.train, config.model, config.loss
     e = 8 if train.precision == "fp64" else 4
-    n, pieces, one = train.global_batch // world, config.pieces, config.pieces == 1
+    n, micro_batches, one = train.global_batch // world, config.micro_batches, config.micro_batches == 1
     pixels = config.views.size**2 * 3
-    engine = engine_cost(network.weights, world, train.zero, pieces, e)
+    engine = engine_cost(network.weights, world, train.zero, micro_batches, e)
     losses: dict[str, LossCost] = {}  # of the phase that has the most
     if "instance" in config.losses:
         losses["instance loss"] = instance_cost(
@@ -110,7 +110,7 @@ def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> R
     plain = one and train.zero < 2
     backward = network.most_with_gradients - min(engine.weights, network.most_with_gradients)
     activations = (network.kept, network.kept if one else 0, backward if plain else network.most, 0)
-    # In pieces: z and p as found and joined, then with their gradients, are held to the end.
+    # In micro-batches: z and p as found and joined, then with their gradients, are held to the end.
     embeddings = 0 if one else VIEWS * n * (model.embedding + model.clusters) * e
     memory = {
         "parameters": (engine.weights + network.buffers,) * 4,
@@ -126,10 +126,10 @@ def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> R
     }
     sent = [Sent("gradients", "all_reduce", engine.sent["all_reduce"])]
     sent += [Sent("parameters", "all_gather", engine.sent["all_gather"])]
-    forwards = pieces if one else 2 * pieces
+    forwards = micro_batches if one else 2 * micro_batches
     statistics = 2 * network.norm_channels * e
     sent += [Sent("batch norm, forward", "all_gather", world * statistics * forwards)]
-    sent += [Sent("batch norm, backward", "all_reduce", statistics * pieces)]
+    sent += [Sent("batch norm, backward", "all_reduce", statistics * micro_batches)]
     for name, cost in losses.items():
         sent += [Sent(name, collective, bytes_) for collective, bytes_ in sorted(cost.sent.items())]
     number = torch.float32.itemsize if world > 1 else 0  # in float64, too

@@ -1,17 +1,17 @@
 """One optimizer step on a global batch: views -> network -> both losses -> gradients -> Adam.
 
-A rank whose share of the global batch does not fit its memory takes it in pieces (GradCache: Gao et al., "Scaling
-deep contrastive learning batch size under memory limited setup", 2021). The losses need the embeddings of all
-images, not how they were made::
+A rank whose share of the global batch does not fit its memory takes it in micro-batches (GradCache: Gao et al.,
+"Scaling deep contrastive learning batch size under memory limited setup", 2021). The losses need the embeddings of
+all images, not how they were made::
 
-    1.  without gradient, piece by piece:  images -> z, p
+    1.  without gradient, one after the other:  images -> z, p
     2.  losses of the whole global batch;  their gradients to z and p
-    3.  piece by piece again, with gradient:  images -> z, p;  backward from the gradients of 2
+    3.  one after the other again, with gradient:  images -> z, p;  backward from the gradients of 2
 
 so the gradient is the same as in one go, for a second forward pass. Views and dropout draw the same numbers both
-times. A piece is every so-manieth image of the global batch, whichever rank has it. Batch norm takes its statistics
-over a piece of all ranks, not over the global batch: with it the result depends on the size of the pieces (but not
-on the number of ranks); with other norms it does not.
+times. A micro-batch is every so-manieth image of the global batch, whichever rank has it. Batch norm takes its
+statistics over a micro-batch of all ranks, not over the global batch: with it the result depends on the size of the
+micro-batches (but not on the number of ranks); with other norms it does not.
 """
 
 from collections.abc import Callable, Sequence
@@ -84,8 +84,8 @@ class Stepper:
         self.guard.begin()
         train_by(self.engine.basic_optimizer, by)
         images = batch.images.to(self.device, non_blocking=True)  # (2, n, S, S, 3)
-        pieces = self.config.pieces
-        if pieces == 1:
+        count = self.config.micro_batches
+        if count == 1:
             _, z, p = self._forward(batch, images, 0, 1)
             losses = self._losses(z, p, by)
             with self._part("backward"):
@@ -93,30 +93,30 @@ class Stepper:
             with self._part("optimizer"):
                 self.engine.step()
         else:
-            losses, z, p = self._take_in_pieces(batch, images, pieces, by)
+            losses, z, p = self._take_in_micro_batches(batch, images, count, by)
         return losses.detach(), self.guard.end(z, p)
 
-    def _take_in_pieces(
-        self, batch: PairBatch, images: Tensor, pieces: int, by: Sequence[LossName]
+    def _take_in_micro_batches(
+        self, batch: PairBatch, images: Tensor, count: int, by: Sequence[LossName]
     ) -> tuple[Losses, Tensor, Tensor]:
         with torch.no_grad(), keep_running_statistics(self.engine.module):
-            found = [self._forward(batch, images, piece, pieces) for piece in range(pieces)]
+            found = [self._forward(batch, images, number, count) for number in range(count)]
         z = _join([outputs.embeddings for outputs in found]).requires_grad_()  # (2n, d)
         p = _join([outputs.assignments for outputs in found]).requires_grad_()  # (2n, K)
         losses = self._losses(z, p, by)
         losses.loss.backward()
-        gradients = [None if joined.grad is None else _cut(joined.grad, pieces) for joined in (z, p)]
-        for piece in range(pieces):
-            outputs = self._forward(batch, images, piece, pieces)
+        gradients = [None if joined.grad is None else _cut(joined.grad, count) for joined in (z, p)]
+        for number in range(count):
+            outputs = self._forward(batch, images, number, count)
             with self._part("backward"):
                 pulls = [
-                    (output * gradient[piece]).sum()
+                    (output * gradient[number]).sum()
                     for output, gradient in zip(outputs[1:], gradients, strict=True)
                     if gradient is not None
                 ]
                 self.engine.backward(torch.stack(pulls).sum(), scale_wrt_gas=False)
             with self._part("optimizer"):
-                self.engine.step()  # it steps after the last piece
+                self.engine.step()  # it steps after the last one
         return losses, z, p
 
     def _part(self, name: str) -> Any:
@@ -124,17 +124,17 @@ class Stepper:
         self._note(name)
         return record_function(name)
 
-    def _forward(self, batch: PairBatch, images: Tensor, piece: int, pieces: int) -> Outputs:
-        """Put a piece of the images through colour and network, both views at once, view a first."""
+    def _forward(self, batch: PairBatch, images: Tensor, number: int, count: int) -> Outputs:
+        """Put a micro-batch through colour and network, both views at once, view a first."""
         n = images.shape[1]
         first = dist.rank() * n
-        places = torch.arange(first + piece, first + n, pieces, device=self.device)
+        places = torch.arange(first + number, first + n, count, device=self.device)
         both = torch.cat([places, places + self.config.train.global_batch])
         self.engine.module.draws.place(self.config.seed, batch.step, both)
         with self._part("views"):
-            colour = batch.colour.part(slice(piece, None, pieces)).flatten()
+            colour = batch.colour.part(slice(number, None, count)).flatten()
             views = apply_colour(  # (2m, 3, S, S)
-                images[:, piece::pieces].flatten(0, 1), colour, self.config.views, self.dtype
+                images[:, number::count].flatten(0, 1), colour, self.config.views, self.dtype
             )
         with self._part("forward"):
             outputs: Outputs = self.engine(views.contiguous(memory_format=torch.channels_last))
@@ -161,12 +161,12 @@ class Stepper:
 
 
 def _join(parts: list[Tensor]) -> Tensor:
-    """Put pieces (2m, ...) together as the images lie in the batch, (2n, ...); see `_cut`."""
-    views = torch.stack([part.unflatten(0, (2, -1)) for part in parts], dim=2)  # (2, m, pieces, ...)
+    """Put micro-batches (2m, ...) together as the images lie in the batch, (2n, ...); see `_cut`."""
+    views = torch.stack([part.unflatten(0, (2, -1)) for part in parts], dim=2)  # (2, m, count, ...)
     return views.flatten(0, 2)
 
 
-def _cut(whole: Tensor, pieces: int) -> list[Tensor]:
-    """Take (2n, ...) apart into pieces (2m, ...): image i of a view goes to piece i modulo their number."""
+def _cut(whole: Tensor, count: int) -> list[Tensor]:
+    """Take (2n, ...) apart into micro-batches (2m, ...): image i of a view goes to number i modulo their count."""
     views = whole.unflatten(0, (2, -1))
-    return [views[:, piece::pieces].flatten(0, 1) for piece in range(pieces)]
+    return [views[:, number::count].flatten(0, 1) for number in range(count)]

@@ -32,10 +32,10 @@ def spoil(module: nn.Module, how: str) -> Any:
 
 
 def on_rank(
-    rank: int, world: int, how: str, pieces: bool, settings: dict[str, Any]
+    rank: int, world: int, how: str, micro: bool, settings: dict[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str], list[float]]:
     """Take four steps, the spoilt one twice: once not finite, because of the last rank, and once as it is."""
-    config = config_of("test_resnet", 4 if pieces else None, **settings)
+    config = config_of("test_resnet", 4 if micro else None, **settings)
     torch.manual_seed(0)
     network = ContrastiveClustering(config.model, SIZE)
     engine = build_engine(config, network, torch.device("cpu"))
@@ -79,8 +79,8 @@ CASES = {
 
 def all_cases(rank: int, world: int) -> list[Any]:
     return [
-        (on_rank(rank, world, "nothing", pieces, settings), on_rank(rank, world, how, pieces, settings))
-        for how, pieces, settings in CASES[world]
+        (on_rank(rank, world, "nothing", micro, settings), on_rank(rank, world, how, micro, settings))
+        for how, micro, settings in CASES[world]
     ]
 
 

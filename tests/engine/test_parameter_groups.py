@@ -129,11 +129,11 @@ def check_same(found: Found, expected: Found, tolerance: float) -> None:
 CASES = {  # world, config, steps, tolerance
     "zero 1": (1, config_of(1), STEPS, 1e-9),
     "zero 1, 2 ranks": (2, config_of(1), STEPS, 1e-9),
-    "zero 2, 2 ranks, in pieces": (2, config_of(2, micro_batch=4), STEPS, 1e-9),
+    "zero 2, 2 ranks, in micro-batches": (2, config_of(2, micro_batch=4), STEPS, 1e-9),
     "weights": (2, config_of(1, weights=(0.5, 2)), STEPS, 1e-9),
     "instance head alone": (2, config_of(1, weights=(1, 0), phases=None), [("instance",)] * 3, 1e-9),
     "cluster head alone": (2, config_of(2, weights=(0, 3), phases=None), [("cluster",)] * 3, 1e-9),
-    "cluster head alone, in pieces": (
+    "cluster head alone, in micro-batches": (
         2,
         config_of(1, micro_batch=4, weights=(0, 3), phases=None),
         [("cluster",)] * 3,

@@ -130,7 +130,7 @@ def test_a_start_that_cannot_be(shards: Path, tmp_path: Path, run: Path, refused
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
 def test_what_changes_memory_alone_may_change(shards: Path, tmp_path: Path, capsys, backbone: str) -> None:
-    """And is told; where batch norm sees the pieces of the batch, their size is the run's."""
+    """And is told; where batch norm sees the micro-batches, their size is the run's."""
     changes = {
         "model__backbone": backbone,
         "model__stem": "standard",

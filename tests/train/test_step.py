@@ -1,4 +1,4 @@
-"""A step in pieces (train.micro_batch) is the step in one go: the same losses, gradients and running statistics."""
+"""A step in micro-batches is the step in one go: the same losses, gradients and running statistics."""
 
 import json
 from functools import partial
@@ -53,13 +53,13 @@ def check_same(found: Found, expected: Found) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [1, 2])
 def test_any_divisor_gives_the_same_step(world: int) -> None:
-    """With layer norm, where a piece of the batch changes nothing for an image; and with dropout, nor does it."""
+    """With layer norm, where a micro-batch changes nothing for an image; and with dropout, nor does it."""
     case = partial(config_of, "test_vit", model=DROPPED)
     cases = [case(micro) for micro in (None, 6, 4, 2)]
     cases += [case(4, zero=2), case(4, clip=0.1), case(None, clip=0.1)]
     for found in run_ranks(world, on_rank, world, cases):
-        whole, *pieces, zero_2, clipped, clipped_whole = found
-        for of in (*pieces, zero_2):
+        whole, *micro, zero_2, clipped, clipped_whole = found
+        for of in (*micro, zero_2):
             check_same(of, whole)
         check_same(clipped, clipped_whole)
         assert clipped[0][1] != whole[0][1]  # or the two lines above would compare the same thing
@@ -94,7 +94,7 @@ def test_dropout_draws_the_same_numbers_in_both_passes() -> None:
 
 
 def by_autograd(rank: int) -> Found:
-    """The same pieces at the same places in a single graph."""
+    """The same micro-batches at the same places in a single graph."""
     from ccscale.data.images.colour import apply_colour
     from ccscale.loss import cluster_loss, instance_loss
 
@@ -105,11 +105,11 @@ def by_autograd(rank: int) -> Found:
     for step in range(2):
         batch = batch_of(config, step, slice(0, N))
         z, p = [[], []], [[], []]
-        for piece in range(3):
-            places = torch.arange(piece, N, 3)
+        for number in range(3):
+            places = torch.arange(number, N, 3)
             network.draws.place(config.seed, step, torch.cat([places, N + places]))
-            images = batch.images[:, piece::3].flatten(0, 1)
-            colour = batch.colour.part(slice(piece, None, 3)).flatten()
+            images = batch.images[:, number::3].flatten(0, 1)
+            colour = batch.colour.part(slice(number, None, 3)).flatten()
             outputs = network(apply_colour(images, colour, config.views, torch.float64))
             for view in (0, 1):
                 z[view].append(outputs.embeddings.chunk(2)[view])
@@ -128,7 +128,7 @@ def by_autograd(rank: int) -> Found:
 
 @pytest.mark.dist
 @pytest.mark.slow
-def test_batch_norm_sees_a_piece_of_all_ranks_and_counts_it_once() -> None:
+def test_batch_norm_sees_a_micro_batch_of_all_ranks_and_counts_it_once() -> None:
     """So the number of ranks changes nothing; and each image moves the running statistics once."""
     cases = [config_of("test_resnet", 4)]
     ((alone,),) = run_ranks(1, on_rank, 1, cases)
@@ -136,7 +136,7 @@ def test_batch_norm_sees_a_piece_of_all_ranks_and_counts_it_once() -> None:
         check_same(found, alone)
     counts = [value for name, value in alone[1].items() if name.endswith("num_batches_tracked")]
     assert counts
-    assert all(int(count) == 2 * 3 for count in counts)  # two steps of three pieces
+    assert all(int(count) == 2 * 3 for count in counts)  # two steps of three micro-batches
 
 
 @pytest.mark.dist
@@ -144,8 +144,8 @@ def test_batch_norm_sees_a_piece_of_all_ranks_and_counts_it_once() -> None:
 def test_float32_under_zero_0() -> None:
     """DeepSpeed's other way to accumulate: rounding, no more."""
     cases = [config_of("test_vit", micro, zero=0, precision="fp32") for micro in (None, 4)]
-    for whole, pieces in run_ranks(2, on_rank_zero_0, 2, cases):
-        assert pieces[0] == pytest.approx(whole[0], rel=1e-5)
+    for whole, micro in run_ranks(2, on_rank_zero_0, 2, cases):
+        assert micro[0] == pytest.approx(whole[0], rel=1e-5)
 
 
 def on_rank_zero_0(rank: int, world: int, cases: list[Config]) -> list[Found]:
