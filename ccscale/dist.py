@@ -4,7 +4,6 @@ Tensors on the CPU travel by gloo, tensors on a GPU by NCCL.
 """
 
 import os
-import pickle
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,8 +15,8 @@ import torch.distributed as torch_dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from ccscale.errors import Fault, InputError
-from ccscale.place import Place
+from ccscale.errors import CcscaleError, Crash, Fault, InputError
+from ccscale.rank_environment import RankEnvironment
 from ccscale.threads import background
 
 T = TypeVar("T")
@@ -50,7 +49,7 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
 
 @contextmanager
 def process_group(
-    place: Place, device: torch.device, meeting: AbstractContextManager[Any] | None = None
+    env: RankEnvironment, device: torch.device, meeting: AbstractContextManager[Any] | None = None
 ) -> Iterator[torch_dist.Store | None]:
     """Join the process group of all ranks for the length of the context (one rank forms its own).
 
@@ -60,7 +59,7 @@ def process_group(
 
     Parameters
     ----------
-    place, device
+    env, device
         Of this rank.
     meeting
         A context for the time in which the other ranks are waited for; what a signal's handler raises ends it.
@@ -75,13 +74,13 @@ def process_group(
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     # DeepSpeed picks its accelerator by the first when it is imported, and the device by the second.
-    names = {"LOCAL_RANK": str(place.local_rank if device.index is None else device.index)}
+    names = {"LOCAL_RANK": str(env.local_rank if device.index is None else device.index)}
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
         names["DS_ACCELERATOR"] = "cpu"
     with _environment(names):
-        yield from _joined(place, device, backend, meeting)
+        yield from _joined(env, device, backend, meeting)
 
 
 @contextmanager
@@ -100,35 +99,35 @@ def _environment(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def _joined(
-    place: Place, device: torch.device, backend: str, meeting: AbstractContextManager[Any] | None
+    env: RankEnvironment, device: torch.device, backend: str, meeting: AbstractContextManager[Any] | None
 ) -> Iterator[torch_dist.Store | None]:
     """Join, yield the store, and take leave; see `process_group`."""
-    if place.world == 1:
+    if env.world == 1:
         met = None
         torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)
     else:
         with meeting or nullcontext():
-            met = _meet(place, device, backend)
+            met = _meet(env, device, backend)
     try:
         yield met
     except BaseException as error:
-        if place.world == 1 or is_of_all_ranks(error):
+        if env.world == 1 or is_of_all_ranks(error):
             torch_dist.destroy_process_group()
         raise
     torch_dist.destroy_process_group()
 
 
-def _meet(place: Place, device: torch.device, backend: str) -> torch_dist.Store:
+def _meet(env: RankEnvironment, device: torch.device, backend: str) -> torch_dist.Store:
     """Form the process group with the other ranks, and return the store of the meeting place."""
     _name_master()
 
     def join() -> torch_dist.Store:
         if device.type == "cuda":
             torch.cuda.set_device(device)  # it is each thread's own
-        met, *_ = next(torch_dist.rendezvous("env://", place.rank, place.world, timeout=TIMEOUT))
+        met, *_ = next(torch_dist.rendezvous("env://", env.rank, env.world, timeout=TIMEOUT))
         ranks = torch_dist.PrefixStore("ranks", met)
         torch_dist.init_process_group(
-            backend, store=ranks, rank=place.rank, world_size=place.world, timeout=TIMEOUT
+            backend, store=ranks, rank=env.rank, world_size=env.world, timeout=TIMEOUT
         )
         return met
 
@@ -139,7 +138,7 @@ def _meet(place: Place, device: torch.device, backend: str) -> torch_dist.Store:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         why = str(error).partition("\n")[0].rstrip(".")
         raise Fault(
-            f"the {place.world} ranks did not meet at {where} ({why}): see what those that are missing have said; "
+            f"the {env.world} ranks did not meet at {where} ({why}): see what those that are missing have said; "
             "MASTER_ADDR and MASTER_PORT must be the same on all ranks, the port free on the first one's machine "
             "and in the others' reach"
         ) from error
@@ -279,36 +278,32 @@ def gather_objects(value: Any) -> list[Any] | None:
 
 
 def on_rank_zero(call: Callable[[], T]) -> T:
-    """Call on rank 0 and return what it returns on every rank; what it raises is raised on every rank.
-
-    On the other ranks the exception has the attribute ``told_elsewhere``: one rank will speak of it.
-    """
+    """Call on rank 0 and return what it returns on every rank; what it raises is raised, and told by rank 0."""
     if world() == 1:
         return call()
-    outcome: tuple[bool, Any] = (True, None)
+    box: list[Any] = [None, None]
+    cause: Exception | None = None
     if rank() == 0:
         try:
-            outcome = (True, call())
+            box[0] = call()
+        except CcscaleError as error:
+            box[1] = error
         except Exception as error:
-            try:
-                pickle.dumps(error)
-                outcome = (False, error)
-            except Exception:  # or the broadcast would fail here while the others wait for it
-                outcome = (False, RuntimeError(f"{type(error).__name__}: {error}"))
-    box = [outcome]
+            cause, box[1] = error, Crash(f"{type(error).__name__}: {error}")
     torch_dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-    good, value = box[0]
-    if not good:
-        value.told_elsewhere = rank() != 0
-        raise value
+    value, failure = box
+    if failure is not None:
+        raise failure.told_by(0) from cause
     return value
 
 
 def together(call: Callable[[], T]) -> T:
     """Call on every rank; where one fails, all raise, so that none is left waiting for it.
 
-    Only the first rank that failed is to speak of it: elsewhere the exception has the attribute ``told_elsewhere``.
+    The first rank that failed tells it.
     """
+    if world() == 1:
+        return call()
     failure: Exception | None = None
     try:
         value = call()
@@ -319,23 +314,16 @@ def together(call: Callable[[], T]) -> T:
     if not failed:
         return value
     first, reason, is_fault = failed[0]
-    failure = failure or (Fault if is_fault else InputError)(f"rank {first} failed: {reason}")
-    failure.told_elsewhere = rank() != first  # type: ignore[attr-defined]
-    raise failure
-
-
-E = TypeVar("E", bound=Exception)
-
-
-def of_all_ranks(error: E) -> E:
-    """Return an exception that all ranks raise together, marked so that only rank 0 will speak of it."""
-    error.told_elsewhere = rank() != 0  # type: ignore[attr-defined]
-    return error
+    if failure is None:
+        failure = (Fault if is_fault else InputError)(f"rank {first} failed: {reason}")
+    if not isinstance(failure, CcscaleError):
+        raise Crash(f"{type(failure).__name__}: {failure}").told_by(first) from failure
+    raise failure.told_by(first)
 
 
 def is_of_all_ranks(error: BaseException) -> bool:
     """Tell whether all ranks raise an exception together, of which one will speak; else it is this rank's own."""
-    return hasattr(error, "told_elsewhere")
+    return isinstance(error, CcscaleError) and error.teller is not None
 
 
 def all_objects(value: T) -> list[T]:

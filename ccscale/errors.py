@@ -2,21 +2,50 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
+
+from ccscale.exit_codes import FAULT, MISTAKE
 
 
-class InputError(ValueError):
+class CcscaleError(Exception):
+    """What ends a command of ccscale.
+
+    Attributes
+    ----------
+    exit_code
+        Of the process that it ends.
+    teller
+        The rank that is to speak of it, where all ranks raise it together; None for this rank's own.
+    """
+
+    exit_code = FAULT
+    teller: int | None = None
+
+    def told_by(self, rank: int) -> Self:
+        """Return it as what all ranks raise together, and one of them tells."""
+        self.teller = rank
+        return self
+
+
+class InputError(CcscaleError, ValueError):
     """A mistake in the config, the arguments or the data.
 
     Its message is one sentence that names the place and the remedy. The command line prints it without a
     traceback and exits with code 2.
     """
 
+    exit_code = MISTAKE
 
-class Fault(Exception):
+
+class Fault(CcscaleError):
     """What went wrong through no mistake of the user: a server that cannot be reached, a loss that is no number.
 
     Its message is one sentence. The command line prints it without a traceback and exits with code 1.
     """
+
+
+class Crash(CcscaleError):
+    """What nobody foresaw, on one rank: all end by it, with a traceback."""
 
 
 class BadImage(ValueError):

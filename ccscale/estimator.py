@@ -33,8 +33,8 @@ from ccscale.errors import InputError
 from ccscale.evaluate.session import newest
 from ccscale.model.export import load, read_images
 from ccscale.model.network import ContrastiveClustering, Outputs
-from ccscale.place import Place
 from ccscale.preempt import StopRequest
+from ccscale.rank_environment import RankEnvironment
 from ccscale.train.loop import train_run
 
 SMALLEST, LARGEST = 32, 224  # sides of the images that the network sees, where `size` is not given
@@ -148,7 +148,7 @@ class ContrastiveClusteringEstimator(
         KeyboardInterrupt
             On Ctrl-C, which ends the training at once; what was fitted before stays.
         """
-        if max(Place.from_environment().world, dist.world()) > 1:
+        if max(RankEnvironment.read().world, dist.world()) > 1:
             raise InputError("the estimator trains in one process; for several use `ccscale train` on shards")
         values = validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=2)
         self._range = self._fitted_range(values)
@@ -276,7 +276,7 @@ class ContrastiveClusteringEstimator(
 
     def _outputs(self, images: Pixels) -> Outputs:
         """Return features, embeddings and assignments as evaluation has them: whole images, resized."""
-        device = dist.pick_device(self.device, Place.from_environment().local_rank)
+        device = dist.pick_device(self.device, RankEnvironment.read().local_rank)
         network, parts = self.network_.to(device), []
         with torch.inference_mode():
             for start in range(0, len(images), AT_A_TIME):

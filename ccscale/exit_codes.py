@@ -1,30 +1,12 @@
-"""How a process of ccscale ends.
+"""How a process of ccscale tells what became of it; 0 is done."""
 
-The process leaves after the exit handlers and before the interpreter is taken down: threads of libraries may still
-be at work then. Gloo's hold Python objects of the last collective call (DeepSpeed keeps its process groups), and
-what they give back to an interpreter that is gone aborts the process (pytorch/pytorch#179291). Without gloo it was
-seen too, once in some twenty conversions that had nothing left to do.
-"""
-
-import atexit
-import os
-import sys
-from typing import Any
-
-FAULT, MISTAKE, STOPPED, LOST, INTERRUPTED = 1, 2, 75, 76, 130
-
-
-class Leaving:
-    """Ends this process with `code` once the interpreter has called all other exit handlers.
-
-    Make it before others register theirs: handlers are called last to first.
-    """
-
-    def __init__(self) -> None:
-        self.code: Any = FAULT
-        atexit.register(self._leave)
-
-    def _leave(self) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(self.code)
+FAULT = 1
+"""A server that cannot be reached, a loss that is no number, a fault in the code."""
+MISTAKE = 2
+"""In what was asked: config, arguments, data."""
+STOPPED = 75
+"""On request, and saved: the same command goes on."""
+LOST = 76
+"""Another rank was lost: the same command goes on."""
+INTERRUPTED = 130
+"""By Ctrl-C, with nothing saved."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
-from ccscale.place import Place
+from ccscale.rank_environment import RankEnvironment
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class StopRequest:
             self.signal, self.time = signal.Signals(number), now
             if self._at_once:
                 raise Stopped(self.name)
-            if number == signal.SIGINT and Place.from_environment().rank == 0:
+            if number == signal.SIGINT and RankEnvironment.read().rank == 0:
                 # Not through `progress.say`: the code that was interrupted may be writing.
                 with contextlib.suppress(OSError):  # `| tee` has ended with the same Ctrl-C
                     os.write(2, b"stopping in order; Ctrl-C again leaves at once, without saving\n")

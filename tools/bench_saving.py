@@ -32,8 +32,8 @@ from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.kinds import open_source
 from ccscale.demo import RECIPE
 from ccscale.errors import InputError
-from ccscale.place import Place
 from ccscale.preempt import StopRequest
+from ccscale.rank_environment import RankEnvironment
 from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.loop import Trainer
 
@@ -73,8 +73,8 @@ class TimedTrainer(Trainer):
 def measure(config: Config) -> dict[str, Any]:
     """Train and save; return the figures."""
     device = dist.pick_device(config.train.device)
-    with FolderLock(config.run_folder) as lock, dist.process_group(Place(), device):
-        trainer = TimedTrainer(config, Place(), device, lock, Heartbeat())
+    with FolderLock(config.run_folder) as lock, dist.process_group(RankEnvironment(), device):
+        trainer = TimedTrainer(config, RankEnvironment(), device, lock, Heartbeat())
         trainer.run(StopRequest())
         folder = config.run_folder / "checkpoints"
         newest = max(folder.glob("step-*"))

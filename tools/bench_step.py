@@ -33,8 +33,8 @@ from ccscale.engine.build import build_engine
 from ccscale.errors import InputError
 from ccscale.loss import cluster_loss, instance_loss
 from ccscale.model.network import ContrastiveClustering
-from ccscale.place import Place
 from ccscale.progress import Meter
+from ccscale.rank_environment import RankEnvironment
 from ccscale.train.loop import plan
 from ccscale.train.step import Stepper
 
@@ -84,7 +84,7 @@ def main() -> int:
     try:
         config = parse_config(settings, args.overrides)
         device = dist.pick_device(config.train.device)
-        with tempfile.TemporaryDirectory() as folder, dist.process_group(Place(), device):
+        with tempfile.TemporaryDirectory() as folder, dist.process_group(RankEnvironment(), device):
             found = measure(config, device, args.turns, Path(folder))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

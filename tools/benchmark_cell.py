@@ -27,7 +27,8 @@ from ccscale import atomic
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.errors import Fault, InputError
-from ccscale.exit_codes import FAULT, MISTAKE, STOPPED, Leaving
+from ccscale.exit_codes import FAULT, MISTAKE, STOPPED
+from ccscale.process_exit import ProcessExit
 
 SCORES = ("acc", "nmi", "ari", "f")
 
@@ -199,5 +200,5 @@ def machine() -> str:
 
 
 if __name__ == "__main__":
-    leaving = Leaving()
-    leaving.code = main(sys.argv[1], Path(sys.argv[2]), parse_config(json.loads(sys.argv[3])))
+    end = ProcessExit()
+    end.code = main(sys.argv[1], Path(sys.argv[2]), parse_config(json.loads(sys.argv[3])))

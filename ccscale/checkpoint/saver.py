@@ -159,13 +159,11 @@ class Saver:
             self.begin(step, state, facts, last=True)
             self.finish()
         if self.saved != step:
-            raise dist.of_all_ranks(
-                Fault(
-                    f"the checkpoint of step {step} could not be written: {self._failure}; {self._newest()}: make "
-                    f"room in {self.config.run_folder}, or make it writable, and run the same command to go on "
-                    "from there"
-                )
-            )
+            raise Fault(
+                f"the checkpoint of step {step} could not be written: {self._failure}; {self._newest()}: make "
+                f"room in {self.config.run_folder}, or make it writable, and run the same command to go on "
+                "from there"
+            ).told_by(0)
 
     def finish(self) -> None:
         """Wait until nothing is under way; all ranks call it together."""

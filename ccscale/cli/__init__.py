@@ -23,11 +23,12 @@ from ccscale.config import Config
 from ccscale.config.file import describe_keys, load_config
 from ccscale.config.recipes import recipes
 from ccscale.errors import Fault, InputError
-from ccscale.exit_codes import FAULT, INTERRUPTED, MISTAKE, STOPPED, Leaving
-from ccscale.launcher import stop_without_launcher
-from ccscale.place import Place
+from ccscale.exit_codes import FAULT, INTERRUPTED, STOPPED
+from ccscale.orphan import stop_when_orphaned
 from ccscale.preempt import SIGNALS, Stopped, stop_on_signal
+from ccscale.process_exit import ProcessExit
 from ccscale.progress import say
+from ccscale.rank_environment import RankEnvironment
 from ccscale.wording import counted
 
 CONFIG = "a YAML file (`ccscale config` lists its keys), or a recipe (`ccscale config --recipes`)"
@@ -35,12 +36,12 @@ CONFIG = "a YAML file (`ccscale config` lists its keys), or a recipe (`ccscale c
 
 def entry() -> None:
     """Run the command line of this process, and end the process with its exit code."""
-    leaving = Leaving()
-    stop_without_launcher()
+    end = ProcessExit()
+    stop_when_orphaned()
     try:
-        leaving.code = main()
+        end.code = main()
     except SystemExit as exit:  # argparse, after --help (0) or a wrong option (2)
-        leaving.code = exit.code or 0
+        end.code = exit.code or 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,12 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _without_launcher_options(sys.argv[1:] if arguments is None else arguments)
         )
         return args.call(args)
-    except InputError as error:
+    except (InputError, Fault) as error:
         _complain(error)
-        return MISTAKE
-    except Fault as error:
-        _complain(error)
-        return FAULT
+        return error.exit_code
     except Stopped as stopped:
         if _rank() == 0:
             print(stopped, file=sys.stderr)
@@ -82,9 +80,9 @@ def _without_launcher_options(arguments: Sequence[str]) -> list[str]:
     return [argument for argument in arguments if not argument.startswith("--local_rank=")]
 
 
-def _complain(error: Exception) -> None:
+def _complain(error: InputError | Fault) -> None:
     """Tell a mistake once where all ranks met it, and with the rank's name where it is one rank's own."""
-    if not getattr(error, "told_elsewhere", False):
+    if error.teller in (None, _rank()):
         where = f" on rank {_rank()}" if _rank() else ""
         from ccscale.printing import visible
 
@@ -92,7 +90,7 @@ def _complain(error: Exception) -> None:
 
 
 def _rank() -> int:
-    return Place.from_environment().rank
+    return RankEnvironment.read().rank
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -100,8 +98,7 @@ def _train(args: argparse.Namespace) -> int:
         config = load_config(args.config, args.overrides)
         folder = config.run_folder
     except InputError as error:
-        error.told_elsewhere = _rank() != 0  # type: ignore[attr-defined]  # every rank reads the same file
-        raise
+        raise error.told_by(0) from None  # every rank reads the same file
     _tell_loading()
     with stop_on_signal(leave=_leave) as request:
         with request.at_once():  # it takes seconds

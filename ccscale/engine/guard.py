@@ -150,12 +150,10 @@ class SkippedSteps:
                 continue
             what = _describe(record, [of[number] for of in places])
             if self._in_a_row > self._limit:
-                raise dist.of_all_ranks(  # they see the same
-                    NotFinite(
-                        f"{what}, and {self._limit} steps before it were skipped for the like "
-                        f"(train.max_bad_steps); {self._remedy()}"
-                    )
-                )
+                raise NotFinite(
+                    f"{what}, and {self._limit} steps before it were skipped for the like "
+                    f"(train.max_bad_steps); {self._remedy()}"
+                ).told_by(0)  # all see the same
             self._say(f"skipped a step: {what}")
 
 

@@ -19,9 +19,9 @@ from ccscale.evaluate.assign import Reading
 from ccscale.evaluate.notes import other_data
 from ccscale.model.export import CONFIG, load
 from ccscale.model.network import ContrastiveClustering
-from ccscale.place import Place
 from ccscale.preempt import StopRequest
 from ccscale.progress import say
+from ccscale.rank_environment import RankEnvironment
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,13 @@ def open_session(
     """
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}: give 0 (no processes beside the ranks) or more")
-    place = Place.from_environment()
-    where = dist.pick_device(device, place.local_rank)
-    with dist.process_group(place, where, None if request is None else request.at_once()):
+    env = RankEnvironment.read()
+    where = dist.pick_device(device, env.local_rank)
+    with dist.process_group(env, where, None if request is None else request.at_once()):
         config, found = dist.on_rank_zero(lambda: newest(run, which))
         network = dist.together(lambda: load(found.path, where))
         yield Session(
-            config, found, network, default_workers(place.local_world) if workers is None else workers
+            config, found, network, default_workers(env.local_world) if workers is None else workers
         )
 
 

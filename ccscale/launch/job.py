@@ -17,7 +17,8 @@ import submitit
 from submitit.core.utils import DelayedSubmission
 
 from ccscale.errors import Fault, InputError
-from ccscale.exit_codes import FAULT, MISTAKE, STOPPED, Leaving
+from ccscale.exit_codes import STOPPED
+from ccscale.process_exit import ProcessExit
 
 MOST_RESTARTS = 50  # after a lost rank; train.sbatch has the same number
 
@@ -36,19 +37,19 @@ class Training:
 
     def __call__(self) -> dict[str, Any]:
         """Train on this rank; return the run's folder, the step that was reached, and whether it is finished."""
-        leaving = Leaving()
+        end = ProcessExit()
         job = submitit.JobEnvironment()
         _share_cores(job)
         try:
             outcome = self._train(job)
         except (InputError, Fault) as error:
-            if not getattr(error, "told_elsewhere", False):
+            if error.teller in (None, job.global_rank):
                 print(f"error: {error}", file=sys.stderr)
-            leaving.code = MISTAKE if isinstance(error, InputError) else FAULT
-            raise SystemExit(leaving.code) from None  # a fault of the run, not of submitit: no traceback
+            end.code = error.exit_code
+            raise SystemExit(end.code) from None  # a fault of the run, not of submitit: no traceback
         if not outcome.finished and job.global_rank == 0:
-            self._stop(job, leaving)
-        leaving.code = 0
+            self._stop(job, end)
+        end.code = 0
         # The other ranks stop well: what ends badly could have Slurm kill rank 0 before it has requeued the job.
         return {"run": self.settings["run"], "step": outcome.step, "finished": outcome.finished}
 
@@ -58,15 +59,15 @@ class Training:
 
         return train_run(parse_config(self.settings), on_lost=partial(_requeue_without_a_rank, job))
 
-    def _stop(self, job: submitit.JobEnvironment, leaving: Leaving) -> None:
+    def _stop(self, job: submitit.JobEnvironment, end: ProcessExit) -> None:
         """End rank 0 after it has saved, with the job in the queue again unless it was cancelled."""
         try:
             if _is_to_go_on(job):
                 signal.raise_signal(getattr(signal, f"SIG{job.USR_SIG}"))  # requeues, then SystemExit
         except SystemExit as exit:
-            leaving.code = int(exit.code or 0) % 256
+            end.code = int(exit.code or 0) % 256
             raise
-        leaving.code = STOPPED
+        end.code = STOPPED
         raise SystemExit(STOPPED)
 
     def checkpoint(self) -> DelayedSubmission:

@@ -2,7 +2,7 @@
 
 The supervisor hears the signals and passes them on: its ranks are in sessions of their own, where a Ctrl-C does not
 reach them. When a rank is killed it ends the others, who could only wait for it; when it is killed itself, the
-ranks notice (`launcher.py`), save and stop. What rank 0 says, and errors of all, go to standard error.
+ranks notice (`orphan.py`), save and stop. What rank 0 says, and errors of all, go to standard error.
 """
 
 import json
@@ -23,9 +23,10 @@ from typing import Any
 from ccscale.config import Config
 from ccscale.exit_codes import FAULT, LOST, MISTAKE, STOPPED
 from ccscale.launch.resources import Resources
-from ccscale.launcher import DEEPSPEED, NAMES, SUPERVISOR, TORCHRUN
+from ccscale.orphan import DEEPSPEED, SUPERVISOR, TORCHRUN
 from ccscale.preempt import StopRequest
 from ccscale.progress import say
+from ccscale.rank_environment import LAUNCHER_VARIABLES
 from ccscale.threads import background
 
 POLL_SECONDS = 0.1
@@ -196,7 +197,7 @@ def command(path: Path, config: Config) -> list[str]:
 
 def shared_environment(count: int, threads: int, given: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment of all ranks: torchrun's names; nothing of a launcher that this process runs under."""
-    others = {*NAMES, TORCHRUN, DEEPSPEED}
+    others = {*LAUNCHER_VARIABLES, TORCHRUN, DEEPSPEED}
     return {
         "OMP_NUM_THREADS": str(threads),
         **{name: value for name, value in given.items() if name not in others},

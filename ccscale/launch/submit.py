@@ -23,7 +23,7 @@ from ccscale.config import Config
 from ccscale.errors import InputError
 from ccscale.launch.job import Training
 from ccscale.launch.resources import Resources, check_line
-from ccscale.launcher import NAMES
+from ccscale.rank_environment import LAUNCHER_VARIABLES
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def _submission_environment() -> Iterator[None]:
     SLURM_CONF stays: it names the cluster, as the user's SBATCH_ variables are meant for this.
     """
     names = {name for name in os.environ if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"))}
-    hidden = {name: os.environ.pop(name) for name in {*names, *NAMES} - {"SLURM_CONF"} if name in os.environ}
+    names = {*names, *LAUNCHER_VARIABLES} - {"SLURM_CONF"}
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
     finally:

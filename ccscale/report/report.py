@@ -10,7 +10,7 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.errors import InputError
 from ccscale.evaluate.metrics import summarize
 from ccscale.evaluate.session import newest
-from ccscale.place import Place
+from ccscale.rank_environment import RankEnvironment
 from ccscale.report.clusters import CLASSES, choose, describe
 from ccscale.report.comparison import compare
 from ccscale.report.curves import panels
@@ -70,7 +70,7 @@ def report_run(
         If a run has no checkpoint, its data are not there, the two have no image in common, or the file cannot be
         written.
     """
-    if Place.from_environment().world > 1:
+    if RankEnvironment.read().world > 1:
         raise InputError(
             "`ccscale report` runs in one process; start it without a launcher, after `ccscale evaluate` in many"
         )

@@ -24,9 +24,9 @@ from ccscale.engine.guard import SkippedSteps
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import Reading, measure
 from ccscale.evaluate.collapse import CollapseWatch
-from ccscale.place import Place
 from ccscale.preempt import Stopped, StopRequest, stop_on_signal
 from ccscale.progress import say
+from ccscale.rank_environment import RankEnvironment
 from ccscale.train.agreement import Agreement
 from ccscale.train.announce import Forecast, going_on, introduce
 from ccscale.train.feed import Feed
@@ -69,22 +69,22 @@ def train_run(
     Fault
         If the data cannot be read any more; the run is saved.
     """
-    place = Place.from_environment()
-    device = dist.pick_device(config.train.device, place.local_rank)
+    env = RankEnvironment.read()
+    device = dist.pick_device(config.train.device, env.local_rank)
     alone = True
     with nullcontext(request) if request is not None else stop_on_signal() as request:
         try:
             with FolderLock(config.run_folder) as lock, ExitStack() as ranks:
                 with request.at_once():  # until there is something to save
-                    store = ranks.enter_context(dist.process_group(place, device))
+                    store = ranks.enter_context(dist.process_group(env, device))
                     alone = False
                     limit = config.train.rank_timeout
-                    beat = ranks.enter_context(heartbeat(store, place.rank, place.world, limit, on_lost))
-                    trainer = Trainer(config, place, device, lock, beat)
+                    beat = ranks.enter_context(heartbeat(store, env.rank, env.world, limit, on_lost))
+                    trainer = Trainer(config, env, device, lock, beat)
                 return trainer.run(request)
         except Stopped as stopped:
-            if alone or place.rank == 0:
-                say(f"rank {place.rank} {stopped}" if place.rank else str(stopped))
+            if alone or env.rank == 0:
+                say(f"rank {env.rank} {stopped}" if env.rank else str(stopped))
             return Outcome(None, finished=False)
 
 
@@ -92,12 +92,12 @@ class Trainer:
     """One rank of a run: data, engine and log, and the step that they are used in."""
 
     def __init__(
-        self, config: Config, place: Place, device: torch.device, lock: FolderLock, beat: Heartbeat
+        self, config: Config, env: RankEnvironment, device: torch.device, lock: FolderLock, beat: Heartbeat
     ) -> None:
         self.device, self.phases, self.lock, self.beat = device, config.phases, lock, beat
         self.access = Access.of(config.data)
         self.workers = (
-            default_workers(place.local_world) if config.data.workers is None else config.data.workers
+            default_workers(env.local_world) if config.data.workers is None else config.data.workers
         )
         self.manifest = dist.on_rank_zero(lambda: open_data(config))
         # A remote shard is tried again for as long as `data.retry_seconds` says.
@@ -197,13 +197,11 @@ class Trainer:
                     self.save(wait=ending)
                     log.skip_time()
                 if spoilt:
-                    raise dist.of_all_ranks(
-                        InputError(
-                            f"{len(self.bad)} images cannot be decoded, and data.max_bad_samples is "
-                            f"{config.data.max_bad_samples}; the last is {list(self.bad)[-1]}; the run is saved at "
-                            f"step {self.step}: mend the data in {config.data.shards}, or raise the limit"
-                        )
-                    )
+                    raise InputError(
+                        f"{len(self.bad)} images cannot be decoded, and data.max_bad_samples is "
+                        f"{config.data.max_bad_samples}; the last is {list(self.bad)[-1]}; the run is saved at "
+                        f"step {self.step}: mend the data in {config.data.shards}, or raise the limit"
+                    ).told_by(0)
                 if agreed.stopping and not last:
                     return self._stop(request)
                 if agreed.failing:
@@ -320,7 +318,7 @@ class Trainer:
                 fault = Fault(f"{error}; the run is saved at step {self.step}: run the same command to go on")
             except Fault as unsaved:
                 fault = Fault(f"{error}; and {unsaved}")
-            fault.told_elsewhere = getattr(error, "told_elsewhere", False)  # type: ignore[attr-defined]
+            fault.teller = error.teller
             raise fault from None
 
     def _lower_rate(self) -> str:

@@ -30,7 +30,7 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.cli import main
 from ccscale.config.file import load_config
 from ccscale.errors import Fault
-from ccscale.place import Place
+from ccscale.rank_environment import RankEnvironment
 from ccscale.train.feed import Feed
 from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.loop import Trainer
@@ -141,8 +141,8 @@ def serve_saves(config: str, run: str) -> None:
     """Take a step from the newest checkpoint of `run`; save and rate that state in the runs that are named."""
     settings = load_config(config, [f"run={run}"])
     device = dist.pick_device("cpu")
-    with dist.process_group(Place(), device):
-        trainer = Trainer(settings, Place(), device, FolderLock(settings.run_folder), Heartbeat())
+    with dist.process_group(RankEnvironment(), device):
+        trainer = Trainer(settings, RankEnvironment(), device, FolderLock(settings.run_folder), Heartbeat())
         feed = Feed(trainer.batches, device)
         feed.fetch_first()
         trainer.stepper.take(feed.batch, trainer.phases[0].losses)

@@ -28,13 +28,13 @@ class TestStop:
             sys.exit(-1)
 
         before = signal.signal(signal.SIGUSR2, handler)
-        leaving = SimpleNamespace(code=1)
+        end = SimpleNamespace(code=1)
         try:
             with pytest.raises(SystemExit):
-                Training({})._stop(SimpleNamespace(cluster=cluster, USR_SIG="USR2"), leaving)  # type: ignore[arg-type]
+                Training({})._stop(SimpleNamespace(cluster=cluster, USR_SIG="USR2"), end)  # type: ignore[arg-type]
         finally:
             signal.signal(signal.SIGUSR2, before)
-        return requeued == [signal.SIGUSR2], leaving.code
+        return requeued == [signal.SIGUSR2], end.code
 
     def test_a_running_job_is_requeued(self, tmp_path, monkeypatch):
         assert self.stop("slurm", "RUNNING", tmp_path, monkeypatch) == (True, 255)

@@ -21,8 +21,9 @@ from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.launch import local
 from ccscale.launch.local import Ended, train_here
-from ccscale.launcher import NAMES, SUPERVISOR
+from ccscale.orphan import SUPERVISOR
 from ccscale.preempt import StopRequest, stop_on_signal
+from ccscale.rank_environment import LAUNCHER_VARIABLES
 
 # What the played ranks can use.
 RANK = """
@@ -57,7 +58,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: Config) -> Cal
 
 def test_each_rank_has_its_place_and_a_session(play, tmp_path, monkeypatch):
     """Of another launcher's names nothing is left; the terminal's Ctrl-C reaches the supervisor alone."""
-    for name in (*NAMES, "TORCHELASTIC_RUN_ID"):
+    for name in (*LAUNCHER_VARIABLES, "TORCHELASTIC_RUN_ID"):
         monkeypatch.setenv(name, "of another launcher")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     script = """

@@ -19,7 +19,7 @@ from same_run import steps
 
 from ccscale import dist
 from ccscale.errors import Fault
-from ccscale.place import Place
+from ccscale.rank_environment import RankEnvironment
 from ccscale.train.heartbeat import heartbeat, is_broken_connection
 
 LIMIT = 6.0
@@ -193,7 +193,7 @@ with heartbeat.heartbeat(store, 1, 2, 60.0) as beat:
 
 def test_what_all_ranks_raise_is_told_to_none() -> None:
     store = torch_dist.HashStore()
-    error = dist.of_all_ranks(Fault("of all"))
+    error = Fault("of all").told_by(0)
     with pytest.raises(Fault), heartbeat(store, 1, 2, 60.0):
         raise error
     assert not store.check(["heartbeat/failed"])
@@ -214,7 +214,7 @@ def test_a_rank_that_fails_alone_takes_no_leave(
     monkeypatch.setattr(dist, "_meet", lambda *_: None)
     monkeypatch.setattr(torch_dist, "init_process_group", lambda *_, **__: None)
     monkeypatch.setattr(torch_dist, "destroy_process_group", lambda: destroyed.append(True))
-    error = Fault("") if own else dist.of_all_ranks(Fault(""))
-    with pytest.raises(Fault), dist.process_group(Place(world=world), torch.device("cpu")):
+    error = Fault("") if own else Fault("").told_by(0)
+    with pytest.raises(Fault), dist.process_group(RankEnvironment(world=world), torch.device("cpu")):
         raise error
     assert destroyed == [] if own and world > 1 else [True]

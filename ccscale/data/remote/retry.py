@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ccscale.errors import Fault, InputError
-from ccscale.place import Place
+from ccscale.rank_environment import RankEnvironment
 
 T = TypeVar("T")
 
@@ -149,6 +149,6 @@ def _tell(text: str) -> None:
     if time.monotonic() - _told < TELL_SECONDS:
         return
     _told = time.monotonic()
-    place = Place.from_environment()
-    where = f"rank {place.rank}: " if place.world > 1 else ""
+    env = RankEnvironment.read()
+    where = f"rank {env.rank}: " if env.world > 1 else ""
     os.write(2, f"{where}{text}\n".encode())

@@ -1,4 +1,4 @@
-"""The launcher that has started this rank: when it is gone, nobody looks after the ranks any more.
+"""Ranks stop when they are orphaned: the launcher that has started them is gone, and nobody looks after them.
 
 torchrun ends at once on SIGUSR1, DeepSpeed's on SIGTERM, any of them on SIGKILL, and their ranks live on. Each sees
 that its parent has changed and tells itself to stop, as SIGTERM would: what trains saves, what does not ends.
@@ -12,14 +12,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ccscale.place import Place
+from ccscale.rank_environment import RankEnvironment
 
 SUPERVISOR = "CCSCALE_SUPERVISOR"
 """Holds the process that `ccscale launch --cluster local` has started this rank from."""
 TORCHRUN, DEEPSPEED = "TORCHELASTIC_RUN_ID", "CROSS_SIZE"
 """Names that only these launchers give to their ranks."""
-NAMES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE")
-"""Of all launchers: what `Place` and torch read."""
 LOOK_SECONDS = 0.5
 OTHERS_SECONDS = 4 * LOOK_SECONDS
 """The first rank of a machine says why it stops; the others are so much later, or stop with it."""
@@ -43,17 +41,17 @@ def launchers(environment: Mapping[str, str] = os.environ) -> list[int]:
     return []
 
 
-def stop_without_launcher() -> None:
+def stop_when_orphaned() -> None:
     """Begin to watch over the launchers of this process, if it has any."""
     if expected := launchers():
-        threading.Thread(target=_watch, args=(expected,), name="launcher", daemon=True).start()
+        threading.Thread(target=_watch, args=(expected,), name="orphan", daemon=True).start()
 
 
 def _watch(expected: list[int]) -> None:
     gone = any(map(_adopts, expected))  # one that had ended before this process came to look
     while not gone and _ancestors(len(expected)) == expected:
         time.sleep(LOOK_SECONDS)
-    if Place.from_environment().local_rank > 0:
+    if RankEnvironment.read().local_rank > 0:
         time.sleep(OTHERS_SECONDS)
     else:
         with contextlib.suppress(OSError):  # who reads what is said may be gone with it

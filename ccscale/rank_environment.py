@@ -9,10 +9,21 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+LAUNCHER_VARIABLES = (
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "LOCAL_SIZE",
+)
+"""Of all launchers: what is read here, and by torch."""
+
 
 @dataclass(frozen=True)
-class Place:
-    """Where this process stands: rank and number of ranks, in all and on this machine."""
+class RankEnvironment:
+    """Rank and number of ranks of this process, in all and on this machine."""
 
     rank: int = 0
     world: int = 1
@@ -20,7 +31,7 @@ class Place:
     local_world: int = 1
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Place":
+    def read(cls, environment: Mapping[str, str] = os.environ) -> "RankEnvironment":
         """Read torchrun's variables, else those of a Slurm step with several tasks; else there is one rank."""
         if "RANK" in environment and "WORLD_SIZE" in environment:
             local_world = "LOCAL_WORLD_SIZE" if "LOCAL_WORLD_SIZE" in environment else "LOCAL_SIZE"

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from ccscale.launcher import DEEPSPEED, SUPERVISOR, TORCHRUN, launchers
+from ccscale.orphan import DEEPSPEED, SUPERVISOR, TORCHRUN, launchers
 
 # Begins the next process of a chain, says so, and stays until its input ends; the last one waits for a signal.
 CHAIN = """
 import os, subprocess, sys, time
-from ccscale.launcher import stop_without_launcher
+from ccscale.orphan import stop_when_orphaned
 count, folder = int(sys.argv[1]), sys.argv[2]
 if count:
     child = subprocess.Popen([sys.executable, "-c", os.environ["CHAIN"], str(count - 1), folder])
     sys.stdin.read() if count == int(os.environ["LENGTH"]) else child.wait()
     os._exit(0)
 late = "LATE" in os.environ
-late or stop_without_launcher()
+late or stop_when_orphaned()
 open(folder + "/ready", "w").close()
 if late:
     while not os.path.exists(folder + "/gone"):
         time.sleep(0.02)
-    stop_without_launcher()
+    stop_when_orphaned()
 for _ in range(2 if os.environ.get("STAYS") else 600):
     time.sleep(1)
 open(folder + "/stays", "w").close()
@@ -74,7 +74,7 @@ def test_what_a_shell_has_started_may_outlive_it(tmp_path, length):
 def test_a_supervisor_that_was_gone_before_is_missed(tmp_path):
     gone = subprocess.Popen(["true"])
     gone.wait()
-    code = "import time; from ccscale.launcher import stop_without_launcher as s; s(); time.sleep(600)"
+    code = "import time; from ccscale.orphan import stop_when_orphaned as s; s(); time.sleep(600)"
     ended = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {SUPERVISOR: str(gone.pid)},
