@@ -21,6 +21,7 @@ from ccscale.cli import main
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.data.images.views import draw_views
+from ccscale.data.order.run import make_schedule
 from ccscale.data.remote.ahead import REQUEST_BYTES
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import PairBatch
@@ -35,7 +36,6 @@ from ccscale.plan.rank import RankPlan, passed_views, plan_rank
 from ccscale.plan.reading import plan_loading, read_data
 from ccscale.train.garbage import collect_by_hand
 from ccscale.train.loop import Trainer, train_run
-from ccscale.train.loop import plan as make_schedule
 from ccscale.train.step import Stepper
 
 GATHERED = 2**30
@@ -359,7 +359,7 @@ class TestReading:
         sizes = [shard.nsamples for shard in manifest.shards]
         assert (reading.images, reading.shards) == (150, len(sizes))
         assert (reading.steps_per_epoch, reading.dropped, reading.steps) == (9, 6, 11)
-        order = make_schedule(config, manifest).order(0)
+        order = make_schedule(config, manifest.shards, 1).order(0)
         samples = np.concatenate([order.batch(step, range(2)) for step in range(9)])
         homes = np.repeat(np.arange(len(sizes)), sizes)[samples]
         assert reading.rank_shards == len(set(homes.tolist())) < len(sizes)

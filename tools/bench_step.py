@@ -27,6 +27,7 @@ from ccscale.cli.arguments import IntermixedParser
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.data.images.colour import apply_colour
+from ccscale.data.order.run import make_schedule
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import PairBatch, default_workers, pair_batches
 from ccscale.engine.build import build_engine
@@ -35,7 +36,6 @@ from ccscale.loss import cluster_loss, instance_loss
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import Meter
 from ccscale.rank_environment import RankEnvironment
-from ccscale.train.loop import plan
 from ccscale.train.step import Stepper
 
 PARTS = ("views", "forward", "losses", "backward", "optimizer")
@@ -96,7 +96,7 @@ def main() -> int:
 def measure(config: Config, device: torch.device, turns: int, folder: Path) -> dict[str, Any]:
     """Compare the two steps on data in memory, then take real steps apart."""
     manifest = Manifest.load(config.data.shards)
-    schedule = plan(config, manifest)
+    schedule = make_schedule(config, manifest.select(config.data.splits), dist.world())
     workers = default_workers() if config.data.workers is None else config.data.workers
     steps = 3 + 2 * turns
     batches = pair_batches(manifest, config.data.splits, schedule, config.views, 0, steps, workers=workers)

@@ -6,14 +6,13 @@ import numpy as np
 
 from ccscale.config import Config
 from ccscale.data.images.views import VIEWS
+from ccscale.data.order.run import make_schedule
 from ccscale.data.order.schedule import owned
 from ccscale.data.remote import location
 from ccscale.data.remote.ahead import REQUEST_BYTES
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import MAX_WORKERS
 from ccscale.errors import Fault, InputError
-from ccscale.plan.ranks import fake_ranks
-from ccscale.train.loop import plan as make_schedule
 
 COUNTED = 2**25  # samples of a rank whose shards are looked up
 
@@ -85,11 +84,11 @@ def read_data(config: Config, world: int) -> tuple[Reading | None, str | None]:
         manifest = Manifest.load(data.shards, retry_seconds=1)
     except (InputError, Fault) as error:
         return None, str(error)
-    with fake_ranks(world):
-        schedule = make_schedule(config, manifest)
+    shards = manifest.select(data.splits)
+    schedule = make_schedule(config, shards, world)
     lanes = owned(schedule.lanes, 0, world)
     rank_shards = None
-    sizes = np.array([shard.nsamples for shard in manifest.select(data.splits)])
+    sizes = np.array([shard.nsamples for shard in shards])
     phases = schedule.phases
     if len(lanes) * sum(phase.span for phase in phases) <= COUNTED:
         samples = np.concatenate(

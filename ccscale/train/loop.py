@@ -1,24 +1,21 @@
 """The training loop: from a config to a trained run, from whatever step its folder has reached."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 
 from ccscale import checkpoint, dist
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
-from ccscale.data.order.phases import PhasedSchedule
-from ccscale.data.order.schedule import Schedule, default_block, default_piece
+from ccscale.data.order.run import make_schedule
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.cache import Cache
 from ccscale.data.remote.location import is_url
 from ccscale.data.remote.retry import Closing
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.stream import PairBatch, default_workers, pair_batches
 from ccscale.engine.guard import SkippedSteps
 from ccscale.errors import Fault, InputError
@@ -102,7 +99,8 @@ class Trainer:
         self.manifest = dist.on_rank_zero(lambda: open_data(config))
         # A remote shard is tried again for as long as `data.retry_seconds` says.
         self.reads_for_long = is_url(self.manifest.root)
-        self.schedule = dist.on_rank_zero(lambda: plan(config, self.manifest))
+        shards = self.manifest.select(config.data.splits)
+        self.schedule = dist.on_rank_zero(lambda: make_schedule(config, shards, dist.world()))
         steps = config.train.epochs * self.schedule.steps_per_epoch
         self.stop = min(steps, config.train.max_steps or steps)
 
@@ -358,42 +356,6 @@ def open_data(config: Config) -> Manifest:
     for splits in (config.data.splits, config.evaluate.splits or ()):
         manifest.check_files(splits)
     return manifest
-
-
-def plan(config: Config, manifest: Manifest) -> PhasedSchedule:
-    """Make a run's schedule and check that data, batch and ranks fit each other.
-
-    Raises
-    ------
-    InputError
-        With the values that would fit.
-    """
-    shards = manifest.select(config.data.splits)
-    schedules = tuple(_plan_phase(config, shards, phase.splits) for phase in config.phases)
-    config.check_ranks(dist.world())
-    return PhasedSchedule(schedules)
-
-
-def _plan_phase(config: Config, shards: Sequence[Shard], splits: tuple[str, ...]) -> Schedule:
-    """Make the schedule of a phase, whose samples are counted through all shards that the run trains on."""
-    data, batch, lanes = config.data, config.train.global_batch, config.lanes
-    firsts = accumulate((shard.nsamples for shard in shards), initial=0)
-    chosen = [(shard, first) for shard, first in zip(shards, firsts, strict=False) if shard.split in splits]
-    sizes = tuple(shard.nsamples for shard, _ in chosen)
-    if sum(sizes) < batch:
-        raise InputError(
-            f"the splits {', '.join(splits)} of {data.shards} have {sum(sizes)} images, which "
-            f"do not fill a global batch of {batch}; set train.global_batch to at most {sum(sizes)}"
-        )
-    piece = data.piece or default_piece(sizes)
-    block = data.block
-    if block is None:
-        weight, share = sum(shard.filesize for shard, _ in chosen), batch // lanes
-        block = default_block(sum(sizes), weight, data.block_bytes)
-        block = max(
-            block // share * share, min(block, share)
-        )  # so that a batch needs one block of a lane, not two
-    return Schedule(sizes, config.seed, batch, lanes, piece, block, tuple(first for _, first in chosen))
 
 
 def _say(text: str) -> None:

@@ -8,9 +8,9 @@ import torch
 from conftest import small_settings
 
 from ccscale.config.file import parse_config
+from ccscale.data.order.run import make_schedule
 from ccscale.train import announce
 from ccscale.train.announce import WARM_UP, Forecast, going_on, introduce
-from ccscale.train.loop import plan
 
 CPU = torch.device("cpu")
 NOW = 1_800_000_000.0
@@ -19,7 +19,7 @@ NOW = 1_800_000_000.0
 class TestIntroduction:
     def lines(self, shards, manifest, capsys, *overrides: str, device: torch.device = CPU) -> list[str]:
         config = parse_config(small_settings(shards, shards / "none"), overrides)
-        schedule = plan(config, manifest)
+        schedule = make_schedule(config, manifest.select(config.data.splits), 1)
         steps = config.train.epochs * schedule.steps_per_epoch
         introduce(config, manifest, schedule, device, min(steps, config.train.max_steps or steps))
         return capsys.readouterr().err.splitlines()
@@ -54,7 +54,6 @@ class TestIntroduction:
         (line, _) = self.lines(shards, manifest, capsys, device=gpu)
         assert line == "training on 1 rank: one NVIDIA H100"
         monkeypatch.setattr("ccscale.dist.world", lambda: 8)
-        monkeypatch.setattr("ccscale.config.Config.check_ranks", lambda config, ranks: None)
         (line, _) = self.lines(shards, manifest, capsys, device=gpu)
         assert line == "training on 8 ranks: one NVIDIA H100 each"
 

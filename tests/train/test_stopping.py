@@ -117,7 +117,7 @@ def test_all_ranks_leave_an_evaluation_when_one_is_told_to_stop(shards):
 
 @pytest.mark.parametrize(
     "place",
-    ["open_data", "plan", "open_training", "restore", "Feed.fetch_first"],
+    ["open_data", "make_schedule", "open_training", "restore", "Feed.fetch_first"],
     ids=lambda place: place,
 )
 def test_before_the_first_step_there_is_nothing_to_save(shards, tmp_path, monkeypatch, capfd, place):

@@ -17,9 +17,10 @@ from same_run import SAME, difference, start, steps, train
 
 from ccscale.checkpoint import find
 from ccscale.config.file import parse_config
+from ccscale.data.order.run import make_schedule
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import Fault, InputError
-from ccscale.train.loop import plan, train_run
+from ccscale.train.loop import train_run
 
 ENDLESS = float("inf")
 RETRY = 3.0  # long enough for a busy machine
@@ -43,7 +44,7 @@ def last_shard_of(settings: dict, lane: int) -> str:
     """The shard that a lane reads last, and no other lane does."""
     config = parse_config(settings)
     manifest = Manifest.load(config.data.shards)
-    (schedule,) = plan(config, manifest).phases
+    (schedule,) = make_schedule(config, manifest.shards, 2).phases
     sample = schedule.epoch(0).lane(lane, schedule.span - 1, schedule.span)[0]
     return manifest.shards[int(sample) // 32].url
 
