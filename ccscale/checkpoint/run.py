@@ -23,6 +23,8 @@ from ccscale.checkpoint.lock import is_lock
 from ccscale.checkpoint.permissions import PROBE
 from ccscale.config import Config
 from ccscale.config.file import load_config
+from ccscale.config.keys import describe_keys
+from ccscale.config.section import MayChange
 from ccscale.errors import InputError
 from ccscale.model.norm import has_batch_norm
 
@@ -32,41 +34,7 @@ _BEGUN = {CONFIG, f"{CONFIG}.part", f"{FACTS}.part"}
 """What a start that is cut off leaves, beside its lock."""
 PACKAGES = ("ccscale", "torch", "torchvision", "deepspeed", "timm", "webdataset", "numpy", "pillow")
 
-# What may change from one start of a run to the next: it does not change what a step computes.
-FREE = {
-    "run",
-    "data.shards",  # the data may have been moved; their digest is compared
-    "data.workers",
-    "data.prefetch",
-    "data.max_bad_samples",
-    "data.retry_seconds",
-    "data.cache",
-    "data.cache_bytes",
-    "train.epochs",
-    "train.max_steps",
-    "train.device",
-    "train.compile",
-    "train.profile",
-    "loss.ring_bytes",
-    "train.save_every",
-    "train.save_minutes",
-    "train.keep_last",
-    "train.keep_every",
-    "train.log_every",
-    "train.max_bad_steps",
-    "train.rank_timeout",
-    "evaluate.every",
-    "evaluate.splits",
-    "evaluate.batch",
-}
-
-# Where the weights came from that the first step was taken with: a fact of the run once it has a checkpoint, and
-# not looked at again. A file may be moved, a network be out of reach.
-ORIGIN = {"model.pretrained", "model.weights", "train.start"}
-
-# What changes memory and rounding alone, and is told: a conversion between ZeRO stages is exact, and micro-batches
-# give what the whole batch gives, but for batch norm.
-ROUNDING = {"train.zero", "train.micro_batch"}
+MAY_CHANGE = {key.name: key.may_change for key in describe_keys()}
 
 
 class Change(NamedTuple):
@@ -75,6 +43,11 @@ class Change(NamedTuple):
     key: str
     old: Any
     new: Any
+
+    @property
+    def is_of_origin(self) -> bool:
+        """Whether it is of where the weights came from."""
+        return MAY_CHANGE[self.key] is MayChange.ORIGIN
 
     def __str__(self) -> str:
         return f"{self.key} was {self.old!r} and is now {self.new!r}"
@@ -87,7 +60,7 @@ class Standing:
     begun: bool
     """Whether it holds this run, begun before."""
     changes: tuple[Change, ...] = ()
-    """Which of `ORIGIN` and `ROUNDING` have changed."""
+    """The origin of the weights and what changes rounding alone, where they have changed."""
     folder: str = ""
 
     def check(self, network: nn.Module) -> None:
@@ -125,10 +98,11 @@ def compare_run(config: Config, data_digest: str) -> Standing:
     if (folder / FACTS).exists():
         before = load_config(folder / CONFIG)
         facts = read_facts(folder)
-        changes = [change for change in _compare(before, config) if change.key not in FREE]
-        origin = set() if _from_nothing(before) and not _from_nothing(config) else ORIGIN
-        free = origin | ROUNDING
-        different = [str(change) for change in changes if change.key not in free]
+        fixed = {MayChange.NO}
+        if _from_nothing(before) and not _from_nothing(config):
+            fixed |= {MayChange.ORIGIN}
+        changes = _compare(before, config)
+        different = [str(change) for change in changes if MAY_CHANGE[change.key] in fixed]
         if facts["data"] != data_digest:
             different.append(f"the data in {config.data.shards} are not the ones it was begun with")
         if different:
@@ -149,7 +123,7 @@ def _another_run(folder: str | Path, different: list[str]) -> InputError:
 
 def keep_origin(config: Config, standing: Standing) -> Config:
     """Return the config with what it said at the run's beginning of where its weights came from."""
-    for key, old, _ in (change for change in standing.changes if change.key in ORIGIN):
+    for key, old, _ in (change for change in standing.changes if change.is_of_origin):
         section, _, name = key.partition(".")
         changed = getattr(config, section).model_copy(update={name: old})
         config = config.model_copy(update={section: changed})
@@ -254,9 +228,10 @@ def _flat(config: Config) -> dict[str, Any]:
 def _compare(before: Config, now: Config) -> list[Change]:
     old, new = _flat(before), _flat(now)
     keys = list(dict.fromkeys([*old, *new]))
-    return [Change(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+    changed = [Change(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+    return [change for change in changed if MAY_CHANGE[change.key] is not MayChange.FREELY]
 
 
 def _from_nothing(config: Config) -> bool:
     flat = _flat(config)
-    return not any(flat[key] for key in ORIGIN)
+    return not any(flat[key] for key, may in MAY_CHANGE.items() if may is MayChange.ORIGIN)

@@ -20,7 +20,8 @@ from typing import Any
 from ccscale.cli.arguments import IntermixedParser, Parser, add_overrides, amount, count, number, path
 from ccscale.cli.launch import add_launch_arguments, run_launch
 from ccscale.config import Config
-from ccscale.config.file import describe_keys, load_config
+from ccscale.config.file import load_config
+from ccscale.config.keys import describe_keys
 from ccscale.config.recipes import recipes
 from ccscale.errors import Fault, InputError
 from ccscale.exit_codes import FAULT, INTERRUPTED, STOPPED
@@ -241,8 +242,8 @@ def _config(args: argparse.Namespace) -> int:
     elif args.config is not None:
         sys.stdout.write(load_config(args.config, args.overrides).to_yaml())
     else:
-        for key, kind, default, description in describe_keys():
-            print(f"{key}  ({kind}; {default})\n    {description}")
+        for key in describe_keys():
+            print(f"{key.name}  ({key.kind}; {key.default}; {key.may_change})\n    {key.description}")
     return 0
 
 

@@ -1,21 +1,21 @@
-"""A config from a YAML file and ``key=value`` overrides, and its keys told to people.
+"""A config from a YAML file and ``key=value`` overrides.
 
 Later settings win: defaults, then the file, then the overrides in the order given. An unknown key is refused with
 the nearest known one, and what an override got wrong is told of the override.
 """
 
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from ccscale.config import Config
+from ccscale.config.keys import describe_keys
 from ccscale.config.recipes import find_recipe, recipes
-from ccscale.config.text import is_section, read_yaml
+from ccscale.config.section import is_section
+from ccscale.config.text import read_yaml
 from ccscale.errors import InputError, nearest
 
 # Keys of earlier releases: the value with which one said nothing, and what to do where it had another.
@@ -88,44 +88,6 @@ def parse_config(settings: dict[str, Any], overrides: Sequence[str] = (), place:
         raise InputError(_sentence(error, place, said)) from None
 
 
-def describe_keys() -> list[tuple[str, str, str, str]]:
-    """Return (key, type, default, description) of every key of the config, in the order of the sections."""
-    rows = []
-
-    def visit(section: Any, prefix: str) -> None:
-        for name, field in section.model_fields.items():
-            if is_section(field.annotation):
-                visit(field.annotation, f"{prefix}{name}.")
-                continue
-            default = (
-                "(required)"
-                if field.is_required()
-                else yaml.safe_dump(
-                    field.default if not isinstance(field.default, tuple) else list(field.default),
-                    default_flow_style=True,
-                ).split("\n")[0]
-            )
-            rows.append((prefix + name, _type_name(field.annotation), default, field.description or ""))
-
-    visit(Config, "")
-    return rows
-
-
-def _type_name(annotation: Any) -> str:
-    origin = typing.get_origin(annotation)
-    arguments = typing.get_args(annotation)
-    if origin is Annotated:
-        return _type_name(arguments[0])
-    if origin is Literal:
-        return " or ".join(map(str, arguments))
-    if origin is tuple:
-        names = [_type_name(a) for a in arguments if a is not ...]
-        return f"list of {names[0]}" if ... in arguments else f"[{', '.join(names)}]"
-    if arguments:
-        return " or ".join(_type_name(a) for a in arguments)
-    return "null" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
-
-
 def _copy(settings: dict[Any, Any]) -> dict[str, Any]:
     """Copy sections; one with nothing below it (all keys commented out) is an empty one."""
     copy: dict[str, Any] = {}
@@ -164,7 +126,7 @@ def _sentence(error: ValidationError, place: str, said: Mapping[str, str]) -> st
     problems = error.errors()
     first = problems[0]
     where = ".".join(str(part) for part in first["loc"])
-    known = [row[0] for row in describe_keys()]
+    known = [key.name for key in describe_keys()]
     if first["type"] == "extra_forbidden":
         last = where.rsplit(".", 1)[-1]
         same_name = [key for key in known if key.rsplit(".", 1)[-1] == last]

@@ -11,8 +11,8 @@ import typing
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel
 
+from ccscale.config.section import is_section
 from ccscale.errors import InputError
 
 _TAG = "tag:yaml.org,2002:"
@@ -76,11 +76,6 @@ def read_yaml(text: str, kind: Any, place: str) -> Any:
         raise
     except ValueError as error:  # a number with thousands of digits
         raise InputError(f"{place} is not valid YAML: {error}") from None
-
-
-def is_section(kind: Any) -> bool:
-    """Tell whether a type of the config is a section, with keys of its own."""
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _check(node: yaml.Node, place: str, around: set[int], seen: set[int]) -> None:

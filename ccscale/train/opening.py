@@ -13,7 +13,7 @@ from ccscale import checkpoint, dist
 from ccscale.checkpoint import Search
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.checkpoint.permissions import check_kept
-from ccscale.checkpoint.run import ORIGIN, Standing, compare_run, keep_origin, open_run
+from ccscale.checkpoint.run import Standing, compare_run, keep_origin, open_run
 from ccscale.config import Config
 from ccscale.engine.build import build_engine
 from ccscale.engine.parameter_groups import parameter_names
@@ -100,7 +100,7 @@ def restore(config: Config, opening: Opening, device: torch.device) -> tuple[Any
 
 def _tell(standing: Standing) -> None:
     for change in standing.changes:
-        if change.key in ORIGIN:
+        if change.is_of_origin:
             _say(f"{change}: it is not looked at, since the run goes on from its checkpoint")
         else:
             _say(f"{change}: that changes memory and rounding, and not what a step computes")

@@ -15,7 +15,8 @@ import pytest
 from conftest import python, small_settings, write_config
 
 from ccscale.cli import _parser, main
-from ccscale.config.file import describe_keys, load_config
+from ccscale.config.file import load_config
+from ccscale.config.keys import describe_keys
 from ccscale.errors import InputError
 from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.report.report import report_run
@@ -130,9 +131,9 @@ class TestConfig:
         out = capsys.readouterr().out
         lines = out.splitlines()
         assert len(lines) == 2 * len(describe_keys())
-        assert lines[0] == "run  (str or null; null)"
-        for key, kind, default, description in describe_keys():
-            assert f"{key}  ({kind}; {default})\n    {description}\n" in out
+        assert lines[0] == "run  (str or null; null; may change under a run)"
+        for key, kind, default, may_change, description in describe_keys():
+            assert f"{key}  ({kind}; {default}; {may_change})\n    {description}\n" in out
 
     def test_schema(self, capsys):
         assert main(["config", "--schema"]) == 0

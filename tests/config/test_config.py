@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from ccscale.config import MAX_LANES, Config
 from ccscale.config.divisors import divisors, largest_divisor, nearest_divisors
-from ccscale.config.file import describe_keys, load_config, parse_config
+from ccscale.config.file import load_config, parse_config
+from ccscale.config.keys import describe_keys
+from ccscale.config.section import MayChange
 from ccscale.errors import InputError
 
 LEAST = {"data": {"shards": "here"}, "model": {"clusters": 10}}
@@ -170,7 +172,7 @@ def test_every_key_of_a_folder_or_file_knows_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     keys = [
         key
-        for key, kind, _, about in describe_keys()
+        for key, kind, *_, about in describe_keys()
         if "str" in kind and re.search(r"[Ff]older|file\b", about)
     ]
     assert {"run", "data.shards", "data.cache", "model.weights"} <= set(keys)
@@ -537,7 +539,8 @@ def test_every_key_is_described():
 
     rows = describe_keys()
     assert [row[0] for row in rows] == leaves(Config)
-    for key, kind, default, description in rows:
+    for key, kind, default, may_change, description in rows:
+        assert isinstance(may_change, MayChange), key  # every key has said it
         assert description.endswith("."), key
         assert kind, key
         assert default, key
@@ -552,7 +555,7 @@ def test_every_key_is_described():
 
 def test_described_defaults_are_the_defaults():
     """Every default, given as an override in the words of the list of keys, changes nothing."""
-    overrides = [f"{key}={default}" for key, _, default, _ in describe_keys() if default != "(required)"]
+    overrides = [f"{key}={default}" for key, _, default, *_ in describe_keys() if default != "(required)"]
     assert len(overrides) > 30
     assert parse_config(LEAST, overrides) == parse_config(LEAST)
 

@@ -1,0 +1,127 @@
+"""All settings of a run, and what follows from several sections."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import Field, model_validator
+
+from ccscale.config.data import MAX_LANES, Data, LossName, Phase
+from ccscale.config.divisors import divisors, largest_divisor, nearest_divisors
+from ccscale.config.evaluate import Evaluate
+from ccscale.config.loss import Loss
+from ccscale.config.model import Model
+from ccscale.config.section import Fixed, Free, PathText, Section
+from ccscale.config.train import Train
+from ccscale.config.views import Views
+from ccscale.errors import InputError
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    run: Free[PathText | None] = Field(None, description="The run's folder: all that a resume needs.")
+    seed: Fixed[int] = Field(0, ge=0, lt=2**32, description="Of weights, order and views.")
+    data: Data
+    views: Views = Views()
+    model: Model
+    loss: Loss = Loss()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _lanes(self) -> "Config":
+        lanes, batch = self.data.lanes, self.train.global_batch
+        if lanes is not None and batch % lanes:
+            raise ValueError(
+                f"data.lanes {lanes} does not divide train.global_batch {batch}; the nearest that do are "
+                + " and ".join(map(str, nearest_divisors(batch, lanes)))
+            )
+        micro = self.train.micro_batch
+        if micro is not None and batch % micro:
+            raise ValueError(
+                f"train.micro_batch {micro} does not divide train.global_batch {batch}; the nearest that do are "
+                + " and ".join(map(str, nearest_divisors(batch, micro)))
+            )
+        if self.train.precision == "fp64" and self.train.zero == 0:
+            raise ValueError(
+                "train.precision fp64 needs train.zero 1 or 2: DeepSpeed's ZeRO 0 refuses float64"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _losses(self) -> "Config":
+        for number, phase in enumerate(self.phases, start=1):
+            if not phase.losses:
+                which = f" of phase {number} of data.phases" if self.data.phases else ""
+                raise ValueError(
+                    f"the losses{which} have all the weight 0: set loss.instance_weight or loss.cluster_weight "
+                    "above 0"
+                )
+        return self
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of an epoch, each with the losses that are computed: those with a weight above 0."""
+        weights = {"instance": self.loss.instance_weight, "cluster": self.loss.cluster_weight}
+        phases = self.data.phases or (Phase(splits=self.data.splits),)
+        return tuple(
+            phase.model_copy(update={"losses": tuple(name for name in phase.losses if weights[name] > 0)})
+            for phase in phases
+        )
+
+    @property
+    def losses(self) -> frozenset[LossName]:
+        """The losses that are computed in any phase."""
+        return frozenset(name for phase in self.phases for name in phase.losses)
+
+    @property
+    def evaluated_splits(self) -> tuple[str, ...]:
+        """The splits that the clusters are measured on."""
+        return self.evaluate.splits or self.phases[-1].splits
+
+    @property
+    def lanes(self) -> int:
+        """Number of lanes: follows from the config alone, never from the number of ranks."""
+        return self.data.lanes or largest_divisor(self.train.global_batch, MAX_LANES)
+
+    def check_ranks(self, ranks: int) -> None:
+        """Check that a number of ranks can share the lanes and the micro-batches.
+
+        Raises
+        ------
+        InputError
+            With the numbers that can.
+        """
+        if self.lanes % ranks:
+            raise InputError(
+                f"{ranks} ranks do not divide the {self.lanes} lanes of this run; start "
+                f"{', '.join(map(str, divisors(self.lanes)))} ranks, or set data.lanes and train.global_batch to "
+                f"multiples of {ranks}"
+            )
+        if (self.train.micro_batch or 0) % ranks:
+            raise InputError(
+                f"{ranks} ranks do not divide train.micro_batch {self.train.micro_batch}: set it to a multiple of "
+                f"{ranks}"
+            )
+
+    @property
+    def micro_batches(self) -> int:
+        """Number of micro-batches that the global batch goes through the network in."""
+        return self.train.global_batch // (self.train.micro_batch or self.train.global_batch)
+
+    @property
+    def run_folder(self) -> Path:
+        """The run's folder.
+
+        Raises
+        ------
+        InputError
+            If the config has none.
+        """
+        if self.run is None:
+            raise InputError("the config has no key 'run': add run=DIR, the folder that this run is kept in")
+        return Path(self.run)
+
+    def to_yaml(self) -> str:
+        """Return the resolved config as YAML that `load_config` reads to the same config."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
