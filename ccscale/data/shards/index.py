@@ -223,6 +223,8 @@ def read_table(
         if (count := _rows(data)) != shard.nsamples:
             raise ShardError(place, f"it has {count} samples, and {shard.nsamples} in the manifest{remedy}")
         table = to_table(data)
+        if len(table) != count:
+            raise pa.ArrowInvalid(f"it says that it has {count} rows, and has {len(table)}")
     except FileNotFoundError:  # while it was scanned
         raise ShardError(place, MISSING) from None
     except (pa.ArrowException, KeyError, TypeError, UnicodeError, OSError) as error:

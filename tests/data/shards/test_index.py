@@ -11,7 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ccscale.data.shards.index import ShardError, ShardIndex, from_parquet, read_index, scan_tar, write_index
+from ccscale.data.shards.index import (
+    SCHEMA,
+    ShardError,
+    ShardIndex,
+    from_parquet,
+    read_index,
+    scan_tar,
+    write_index,
+)
 from ccscale.data.shards.manifest import Manifest, Shard
 
 
@@ -196,6 +204,19 @@ def test_reads_without_an_index_and_through_urls(tmp_path):
     write_index(str(tmp_path / "i"), scan(DATA))
     memory.pipe("/index-test/train-000000.index.parquet", (tmp_path / "i").read_bytes())
     assert read_index(*manifest_for("memory://index-test")).same_as(scan(DATA))
+
+
+def test_an_index_whose_rows_are_not_there(tmp_path):
+    path = tmp_path / "train-000000.index.parquet"
+    empty = io.BytesIO()
+    pq.write_table(pa.table([[]] * len(SCHEMA), schema=SCHEMA), empty)
+    none, two = b"\x16\x00\x19", b"\x16\x04\x19"  # the footer's number of rows, and the list of row groups
+    assert empty.getvalue().count(none) == 1
+    path.write_bytes(empty.getvalue().replace(none, two))
+    with pytest.raises(
+        ShardError, match=r"cannot be read \(it says that it has 2 rows, and has 0\): delete the index"
+    ):
+        read_index(*manifest_for(str(tmp_path)))
 
 
 def test_index_must_agree_with_the_manifest(tmp_path):
