@@ -47,7 +47,7 @@ def test_a_batch_needs_one_block_of_a_lane():
     """Four samples of each lane are in a batch: a block is a multiple of that, or a part where it is smaller."""
     blocks = {
         size: make_schedule(config(block_bytes=size, splits=BOTH), SHARDS, 1).phases[0].block
-        for size in (600, 1100, 300)
+        for size in (65_536, 100_000, 200_000)
     }
     assert blocks == {65_536: 3, 100_000: 4, 200_000: 8}
 
