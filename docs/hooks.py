@@ -17,7 +17,7 @@ from latex2mathml.converter import convert
 
 from ccscale.cli import _parser
 from ccscale.config import Config
-from ccscale.config.file import describe_keys
+from ccscale.config.keys import describe_keys
 from ccscale.config.recipes import FOLDER, recipes
 
 ROOT = Path(__file__).parents[1]
@@ -81,18 +81,23 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _config() -> str:
-    lines, latest = [], None
-    for key, kind, default, description in describe_keys():
-        section = key.rpartition(".")[0]
+    lines: list[str] = []
+    latest = None
+    for key in describe_keys():
+        section = key.name.rpartition(".")[0]
         if section != latest:
             latest = section
             about = (
-                Config.model_fields[section].annotation.__doc__
-                if section
-                else "All sections' own keys aside."
+                Config.model_fields[section].annotation.__doc__ if section else Config.__doc__.split("\n")[0]
             )
-            lines += [f"## {section or 'At the top'}", "", about or "", ""]
-        lines += [f"`{key}`{{ #{key} }}", f":   *{kind}; {default}*  ", f"    {html.escape(description)}", ""]
+            lines += [f"## {section or 'run, seed'}", "", about, ""]
+        facts = f"{key.kind}; {key.default}; {key.may_change}"
+        lines += [
+            f"`{key.name}`{{ #{key.name} }}",
+            f":   *{facts}*<br>",
+            f"    {html.escape(key.description)}",
+            "",
+        ]
     return "\n".join(lines)
 
 
