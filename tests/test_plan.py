@@ -22,7 +22,7 @@ from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.data.images.views import draw_views
 from ccscale.data.order.run import make_schedule
-from ccscale.data.remote.ahead import REQUEST_BYTES
+from ccscale.data.read_ahead import REQUEST_BYTES
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import PairBatch
 from ccscale.engine.build import build_engine

@@ -35,7 +35,8 @@ from typing import Any
 import numpy as np
 
 from ccscale.data.order.schedule import MAX_BLOCK, EpochOrder, Schedule, default_piece, owned
-from ccscale.data.shards.manifest import Manifest, Shard
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import Shard
 
 LANES = 4096
 GLOBAL_BATCH = 65_536

@@ -42,7 +42,8 @@ from ccscale.data.making.images import FORMATS, Recipe, prepare
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.index import from_parquet, read_index, scan_tar, to_parquet
 from ccscale.data.shards.keys import digests
-from ccscale.data.shards.manifest import NAME, Manifest, Shard
+from ccscale.data.shards.manifest import NAME, Manifest
+from ccscale.data.shards.manifest_file import Shard
 from ccscale.errors import BadImage, InputError
 
 EXPECTED = (InputError, BadImage)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule, default_block
+from ccscale.data.read_ahead import REQUEST_BYTES
 from ccscale.data.remote.access import Access
-from ccscale.data.remote.ahead import REQUEST_BYTES
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import pair_batches
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from ccscale.cli.arguments import byte_size, count, number, path
 from ccscale.data.making.images import FORMATS
-from ccscale.data.making.shards import DUPLICATES, REJECTED, make_shards
+from ccscale.data.making.notes import REJECTED
+from ccscale.data.making.shards import DUPLICATES, make_shards
 from ccscale.data.shards.adopt import adopt, passed_over
 from ccscale.data.shards.verify import check, info
 from ccscale.data.sources.kinds import KINDS, open_source

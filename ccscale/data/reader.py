@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ccscale.data.regular import regular
 from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import AT_ONCE, Fetcher, Span, read_spans
@@ -17,8 +16,9 @@ from ccscale.data.remote.ranges import Bytes
 from ccscale.data.remote.retry import MISSING, Closing, RemoteError
 from ccscale.data.shards.index import read_table, scan_tar
 from ccscale.data.shards.lookup import Index, Indexes, ShardTable
-from ccscale.data.shards.manifest import Manifest, Shard
+from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.scan import ShardError
+from ccscale.regular import regular
 from ccscale.threads import each
 
 OPEN_FILES = 128
@@ -146,9 +146,6 @@ class SampleReader:
         )
         return {sample: found[span] for sample, span in taken}
 
-    def _locate(self, shard: int) -> tuple[str, Shard]:
-        return self.shards.place(shard), self.shards.entry(shard)
-
     def _is_remote(self, shard: int) -> bool:
         return location.is_url(self.shards.place(shard))
 
@@ -160,7 +157,7 @@ class SampleReader:
         return Span(shard, start, start + int(index.sizes[place]))
 
     def _load_index(self, shard: int) -> Index:
-        place, entry = self._locate(shard)
+        place, entry = self.shards.place(shard), self.shards.entry(shard)
         table = read_table(place, entry, self._fetcher, self.shards.root, self.labelling)
         if self._origins and "origin" not in table.column_names and not location.is_url(place):
             # An index of an earlier release; the tar has it.
@@ -172,19 +169,19 @@ class SampleReader:
     def _read(self, span: Span) -> Bytes:
         try:
             # Of an open file nothing more is asked: small local images are read in the time of a few look-ups.
-            if span.shard not in self._files and self._is_remote(span.shard):
-                return self._fetcher.read(*self._locate(span.shard), span.start, span.stop)
-            data = os.pread(self._file(span.shard), span.stop - span.start, span.start)
+            if span.file not in self._files and self._is_remote(span.file):
+                return self._fetcher.read(self.shards.remote_file(span.file), span.start, span.stop)
+            data = os.pread(self._file(span.file), span.stop - span.start, span.start)
         except FileNotFoundError:
-            raise ShardError(self.shards.place(span.shard), MISSING) from None
+            raise ShardError(self.shards.place(span.file), MISSING) from None
         except RemoteError as error:
-            raise ShardError(self.shards.place(span.shard), str(error)) from None
+            raise ShardError(self.shards.place(span.file), str(error)) from None
         except OSError as error:
             what = f"it cannot be read at byte {span.start}: {error}"
-            raise ShardError(self.shards.place(span.shard), what) from None
+            raise ShardError(self.shards.place(span.file), what) from None
         if len(data) != span.stop - span.start:
             what = f"it ends before byte {span.stop}; it was cut off"
-            raise ShardError(self.shards.place(span.shard), what)
+            raise ShardError(self.shards.place(span.file), what)
         return data
 
     def _file(self, shard: int) -> int:

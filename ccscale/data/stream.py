@@ -33,9 +33,9 @@ from ccscale.data.images.decode import silence_pillow
 from ccscale.data.images.views import VIEWS, ColourParameters, draw_views
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import EpochOrder, owned
+from ccscale.data.read_ahead import read_ahead_lanes, read_ahead_ranges
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
-from ccscale.data.remote.ahead import read_ahead_lanes, read_ahead_ranges
 from ccscale.data.remote.retry import Closing
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.watching import watched

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from ccscale.data.shards.manifest import Shard
+from ccscale.data.shards.manifest_file import Shard
 
 PIECE_SAMPLES = 8192  # with features of width 2,048 a piece is held in 64 MiB
 LONGEST = 150  # characters of a shard's url in a file's name

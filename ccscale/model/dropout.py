@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ccscale.data.philox import philox_words
+from ccscale.philox import philox_words
 
 _NETWORK = 2**31
 _WORD = 2**32

@@ -14,12 +14,13 @@ import pytest
 
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule
+from ccscale.data.read_ahead import _blocks
 from ccscale.data.reader import SampleReader
-from ccscale.data.remote.ahead import _blocks
 from ccscale.data.remote.fetch import Span, read_spans, requests
 from ccscale.data.shards.index import ShardError, read_index
 from ccscale.data.shards.lookup import Index, Indexes
-from ccscale.data.shards.manifest import Manifest, Shard
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import Shard
 from ccscale.threads import each
 
 

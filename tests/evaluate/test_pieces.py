@@ -5,7 +5,7 @@ from itertools import chain
 
 import pytest
 
-from ccscale.data.shards.manifest import Shard
+from ccscale.data.shards.manifest_file import Shard
 from ccscale.evaluate.pieces import UNLISTED, cut, deal
 
 

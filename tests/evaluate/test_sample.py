@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ccscale.data.shards.manifest import Manifest, Shard
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.stream import WholeBatch
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.basis import Basis

@@ -11,11 +11,11 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ccscale.config import Model
-from ccscale.data.philox import philox4x32
 from ccscale.errors import InputError
 from ccscale.model.dropout import Draws
 from ccscale.model.network import ContrastiveClustering
 from ccscale.model.trial import try_backbone
+from ccscale.philox import philox4x32
 
 SEED, STEP, M = 5, 2**32 + 7, 12
 

@@ -12,7 +12,8 @@ from fuzz_tars import number_field, tar_header
 
 from ccscale.data.shards.index import read_index, scan_tar
 from ccscale.data.shards.keys import unescaped
-from ccscale.data.shards.manifest import Manifest, Shard
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.shards.scan import ShardError
 
 END = bytes(1024)

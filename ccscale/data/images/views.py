@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ccscale.config import Views
-from ccscale.data.philox import uniforms
+from ccscale.philox import uniforms
 
 VIEWS = 2
 

@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ccscale import atomic
-from ccscale.data import pool
+from ccscale import atomic, pool
 from ccscale.data.making.images import Recipe
 from ccscale.data.making.kept import Kept, is_costly
 from ccscale.data.making.notes import Making

@@ -18,8 +18,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ccscale import atomic
-from ccscale.data import pool
+from ccscale import atomic, pool
 from ccscale.data.images.decode import silence_pillow
 from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.making.notes import Making, Rejected

@@ -28,12 +28,13 @@ from typing import NamedTuple
 from ccscale import atomic
 from ccscale.data.making.plan import ShardPlan
 from ccscale.data.making.reading import NotNow
-from ccscale.data.pool import Tick
 from ccscale.data.shards import index
 from ccscale.data.shards.hashing import hash_file
-from ccscale.data.shards.manifest import NAME, Shard
+from ccscale.data.shards.manifest import NAME
+from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.sources.items import Item
 from ccscale.errors import BadImage, InputError
+from ccscale.pool import Tick
 
 FOLDER = ".ccscale-making"
 REJECTED = "rejected.csv"

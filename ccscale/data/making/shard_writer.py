@@ -11,14 +11,14 @@ from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.making.notes import Record, Rejected
 from ccscale.data.making.plan import ShardPlan
 from ccscale.data.making.reading import Prepared, read_images
-from ccscale.data.pool import Tick
 from ccscale.data.shards import index
 from ccscale.data.shards.hashing import hash_file
 from ccscale.data.shards.labels import UNKNOWN
-from ccscale.data.shards.manifest import Shard
+from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.shards.tar import TarWriter
 from ccscale.data.sources.items import Item
 from ccscale.errors import BadImage
+from ccscale.pool import Tick
 
 
 class _NothingLeft(Exception):

@@ -22,8 +22,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from ccscale import atomic
-from ccscale.data import pool
+from ccscale import atomic, pool
 from ccscale.data.making.again import (
     is_outdated,
     listed_as_rejected,

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ccscale.data.philox import philox4x32
+from ccscale.philox import philox4x32
 
 # What `default_piece` and `default_block` keep to; tools/mixing.py shows what they make of sorted data.
 FULL_PERMUTATION = 2**17  # data with up to this many samples are permuted sample by sample

@@ -1,6 +1,6 @@
-"""Parts of shards that are no local files: remote ones, kept in the cache where there is one.
+"""Parts of remote files whose size and hash are known, kept in the cache where there is one.
 
-With a cache a shard is read in aligned pieces of 1 MiB; neighbours that are missing come with one request. Without,
+With a cache a file is read in aligned pieces of 1 MiB; neighbours that are missing come with one request. Without,
 exactly the bytes are read that are wanted, and small gaps between them.
 """
 
@@ -13,7 +13,6 @@ from ccscale.data.remote.access import MIB, Access
 from ccscale.data.remote.cache import Cache
 from ccscale.data.remote.ranges import Bytes, Remote
 from ccscale.data.remote.retry import Closing, Patience, Refused
-from ccscale.data.shards.manifest import Shard
 from ccscale.threads import each
 
 PIECE = MIB  # of the cache
@@ -22,16 +21,24 @@ AT_ONCE = 4  # requests of one call
 GAP = 32 * 1024  # bytes between two samples that are read along: a second request would take longer
 
 
-class Span(NamedTuple):
-    """Bytes `start` to `stop` of shard number `shard`."""
+class RemoteFile(NamedTuple):
+    """A file behind a URL: its bytes and their SHA-256, as they must be."""
 
-    shard: int
+    url: str
+    size: int
+    sha256: str
+
+
+class Span(NamedTuple):
+    """Bytes `start` to `stop` of file number `file`."""
+
+    file: int
     start: int
     stop: int
 
 
 class Fetcher:
-    """Reads spans of shards, several at a time; it may be sent to another process.
+    """Reads spans of files, several at a time; it may be sent to another process.
 
     Parameters
     ----------
@@ -55,49 +62,47 @@ class Fetcher:
 
     @property
     def grain(self) -> int:
-        """What parts of a shard are multiples of."""
+        """What parts of a file are multiples of."""
         return 1 if self._cache is None else PIECE
 
-    def read(self, place: str, shard: Shard, start: int, stop: int) -> Bytes:
-        """Return bytes `start` to `stop` of a shard; raises what `Remote.read` does."""
+    def read(self, file: RemoteFile, start: int, stop: int) -> Bytes:
+        """Return bytes `start` to `stop` of a file; raises what `Remote.read` does."""
         if self._cache is None:
-            return self._remote.read(place, start, stop, shard.filesize)
+            return self._remote.read(file.url, start, stop, file.size)
         data = bytearray(stop - start)
-        for first, piece in self._pieces(place, shard, start, stop):
+        for first, piece in self._pieces(file, start, stop):
             low, high = max(start, first), min(stop, first + len(piece))
             data[low - start : high - start] = memoryview(piece)[low - first : high - first]
         return data
 
-    def small_file(self, place: str, shard: Shard, make: Callable[[], bytes]) -> bytes:
-        """Return a shard's index file; where none can be had, what `make` makes of the shard.
+    def index(self, url: str, sha256: str, make: Callable[[], bytes]) -> bytes:
+        """Return the index of a file with a SHA-256; where none can be had, what `make` makes of the file.
 
         Raises
         ------
         RemoteError, Unreachable
             As `Remote.read` does.
         """
-        name = ("index", place, shard.sha256)
+        name = ("index", url, sha256)
         kept = self._cache.get(*name) if self._cache is not None else None
         if kept is not None:
             return bytes(kept)
         try:
-            data = bytes(self._remote.read_all(place))
+            data = bytes(self._remote.read_all(url))
         except (FileNotFoundError, Refused):
             data = make()
         if self._cache is not None:
             self._cache.put(data, *name)
         return data
 
-    def open(self, place: str, shard: Shard) -> io.BufferedReader:
-        """Return a shard as a file, to be read from one thread."""
-        return io.BufferedReader(_File(self, place, shard), REQUEST)
+    def open(self, file: RemoteFile) -> io.BufferedReader:
+        """Open a file, to be read from one thread."""
+        return io.BufferedReader(_File(self, file), REQUEST)
 
-    def _pieces(
-        self, place: str, shard: Shard, start: int, stop: int
-    ) -> list[tuple[int, Bytes | memoryview]]:
+    def _pieces(self, file: RemoteFile, start: int, stop: int) -> list[tuple[int, Bytes | memoryview]]:
         """Return (first byte, bytes) of the cache's pieces that hold a span."""
         assert self._cache is not None
-        name = (place, shard.sha256, shard.filesize, PIECE)
+        name = (file.url, file.sha256, file.size, PIECE)
         numbers = range(start // PIECE, -(-stop // PIECE))
         pieces: dict[int, Bytes | memoryview | None] = {n: self._cache.get(*name, n) for n in numbers}
         missing = [n for n in numbers if pieces[n] is None]
@@ -105,8 +110,8 @@ class Fetcher:
             run = 1
             while run < len(missing) and missing[run] == missing[0] + run and (run + 1) * PIECE <= REQUEST:
                 run += 1
-            low, high = missing[0] * PIECE, min((missing[0] + run) * PIECE, shard.filesize)
-            data = memoryview(self._remote.read(place, low, high, shard.filesize))
+            low, high = missing[0] * PIECE, min((missing[0] + run) * PIECE, file.size)
+            data = memoryview(self._remote.read(file.url, low, high, file.size))
             for n in missing[:run]:
                 pieces[n] = piece = data[n * PIECE - low : (n + 1) * PIECE - low]
                 self._cache.put(piece, *name, n)
@@ -115,8 +120,8 @@ class Fetcher:
 
 
 class _File(io.RawIOBase):
-    def __init__(self, fetcher: Fetcher, place: str, shard: Shard) -> None:
-        self._fetcher, self._place, self._shard, self._at = fetcher, place, shard, 0
+    def __init__(self, fetcher: Fetcher, file: RemoteFile) -> None:
+        self._fetcher, self._file, self._at = fetcher, file, 0
 
     def readable(self) -> bool:
         return True
@@ -128,14 +133,14 @@ class _File(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._shard.filesize}[whence]
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        stop = min(self._at + len(buffer), self._shard.filesize)
+        stop = min(self._at + len(buffer), self._file.size)
         if stop <= self._at:
             return 0
-        data = self._fetcher.read(self._place, self._shard, self._at, stop)
+        data = self._fetcher.read(self._file, self._at, stop)
         buffer[: len(data)] = data
         self._at = stop
         return len(data)
@@ -151,16 +156,16 @@ def read_spans(
     spans
         In any order.
     grain
-        Requests begin and end at multiples of this, or at the end of the shard.
+        Requests begin and end at multiples of this, or at the end of the file.
     size
-        Gives a shard's bytes.
+        Gives a file's bytes.
     read
         Reads one request.
     """
     found = {span: bytearray(span.stop - span.start) for span in spans}
 
     def fill(request: Span, wanted: Sequence[Span]) -> None:
-        request = request._replace(stop=min(request.stop, size(request.shard)))
+        request = request._replace(stop=min(request.stop, size(request.file)))
         data = memoryview(read(request))
         for span in wanted:
             low, high = max(span.start, request.start), min(span.stop, request.stop)
@@ -195,9 +200,9 @@ def requests(
     """
     merged: list[tuple[Span, list[Span]]] = []
     for span in sorted(spans):
-        wide = Span(span.shard, span.start // grain * grain, -(-span.stop // grain) * grain)
+        wide = Span(span.file, span.start // grain * grain, -(-span.stop // grain) * grain)
         last = merged[-1][0] if merged else None
-        if last is not None and last.shard == wide.shard and wide.start <= last.stop + gap:
+        if last is not None and last.file == wide.file and wide.start <= last.stop + gap:
             merged[-1][1].append(span)
             merged[-1] = last._replace(stop=max(last.stop, wide.stop)), merged[-1][1]
         else:
@@ -205,7 +210,7 @@ def requests(
     cut = []
     for whole, members in merged:
         for low in range(whole.start, whole.stop, most):
-            request = Span(whole.shard, low, min(low + most, whole.stop))
+            request = Span(whole.file, low, min(low + most, whole.stop))
             inside = [span for span in members if span.start < request.stop and span.stop > request.start]
             if inside:
                 cut.append((request, inside))

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, cast
 import fsspec
 import fsspec.asyn
 
-from ccscale.data.regular import regular
+from ccscale.regular import regular
 
 LOCAL_PROTOCOLS = ("file://", "local://")
 

@@ -23,21 +23,21 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from ccscale import pool
 from ccscale.config import MOST_CLASSES
-from ccscale.data import pool
-from ccscale.data.regular import regular
 from ccscale.data.remote import location
 from ccscale.data.shards import index
 from ccscale.data.shards.hashing import HashingReader, blocks_of
 from ccscale.data.shards.keys import Digests, digests, shared_keys
 from ccscale.data.shards.labels import ABSENT, UNKNOWN, LabelError, Labels
-from ccscale.data.shards.manifest import NAME, NAMES, Manifest, Shard
-from ccscale.data.shards.manifest_file import url_complaint
+from ccscale.data.shards.manifest import NAME, NAMES, Manifest
+from ccscale.data.shards.manifest_file import Shard, url_complaint
 from ccscale.data.shards.scan import ShardError, scan
 from ccscale.data.shards.splits import describe, splits_of
 from ccscale.data.shards.tar import refuse_compressed, tars_below
 from ccscale.errors import InputError
 from ccscale.progress import Meter, say
+from ccscale.regular import regular
 
 NAMED = 10  # damaged tars that an error names
 STAGED = ".new"

@@ -10,7 +10,7 @@ import os
 from collections import OrderedDict
 from typing import BinaryIO
 
-from ccscale.data.pool import Tick
+from ccscale.pool import Tick
 
 BLOCK = 2**20
 KEPT_BLOCKS = 16

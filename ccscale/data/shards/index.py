@@ -34,7 +34,8 @@ from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import Fetcher
 from ccscale.data.remote.retry import MISSING, RemoteError
 from ccscale.data.shards.labels import UNKNOWN, LabelError, Labelling
-from ccscale.data.shards.manifest import Manifest, Shard
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.shards.scan import Scan, ShardError, scan
 
 Row = tuple[str, str, int, int, int, str | None]  # key, ext, offset, size, label, origin
@@ -205,14 +206,14 @@ def read_table(
 
     def make() -> bytes:
         try:
-            with fetcher.open(place, shard) as file:
+            with fetcher.open(shard.behind(place)) as file:
                 return to_parquet(scan_tar(file, place, labelling))
         except RemoteError as error:
             raise ShardError(place, str(error)) from None
 
     try:
         if location.is_url(place):
-            data = fetcher.small_file(beside, shard, make=make)
+            data = fetcher.index(beside, shard.sha256, make)
         else:
             try:
                 with open(beside, "rb") as file:

@@ -15,8 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ccscale.data.remote import location
+from ccscale.data.remote.fetch import RemoteFile
 from ccscale.data.shards.labels import UNKNOWN
-from ccscale.data.shards.manifest import Shard
+from ccscale.data.shards.manifest_file import Shard
 
 INDEX_BYTES = 128 * 2**20  # of the indexes that a process keeps
 
@@ -64,6 +65,10 @@ class ShardTable:
     def place(self, shard: int) -> str:
         """Return a shard's path or URL."""
         return location.join(self.root, self._urls[shard].as_py())
+
+    def remote_file(self, shard: int) -> RemoteFile:
+        """Return a shard that is behind a URL."""
+        return self.entry(shard).behind(self.place(shard))
 
     def entry(self, shard: int) -> Shard:
         """Return a shard's entry; its split is not known here."""

@@ -19,6 +19,7 @@ from pydantic_core import from_json
 
 from ccscale.config import MOST_CLASSES
 from ccscale.data.remote import location
+from ccscale.data.remote.fetch import RemoteFile
 from ccscale.data.shards.keys import is_utf_8
 from ccscale.errors import InputError
 
@@ -61,6 +62,10 @@ class Shard:
     filesize: Count
     sha256: Annotated[Text, Field(pattern="^[0-9a-f]{64}$")]
     split: Annotated[Text, Field(min_length=1)]
+
+    def behind(self, url: str) -> RemoteFile:
+        """Return the file as it is to be read from a URL."""
+        return RemoteFile(url, self.filesize, self.sha256)
 
 
 class SplitEntry(Lenient):

@@ -8,8 +8,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from ccscale.data import pool
-from ccscale.data.regular import regular
+from ccscale import pool
 from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import Fetcher
@@ -18,10 +17,12 @@ from ccscale.data.shards.hashing import HashingReader, blocks_of
 from ccscale.data.shards.index import ShardIndex, read_index
 from ccscale.data.shards.keys import Digests, digests, shared_keys
 from ccscale.data.shards.labels import UNKNOWN
-from ccscale.data.shards.manifest import NAME, Manifest, Shard
+from ccscale.data.shards.manifest import NAME, Manifest
+from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.shards.scan import ShardError, scan
 from ccscale.data.shards.tar import tars_below
 from ccscale.progress import Meter
+from ccscale.regular import regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +171,7 @@ def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
     keys, labelled, passed = np.empty(0, np.uint64), 0, Counter[str]()
     try:
         fetcher = Fetcher(Access())
-        with (
-            fetcher.open(place, shard)
-            if location.is_url(place)
-            else open(place, "rb", opener=regular) as file
-        ):
+        with _opened(place, shard, fetcher) as file:
             hashing = HashingReader(file, tick)
             try:
                 read = scan(cast(BinaryIO, hashing), place, manifest.labelling.field)
@@ -205,9 +202,15 @@ def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
 
 def _keys(manifest: Manifest, number: int) -> list[str]:
     shard = manifest.shards[number]
-    place, fetcher = manifest.locate(shard), Fetcher(Access())
-    with fetcher.open(place, shard) if location.is_url(place) else open(place, "rb", opener=regular) as file:
-        return [sample.key for sample in scan(cast(BinaryIO, file), place, manifest.labelling.field).samples]
+    place = manifest.locate(shard)
+    with _opened(place, shard, Fetcher(Access())) as file:
+        return [sample.key for sample in scan(file, place, manifest.labelling.field).samples]
+
+
+def _opened(place: str, shard: Shard, fetcher: Fetcher) -> BinaryIO:
+    if location.is_url(place):
+        return fetcher.open(shard.behind(place))
+    return open(place, "rb", opener=regular)
 
 
 def _check_labels(found: ShardIndex, manifest: Manifest) -> list[str]:
@@ -225,7 +228,7 @@ def _check_index(found: ShardIndex, place: str, shard: Shard, fetcher: Fetcher) 
     beside = index.index_location(place)
     try:
         if location.is_url(place):
-            data = fetcher.small_file(beside, shard, make=_no_index)
+            data = fetcher.index(beside, shard.sha256, make=_no_index)
         else:
             with open(beside, "rb") as file:
                 data = file.read()

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ccscale.data.regular import regular
+from ccscale.regular import regular
 
 MOST_BYTES = 2**30  # of an image: the largest that is decoded, uncompressed
 

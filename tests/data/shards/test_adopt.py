@@ -88,7 +88,7 @@ def test_public_names_are_understood_and_told_before_anything_is_written(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ccscale.data.pool.run", look)
+        patch.setattr("ccscale.pool.run", look)
         with pytest.raises(KeyboardInterrupt):
             adopt(tmp_path, ["*_b_*=test"], workers=1)
     assert "split train: imagenet1k-train-0000.tar to imagenet1k-train-0001.tar, 2 tars" in told[0]
@@ -308,7 +308,7 @@ def test_a_name_that_no_manifest_could_list_is_refused_before_anything_is_read(
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / "other").rename(tmp_path / name)
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setattr("ccscale.data.pool.run", lambda *arguments: pytest.fail("read"))
+    monkeypatch.setattr("ccscale.pool.run", lambda *arguments: pytest.fail("read"))
     with pytest.raises(InputError, match="rename it") as caught:
         adopt(tmp_path, workers=1, progress=False)
     assert "\n" not in str(caught.value)

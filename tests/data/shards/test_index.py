@@ -20,7 +20,8 @@ from ccscale.data.shards.index import (
     scan_tar,
     write_index,
 )
-from ccscale.data.shards.manifest import Manifest, Shard
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import Shard
 
 
 def tar_of(*members: tuple[str, bytes], **options) -> bytes:

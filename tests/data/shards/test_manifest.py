@@ -8,7 +8,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from ccscale.data.shards.manifest import Manifest, Shard
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import Shard
 from ccscale.errors import InputError
 
 SHA = "ab" * 32

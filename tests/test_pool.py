@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ccscale.data import pool
+from ccscale import pool
 from ccscale.errors import Fault, InputError
 from ccscale.progress import Meter
 
@@ -74,7 +74,7 @@ def test_workers_must_be_positive():
 
 PROGRAM = """
 import fcntl, os, sys, time
-from ccscale.data import pool
+from ccscale import pool
 from ccscale.progress import Meter
 
 def task(folder, tick):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ccscale.data.philox import philox4x32, uniforms
+from ccscale.philox import philox4x32, uniforms
 
 
 @pytest.mark.parametrize(

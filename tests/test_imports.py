@@ -1,0 +1,134 @@
+"""Imports run downwards only: a room of the package knows what stands below it, and nothing above.
+
+An import counts wherever it stands: at a module's top, in a function, or for its types alone.
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import ccscale
+
+PACKAGE = Path(ccscale.__file__).parent
+
+# From the ground up: a room is a folder with all that is in it, or some modules of one.
+ROOMS = {
+    "base": "errors exit_codes place wording printing progress atomic threads pool regular spreadsheet philox",
+    "preempt": "preempt",
+    "config": "config",
+    "dist": "dist",
+    "images": "data.images",
+    "order": "data.order",
+    "remote": "data.remote",
+    "shards": "data.shards",
+    "sources": "data.sources",
+    "making": "data.making",
+    "data": "data",
+    "loss": "loss",
+    "model": "model",
+    "engine": "engine",
+    "checkpoint": "checkpoint",
+    "draw": "draw",
+    "evaluate": "evaluate",
+    "train": "train",
+    "launch": "launch launcher",
+    "plan": "plan",
+    "report": "report",
+    "estimator": "estimator",
+    "demo": "demo",
+    "cli": "cli __main__",
+    "ccscale": "",
+}
+
+# Arrows that go up still. None joins them, and the last one to go takes the list along.
+UPWARDS = {
+    ("checkpoint.commit", "train.log"),
+    ("draw.dendrogram", "evaluate.merging"),
+    ("draw.gallery", "evaluate.table"),
+}
+
+
+class Import(NamedTuple):
+    """A module's import: who imports, what, and which of its names; all modules without ``ccscale.``."""
+
+    source: str
+    line: int
+    target: str
+    name: str | None
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line} imports {self.target}"
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Return every module's syntax tree, by its name without ``ccscale.``; the package itself is ""."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def imports() -> Iterator[Import]:
+    """Yield every import of a module of ours."""
+    for source, tree in trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                named = [(alias.name, None) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{source}:{node.lineno} imports from '.': name the package"
+                named = [(node.module or "", alias.name) for alias in node.names]
+            else:
+                continue
+            for module, name in named:
+                package, _, target = module.partition(".")
+                if package != "ccscale":
+                    continue
+                inner = f"{target}.{name}".lstrip(".")
+                if inner in trees():
+                    target, name = inner, None
+                yield Import(source, node.lineno, target, name)
+
+
+def room(module: str) -> str:
+    """Return the room of a module: the one that names the longest part of it."""
+    homes = {place: name for name, places in ROOMS.items() for place in places.split() or [""]}
+    place = module
+    while place not in homes and place:
+        place = place.rpartition(".")[0]
+    assert place or not module, f"ccscale.{module} is in no room"
+    return homes[place]
+
+
+def test_imports_run_downwards():
+    floors = {name: floor for floor, name in enumerate(ROOMS)}
+    up = [found for found in imports() if floors[room(found.target)] > floors[room(found.source)]]
+    assert not [str(found) for found in up if (found.source, found.target) not in UPWARDS]
+
+
+def test_no_module_imports_itself_round_a_corner():
+    above: dict[str, set[str]] = {name: set() for name in trees()}
+    for found in imports():
+        above[found.source].add(found.target)
+    try:
+        TopologicalSorter(above).prepare()
+    except CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None
+
+
+def test_names_are_imported_from_where_they_are_defined():
+    """But for those that a package's own module hands on: they are what it is for."""
+    borrowed: dict[str, set[str]] = {name: set() for name in trees()}
+    for found in imports():
+        borrowed[found.source].add(found.name or "")
+    handed_on = [
+        f"{found}'s {found.name}, which it only borrows"
+        for found in imports()
+        if found.name in borrowed[found.target] and not PACKAGE.joinpath(*found.target.split(".")).is_dir()
+    ]
+    assert not handed_on
