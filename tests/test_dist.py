@@ -10,7 +10,7 @@ from harness.ranks import run_ranks
 from lives import free_port
 
 from ccscale import dist
-from ccscale.data.shards.index import ShardError
+from ccscale.data.shards.damage import ShardError
 from ccscale.dist import pick_device
 from ccscale.errors import Fault, InputError
 from ccscale.rank_environment import RankEnvironment

@@ -15,7 +15,7 @@ from ccscale.cli.arguments import byte_size, count, number, path
 from ccscale.data.making.images import FORMATS
 from ccscale.data.making.notes import REJECTED
 from ccscale.data.making.shards import DUPLICATES, make_shards
-from ccscale.data.shards.adopt import adopt, passed_over
+from ccscale.data.shards.adopt import adopt
 from ccscale.data.shards.verify import check, info
 from ccscale.data.sources.kinds import KINDS, open_source
 from ccscale.draw.preview import draw_preview
@@ -214,18 +214,18 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
 def run_verify(args: argparse.Namespace) -> int:
     """Run ``shards verify``: 0 if all is well, 1 if there are problems."""
     found = check(args.dir, args.workers, progress=True)
-    well = not found.problems and not (args.strict and found.passed)
+    well = not found.problems and not (args.strict and found.passed.kinds)
     if args.json:
         listed = [{"shard": problem.shard, "what": problem.what} for problem in found.problems]
-        facts = {"root": args.dir, "ok": well, "problems": listed, "passed_over": dict(found.passed)}
+        facts = {"root": args.dir, "ok": well, "problems": listed, "passed_over": dict(found.passed.kinds)}
         print(json.dumps(facts))
     else:
         for problem in found.problems:
             put(f"{problem.shard}: {problem.what}", fold=False)
         if not found.problems:
             put(f"{args.dir}: all shards are as the manifest says", fold=False)
-        if found.passed:
-            put(passed_over(found.passed), fold=False)
+        if found.passed.kinds:
+            put(found.passed.tell("member"), fold=False)
     return 0 if well else 1
 
 

@@ -14,10 +14,10 @@ from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import AT_ONCE, Fetcher, Span, read_spans
 from ccscale.data.remote.ranges import Bytes
 from ccscale.data.remote.retry import MISSING, Closing, RemoteError
+from ccscale.data.shards.damage import ShardError
 from ccscale.data.shards.index import read_table, scan_tar
 from ccscale.data.shards.lookup import Index, Indexes, ShardTable
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.shards.scan import ShardError
 from ccscale.regular import regular
 from ccscale.threads import each
 

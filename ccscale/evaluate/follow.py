@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from ccscale.data.remote import location
+from ccscale.data.shards.damage import ShardError
 from ccscale.data.shards.index import ShardIndex, read_index, scan_tar
 from ccscale.data.shards.keys import Digests, digests
 from ccscale.data.shards.manifest import NAME, Manifest
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.data.shards.scan import ShardError
 from ccscale.data.shards.splits import split_of
-from ccscale.data.shards.tar import tars_below
+from ccscale.data.shards.tar_listing import tars_below
 from ccscale.errors import InputError
 from ccscale.evaluate.pieces import UNLISTED
 from ccscale.evaluate.session import Session

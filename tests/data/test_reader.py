@@ -17,7 +17,8 @@ from ccscale.data.order.schedule import Schedule
 from ccscale.data.read_ahead import _blocks
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.fetch import Span, read_spans, requests
-from ccscale.data.shards.index import ShardError, read_index
+from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.index import read_index
 from ccscale.data.shards.lookup import Index, Indexes
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
@@ -129,15 +130,15 @@ def test_requests_cover_the_spans_and_little_more() -> None:
             assert inside
             read += request.stop - request.start
         if (grain, gap) == (1, 0):
-            wanted = {(span.shard, byte) for span in spans for byte in range(span.start, span.stop)}
+            wanted = {(span.file, byte) for span in spans for byte in range(span.start, span.stop)}
             assert read == len(wanted), trial
         found = read_spans(
             spans,
             grain,
             size=lambda s, d=data: len(d[s]),
-            read=lambda r, d=data: d[r.shard][r.start : r.stop],
+            read=lambda r, d=data: d[r.file][r.start : r.stop],
         )
-        assert found == {span: data[span.shard][span.start : span.stop] for span in spans}
+        assert found == {span: data[span.file][span.start : span.stop] for span in spans}
 
 
 def test_each_raises_the_first_failure_and_keeps_the_order() -> None:

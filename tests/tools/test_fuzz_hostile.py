@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from fuzz_tars import number_field, tar_header
 
+from ccscale.data.shards.damage import ShardError
 from ccscale.data.shards.index import read_index, scan_tar
 from ccscale.data.shards.keys import unescaped
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.data.shards.scan import ShardError
 
 END = bytes(1024)
 PLAIN = tar_header({"name": b"a.jpg", "size": number_field(3, 12)}) + b"abc".ljust(512, b"\0")
@@ -99,7 +99,8 @@ def test_names_that_are_no_utf_8_can_be_had_back():
 
 MEASURE = """
 import resource, sys
-from ccscale.data.shards.index import ShardError, scan_tar
+from ccscale.data.shards.index import scan_tar
+from ccscale.data.shards.damage import ShardError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     try:

@@ -14,7 +14,7 @@ from ccscale.config.file import parse_config
 from ccscale.data.shards.adopt import adopt
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.shards.tar import TarWriter
+from ccscale.data.shards.tar_writer import TarWriter
 from ccscale.errors import InputError
 from ccscale.train.loop import train_run
 

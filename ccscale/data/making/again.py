@@ -14,11 +14,11 @@ from ccscale.data.making.kept import Kept, is_costly
 from ccscale.data.making.notes import REJECTED, Record, Rejected
 from ccscale.data.making.plan import ShardPlan
 from ccscale.data.making.reading import read_local
+from ccscale.data.shards.damage import ShardError
 from ccscale.data.shards.hashing import hash_file
 from ccscale.data.shards.index import index_location, read_index
 from ccscale.data.shards.labels import UNKNOWN
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.shards.scan import ShardError
 from ccscale.data.sources.items import Item, Source
 from ccscale.errors import BadImage, Fault
 from ccscale.spreadsheet import text_of

@@ -27,7 +27,7 @@ from ccscale.data.remote.images import Url
 from ccscale.data.shards import index
 from ccscale.data.shards.index import ShardIndex
 from ccscale.data.shards.labels import UNKNOWN
-from ccscale.data.shards.tar import TarWriter
+from ccscale.data.shards.tar_writer import TarWriter
 from ccscale.data.sources.cells import Cell
 from ccscale.data.sources.items import Item
 from ccscale.errors import BadImage

@@ -15,7 +15,7 @@ from ccscale.data.shards import index
 from ccscale.data.shards.hashing import hash_file
 from ccscale.data.shards.labels import UNKNOWN
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.data.shards.tar import TarWriter
+from ccscale.data.shards.tar_writer import TarWriter
 from ccscale.data.sources.items import Item
 from ccscale.errors import BadImage
 from ccscale.pool import Tick

@@ -27,14 +27,16 @@ from ccscale import pool
 from ccscale.config import MOST_CLASSES
 from ccscale.data.remote import location
 from ccscale.data.shards import index
+from ccscale.data.shards.damage import ShardError
 from ccscale.data.shards.hashing import HashingReader, blocks_of
 from ccscale.data.shards.keys import Digests, digests, shared_keys
 from ccscale.data.shards.labels import ABSENT, UNKNOWN, LabelError, Labels
 from ccscale.data.shards.manifest import NAME, NAMES, Manifest
 from ccscale.data.shards.manifest_file import Shard, url_complaint
-from ccscale.data.shards.scan import ShardError, scan
+from ccscale.data.shards.passed_over import PassedOver
+from ccscale.data.shards.scan import scan
 from ccscale.data.shards.splits import describe, splits_of
-from ccscale.data.shards.tar import refuse_compressed, tars_below
+from ccscale.data.shards.tar_listing import refuse_compressed, tars_below
 from ccscale.errors import InputError
 from ccscale.progress import Meter, say
 from ccscale.regular import regular
@@ -59,7 +61,7 @@ class _Adopted:
     shard: Shard
     keys: Digests
     labels: dict[str, _Label]
-    passed: Counter[str]
+    passed: PassedOver
 
     @property
     def labelled(self) -> int:
@@ -274,8 +276,9 @@ def _adopt_tar(job: _Job, tar: tuple[str, str], tick: pool.Tick) -> _Adopted | S
         return error
     except OSError as error:
         return ShardError(path, f"it cannot be read: {error.strerror}")
-    if job.strict and found.passed:
-        return ShardError(path, f"{passed_over(found.passed)}, as {found.first!r}, which --strict refuses")
+    if job.strict and found.passed.kinds:
+        what = f"{found.passed.tell('member')}, as {found.passed.first!r}, which --strict refuses"
+        return ShardError(path, what)
     counts = Counter(sample.text for sample in found.samples)
     keys = {sample.text: sample.key for sample in reversed(found.samples)}
     labels = {
@@ -297,13 +300,6 @@ def _code(text: str, place: int) -> int:
         return UNKNOWN
     number = int(text) if text.isdecimal() and len(text) < 9 else MOST_CLASSES
     return number if number < MOST_CLASSES and str(number) == text else MOST_CLASSES + place
-
-
-def passed_over(passed: Counter[str]) -> str:
-    """Say what of a tar is in no sample."""
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(passed.items()))
-    many = "1 member is" if passed.total() == 1 else f"{passed.total():,} members are"
-    return f"{many} passed over ({kinds})"
 
 
 def _check_keys(job: _Job, found: list[_Adopted], before: Manifest | None) -> None:
@@ -339,10 +335,10 @@ def _understand(found: list[_Adopted], before: Manifest | None) -> Labels:
 def _tell(found: list[_Adopted], labels: Labels) -> None:
     if labels.named:
         say(f"the labels are names of {len(labels.classes):,} classes")
-    passed = sum((tar.passed for tar in found), Counter[str]())
-    if passed:
-        first = next(tar.shard.url for tar in found if tar.passed)
-        say(f"{passed_over(passed)}, the first in {first}; --strict refuses them")
+    passed = PassedOver.together(tar.passed for tar in found)
+    if passed.kinds:
+        first = next(tar.shard.url for tar in found if tar.passed.kinds)
+        say(f"{passed.tell('member')}, the first in {first}; --strict refuses them")
 
 
 def _place_all(job: _Job, found: list[_Adopted], labels: Labels, workers: int | None) -> None:
@@ -379,7 +375,7 @@ def _manifest(job: _Job, found: list[_Adopted], labels: Labels, before: Manifest
     ids = before.class_ids if before is not None else ()
     for tar in found:
         labelled[tar.shard.split] += tar.labelled
-        passed += tar.passed
+        passed += tar.passed.kinds
     made_by: dict[str, object] = {"kind": "index", "ccscale": importlib.metadata.version("ccscale")}
     if labels.named:
         made_by["labels"] = NAMES

@@ -33,10 +33,11 @@ from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import Fetcher
 from ccscale.data.remote.retry import MISSING, RemoteError
+from ccscale.data.shards.damage import ShardError
 from ccscale.data.shards.labels import UNKNOWN, LabelError, Labelling
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.data.shards.scan import Scan, ShardError, scan
+from ccscale.data.shards.scan import Scan, scan
 
 Row = tuple[str, str, int, int, int, str | None]  # key, ext, offset, size, label, origin
 

@@ -13,14 +13,16 @@ from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import Fetcher
 from ccscale.data.shards import index
+from ccscale.data.shards.damage import ShardError
 from ccscale.data.shards.hashing import HashingReader, blocks_of
 from ccscale.data.shards.index import ShardIndex, read_index
 from ccscale.data.shards.keys import Digests, digests, shared_keys
 from ccscale.data.shards.labels import UNKNOWN
 from ccscale.data.shards.manifest import NAME, Manifest
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.data.shards.scan import ShardError, scan
-from ccscale.data.shards.tar import tars_below
+from ccscale.data.shards.passed_over import PassedOver
+from ccscale.data.shards.scan import scan
+from ccscale.data.shards.tar_listing import tars_below
 from ccscale.progress import Meter
 from ccscale.regular import regular
 
@@ -42,11 +44,11 @@ class Verified:
     problems
         All of them.
     passed
-        Kind of the tars' members that are in no sample to their number.
+        The tars' members that are in no sample.
     """
 
     problems: list[Problem]
-    passed: Counter[str]
+    passed: PassedOver
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class _Checked:
     problems: list[Problem]
     keys: Digests
     labelled: int
-    passed: Counter[str]
+    passed: PassedOver
 
 
 def verify(root: str | os.PathLike[str], workers: int | None = None, progress: bool = False) -> list[Problem]:
@@ -112,7 +114,7 @@ def check(root: str | os.PathLike[str], workers: int | None = None, progress: bo
         listed = {shard.url for shard in manifest.shards}
         strays = [name for name in tars_below(manifest.root) if name not in listed]
         problems += [Problem(name, "the manifest does not list it") for name in strays]
-    return Verified(problems, sum((result.passed for result in results), Counter[str]()))
+    return Verified(problems, PassedOver.together(result.passed for result in results))
 
 
 def info(root: str | os.PathLike[str]) -> dict[str, Any]:
@@ -168,7 +170,7 @@ def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
     """Check one shard; runs in a worker process."""
     place = manifest.locate(shard)
     whats: list[str] = []
-    keys, labelled, passed = np.empty(0, np.uint64), 0, Counter[str]()
+    keys, labelled, passed = np.empty(0, np.uint64), 0, PassedOver()
     try:
         fetcher = Fetcher(Access())
         with _opened(place, shard, fetcher) as file:

@@ -12,12 +12,13 @@ A row of `data` is an image: 32x32 red values, row by row, then green, then blue
 import gzip
 import os
 import posixpath
-import tarfile
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.tar_reader import tar_members
 from ccscale.data.sources.contents import Bytes, Layout, Pixels
 from ccscale.data.sources.items import Item, Source, numbered_key
 from ccscale.data.sources.plain_pickle import PickledArray, PickleRefused, load
@@ -122,20 +123,18 @@ def _files(path: str, folder: str, names: Collection[str]) -> Iterator[tuple[str
                     yield name, file.read()
         return
     try:
-        with _open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            for member in tar:
+        with _open(path) as stream:
+            for member in tar_members(stream, path):  # to its end, where gzip checks its sum
                 name = posixpath.basename(member.name)
                 if name in names and member.isreg():
-                    content = tar.extractfile(member)
-                    assert content is not None  # as it is a file
-                    yield name, content.read()
-            while stream.read(1 << 20):  # gzip checks its sum at the end
-                pass
+                    stream.seek(member.offset_data)
+                    yield name, stream.read(member.size)
     except FileNotFoundError:
         raise InputError(f"there is no file or folder {path}; SOURCE must be {ARCHIVES[folder]}") from None
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (ShardError, EOFError, OSError, zlib.error) as error:
+        what = error.what if isinstance(error, ShardError) else error
         raise InputError(
-            f"{path} is no tar archive, or it is damaged ({error}): get {ARCHIVES[folder]} again"
+            f"{path} is no tar archive, or it is damaged ({what}): get {ARCHIVES[folder]} again"
         ) from None
 
 

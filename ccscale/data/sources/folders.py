@@ -14,10 +14,10 @@ from itertools import groupby
 
 from ccscale.data.images.endings import ENDINGS, is_image
 from ccscale.data.shards.keys import escaped
+from ccscale.data.shards.passed_over import SPECIAL, PassedOver
 from ccscale.data.shards.splits import SPLIT_NAMES, TRAINING_SPLITS, UNLABELLED_SPLITS, check_split
 from ccscale.data.sources.contents import File
 from ccscale.data.sources.items import Item, Source, source_of_files
-from ccscale.data.sources.passed_over import SPECIAL, PassedOver
 from ccscale.errors import InputError
 
 

@@ -12,15 +12,18 @@ import posixpath
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import BinaryIO, cast
 
 from ccscale.data.images.endings import is_image
+from ccscale.data.shards.annotations import Member
+from ccscale.data.shards.damage import CompressedTar, ShardError
 from ccscale.data.shards.keys import escaped
-from ccscale.data.sources.archives import DamagedTar, Member, compression, tar_members
+from ccscale.data.shards.passed_over import PassedOver
+from ccscale.data.shards.tar_reader import tar_members
 from ccscale.data.sources.classes import WNID, listed_classes, synset_names
 from ccscale.data.sources.contents import Part
 from ccscale.data.sources.folders import file_item, image_files
 from ccscale.data.sources.items import Item, Source, source_of_files
-from ccscale.data.sources.passed_over import PassedOver
 from ccscale.errors import InputError, nearest
 from ccscale.progress import Meter, say
 
@@ -210,21 +213,20 @@ def _in_class_tar(place: _Place, label: int, passed: PassedOver) -> list[Item]:
 
 
 def _members(place: _Place) -> list[Member]:
-    """Return a tar's members, or say what is wrong with it."""
-    assert place.size is not None
-    descriptor = os.open(place.path, os.O_RDONLY)
+    """Return the files in a tar, by their places in the file that it lies in; or say what is wrong with it."""
+    found = []
     try:
-        return list(tar_members(descriptor, place.offset, place.offset + place.size))
-    except DamagedTar as error:
-        command = compression(descriptor, place.offset)
-        if command:
-            raise InputError(
-                f"{place.name} is compressed, so that nothing in it can be found by a seek: "
-                f"run {command} on it first"
-            ) from None
-        raise InputError(f"{place.name} in {place.path} is {error}: get it again") from None
-    finally:
-        os.close(descriptor)
+        with open(place.path, "rb", buffering=0) as file:
+            for member in tar_members(cast(BinaryIO, file), place.name, place.offset, place.size):
+                if member.issparse():
+                    raise ShardError(place.name, f"the member {member.name!r} is sparse")
+                if member.isreg():
+                    found.append(Member(member.name, place.offset + member.offset_data, member.size))
+    except CompressedTar as error:
+        raise InputError(f"{place.name}: {error.what}") from None
+    except ShardError as error:
+        raise InputError(f"{place.name} in {place.path}: {error.what}: get it again") from None
+    return found
 
 
 def _check_counts(items: list[Item], index: dict[str, int], classes: str | None, path: str) -> None:

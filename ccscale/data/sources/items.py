@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from ccscale.data.images.endings import ending_of
 from ccscale.data.shards.keys import escaped, told_apart, unescaped
+from ccscale.data.shards.passed_over import PassedOver
 from ccscale.data.sources.contents import Content
-from ccscale.data.sources.passed_over import PassedOver
 from ccscale.errors import InputError
 
 

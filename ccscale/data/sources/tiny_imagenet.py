@@ -11,10 +11,10 @@ words.txt                   a wnid, a tab and its synonyms a line
 import os
 import re
 
+from ccscale.data.shards.passed_over import PassedOver
 from ccscale.data.sources.classes import synset_names, text_lines
 from ccscale.data.sources.folders import file_item, image_files
 from ccscale.data.sources.items import Item, Source, source_of_files
-from ccscale.data.sources.passed_over import PassedOver
 from ccscale.errors import InputError
 
 KNOWN = re.compile(r".*_boxes\.txt|val_annotations\.txt")  # of the archive

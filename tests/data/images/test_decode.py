@@ -19,7 +19,7 @@ from ccscale.data.images.crops import cut_views, whole_image
 from ccscale.data.images.views import draw_views
 from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.shards.adopt import adopt
-from ccscale.data.shards.tar import TarWriter
+from ccscale.data.shards.tar_writer import TarWriter
 from ccscale.draw.preview import square
 from ccscale.errors import BadImage
 

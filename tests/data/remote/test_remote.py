@@ -15,7 +15,8 @@ from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
-from ccscale.data.shards.index import ShardError, read_index
+from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.stream import PairBatch, pair_batches, whole_batches
 from ccscale.errors import Fault, InputError

@@ -19,7 +19,7 @@ from ccscale.data.shards import adopt as adopt_module
 from ccscale.data.shards.adopt import adopt
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.scan import Scan
-from ccscale.data.shards.tar import tars_below
+from ccscale.data.shards.tar_listing import tars_below
 from ccscale.data.shards.verify import check, verify
 from ccscale.errors import InputError
 
@@ -343,7 +343,7 @@ def test_what_is_passed_over_is_told_and_refused_by_strict(
     )
     assert read(made) == {"a": -1, "b": -1}
     assert Manifest.load(tmp_path).passed_over == {".db": 1, ".md": 2}
-    assert (verify(tmp_path), check(tmp_path, 1).passed) == ([], {".db": 1, ".md": 2})
+    assert (verify(tmp_path), check(tmp_path, 1).passed.kinds) == ([], {".db": 1, ".md": 2})
 
 
 def test_a_class_index_is_bounded(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from collections import Counter
 
 import pytest
 
+from ccscale.data.shards.damage import ShardError
 from ccscale.data.shards.index import scan_tar
 from ccscale.data.shards.labels import Labelling, Labels
-from ccscale.data.shards.scan import Scan, ShardError, scan
+from ccscale.data.shards.scan import Scan, scan
 
 
 def tar_of(*members: tuple[str, bytes | tuple[bytes, str]], **options) -> bytes:
@@ -48,8 +49,10 @@ def test_a_hard_link_is_the_member_that_it_names():
     )
     assert samples == [("d/a", b"first"), ("b", b"first"), ("c", b"third")]
     assert [sample.text for sample in result.samples] == ["3", "3", ""]
-    assert result.passed == Counter({"dangling hard links": 1})  # links to links are not written by any tar
-    assert result.first == "e.jpg"
+    assert result.passed.kinds == Counter(
+        {"dangling hard links": 1}
+    )  # links to links are not written by any tar
+    assert result.passed.first == "e.jpg"
 
 
 def test_what_is_in_no_sample_is_counted_by_kind():
@@ -74,8 +77,8 @@ def test_what_is_in_no_sample_is_counted_by_kind():
     )
     assert samples == [("a", b"one"), ("d/b", b"two")]
     assert [sample.ext for sample in result.samples] == ["jpg", "gif"]
-    assert result.first == "README.md"
-    assert result.passed == {
+    assert result.passed.first == "README.md"
+    assert result.passed.kinds == {
         ".md": 1,
         ".db": 1,
         ".jp2": 1,
@@ -92,8 +95,8 @@ def test_what_is_in_no_sample_is_counted_by_kind():
 
 def test_kinds_without_end_are_not_counted_one_by_one():
     _, result = found(("a.jpg", b""), *((f"{i}.e{i}", b"") for i in range(500)))
-    assert len(result.passed) <= 50
-    assert result.passed.total() == 500
+    assert len(result.passed.kinds) <= 50
+    assert result.passed.kinds.total() == 500
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_names_that_are_not_utf_8():
         ("caf\xe9.jpg", b"1"), ("b.jpg", b"2"), encoding="latin-1", format=tarfile.USTAR_FORMAT
     )
     assert samples == [("caf%xE9", b"1"), ("b", b"2")]
-    assert not result.passed
+    assert not result.passed.kinds
     assert found(("caf%xE9.jpg", b"1"))[0] == [("caf%xE9", b"1")]  # as `shards make` has written it
 
 
@@ -204,7 +207,7 @@ def test_labels_that_are_names():
         (gzip.compress, "gunzip"),
         (bz2.compress, "bunzip2"),
         (lzma.compress, "unxz"),
-        (lambda data: b"\x28\xb5\x2f\xfd" + data, "unzstd"),
+        (lambda data: b"\x28\xb5\x2f\xfd" + data, "unzstd --rm"),
     ],
 )
 def test_compressed_tars_are_refused_with_the_remedy(compress, program):

@@ -205,9 +205,15 @@ def damaged_tars(tmp_path) -> list[tuple[Path, str]]:
     twisted = bytearray(tar)
     twisted[2] ^= 1
     cases = {
-        "cut": (tar[:900], r"n02128757\.tar in .*cut\.tar is cut off in 'n02128757_7\.JPEG': get it again"),
-        "twisted": (bytes(twisted), r"n02128757\.tar in .*twisted\.tar is damaged at byte 0: get it again"),
-        "gz": (gzip.compress(tar), r"n02128757\.tar is compressed, .* run gunzip on it first"),
+        "cut": (
+            tar[:900],
+            r"n02128757\.tar in .*cut\.tar: the tar .* cut off at byte 1024: .*: get it again",
+        ),
+        "twisted": (
+            bytes(twisted),
+            r"n02128757\.tar in .*twisted\.tar: .* damaged or .* byte 0: .*: get it again",
+        ),
+        "gz": (gzip.compress(tar), r"n02128757\.tar: it is compressed, .* run gunzip on it"),
         "none": (class_tar({"readme": b""}), r"holds no images of the class n02128757: get it again"),
     }
     made = [
@@ -220,6 +226,10 @@ def damaged_tars(tmp_path) -> list[tuple[Path, str]]:
         for name, (data, told) in cases.items()
     ]
     whole = full(tmp_path / "whole.tar").read_bytes()
+    info = tarfile.TarInfo("n02128757_1.JPEG")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 512
+    sparse = info.tobuf(tarfile.GNU_FORMAT) + bytes(512 + 1024)
+    archive(tmp_path / "sparse.tar", {"n02128757": sparse})
     (tmp_path / "half.tar").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "whole.tar.gz").write_bytes(gzip.compress(whole))
     (tmp_path / "val.tar").write_bytes(class_tar({"ILSVRC2012_val_00000001.JPEG": b"x"}))
@@ -228,13 +238,20 @@ def damaged_tars(tmp_path) -> list[tuple[Path, str]]:
     shutil.copy(tmp_path / "cut.tar", tmp_path / "both/n02128757.tar")
     return [
         *made,
-        (tmp_path / "half.tar", r"half\.tar in .* is cut off in 'n0\d{7}\.tar': get it again"),
-        (tmp_path / "whole.tar.gz", r"whole\.tar\.gz is compressed, .*by a seek: run gunzip on it first"),
+        (
+            tmp_path / "sparse.tar",
+            r"n02128757\.tar in .*: the member 'n02128757_1\.JPEG' is sparse: get it again",
+        ),
+        (
+            tmp_path / "half.tar",
+            r"half\.tar in .*: the tar is damaged or cut off at byte \d+: .*: get it again",
+        ),
+        (tmp_path / "whole.tar.gz", r"whole\.tar\.gz: it is compressed, .*by a seek: run gunzip on it"),
         (
             tmp_path / "val.tar",
             r"holds no tars of classes \(n########\.tar\): name ILSVRC2012_img_train\.tar",
         ),
-        (tmp_path / "text.tar", r"text\.tar in .* is damaged at byte 0"),
+        (tmp_path / "text.tar", r"text\.tar in .*: the tar is damaged or cut off at byte 0"),
         (tmp_path / "both", r"n02128757\.tar lies beside a folder of the same class: move one of them away"),
         (touch(tmp_path / "other", "cat/1.JPEG"), r"other holds no classes .*name the training archive"),
     ]

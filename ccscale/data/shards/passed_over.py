@@ -1,7 +1,8 @@
-"""Files that a listing passes over: counted by kind, so that no loss is silent."""
+"""Files of a source, or members of a tar, that are passed over: counted by kind, so that no loss is silent."""
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ccscale.data.images.endings import ending_of
@@ -17,7 +18,7 @@ _NONE = re.compile(r"(?!)")
 
 @dataclass
 class PassedOver:
-    """Files that are no images of a source.
+    """What is no image, nor belongs to one.
 
     Attributes
     ----------
@@ -48,12 +49,24 @@ class PassedOver:
         self.kinds[kind] += 1
         self.first = self.first or escaped(path)
 
+    @classmethod
+    def together(cls, parts: "Iterable[PassedOver]") -> "PassedOver":
+        """Return what several have counted."""
+        whole = cls()
+        for part in parts:
+            whole.join(part)
+        return whole
+
     def join(self, other: "PassedOver") -> None:
         """Count what another has counted."""
         self.kinds += other.kinds
         self.first = self.first or other.first
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.kinds.items()))
+        return f"{self.tell('file')}, the first {self.first}"
+
+    def tell(self, thing: str) -> str:
+        """Say how many things, by their kinds, are passed over."""
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.kinds.items()))
         many = self.kinds.total()
-        return f"{counted(many, 'file')} {verb(many, 'is', 'are')} passed over ({counts}), the first {self.first}"
+        return f"{counted(many, thing)} {verb(many, 'is', 'are')} passed over ({kinds})"
