@@ -26,16 +26,16 @@ the end of every step anyhow, so that no thread ever makes a collective call.
 
 What a resume needs: weights, batch-norm statistics and the optimizer's state (DeepSpeed's files); the step, which
 is the position in the schedule; the images known to be bad. No state of a random generator: every draw follows from
-the seed and the place in the run (`data.draws`; `train.step` seeds torch from step and rank).
+the seed and the place in the run (`data.philox`; `train.step` seeds torch from step and rank).
 
 Pickles can run code when they are loaded: only the run's own are, and only if nobody else can write them (`trust`).
 """
 
 from ccscale.checkpoint.choice import CHOICES, choose
+from ccscale.checkpoint.conversion import load, make_universal, needs_universal
 from ccscale.checkpoint.marker import MARKER
 from ccscale.checkpoint.saver import Saver
 from ccscale.checkpoint.search import FOLDER, Checkpoint, Search, find
-from ccscale.checkpoint.universal import load, make_universal, needs_universal
 
 __all__ = [
     "CHOICES",

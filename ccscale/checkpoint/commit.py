@@ -21,10 +21,11 @@ from ccscale.checkpoint.search import FOLDER, STAGING, step_folder
 from ccscale.checkpoint.snapshot import Snapshot
 from ccscale.checkpoint.writing import collect_notes
 from ccscale.config import Config
+from ccscale.engine.adapter import STATES, WEIGHTS
 from ccscale.model.export import export
 from ccscale.train.log import METRICS
 
-WEIGHTS_FILE = f"{TAG}/mp_rank_00_model_states.pt"
+WEIGHTS_FILE = f"{TAG}/{STATES}"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def commit(
     """
     places = Places.of(config, step)
     written = collect_notes(places.staging, world)
-    weights = snapshot[WEIGHTS_FILE].restore()["module"]
+    weights = snapshot[WEIGHTS_FILE].restore()[WEIGHTS]
     export(places.staging, config.model, config.views, weights, facts)
     marker = {
         "step": step,

@@ -20,6 +20,7 @@ from ccscale.checkpoint.search import FOLDER, Search
 from ccscale.checkpoint.snapshot import Snapshot, take_snapshot
 from ccscale.checkpoint.writing import write_files
 from ccscale.config import Config
+from ccscale.engine.adapter import Engine
 from ccscale.engine.guard import NotFinite
 from ccscale.errors import Fault
 from ccscale.progress import say
@@ -52,7 +53,7 @@ class Saver:
     Parameters
     ----------
     engine
-        The DeepSpeed engine.
+        Whose state is saved.
     config
         The run's config.
     found
@@ -71,7 +72,7 @@ class Saver:
     """
 
     def __init__(
-        self, engine: Any, config: Config, found: Search, may_write: Callable[[], None] = lambda: None
+        self, engine: Engine, config: Config, found: Search, may_write: Callable[[], None] = lambda: None
     ) -> None:
         self.engine, self.config, self._may_write = engine, config, may_write
         self.saved = found.newest.step if found.newest else 0

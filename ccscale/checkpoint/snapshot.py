@@ -1,8 +1,7 @@
 """A copy of all that DeepSpeed saves, in host memory: what training waits for.
 
-DeepSpeed decides what is saved, under which names, and in what form; its own checkpoint engine is replaced for the
-length of the call by one that keeps what it is given. A state is any graph of Python objects: it is pickled at
-once, which is small, but for the tensors, which are copied::
+DeepSpeed decides what is saved, under which names, and in what form (`Engine.hand_over`). A state is any graph of
+Python objects: it is pickled at once, which is small, but for the tensors, which are copied::
 
     state --pickle--> skeleton (bytes), with numbers in the place of tensors
     tensors --------> copies on the CPU (pinned for a GPU, so that they come at the bus's speed), each once
@@ -11,10 +10,7 @@ What training changes afterwards changes neither.
 """
 
 import io
-import os
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ccscale.checkpoint.marker import TAG
+from ccscale.engine.adapter import Engine
 
 
 @dataclass(frozen=True)
@@ -74,57 +71,22 @@ def _copy(value: Tensor) -> Tensor:
     return copy.copy_(value, non_blocking=True)
 
 
-class _Collector:
-    """Stands in for DeepSpeed's checkpoint engine, and writes nothing."""
-
-    def __init__(self) -> None:
-        self.states: Snapshot = {}
-
-    def save(self, state_dict: Any, path: str) -> None:
-        self.states[os.path.normpath(path)] = State.of(state_dict)
-
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        pass
-
-    def create(self, info: Any) -> None:
-        pass
-
-    def commit(self, info: Any) -> bool:
-        return True
-
-    def is_decoupled(self) -> bool:
-        return False
-
-    def preserves_storage_sharing(self) -> bool:
-        return False  # copies share nothing, so DeepSpeed need not make its own
-
-
-def take_snapshot(engine: Any, state: dict[str, Any]) -> Snapshot:
-    """Copy what DeepSpeed saves on this rank; all ranks call it together.
+def take_snapshot(engine: Engine, state: dict[str, Any]) -> Snapshot:
+    """Copy what this rank saves; all ranks call it together.
 
     Parameters
     ----------
     engine
-        The DeepSpeed engine.
+        Weights and optimizer are its.
     state
-        What a resume needs beside weights and optimizer.
+        What a resume needs beside them.
     """
-    # DeepSpeed lets the client's keys overwrite its own: ours are one. The other key is its converter's wish.
-    client = {"ccscale": state, "universal_checkpoint_info": {}}
-    with _collecting(engine) as collector:
-        engine.save_checkpoint(".", tag=TAG, client_state=client, save_latest=False)
+    snapshot: Snapshot = {}
+
+    def keep(path: str, content: Any) -> None:
+        snapshot[path] = State.of(content)
+
+    engine.hand_over(state, TAG, keep)
     if torch.cuda.is_initialized():
         torch.cuda.current_stream().synchronize()  # the next step must not overtake the copies
-    return collector.states
-
-
-@contextmanager
-def _collecting(engine: Any) -> Iterator[_Collector]:
-    collector, own = _Collector(), engine.checkpoint_engine
-    engine.checkpoint_engine = collector
-    engine._copy_recovery_script = lambda path: None  # with ZeRO it lays a script of its own beside, at once
-    try:
-        yield collector
-    finally:
-        engine.checkpoint_engine = own
-        del engine._copy_recovery_script
+    return snapshot

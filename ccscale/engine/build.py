@@ -1,7 +1,5 @@
 """The DeepSpeed engine of a run: its config, its optimizer, its precision."""
 
-import logging
-import warnings
 from typing import Any
 
 import torch
@@ -9,6 +7,7 @@ import torch.distributed as torch_dist
 
 from ccscale import dist
 from ccscale.config import Config
+from ccscale.engine.adapter import Engine
 from ccscale.engine.parameter_groups import begin_states, lay_out_alike, leave_out_idle, parameter_groups
 from ccscale.model.network import ContrastiveClustering
 
@@ -17,8 +16,8 @@ LARGEST_BUCKET = 25_000_000  # 100 MB: the rest of the backward pass goes on whi
 
 def build_engine(
     config: Config, network: ContrastiveClustering, device: torch.device, universal: bool = False
-) -> Any:
-    """Wrap `network` in a DeepSpeed engine that steps it by Adam.
+) -> Engine:
+    """Wrap `network` in an engine that steps it by Adam; all ranks call it together.
 
     Parameters
     ----------
@@ -27,33 +26,21 @@ def build_engine(
     network
         Takes images, gives `Outputs`; the same weights on all ranks.
     device
-        Where it trains. The process group must exist, or DeepSpeed looks for MPI.
+        Where it trains.
     universal
         Whether a checkpoint in DeepSpeed's universal format will be loaded.
-
-    Returns
-    -------
-    deepspeed.DeepSpeedEngine
     """
-    deepspeed = _import_deepspeed()
-    _use_accelerator(device)
-    deepspeed.utils.groups._WORLD_GROUP = None  # of a run before in this process: that group has ended
     train = config.train
-    network.to(device, dtype=torch.float64 if train.precision == "fp64" else torch.float32)
+    double = train.precision == "fp64"
+    network.to(device, dtype=torch.float64 if double else torch.float32)
     # DeepSpeed's own "Adam" is AdamW with a decay of 0.01: the optimizer is made here.
     optimizer = torch.optim.Adam(
         parameter_groups(config, network), lr=train.lr, weight_decay=train.weight_decay, fused=True
     )
     optimizer.register_step_pre_hook(leave_out_idle)
     optimizer.register_step_pre_hook(lay_out_alike)
-    engine, *_ = deepspeed.initialize(
-        model=network,
-        optimizer=optimizer,
-        config=_engine_config(config, bucket_size(network), universal),
-        dist_init_required=False,
-    )
-    if train.precision == "fp64":
-        _keep_float64(engine)
+    settings = _deepspeed_config(config, bucket_size(network), universal)
+    engine = Engine(network, optimizer, settings, device, double)
     for buffer in network.buffers():  # DeepSpeed sends parameters alone
         torch_dist.broadcast(buffer, src=0)
     # Only now, since DeepSpeed sends contiguous weights alone; before there are moments, which take the weights'
@@ -74,7 +61,7 @@ def bucket_size(network: ContrastiveClustering) -> int:
     return min(LARGEST_BUCKET, sum(parameter.numel() for parameter in network.parameters()))
 
 
-def _engine_config(config: Config, bucket: int, universal: bool) -> dict[str, Any]:
+def _deepspeed_config(config: Config, bucket: int, universal: bool) -> dict[str, Any]:
     train = config.train
     return {
         "train_batch_size": train.global_batch,
@@ -97,42 +84,3 @@ def _engine_config(config: Config, bucket: int, universal: bool) -> dict[str, An
         "checkpoint": {"load_universal": universal},
         "steps_per_print": 2**31,
     }
-
-
-def _keep_float64(engine: Any) -> None:
-    """Average gradients and keep the master weights in float64, for which DeepSpeed has no setting."""
-    from deepspeed.runtime.zero.stage_1_and_2 import IPGBucket
-
-    optimizer = engine.optimizer
-    engine.communication_data_type = optimizer.communication_data_type = torch.float64
-    optimizer.ipg_buckets = {torch.float64: IPGBucket()}
-    optimizer.master_weights_and_grads_dtype = optimizer.gradient_accumulation_dtype = torch.float64
-    for master, rounded in zip(
-        optimizer.single_partition_of_fp32_groups, optimizer.parallel_partitioned_bit16_groups, strict=True
-    ):
-        master.data = rounded[dist.rank()].detach().clone()
-    optimizer._link_all_hp_params()  # parameters know their place in the masters, which are others now
-
-
-def _use_accelerator(device: torch.device) -> None:
-    """Let DeepSpeed use this run's device: by itself it stays with that of the process's first run."""
-    from deepspeed.accelerator import get_accelerator, set_accelerator
-    from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
-    from deepspeed.accelerator.cuda_accelerator import CUDA_Accelerator
-
-    if get_accelerator().device_name() != device.type:
-        set_accelerator(CPU_Accelerator() if device.type == "cpu" else CUDA_Accelerator())
-
-
-def _import_deepspeed() -> Any:
-    """Import DeepSpeed, which takes seconds and chatters."""
-    import deepspeed
-
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # Each rank would tell the user of a name that DeepSpeed has not given up yet.
-    warnings.filterwarnings(
-        "ignore", "`torch.distributed.all_gather_into_tensor` is deprecated", FutureWarning
-    )
-    # Without this it compiles an operator for inference at every first start, which needs a C++ compiler.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    return deepspeed

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ccscale import dist
+from ccscale.engine.adapter import Engine
 from ccscale.errors import Fault
 
 
@@ -33,7 +34,7 @@ class Verdict(NamedTuple):
 
 
 class StepGuard:
-    """Skips steps of a DeepSpeed engine.
+    """Skips steps of an engine.
 
     Parameters
     ----------
@@ -43,13 +44,11 @@ class StepGuard:
         Where it trains.
     """
 
-    def __init__(self, engine: Any, device: torch.device) -> None:
-        self._buffers = [buffer for buffer in engine.module.buffers() if buffer.is_floating_point()]
+    def __init__(self, engine: Engine, device: torch.device) -> None:
+        self._engine = engine
+        self._buffers = [buffer for buffer in engine.network.buffers() if buffer.is_floating_point()]
         self._nothing = torch.zeros((), device=device)
-        self._optimizer = engine.optimizer
-        self._partitioned = hasattr(engine.optimizer, "optimizer")  # ZeRO: a rank has a part of the gradients
-        adam = engine.optimizer.optimizer if self._partitioned else engine.optimizer
-        adam.register_step_pre_hook(self._judge)
+        engine.optimizer.register_step_pre_hook(self._judge)
         self._before: Tensor | None = None
         self._judged = False
         self._skipped = self._nothing
@@ -68,7 +67,7 @@ class StepGuard:
         z, p
             The embeddings and soft assignments that its losses were taken of.
         """
-        if getattr(self._optimizer, "overflow", False):  # clipping under ZeRO: DeepSpeed skipped it by itself
+        if self._engine.has_skipped:
             self._skipped = self._nothing + 1
         if self._before is not None:
             after = torch.cat([buffer.flatten() for buffer in self._buffers])
@@ -85,19 +84,9 @@ class StepGuard:
         if self._judged:
             return  # ZeRO steps group by group
         self._judged = True
-        gradients = [
-            parameter.grad
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
-        if self._partitioned:
-            for group in range(1, len(self._optimizer.bit16_groups)):  # the first one's turn is now
-                partition = self._optimizer.averaged_gradients[group]
-                gradients += [partition] if torch.is_tensor(partition) else partition
         # The 2-norm: it is computed at the memory's speed (the largest size takes longer than Adam on a CPU).
-        bad = _not_finite(torch.nn.utils.get_total_norm(gradients)).to(self._nothing.device)
-        if self._partitioned:
+        bad = _not_finite(torch.nn.utils.get_total_norm(self._engine.gradients())).to(self._nothing.device)
+        if self._engine.zero > 0:  # a rank has a part of the gradients
             dist.sum_(bad)
             bad = bad.clamp_max(1)
         self._skipped = optimizer.found_inf = bad  # type: ignore[attr-defined]

@@ -282,7 +282,7 @@ class Trainer:
         reading = Reading.of(config, self.workers)
         try:
             with self._saved_if_data_fail(log):
-                tally = measure(self.engine.module, self.manifest, splits, reading, request, progress=False)
+                tally = measure(self.engine.network, self.manifest, splits, reading, request, progress=False)
         except Stopped:
             log.flush()
             self.save(wait=True)

@@ -5,7 +5,6 @@ the shards are all that it needs.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -15,6 +14,7 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.checkpoint.permissions import check_kept
 from ccscale.checkpoint.run import Standing, compare_run, keep_origin, open_run
 from ccscale.config import Config
+from ccscale.engine.adapter import Engine
 from ccscale.engine.build import build_engine
 from ccscale.engine.parameter_groups import parameter_names
 from ccscale.model.network import ContrastiveClustering
@@ -77,7 +77,7 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
     return Opening(config, begun, found, network)
 
 
-def restore(config: Config, opening: Opening, device: torch.device) -> tuple[Any, int, dict[str, None]]:
+def restore(config: Config, opening: Opening, device: torch.device) -> tuple[Engine, int, dict[str, None]]:
     """Build the engine and load the newest checkpoint; return engine, step and images known to be bad.
 
     All ranks call it together.

@@ -25,6 +25,7 @@ from ccscale import dist
 from ccscale.config import LOSSES, Config, LossName
 from ccscale.data.images.colour import apply_colour
 from ccscale.data.stream import PairBatch
+from ccscale.engine.adapter import Engine
 from ccscale.engine.guard import StepGuard, Verdict
 from ccscale.engine.parameter_groups import train_by
 from ccscale.loss import instance_loss
@@ -55,7 +56,7 @@ class Stepper:
     config
         The run's config.
     engine
-        The DeepSpeed engine, from `build_engine`.
+        From `build_engine`.
     device
         Where it trains.
     note
@@ -65,7 +66,7 @@ class Stepper:
     def __init__(
         self,
         config: Config,
-        engine: Any,
+        engine: Engine,
         device: torch.device,
         note: Callable[[str], None] = lambda part: None,
     ) -> None:
@@ -82,7 +83,7 @@ class Stepper:
             The losses before the step, and what was found.
         """
         self.guard.begin()
-        train_by(self.engine.basic_optimizer, by)
+        train_by(self.engine.optimizer, by)
         images = batch.images.to(self.device, non_blocking=True)  # (2, n, S, S, 3)
         count = self.config.micro_batches
         if count == 1:
@@ -99,7 +100,7 @@ class Stepper:
     def _take_in_micro_batches(
         self, batch: PairBatch, images: Tensor, count: int, by: Sequence[LossName]
     ) -> tuple[Losses, Tensor, Tensor]:
-        with torch.no_grad(), keep_running_statistics(self.engine.module):
+        with torch.no_grad(), keep_running_statistics(self.engine.network):
             found = [self._forward(batch, images, number, count) for number in range(count)]
         z = _join([outputs.embeddings for outputs in found]).requires_grad_()  # (2n, d)
         p = _join([outputs.assignments for outputs in found]).requires_grad_()  # (2n, K)
@@ -114,7 +115,7 @@ class Stepper:
                     for output, gradient in zip(outputs[1:], gradients, strict=True)
                     if gradient is not None
                 ]
-                self.engine.backward(torch.stack(pulls).sum(), scale_wrt_gas=False)
+                self.engine.backward(torch.stack(pulls).sum())
             with self._part("optimizer"):
                 self.engine.step()  # it steps after the last one
         return losses, z, p
@@ -130,15 +131,14 @@ class Stepper:
         first = dist.rank() * n
         places = torch.arange(first + number, first + n, count, device=self.device)
         both = torch.cat([places, places + self.config.train.global_batch])
-        self.engine.module.draws.place(self.config.seed, batch.step, both)
+        self.engine.network.draws.place(self.config.seed, batch.step, both)
         with self._part("views"):
             colour = batch.colour.part(slice(number, None, count)).flatten()
             views = apply_colour(  # (2m, 3, S, S)
                 images[:, number::count].flatten(0, 1), colour, self.config.views, self.dtype
             )
         with self._part("forward"):
-            outputs: Outputs = self.engine(views.contiguous(memory_format=torch.channels_last))
-        return outputs
+            return self.engine(views.contiguous(memory_format=torch.channels_last))
 
     def _losses(self, z: Tensor, p: Tensor, by: Sequence[LossName]) -> Losses:
         """Return losses of the global batch; the clusters' traffic goes on behind the instances' work."""

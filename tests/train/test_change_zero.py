@@ -81,9 +81,9 @@ def state_of(engine: Any) -> State:
     """Return weights, batch norm's statistics, and Adam's moments and steps, whole and by name."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
-    state = {name: value.detach().clone() for name, value in engine.module.state_dict().items()}
-    optimizer, zero = engine.basic_optimizer, engine.zero_optimization_stage()
-    for name, parameter in engine.module.named_parameters():
+    state = {name: value.detach().clone() for name, value in engine.network.state_dict().items()}
+    optimizer, zero = engine.optimizer, engine.zero
+    for name, parameter in engine.network.named_parameters():
         for key in ("exp_avg", "exp_avg_sq"):
             value = (
                 safe_get_full_optimizer_state(parameter, key)
@@ -120,7 +120,7 @@ def go_on(rank: int, world: int, folder: str) -> dict[tuple[Any, Any], tuple[Sta
             path = Path(folder, "{}-{}/checkpoints/step-00000003".format(*source))
             search = Search(Checkpoint(path, 3, source[1], source[0]), ())
             engine, step, bad = restore(config, Opening(config, True, search, network_of(config, 1)), DEVICE)
-            assert (step, list(bad), engine.global_steps) == (3, ["an image"], 3)
+            assert (step, list(bad), engine._engine.global_steps) == (3, ["an image"], 3)
             state = state_of(engine)
             found[source, target] = state, take(engine, config, 3, MORE, (rank, world)), state_of(engine)
             torch_dist.barrier()

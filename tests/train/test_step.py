@@ -31,7 +31,7 @@ def steps(rank: int, world: int, config: Config) -> Found:
     torch.manual_seed(0)
     network = ContrastiveClustering(config.model, SIZE)
     engine = build_engine(config, network, torch.device("cpu"))
-    base = engine.optimizer.optimizer
+    base = engine.optimizer
     base.step = lambda: descend(base, LR)
     stepper = Stepper(config, engine, torch.device("cpu"))
     mine = slice(rank * N // world, (rank + 1) * N // world)

@@ -44,10 +44,10 @@ def network_of(config: Config) -> ContrastiveClustering:
 
 def take_step(engine: Any, phases: str) -> list[tuple[str, str]]:
     """Take a step, and return what lies otherwise than its weight when Adam looks at it."""
-    wrong, optimizer = [], engine.basic_optimizer
+    wrong, optimizer = [], engine.optimizer
 
     def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        names = {parameter: name for name, parameter in engine.module.named_parameters()}
+        names = {parameter: name for name, parameter in engine.network.named_parameters()}
         for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
             state = optimizer.state.get(parameter, {})
             for kind, value in (
@@ -79,11 +79,11 @@ def steps(rank: int, world: int, folder: str) -> dict[tuple[int, str, str], list
             engine = build_engine(config, network_of(config), device)
             found[zero, phases, "begun"] = take_step(engine, phases)
             if zero == 0:
-                four = [weight for weight in engine.module.parameters() if weight.dim() == 4]
+                four = [weight for weight in engine.network.parameters() if weight.dim() == 4]
                 assert any(not weight.is_contiguous() for weight in four)
             for kind in ("gone on", "of other strides"):
                 if kind == "of other strides":
-                    for state in engine.basic_optimizer.state.values():
+                    for state in engine.optimizer.state.values():
                         for name in ("exp_avg", "exp_avg_sq"):
                             state[name] = state[name].contiguous()
                 write_files(path / kind, rank, take_snapshot(engine, {}))

@@ -44,7 +44,7 @@ def weights_after(rank: int, world: int, zero: int, precision: str, clip: float 
     network = network_of(config)
     engine = build_engine(config, network, torch.device("cpu"))
     # Plain gradient descent shows the gradient itself; Adam's first step shows little but its sign.
-    base = engine.optimizer.optimizer if zero else engine.optimizer
+    base = engine.optimizer
     for group in base.param_groups:
         group["params"] = list(group["params"])
     base.step = lambda: descend(base, LR)  # type: ignore[method-assign]
@@ -140,4 +140,4 @@ def second_run(rank: int) -> tuple[str, str, torch.device]:
     engine = build_engine(config_of(0), network_of(config_of(0)), torch.device("cpu"))
     engine.backward(loss_of(engine(images().float().flatten(0, 1))))
     engine.step()
-    return before, get_accelerator().device_name(), engine.device
+    return before, get_accelerator().device_name(), engine._engine.device

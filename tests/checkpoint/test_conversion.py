@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ccscale.checkpoint import Checkpoint, make_universal, universal
+from ccscale.checkpoint import Checkpoint, conversion, make_universal
 from ccscale.checkpoint.marker import seal
 from ccscale.errors import Fault
 
@@ -23,12 +23,12 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Convert by copying; the list grows with each conversion."""
     made: list[Path] = []
 
-    def convert(source: Path, out: Path) -> None:
+    def convert(source: Path, out: Path, *_: object) -> None:
         out.mkdir()
         (out / "zero.pt").write_bytes((source / "state.pt").read_bytes())
         made.append(out)
 
-    monkeypatch.setattr(universal, "_convert", convert)
+    monkeypatch.setattr(conversion, "convert", convert)
     return made
 
 
@@ -43,13 +43,13 @@ def test_is_made_once(saved: Checkpoint, conversions: list[Path]) -> None:
 def test_that_was_killed_is_made_again(
     saved: Checkpoint, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(source: Path, out: Path) -> None:
+    def killed(source: Path, out: Path, *_: object) -> None:
         out.mkdir()
         (out / "half.pt").write_bytes(b"half")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(universal, "_convert", killed)
+        patch.setattr(conversion, "convert", killed)
         with pytest.raises(KeyboardInterrupt):
             make_universal(saved, ())
     assert not (saved.path.parent / "universal/step-00000004").exists()
@@ -72,9 +72,9 @@ def test_that_cannot_be_used_is_made_again(saved: Checkpoint, conversions: list[
 
 
 def test_without_room(saved: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(source: Path, out: Path) -> None:
+    def full(source: Path, out: Path, *_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(universal, "_convert", full)
+    monkeypatch.setattr(conversion, "convert", full)
     with pytest.raises(Fault, match=r"step-00000004 cannot be converted .* make room .*, or start 2 ranks"):
         make_universal(saved, ())

@@ -1,0 +1,305 @@
+"""DeepSpeed in plain words: the names that it does not document stand here, and nowhere else.
+
+`PRIVATE` lists them, with what each is needed for. They were read in DeepSpeed 0.19.8; 0.19.7, the oldest release
+that ccscale takes, has them too. All are looked for when an `Engine` is made (the converter when it is used), so
+that a release without one of them is told of in a sentence, and not by a traceback of some later step.
+"""
+
+import importlib
+import logging
+import os
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ccscale import dist
+from ccscale.errors import InputError
+from ccscale.model.network import ContrastiveClustering, Outputs
+
+READ_IN = "0.19.8"
+CONVERTER = "deepspeed.checkpoint.ds_to_universal"
+PRIVATE: Mapping[str, Mapping[str, str]] = {
+    "deepspeed.utils.groups": {"_WORLD_GROUP": "a second run in one process"},
+    "deepspeed.ops": {"__compatible_ops__": "a start without a C++ compiler"},
+    "deepspeed.accelerator": {"set_accelerator": "a second run in one process, on another device"},
+    "deepspeed.accelerator.cpu_accelerator": {"CPU_Accelerator": "training on a CPU"},
+    "deepspeed.accelerator.cuda_accelerator": {"CUDA_Accelerator": "training on a GPU"},
+    "deepspeed.runtime.zero.stage_1_and_2": {"IPGBucket": "train.precision=fp64"},
+    CONVERTER: {"main": "going on with another number of ranks"},
+    "engine": {
+        "checkpoint_engine": "checkpoints",
+        "_copy_recovery_script": "checkpoints",
+        "communication_data_type": "train.precision=fp64",
+        "global_steps": "going on under another ZeRO stage",
+        "global_samples": "going on under another ZeRO stage",
+        "skipped_steps": "going on under another ZeRO stage",
+    },
+    "engine.checkpoint_engine": {
+        "save": "checkpoints",
+        "makedirs": "checkpoints",
+        "create": "checkpoints",
+        "commit": "checkpoints",
+        "is_decoupled": "checkpoints",
+        "preserves_storage_sharing": "checkpoints",
+    },
+    "engine.optimizer": {  # under ZeRO 1 and 2
+        "overflow": "skipping steps that are not finite",
+        "bit16_groups": "skipping steps that are not finite",
+        "averaged_gradients": "skipping steps that are not finite",
+        "communication_data_type": "train.precision=fp64",
+        "ipg_buckets": "train.precision=fp64",
+        "master_weights_and_grads_dtype": "train.precision=fp64",
+        "gradient_accumulation_dtype": "train.precision=fp64",
+        "single_partition_of_fp32_groups": "train.precision=fp64",
+        "parallel_partitioned_bit16_groups": "train.precision=fp64",
+        "_link_all_hp_params": "train.precision=fp64",
+    },
+}
+STATES = "mp_rank_00_model_states.pt"
+"""The file of a checkpoint with what is not cut into parts, a mapping; see `WEIGHTS`, `ADAM` and `VERSION`."""
+WEIGHTS, ADAM, VERSION = "module", "optimizer", "ds_version"
+_COUNTS = ("global_steps", "global_samples", "skipped_steps")
+_OURS = "ccscale"  # DeepSpeed lets the keys of its client overwrite its own: ours are one
+
+
+class Engine:
+    """A network and its optimizer under DeepSpeed; all ranks make it, and call it, together.
+
+    Parameters
+    ----------
+    network
+        The same weights on all ranks, on `device`.
+    optimizer
+        Steps its parameters, or this rank's part of them.
+    settings
+        DeepSpeed's config.
+    device
+        Where it trains. The process group must exist, or DeepSpeed looks for MPI.
+    double
+        Whether gradients are averaged, and the master weights kept, in float64.
+
+    Attributes
+    ----------
+    network, optimizer
+        As given.
+    zero
+        The ZeRO stage: under 1 and 2 a rank steps its part of the parameters.
+
+    Raises
+    ------
+    InputError
+        If this release of DeepSpeed lacks what is needed.
+    """
+
+    def __init__(
+        self,
+        network: ContrastiveClustering,
+        optimizer: torch.optim.Optimizer,
+        settings: dict[str, Any],
+        device: torch.device,
+        double: bool = False,
+    ) -> None:
+        self.network, self.optimizer = network, optimizer
+        self.zero: int = settings["zero_optimization"]["stage"]
+        deepspeed = dist.together(partial(_prepare, device))
+        self._engine, *_ = deepspeed.initialize(
+            model=network, optimizer=optimizer, config=settings, dist_init_required=False
+        )
+        dist.together(self._check)
+        if double:
+            self._keep_float64()
+
+    def __call__(self, images: Tensor) -> Outputs:
+        """Make a forward pass."""
+        outputs: Outputs = self._engine(images)
+        return outputs
+
+    def backward(self, loss: Tensor) -> None:
+        """Add a loss's gradients to those of the step's losses before it."""
+        self._engine.backward(loss, scale_wrt_gas=False)  # or it would divide by the number of micro-batches
+
+    def step(self) -> None:
+        """Step the optimizer, if this was the last micro-batch."""
+        self._engine.step()
+
+    def gradients(self) -> list[Tensor]:
+        """Return the gradients that a step is about to use, of this rank's part, before its first group's turn."""
+        gradients = [
+            parameter.grad
+            for group in self.optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        if self.zero:  # it steps group by group, and it is the first one's turn
+            zero = self._engine.optimizer
+            for group in range(1, len(zero.bit16_groups)):
+                part = zero.averaged_gradients[group]
+                gradients += [part] if torch.is_tensor(part) else part
+        return gradients
+
+    @property
+    def has_skipped(self) -> bool:
+        """Whether DeepSpeed has left the last step out by itself, as clipping does under ZeRO 1 and 2."""
+        return bool(self.zero and self._engine.optimizer.overflow)
+
+    def hand_over(self, state: Mapping[str, Any], tag: str, keep: Callable[[str, Any], None]) -> None:
+        """Hand over what this rank saves in a checkpoint.
+
+        Parameters
+        ----------
+        state
+            What a resume needs beside weights and optimizer.
+        tag
+            The folder that DeepSpeed's files lie in.
+        keep
+            Called with the path of each file, in the checkpoint's folder, and what it is to hold.
+        """
+        client = {_OURS: state, "universal_checkpoint_info": {}}  # the other key is the converter's wish
+        with self._keeping(keep):
+            self._engine.save_checkpoint(".", tag=tag, client_state=client, save_latest=False)
+
+    def load(self, folder: Path, tag: str) -> Any:
+        """Load weights and optimizer from a checkpoint; return what was saved beside them."""
+        path, client = self._engine.load_checkpoint(str(folder), tag=tag)
+        if path is None:  # DeepSpeed warns and goes on from nothing
+            raise RuntimeError(f"DeepSpeed found no checkpoint in {folder}")
+        return client[_OURS]
+
+    def take_counts(self, states: Mapping[str, Any]) -> Any:
+        """Go on with the counts of a checkpoint's `STATES`; return what was saved beside weights and optimizer."""
+        for name in _COUNTS:
+            setattr(self._engine, name, states[name])
+        return states[_OURS]
+
+    def _check(self) -> None:
+        check("engine", self._engine)
+        check("engine.checkpoint_engine", self._engine.checkpoint_engine)
+        if self.zero:
+            check("engine.optimizer", self._engine.optimizer)
+
+    def _keep_float64(self) -> None:
+        """Average gradients and keep the master weights in float64, for which DeepSpeed has no setting."""
+        bucket = importlib.import_module("deepspeed.runtime.zero.stage_1_and_2").IPGBucket
+        zero, double = self._engine.optimizer, torch.float64
+        self._engine.communication_data_type = zero.communication_data_type = double
+        zero.ipg_buckets = {double: bucket()}
+        zero.master_weights_and_grads_dtype = zero.gradient_accumulation_dtype = double
+        for master, rounded in zip(
+            zero.single_partition_of_fp32_groups, zero.parallel_partitioned_bit16_groups, strict=True
+        ):
+            master.data = rounded[dist.rank()].detach().clone()
+        zero._link_all_hp_params()  # parameters know their place in the masters, which are others now
+
+    @contextmanager
+    def _keeping(self, keep: Callable[[str, Any], None]) -> Iterator[None]:
+        own = self._engine.checkpoint_engine
+        self._engine.checkpoint_engine = _Keeper(keep)
+        self._engine._copy_recovery_script = lambda path: None  # under ZeRO it lays a script beside, at once
+        try:
+            yield
+        finally:
+            self._engine.checkpoint_engine = own
+            del self._engine._copy_recovery_script
+
+
+class _Keeper:
+    """Stands in for DeepSpeed's checkpoint engine, and writes nothing."""
+
+    def __init__(self, keep: Callable[[str, Any], None]) -> None:
+        self._keep = keep
+
+    def save(self, state_dict: Any, path: str) -> None:
+        self._keep(os.path.normpath(path), state_dict)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        pass
+
+    def create(self, info: Any) -> None:
+        pass
+
+    def commit(self, info: Any) -> bool:
+        return True
+
+    def is_decoupled(self) -> bool:
+        return False
+
+    def preserves_storage_sharing(self) -> bool:
+        return False  # copies share nothing, so DeepSpeed need not make its own
+
+
+def join_parts(source: Path, out: Path) -> None:
+    """Convert the files of a checkpoint that was saved under ZeRO 1 or 2 to DeepSpeed's universal format."""
+    converter = _module(CONVERTER)
+    options = Namespace(
+        input_folder=str(source),
+        output_folder=str(out),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=False,
+    )
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # it shows its arguments and two bars
+        converter.main(options)
+
+
+def check(of: str, owner: Any) -> None:
+    """Check that DeepSpeed's object or module `owner` has the names that `PRIVATE` lists of it.
+
+    Raises
+    ------
+    InputError
+        That names the one that is missing, and a release that has it.
+    """
+    for name, use in PRIVATE[of].items():
+        if not hasattr(owner, name):
+            raise _changed(f"{of}.{name}", use)
+
+
+def _module(of: str) -> Any:
+    try:
+        module = importlib.import_module(of)
+    except ModuleNotFoundError:
+        raise _changed(of, next(iter(PRIVATE[of].values()))) from None
+    check(of, module)
+    return module
+
+
+def _changed(name: str, use: str) -> InputError:
+    from deepspeed import __version__
+
+    return InputError(
+        f"DeepSpeed {__version__} has no {name}, which ccscale needs for {use}: run "
+        f"`pip install deepspeed=={READ_IN}`, which has it"
+    )
+
+
+def _prepare(device: torch.device) -> Any:
+    """Import DeepSpeed, which takes seconds and chatters, and make it ready for this run."""
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # Each rank would tell the user of a name that DeepSpeed has not given up yet.
+    warnings.filterwarnings(
+        "ignore", "`torch.distributed.all_gather_into_tensor` is deprecated", FutureWarning
+    )
+    found = {of: _module(of) for of in PRIVATE if of.startswith("deepspeed.") and of != CONVERTER}
+    # Without this it compiles an operator for inference at every first start, which needs a C++ compiler.
+    found["deepspeed.ops"].__compatible_ops__["deepspeed_shm_comm"] = False
+    found[
+        "deepspeed.utils.groups"
+    ]._WORLD_GROUP = None  # of a run before in this process: that group has ended
+    # By itself it stays with the device of the process's first run.
+    accelerator = found["deepspeed.accelerator"]
+    if accelerator.get_accelerator().device_name() != device.type:
+        kind = f"{device.type.upper()}_Accelerator"
+        accelerator.set_accelerator(getattr(found[f"deepspeed.accelerator.{kind.lower()}"], kind)())
+    return deepspeed

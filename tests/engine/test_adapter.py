@@ -1,0 +1,99 @@
+"""A release of DeepSpeed that lacks a private name is told of in a sentence, when the engine is made."""
+
+import importlib
+import re
+import sys
+from functools import partial
+from importlib.metadata import requires, version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from harness.ranks import run_ranks
+from packaging.requirements import Requirement
+
+from ccscale.config.file import parse_config
+from ccscale.engine import adapter
+from ccscale.engine.adapter import PRIVATE, READ_IN, Engine
+from ccscale.engine.build import build_engine
+from ccscale.errors import InputError
+from ccscale.model.network import ContrastiveClustering
+
+
+class Without:
+    """An object as another release may have it: without a name."""
+
+    def __init__(self, whole: Any, name: str) -> None:
+        self._whole, self._name = whole, name
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name:
+            raise AttributeError(name)
+        return getattr(self._whole, name)
+
+
+def make() -> Engine:
+    model = {"backbone": "test_resnet", "clusters": 5}
+    train = {"global_batch": 4, "zero": 1, "precision": "fp64"}
+    settings = {"data": {"shards": "-"}, "model": model, "views": {"size": 32}, "train": train}
+    config = parse_config(settings)
+    return build_engine(config, ContrastiveClustering(config.model, 32), torch.device("cpu"))
+
+
+def without_each(rank: int) -> dict[str, str]:
+    """Make an engine without each of the names in turn, and return what is said."""
+    import deepspeed
+
+    whole, said = make()._engine, {}
+    for of, name in ((of, name) for of, names in PRIVATE.items() for name in names):
+        with pytest.MonkeyPatch.context() as patch:
+            if of.startswith("deepspeed."):
+                patch.setitem(sys.modules, of, Without(importlib.import_module(of), name))
+            else:
+                broken: Any = Without(whole, name)
+                if of != "engine":
+                    broken = Without(whole, "")
+                    inner = of.removeprefix("engine.")
+                    setattr(broken, inner, Without(getattr(whole, inner), name))
+                patch.setattr(deepspeed, "initialize", lambda _made=broken, **_: (_made,))
+            act = partial(adapter.join_parts, Path(), Path()) if of == adapter.CONVERTER else make
+            with pytest.raises(InputError) as told:
+                act()
+            said[f"{of}.{name}"] = str(told.value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "deepspeed.utils.groups", None)
+        with pytest.raises(InputError) as told:
+            make()
+        said["deepspeed.utils.groups"] = str(told.value)
+    return said
+
+
+@pytest.mark.dist
+def test_each_name_that_is_missing_is_told_with_the_release_that_has_it() -> None:
+    (said,) = run_ranks(1, without_each)
+    assert len(said) == sum(map(len, PRIVATE.values())) + 1
+    for name, sentence in said.items():
+        assert sentence.startswith(
+            f"DeepSpeed {version('deepspeed')} has no {name}, which ccscale needs for "
+        )
+        assert sentence.endswith(f": run `pip install deepspeed=={READ_IN}`, which has it")
+
+
+def test_the_release_that_was_read_is_one_that_the_package_takes() -> None:
+    (needed,) = (each for each in map(Requirement, requires("ccscale") or ()) if each.name == "deepspeed")
+    assert needed.specifier.contains(READ_IN)
+    assert f"{min(spec.version for spec in needed.specifier)}, the oldest" in (adapter.__doc__ or "")
+
+
+def test_no_other_module_knows_a_private_name() -> None:
+    package = Path(adapter.__file__).parents[1]
+    # Names that are words of everyday, or Python's own, tell nothing of where they stand.
+    private = {name for names in PRIVATE.values() for name in names if "_" in name.strip("_")} - {
+        "skipped_steps"
+    }
+    for path in package.rglob("*.py"):
+        if path != Path(adapter.__file__):
+            text = path.read_text()
+            found = re.findall(rf"\.({'|'.join(private)})\b|\b(?:import|from) (deepspeed\S*)", text)
+            assert found == [], path
