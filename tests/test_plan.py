@@ -22,9 +22,9 @@ from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.data.images.views import draw_views
 from ccscale.data.order.run import make_schedule
+from ccscale.data.pairs import PairBatch
 from ccscale.data.read_ahead import REQUEST_BYTES
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import PairBatch
 from ccscale.engine.build import build_engine
 from ccscale.loss import cluster_loss, instance_loss
 from ccscale.loss.cluster import ClusterLoss

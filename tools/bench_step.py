@@ -27,9 +27,10 @@ from ccscale.cli.arguments import IntermixedParser
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.data.images.colour import apply_colour
+from ccscale.data.loader import default_workers
 from ccscale.data.order.run import make_schedule
+from ccscale.data.pairs import PairBatch, pair_batches
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import PairBatch, default_workers, pair_batches
 from ccscale.engine.build import build_engine
 from ccscale.errors import InputError
 from ccscale.loss import cluster_loss, instance_loss

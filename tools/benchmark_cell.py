@@ -163,8 +163,9 @@ def untrained(config: Config) -> tuple[Any, Any]:
 
 
 def _whole(config: Config, side: int) -> Any:
+    from ccscale.data.loader import default_workers
     from ccscale.data.remote.access import Access
-    from ccscale.data.stream import default_workers, whole_batches
+    from ccscale.data.whole_images import whole_batches
     from ccscale.train.loop import open_data
 
     workers = default_workers() if config.data.workers is None else config.data.workers

@@ -35,7 +35,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from ccscale.config import Views
-from ccscale.data.images.crops import cut_views, whole_image
+from ccscale.data.images.crops import crop_views, whole_image
 from ccscale.data.images.decode import silence_pillow
 from ccscale.data.images.views import draw_views
 from ccscale.data.making.images import FORMATS, Recipe, prepare
@@ -168,7 +168,7 @@ def read_image(data: bytes, folder: Path) -> None:
     with guard.watching():
         outcomes = set()
         for views in (VIEWS, WHOLE_VIEWS):
-            outcomes.add(_outcome(lambda v=views: cut_views(data, v, draw_views(v, 0, 0, np.arange(1)), 0)))
+            outcomes.add(_outcome(lambda v=views: crop_views(data, v, draw_views(v, 0, 0, np.arange(1)), 0)))
         outcomes.add(_outcome(lambda: whole_image(data, 8)))
         for recipe in (Recipe(), Recipe(resize=5), *(Recipe(format=name) for name in FORMATS)):
             outcomes.add(_outcome(lambda r=recipe: prepare(data, r)))

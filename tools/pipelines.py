@@ -36,10 +36,10 @@ from ccscale.data.images.views import VIEWS, crop_box, draw_views
 from ccscale.data.making.shards import make_shards
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule
+from ccscale.data.pairs import PairBatch, pair_batches
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.kinds import open_source
-from ccscale.data.stream import PairBatch, pair_batches
 
 WIDTH, HEIGHT = 500, 375
 LANES = 2  # so few that the blocks of a small data set are as long as those of a large one

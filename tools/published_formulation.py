@@ -22,9 +22,9 @@ from torchvision.transforms import InterpolationMode
 from ccscale import dist
 from ccscale.config import Config, Views
 from ccscale.data.images.decode import decode, open_image
+from ccscale.data.loader import default_workers
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import default_workers
 from ccscale.errors import InputError
 from ccscale.evaluate.metrics import scores
 from ccscale.model.backbone import build_backbone

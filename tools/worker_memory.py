@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule, default_block
+from ccscale.data.pairs import pair_batches
 from ccscale.data.read_ahead import REQUEST_BYTES
 from ccscale.data.remote.access import Access
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import pair_batches
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from harness.servers import ShardServer

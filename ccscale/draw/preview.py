@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ccscale.data.images.decode import cut, decode, open_image
+from ccscale.data.images.decode import crop, decode, open_image
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.labels import UNKNOWN
@@ -94,8 +94,8 @@ def square(data: bytes, size: int) -> npt.NDArray[np.uint8]:
     image, (box,) = decode(encoded, [(left, top, left + side, top + side)], size)
     # Enlarged pixels stay pixels, so that digits of 8x8 are not a blur.
     how = Image.Resampling.BICUBIC if side * 2 >= size else Image.Resampling.NEAREST
-    crop = cut(image, (round(box[0]), round(box[1]), round(box[2]), round(box[3])))
-    return np.array(crop.resize((size, size), how))
+    part = crop(image, (round(box[0]), round(box[1]), round(box[2]), round(box[3])))
+    return np.array(part.resize((size, size), how))
 
 
 def _tiles(reader: SampleReader, samples: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8] | None]:

@@ -18,7 +18,7 @@ from ccscale.config import Config
 from ccscale.data.images.colour import to_float
 from ccscale.data.remote.access import Access
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import WholeBatch, whole_batches
+from ccscale.data.whole_images import WholeBatch, whole_batches
 from ccscale.evaluate.tally import Tally
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.preempt import Stopped, StopRequest

@@ -12,8 +12,8 @@ from ccscale import checkpoint, dist
 from ccscale.checkpoint import Checkpoint
 from ccscale.checkpoint.run import read_facts, read_run
 from ccscale.config import Config
+from ccscale.data.loader import default_workers
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import default_workers
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Reading
 from ccscale.evaluate.notes import other_data

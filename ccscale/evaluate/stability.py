@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ccscale import dist
 from ccscale.config import Config
 from ccscale.data.images.colour import apply_colour
-from ccscale.data.images.crops import cut_views
+from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import VIEWS, draw_views
 from ccscale.data.order.schedule import owned
 from ccscale.data.reader import SampleReader
@@ -137,7 +137,7 @@ def _assign_views(
 
     def cut(i: int, data: Any) -> bool:
         try:
-            cut_views(data, config.views, params, i, out=images[:, i])
+            crop_views(data, config.views, params, i, out=images[:, i])
         except BadImage:
             return False
         return True

@@ -6,12 +6,12 @@ import numpy as np
 
 from ccscale.config import Config
 from ccscale.data.images.views import VIEWS
+from ccscale.data.loader import MAX_WORKERS
 from ccscale.data.order.run import make_schedule
 from ccscale.data.order.schedule import owned
 from ccscale.data.read_ahead import REQUEST_BYTES
 from ccscale.data.remote import location
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import MAX_WORKERS
 from ccscale.errors import Fault, InputError
 
 COUNTED = 2**25  # samples of a rank whose shards are looked up

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import torch
 
+from ccscale.data.pairs import PairBatch
 from ccscale.data.remote.retry import Closing
-from ccscale.data.stream import PairBatch
 from ccscale.errors import Fault, InputError
 from ccscale.preempt import StopRequest
 from ccscale.threads import background

@@ -10,13 +10,14 @@ import torch
 from ccscale import checkpoint, dist
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
+from ccscale.data.loader import default_workers
 from ccscale.data.order.run import make_schedule
+from ccscale.data.pairs import PairBatch, pair_batches
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.cache import Cache
 from ccscale.data.remote.location import is_url
 from ccscale.data.remote.retry import Closing
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import PairBatch, default_workers, pair_batches
 from ccscale.engine.guard import SkippedSteps
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import Reading, measure

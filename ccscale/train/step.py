@@ -24,7 +24,7 @@ from torch.profiler import record_function
 from ccscale import dist
 from ccscale.config import LOSSES, Config, LossName
 from ccscale.data.images.colour import apply_colour
-from ccscale.data.stream import PairBatch
+from ccscale.data.pairs import PairBatch
 from ccscale.engine.adapter import Engine
 from ccscale.engine.guard import StepGuard, Verdict
 from ccscale.engine.parameter_groups import train_by

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from ccscale.checkpoint import find
 from ccscale.cli import main
 from ccscale.config.file import parse_config
-from ccscale.data import stream, watching
+from ccscale.data import watching, whole_images
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import whole_batches
 from ccscale.data.watching import watched
+from ccscale.data.whole_images import whole_batches
 from ccscale.errors import Fault
 from ccscale.evaluate.assign import Reading
 from ccscale.train.loop import train_run
@@ -156,7 +156,7 @@ def workers_of_this_process() -> list[int]:
 @pytest.fixture
 def killing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loader's workers are killed once the first batch of whole images is there."""
-    load = stream._load
+    load = whole_images.load
 
     def load_and_kill(*arguments: Any, **options: Any) -> Iterator[Any]:
         before = set(workers_of_this_process())
@@ -165,7 +165,7 @@ def killing(monkeypatch: pytest.MonkeyPatch) -> None:
             for process in set(workers_of_this_process()) - before:
                 os.kill(process, signal.SIGKILL)
 
-    monkeypatch.setattr(stream, "_load", load_and_kill)
+    monkeypatch.setattr(whole_images, "load", load_and_kill)
 
 
 @pytest.mark.usefixtures("killing")

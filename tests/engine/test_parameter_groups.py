@@ -12,7 +12,7 @@ from ccscale.config import Config, LossName
 from ccscale.config.file import parse_config
 from ccscale.data.images.colour import apply_colour
 from ccscale.data.images.views import draw_views
-from ccscale.data.stream import PairBatch
+from ccscale.data.pairs import PairBatch
 from ccscale.engine.build import build_engine
 from ccscale.engine.parameter_groups import parameter_groups
 from ccscale.loss import cluster_loss, instance_loss

@@ -6,7 +6,7 @@ import torch
 
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.data.stream import WholeBatch
+from ccscale.data.whole_images import WholeBatch
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.sample import FeatureSample, Sampler, choose_rows, numbers_in_all

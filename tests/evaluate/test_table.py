@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ccscale.data.stream import WholeBatch
+from ccscale.data.whole_images import WholeBatch
 from ccscale.errors import InputError
 from ccscale.evaluate import table as module
 from ccscale.evaluate.assign import Assigned

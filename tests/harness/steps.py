@@ -8,7 +8,7 @@ import torch
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.data.images.views import draw_views
-from ccscale.data.stream import PairBatch
+from ccscale.data.pairs import PairBatch
 
 N, SIZE = 12, 32
 

@@ -16,7 +16,7 @@ from ccscale.checkpoint.writing import write_files
 from ccscale.config import Config, LossName
 from ccscale.config.file import parse_config
 from ccscale.data.images.views import draw_views
-from ccscale.data.stream import PairBatch
+from ccscale.data.pairs import PairBatch
 from ccscale.model.network import ContrastiveClustering
 from ccscale.train.opening import Opening, restore
 from ccscale.train.step import Stepper

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from ccscale.data.pairs import PairBatch
 from ccscale.data.remote.retry import Closing
-from ccscale.data.stream import PairBatch
 from ccscale.errors import Fault
 from ccscale.preempt import StopRequest
 from ccscale.train.feed import Feed

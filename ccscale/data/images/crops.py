@@ -1,4 +1,4 @@
-"""The geometry of views, on the worker: an encoded image is decoded once and both crops are cut from it."""
+"""The geometry of views, on the worker: an encoded image is decoded once and both crops are taken from it."""
 
 import math
 
@@ -7,14 +7,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from ccscale.config import Views
-from ccscale.data.images.decode import Box, Encoded, cut, decode, open_image
+from ccscale.data.images.decode import Box, Encoded, crop, decode, open_image
 from ccscale.data.images.views import VIEWS, ViewParameters, crop_box, is_cropped
 
 
-def cut_views(
+def crop_views(
     data: bytes, settings: Views, params: ViewParameters, i: int, out: npt.NDArray[np.uint8] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Decode an image and cut its two views.
+    """Decode an image and crop its two views.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ def _resize(image: Image.Image, box: Box, size: int) -> Image.Image:
     # take its two passes in the other order. A box of a reduced image need not lie on whole pixels.
     left, top, right, bottom = box
     x, y = math.floor(left), math.floor(top)
-    crop = cut(image, (x, y, math.ceil(right), math.ceil(bottom)))
-    return crop.resize(
+    part = crop(image, (x, y, math.ceil(right), math.ceil(bottom)))
+    return part.resize(
         (size, size), Image.Resampling.BILINEAR, box=(left - x, top - y, right - x, bottom - y)
     )
 

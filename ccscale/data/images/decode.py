@@ -187,7 +187,7 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def cut(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+def crop(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
     """Crop decoded pixels; Pillow compares a crop's size with its global limit, too."""
     with _Pillow(limit=None):
         return image.crop(box)

@@ -14,7 +14,7 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms import InterpolationMode
 
 from ccscale.config import Views
-from ccscale.data.images.crops import cut_views, whole_image
+from ccscale.data.images.crops import crop_views, whole_image
 from ccscale.data.images.views import crop_box, draw_views
 
 BILINEAR = InterpolationMode.BILINEAR
@@ -54,7 +54,7 @@ def test_crops_are_torchvision_s(jpeg, size):
     params = draw(settings)
     image = Image.open(io.BytesIO(jpeg))
     for i in range(12):
-        views = cut_views(jpeg, settings, params, i)
+        views = crop_views(jpeg, settings, params, i)
         for view in range(2):
             wanted = np.asarray(torchvision_crop(image, settings, params.crop[view, i]))
             np.testing.assert_array_equal(views[view], wanted)
@@ -63,7 +63,7 @@ def test_crops_are_torchvision_s(jpeg, size):
 def test_without_a_crop_the_whole_image_is_resized(jpeg):
     settings = Views(size=64, scaled_decode=False, crop_scale=None, flip=0)
     wanted = np.asarray(TF.resize(Image.open(io.BytesIO(jpeg)), [64, 64], BILINEAR))
-    views = cut_views(jpeg, settings, draw(settings), 0)
+    views = crop_views(jpeg, settings, draw(settings), 0)
     np.testing.assert_array_equal(views, np.stack([wanted, wanted]))
     np.testing.assert_array_equal(whole_image(jpeg, 64, scaled_decode=False), wanted)
 
@@ -72,11 +72,11 @@ def test_without_a_crop_the_whole_image_is_resized(jpeg):
 def test_a_raw_view_is_the_whole_image_whatever_else_is_on(jpeg, raw):
     on = Views(size=64, scaled_decode=False, flip=1, rotate=90, translate=0.3, zoom=(0.5, 0.6))
     settings = on.model_copy(update={"raw": raw})
-    views = cut_views(jpeg, settings, draw(settings), 0)
+    views = crop_views(jpeg, settings, draw(settings), 0)
     np.testing.assert_array_equal(views[1], whole_image(jpeg, 64, scaled_decode=False))
     assert np.array_equal(views[0], views[1]) == (raw == 2)
     if raw == 1:
-        np.testing.assert_array_equal(views[0], cut_views(jpeg, on, draw(on), 0)[0])
+        np.testing.assert_array_equal(views[0], crop_views(jpeg, on, draw(on), 0)[0])
 
 
 def test_flip_mirrors_left_to_right(jpeg):
@@ -84,8 +84,8 @@ def test_flip_mirrors_left_to_right(jpeg):
     params = draw(settings)
     seen = set()
     for i in range(12):
-        flipped = cut_views(jpeg, settings, params, i)
-        straight = cut_views(jpeg, settings, draw(Views(size=48, flip=0)), i)
+        flipped = crop_views(jpeg, settings, params, i)
+        straight = crop_views(jpeg, settings, draw(Views(size=48, flip=0)), i)
         for view in range(2):
             seen.add(bool(params.flip[view, i]))
             wanted = straight[view, :, ::-1] if params.flip[view, i] else straight[view]
@@ -107,7 +107,7 @@ def test_affine_is_torchvision_s(jpeg, affine):
     plain = Views(size=65, flip=0)
     params = draw(settings)
     for i in range(6):
-        views, crops = cut_views(jpeg, settings, params, i), cut_views(jpeg, plain, params, i)
+        views, crops = crop_views(jpeg, settings, params, i), crop_views(jpeg, plain, params, i)
         for view in range(2):
             wanted = TF.affine(
                 Image.fromarray(crops[view]),
@@ -128,8 +128,8 @@ def test_affine_is_torchvision_s(jpeg, affine):
 def test_flip_follows_the_affine(jpeg):
     settings = Views(size=40, flip=1, rotate=30)
     params = draw(settings)
-    unflipped = cut_views(jpeg, settings, draw(Views(size=40, flip=0, rotate=30)), 0)
-    np.testing.assert_array_equal(cut_views(jpeg, settings, params, 0), unflipped[:, :, ::-1])
+    unflipped = crop_views(jpeg, settings, draw(Views(size=40, flip=0, rotate=30)), 0)
+    np.testing.assert_array_equal(crop_views(jpeg, settings, params, 0), unflipped[:, :, ::-1])
 
 
 def scaled_decode_difference(size, count=12):
@@ -137,7 +137,7 @@ def scaled_decode_difference(size, count=12):
     scaled, full = Views(size=size), Views(size=size, scaled_decode=False)
     params = draw(full, count)
     differences = [
-        np.abs(cut_views(data, scaled, params, i).astype(float) - cut_views(data, full, params, i)).mean(
+        np.abs(crop_views(data, scaled, params, i).astype(float) - crop_views(data, full, params, i)).mean(
             (1, 2, 3)
         )
         for data in map(photograph, range(2))
@@ -161,8 +161,8 @@ def test_scaled_decoding_places_crops_where_they_belong():
     settings = Views(size=24, flip=0)
     params = draw(settings)
     for i in range(12):
-        views = cut_views(data, settings, params, i).astype(float)
-        full = cut_views(data, settings.model_copy(update={"scaled_decode": False}), params, i)
+        views = crop_views(data, settings, params, i).astype(float)
+        full = crop_views(data, settings.model_copy(update={"scaled_decode": False}), params, i)
         assert np.abs((views - full)[:, 1:-1, 1:-1].mean((1, 2, 3))).max() < 0.3
     assert np.abs(whole_image(data, 24) - whole_image(data, 24, scaled_decode=False).astype(float)).max() <= 2
 
@@ -181,7 +181,7 @@ def test_a_jpeg_is_reduced_as_far_as_the_view_allows(jpeg, size, expected, monke
     monkeypatch.setattr(Image.Image, "resize", spy)
     whole_image(jpeg, size)
     settings = Views(size=size, crop_scale=None)
-    cut_views(jpeg, settings, draw(settings), 0)
+    crop_views(jpeg, settings, draw(settings), 0)
     assert decoded == [(-(-500 // expected), -(-375 // expected))] * 3
 
 
@@ -202,7 +202,7 @@ def test_no_crop_has_fewer_pixels_than_the_view(jpeg, monkeypatch):
     settings = Views(size=60)
     params = draw(settings, 30)
     for i in range(30):
-        cut_views(jpeg, settings, params, i)
+        crop_views(jpeg, settings, params, i)
     scale, side = np.reshape(scales, (30, 2)), np.reshape(sides, (30, 2)).min(axis=1)
     assert set(scale.ravel()) == {1, 2, 4}
     np.testing.assert_array_equal(scale[:, 0], scale[:, 1])  # decoded once, for both views
@@ -214,8 +214,8 @@ def test_views_are_written_where_they_are_wanted(jpeg):
     settings = Views(size=32)
     params = draw(settings)
     batch = np.zeros((2, 3, 32, 32, 3), dtype=np.uint8)
-    cut_views(jpeg, settings, params, 4, out=batch[:, 1])
-    np.testing.assert_array_equal(batch[:, 1], cut_views(jpeg, settings, params, 4))
+    crop_views(jpeg, settings, params, 4, out=batch[:, 1])
+    np.testing.assert_array_equal(batch[:, 1], crop_views(jpeg, settings, params, 4))
     assert not batch[:, [0, 2]].any()
 
 
@@ -226,7 +226,7 @@ def test_tiny_images(kind, size):
     settings = Views(size=16)
     params = draw(settings, 20)
     for i in range(20):
-        views = cut_views(data, settings, params, i)
+        views = crop_views(data, settings, params, i)
         assert np.abs(views.astype(int) - (200, 100, 50)).max() <= 8
     assert whole_image(data, 16).shape == (16, 16, 3)
 
@@ -241,7 +241,7 @@ def test_a_grey_jpeg_is_reduced_too():
 def test_a_fault_of_the_program_is_no_bad_image(jpeg):
     settings = Views(size=32)
     with pytest.raises(IndexError):
-        cut_views(jpeg, settings, draw(settings, 3), 3)
+        crop_views(jpeg, settings, draw(settings, 3), 3)
 
 
 if __name__ == "__main__":

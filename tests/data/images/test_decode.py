@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, features
 import ccscale
 from ccscale.config import Views
 from ccscale.data.images import decode, formats
-from ccscale.data.images.crops import cut_views, whole_image
+from ccscale.data.images.crops import crop_views, whole_image
 from ccscale.data.images.views import draw_views
 from ccscale.data.making.images import Recipe, prepare
 from ccscale.data.shards.adopt import adopt
@@ -48,7 +48,7 @@ def test_all_readers_see_the_same_pixels(name, tmp_path):
     params = draw_views(settings, 0, 0, np.arange(4))
     for i in range(4):
         np.testing.assert_array_equal(
-            cut_views(data, settings, params, i), cut_views(plain, settings, params, i)
+            crop_views(data, settings, params, i), crop_views(plain, settings, params, i)
         )
     np.testing.assert_array_equal(whole_image(data, 20), whole_image(plain, 20))
     (tmp_path / "image").write_bytes(data)
@@ -62,7 +62,7 @@ def test_bad_images_are_refused_with_a_reason(name):
     settings = Views(size=32)
     params = draw_views(settings, 0, 0, np.arange(1))
     for read in (
-        lambda: cut_views(data, settings, params, 0),
+        lambda: crop_views(data, settings, params, 0),
         lambda: whole_image(data, 32),
         lambda: ccscale.read_images([data], 32),
     ):
@@ -166,7 +166,7 @@ def test_what_is_cut_from_an_image_does_not_depend_on_pillow_s_limit(limit, monk
     params = draw_views(settings, 0, 0, np.arange(1))
 
     def seen():
-        found = [cut_views(data, settings, params, 0), whole_image(data, 20), square(data, 16)]
+        found = [crop_views(data, settings, params, 0), whole_image(data, 20), square(data, 16)]
         found.append(pixels(prepare(data, Recipe(resize=8))[0]))
         return found
 
@@ -272,7 +272,7 @@ def test_bad_images_take_little_memory():
 WORKER = """
 import sys
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import whole_batches
+from ccscale.data.whole_images import whole_batches
 if __name__ == "__main__":
     manifest = Manifest.load(sys.argv[1])
     for batch in whole_batches(manifest, ["train"], 8, 16, workers=1):

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from ccscale.config import Views
 from ccscale.data.order.phases import PhasedSchedule, Turn
 from ccscale.data.order.schedule import Schedule
+from ccscale.data.pairs import _digest, pair_batches
 from ccscale.data.read_ahead import _blocks
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import _digest, pair_batches
 
 pieces = st.one_of(st.none(), st.integers(1, 12))
 

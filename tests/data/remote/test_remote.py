@@ -13,12 +13,13 @@ from harness.servers import ShardServer, s3_bucket
 from ccscale.config import Views
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule
+from ccscale.data.pairs import PairBatch, pair_batches
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
 from ccscale.data.shards.damage import ShardError
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import PairBatch, pair_batches, whole_batches
+from ccscale.data.whole_images import whole_batches
 from ccscale.errors import Fault, InputError
 
 VIEWS = Views(size=12, blur=0.5, blur_kernel=3)

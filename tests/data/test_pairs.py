@@ -9,10 +9,11 @@ import pytest
 from ccscale.config import Views
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule
+from ccscale.data.pairs import PairBatch, pair_batches
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.stream import PairBatch, pair_batches, whole_batches
+from ccscale.data.whole_images import whole_batches
 from ccscale.errors import InputError
 
 VIEWS = Views(size=12, blur=0.5, blur_kernel=3)

@@ -1,0 +1,231 @@
+"""Pairs of views for training, from the schedule to batches: WebDataset pipelines in loader processes.
+
+::
+
+    lanes of this worker -> parts of global batches -> read, decode, crop both views -> joined into batches
+
+A rank's workers share its lanes; each hands over its part of every batch, and the parts are joined in the order of
+the lanes. So the batches are the same for every number of workers, and of ranks.
+
+An image that cannot be decoded is replaced by the schedule's substitute: the batch stays full, the order stays
+the schedule's, and the loss of one image is told by name.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import webdataset as wds
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ccscale.config import Views
+from ccscale.data.images.crops import crop_views
+from ccscale.data.images.views import VIEWS, ColourParameters, ViewParameters, draw_views
+from ccscale.data.loader import load, plain, this_worker
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.schedule import EpochOrder, owned
+from ccscale.data.read_ahead import Ahead, read_ahead_lanes
+from ccscale.data.reader import Sample, SampleReader
+from ccscale.data.remote.access import Access
+from ccscale.data.remote.retry import Closing
+from ccscale.data.shards.manifest import Manifest
+from ccscale.errors import BadImage, Fault, InputError
+
+SUBSTITUTES = 1000  # tries before the data are given up as undecodable altogether
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch:
+    """A rank's part of a global batch of view pairs, or a worker's part of that.
+
+    Attributes
+    ----------
+    step
+        Number of the global batch, counted from 0 through all epochs.
+    images
+        (2, n, size, size, 3) uint8, RGB: the geometry is done, colour and blur are not.
+    colour
+        What is still to be done to the 2 x n views.
+    digest
+        Two sums of 32-bit hashes over (place in the global batch, key); they add up over ranks, modulo 2**32.
+    bad
+        A line for each image that could not be decoded, with its key and the reason.
+    """
+
+    step: int
+    images: Tensor
+    colour: ColourParameters
+    digest: tuple[int, int]
+    bad: tuple[str, ...]
+
+
+def pair_batches(
+    manifest: Manifest,
+    splits: Sequence[str],
+    schedule: PhasedSchedule,
+    views: Views,
+    start: int,
+    stop: int,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    prefetch: int = 2,
+    access: Access | None = None,
+    closing: Closing | None = None,
+) -> Iterator[PairBatch]:
+    """Yield this rank's part of global batches `start` to `stop`, counted from 0 through all epochs.
+
+    Parameters
+    ----------
+    manifest, splits
+        The data set and all splits that `schedule` was made for.
+    schedule
+        The order.
+    views
+        What a view is.
+    rank, world
+        Which lanes are this rank's; `world` divides the schedule's lanes.
+    workers
+        Loader processes; 0 loads in this one.
+    prefetch
+        Batches that each worker holds ready.
+    access
+        How shards that are no local files are read.
+    closing
+        Ends all reads, where nobody waits for a batch any more.
+
+    Raises
+    ------
+    InputError
+        If a shard is damaged or missing, or no substitute for a bad image can be decoded.
+    Fault
+        If a remote shard could not be read for as long as it was tried, or a loader process was killed.
+    """
+    lanes = owned(schedule.lanes, rank, world)
+    workers = min(workers, len(lanes))
+    closing = closing or Closing()
+    reader = SampleReader(manifest, splits, access, closing)
+    pipeline = wds.DataPipeline(
+        partial(_parts_of_this_worker, schedule, lanes, start, stop),
+        partial(_read, reader=reader, schedule=schedule, views=views, lanes=lanes, start=start, stop=stop),
+    )
+    parts: list[PairBatch] = []
+    for part in load(pipeline, closing, workers, prefetch):
+        parts.append(part)
+        if len(parts) == max(workers, 1):
+            yield _join(parts)
+            parts = []
+
+
+class _Part(NamedTuple):
+    """What a worker's lanes give to a global batch."""
+
+    step: int
+    order: EpochOrder
+    """Of its turn."""
+    samples: NDArray[np.int64]
+    places: range
+    """Of the samples, in the global batch."""
+
+
+def _of_this_worker(lanes: range) -> range:
+    mine = owned(len(lanes), *this_worker())
+    return lanes[mine.start : mine.stop]
+
+
+def _parts_of_this_worker(schedule: PhasedSchedule, lanes: range, start: int, stop: int) -> Iterator[_Part]:
+    """Yield what this worker has to read, batch by batch."""
+    lanes = _of_this_worker(lanes)
+    places = range(lanes.start * schedule.share, lanes.stop * schedule.share)
+    order: EpochOrder | None = None
+    for step in range(start, stop):
+        turn = schedule.locate(step)
+        if order is None or order.epoch != turn.number:
+            order = schedule.order(turn.number)
+        yield _Part(step, order, order.batch(turn.place, lanes), places)
+
+
+def _read(
+    parts: Iterator[_Part],
+    reader: SampleReader,
+    schedule: PhasedSchedule,
+    views: Views,
+    lanes: range,
+    start: int,
+    stop: int,
+) -> Iterator[PairBatch | InputError | Fault]:
+    ahead = None
+    if reader.shards.is_remote:
+        ahead = read_ahead_lanes(reader, schedule, _of_this_worker(lanes), start, stop)
+    for part in parts:
+        try:
+            yield _read_part(part, reader, ahead, schedule, views)
+        except (InputError, Fault) as error:
+            yield plain(error)
+            return
+
+
+def _read_part(
+    part: _Part, reader: SampleReader, ahead: Ahead | None, schedule: PhasedSchedule, views: Views
+) -> PairBatch:
+    images = np.empty((VIEWS, len(part.samples), views.size, views.size, 3), dtype=np.uint8)
+    digest, bad = np.zeros(2, dtype=np.uint64), list[str]()
+    # All samples' views are drawn at once; those of substitutes one by one, as they come up.
+    params = draw_views(views, schedule.seed, part.order.epoch, part.samples)
+    colour = params.colour
+    if ahead is not None:
+        ahead.advance()
+
+    def crop(encoded: Sample, params: ViewParameters, i: int, out: NDArray[np.uint8]) -> bool:
+        """Tell whether an image's views are there now."""
+        try:
+            crop_views(encoded.data, views, params, i, out)
+        except BadImage as error:
+            bad.append(f"{encoded.key}: {error}")
+            return False
+        return True
+
+    for i, sample in enumerate(part.samples.tolist()):
+        encoded = reader[sample] if ahead is None else ahead.take(i // schedule.share, sample)
+        attempt = 0
+        decoded = crop(encoded, params, i, images[:, i])
+        while not decoded:
+            if attempt == SUBSTITUTES:
+                raise InputError(
+                    f"{attempt} images in a row cannot be decoded, the last is {bad[-1]}; "
+                    "is this a data set of images?"
+                )
+            substitute = part.order.substitute(sample, attempt)
+            encoded, attempt = reader[substitute], attempt + 1
+            drawn = draw_views(views, schedule.seed, part.order.epoch, np.array([substitute]))
+            colour = colour.replaced(i, drawn.colour)
+            decoded = crop(encoded, drawn, 0, images[:, i])
+        digest += _digest(part.places[i], encoded.key)
+    return PairBatch(
+        part.step, torch.from_numpy(images), colour, (int(digest[0]), int(digest[1])), tuple(bad)
+    )
+
+
+def _digest(place: int, key: str) -> NDArray[np.uint64]:
+    """Return two 32-bit hashes of a key at a place of the global batch."""
+    value = hashlib.blake2b(f"{place}:{key}".encode(), digest_size=8).digest()
+    return np.frombuffer(value, dtype=np.uint32).astype(np.uint64)
+
+
+def _join(parts: Sequence[PairBatch]) -> PairBatch:
+    """Join the workers' parts of a batch in the order of the lanes."""
+    if len(parts) == 1:
+        return parts[0]
+    return PairBatch(
+        parts[0].step,
+        torch.cat([part.images for part in parts], dim=1),
+        ColourParameters.concatenate([part.colour for part in parts]),
+        (sum(part.digest[0] for part in parts), sum(part.digest[1] for part in parts)),
+        tuple(line for part in parts for line in part.bad),
+    )

@@ -1,0 +1,162 @@
+"""Whole images for evaluation, each sample once: WebDataset pipelines in loader processes."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import webdataset as wds
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ccscale.data.images.crops import whole_image
+from ccscale.data.loader import load, plain, this_worker
+from ccscale.data.order.schedule import owned
+from ccscale.data.read_ahead import read_ahead_ranges
+from ccscale.data.reader import SampleReader
+from ccscale.data.remote.access import Access
+from ccscale.data.remote.retry import Closing
+from ccscale.data.shards.manifest import Manifest
+from ccscale.errors import BadImage, Fault, InputError
+
+
+@dataclass(frozen=True, slots=True)
+class WholeBatch:
+    """Whole images, for evaluation.
+
+    Attributes
+    ----------
+    images
+        (n, size, size, 3) uint8, RGB; black where `bad`.
+    samples
+        (n,) int64: their numbers in the data set.
+    keys
+        Their names.
+    labels
+        (n,) int64: -1 where not known.
+    bad
+        (n,) bool: it could not be decoded.
+    reasons
+        A line for each of these, with its key and the reason.
+    origins
+        Where the images came from, a path or a URL, None where that is not known; empty unless asked for.
+    """
+
+    images: Tensor
+    samples: NDArray[np.int64]
+    keys: tuple[str, ...]
+    labels: NDArray[np.int64]
+    bad: NDArray[np.bool_]
+    reasons: tuple[str, ...]
+    origins: tuple[str | None, ...] = ()
+
+
+def whole_batches(
+    manifest: Manifest,
+    splits: Sequence[str],
+    size: int,
+    batch: int,
+    *,
+    scaled_decode: bool = True,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    access: Access | None = None,
+    spans: Sequence[range] | None = None,
+    origins: bool = False,
+) -> Iterator[WholeBatch]:
+    """Yield this rank's share of all samples, each exactly once over all ranks, in the order of the shards.
+
+    Parameters
+    ----------
+    manifest, splits
+        What to go over.
+    size
+        Side of the images in pixels.
+    batch
+        Images at a time; the last batch may be smaller.
+    scaled_decode
+        See `config.Views`.
+    rank, world, workers, access
+        As in `pair_batches`; here `world` is any number.
+    spans
+        Samples to go over instead of this rank's share: one span after the other, no batch across an end.
+    origins
+        Also tell where the images came from.
+
+    Raises
+    ------
+    InputError, Fault
+        As `pair_batches` does.
+    """
+    closing = Closing()
+    reader = SampleReader(manifest, splits, access, closing, origins)
+    if spans is None:
+        spans = [owned(len(reader), rank, world)]
+    workers = min(workers, sum(-(-len(span) // batch) for span in spans))
+    pipeline = wds.DataPipeline(
+        partial(_batches_of_this_worker, spans, batch),
+        partial(
+            _read,
+            reader=reader,
+            size=size,
+            scaled_decode=scaled_decode,
+            spans=spans,
+            batch=batch,
+            origins=origins,
+        ),
+    )
+    yield from load(pipeline, closing, workers, prefetch=2)
+
+
+def _batches_of_this_worker(spans: Sequence[range], batch: int) -> Iterator[range]:
+    """Yield the batches of this worker: every so-manieth, so that the loader puts them in order."""
+    worker, workers = this_worker()
+    batches = (span[start : start + batch] for span in spans for start in range(0, len(span), batch))
+    return itertools.islice(batches, worker, None, workers)
+
+
+def _read(
+    plan: Iterator[range],
+    reader: SampleReader,
+    size: int,
+    scaled_decode: bool,
+    spans: Sequence[range],
+    batch: int,
+    origins: bool,
+) -> Iterator[WholeBatch | InputError | Fault]:
+    ahead = (
+        read_ahead_ranges(reader, _batches_of_this_worker(spans, batch)) if reader.shards.is_remote else None
+    )
+    for samples in plan:
+        images = np.zeros((len(samples), size, size, 3), dtype=np.uint8)
+        keys, labels, bad, reasons = [], [], np.zeros(len(samples), dtype=bool), []
+        try:
+            for i, sample in enumerate(samples):
+                if ahead is not None:
+                    ahead.advance()
+                    encoded = ahead.take(0, sample)
+                else:
+                    encoded = reader[sample]
+                keys.append(encoded.key)
+                labels.append(encoded.label)
+                try:
+                    images[i] = whole_image(encoded.data, size, scaled_decode)
+                except BadImage as error:
+                    bad[i] = True
+                    reasons.append(f"{encoded.key}: {error}")
+            came_from = tuple(map(reader.origin, samples)) if origins else ()
+        except (InputError, Fault) as error:
+            yield plain(error)
+            return
+        yield WholeBatch(
+            torch.from_numpy(images),
+            np.asarray(samples, dtype=np.int64),
+            tuple(keys),
+            np.asarray(labels, dtype=np.int64),
+            bad,
+            tuple(reasons),
+            came_from,
+        )
