@@ -67,7 +67,8 @@ def demo(out: Path, overrides: Sequence[str] = ()) -> dict[str, Any] | None:
     reader = SampleReader(manifest, config.data.splits)
     say("4/5 drawing the clusters")
     found = read_table(run / TABLE)
-    draw_gallery(out / PICTURE, reader, found, config.model.clusters, manifest.classes)
+    columns = found.clusters, found.confidence, found.labels
+    draw_gallery(out / PICTURE, reader, *columns, config.model.clusters, manifest.classes)
     say("5/5 writing the report")
     report = report_run(run)
     pixels = np.stack([whole_image(reader[i].data, 8)[..., 0].ravel() for i in range(len(reader))])

@@ -30,7 +30,7 @@ from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.contents import Bytes, encode_png
 from ccscale.data.sources.items import Item, Source, numbered_key
 from ccscale.errors import InputError
-from ccscale.evaluate.session import newest
+from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.model.export import load, read_images
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.preempt import StopRequest
@@ -319,5 +319,5 @@ def _train(config: Config) -> tuple[ContrastiveClustering, int]:
             "the training was interrupted, and nothing of it is kept: with fewer epochs or a smaller backbone it "
             "takes less time; for one that goes on where it was stopped, use `ccscale train` on shards"
         ) from None
-    _, checkpoint = newest(config.run_folder)
+    _, checkpoint = run_and_checkpoint(config.run_folder)
     return load(checkpoint.path), outcome.step or 0

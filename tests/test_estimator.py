@@ -21,7 +21,7 @@ from ccscale.config import Config
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.estimator import ContrastiveClusteringEstimator, _write_shards
-from ccscale.evaluate.assign import Reading, assign
+from ccscale.evaluate.assign import assign
 from ccscale.model.network import Outputs
 from ccscale.train.step import Stepper
 
@@ -94,7 +94,7 @@ def test_the_labels_are_those_of_a_run(fitted: ContrastiveClusteringEstimator, t
     for name, value in fitted.network_.state_dict().items():
         assert torch.equal(network.state_dict()[name], value), name
     by_key: dict[str, int] = {}
-    for found in assign(network, Manifest.load(tmp_path / "shards"), ["train"], Reading(64), progress=False):
+    for found in assign(network, Manifest.load(tmp_path / "shards"), ["train"], config, progress=False):
         by_key |= zip(found.batch.keys, found.clusters.tolist(), strict=True)
     assert [by_key[key] for key in sorted(by_key)] == fitted.labels_.tolist()
 

@@ -47,8 +47,6 @@ ROOMS = {
 # Arrows that go up still. None joins them, and the last one to go takes the list along.
 UPWARDS = {
     ("checkpoint.commit", "train.log"),
-    ("draw.dendrogram", "evaluate.merging"),
-    ("draw.gallery", "evaluate.table"),
 }
 
 

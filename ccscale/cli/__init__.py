@@ -192,10 +192,10 @@ def _report(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     _tell_loading()
-    from ccscale.evaluate.session import newest
+    from ccscale.evaluate.opened import run_and_checkpoint
     from ccscale.model.export import copy_export
 
-    _, found = newest(args.run, args.checkpoint)
+    _, found = run_and_checkpoint(args.run, args.checkpoint)
     copy_export(found.path, args.out)
     if args.json:
         _print_json({"out": str(args.out), "step": found.step})

@@ -2,26 +2,23 @@
 
 heading
 name   [tile] [tile] [tile] …
-note
+detail
 name   [tile] …
 footer
 """
 
-import io
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from ccscale import atomic
+from ccscale.draw.canvas import FAINT, INK, LARGE, MARGIN, SMALL, TITLE, begin, save
 from ccscale.draw.lettering import write
 
-TILE, GAP, MARGIN, TEXT, TITLE = 56, 4, 16, 150, 34
-LARGE, SMALL = 15, 12
-INK, PAPER, FAINT = (32, 33, 36), (255, 255, 255), (128, 130, 135)
+TILE, GAP, TEXT = 56, 4, 150
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Row:
 
     Attributes
     ----------
-    name, note
+    name, detail
         What stands at its left, in two lines.
     tiles
         Its images from left to right, uint8, shape (tile, tile, 3), or None for one that cannot be read; looked at
@@ -38,7 +35,7 @@ class Row:
     """
 
     name: str
-    note: str
+    detail: str
     tiles: Iterable[npt.NDArray[np.uint8] | None]
 
 
@@ -76,25 +73,21 @@ def draw_sheet(
     """
     width = 2 * MARGIN + text + columns * (tile + GAP)
     height = 2 * MARGIN + TITLE + count * (tile + GAP) + (TITLE if footer else 0)
-    picture = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(picture)
-    write(draw, (MARGIN, MARGIN), heading, width - 2 * MARGIN, LARGE, INK)
+    picture, pen = begin(width, height, heading)
     for number, row in enumerate(rows):
         top = MARGIN + TITLE + number * (tile + GAP)
         if text:
             middle = top + tile // 2
-            write(draw, (MARGIN, middle - 20), row.name, text - 10, LARGE, INK)
-            write(draw, (MARGIN, middle + 2), row.note, text - 10, SMALL, FAINT)
+            write(pen, (MARGIN, middle - 20), row.name, text - 10, LARGE, INK)
+            write(pen, (MARGIN, middle + 2), row.detail, text - 10, SMALL, FAINT)
         for column, pixels in enumerate(row.tiles):
             left = MARGIN + text + column * (tile + GAP)
             if pixels is None:
                 box = (left, top, left + tile - 1, top + tile - 1)
-                draw.rectangle(box, outline=FAINT)
-                draw.line(box, FAINT)
+                pen.rectangle(box, outline=FAINT)
+                pen.line(box, FAINT)
             else:
                 picture.paste(Image.fromarray(pixels), (left, top))
     if footer:
-        write(draw, (MARGIN, height - MARGIN - 20), footer, width - 2 * MARGIN, SMALL, FAINT)
-    data = io.BytesIO()
-    picture.save(data, format="PNG", optimize=True)
-    atomic.write_bytes(path, data.getvalue())
+        write(pen, (MARGIN, height - MARGIN - 20), footer, width - 2 * MARGIN, SMALL, FAINT)
+    save(picture, path)

@@ -7,28 +7,30 @@ name    note       ─────────────┘
 score of the merge 1 ............
 """
 
-import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from PIL import Image, ImageDraw
+import numpy as np
+from numpy.typing import NDArray
 
-from ccscale import atomic
-from ccscale.draw.contact_sheet import FAINT, INK, LARGE, MARGIN, PAPER, SMALL, TITLE
+from ccscale.draw.canvas import FAINT, INK, MARGIN, SMALL, TITLE, begin, save
 from ccscale.draw.lettering import width_of, write
-from ccscale.evaluate.merging import Merge, cut
 
 MAX_LEAVES = 200  # of more clusters the top of the tree is drawn
 ROW, TREE, MAX_TEXT = 20, 640, 480
-LINE = (26, 95, 180)
+LINE, GRID = (26, 95, 180), (235, 236, 238)
 TICKS = 5
 SCALE = "score of the merge"
 
 
 def draw_dendrogram(
-    path: str | os.PathLike[str], heading: str, merges: Sequence[Merge], describe: Callable[[list[int]], str]
+    path: str | os.PathLike[str],
+    heading: str,
+    joined: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    describe: Callable[[list[int]], str],
 ) -> None:
-    """Draw a tree.
+    """Draw a tree of K clusters, at least two.
 
     Parameters
     ----------
@@ -36,69 +38,56 @@ def draw_dendrogram(
         Where the PNG goes.
     heading
         A line above it.
-    merges
-        Of all clusters.
+    joined
+        (K − 1, 2): the two nodes that each merge makes one; merge i makes node K + i, as SciPy's linkage has it.
+    scores
+        (K − 1,): how alike these are, 1 at most.
     describe
         Called with the clusters below a leaf of the picture (one, unless there are many); what stands beside it.
     """
-    count = len(merges) + 1
-    shown = min(count, MAX_LEAVES)
-    groups = cut(merges, shown).tolist()
-    members: list[list[int]] = [[] for _ in range(shown)]
-    for cluster, group in enumerate(groups):
-        members[group].append(cluster)
-    names = [describe(clusters) for clusters in members]
-    # The nodes that are joined in the picture, by the groups below them.
-    below: dict[int, list[int]] = {cluster: [group] for cluster, group in enumerate(groups)}
-    for number, merge in enumerate(merges):
-        below[count + number] = list(dict.fromkeys(below[merge.a] + below[merge.b]))
-    drawn = list(enumerate(merges))[count - shown :]
-    order = below[count + len(merges) - 1] if merges else [0]
-    rows = {group: place for place, group in enumerate(order)}
+    from scipy.cluster.hierarchy import dendrogram
 
+    count = len(joined) + 1
+    shown = min(count, MAX_LEAVES)
     # A merge may be of a pair that is more alike than one before: the line then goes straight up, not back.
-    heights: dict[int, float] = {}
-    for number, merge in drawn:
-        lower = (heights.get(node, 0.0) for node in (merge.a, merge.b))
-        heights[count + number] = max(1 - merge.score, *lower)
-    top = max(heights.values(), default=1.0) or 1.0
+    heights = np.zeros(count + len(joined))
+    for node in range(2 * count - shown, len(heights)):
+        heights[node] = max(1 - scores[node - count], *heights[joined[node - count]])
+    tree = np.column_stack([joined, heights[count:], np.full(len(joined), 2.0)])
+    drawn = dendrogram(tree, shown, "lastp", no_plot=True)
+    names = [describe(_below(joined, leaf)) for leaf in drawn["leaves"]]
 
     text = min(round(max(width_of(name, SMALL) for name in [*names, SCALE])) + 16, MAX_TEXT)
-    left = MARGIN + text
-    picture = Image.new("RGB", (left + TREE + 2 * MARGIN, 2 * MARGIN + 2 * TITLE + shown * ROW), PAPER)
-    draw = ImageDraw.Draw(picture)
-    write(draw, (MARGIN, MARGIN), heading, picture.width - 2 * MARGIN, LARGE, INK)
+    left, top, bottom = MARGIN + text, MARGIN + TITLE, MARGIN + TITLE + shown * ROW
+    picture, pen = begin(left + TREE + 2 * MARGIN, bottom + TITLE + MARGIN, heading)
+    highest = heights.max() or 1.0
 
     def across(height: float) -> int:
-        return left + round(TREE * height / top)
+        return left + round(TREE * height / highest)
 
-    def down(row: float) -> int:
-        return MARGIN + TITLE + round((row + 0.5) * ROW)
+    def down(place: float) -> int:
+        return top + round(place / 10 * ROW)  # SciPy's leaves are 10 apart, the first at 5
 
-    bottom = MARGIN + TITLE + shown * ROW
-    for tick in range(TICKS + 1):
-        height = top * tick / TICKS
-        draw.line([(across(height), MARGIN + TITLE), (across(height), bottom)], (235, 236, 238))
-        write(draw, (across(height) - 12, bottom + 4), f"{1 - height:.2f}", 60, SMALL, FAINT)
-    write(draw, (MARGIN, bottom + 4), SCALE, text, SMALL, FAINT)
-    for group, number in rows.items():
-        write(draw, (MARGIN, down(number) - 8), names[group], text, SMALL, INK)
+    for height in np.linspace(0, highest, TICKS + 1):
+        pen.line([(across(height), top), (across(height), bottom)], GRID)
+        write(pen, (across(height) - 12, bottom + 4), f"{1 - height:.2f}", 60, SMALL, FAINT)
+    write(pen, (MARGIN, bottom + 4), SCALE, text, SMALL, FAINT)
+    for row, name in enumerate(names):
+        write(pen, (MARGIN, down(10 * row + 5) - 8), name, text, SMALL, INK)
+    for places, reach in zip(drawn["icoord"], drawn["dcoord"], strict=True):
+        one, above, beside, other = map(lambda h, place: (across(h), down(place)), reach, places)
+        for line in ((one, above), (other, beside), (above, beside)):
+            pen.line(line, LINE, 2)
+    save(picture, path)
 
-    def place(node: int) -> tuple[float, float]:
-        """Return height and row of a node."""
-        if node in spots:
-            return spots[node]
-        (group,) = below[node]
-        return 0.0, float(rows[group])
 
-    spots: dict[int, tuple[float, float]] = {}
-    for number, merge in drawn:
-        height = heights[count + number]
-        ends = [place(merge.a), place(merge.b)]
-        for end, row in ends:
-            draw.line([(across(end), down(row)), (across(height), down(row))], LINE, 2)
-        draw.line([(across(height), down(ends[0][1])), (across(height), down(ends[1][1]))], LINE, 2)
-        spots[count + number] = height, (ends[0][1] + ends[1][1]) / 2
-    data = io.BytesIO()
-    picture.save(data, format="PNG", optimize=True)
-    atomic.write_bytes(path, data.getvalue())
+def _below(joined: NDArray[np.int64], node: int) -> list[int]:
+    """Return the clusters below a node, rising."""
+    found, left = [], [node]
+    while left:
+        node = left.pop()
+        if node <= len(joined):
+            found.append(node)
+        else:
+            left += joined[node - len(joined) - 1].tolist()
+    return sorted(found)

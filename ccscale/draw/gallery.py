@@ -3,19 +3,21 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ccscale.data.images.crops import whole_image
 from ccscale.data.reader import SampleReader
 from ccscale.draw.contact_sheet import TILE, Row, draw_sheet
-from ccscale.evaluate.table import Assignments
 from ccscale.wording import counted
 
 
 def draw_gallery(
     path: Path,
     reader: SampleReader,
-    found: Assignments,
-    clusters: int,
+    clusters: NDArray[np.int64],
+    confidence: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    k: int,
     classes: tuple[str, ...],
     columns: int = 16,
 ) -> None:
@@ -26,11 +28,13 @@ def draw_gallery(
     path
         Where the picture goes.
     reader
-        Of the splits that were assigned, so that row i of `found` is sample i.
-    found
-        The assignments.
-    clusters
-        K, rows of the picture.
+        Of the N images that were assigned, in their order.
+    clusters, confidence
+        (N,): the cluster of each, -1 for none, and how sure that is.
+    labels
+        (N,): -1 where not known.
+    k
+        Number of clusters, rows of the picture.
     classes
         Names of the labels, which are told beside the rows, if there are labels.
     columns
@@ -38,17 +42,17 @@ def draw_gallery(
     """
 
     def row(cluster: int) -> Row:
-        members = np.flatnonzero(found.clusters == cluster)
-        surest = members[np.argsort(-found.confidence[members], kind="stable")[:columns]]
+        members = np.flatnonzero(clusters == cluster)
+        surest = members[np.argsort(-confidence[members], kind="stable")[:columns]]
         tiles = (whole_image(reader[int(sample)].data, TILE) for sample in surest)
-        return Row(f"cluster {cluster}", _describe(found.labels[members], classes), tiles)
+        return Row(f"cluster {cluster}", _describe(labels[members], classes), tiles)
 
-    where = f"{counted(len(found.keys), 'image')} in {counted(clusters, 'cluster')}"
+    where = f"{counted(len(clusters), 'image')} in {counted(k, 'cluster')}"
     heading = f"{where}, each cluster's surest images first"
-    draw_sheet(path, heading, map(row, range(clusters)), clusters, columns)
+    draw_sheet(path, heading, map(row, range(k)), k, columns)
 
 
-def _describe(labels: np.ndarray, classes: tuple[str, ...]) -> str:
+def _describe(labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:
     """Return a cluster's size and, where labels are known, its commonest class."""
     text = counted(len(labels), "image")
     known = labels[labels >= 0]

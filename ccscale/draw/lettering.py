@@ -33,7 +33,7 @@ def legible(text: str, size: int) -> tuple[str, Font]:
     return plain or "?", fonts[0]
 
 
-def cut(text: str, width: int, font: Font) -> str:
+def shorten(text: str, width: int, font: Font) -> str:
     """Shorten a text to a width in pixels."""
     if font.getlength(text) <= width:
         return text
@@ -43,7 +43,7 @@ def cut(text: str, width: int, font: Font) -> str:
 
 
 def write(
-    draw: ImageDraw.ImageDraw,
+    pen: ImageDraw.ImageDraw,
     place: tuple[int, int],
     text: str,
     width: int,
@@ -52,7 +52,7 @@ def write(
 ) -> None:
     """Write a line with its upper left corner at `place`, no wider than `width` pixels."""
     text, font = legible(text, size)
-    draw.text(place, cut(text, width, font), ink, font)
+    pen.text(place, shorten(text, width, font), ink, font)
 
 
 def width_of(text: str, size: int) -> float:

@@ -17,7 +17,8 @@ from ccscale.data.reader import SampleReader
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.labels import UNKNOWN
 from ccscale.data.shards.manifest import Manifest
-from ccscale.draw.contact_sheet import LARGE, TEXT, Row, draw_sheet
+from ccscale.draw.canvas import LARGE
+from ccscale.draw.contact_sheet import TEXT, Row, draw_sheet
 from ccscale.draw.lettering import width_of
 from ccscale.errors import BadImage, InputError
 

@@ -1,7 +1,7 @@
 """Every sample exactly once, at any number of ranks -> its cluster, the next likely one, its features.
 
 Samples pass by in batches; nothing of their number is held. What is kept of them is up to the caller: sums
-(`tally.py`), tables (`parts.py`), features of some (`sample.py`).
+(`tally.py`), tables (`parts_folder.py`), features of some (`feature_subset.py`).
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -26,33 +26,6 @@ from ccscale.progress import Meter
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a rank reads the images that it assigns.
-
-    Attributes
-    ----------
-    batch
-        Images at a time.
-    scaled_decode
-        See `config.Views`.
-    workers
-        Loader processes.
-    access
-        How shards that are no local files are read.
-    """
-
-    batch: int
-    scaled_decode: bool = True
-    workers: int = 0
-    access: Access | None = None
-
-    @classmethod
-    def of(cls, config: Config, workers: int) -> "Reading":
-        """Return what a config says."""
-        return cls(config.evaluate.batch, config.views.scaled_decode, workers, Access.of(config.data))
 
 
 @dataclass(frozen=True)
@@ -95,8 +68,9 @@ def assign(
     network: ContrastiveClustering,
     manifest: Manifest,
     splits: Sequence[str],
-    reading: Reading,
+    config: Config,
     *,
+    workers: int = 0,
     spans: Sequence[range] | None = None,
     groups: Int64 | None = None,
     request: StopRequest | None = None,
@@ -111,8 +85,10 @@ def assign(
         On its device; it is left in the mode it was in.
     manifest, splits
         The data set and its splits.
-    reading
-        How its images are read.
+    config
+        How its images are read, and how many at a time.
+    workers
+        Loader processes.
     spans
         The numbers of this rank's samples: one after the other, and no batch across an end. By default this rank's
         share, so that all ranks have each sample exactly once.
@@ -137,12 +113,12 @@ def assign(
         manifest,
         splits,
         network.size,
-        reading.batch,
-        scaled_decode=reading.scaled_decode,
+        config.evaluate.batch,
+        scaled_decode=config.views.scaled_decode,
         rank=dist.rank(),
         world=dist.world(),
-        workers=reading.workers,
-        access=reading.access,
+        workers=workers,
+        access=Access.of(config.data),
         spans=spans,
         origins=origins,
     )
@@ -159,7 +135,8 @@ def measure(
     network: ContrastiveClustering,
     manifest: Manifest,
     splits: Sequence[str],
-    reading: Reading,
+    config: Config,
+    workers: int = 0,
     request: StopRequest | None = None,
     progress: bool = True,
 ) -> Tally | None:
@@ -181,8 +158,9 @@ def measure(
     """
     tally, failure, stopping = Tally(network.settings.clusters), None, 0
     most = -(-sum(shard.nsamples for shard in manifest.select(splits)) // dist.world())  # that a rank has
-    with closing(assign(network, manifest, splits, reading, request=request, progress=progress)) as coming:
-        for _ in range(-(-most // reading.batch)):
+    batches = assign(network, manifest, splits, config, workers=workers, request=request, progress=progress)
+    with closing(batches) as coming:
+        for _ in range(-(-most // config.evaluate.batch)):
             try:
                 if (assigned := next(coming, None)) is not None:
                     assigned.count(tally)

@@ -2,10 +2,10 @@
 
 Of the run's own data it leaves in its folder
 
-    assignments.parquet   a row a sample (`table.py`)      features.npz   of a sample of them (`sample.py`)
+    assignments.parquet   a row a sample (`table.py`)      features.npz   of a subset (`feature_subset.py`)
     evaluation.json       all figures, also per cluster
 
-and with --merge, of whatever data, merge.json and merge.png (`merge.py`). Each carries its `basis.Basis`.
+and with --merge, of whatever data, merge.json and merge.png (`merge_tree.py`). Each carries its `basis.Basis`.
 """
 
 import json
@@ -22,13 +22,13 @@ from ccscale.evaluate import notes
 from ccscale.evaluate.assign import Assigned, assign
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.collapse import judge
-from ccscale.evaluate.merge import PICTURE, Summing, write_tree
+from ccscale.evaluate.feature_subset import FILE, FeatureSubset, SubsetTally, choose_rows, numbers_in_all
+from ccscale.evaluate.merge_tree import PICTURE, LinkageTally, write_tree
 from ccscale.evaluate.metrics import scores
-from ccscale.evaluate.parts import Parts
-from ccscale.evaluate.pieces import cut, deal
+from ccscale.evaluate.opened import OpenedRun, open_run, open_shards
+from ccscale.evaluate.parts import deal, parts_of
+from ccscale.evaluate.parts_folder import PartsFolder
 from ccscale.evaluate.probes import k_means, knn_accuracy
-from ccscale.evaluate.sample import FILE, FeatureSample, Sampler, choose_rows, numbers_in_all
-from ccscale.evaluate.session import Session, open_session, open_shards
 from ccscale.evaluate.stability import view_pairs
 from ccscale.evaluate.tally import Tally
 
@@ -79,8 +79,8 @@ def evaluate_run(
         clusters), ``undecodable`` (lines with key and reason), ``per_cluster`` (columns of `Tally.per_cluster`);
         where there are labels ``confusion`` (``cluster``, ``label``, ``count`` of the cells that are not empty,
         where these are not too many) and, of the probes, ``k_means`` and ``k_means_instance`` (scores), ``knn``
-        (``acc``) and ``probed`` (number of images); with `merge` ``cuts`` (see `merge.look`) and ``dendrogram``,
-        the picture's path. None elsewhere.
+        (``acc``) and ``probed`` (number of images); with `merge` ``cuts`` (see `merge_tree.measure_cuts`) and
+        ``dendrogram``, the picture's path. None elsewhere.
 
     Raises
     ------
@@ -89,14 +89,14 @@ def evaluate_run(
     """
     own = shards is None
     with FolderLock(Path(run)) as lock:
-        with open_session(run, device, workers, checkpoint) as session:
+        with open_run(run, device, workers, checkpoint) as opened:
             if own or merge is not None:
                 dist.on_rank_zero(lock.take)
             if own and splits is None:
-                splits = session.config.evaluated_splits
-            place = session.config.data.shards if shards is None else shards
+                splits = opened.config.evaluated_splits
+            place = opened.config.data.shards if shards is None else shards
             manifest, splits = open_shards(place, splits)
-            evaluation = Evaluation(session, manifest, splits, own, lock)
+            evaluation = Evaluation(opened, manifest, splits, own, lock)
             evaluation.measure(probe, neighbours, merge)
             first = dist.rank() == 0
         # The ranks have parted: none waits for the first while it looks at what was found.
@@ -108,7 +108,7 @@ class Pass:
     """What a pass over some splits finds, on rank 0."""
 
     tally: Tally
-    sample: FeatureSample
+    subset: FeatureSubset
     undecodable: list[str]
 
 
@@ -116,34 +116,34 @@ class Evaluation:
     """One evaluation; all ranks make it together, up to `finish`."""
 
     def __init__(
-        self, session: Session, manifest: Manifest, splits: tuple[str, ...], own: bool, lock: FolderLock
+        self, opened: OpenedRun, manifest: Manifest, splits: tuple[str, ...], own: bool, lock: FolderLock
     ) -> None:
-        self.session, self.manifest, self.splits, self.own, self.lock = session, manifest, splits, own, lock
-        self.folder = session.config.run_folder
-        self.k = session.config.model.clusters
-        self.pieces = cut(manifest.select(splits))
-        self.basis = dist.on_rank_zero(lambda: Basis.of(session.checkpoint, manifest, splits))
-        self.parts = Parts(self.folder / f"{TABLE}.parts", self.basis.as_json(), labels=True)
+        self.opened, self.manifest, self.splits, self.own, self.lock = opened, manifest, splits, own, lock
+        self.folder = opened.config.run_folder
+        self.k = opened.config.model.clusters
+        self.parts = parts_of(manifest.select(splits))
+        self.basis = dist.on_rank_zero(lambda: Basis.of(opened.checkpoint, manifest, splits))
+        self.table = PartsFolder(self.folder / f"{TABLE}.parts", self.basis.as_json(), labels=True)
 
     def measure(self, probe: bool, neighbours: str | None, merge: str | None) -> None:
         """Assign all samples, two views of some, and the neighbours that are looked for in another split."""
-        session = self.session
+        opened = self.opened
         if neighbours is not None:
             dist.on_rank_zero(lambda: self.manifest.check_files([neighbours]))
         self.probe, self.merge, self.neighbours = probe, merge, neighbours
-        summing = None
+        linkage = None
         if merge is not None:
-            summing = Summing(self.k, session.width(merge), merge, session.device)
-        self.found = self._pass(self.splits, summing, table=self.own)
+            linkage = LinkageTally(self.k, opened.width(merge), merge, opened.device)
+        self.found = self._pass(self.splits, linkage, table=self.own)
         self.bank: Pass | None = None
         if probe and neighbours is not None:
             self.bank = self.found if set(self.splits) == {neighbours} else self._pass([neighbours])
-        self.sums = None if summing is None else summing.sums()
-        self.pairs = view_pairs(session.network, self.manifest, self.splits, session.config)
+        self.sums = None if linkage is None else linkage.sums()
+        self.pairs = view_pairs(opened.network, self.manifest, self.splits, opened.config)
 
     def finish(self) -> dict[str, Any]:
         """Write the files and return the figures; on rank 0 alone."""
-        found, pairs, step = self.found, self.pairs, self.session.checkpoint.step
+        found, pairs, step = self.found, self.pairs, self.opened.checkpoint.step
         assert found is not None
         assert pairs is not None
         cells = found.tally.table.cells()
@@ -167,7 +167,7 @@ class Evaluation:
             columns = zip(("cluster", "label", "count"), cells, strict=True)
             result["confusion"] = {name: column.tolist() for name, column in columns}
         if result["labelled"] and self.probe:
-            result |= self._probe(found.sample)
+            result |= self._probe(found.subset)
             if self.neighbours is not None and "probed" in result and "knn" not in result:
                 result["notes"].append(notes.no_neighbours(self.neighbours))
         self.lock.check()
@@ -177,46 +177,47 @@ class Evaluation:
             tree = write_tree(self.folder, *made_of, self.merge, self.sums, found.tally, pairs, classes)
             result |= {"cuts": tree["cuts"], "dendrogram": str(self.folder / PICTURE)}
         if self.own:
-            self.parts.join(self.pieces, self.folder / TABLE, {KEY: self.basis.to_bytes()})
-            found.sample.save(self.folder / FILE, self.basis)
+            self.table.join(self.parts, self.folder / TABLE, {KEY: self.basis.to_bytes()})
+            found.subset.save(self.folder / FILE, self.basis)
             atomic.write_bytes(self.folder / FIGURES, (json.dumps(result) + "\n").encode())
         return result
 
     def _pass(
-        self, splits: Sequence[str], summing: Summing | None = None, table: bool = False
+        self, splits: Sequence[str], linkage: LinkageTally | None = None, table: bool = False
     ) -> Pass | None:
         """Assign all samples of some splits."""
-        session, shards = self.session, self.manifest.select(splits)
-        mine = deal(cut(shards), (), dist.rank(), dist.world())
-        widths = session.width("backbone"), session.width("instance")
+        opened, shards = self.opened, self.manifest.select(splits)
+        mine = deal(parts_of(shards), (), dist.rank(), dist.world())
+        widths = opened.width("backbone"), opened.width("instance")
         tally = Tally(self.k)
-        sampler = Sampler(choose_rows(sum(shard.nsamples for shard in shards), session.config.seed), widths)
+        rows = choose_rows(sum(shard.nsamples for shard in shards), opened.config.seed)
+        features = SubsetTally(rows, widths)
         undecodable: list[str] = []
 
         def batches() -> Iterator[Assigned]:
-            spans = [piece.span for piece in mine]
-            data = self.manifest, splits, session.reading
-            for assigned in assign(session.network, *data, spans=spans, origins=table):
+            spans = [part.span for part in mine]
+            data, workers = (self.manifest, splits, opened.config), opened.workers
+            for assigned in assign(opened.network, *data, workers=workers, spans=spans, origins=table):
                 assigned.count(tally)
-                sampler.take(assigned)
+                features.add(assigned)
                 undecodable.extend(assigned.batch.reasons)
-                if summing is not None:
-                    summing.take(assigned)
+                if linkage is not None:
+                    linkage.add(assigned)
                 yield assigned
 
         if table:
             # What an evaluation that was killed has left has no sums: all is assigned anew.
-            dist.on_rank_zero(lambda: shutil.rmtree(self.parts.folder, ignore_errors=True))
-            dist.on_rank_zero(self.parts.begin)
-            dist.together(lambda: self.parts.write(mine, batches()))
+            dist.on_rank_zero(lambda: shutil.rmtree(self.table.folder, ignore_errors=True))
+            dist.on_rank_zero(self.table.begin)
+            dist.together(lambda: self.table.write(mine, batches()))
         else:
             dist.together(lambda: [None for _ in batches()])
-        gathered = dist.gather_objects(Pass(tally, sampler.sample(), undecodable))
+        gathered = dist.gather_objects(Pass(tally, features.subset(), undecodable))
         if gathered is None:
             return None
         return Pass(
             Tally.join([part.tally for part in gathered]),
-            FeatureSample.join([part.sample for part in gathered]),
+            FeatureSubset.join([part.subset for part in gathered]),
             [line for part in gathered for line in part.undecodable],
         )
 
@@ -224,31 +225,31 @@ class Evaluation:
         cells = tally.table.cells()
         images, labelled = int(tally.sizes.sum()), int(cells.counts.sum())
         found = notes.labels(images, labelled, cells.classes.tolist(), self.manifest.classes)
-        return found if self.own else [*self.session.notes(self.manifest), *found]
+        return found if self.own else [*self.opened.notes(self.manifest), *found]
 
-    def _probe(self, sample: FeatureSample) -> dict[str, Any]:
+    def _probe(self, subset: FeatureSubset) -> dict[str, Any]:
         """Score the features against the labels; nothing where there are fewer labelled images than clusters."""
-        sample = sample.of(sample.labels >= 0)
-        if len(sample.rows) < self.k:
+        subset = subset.of(subset.labels >= 0)
+        if len(subset.rows) < self.k:
             return {}
-        seed = self.session.config.seed
+        seed = self.opened.config.seed
         found: dict[str, Any] = {
-            name: scores(k_means(features, self.k, seed), sample.labels, self.k)
-            for name, features in (("k_means", sample.backbone), ("k_means_instance", sample.instance))
+            name: scores(k_means(features, self.k, seed), subset.labels, self.k)
+            for name, features in (("k_means", subset.backbone), ("k_means_instance", subset.instance))
         }
-        acc = self._neighbours(sample)
-        return found | ({} if acc is None else {"knn": {"acc": acc}}) | {"probed": len(sample.rows)}
+        acc = self._neighbours(subset)
+        return found | ({} if acc is None else {"knn": {"acc": acc}}) | {"probed": len(subset.rows)}
 
-    def _neighbours(self, sample: FeatureSample) -> float | None:
+    def _neighbours(self, subset: FeatureSubset) -> float | None:
         """Return what nearest neighbours tell of labelled images; None where none of them has a label."""
         if self.bank is None or self.neighbours is None:
-            return knn_accuracy(sample.backbone, sample.labels)
-        bank = self.bank.sample.of(self.bank.sample.labels >= 0)
+            return knn_accuracy(subset.backbone, subset.labels)
+        bank = self.bank.subset.of(self.bank.subset.labels >= 0)
         return knn_accuracy(
-            sample.backbone,
-            sample.labels,
+            subset.backbone,
+            subset.labels,
             bank.backbone,
             bank.labels,
-            images=numbers_in_all(self.manifest, self.splits, sample.rows),
+            images=numbers_in_all(self.manifest, self.splits, subset.rows),
             bank_images=numbers_in_all(self.manifest, [self.neighbours], bank.rows),
         )

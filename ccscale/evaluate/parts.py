@@ -1,206 +1,86 @@
-"""Tables in parts: what W ranks have assigned, as files that are whole or not there.
+"""What a rank assigns at a time: parts of shards. Pure.
 
-::
-
-    FOLDER/_predict.json                         whose parts these are; written first
-    FOLDER/train-000017.000008192.parquet        a piece (`pieces.py`): shard, first sample
-    FOLDER/.train-000017.000008192.parquet.part  one that is being written
-
-All but the parts has a name that pandas, pyarrow and Spark pass over, so that the folder is a table to them, also
-while it grows. Earlier releases named the first ``predict.json``.
-
-A part that is there under its name is done, if its metadata say that it is of the same shard: a prediction that was
-killed goes on with the others, on any number of ranks. Images that cannot be decoded are told in the part's own
-metadata, key and reason.
+A part is a shard, or a span of one that is larger than `PART_SAMPLES`. Its name follows from the shard's url and
+the span alone, so that a part is the same whichever rank takes it, however many there are, and whichever other
+shards come before it.
 """
 
-import json
-import os
-import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
+from ccscale.data.shards.manifest_file import Shard
+from ccscale.data.shards.shard_watch import UNLISTED
 
-from ccscale import atomic
-from ccscale.errors import Fault, InputError
-from ccscale.evaluate.assign import Assigned
-from ccscale.evaluate.metrics import use
-from ccscale.evaluate.pieces import Piece
-from ccscale.evaluate.table import to_table, write_table
-
-MARKER, FORMER_MARKER = "_predict.json", "predict.json"
-ENDING = ".parquet"
-REASONS, PIECE = b"ccscale.undecodable", b"ccscale.piece"
+PART_SAMPLES = 8192  # with features of width 2,048 a part is held in 64 MiB
+LONGEST = 150  # characters of a shard's url in a file's name
 
 
-class Parts:
-    """A folder of parts.
+@dataclass(frozen=True)
+class Part:
+    """A span of a shard.
 
-    Parameters
+    Attributes
     ----------
-    folder
-        Where they are.
-    settings
-        What the parts depend on, as JSON: they are gone on with only where it is the same.
-    labels, features
-        As in `table.to_table`.
+    shard
+        The whole of it.
+    start, count
+        Number of its first sample in the shard; number of samples.
+    first
+        Number of its first sample among all that are assigned.
     """
 
-    def __init__(
-        self, folder: Path, settings: dict[str, Any], labels: bool = False, features: str | None = None
-    ) -> None:
-        self.folder = folder
-        self._settings = settings
-        self._labels, self._features = labels, features
+    shard: Shard
+    start: int
+    count: int
+    first: int
 
-    def begin(self, data: str | None = None) -> None:
-        """Make the folder, or check that its parts can be gone on with; on one rank.
+    @property
+    def name(self) -> str:
+        """Name of a file for it, without an ending: never one that is passed over, as ``_x`` and ``.x`` are."""
+        name = self.former_name
+        return f"%{ord(name[0]):02X}{name[1:]}" if name[0] in "_." else name
 
-        Parameters
-        ----------
-        data
-            Digest of the data, where these do not grow.
+    @property
+    def former_name(self) -> str:
+        """Its name as earlier releases have it."""
+        url = self.shard.url
+        stem = quote(url.removesuffix(".tar"), safe=" ")
+        if len(stem) > LONGEST:
+            stem = f"{stem[-LONGEST:]}~{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+        return f"{stem}.{self.start:09d}"
 
-        Raises
-        ------
-        InputError
-            If it holds something else, naming what differs.
-        """
-        marker, former, settings = (
-            self.folder / MARKER,
-            self.folder / FORMER_MARKER,
-            self._settings | {"data": data},
-        )
-        try:
-            self.folder.mkdir(exist_ok=True)
-            if not marker.exists() and former.exists():
-                marker = former
-            if not marker.exists():
-                if any(entry.suffix != ".part" for entry in self.folder.iterdir()):
-                    raise InputError(
-                        f"{self.folder} is neither empty nor a folder of parts; name another --out"
-                    )
-                atomic.write_bytes(marker, (json.dumps(settings, indent=1) + "\n").encode())
-            before = json.loads(marker.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"the folder {self.folder} cannot be written: {error.strerror}") from None
-        except json.JSONDecodeError:
-            raise InputError(f"{marker} is damaged; delete {self.folder}, or name another --out") from None
-        different = [
-            f"{key} was {before.get(key)!r} and is now {value!r}"
-            for key, value in settings.items()
-            if before.get(key) != value
-        ]
-        if different:
-            raise InputError(
-                f"{self.folder} holds parts of another prediction: {'; '.join(different)}; delete it, or name "
-                "another --out"
-            )
-        if marker == former:
-            os.replace(former, self.folder / MARKER)
-        for path in self.folder.glob("*.part"):
-            path.unlink()  # of a rank that was killed
+    @property
+    def key(self) -> dict[str, Any]:
+        """What tells its content: a shard of the same name may come to hold something else."""
+        whole = {name: getattr(self.shard, name) for name in ("nsamples", "filesize", "sha256")}
+        return whole | {"start": self.start, "count": self.count}
 
-    def done(self, pieces: Collection[Piece]) -> set[str]:
-        """Return the names of those pieces whose parts are there."""
-        names = set(os.listdir(self.folder))
-        for piece in pieces:
-            if (former := f"{piece.former_name}{ENDING}") in names and piece.former_name != piece.name:
-                os.replace(self.folder / former, self.path(piece))
-                names.add(f"{piece.name}{ENDING}")
-        return {piece.name for piece in pieces if f"{piece.name}{ENDING}" in names and self._is_of(piece)}
+    def is_of(self, key: dict[str, Any]) -> bool:
+        """Tell whether a key is this part's. One may be of the time when no manifest listed the shard yet."""
+        own = self.key
+        hashes = (own["sha256"], str(key.get("sha256")))
+        comparable = len({one.startswith(UNLISTED) for one in hashes}) == 1
+        return all(key.get(name) == value for name, value in own.items() if comparable or name != "sha256")
 
-    def _is_of(self, piece: Piece) -> bool:
-        """Tell whether the part of a piece is one of the shard as it is now, as far as it tells."""
-        try:
-            metadata = pa.parquet.read_schema(self.path(piece)).metadata or {}
-        except (OSError, pa.ArrowInvalid):
-            return False
-        key = metadata.get(PIECE)
-        return key is None or piece.is_of(json.loads(key))
+    @property
+    def span(self) -> range:
+        """Its samples' numbers among all that are assigned."""
+        return range(self.first, self.first + self.count)
 
-    def path(self, piece: Piece) -> Path:
-        """Return where the part of a piece is, or will be."""
-        return self.folder / f"{piece.name}{ENDING}"
 
-    def write(self, pieces: Sequence[Piece], batches: Iterable[Assigned]) -> None:
-        """Write the parts of pieces from the batches of their samples, in the same order.
+def parts_of(shards: Sequence[Shard], samples: int = PART_SAMPLES) -> list[Part]:
+    """Return the parts of shards, of at most `samples` each, in the samples' order; empty shards have none."""
+    parts, first = [], 0
+    for shard in shards:
+        for start in range(0, shard.nsamples, samples):
+            parts.append(Part(shard, start, min(samples, shard.nsamples - start), first + start))
+        first += shard.nsamples
+    return parts
 
-        `batches` may end early: then the last piece is left out.
 
-        Raises
-        ------
-        Fault
-            If the disk does not take them.
-        """
-        left = iter(pieces)
-        tables: list[pa.Table] = []
-        reasons: list[str] = []
-        for assigned in batches:
-            if not tables:
-                piece = next(left)
-            tables.append(to_table(assigned, self._labels, self._features))
-            reasons += assigned.batch.reasons
-            if sum(map(len, tables)) == piece.count:
-                table = pa.concat_tables(tables)
-                metadata = {PIECE: json.dumps(piece.key)}
-                if reasons:
-                    metadata[REASONS] = json.dumps(reasons)
-                table = table.replace_schema_metadata(metadata)
-                try:
-                    write_table(self.path(piece), [table])
-                except OSError as error:
-                    raise Fault(
-                        f"{self.path(piece)} cannot be written: {error.strerror or error}; make room, and run the "
-                        "same command to go on"
-                    ) from None
-                tables, reasons = [], []
-
-    def tables(self, pieces: Iterable[Piece]) -> Iterator[pa.Table]:
-        """Yield the parts of pieces, one by one, without what is told of images that cannot be decoded."""
-        for piece in pieces:
-            table = pa.parquet.read_table(self.path(piece), memory_map=True)
-            if "origin" not in table.column_names:  # a part of an earlier release
-                table = table.add_column(1, "origin", pa.nulls(len(table), pa.string()))
-            yield table.replace_schema_metadata(None)
-
-    def join(self, pieces: Sequence[Piece], path: Path, metadata: dict[bytes, bytes] | None = None) -> None:
-        """Write the parts of pieces as one table, with metadata where it is a parquet file; remove the folder.
-
-        Raises
-        ------
-        Fault
-            If the disk does not take it.
-        """
-        try:
-            write_table(path, (table.replace_schema_metadata(metadata) for table in self.tables(pieces)))
-        except OSError as error:
-            raise Fault(
-                f"{path} cannot be written: {error.strerror or error}; make room, and run the same command to go on"
-            ) from None
-        shutil.rmtree(self.folder)
-
-    def summary(self, pieces: Iterable[Piece], k: int) -> dict[str, Any]:
-        """Return the figures that need no labels, of the parts of pieces, reading one part at a time.
-
-        Returns
-        -------
-        dict
-            Of `metrics.use`; ``confidence`` (mean); ``undecodable`` (lines with key and reason).
-        """
-        sizes, confidence = np.zeros(k, dtype=np.int64), 0.0
-        reasons: list[str] = []
-        for piece in pieces:
-            table = pa.parquet.read_table(self.path(piece), columns=["cluster", "confidence"])
-            sizes += np.bincount(table["cluster"].drop_null().to_numpy(), minlength=k)
-            confidence += float(np.sum(table["confidence"].drop_null().to_numpy(), dtype=np.float64))
-            reasons += json.loads((table.schema.metadata or {}).get(REASONS, "[]"))
-        return {
-            **use(sizes),
-            "confidence": confidence / max(int(sizes.sum()), 1),
-            "undecodable": reasons,
-        }
+def deal(parts: Sequence[Part], done: Collection[str], rank: int, world: int) -> list[Part]:
+    """Return a rank's share of those parts whose names are not in `done`."""
+    return [part for part in parts if part.name not in done][rank::world]

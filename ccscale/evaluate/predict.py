@@ -1,7 +1,7 @@
 """``ccscale predict RUN``: a cluster for every image, as a table, at any scale.
 
-Ranks write parts (`parts.py`), each a piece of a shard; none holds more than a piece, and none holds what others
-have found. A prediction that was killed goes on with the parts that are missing.
+Ranks write it in parts, each of a span of a shard (`parts_folder.py`); none holds more than a part, and none holds
+what others have found. A prediction that was killed goes on with the parts that are missing.
 
     --out FILE.parquet|.csv   FILE.parquet.parts/ while it is being made; joined part by part in the end
     --out DIR/                the parts themselves
@@ -17,14 +17,14 @@ from typing import Any
 from ccscale import dist
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.shard_watch import POLL_SECONDS, ShardWatch
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Int64, assign
 from ccscale.evaluate.basis import weights_of
-from ccscale.evaluate.follow import POLL_SECONDS, ShardWatch
-from ccscale.evaluate.merge import read_tree
-from ccscale.evaluate.parts import Parts
-from ccscale.evaluate.pieces import Piece, cut, deal
-from ccscale.evaluate.session import Session, open_session, open_shards
+from ccscale.evaluate.merge_tree import read_tree
+from ccscale.evaluate.opened import OpenedRun, open_run, open_shards
+from ccscale.evaluate.parts import Part, deal, parts_of
+from ccscale.evaluate.parts_folder import PartsFolder
 from ccscale.evaluate.table import check_table_path
 from ccscale.preempt import StopRequest
 from ccscale.progress import say
@@ -123,7 +123,7 @@ def predict_run(
     Returns
     -------
     dict or None
-        On rank 0: ``step``, ``out``, ``notes``, the figures of `Parts.summary`. None elsewhere.
+        On rank 0: ``step``, ``out``, ``notes``, the figures of `PartsFolder.summary`. None elsewhere.
 
     Raises
     ------
@@ -135,11 +135,11 @@ def predict_run(
     if request is None:
         request = StopRequest()
     with FolderLock(Path(run)) as lock:
-        with open_session(run, device, workers, checkpoint, request) as session:
+        with open_run(run, device, workers, checkpoint, request) as opened:
             dist.on_rank_zero(wanted.check)
             if lock.covers(wanted.path):
                 dist.on_rank_zero(lock.take)
-            prediction = Prediction(session, wanted)
+            prediction = Prediction(opened, wanted)
             if wanted.follow:
                 prediction.follow(ShardWatch(shards, splits), request)
             else:
@@ -152,13 +152,13 @@ def predict_run(
 class Prediction:
     """One prediction; all ranks make it together, up to `finish`."""
 
-    def __init__(self, session: Session, wanted: Wanted) -> None:
-        self.session, self.wanted = session, wanted
-        weights = dist.on_rank_zero(lambda: weights_of(session.checkpoint))
+    def __init__(self, opened: OpenedRun, wanted: Wanted) -> None:
+        self.opened, self.wanted = opened, wanted
+        weights = dist.on_rank_zero(lambda: weights_of(opened.checkpoint))
         self.groups, self.notes = dist.on_rank_zero(lambda: self._cut_tree(weights))
-        self.k = session.config.model.clusters if self.groups is None else int(self.groups.max()) + 1
-        self.parts = self._parts(weights)
-        self.pieces: dict[str, Piece] = {}
+        self.k = opened.config.model.clusters if self.groups is None else int(self.groups.max()) + 1
+        self.folder = self._parts_folder(weights)
+        self.parts: dict[str, Part] = {}
 
     def once(self, manifest: Manifest, splits: tuple[str, ...]) -> None:
         """Assign what is there."""
@@ -166,17 +166,17 @@ class Prediction:
         chosen = replace(manifest, shards=shards)
         if not any(shard.nsamples for shard in shards):
             raise InputError(f"there are no images in the splits {', '.join(splits)} of {manifest.root}")
-        self.notes += dist.on_rank_zero(lambda: self.session.notes(manifest))
-        dist.on_rank_zero(lambda: self.parts.begin(data=manifest.digest(splits)))
+        self.notes += dist.on_rank_zero(lambda: self.opened.notes(manifest))
+        dist.on_rank_zero(lambda: self.folder.begin(data=manifest.digest(splits)))
         done = self._assign(chosen)
         if done and dist.rank() == 0:
-            parts = f"{done:,} of {counted(len(self.pieces), 'part')}"
-            say(f"went on with {parts} that {verb(done, 'was', 'were')} there already")
+            there = f"{done:,} of {counted(len(self.parts), 'part')}"
+            say(f"went on with {there} that {verb(done, 'was', 'were')} there already")
 
     def follow(self, watch: ShardWatch, request: StopRequest) -> None:
         """Assign shards as they appear, until a request, or until none was new for `Wanted.idle` seconds."""
         dist.on_rank_zero(watch.check)
-        dist.on_rank_zero(self.parts.begin)
+        dist.on_rank_zero(self.folder.begin)
         new = time.monotonic()
         while True:
             found = dist.on_rank_zero(watch.poll)
@@ -189,53 +189,54 @@ class Prediction:
                 break
             if found is None:
                 request.wait(POLL_SECONDS)
-        self.notes += dist.on_rank_zero(lambda: watch.notes(self.session))
+        self.notes += dist.on_rank_zero(lambda: self.opened.notes(watch.manifest) if watch.handed_out else [])
 
     def finish(self) -> dict[str, Any]:
         """Add up what is there, join the parts where one table is wanted; return the figures. On rank 0 alone."""
-        done = self.parts.done(self.pieces.values())
-        pieces = [piece for piece in self.pieces.values() if piece.name in done]
-        summary = self.parts.summary(pieces, self.k)
+        done = self.folder.done(self.parts.values())
+        parts = [part for part in self.parts.values() if part.name in done]
+        summary = self.folder.summary(parts, self.k)
         if not self.wanted.is_folder:
-            self.parts.join(pieces, self.wanted.path)
-        facts = {"step": self.session.checkpoint.step, "out": self.wanted.out, "notes": self.notes}
+            self.folder.join(parts, self.wanted.path)
+        facts = {"step": self.opened.checkpoint.step, "out": self.wanted.out, "notes": self.notes}
         return facts | summary
 
     def _assign(self, manifest: Manifest, request: StopRequest | None = None) -> int:
-        """Assign those pieces that no part is there of; return how many are. Ends early on a request."""
-        session, splits = self.session, tuple(manifest.splits)
-        pieces = cut(manifest.shards)
-        self.pieces |= {piece.name: piece for piece in pieces}
-        done = dist.on_rank_zero(lambda: self.parts.done(pieces))
-        mine = deal(pieces, done, dist.rank(), dist.world())
-        spans = [piece.span for piece in mine]
+        """Assign those parts that are not there yet; return how many are. Ends early on a request."""
+        opened, splits = self.opened, tuple(manifest.splits)
+        parts = parts_of(manifest.shards)
+        self.parts |= {part.name: part for part in parts}
+        done = dist.on_rank_zero(lambda: self.folder.done(parts))
+        mine = deal(parts, done, dist.rank(), dist.world())
+        spans = [part.span for part in mine]
         batches = assign(
-            session.network,
+            opened.network,
             manifest,
             splits,
-            session.reading,
+            opened.config,
+            workers=opened.workers,
             spans=spans,
             groups=self.groups,
             request=request,
             origins=True,
         )
-        dist.together(lambda: self.parts.write(mine, batches))
+        dist.together(lambda: self.folder.write(mine, batches))
         return len(done)
 
     def _cut_tree(self, weights: str) -> tuple[Int64 | None, list[str]]:
         """Return the groups that clusters are merged into, if they are, and what is to be said of them."""
         if (merged := self.wanted.merged) is None:
             return None, []
-        tree = read_tree(self.session.config.run_folder, self.session.checkpoint.step, weights)
+        tree = read_tree(self.opened.config.run_folder, self.opened.checkpoint.step, weights)
         return tree.groups(merged), list(tree.notes)
 
-    def _parts(self, weights: str) -> Parts:
+    def _parts_folder(self, weights: str) -> PartsFolder:
         settings = {
             "format": "ccscale-parts",
-            "step": self.session.checkpoint.step,
+            "step": self.opened.checkpoint.step,
             "weights": weights,
             "features": self.wanted.features,
             "merged": None if self.groups is None else self.k,
             "groups": None if self.groups is None else hashlib.sha256(self.groups.tobytes()).hexdigest(),
         }
-        return Parts(self.wanted.folder, settings, features=self.wanted.features)
+        return PartsFolder(self.wanted.folder, settings, features=self.wanted.features)

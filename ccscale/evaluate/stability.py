@@ -29,7 +29,7 @@ from ccscale.data.remote.access import Access
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import BadImage
 from ccscale.evaluate.assign import evaluating
-from ccscale.evaluate.sample import choose_rows
+from ccscale.evaluate.feature_subset import choose_rows
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import Meter
 from ccscale.threads import each

@@ -31,8 +31,8 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import FIGURES, TABLE, evaluate_run
-from ccscale.evaluate.sample import FILE
-from ccscale.evaluate.session import newest
+from ccscale.evaluate.feature_subset import FILE
+from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.progress import say
 from ccscale.train.log import METRICS
 
@@ -121,7 +121,7 @@ def gather(run: str | Path, device: str = "auto", workers: int | None = None) ->
     InputError
         If it is no run, has no checkpoint, or its data are not there.
     """
-    config, checkpoint = newest(run)
+    config, checkpoint = run_and_checkpoint(run)
     folder = config.run_folder
     splits = config.evaluated_splits
     manifest = Manifest.load(config.data.shards)

@@ -9,7 +9,7 @@ from ccscale import atomic
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.errors import InputError
 from ccscale.evaluate.metrics import summarize
-from ccscale.evaluate.session import newest
+from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.rank_environment import RankEnvironment
 from ccscale.report.clusters import CLASSES, choose, describe
 from ccscale.report.comparison import compare
@@ -79,7 +79,7 @@ def report_run(
         raise InputError(f"there is no folder {out.parent} for {out.name}; make it first")
     with FolderLock(Path(run)) as lock:
         if lock.covers(path):
-            newest(run)  # or it is no run
+            run_and_checkpoint(run)  # or it is no run
             lock.take()
         one, reader = gather(run, device, workers)
         two = None if other is None else gather(other, device, workers)[0]

@@ -20,7 +20,7 @@ from ccscale.data.remote.retry import Closing
 from ccscale.data.shards.manifest import Manifest
 from ccscale.engine.guard import SkippedSteps
 from ccscale.errors import Fault, InputError
-from ccscale.evaluate.assign import Reading, measure
+from ccscale.evaluate.assign import measure
 from ccscale.evaluate.collapse import CollapseWatch
 from ccscale.preempt import Stopped, StopRequest, stop_on_signal
 from ccscale.progress import say
@@ -280,10 +280,10 @@ class Trainer:
         self.beat.where.at(self.step, "evaluating", at_work=True)
         config = self.config
         splits = config.evaluated_splits
-        reading = Reading.of(config, self.workers)
         try:
             with self._saved_if_data_fail(log):
-                tally = measure(self.engine.network, self.manifest, splits, reading, request, progress=False)
+                network, workers = self.engine.network, self.workers
+                tally = measure(network, self.manifest, splits, config, workers, request, progress=False)
         except Stopped:
             log.flush()
             self.save(wait=True)

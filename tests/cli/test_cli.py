@@ -269,7 +269,7 @@ class TestInterrupt:
         [
             ("evaluate.evaluate.evaluate_run", "evaluate RUN", 130),
             ("report.report.report_run", "report RUN", 130),
-            ("evaluate.session.newest", "export RUN OUT", 130),
+            ("evaluate.opened.run_and_checkpoint", "export RUN OUT", 130),
             ("cli.shards.check", "shards verify RUN", 130),
             ("evaluate.predict.predict_run", "predict RUN --shards DIR --out t.csv", 75),
             ("cli.shards.make_shards", "shards make digits OUT", 75),

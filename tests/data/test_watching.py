@@ -22,7 +22,6 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.data.watching import watched
 from ccscale.data.whole_images import whole_batches
 from ccscale.errors import Fault
-from ccscale.evaluate.assign import Reading
 from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
 
@@ -180,7 +179,8 @@ def test_evaluate_and_predict_end_with_a_sentence(
     verb: str, run: Path, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(
-        "ccscale.evaluate.assign.Reading.of", lambda config, workers: Reading(8, workers=workers)
+        "ccscale.evaluate.assign.whole_batches",
+        lambda manifest, splits, size, batch, **options: whole_batches(manifest, splits, size, 8, **options),
     )
     arguments = {"evaluate": [], "predict": ["--out", str(tmp_path / "table.csv")]}[verb]
     assert (

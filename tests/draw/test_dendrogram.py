@@ -4,27 +4,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccscale.draw.contact_sheet import MARGIN, TITLE
+from ccscale.draw.canvas import MARGIN, TITLE
 from ccscale.draw.dendrogram import LINE, MAX_LEAVES, ROW, draw_dendrogram
-from ccscale.evaluate.merging import Merge
+
+Tree = tuple[np.ndarray, np.ndarray]  # the nodes that are joined, and how alike they are
 
 
-def chain(k: int) -> list[Merge]:
+def chain(k: int) -> Tree:
     """Join 0 and 1, then 2 to them, and so on."""
-    return [
-        Merge(0 if n == 0 else k + n - 1, n + 1, 1 - (n + 1) / k, 1 - (n + 1) / k, n + 2)
-        for n in range(k - 1)
-    ]
+    joined = np.array([(0 if n == 0 else k + n - 1, n + 1) for n in range(k - 1)])
+    return joined, 1 - np.arange(1, k) / k
 
 
-def drawn(path, merges) -> tuple[np.ndarray, list[list[int]]]:
+def drawn(path, tree: Tree) -> tuple[np.ndarray, list[list[int]]]:
     described: list[list[int]] = []
 
     def describe(clusters: list[int]) -> str:
         described.append(clusters)
         return f"{clusters[0]}"
 
-    draw_dendrogram(path, "clusters", merges, describe)
+    draw_dendrogram(path, "clusters", *tree, describe)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     with Image.open(path) as picture:
         return np.array(picture), described
@@ -52,8 +51,7 @@ def test_a_line_a_cluster_on_the_left_and_one_less_for_each_merge(tmp_path, k):
 
 
 def test_a_merge_that_is_more_alike_than_one_before_goes_straight_up(tmp_path):
-    merges = [Merge(0, 1, 0.2, 0.2, 2), Merge(3, 2, 0.9, 0.9, 3)]
-    pixels, _ = drawn(tmp_path / "tree.png", merges)
+    pixels, _ = drawn(tmp_path / "tree.png", (np.array([(0, 1), (3, 2)]), np.array([0.2, 0.9])))
     assert ((pixels == LINE).all(axis=2)).any()
 
 

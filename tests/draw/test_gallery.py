@@ -6,12 +6,11 @@ from PIL import Image
 
 from ccscale.data.images.crops import whole_image
 from ccscale.data.reader import SampleReader
-from ccscale.draw.contact_sheet import GAP, MARGIN, PAPER, TEXT, TILE
+from ccscale.draw.canvas import MARGIN, PAPER, TITLE
+from ccscale.draw.contact_sheet import GAP, TEXT, TILE
 from ccscale.draw.gallery import _describe, draw_gallery
-from ccscale.evaluate.table import Assignments
 
 K, COLUMNS = 4, 5
-TITLE = 34
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +25,13 @@ def found(reader):
     count = len(reader)
     clusters = rng.integers(-1, 2, count)
     clusters[[7, 90]] = 3
-    return Assignments(
-        tuple(reader[i].key for i in range(count)),
-        clusters,
-        rng.permutation(count).astype(np.float32) / count,
-        rng.integers(0, 3, count),
-    )
+    return clusters, rng.permutation(count).astype(np.float32) / count, rng.integers(0, 3, count)
 
 
 @pytest.fixture(scope="module")
 def picture(reader, found, tmp_path_factory):
     path = tmp_path_factory.mktemp("gallery") / "clusters.png"
-    draw_gallery(path, reader, found, K, ("cat", "dog", "cow"), columns=COLUMNS)
+    draw_gallery(path, reader, *found, K, ("cat", "dog", "cow"), columns=COLUMNS)
     assert [entry.name for entry in path.parent.iterdir()] == ["clusters.png"]
     with Image.open(path) as image:
         assert image.format == "PNG"
@@ -60,9 +54,10 @@ def test_size(picture):
 
 def test_surest_images_first(picture, reader, found):
     shown = 0
+    clusters, confidence, _ = found
     for cluster in range(K):
-        members = [i for i in range(len(reader)) if found.clusters[i] == cluster]
-        surest = sorted(members, key=lambda i: -found.confidence[i])[:COLUMNS]
+        members = [i for i in range(len(reader)) if clusters[i] == cluster]
+        surest = sorted(members, key=lambda i: -confidence[i])[:COLUMNS]
         for column, sample in enumerate(surest):
             expected = whole_image(reader[sample].data, TILE)
             assert (tile(picture, cluster, column) == expected).all()

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from ccscale.draw import lettering
-from ccscale.draw.lettering import cut, legible, width_of, write
+from ccscale.draw.lettering import legible, shorten, width_of, write
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ def test_a_system_font_is_taken_for_its_letters(monkeypatch):
 def test_long_names_are_cut():
     name = "a very long name of a class of plants " * 3
     font = legible(name, 15)[1]
-    short = cut(name, 100, font)
+    short = shorten(name, 100, font)
     assert short.endswith("…")
     assert font.getlength(short) <= 100
     assert len(short) > 8
-    assert cut("cat", 100, font) == "cat"
+    assert shorten("cat", 100, font) == "cat"
     assert width_of("cat", 15) == font.getlength("cat")
 
 

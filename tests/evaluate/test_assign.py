@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import small_settings
 from harness.ranks import run_ranks
 
-from ccscale.config import Model
+from ccscale.config import Config, Model
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
-from ccscale.evaluate.assign import Assigned, Reading, assign, measure
+from ccscale.evaluate.assign import Assigned, assign, measure
 from ccscale.evaluate.tally import Tally
 from ccscale.model.network import ContrastiveClustering
 
@@ -24,13 +25,20 @@ def network() -> ContrastiveClustering:
     return ContrastiveClustering(Model(backbone="test_resnet", clusters=K), 16).double()
 
 
+def by(batch: int) -> Config:
+    """Return a config by which so many images are assigned at a time."""
+    return Config.model_validate(small_settings(Path("none"), Path("none")) | {"evaluate": {"batch": batch}})
+
+
 def on_rank(
     rank: int, shards: str, workers: int, spans: list[range] | None = None
 ) -> tuple[dict[str, np.ndarray], Tally | None]:
     """Return this rank's assignments as columns, and the sums of all ranks."""
-    manifest, reading = Manifest.load(shards), Reading(20, workers=workers)
-    batches = list(assign(network(), manifest, ["train"], reading, spans=spans, progress=False))
-    return columns(batches), measure(network(), manifest, ["train"], Reading(20), progress=False)
+    manifest = Manifest.load(shards)
+    batches = list(
+        assign(network(), manifest, ["train"], by(20), workers=workers, spans=spans, progress=False)
+    )
+    return columns(batches), measure(network(), manifest, ["train"], by(20), progress=False)
 
 
 def columns(batches: list[Assigned]) -> dict[str, np.ndarray]:
@@ -102,8 +110,9 @@ def test_spans(shards, alone, workers):
     """One after the other, in the order asked for, and no batch across an end."""
     spans = [range(130, 150), range(7, 52), range(1)]
     manifest = Manifest.load(shards)
-    reading = Reading(20, workers=workers)
-    batches = list(assign(network(), manifest, ["train"], reading, spans=spans, progress=False))
+    batches = list(
+        assign(network(), manifest, ["train"], by(20), workers=workers, spans=spans, progress=False)
+    )
     assert [len(batch.clusters) for batch in batches] == [20, 20, 20, 5, 1]
     wanted = [sample for span in spans for sample in span]
     found = columns(batches)
@@ -115,9 +124,8 @@ def test_spans(shards, alone, workers):
 def test_merged_clusters(shards, alone, groups):
     """An image goes where its cluster goes, and is as sure of it as of all clusters that are in it."""
     joined = np.array(groups)
-    reading = Reading(64)
     found = columns(
-        list(assign(network(), Manifest.load(shards), ["train"], reading, groups=joined, progress=False))
+        list(assign(network(), Manifest.load(shards), ["train"], by(64), groups=joined, progress=False))
     )
     p = np.stack([alone[0]["p"][:, joined == group].sum(axis=1) for group in range(max(groups) + 1)], axis=1)
     clusters = joined[alone[0]["clusters"]]
@@ -135,7 +143,7 @@ def test_merged_clusters(shards, alone, groups):
 def test_the_network_is_left_in_its_mode(shards: Path) -> None:
     network = ContrastiveClustering(Model(backbone="test_resnet", clusters=K), 16).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    measure(network, Manifest.load(shards), ["train"], Reading(64), progress=False)
+    measure(network, Manifest.load(shards), ["train"], by(64), progress=False)
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -147,7 +155,7 @@ def test_an_image_that_cannot_be_decoded_has_no_cluster(shards: Path, tmp_path: 
     with open(manifest.locate(manifest.shards[1]), "r+b") as file:
         file.seek(int(index.offsets[2]))
         file.write(bytes(30))
-    batches = list(assign(network(), manifest, ["train"], Reading(20), progress=False))
+    batches = list(assign(network(), manifest, ["train"], by(20), progress=False))
     found = columns(batches)
     (bad,) = np.flatnonzero(found["clusters"] < 0)
     assert found["keys"][bad] == index.keys[2]
@@ -155,6 +163,6 @@ def test_an_image_that_cannot_be_decoded_has_no_cluster(shards: Path, tmp_path: 
     assert len(found["keys"]) == 150
     (reason,) = (line for batch in batches for line in batch.batch.reasons)
     assert reason.startswith(f"{index.keys[2]}: ")
-    tally = measure(network(), manifest, ["train"], Reading(20), progress=False)
+    tally = measure(network(), manifest, ["train"], by(20), progress=False)
     assert tally is not None
     assert (tally.summary()["images"], tally.soft.images, tally.unassigned) == (149, 149, 1)

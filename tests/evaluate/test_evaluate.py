@@ -19,7 +19,7 @@ from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import evaluate_run
-from ccscale.evaluate.merge import TREE, read_tree
+from ccscale.evaluate.merge_tree import TREE, read_tree
 from ccscale.evaluate.metrics import scores
 
 K = 6

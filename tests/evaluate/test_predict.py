@@ -22,8 +22,8 @@ from harness.ranks import run_ranks
 
 from ccscale.cli import main
 from ccscale.data.shards.manifest import Manifest
-from ccscale.evaluate import pieces
-from ccscale.evaluate.parts import MARKER, Parts
+from ccscale.evaluate import parts as parts_module
+from ccscale.evaluate.parts_folder import MARKER, PartsFolder
 from ccscale.evaluate.predict import Wanted, predict_run
 
 COLUMNS = ["key", "origin", "cluster", "confidence", "second", "second_confidence"]
@@ -36,7 +36,7 @@ def predict(run: Path, shards: Path, out: str, **wanted: Any) -> dict[str, Any]:
 
 
 def on_rank(rank: int, run: str, shards: str, out: str, samples: int) -> dict[str, Any] | None:
-    pieces.cut.__defaults__ = (samples,)
+    parts_module.parts_of.__defaults__ = (samples,)
     return predict_run(run, shards, Wanted(out), device="cpu", workers=0)
 
 
@@ -92,7 +92,7 @@ def test_another_checkpoint_than_the_last(shards, tmp_path, capsys):
 
 @pytest.mark.dist
 def test_any_number_of_ranks(run, shards, whole, tmp_path):
-    """Three ranks, pieces of up to ten samples."""
+    """Three ranks, parts of up to ten samples."""
     world, samples = 3, 10
     first, *others = run_ranks(world, on_rank, str(run), str(shards), str(tmp_path / "t.parquet"), samples)
     assert others == [None] * (world - 1)
@@ -149,7 +149,7 @@ def test_parts_of_an_earlier_release_are_gone_on_with(run, shards, whole, tmp_pa
     """They have other names, and fewer columns."""
     place = f"{tmp_path}/{out}"
     with monkeypatch.context() as patch:
-        patch.setattr("ccscale.evaluate.predict.Parts.join", lambda *_: None)
+        patch.setattr("ccscale.evaluate.predict.PartsFolder.join", lambda *_: None)
         predict(run, shards, place)
     folder = Wanted(place).folder
     (folder / MARKER).rename(folder / "predict.json")
@@ -186,14 +186,14 @@ def test_csv(run, shards, whole, tmp_path):
 def test_goes_on_with_the_parts_that_are_missing(run, shards, whole, tmp_path, monkeypatch, out, capsys):
     """What a kill leaves: some parts, and one that was being written."""
     written: list[str] = []
-    plain = Parts.write
+    plain = PartsFolder.write
 
     def note(self, mine, batches):
-        written.extend(piece.name for piece in mine)
+        written.extend(part.name for part in mine)
         plain(self, mine, batches)
 
-    monkeypatch.setattr(Parts, "write", note)
-    monkeypatch.setattr("ccscale.evaluate.predict.Parts.join", lambda *_: None)
+    monkeypatch.setattr(PartsFolder, "write", note)
+    monkeypatch.setattr("ccscale.evaluate.predict.PartsFolder.join", lambda *_: None)
     place = f"{tmp_path}/{out}"
     predict(run, shards, place)
     folder = Wanted(place).folder
@@ -204,7 +204,7 @@ def test_goes_on_with_the_parts_that_are_missing(run, shards, whole, tmp_path, m
     for name in ("train-000003.000000000.parquet.part", ".train-000003.000000000.parquet.part"):
         (folder / name).write_bytes(b"PAR1 half")
     monkeypatch.undo()
-    monkeypatch.setattr(Parts, "write", note)
+    monkeypatch.setattr(PartsFolder, "write", note)
     written.clear()
     predict(run, shards, place)
     assert written == [path.stem for path in parts[2:]]
@@ -247,8 +247,8 @@ def test_killed_and_run_again(run, shards, whole, tmp_path):
     slow = tmp_path / "slow"
     slow.mkdir()
     (slow / "sitecustomize.py").write_text(
-        "import time\nfrom ccscale.evaluate.parts import Parts\nplain = Parts.path\n"
-        "def path(self, piece):\n    time.sleep(0.5)\n    return plain(self, piece)\nParts.path = path\n"
+        "import time\nfrom ccscale.evaluate.parts_folder import PartsFolder\nplain = PartsFolder.path\n"
+        "def path(self, part):\n    time.sleep(0.5)\n    return plain(self, part)\nPartsFolder.path = path\n"
     )
     paths = os.pathsep.join([str(slow), os.environ.get("PYTHONPATH", "")])
     started = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.DEVNULL)

@@ -16,7 +16,7 @@ from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.evaluate.basis import KEY, Basis
-from ccscale.evaluate.session import newest
+from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.report import inputs
 from ccscale.report.inputs import gather
 from ccscale.report.sprites import tiles_of
@@ -66,7 +66,7 @@ def run(trained, tmp_path, shards, monkeypatch):
 
 
 def basis_of(run):
-    config, checkpoint = newest(run)
+    config, checkpoint = run_and_checkpoint(run)
     return Basis.of(checkpoint, Manifest.load(config.data.shards), config.evaluated_splits)
 
 

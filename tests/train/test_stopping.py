@@ -20,11 +20,11 @@ from same_run import steps
 from ccscale import dist
 from ccscale.checkpoint import find
 from ccscale.checkpoint.saver import Saver
-from ccscale.config import Model
+from ccscale.config import Config, Model
 from ccscale.config.file import parse_config
 from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate import assign as assigning
-from ccscale.evaluate.assign import Reading, measure
+from ccscale.evaluate.assign import measure
 from ccscale.model.network import ContrastiveClustering
 from ccscale.preempt import Stopped, StopRequest
 from ccscale.train import loop
@@ -94,6 +94,7 @@ def stopped_on_one(rank: int, shards: str) -> tuple[int, bool]:
     """Tell rank 1 to stop in its second batch; return how many batches this rank took, and how it ended."""
     torch.manual_seed(0)
     network = ContrastiveClustering(Model(backbone="test_resnet", clusters=4), 16)
+    config = Config.model_validate(small_settings(Path(shards), Path("none")) | {"evaluate": {"batch": 5}})
     request, taken, original = StopRequest(), [], assigning._assign
 
     def assign(*arguments: Any) -> Any:
@@ -104,7 +105,7 @@ def stopped_on_one(rank: int, shards: str) -> tuple[int, bool]:
 
     assigning._assign = assign  # type: ignore[assignment]
     try:
-        measure(network, Manifest.load(shards), ["train"], Reading(5), request, progress=False)
+        measure(network, Manifest.load(shards), ["train"], config, request=request, progress=False)
     except Stopped:
         return len(taken), True
     return len(taken), False

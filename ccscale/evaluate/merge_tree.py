@@ -26,7 +26,7 @@ from ccscale.errors import InputError
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.information import SoftCounts
-from ccscale.evaluate.merging import MAX_CLUSTERS, Int64, Merge, Sums, cut, cuts, merge_all
+from ccscale.evaluate.linkage import MAX_CLUSTERS, Int64, LinkageSums, Merge, cut_sizes, cut_tree, link
 from ccscale.evaluate.metrics import score
 from ccscale.evaluate.stability import ViewPairs
 from ccscale.evaluate.tally import Tally
@@ -36,7 +36,7 @@ TREE, PICTURE = "merge.json", "merge.png"
 AT_ONCE = 2**24  # soft assignments that are joined at a time
 
 
-class Summing:
+class LinkageTally:
     """Adds up, batch by batch, what the tree follows from.
 
     Parameters
@@ -65,31 +65,31 @@ class Summing:
         self._overlap = torch.zeros((k, k), dtype=torch.float64, device=device)
 
     @torch.inference_mode()
-    def take(self, assigned: Assigned) -> None:
+    def add(self, assigned: Assigned) -> None:
         """Add a batch."""
         good = torch.from_numpy(assigned.clusters >= 0).to(self._sizes.device)
         outputs = assigned.outputs
         h = (outputs.features if self._backbone else outputs.embeddings)[good].double()
         if self._backbone:
-            h = torch.nn.functional.normalize(
-                h
-            )  # each image counts alike, as the embeddings do by themselves
+            h = torch.nn.functional.normalize(h)  # each image counts alike, as embeddings do by themselves
         p = outputs.assignments[good].double()
         clusters = p.argmax(dim=1)
         self._sizes.index_add_(0, clusters, torch.ones_like(clusters, dtype=torch.float64))
         self._features.index_add_(0, clusters, h)
         self._overlap.addmm_(p.T, p)
 
-    def sums(self) -> Sums:
+    def sums(self) -> LinkageSums:
         """Return the sums over all ranks; all ranks call it together."""
 
         def total(tensor: Tensor) -> Any:
             return dist.sum_(tensor).cpu().numpy()
 
-        return Sums(total(self._sizes).round().astype(np.int64), total(self._features), total(self._overlap))
+        return LinkageSums(
+            total(self._sizes).round().astype(np.int64), total(self._features), total(self._overlap)
+        )
 
 
-def look(merges: Sequence[Merge], tally: Tally, pairs: ViewPairs) -> list[dict[str, Any]]:
+def measure_cuts(merges: Sequence[Merge], tally: Tally, pairs: ViewPairs) -> list[dict[str, Any]]:
     """Measure the cuts of a tree.
 
     Returns
@@ -104,8 +104,8 @@ def look(merges: Sequence[Merge], tally: Tally, pairs: ViewPairs) -> list[dict[s
     labelled = len(tally.table.cells().counts) > 0
     rows = []
     soft = torch.from_numpy(pairs.p).flatten(0, 1)
-    for k in cuts(int((tally.sizes > 0).sum())):
-        groups = cut(merges, k)
+    for k in cut_sizes(int((tally.sizes > 0).sum())):
+        groups = cut_tree(merges, k)
         information = _information(soft, torch.from_numpy(groups), k)
         row: dict[str, Any] = {
             "clusters": k,
@@ -133,13 +133,13 @@ def write_tree(
     shards: str,
     own: bool,
     features: str,
-    sums: Sums,
+    sums: LinkageSums,
     tally: Tally,
     pairs: ViewPairs,
     classes: Sequence[str],
 ) -> dict[str, Any]:
     """Join the clusters, write ``merge.json`` and ``merge.png`` into a run's folder; return the first's content."""
-    merges = merge_all(sums)
+    merges = link(sums)
     tree = {
         "step": basis.step,
         "basis": basis.as_json(),
@@ -149,7 +149,7 @@ def write_tree(
         "clusters": len(sums.sizes),
         "sizes": sums.sizes.tolist(),
         "merges": [{**asdict(merge), "score": merge.score} for merge in merges],
-        "cuts": look(merges, tally, pairs),
+        "cuts": measure_cuts(merges, tally, pairs),
     }
     atomic.write_bytes(run / TREE, (json.dumps(tree) + "\n").encode())
     majority = tally.per_cluster().get("majority", [None] * len(sums.sizes))
@@ -164,7 +164,8 @@ def write_tree(
 
     made_of = f"{features} features, step {basis.step:,}"
     heading = f"{counted(len(sums.sizes), 'cluster')}, the most alike joined first ({made_of})"
-    draw_dendrogram(run / PICTURE, heading, merges, describe)
+    joined = np.array([(merge.a, merge.b) for merge in merges])
+    draw_dendrogram(run / PICTURE, heading, joined, np.array([merge.score for merge in merges]), describe)
     return tree
 
 
@@ -196,7 +197,7 @@ class Tree:
             raise InputError(
                 f"--merged {k}: this run's {counted(leaves, 'cluster')} can be merged to 1 to {leaves}"
             )
-        return cut(self.merges, k)
+        return cut_tree(self.merges, k)
 
 
 def read_tree(run: Path, step: int, weights: str) -> Tree:

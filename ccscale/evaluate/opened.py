@@ -1,4 +1,4 @@
-"""What ``evaluate``, ``predict`` and ``export`` begin with: the newest network of a run, on its device."""
+"""What ``evaluate`` and ``predict`` begin with: a run, its network on its device, and the images to look at."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,6 @@ from ccscale.config import Config
 from ccscale.data.loader import default_workers
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import InputError
-from ccscale.evaluate.assign import Reading
 from ccscale.evaluate.notes import other_data
 from ccscale.model.export import CONFIG, load
 from ccscale.model.network import ContrastiveClustering
@@ -25,18 +24,13 @@ from ccscale.rank_environment import RankEnvironment
 
 
 @dataclass(frozen=True)
-class Session:
-    """A run that is looked at: its config, its newest checkpoint, its network."""
+class OpenedRun:
+    """A run that is looked at: its config, one of its checkpoints, the network; how many loader processes read."""
 
     config: Config
     checkpoint: Checkpoint
     network: ContrastiveClustering
     workers: int
-
-    @property
-    def reading(self) -> Reading:
-        """How this rank reads images."""
-        return Reading.of(self.config, self.workers)
 
     @property
     def device(self) -> torch.device:
@@ -57,10 +51,10 @@ class Session:
         return other_data(manifest.name, facts.get("data"), same)
 
 
-def newest(run: str | Path, which: str = "last") -> tuple[Config, Checkpoint]:
-    """Return a run's config and its newest complete checkpoint, naming those that were passed over.
+def run_and_checkpoint(run: str | Path, which: str = "last") -> tuple[Config, Checkpoint]:
+    """Return a run's config and one of its complete checkpoints, naming those that were passed over.
 
-    Another one than the last can be asked for: see `checkpoint.choose`.
+    Which one is told as to `checkpoint.choose`; by default the newest.
 
     Raises
     ------
@@ -77,32 +71,31 @@ def newest(run: str | Path, which: str = "last") -> tuple[Config, Checkpoint]:
 
 
 @contextmanager
-def open_session(
+def open_run(
     run: str | Path,
     device: str = "auto",
     workers: int | None = None,
     which: str = "last",
     request: StopRequest | None = None,
-) -> Iterator[Session]:
-    """Join the ranks and load a run's newest network, or that of another checkpoint, for the length of the context.
+) -> Iterator[OpenedRun]:
+    """Join the ranks and load the network of a run's checkpoint, for the length of the context.
 
     Waiting for the other ranks ends with a request.
 
     Raises
     ------
     InputError
-        As `newest` does, or for a device that is not there.
+        As `run_and_checkpoint` does, or for a device that is not there.
     """
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}: give 0 (no processes beside the ranks) or more")
     env = RankEnvironment.read()
     where = dist.pick_device(device, env.local_rank)
     with dist.process_group(env, where, None if request is None else request.at_once()):
-        config, found = dist.on_rank_zero(lambda: newest(run, which))
+        config, found = dist.on_rank_zero(lambda: run_and_checkpoint(run, which))
         network = dist.together(lambda: load(found.path, where))
-        yield Session(
-            config, found, network, default_workers(env.local_world) if workers is None else workers
-        )
+        workers = default_workers(env.local_world) if workers is None else workers
+        yield OpenedRun(config, found, network, workers)
 
 
 def open_shards(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tuple[str, ...]]:

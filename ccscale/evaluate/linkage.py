@@ -27,7 +27,7 @@ TINY = 1e-300
 
 
 @dataclass(frozen=True)
-class Sums:
+class LinkageSums:
     """What the tree follows from; all add up over batches and ranks.
 
     Attributes
@@ -71,7 +71,7 @@ class Merge:
         return (self.similarity + self.confusion) / 2
 
 
-def merge_all(sums: Sums) -> list[Merge]:
+def link(sums: LinkageSums) -> list[Merge]:
     """Join K clusters to one; return the K − 1 merges in their order.
 
     Of pairs that are equally alike that is joined whose clusters come first. The sums are used up: two arrays of
@@ -104,7 +104,7 @@ def merge_all(sums: Sums) -> list[Merge]:
 class _Nodes:
     """The nodes that are left, in the order of their lowest clusters, and how alike they are."""
 
-    def __init__(self, sums: Sums) -> None:
+    def __init__(self, sums: LinkageSums) -> None:
         mean = sums.features.sum(axis=0) / max(int(sums.sizes.sum()), 1)
         self.sizes = sums.sizes.copy()
         self.names = np.arange(len(sums.sizes))
@@ -216,7 +216,7 @@ class _Nearest:
         self._score[i], self._is_bound[i] = scores[self._best[i]], False
 
 
-def cut(merges: Sequence[Merge], k: int) -> Int64:
+def cut_tree(merges: Sequence[Merge], k: int) -> Int64:
     """Return the group of each cluster after as many merges as leave k groups.
 
     Returns
@@ -236,7 +236,7 @@ def cut(merges: Sequence[Merge], k: int) -> Int64:
     return names[above[:leaves]]
 
 
-def cuts(used: int, most: int = 64) -> list[int]:
+def cut_sizes(used: int, most: int = 64) -> list[int]:
     """Return the numbers of groups at which a tree is looked at, falling from the clusters that have images to 2.
 
     All of them up to `most`; of more, all up to half of it, and further apart above.

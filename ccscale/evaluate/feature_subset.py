@@ -1,4 +1,4 @@
-"""Features of a sample of the images, of all where there are few: for the probes and for the report's map.
+"""Features of a subset of the images, of all where there are few: for the probes and for the report's map.
 
 RUN/features.npz    rows (n,) int64      rows of assignments.parquet
                     features (n, D)      float16, of the backbone
@@ -27,7 +27,7 @@ Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class FeatureSample:
+class FeatureSubset:
     """The features of n images.
 
     Attributes
@@ -46,8 +46,8 @@ class FeatureSample:
     instance: Float32
 
     @classmethod
-    def join(cls, parts: Sequence["FeatureSample"]) -> "FeatureSample":
-        """Join the samples of all ranks."""
+    def join(cls, parts: Sequence["FeatureSubset"]) -> "FeatureSubset":
+        """Join those of all ranks."""
         rows = np.concatenate([part.rows for part in parts])
         order = np.argsort(rows)
         return cls(
@@ -58,9 +58,9 @@ class FeatureSample:
             ),
         )
 
-    def of(self, chosen: NDArray[np.bool_]) -> "FeatureSample":
+    def of(self, chosen: NDArray[np.bool_]) -> "FeatureSubset":
         """Return some of them, by a mask (n,)."""
-        return FeatureSample(
+        return FeatureSubset(
             self.rows[chosen], self.labels[chosen], self.backbone[chosen], self.instance[chosen]
         )
 
@@ -74,7 +74,7 @@ class FeatureSample:
 
 
 def choose_rows(total: int, seed: int, limit: int = MAX_ROWS) -> Int64:
-    """Return which of `total` images are sampled, rising: all, or `limit` that follow from the seed."""
+    """Return which of `total` images are in the subset, rising: all, or `limit` that follow from the seed."""
     if total <= limit:
         return np.arange(total, dtype=np.int64)
     chosen = np.random.default_rng(seed).choice(total, limit, replace=False, shuffle=False)
@@ -93,7 +93,7 @@ def numbers_in_all(manifest: Manifest, splits: Sequence[str], rows: Int64) -> In
 
 
 @dataclass
-class Sampler:
+class SubsetTally:
     """Keeps the features of the chosen images among those that pass by.
 
     Parameters
@@ -106,16 +106,16 @@ class Sampler:
 
     rows: Int64
     widths: tuple[int, int]
-    _parts: list[FeatureSample] = field(default_factory=list)
+    _parts: list[FeatureSubset] = field(default_factory=list)
 
-    def take(self, assigned: Assigned) -> None:
-        """Look at a batch; what cannot be decoded has no features."""
+    def add(self, assigned: Assigned) -> None:
+        """Keep those of a batch; what cannot be decoded has no features."""
         samples = assigned.batch.samples
         place = np.minimum(np.searchsorted(self.rows, samples), len(self.rows) - 1)
         chosen = (self.rows[place] == samples) & ~assigned.batch.bad if len(self.rows) else np.zeros(0, bool)
         if chosen.any():
             self._parts.append(
-                FeatureSample(
+                FeatureSubset(
                     samples[chosen],
                     assigned.batch.labels[chosen],
                     chosen_features(assigned, "backbone")[chosen],
@@ -123,9 +123,9 @@ class Sampler:
                 )
             )
 
-    def sample(self) -> FeatureSample:
+    def subset(self) -> FeatureSubset:
         """Return what was kept."""
         width, d = self.widths
         none = np.empty(0, dtype=np.int64)
-        empty = FeatureSample(none, none, np.empty((0, width), np.float32), np.empty((0, d), np.float32))
-        return FeatureSample.join([empty, *self._parts])
+        empty = FeatureSubset(none, none, np.empty((0, width), np.float32), np.empty((0, d), np.float32))
+        return FeatureSubset.join([empty, *self._parts])

@@ -9,7 +9,7 @@ from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.whole_images import WholeBatch
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.basis import Basis
-from ccscale.evaluate.sample import FeatureSample, Sampler, choose_rows, numbers_in_all
+from ccscale.evaluate.feature_subset import FeatureSubset, SubsetTally, choose_rows, numbers_in_all
 from ccscale.model.network import Outputs
 
 
@@ -38,11 +38,11 @@ def batch(samples: np.ndarray, bad: int) -> Assigned:
 def test_of_two_ranks_in_the_order_of_the_samples(rows):
     parts = []
     for mine in ([np.arange(40, 60), np.arange(10)], [np.arange(10, 40)]):
-        sampler = Sampler(rows, (2, 1))
+        tally = SubsetTally(rows, (2, 1))
         for samples in mine:
-            sampler.take(batch(samples, bad=12))
-        parts.append(sampler.sample())
-    found = FeatureSample.join(parts)
+            tally.add(batch(samples, bad=12))
+        parts.append(tally.subset())
+    found = FeatureSubset.join(parts)
     expected = [row for row in rows.tolist() if row != 12]
     assert found.rows.tolist() == expected
     assert found.labels.tolist() == [row % 5 for row in expected]
@@ -67,7 +67,7 @@ def test_an_image_has_one_number_in_whatever_splits_it_is_counted():
 def test_file(tmp_path):
     backbone = np.array([[1, 0.5], [1e9, -1e9]], np.float32)
     basis = Basis(3, "a" * 64, ("train", "val"), "b" * 64)
-    FeatureSample(np.array([3, 7]), np.zeros(2), backbone, backbone).save(tmp_path / "features.npz", basis)
+    FeatureSubset(np.array([3, 7]), np.zeros(2), backbone, backbone).save(tmp_path / "features.npz", basis)
     with np.load(tmp_path / "features.npz", allow_pickle=False) as arrays:
         assert (arrays["rows"].dtype, arrays["features"].dtype) == (np.int64, np.float16)
         assert arrays["rows"].tolist() == [3, 7]

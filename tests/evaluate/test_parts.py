@@ -1,4 +1,4 @@
-"""Pieces of shards: every sample in one of them, and names that depend on nothing else."""
+"""Parts of shards: every sample in one of them, and names that depend on nothing else."""
 
 import json
 from itertools import chain
@@ -6,7 +6,8 @@ from itertools import chain
 import pytest
 
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.evaluate.pieces import UNLISTED, cut, deal
+from ccscale.data.shards.shard_watch import UNLISTED
+from ccscale.evaluate.parts import deal, parts_of
 
 
 def shards(*sizes: int) -> list[Shard]:
@@ -16,25 +17,25 @@ def shards(*sizes: int) -> list[Shard]:
 @pytest.mark.parametrize("sizes", [(10,), (4, 0, 9, 1), (3, 3, 3), ()])
 @pytest.mark.parametrize("samples", [1, 3, 4, 100])
 def test_each_sample_is_in_one_piece(sizes, samples):
-    pieces = cut(shards(*sizes), samples)
-    assert list(chain.from_iterable(piece.span for piece in pieces)) == list(range(sum(sizes)))
-    assert all(0 < piece.count <= samples for piece in pieces)
-    for piece in pieces:
-        number = int(piece.url[-10:-4])
-        assert piece.first == sum(sizes[:number]) + piece.start
-        assert piece.start + piece.count <= sizes[number]
-    assert len({piece.name for piece in pieces}) == len(pieces)
+    parts = parts_of(shards(*sizes), samples)
+    assert list(chain.from_iterable(part.span for part in parts)) == list(range(sum(sizes)))
+    assert all(0 < part.count <= samples for part in parts)
+    for part in parts:
+        number = int(part.shard.url[-10:-4])
+        assert part.first == sum(sizes[:number]) + part.start
+        assert part.start + part.count <= sizes[number]
+    assert len({part.name for part in parts}) == len(parts)
 
 
 def test_names_do_not_depend_on_other_shards():
-    whole, some = cut(shards(4, 7, 5), 3), cut(shards(4, 7, 5)[1:], 3)
-    assert [piece.name for piece in some] == [piece.name for piece in whole[2:]]
+    whole, some = parts_of(shards(4, 7, 5), 3), parts_of(shards(4, 7, 5)[1:], 3)
+    assert [part.name for part in some] == [part.name for part in whole[2:]]
     assert whole[3].name == "val%2Ftrain-000001.000000003"
 
 
 def test_names_of_long_urls_are_files_and_differ():
     urls = [f"https://host/{'long/' * 60}{name}.tar" for name in ("a", "b")] + [f"https://{'x' * 300}/a.tar"]
-    names = {cut([Shard(url, 1, 1, "0" * 64, "s")])[0].name for url in urls}
+    names = {parts_of([Shard(url, 1, 1, "0" * 64, "s")])[0].name for url in urls}
     assert len(names) == 3
     assert all("/" not in name and len(name.encode()) < 200 for name in names)
 
@@ -54,28 +55,28 @@ SCANNED = UNLISTED + "5" * 32
     ],
 )
 def test_a_shard_that_was_replaced_is_another_one(before, now, same):
-    (old,), (new,) = (cut([Shard("a.tar", 3, size, sha256, "s")]) for sha256, size in (before, now))
+    (old,), (new,) = (parts_of([Shard("a.tar", 3, size, sha256, "s")]) for sha256, size in (before, now))
     assert old.name == new.name
     assert new.is_of(json.loads(json.dumps(old.key))) == same
 
 
 @pytest.mark.parametrize("url", ["_x.tar", ".x.tar", "./x.tar", "a/" * 73 + "_x.tar", "a_x.tar", "%5Fx.tar"])
 def test_no_name_is_one_that_readers_pass_over(url):
-    (piece,) = cut([Shard(url, 1, 1, "0" * 64, "s")])
-    assert piece.name[0] not in "._"
-    assert (piece.name == piece.former_name) == (piece.former_name[0] not in "._")
+    (part,) = parts_of([Shard(url, 1, 1, "0" * 64, "s")])
+    assert part.name[0] not in "._"
+    assert (part.name == part.former_name) == (part.former_name[0] not in "._")
 
 
 def test_names_differ():
     urls = ["_x.tar", ".x.tar", "%5Fx.tar", "%2Ex.tar", "x.tar"]
-    assert len({cut([Shard(url, 1, 1, "0" * 64, "s")])[0].name for url in urls}) == len(urls)
+    assert len({parts_of([Shard(url, 1, 1, "0" * 64, "s")])[0].name for url in urls}) == len(urls)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_ranks_share_what_is_left(world):
-    pieces = cut(shards(40, 20), 7)
-    done = {pieces[1].name, pieces[4].name}
-    dealt = [deal(pieces, done, rank, world) for rank in range(world)]
-    together = sorted(chain.from_iterable(dealt), key=lambda piece: piece.first)
-    assert together == [piece for piece in pieces if piece.name not in done]
+    parts = parts_of(shards(40, 20), 7)
+    done = {parts[1].name, parts[4].name}
+    dealt = [deal(parts, done, rank, world) for rank in range(world)]
+    together = sorted(chain.from_iterable(dealt), key=lambda part: part.first)
+    assert together == [part for part in parts if part.name not in done]
     assert max(map(len, dealt)) - min(map(len, dealt)) <= 1

@@ -24,11 +24,10 @@ from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.shards.splits import split_of
 from ccscale.data.shards.tar_listing import tars_below
 from ccscale.errors import InputError
-from ccscale.evaluate.pieces import UNLISTED
-from ccscale.evaluate.session import Session
 from ccscale.progress import say
 
 POLL_SECONDS = 1.0
+UNLISTED = "0" * 32  # how what stands for the SHA-256 of a shard begins where no manifest tells it
 
 Stamp = tuple[int, int]  # size and time of change
 
@@ -42,17 +41,24 @@ class ShardWatch:
         A local folder, or an fsspec URL, of which the manifest alone tells.
     splits
         Those that are looked at; all by default.
+
+    Attributes
+    ----------
+    manifest
+        As it was when it was last read; an empty one until there is one.
+    handed_out
+        The urls of the shards that were returned.
     """
 
     def __init__(self, root: str, splits: Sequence[str] | None = None) -> None:
         self.root = location.local_or_url(root)
         self._splits = splits
-        self._handed_out: set[str] = set()
+        self.handed_out: set[str] = set()
         self._seen: dict[str, Stamp] = {}
         self._waiting: dict[str, str] = {}
         self._keys: dict[str, Digests] = {}  # of the tars that are known
         name = Path(self.root).name
-        self._manifest = Manifest(self.root, name, (), (), (), {}, {})
+        self.manifest = Manifest(self.root, name, (), (), (), {}, {})
 
     def check(self) -> None:
         """Refuse a folder that is not there.
@@ -72,28 +78,24 @@ class ShardWatch:
         """
         self._read_manifest()
         new = [shard for shard in [*self._listed(), *self._unlisted()] if self._is_wanted(shard)]
-        self._handed_out |= {shard.url for shard in new}
-        return replace(self._manifest, shards=tuple(new)) if any(shard.nsamples for shard in new) else None
-
-    def notes(self, session: Session) -> list[str]:
-        """Return what `Session.notes` has to say."""
-        return session.notes(self._manifest) if self._handed_out else []
+        self.handed_out |= {shard.url for shard in new}
+        return replace(self.manifest, shards=tuple(new)) if any(shard.nsamples for shard in new) else None
 
     def _is_wanted(self, shard: Shard) -> bool:
-        return shard.url not in self._handed_out and (self._splits is None or shard.split in self._splits)
+        return shard.url not in self.handed_out and (self._splits is None or shard.split in self._splits)
 
     def _read_manifest(self) -> None:
         try:
-            self._manifest = Manifest.load(self.root)
+            self.manifest = Manifest.load(self.root)
         except InputError as error:
             # There may be none (yet); one that is being written is read at the next look.
             if location.is_url(self.root) or os.path.exists(os.path.join(self.root, NAME)):
                 self._tell(NAME, str(error))
 
     def _listed(self) -> Iterator[Shard]:
-        for shard in self._manifest.shards:
-            path = self._manifest.locate(shard)
-            if shard.url in self._handed_out:
+        for shard in self.manifest.shards:
+            path = self.manifest.locate(shard)
+            if shard.url in self.handed_out:
                 continue
             stamp = None if location.is_url(path) else _stamp(path)
             if location.is_url(path) or (stamp is not None and stamp[0] == shard.filesize):
@@ -102,11 +104,11 @@ class ShardWatch:
     def _unlisted(self) -> Iterator[Shard]:
         if location.is_url(self.root):
             return
-        listed = {shard.url for shard in self._manifest.shards}
+        listed = {shard.url for shard in self.manifest.shards}
         for name in tars_below(self.root):
             split = split_of(name)
             unwanted = self._splits is not None and split not in self._splits
-            if unwanted or name in listed or name in self._handed_out:
+            if unwanted or name in listed or name in self.handed_out:
                 continue
             path = os.path.join(self.root, name)
             stamp = _stamp(path)
@@ -115,7 +117,7 @@ class ShardWatch:
                 self._waiting.pop(name, None)
             elif name not in self._waiting:
                 try:
-                    index = scan_tar(path, labelling=self._manifest.labelling)
+                    index = scan_tar(path, labelling=self.manifest.labelling)
                     self._check_keys(name, path, index.keys)
                 except ShardError as error:
                     self._tell(name, str(error))
@@ -124,10 +126,10 @@ class ShardWatch:
 
     def _check_keys(self, name: str, path: str, keys: list[str]) -> None:
         """Refuse a tar with a sample that another one has, too, as `adopt` does; remember its keys."""
-        for shard in self._manifest.shards:
+        for shard in self.manifest.shards:
             if shard.url not in self._keys:
                 with contextlib.suppress(ShardError):  # it is not there yet
-                    self._keys[shard.url] = digests(read_index(self._manifest, shard).keys)
+                    self._keys[shard.url] = digests(read_index(self.manifest, shard).keys)
         new = digests(keys)
         for other, known in self._keys.items():
             shared = np.flatnonzero(np.isin(new, known))

@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ccscale.evaluate import merging
-from ccscale.evaluate.merging import Sums, cut, cuts, merge_all
+from ccscale.evaluate import linkage
+from ccscale.evaluate.linkage import LinkageSums, cut_sizes, cut_tree, link
 
 
 def images(seed: int, n: int, k: int, d: int, used: int) -> tuple[np.ndarray, np.ndarray]:
@@ -18,11 +18,11 @@ def images(seed: int, n: int, k: int, d: int, used: int) -> tuple[np.ndarray, np
     return p / p.sum(axis=1, keepdims=True), rng.normal(size=(n, d)) + p[:, :1]
 
 
-def sums(p: np.ndarray, h: np.ndarray) -> Sums:
+def sums(p: np.ndarray, h: np.ndarray) -> LinkageSums:
     clusters = p.argmax(axis=1)
     k = p.shape[1]
     features = np.stack([h[clusters == cluster].sum(axis=0) for cluster in range(k)])
-    return Sums(np.bincount(clusters, minlength=k), features, p.T @ p)
+    return LinkageSums(np.bincount(clusters, minlength=k), features, p.T @ p)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -59,7 +59,7 @@ def by_force(p: np.ndarray, h: np.ndarray) -> list[tuple[frozenset[int], float, 
 @pytest.mark.parametrize(("seed", "k", "used"), [(0, 7, 7), (1, 12, 12), (2, 9, 6), (3, 2, 2), (4, 5, 1)])
 def test_against_brute_force(seed, k, used):
     p, h = images(seed, 200, k, 5, used)
-    merges = merge_all(sums(p, h))
+    merges = link(sums(p, h))
     leaves = {cluster: frozenset([cluster]) for cluster in range(k)}
     expected = by_force(p, h)
     assert len(merges) == len(expected) == k - 1
@@ -71,7 +71,7 @@ def test_against_brute_force(seed, k, used):
         assert merge.size == np.isin(p.argmax(axis=1), list(joined)).sum()
 
 
-def whole(k: int, seed: int, d: int, ties: bool, empty: int = 0) -> Sums:
+def whole(k: int, seed: int, d: int, ties: bool, empty: int = 0) -> LinkageSums:
     """Sums of k clusters, `empty` of them without images; of small whole numbers, where there are to be ties."""
     rng = np.random.default_rng(seed)
     sizes = 2 ** rng.integers(0, 3, k)
@@ -80,10 +80,10 @@ def whole(k: int, seed: int, d: int, ties: bool, empty: int = 0) -> Sums:
         features, p = rng.integers(-2, 3, (k, d)).astype(float), rng.integers(0, 3, (3 * k, k)).astype(float)
     else:
         features, p = rng.normal(size=(k, d)), rng.random((3 * k, k)) ** 8
-    return Sums(sizes, features * sizes[:, None], p.T @ p)
+    return LinkageSums(sizes, features * sizes[:, None], p.T @ p)
 
 
-def by_all_scores(sums: Sums) -> list[tuple[int, int]]:
+def by_all_scores(sums: LinkageSums) -> list[tuple[int, int]]:
     """Join the best pair, the first of equals, looking at all scores of all pairs each time."""
     k = len(sums.sizes)
     sizes, overlap = sums.sizes.copy(), sums.overlap.copy()
@@ -114,10 +114,10 @@ def by_all_scores(sums: Sums) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("ties", [False, True])
 def test_against_all_scores(seed, ties, monkeypatch):
     """Of many clusters: nodes are moved, bounds are kept, ties are broken."""
-    monkeypatch.setattr(merging, "SMALL", 8)
+    monkeypatch.setattr(linkage, "SMALL", 8)
     k = 20 + 7 * seed
     expected = by_all_scores(whole(k, seed, 2, ties, empty=seed % 3))
-    merges = merge_all(whole(k, seed, 2, ties, empty=seed % 3))
+    merges = link(whole(k, seed, 2, ties, empty=seed % 3))
     assert [(merge.a, merge.b) for merge in merges] == expected
 
 
@@ -129,27 +129,27 @@ def test_clusters_that_cancel_out_are_like_nothing(seed):
     features = np.stack([a, b, -(a + b), c, -c])
     overlap = np.eye(5)
     overlap[:3, :3] += 9 * (1 - np.eye(3))  # more alike than any can be: they come first
-    merges = merge_all(Sums(np.ones(5, dtype=np.int64), features, overlap))
+    merges = link(LinkageSums(np.ones(5, dtype=np.int64), features, overlap))
     assert [merge.size for merge in merges[:2]] == [2, 3]
     assert all(abs(merge.similarity) < 1 + 1e-9 for merge in merges)
 
 
-def hub(k: int) -> Sums:
+def hub(k: int) -> LinkageSums:
     """Clusters that are all most confused with the first."""
     rng = np.random.default_rng(0)
     p = np.eye(k) + 0.001 * rng.random((k, k))
     p[:, 0] = 0.6
-    return Sums(np.ones(k, dtype=np.int64), rng.normal(size=(k, 16)), p.T @ p)
+    return LinkageSums(np.ones(k, dtype=np.int64), rng.normal(size=(k, 16)), p.T @ p)
 
 
 @pytest.mark.parametrize("made", [hub, lambda k: whole(k, 0, 16, ties=False)], ids=["hub", "random"])
 def test_few_rows_are_looked_at(made, monkeypatch):
     """Each costs K: were all looked at again whose nearest was joined, a hub would cost K³."""
     calls = []
-    plain = merging._Nodes.scores
-    monkeypatch.setattr(merging._Nodes, "scores", lambda self, i: calls.append(i) or plain(self, i))
+    plain = linkage._Nodes.scores
+    monkeypatch.setattr(linkage._Nodes, "scores", lambda self, i: calls.append(i) or plain(self, i))
     k = 400
-    merge_all(made(k))
+    link(made(k))
     assert len(calls) <= 6 * k
 
 
@@ -158,7 +158,7 @@ def test_memory_is_that_of_two_tables():
     sums = whole(k, 0, 16, ties=False)
     tracemalloc.start()
     try:
-        merge_all(sums)
+        link(sums)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -170,19 +170,19 @@ def test_memory_is_that_of_two_tables():
 @pytest.mark.parametrize("k", range(1, 10))
 def test_cut(k):
     p, h = images(2, 100, 9, 4, 9)
-    merges = merge_all(sums(p, h))
-    groups = cut(merges, k)
+    merges = link(sums(p, h))
+    groups = cut_tree(merges, k)
     assert sorted(set(groups.tolist())) == list(range(k))
     first = [groups.tolist().index(group) for group in range(k)]
     assert first == sorted(first)
     if k > 1:  # cuts are nested
-        coarser = cut(merges, k - 1)
+        coarser = cut_tree(merges, k - 1)
         assert len(set(zip(groups.tolist(), coarser.tolist(), strict=True))) == k
 
 
 def test_no_cut_leaves_clusters_as_they_are():
     p, h = images(2, 100, 9, 4, 9)
-    assert cut(merge_all(sums(p, h)), 9).tolist() == list(range(9))
+    assert cut_tree(link(sums(p, h)), 9).tolist() == list(range(9))
 
 
 def test_twins_are_joined_first():
@@ -196,7 +196,7 @@ def test_twins_are_joined_first():
     p[twins] = np.where(
         rng.random((twins.sum(), 1)) < 0.5, [[0.01, 0.01, 0.6, 0.38]], [[0.01, 0.01, 0.38, 0.6]]
     )
-    merge, *_ = merge_all(sums(p, h))
+    merge, *_ = link(sums(p, h))
     assert (merge.a, merge.b) == (2, 3)
     assert merge.score > 0.9
 
@@ -205,7 +205,7 @@ def test_twins_are_joined_first():
     ("used", "first", "count"), [(5, 5, 4), (64, 64, 63), (1000, 1000, 64), (2, 2, 1), (1, 0, 0)]
 )
 def test_which_cuts_are_looked_at(used, first, count):
-    found = cuts(used)
+    found = cut_sizes(used)
     assert len(found) == len(set(found)) <= count
     assert found == sorted(found, reverse=True)
     assert (found[0] if found else 0) == first

@@ -1,0 +1,205 @@
+"""A table in parts: what W ranks have assigned, as files that are whole or not there.
+
+::
+
+    FOLDER/_predict.json                         whose parts these are; written first
+    FOLDER/train-000017.000008192.parquet        a part (`parts.py`): shard, first sample
+    FOLDER/.train-000017.000008192.parquet.part  one that is being written
+
+All but the parts has a name that pandas, pyarrow and Spark pass over, so that the folder is a table to them, also
+while it grows. Earlier releases named the first ``predict.json``.
+
+A file that is there under its name is done, if its metadata say that it is of the same shard: a prediction that was
+killed goes on with the others, on any number of ranks. Images that cannot be decoded are told in the file's own
+metadata, key and reason.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from ccscale import atomic
+from ccscale.errors import Fault, InputError
+from ccscale.evaluate.assign import Assigned
+from ccscale.evaluate.metrics import use
+from ccscale.evaluate.parts import Part
+from ccscale.evaluate.table import to_table, write_table
+
+MARKER, FORMER_MARKER = "_predict.json", "predict.json"
+ENDING = ".parquet"
+REASONS, PART = b"ccscale.undecodable", b"ccscale.piece"  # (a word of earlier releases)
+
+
+class PartsFolder:
+    """A folder of parts' files.
+
+    Parameters
+    ----------
+    folder
+        Where they are.
+    settings
+        What the parts depend on, as JSON: they are gone on with only where it is the same.
+    labels, features
+        As in `table.to_table`.
+    """
+
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], labels: bool = False, features: str | None = None
+    ) -> None:
+        self.folder = folder
+        self._settings = settings
+        self._labels, self._features = labels, features
+
+    def begin(self, data: str | None = None) -> None:
+        """Make the folder, or check that its parts can be gone on with; on one rank.
+
+        Parameters
+        ----------
+        data
+            Digest of the data, where these do not grow.
+
+        Raises
+        ------
+        InputError
+            If it holds something else, naming what differs.
+        """
+        marker, former = self.folder / MARKER, self.folder / FORMER_MARKER
+        settings = self._settings | {"data": data}
+        try:
+            self.folder.mkdir(exist_ok=True)
+            if not marker.exists() and former.exists():
+                marker = former
+            if not marker.exists():
+                if any(entry.suffix != ".part" for entry in self.folder.iterdir()):
+                    raise InputError(
+                        f"{self.folder} is neither empty nor a folder of parts; name another --out"
+                    )
+                atomic.write_bytes(marker, (json.dumps(settings, indent=1) + "\n").encode())
+            before = json.loads(marker.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"the folder {self.folder} cannot be written: {error.strerror}") from None
+        except json.JSONDecodeError:
+            raise InputError(f"{marker} is damaged; delete {self.folder}, or name another --out") from None
+        different = [
+            f"{key} was {before.get(key)!r} and is now {value!r}"
+            for key, value in settings.items()
+            if before.get(key) != value
+        ]
+        if different:
+            raise InputError(
+                f"{self.folder} holds parts of another prediction: {'; '.join(different)}; delete it, or name "
+                "another --out"
+            )
+        if marker == former:
+            os.replace(former, self.folder / MARKER)
+        for path in self.folder.glob("*.part"):
+            path.unlink()  # of a rank that was killed
+
+    def done(self, parts: Collection[Part]) -> set[str]:
+        """Return the names of those parts whose files are there."""
+        names = set(os.listdir(self.folder))
+        for part in parts:
+            if (former := f"{part.former_name}{ENDING}") in names and part.former_name != part.name:
+                os.replace(self.folder / former, self.path(part))
+                names.add(f"{part.name}{ENDING}")
+        return {part.name for part in parts if f"{part.name}{ENDING}" in names and self._is_of(part)}
+
+    def _is_of(self, part: Part) -> bool:
+        """Tell whether the file of a part is one of the shard as it is now, as far as it tells."""
+        try:
+            metadata = pa.parquet.read_schema(self.path(part)).metadata or {}
+        except (OSError, pa.ArrowInvalid):
+            return False
+        key = metadata.get(PART)
+        return key is None or part.is_of(json.loads(key))
+
+    def path(self, part: Part) -> Path:
+        """Return where the file of a part is, or will be."""
+        return self.folder / f"{part.name}{ENDING}"
+
+    def write(self, parts: Sequence[Part], batches: Iterable[Assigned]) -> None:
+        """Write the files of parts from the batches of their samples, in the same order.
+
+        `batches` may end early: then the last part is left out.
+
+        Raises
+        ------
+        Fault
+            If the disk does not take them.
+        """
+        left = iter(parts)
+        tables: list[pa.Table] = []
+        reasons: list[str] = []
+        for assigned in batches:
+            if not tables:
+                part = next(left)
+            tables.append(to_table(assigned, self._labels, self._features))
+            reasons += assigned.batch.reasons
+            if sum(map(len, tables)) == part.count:
+                table = pa.concat_tables(tables)
+                metadata = {PART: json.dumps(part.key)}
+                if reasons:
+                    metadata[REASONS] = json.dumps(reasons)
+                table = table.replace_schema_metadata(metadata)
+                with _told(self.path(part)):
+                    write_table(self.path(part), [table])
+                tables, reasons = [], []
+
+    def tables(self, parts: Iterable[Part]) -> Iterator[pa.Table]:
+        """Yield the tables of parts, one by one, without what is told of images that cannot be decoded."""
+        for part in parts:
+            table = pa.parquet.read_table(self.path(part), memory_map=True)
+            if "origin" not in table.column_names:  # a part of an earlier release
+                table = table.add_column(1, "origin", pa.nulls(len(table), pa.string()))
+            yield table.replace_schema_metadata(None)
+
+    def join(self, parts: Sequence[Part], path: Path, metadata: dict[bytes, bytes] | None = None) -> None:
+        """Write parts as one table, with metadata where it is a parquet file; remove the folder.
+
+        Raises
+        ------
+        Fault
+            If the disk does not take it.
+        """
+        with _told(path):
+            write_table(path, (table.replace_schema_metadata(metadata) for table in self.tables(parts)))
+        shutil.rmtree(self.folder)
+
+    def summary(self, parts: Iterable[Part], k: int) -> dict[str, Any]:
+        """Return the figures that need no labels, of parts, reading one at a time.
+
+        Returns
+        -------
+        dict
+            Of `metrics.use`; ``confidence`` (mean); ``undecodable`` (lines with key and reason).
+        """
+        sizes, confidence = np.zeros(k, dtype=np.int64), 0.0
+        reasons: list[str] = []
+        for part in parts:
+            table = pa.parquet.read_table(self.path(part), columns=["cluster", "confidence"])
+            sizes += np.bincount(table["cluster"].drop_null().to_numpy(), minlength=k)
+            confidence += float(np.sum(table["confidence"].drop_null().to_numpy(), dtype=np.float64))
+            reasons += json.loads((table.schema.metadata or {}).get(REASONS, "[]"))
+        return {
+            **use(sizes),
+            "confidence": confidence / max(int(sizes.sum()), 1),
+            "undecodable": reasons,
+        }
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Fault(
+            f"{path} cannot be written: {error.strerror or error}; make room, and run the same command to go on"
+        ) from None
