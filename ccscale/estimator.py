@@ -55,42 +55,45 @@ class ContrastiveClusteringEstimator(
 
     Parameters
     ----------
-    n_clusters
+    n_clusters : int, default 8
         K.
-    backbone
+    backbone : str, default "resnet10t"
         Any timm model name. The default is a small one, for CPUs.
-    size
+    size : int, optional
         Side in pixels that images are resized to; by default the longer side of those in `fit`, from 32 to 224.
-    image_shape
+    image_shape : tuple of int, optional
         For images that are rows of numbers, as scikit-learn's data sets have them: (height, width) or (height,
         width, 3), one of which may be -1, as in `numpy.reshape`.
-    value_range
+    value_range : (float, float) or "fit", optional
         What is black and what is white; by default (0, 255) for uint8, else (0, 1). ``"fit"``: the smallest and the
         largest number in `fit`, and what lies beyond them later is taken for these.
-    epochs, batch_size, learning_rate
-        See the config's section ``train``; a batch is at most as large as the data set. It should be several times
-        `n_clusters`.
-    settings
+    epochs : int, default 100
+        Passes over the images.
+    batch_size : int, default 256
+        Images in a step, at most as many as there are. It should be several times `n_clusters`.
+    learning_rate : float, default 3e-4
+        Adam's, constant.
+    settings : mapping, optional
         Any other keys of the config, as ``{"views.flip": 0, "model.pretrained": True}``; ``ccscale config`` lists
         them. ``{"model.stem": "small"}`` makes more of images under 96 pixels, in ten times the time.
-    device
+    device : str, default "auto"
         ``"auto"``, ``"cpu"`` or ``"cuda"``: where `fit`, `predict`, `predict_proba` and `transform` compute.
-    random_state
+    random_state : int or RandomState, optional
         Seed of weights, order and views: a number, a `RandomState`, or None for another one in each `fit`.
-    verbose
+    verbose : bool, default False
         Whether to tell on standard error how far training is, and what it shows of the clusters.
 
     Attributes
     ----------
-    labels_
+    labels_ : ndarray
         (n,) int64: the cluster of each image in `fit`.
-    network_
+    network_ : ContrastiveClustering
         The `ccscale.ContrastiveClustering`, on the device; on the CPU where it is pickled.
-    config_
+    config_ : Config
         The `ccscale.Config` that it was trained by.
-    n_iter_
+    n_iter_ : int
         Steps that were taken.
-    n_features_in_
+    n_features_in_ : int
         The second axis of the array in `fit`: numbers in a row, or the images' height.
 
     Examples
@@ -136,10 +139,15 @@ class ContrastiveClusteringEstimator(
 
         Parameters
         ----------
-        X
+        X : array-like
             (n, height, width) grey or (n, height, width, 3) RGB; (n, numbers) where `image_shape` is given.
-        y
+        y : object, default None
             Ignored.
+
+        Returns
+        -------
+        Self
+            The estimator.
 
         Raises
         ------
@@ -164,17 +172,50 @@ class ContrastiveClusteringEstimator(
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the cluster of each image, (n,); see `fit` for the shapes."""
+        """Return the cluster of each image.
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray
+            (n,) int64.
+        """
         clusters: NDArray[np.int64] = self._of(X).assignments.argmax(dim=1).numpy()
         return clusters
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Return the soft assignments of each image, (n, n_clusters): rows that sum to 1."""
+        """Return the soft assignments of each image.
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray
+            (n, n_clusters) float32, rows that sum to 1.
+        """
         assignments: NDArray[np.float32] = self._of(X).assignments.numpy()
         return assignments
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Return the backbone's features of each image, (n, D)."""
+        """Return the backbone's features of each image.
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray
+            (n, D) float32.
+        """
         features: NDArray[np.float32] = self._of(X).features.numpy()
         return features
 

@@ -137,7 +137,7 @@ def test_deepspeeds_launcher(config: Path, tmp_path: Path) -> None:
 def test_all_save_on_a_signal_to_the_launcher(
     config: Path, tmp_path: Path, launcher: str, number: signal.Signals, code: int
 ) -> None:
-    """Whatever the launcher itself does then; README has the table."""
+    """Whatever the launcher itself does then; docs/how-to/many-gpus.md has the table."""
     folder = tmp_path / "run"
     command = {
         "torchrun": [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m"],

@@ -34,10 +34,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Parameters
     ----------
-    path
+    path : str or Path
         A YAML file; or, where there is no file of that name, the name of a recipe that comes with the package.
-    overrides
+    overrides : sequence of str, default ()
         ``section.key=value``; the value is read as YAML (``model.clusters=10``, ``train.clip=null``).
+
+    Returns
+    -------
+    Config
+        Checked, with all its defaults.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from ccscale.config.data import MAX_LANES, Data, LossName, Phase
 from ccscale.config.divisors import divisors, largest_divisor, nearest_divisors
@@ -17,7 +17,29 @@ from ccscale.errors import InputError
 
 
 class Config(Section):
-    """All settings of a run."""
+    """All settings of a run.
+
+    Parameters
+    ----------
+    run : str, optional
+        The run's folder.
+    seed : int, default 0
+        Of weights, order and views.
+    data : Data
+        The images, and the order they are read in.
+    views : Views
+        What a random view of an image is.
+    model : Model
+        Backbone and heads.
+    loss : Loss
+        Temperatures and weights.
+    train : Train
+        Batch, epochs, optimizer, precision, checkpoints, logs.
+    evaluate : Evaluate
+        When and on what the clusters are measured.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"description": "All settings of a run."})
 
     run: Free[PathText | None] = Field(None, description="The run's folder: all that a resume needs.")
     seed: Fixed[int] = Field(0, ge=0, lt=2**32, description="Of weights, order and views.")
@@ -87,6 +109,11 @@ class Config(Section):
     def check_ranks(self, ranks: int) -> None:
         """Check that a number of ranks can share the lanes and the micro-batches.
 
+        Parameters
+        ----------
+        ranks : int
+            At least 1.
+
         Raises
         ------
         InputError
@@ -123,5 +150,11 @@ class Config(Section):
         return Path(self.run)
 
     def to_yaml(self) -> str:
-        """Return the resolved config as YAML that `load_config` reads to the same config."""
+        """Return the config as YAML, with all its defaults.
+
+        Returns
+        -------
+        str
+            What `load_config` reads to the same config.
+        """
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

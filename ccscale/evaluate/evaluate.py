@@ -53,21 +53,23 @@ def evaluate_run(
 
     Parameters
     ----------
-    run
+    run : str or Path
         The run's folder.
-    shards
+    shards : str, optional
         Another data set than the run's.
-    splits
+    splits : sequence of str, optional
         By default those of the config for the run's data, all of another data set.
-    probe
+    probe : bool, default True
         Where there are labels, also score k-means on the features, and nearest neighbours.
-    neighbours
+    neighbours : str, optional
         The split that the nearest neighbours are looked for in; by default among the images themselves.
-    merge
+    merge : str, optional
         Also join the clusters bottom-up, by these features: ``backbone`` or ``instance``.
-    device, workers
-        As in the config.
-    checkpoint
+    device : str, default "auto"
+        As the config's ``train.device``.
+    workers : int, optional
+        As the config's ``data.workers``.
+    checkpoint : str, default "last"
         Which one; see `checkpoint.choose`.
 
     Returns

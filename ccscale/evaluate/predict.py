@@ -37,15 +37,15 @@ class Wanted:
 
     Attributes
     ----------
-    out
+    out : str
         A .parquet or .csv file, or a folder for parts (that ends in / or is there).
-    features
+    features : str, optional
         Also write the features: ``backbone`` or ``instance``.
-    merged
+    merged : int, optional
         Merge the clusters to so many, by the tree of ``evaluate --merge``.
-    follow
+    follow : bool, default False
         Go on with shards that appear, until stopped.
-    idle
+    idle : float, optional
         Stop following after so many seconds without a new shard.
     """
 
@@ -105,19 +105,21 @@ def predict_run(
 
     Parameters
     ----------
-    run
+    run : str or Path
         The run's folder.
-    shards
+    shards : str
         Any data set, with labels or without.
-    wanted
+    wanted : Wanted
         What goes where.
-    splits
+    splits : sequence of str, optional
         All by default.
-    device, workers
-        As in the config.
-    checkpoint
+    device : str, default "auto"
+        As the config's ``train.device``.
+    workers : int, optional
+        As the config's ``data.workers``.
+    checkpoint : str, default "last"
         Which one; see `checkpoint.choose`.
-    request
+    request : StopRequest, optional
         To stop following, of a caller who has begun to listen; by default nothing is listened to.
 
     Returns

@@ -45,14 +45,14 @@ def cluster_loss(
 
     Parameters
     ----------
-    p_a, p_b
+    p_a, p_b : Tensor
         This rank's soft assignments of the two views, (n, K), K at least 2, rows that sum to 1; n and K the
         same on all ranks.
-    temperature
+    temperature : float, default 1.0
         The paper's cluster-level temperature.
-    group
+    group : ProcessGroup, optional
         The ranks whose batches make up the global batch; by default all.
-    check
+    check : bool, default True
         Compare the ranks' shapes first, by a small collective call; see `instance_loss`.
 
     Returns

@@ -42,16 +42,16 @@ def instance_loss(
 
     Parameters
     ----------
-    z_a, z_b
+    z_a, z_b : Tensor
         This rank's embeddings of the two views, (n, d), of unit length; n, d and the type the same on all ranks.
-    temperature
+    temperature : float, default 0.5
         The paper's instance-level temperature.
-    group
+    group : ProcessGroup, optional
         The ranks whose batches make up the global batch; by default all.
-    ring_bytes
+    ring_bytes : int, default 2**30
         Where the rows of all ranks together are larger, they go round in a ring instead of being gathered: more
         messages, and the memory of three ranks' rows instead of all ranks'.
-    check
+    check : bool, default True
         Compare the ranks' shapes first, by a small collective call. Where batches can differ between ranks, they
         would wait for each other for ever; false saves the call where they cannot.
 

@@ -97,9 +97,9 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveC
 
     Parameters
     ----------
-    folder
+    folder : str or Path
         What ``ccscale export`` wrote. Neither DeepSpeed nor the network is needed, and nothing is unpickled.
-    device
+    device : str or torch.device, default "cpu"
         Where the network goes.
 
     Returns
@@ -141,9 +141,9 @@ def read_images(images: Iterable[str | Path | bytes], size: int) -> Tensor:
 
     Parameters
     ----------
-    images
-        m paths, or encoded images as bytes.
-    size
+    images : iterable of str, Path or bytes
+        Paths, m of them, or encoded images as bytes.
+    size : int
         Side in pixels; a network's `size`.
 
     Returns

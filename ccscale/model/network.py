@@ -18,14 +18,21 @@ from ccscale.model.trial import try_backbone
 
 
 class Outputs(NamedTuple):
-    """What the network makes of m images."""
+    """What the network makes of m images.
+
+    Parameters
+    ----------
+    features : Tensor
+        The backbone's features, (m, D).
+    embeddings : Tensor
+        The instance head's embeddings, (m, d), of unit length.
+    assignments : Tensor
+        The cluster head's soft assignments, (m, K), rows that sum to 1.
+    """
 
     features: Tensor
-    """The backbone's features, (m, D)."""
     embeddings: Tensor
-    """The instance head's embeddings, (m, d), of unit length."""
     assignments: Tensor
-    """The cluster head's soft assignments, (m, K), rows that sum to 1."""
 
 
 class ContrastiveClustering(nn.Module):
@@ -33,16 +40,16 @@ class ContrastiveClustering(nn.Module):
 
     Parameters
     ----------
-    settings
+    settings : Model
         The config's section ``model``.
-    size
+    size : int
         Side of the images in pixels.
 
     Attributes
     ----------
-    width
+    width : int
         D.
-    draws
+    draws : Draws
         The random numbers of the backbone while it is trained. A step places them; without a place torch draws.
 
     Raises
@@ -71,9 +78,19 @@ class ContrastiveClustering(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return features, embeddings and assignments of (m, 3, size, size) images in [0, 1].
+        """Return features, embeddings and assignments of images.
 
         While training m counts both views: one forward pass, so that batch norm sees them together.
+
+        Parameters
+        ----------
+        images : Tensor
+            (m, 3, size, size) in [0, 1].
+
+        Returns
+        -------
+        Outputs
+            Features (m, D), embeddings (m, d), soft assignments (m, K).
         """
         if self.settings.normalize:
             images = (images - self.mean) / self.std
@@ -83,9 +100,21 @@ class ContrastiveClustering(nn.Module):
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (cluster, confidence) of (m, 3, size, size) images in [0, 1]: int64 (m,) and float (m,).
+        """Return the cluster of each image, and how sure it is.
 
         The network must be in evaluation mode, as `ccscale.load` returns it.
+
+        Parameters
+        ----------
+        images : Tensor
+            (m, 3, size, size) in [0, 1].
+
+        Returns
+        -------
+        clusters : Tensor
+            (m,) int64.
+        confidence : Tensor
+            (m,) float32, the soft assignment to that cluster.
         """
         confidence, cluster = self(images).assignments.max(dim=1)
         return cluster, confidence

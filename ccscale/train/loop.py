@@ -53,12 +53,17 @@ def train_run(
 
     Parameters
     ----------
-    config
+    config : Config
         The run's config.
-    request
+    request : StopRequest, optional
         Of the caller's `stop_on_signal`, who has begun to listen before; by default one is made here.
-    on_lost
+    on_lost : callable, optional
         Called before this process is ended because another rank is lost; see `heartbeat`.
+
+    Returns
+    -------
+    Outcome
+        The step that it reached, and whether the run is finished or was asked to stop.
 
     Raises
     ------

@@ -76,7 +76,8 @@ def test_a_head_names_aim_cost_and_commands(recipe: str) -> None:
     training = [command for command in commands if command[0] in ("train", "launch")]
     assert all(command[1] == f"configs/{recipe}.yaml" for command in training)
     assert training
-    assert f"[{recipe}]({recipe}.yaml)" in (CONFIGS / "README.md").read_text()
+    table = (CONFIGS.parent / "docs/reference/recipes.md").read_text()
+    assert f"[{recipe}](../../configs/{recipe}.yaml)" in table
 
 
 @pytest.mark.parametrize(
