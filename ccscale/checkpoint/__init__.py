@@ -31,11 +31,11 @@ the seed and the place in the run (`data.philox`; `train.step` seeds torch from 
 Pickles can run code when they are loaded: only the run's own are, and only if nobody else can write them (`trust`).
 """
 
-from ccscale.checkpoint.choice import CHOICES, choose
 from ccscale.checkpoint.conversion import load, make_universal, needs_universal
+from ccscale.checkpoint.layout import FOLDER
 from ccscale.checkpoint.marker import MARKER
 from ccscale.checkpoint.saver import Saver
-from ccscale.checkpoint.search import FOLDER, Checkpoint, Search, find
+from ccscale.checkpoint.search import CHOICES, Checkpoint, Search, choose, find
 
 __all__ = [
     "CHOICES",

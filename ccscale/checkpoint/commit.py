@@ -9,38 +9,22 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ccscale import atomic
-from ccscale.checkpoint.marker import TAG, read_marker, seal, write_marker
-from ccscale.checkpoint.retention import UNIVERSAL, discard, retain
+from ccscale.checkpoint.layout import FOLDER, STAGING, TAG, UNIVERSAL, Places
+from ccscale.checkpoint.marker import read_marker, seal, write_marker
+from ccscale.checkpoint.rank_files import collect_notes
+from ccscale.checkpoint.retention import discard, retain
 from ccscale.checkpoint.run import versions
-from ccscale.checkpoint.search import FOLDER, STAGING, step_folder
 from ccscale.checkpoint.snapshot import Snapshot
-from ccscale.checkpoint.writing import collect_notes
 from ccscale.config import Config
 from ccscale.engine.adapter import STATES, WEIGHTS
 from ccscale.model.export import export
 from ccscale.train.log import METRICS
 
 WEIGHTS_FILE = f"{TAG}/{STATES}"
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the checkpoint of a step is made and kept."""
-
-    folder: Path
-    staging: Path
-    final: Path
-
-    @classmethod
-    def of(cls, config: Config, step: int) -> "Places":
-        """Return the places in the run of a config."""
-        folder = config.run_folder / FOLDER
-        return cls(folder, step_folder(folder / STAGING, step), step_folder(folder, step))
 
 
 def commit(

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ccscale import atomic, dist
-from ccscale.checkpoint.marker import TAG, seal, verify
-from ccscale.checkpoint.retention import UNIVERSAL
-from ccscale.checkpoint.search import STAGING, Checkpoint
+from ccscale.checkpoint.layout import STAGING, TAG, UNIVERSAL
+from ccscale.checkpoint.marker import seal, verify
+from ccscale.checkpoint.search import Checkpoint
 from ccscale.checkpoint.trust import check_trust
 from ccscale.config import Config
 from ccscale.engine.adapter import Engine

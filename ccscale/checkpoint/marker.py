@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ccscale import atomic
+from ccscale.checkpoint.layout import TAG
 from ccscale.checkpoint.permissions import restrict
 from ccscale.errors import InputError
 
 MARKER = "COMMIT.json"
-TAG = "deepspeed"
-"""The subfolder of DeepSpeed's files, which it looks for by their names."""
-
 Hashes = dict[str, dict[str, Any]]
 
 

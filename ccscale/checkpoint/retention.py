@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ccscale.checkpoint.layout import STAGING, UNIVERSAL, step_folder, steps
 from ccscale.checkpoint.marker import read_marker
-from ccscale.checkpoint.search import STAGING, step_folder, steps
 from ccscale.errors import InputError
 
 MEASURES = ("information", "nmi")
-UNIVERSAL = "universal"
 
 
 @dataclass(frozen=True)

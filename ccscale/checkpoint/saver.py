@@ -13,12 +13,13 @@ from functools import partial
 from typing import Any
 
 from ccscale import dist
-from ccscale.checkpoint.commit import Places, clear, clear_staging, commit, leave_staging, rate
+from ccscale.checkpoint.commit import clear, clear_staging, commit, leave_staging, rate
+from ccscale.checkpoint.layout import FOLDER, Places
 from ccscale.checkpoint.lock import LockLost
+from ccscale.checkpoint.rank_files import write_files
 from ccscale.checkpoint.retention import is_best, list_kept, measures_of
-from ccscale.checkpoint.search import FOLDER, Search
+from ccscale.checkpoint.search import Search
 from ccscale.checkpoint.snapshot import Snapshot, take_snapshot
-from ccscale.checkpoint.writing import write_files
 from ccscale.config import Config
 from ccscale.engine.adapter import Engine
 from ccscale.engine.guard import NotFinite

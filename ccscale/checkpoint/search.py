@@ -1,15 +1,21 @@
-"""Which checkpoint a run goes on from, and which one is looked at."""
+"""Which checkpoint a run goes on from, and which one is looked at.
 
-from collections.abc import Iterator
+That is the newest complete one, unless another one is asked for by name.
+"""
+
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ccscale.checkpoint.layout import FOLDER, STAGING, step_folder, steps
 from ccscale.checkpoint.marker import verify
+from ccscale.checkpoint.retention import MEASURES, best, list_kept
 from ccscale.checkpoint.trust import check_trust
 from ccscale.errors import InputError
 
-FOLDER = "checkpoints"
-STAGING = ".staging"
+LAST = "last"
+BEST = {"best": "information", **{f"best-{measure}": measure for measure in MEASURES}}
+CHOICES = f"{LAST}, {', '.join(BEST)}, or a step"
 
 
 @dataclass(frozen=True)
@@ -77,17 +83,6 @@ def find(run: Path, pickles: bool = False) -> Search:
     return Search(None, (), (), cut_off)
 
 
-def steps(folder: Path) -> Iterator[Path]:
-    """Yield the checkpoints' folders, newest first, complete or not."""
-    if folder.is_dir():
-        yield from sorted(folder.glob("step-*"), reverse=True)
-
-
-def step_folder(folder: Path, step: int) -> Path:
-    """Return where the checkpoint of a step is kept."""
-    return folder / f"step-{step:08d}"
-
-
 def open_checkpoint(path: Path) -> Checkpoint:
     """Verify a checkpoint.
 
@@ -101,3 +96,42 @@ def open_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(path, int(marker["step"]), int(marker["world"]), int(marker.get("zero", 0)))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the marker of {path.name} cannot be read ({error})") from None
+
+
+def choose(run: Path, which: str = LAST) -> Search:
+    """Find a checkpoint of a run.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    which
+        ``last``; ``best`` or ``best-information``, by what the assignments tell about the images, which needs no
+        labels; ``best-nmi``, by labels; or a step.
+
+    Raises
+    ------
+    InputError
+        If there is none such, or it is damaged.
+    """
+    if which == LAST:
+        return find(run)
+    folder = run / FOLDER
+    kept = list_kept(folder, sys.maxsize)
+    if which in BEST:
+        chosen = best(kept, BEST[which])
+        if chosen is None:
+            raise InputError(
+                f"no checkpoint of {run} was rated by {BEST[which]}: evaluations while training do that "
+                "(evaluate.every)"
+            )
+        step = chosen.step
+    elif which.isdecimal():
+        step = int(which)
+    else:
+        raise InputError(f"there is no checkpoint '{which}'; name {CHOICES}")
+    path = step_folder(folder, step)
+    if not path.is_dir():
+        steps = ", ".join(str(one.step) for one in kept) or "none"
+        raise InputError(f"{run} has no checkpoint of step {step}; there are: {steps}")
+    return Search(open_checkpoint(path), ())

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ccscale.checkpoint.marker import TAG
+from ccscale.checkpoint.layout import TAG
 from ccscale.engine.adapter import Engine
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from ccscale import dist
 from ccscale.checkpoint import Checkpoint, choose
-from ccscale.checkpoint.choice import BEST, LAST
 from ccscale.checkpoint.run import read_run
+from ccscale.checkpoint.search import BEST, LAST
 from ccscale.config import Config
 from ccscale.errors import InputError, nearest
 from ccscale.model.export import differing, read_export

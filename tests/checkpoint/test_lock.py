@@ -17,7 +17,7 @@ from conftest import small_settings
 from ccscale import atomic
 from ccscale.checkpoint import lock, saver
 from ccscale.checkpoint.lock import NAME, FolderLock, LockLost
-from ccscale.checkpoint.writing import write_files
+from ccscale.checkpoint.rank_files import write_files
 from ccscale.cli import main
 from ccscale.config.file import parse_config
 from ccscale.errors import InputError

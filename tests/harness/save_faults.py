@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ccscale import dist
-from ccscale.checkpoint import saver, writing
+from ccscale.checkpoint import rank_files, saver
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.cli import main
 from ccscale.config.file import load_config
@@ -51,7 +51,7 @@ class Faults:
     def install(self) -> None:
         """Watch this process from now on."""
         sys.addaudithook(self._audit)
-        fsync, write = os.fsync, writing.HashedFile.write
+        fsync, write = os.fsync, rank_files.HashedFile.write
 
         def watched_fsync(descriptor: int) -> None:
             self.pass_point("fsync", os.readlink(f"/proc/self/fd/{descriptor}"))
@@ -69,7 +69,7 @@ class Faults:
             return write(file, data)
 
         os.fsync = watched_fsync
-        writing.HashedFile.write = watched_write  # type: ignore[method-assign]
+        rank_files.HashedFile.write = watched_write  # type: ignore[method-assign]
 
     def pass_point(self, kind: str, path: str, dying: Callable[[], None] = lambda: None) -> None:
         """Note a point; at the chosen one, make the fault."""

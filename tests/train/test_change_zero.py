@@ -11,8 +11,8 @@ from harness.ranks import run_ranks
 from torch import Tensor
 
 from ccscale.checkpoint import Checkpoint, Search
+from ccscale.checkpoint.rank_files import write_files
 from ccscale.checkpoint.snapshot import take_snapshot
-from ccscale.checkpoint.writing import write_files
 from ccscale.config import Config, LossName
 from ccscale.config.file import parse_config
 from ccscale.data.images.views import draw_views

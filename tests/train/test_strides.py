@@ -9,8 +9,8 @@ from harness.ranks import run_ranks
 from torch import nn
 
 from ccscale.checkpoint import Checkpoint, load
+from ccscale.checkpoint.rank_files import write_files
 from ccscale.checkpoint.snapshot import take_snapshot
-from ccscale.checkpoint.writing import write_files
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.engine.build import build_engine

@@ -14,8 +14,8 @@ from harness.ranks import run_ranks
 from ccscale import dist
 from ccscale.checkpoint import Saver, Search, find, saver
 from ccscale.checkpoint.commit import WEIGHTS_FILE
+from ccscale.checkpoint.rank_files import write_files
 from ccscale.checkpoint.snapshot import State
-from ccscale.checkpoint.writing import write_files
 from ccscale.config.file import parse_config
 from ccscale.errors import Fault
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from ccscale.checkpoint.rank_files import HashedFile, collect_notes, write_files
 from ccscale.checkpoint.snapshot import State
-from ccscale.checkpoint.writing import HashedFile, collect_notes, write_files
 
 
 @dataclass
