@@ -11,21 +11,15 @@ so long that it was passed over finds another one's lock there, and writes no mo
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import secrets
-import shlex
-import socket
-import sys
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
+from ccscale.checkpoint.holder import HELD_HERE, Holder, own_name
 from ccscale.errors import Fault, InputError
 from ccscale.progress import say
 
@@ -38,62 +32,6 @@ POLL_SECONDS = 0.5
 
 class LockLost(Fault):
     """Another process has taken the folder over: nothing more may be written."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A lock as it was read."""
-
-    raw: bytes
-    holder: Mapping[str, Any]
-    """What `_own_name` says of its process; empty where the lock was cut off while it was made."""
-
-    @classmethod
-    def read(cls, path: Path) -> "Found | None":
-        """Read a lock; None if there is none. Opening it asks the server of a network's files anew."""
-        try:
-            raw = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            holder = json.loads(raw.partition(b"\n")[0])
-            return cls(raw, holder if isinstance(holder, dict) else {})
-        except ValueError:
-            return cls(raw, {})
-
-    @property
-    def token(self) -> str:
-        """What this lock differs by from all others."""
-        return str(self.holder.get("token") or hashlib.sha256(self.raw).hexdigest()[:32])
-
-    def __str__(self) -> str:
-        if not self.holder:
-            return "a process that did not come to say its name"
-        command, process, host, job = (
-            self.holder.get(name) for name in ("command", "process", "host", "job")
-        )
-        age = _for_people(time.time() - float(self.holder.get("begun") or time.time()))
-        return f"`{command}` (process {process} on {host}{f', job {job}' if job else ''}, for {age})"
-
-    def is_alive(self) -> bool | None:
-        """Tell whether its process is there; None where that cannot be seen from here."""
-        own = _own_system()
-        if not own["boot"] or any(self.holder.get(name) != value for name, value in own.items()):
-            return None
-        process = int(self.holder.get("process") or 0)
-        if process == os.getpid():  # one that could not be given back, on a disk that was full, is nobody's
-            return self.token in _held_here
-        try:
-            return _begin_of(process) == self.holder.get("started")
-        except OSError:
-            pass
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-        except OSError:
-            pass
-        return None  # it is another user's, and hidden
 
 
 class FolderLock:
@@ -174,7 +112,7 @@ class _Lock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._token = secrets.token_hex(16)
-        self._name = json.dumps({"token": self._token, **_own_name()}).encode()
+        self._name = json.dumps({"token": self._token, **own_name()}).encode()
         self._count = 0
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
@@ -188,7 +126,7 @@ class _Lock:
             If it is another process's.
         """
         while not self._make():
-            found = Found.read(self._path)
+            found = Holder.read(self._path)
             if found is None:
                 continue
             alive = found.is_alive()
@@ -209,16 +147,16 @@ class _Lock:
         self._thread = threading.Thread(target=self._run, name="lock", daemon=True)
         self._thread.start()
 
-    def other(self) -> Found | None:
+    def other(self) -> Holder | None:
         """Return the lock that is there in place of this one.
 
         One that was only removed, by hand, is made again: if that succeeds, nobody has come in between.
         """
-        found = Found.read(self._path)
+        found = Holder.read(self._path)
         while found is None:
             if self._make():
                 return None
-            found = Found.read(self._path)
+            found = Holder.read(self._path)
         return None if found.token == self._token else found
 
     def release(self) -> None:
@@ -228,10 +166,10 @@ class _Lock:
             self._thread.join(COUNT_SECONDS)
         with contextlib.suppress(OSError, InputError):  # then it is found dead
             self._remove(self._token)
-        _held_here.discard(self._token)
+        HELD_HERE.discard(self._token)
 
     def _make(self) -> bool:
-        _held_here.add(self._token)
+        HELD_HERE.add(self._token)
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
@@ -249,7 +187,7 @@ class _Lock:
     def _content(self) -> bytes:
         return self._name + b"\n%020d\n" % self._count
 
-    def _watch(self, found: Found) -> bool | None:
+    def _watch(self, found: Holder) -> bool | None:
         """Tell whether the holder's count moves; None if it has gone, or another one has come."""
         if self._path.name == NAME:
             say(
@@ -258,7 +196,7 @@ class _Lock:
         end = time.monotonic() + WATCH_SECONDS
         while time.monotonic() < end:
             time.sleep(POLL_SECONDS)
-            now = Found.read(self._path)
+            now = Holder.read(self._path)
             if now is None or now.token != found.token:
                 return None
             if now.raw != found.raw:
@@ -270,14 +208,14 @@ class _Lock:
         removal = _Lock(self._path.with_name(f"{NAME}-{token}"))
         removal.take()
         try:
-            found = Found.read(self._path)
+            found = Holder.read(self._path)
             if found is None or found.token != token:
                 return False
             self._path.unlink()
             return True
         finally:
             removal._path.unlink(missing_ok=True)
-            _held_here.discard(removal._token)
+            HELD_HERE.discard(removal._token)
 
     def _run(self) -> None:
         while not self._end.wait(COUNT_SECONDS):
@@ -294,8 +232,6 @@ def is_lock(name: str) -> bool:
 
 
 _local = threading.local()
-_held_here: set[str] = set()
-"""Tokens of this process, in whichever thread."""
 
 
 def _mine() -> dict[str, FolderLock]:
@@ -304,37 +240,3 @@ def _mine() -> dict[str, FolderLock]:
         _local.held = {}
     held: dict[str, FolderLock] = _local.held
     return held
-
-
-def _own_system() -> dict[str, str]:
-    """Return what tells one running kernel, and one numbering of processes in it, from others."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:  # a sandbox may hide it
-        boot = ""
-    return {"boot": boot, "processes": os.readlink("/proc/self/ns/pid")}
-
-
-def _own_name() -> dict[str, Any]:
-    return {
-        "host": socket.gethostname(),
-        **_own_system(),
-        "process": os.getpid(),
-        "started": _begin_of(os.getpid()),
-        "job": os.environ.get("SLURM_JOB_ID"),
-        "command": shlex.join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]),
-        "begun": time.time(),
-    }
-
-
-def _begin_of(process: int) -> str | None:
-    """Return when a process began, in the kernel's ticks; None for one that has ended and is not yet waited for."""
-    fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def _for_people(seconds: float) -> str:
-    seconds = max(seconds, 0)
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -15,7 +15,7 @@ import pytest
 from conftest import small_settings
 
 from ccscale import atomic
-from ccscale.checkpoint import lock, saver
+from ccscale.checkpoint import holder, lock, saver
 from ccscale.checkpoint.lock import NAME, FolderLock, LockLost
 from ccscale.checkpoint.rank_files import write_files
 from ccscale.cli import main
@@ -50,23 +50,20 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_lock(folder: Path, count: int = 1, name: str = NAME, token: str = "t", **facts: Any) -> Path:
-    """Write the lock of another process; by default one that was begun three minutes ago."""
-    holder = lock._own_name() | {
-        "token": token,
-        "command": "ccscale train c.yaml",
-        "begun": time.time() - 150,
-    }
+    """Write the lock of another process; by default one that was begun three hours ago."""
+    begun = time.time() - 3 * 3600
+    name_of = holder.own_name() | {"token": token, "command": "ccscale train c.yaml", "begun": begun}
     path = folder / name
-    atomic.write_bytes(path, f"{json.dumps(holder | facts)}\n{count:020d}\n".encode())
+    atomic.write_bytes(path, f"{json.dumps(name_of | facts)}\n{count:020d}\n".encode())
     return path
 
 
 def test_two_writers(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
-    write_lock(tmp_path, process=other.pid, started=lock._begin_of(other.pid), host="here", job="12")
+    write_lock(tmp_path, process=other.pid, started=holder.begin_of(other.pid), host="here", job="12")
     with FolderLock(tmp_path) as mine, pytest.raises(InputError) as caught:
         mine.take()
     assert str(caught.value) == (
-        f"{tmp_path} is being written by `ccscale train c.yaml` (process {other.pid} on here, job 12, for 3 min): "
+        f"{tmp_path} is being written by `ccscale train c.yaml` (process {other.pid} on here, job 12, for 3 h): "
         "wait for its end, or end it; one process at a time writes a run's folder"
     )
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
@@ -129,9 +126,9 @@ def test_one_that_could_not_be_given_back_holds_this_process_up_no_more(tmp_path
 
 def test_one_that_has_ended_and_is_not_waited_for(tmp_path: Path) -> None:
     process = subprocess.Popen(["sleep", "600"])
-    begin = lock._begin_of(process.pid)
+    begin = holder.begin_of(process.pid)
     process.kill()
-    while lock._begin_of(process.pid) is not None:  # until it is a zombie
+    while holder.begin_of(process.pid) is not None:  # until it is a zombie
         time.sleep(0.01)
     write_lock(tmp_path, process=process.pid, started=begin)
     with FolderLock(tmp_path) as mine:
@@ -244,7 +241,7 @@ def test_one_that_was_removed_by_hand_is_made_again(tmp_path: Path) -> None:
 def locked(run: Path, tmp_path: Path, other: subprocess.Popen[bytes]) -> Path:
     """A run that another process writes."""
     folder = Path(shutil.copytree(run, tmp_path / "run"))
-    write_lock(folder, process=other.pid, started=lock._begin_of(other.pid))
+    write_lock(folder, process=other.pid, started=holder.begin_of(other.pid))
     return folder
 
 
