@@ -4,8 +4,10 @@ Names, keys and paths are data: none of rich's markup or emoji codes in them is 
 control character reaches a terminal. All that rich prints is made here, or by `progress`.
 """
 
+import json
 import re
 from collections.abc import Collection
+from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -30,6 +32,11 @@ def plain(text: str) -> Text:
 def put(text: str, fold: bool = True) -> None:
     """Print a line; folded at the width of the terminal, unless it holds what is to be copied from it."""
     _console().print(plain(text), soft_wrap=not fold)
+
+
+def put_json(value: Any) -> None:
+    """Print one JSON object, for programs."""
+    print(json.dumps(value), flush=True)
 
 
 class Sheet:

@@ -7,11 +7,12 @@ seen too, once in some twenty conversions that had nothing left to do.
 """
 
 import atexit
+import contextlib
 import os
 import sys
 from typing import Any
 
-from ccscale.exit_codes import FAULT
+from ccscale.exit_codes import FAULT, INTERRUPTED
 
 
 class ProcessExit:
@@ -28,3 +29,10 @@ class ProcessExit:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.code)
+
+
+def exit_at_once() -> None:
+    """End this process on a second Ctrl-C, whatever it waits for."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"interrupted again: ended at once, with nothing more saved\n")
+    os._exit(INTERRUPTED)

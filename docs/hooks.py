@@ -15,7 +15,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
-from ccscale.cli import _parser
+from ccscale.cli.main import build_parser
 from ccscale.config import Config
 from ccscale.config.keys import describe_keys
 from ccscale.config.recipes import FOLDER, recipes
@@ -66,7 +66,7 @@ def _math(found: re.Match[str]) -> str:
 
 
 def _cli() -> str:
-    return "\n".join(_commands(_parser()))
+    return "\n".join(_commands(build_parser()))
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[str]:

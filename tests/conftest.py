@@ -19,7 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from harness.pictures import picture, save
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.making.shards import make_shards
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.kinds import open_source

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from lives import free_port
 from same_run import steps
 
 from ccscale.checkpoint import find
-from ccscale.cli import main
+from ccscale.cli.main import main
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 

@@ -17,7 +17,7 @@ from measure import counted_traffic, peak_bytes
 from torch import Tensor
 
 from ccscale.checkpoint.snapshot import take_snapshot
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.data.images.views import draw_views

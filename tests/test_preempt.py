@@ -90,10 +90,10 @@ def test_the_command_ends_at_once_on_a_second_interrupt():
     """Whatever it waits for."""
     code = (
         "import os, signal, time\n"
-        "from ccscale.cli import _leave\n"
+        "from ccscale.process_exit import exit_at_once\n"
         "from ccscale import preempt\n"
         "preempt.SAME_SECONDS = 0\n"
-        "with preempt.stop_on_signal(leave=_leave) as request:\n"
+        "with preempt.stop_on_signal(leave=exit_at_once) as request:\n"
         "    try:\n"
         "        for _ in range(2): os.kill(os.getpid(), signal.SIGINT)\n"
         "        time.sleep(600)\n"

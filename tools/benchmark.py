@@ -37,7 +37,7 @@ from benchmark_studies import Variant
 from benchmark_tables import Row, figures_of, table, write_results
 
 from ccscale.cli.arguments import IntermixedParser
-from ccscale.cli.launch import add_launch_arguments, read_resources
+from ccscale.cli.launch import add_arguments, read_resources
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.errors import Fault, InputError
@@ -171,7 +171,7 @@ def run_cell(cell: Cell) -> int:
 def launch(cells: Sequence[Cell], out: Path, options: str) -> None:
     """Submit the runs that are not scored yet, as `ccscale launch` does with these options."""
     parser = argparse.ArgumentParser(prog="--launch", allow_abbrev=False)
-    add_launch_arguments(parser)
+    add_arguments(parser)
     args = parser.parse_args(["-", *shlex.split(options)])
     if args.overrides or args.sweep or args.json or args.dry_run:
         raise InputError(
@@ -194,13 +194,13 @@ def launch(cells: Sequence[Cell], out: Path, options: str) -> None:
                     raise Fault(f"the run {config.run} is not finished: exit code {ended.code}")
         say("the same command without --launch scores the runs and writes the table")
         return
-    from ccscale.launch.follow import follow
+    from ccscale.launch.logs import show_logs
     from ccscale.launch.submit import submit
 
     jobs = submit(configs, out / "runs", wanted)
     for job in jobs:
         say(f"job {job.job.job_id}: run {job.run}, log {job.log}")
-    if args.follow and not follow(jobs):
+    if args.follow and not show_logs(jobs):
         raise Fault(f"not all runs are finished; their logs are in {jobs[0].log.parent}")
     say("when they are finished, the same command without --launch scores them and writes the table")
 

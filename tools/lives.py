@@ -21,7 +21,7 @@ from subprocess import DEVNULL, Popen
 from typing import Protocol
 
 IMPORTS = (
-    "ccscale.cli.shards",
+    "ccscale.cli",
     "ccscale.evaluate.evaluate",
     "ccscale.evaluate.predict",
     "ccscale.train.loop",

@@ -1,10 +1,11 @@
-"""What argparse lacks for the command line: options between positional arguments, and types of arguments."""
+"""What argparse lacks for the command line, and the arguments that verbs share."""
 
 import argparse
 import math
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ccscale.errors import InputError, nearest
@@ -50,6 +51,18 @@ class IntermixedParser(Parser):
             self._within = False
 
 
+def add_config(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """Add the config, and the settings that go over its own."""
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        nargs="?" if optional else None,
+        type=path,
+        help="a YAML file (`ccscale config` lists its keys), or a recipe (`ccscale config --recipes`)",
+    )
+    add_overrides(parser)
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add the settings that go over a config's own."""
     parser.add_argument(
@@ -61,9 +74,59 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the run that is looked at."""
+    parser.add_argument("run", metavar="RUN", type=path, help="the run's folder")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a checkpoint."""
+    parser.add_argument(
+        "--checkpoint",
+        default="last",
+        metavar="WHICH",
+        help="last (default), a step, best (by the information in the assignments: without labels) or best-nmi",
+    )
+
+
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of splits."""
+    parser.add_argument("--split", action="append", metavar="NAME", help="a split (again for more)")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add what a network's work on images is done with, and ``--json``."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--workers", type=number, metavar="N", help="loader processes of each rank")
+    add_json(parser)
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Add how many processes work on shards, and ``--json``."""
+    parser.add_argument("--workers", type=count, metavar="N", help="processes (default: one per core)")
+    add_json(parser)
+
+
+def add_strict(parser: argparse.ArgumentParser) -> None:
+    """Add the refusal of tars that hold more than samples."""
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse tars with anything that is passed over, as a README.md"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
 def path(text: str) -> str:
     """Read a path, or a URL; ``~`` in front is the home folder. For argparse's `type`, as all below."""
     return os.path.expanduser(text)
+
+
+def local_path(text: str) -> Path:
+    """Read the path of what is written here."""
+    return Path(path(text))
 
 
 def number(text: str) -> int:

@@ -1,14 +1,13 @@
-"""``ccscale launch`` on the command line: its arguments, and what it prints."""
+"""``ccscale launch``."""
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from ccscale.cli.arguments import add_overrides, count, number, path
+from ccscale.cli.arguments import add_config, add_json, count, number, path
 from ccscale.config import Config
 from ccscale.config.file import load_config
 from ccscale.errors import InputError
@@ -17,6 +16,7 @@ from ccscale.launch.resources import Resources, check_line, parse_extra, parse_m
 from ccscale.launch.scripts import write_scripts
 from ccscale.launch.sweep import expand
 from ccscale.preempt import stop_on_signal
+from ccscale.printing import put_json
 from ccscale.wording import counted
 
 T = TypeVar("T")
@@ -32,13 +32,10 @@ machine Ctrl-C and signals reach all ranks: they save, and the exit codes are th
 """
 
 
-def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``ccscale launch``."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
     parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "config", metavar="CONFIG", nargs="?", type=path, help="a YAML file, or the name of a recipe"
-    )
-    add_overrides(parser)
+    add_config(parser, optional=True)
     parser.add_argument(
         "--cluster", choices=("slurm", "local"), default="slurm", help="local: this machine, without Slurm"
     )
@@ -61,7 +58,7 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow", action="store_true", help="show the log until the job has ended (local: always)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    add_json(parser)
     job = parser.add_argument_group("what each job gets")
     job.add_argument("--nodes", type=count, metavar="N", default=1)
     job.add_argument("--gpus-per-node", type=number, metavar="G", default=0)
@@ -87,7 +84,7 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_launch(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Submit, and tell the jobs' numbers and the runs' folders; return the exit code."""
     if args.scripts is not None:
         return _write_scripts(args)
@@ -99,7 +96,7 @@ def run_launch(args: argparse.Namespace) -> int:
     if args.cluster == "local":
         return _train_here(args, common, resources)
     configs = expand(args.config, args.overrides, args.sweep, resources.ranks)
-    from ccscale.launch.follow import follow  # submitit takes its time
+    from ccscale.launch.logs import show_logs  # submitit takes its time
     from ccscale.launch.submit import script, submit
 
     if args.dry_run:
@@ -108,14 +105,14 @@ def run_launch(args: argparse.Namespace) -> int:
     submitted = submit(configs, folder, resources)
     jobs = [{"job": job.job.job_id, "run": str(job.run), "log": str(job.log)} for job in submitted]
     if args.json:
-        print(json.dumps({"jobs": jobs}), flush=True)
+        put_json({"jobs": jobs})
     else:
         for job in jobs:
             print(f"job {job['job']}: run {job['run']}, log {job['log']}", flush=True)
     if not args.follow:
         return 0
     try:
-        return 0 if follow(submitted) else FAULT
+        return 0 if show_logs(submitted) else FAULT
     except KeyboardInterrupt:
         names = " ".join(job["job"] for job in jobs)
         print(f"the jobs go on; `scancel {names}` ends them", file=sys.stderr)
@@ -142,7 +139,7 @@ def _train_here(args: argparse.Namespace, common: Config, resources: Resources) 
             if not args.json and ended.code == 0:
                 print(f"run {config.run}: finished at step {ended.step}", flush=True)
     if args.json:
-        print(json.dumps({"jobs": found}), flush=True)
+        put_json({"jobs": found})
     return gravest([one["code"] for one in found])
 
 
@@ -151,7 +148,7 @@ def _write_scripts(args: argparse.Namespace) -> int:
     if args.config is not None:
         raise InputError("--scripts submits nothing: leave out CONFIG")
     written = [str(path) for path in write_scripts(args.scripts)]
-    print(json.dumps({"scripts": written}) if args.json else "\n".join(written))
+    put_json({"scripts": written}) if args.json else print("\n".join(written))
     return 0
 
 

@@ -18,7 +18,7 @@ from ccscale import atomic
 from ccscale.checkpoint import holder, lock, saver
 from ccscale.checkpoint.lock import NAME, FolderLock, LockLost
 from ccscale.checkpoint.rank_files import write_files
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.config.file import parse_config
 from ccscale.errors import InputError
 from ccscale.train.loop import train_run

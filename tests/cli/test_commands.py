@@ -12,7 +12,7 @@ import pytest
 from conftest import make_images, python, small_settings, write_config
 
 import ccscale
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.config.file import load_config
 from ccscale.data.making.shards import make_shards
 from ccscale.data.reader import SampleReader

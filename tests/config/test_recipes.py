@@ -11,7 +11,7 @@ import torch
 from conftest import make_images
 from harness import small_sources
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.config.file import load_config
 from ccscale.data.shards.manifest import Manifest
 from ccscale.model.network import ContrastiveClustering

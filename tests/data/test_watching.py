@@ -15,7 +15,7 @@ from conftest import small_settings
 from torch.utils.data import DataLoader, IterableDataset
 
 from ccscale.checkpoint import find
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.config.file import parse_config
 from ccscale.data import watching, whole_images
 from ccscale.data.shards.manifest import Manifest

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.making.shards import make_shards
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import small_settings, write_config
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.evaluate.collapse import CollapseWatch, judge
 from ccscale.evaluate.metrics import use
 

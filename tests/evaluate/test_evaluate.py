@@ -14,7 +14,7 @@ from harness.pictures import picture, save
 from harness.ranks import run_ranks
 from PIL import Image
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate.basis import KEY, Basis

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from lives import Life, spawn
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 from conftest import small_settings, write_config
 from harness.ranks import run_ranks
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate import parts as parts_module
 from ccscale.evaluate.parts_folder import MARKER, PartsFolder

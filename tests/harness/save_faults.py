@@ -27,7 +27,7 @@ from typing import Any
 from ccscale import dist
 from ccscale.checkpoint import rank_files, saver
 from ccscale.checkpoint.lock import FolderLock
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.config.file import load_config
 from ccscale.errors import Fault
 from ccscale.rank_environment import RankEnvironment

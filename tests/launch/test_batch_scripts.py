@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 
 SCRIPTS = Path(__file__).parents[2] / "slurm"
 NAMES = {path.name for path in SCRIPTS.iterdir()}

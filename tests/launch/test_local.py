@@ -16,7 +16,7 @@ from lives import is_alive
 from same_run import steps, train
 
 from ccscale.checkpoint import find
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.launch import local

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import small_settings, write_config
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 
 SBATCH = """#!/bin/bash
 cp "$1" '{folder}/script'

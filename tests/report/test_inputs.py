@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import small_settings, write_config
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import InputError

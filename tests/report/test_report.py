@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import small_settings, write_config
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.kinds import open_source
 

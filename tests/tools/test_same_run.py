@@ -10,7 +10,7 @@ import pytest
 from conftest import small_settings
 from same_run import BOUNDS, SAME, Trial, difference, run_trial, start, steps, train
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 

@@ -11,7 +11,7 @@ import yaml
 from conftest import small_settings, write_config
 
 from ccscale.checkpoint.run import read_run
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.config.file import parse_config
 from ccscale.model.export import load
 from ccscale.train.start import begin_with

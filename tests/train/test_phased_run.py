@@ -8,7 +8,7 @@ import pytest
 from conftest import make_images, small_settings, write_config
 from same_run import BOUNDS, SAME, difference, steps, train
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.kinds import open_source
 

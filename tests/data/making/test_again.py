@@ -13,7 +13,7 @@ from harness.listings import encoded
 from harness.servers import ShardServer
 from test_resume import Killed, contents, die_at
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.making import kept, notes
 from ccscale.data.making.shards import make_shards
 from ccscale.data.remote import images as web

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import make_images
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.making import duplicates
 from ccscale.data.making.duplicates import _first_of_each
 from ccscale.data.making.shards import make_shards

@@ -13,7 +13,7 @@ import pytest
 import webdataset as wds
 from PIL import Image
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards import adopt as adopt_module
 from ccscale.data.shards.adopt import adopt

@@ -1,6 +1,5 @@
 """Verification finds and names each kind of damage, and goes on past it."""
 
-import argparse
 import hashlib
 import io
 import json
@@ -14,15 +13,12 @@ import pytest
 from harness.servers import ShardServer
 from PIL import Image
 
-from ccscale.cli import main
-from ccscale.cli import shards as commands
 from ccscale.data.making.shards import make_shards
 from ccscale.data.shards.index import read_index, scan_tar, write_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.verify import info, verify
 from ccscale.data.sources.contents import Bytes
 from ccscale.data.sources.items import Item, Source
-from ccscale.data.sources.kinds import open_source
 from ccscale.errors import InputError
 
 
@@ -199,48 +195,6 @@ def test_info(shards):
     assert facts["extensions"] == {"png": 14}
 
 
-def run(command: str, *args: str) -> int:
-    parser = argparse.ArgumentParser()
-    getattr(commands, f"add_{command}_arguments")(parser)
-    return getattr(commands, f"run_{command}")(parser.parse_args(args))
-
-
-def test_commands_print_tables_or_json(shards, capsys):
-    assert run("verify", shards.root, "--workers", "1") == 0
-    assert "all shards are as the manifest says" in capsys.readouterr().out
-    assert run("info", shards.root) == 0
-    assert "even" in capsys.readouterr().out
-    assert run("info", shards.root, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == info(shards.root)
-    place(shards, 2).unlink()
-    assert run("verify", shards.root, "--workers", "1") == 1
-    assert capsys.readouterr().out == "train-000002.tar: the shard is missing\n"
-    assert run("verify", shards.root, "--workers", "1", "--json") == 1
-    report = json.loads(capsys.readouterr().out)
-    assert report["ok"] is False
-    assert report["problems"] == [{"shard": "train-000002.tar", "what": "the shard is missing"}]
-
-
-def test_make_command_refuses(tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in/a.png").write_bytes(png(0))
-    with pytest.raises(InputError, match="takes KIND SOURCE OUT"):
-        run("make", "folder", "a", "b", "c")
-    for inside in ("in", "in/shards", "in/../in/x"):
-        with pytest.raises(InputError, match="which stays as it is: name a folder outside"):
-            run("make", "folder", str(tmp_path / "in"), str(tmp_path / inside))
-    assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.png"]
-    with pytest.raises(InputError, match="folder needs a SOURCE"):
-        run("make", "folder", str(tmp_path / "out"))
-    with pytest.raises(InputError, match="digits takes no option 'labels'"):
-        run("make", "digits", str(tmp_path / "out"), "--no-labels")
-    assert (
-        run("make", "folder", str(tmp_path / "in"), str(tmp_path / "out"), "--split", "all", "--no-labels")
-        == 0
-    )
-    assert Manifest.load(tmp_path / "out").splits == {"all": (1, 1)}
-
-
 def test_a_remote_shard_is_read_once(tmp_path):
     """Labels and headers are looked at while the bytes go by; images are larger than what is read at once."""
     rng = np.random.default_rng(0)
@@ -286,54 +240,3 @@ def test_tars_in_sub_folders(shards):
 def test_progress_counts_what_is_read(shards, capsys):
     verify(shards.root, workers=1, progress=True)
     assert "verifying: 4 of 4 MiB" in capsys.readouterr().err
-
-
-def test_make_command_takes_options_anywhere_and_passes_on_only_those_that_are_given(tmp_path, monkeypatch):
-    (tmp_path / "in/a").mkdir(parents=True)
-    (tmp_path / "in/a/a.png").write_bytes(png(0))
-    given = []
-
-    def opening(kind, source, **options):
-        given.append(options)
-        return open_source("folder", source)
-
-    monkeypatch.setattr(commands, "open_source", opening)
-    end = ["--workers", "1", "--json"]
-    assert (
-        main(["shards", "make", "table", str(tmp_path / "in"), "--resize", "64", str(tmp_path / "1"), *end])
-        == 0
-    )
-    options = [
-        "--classes",
-        "imagenet-10",
-        "--coarse",
-        "--path-column",
-        "p",
-        "--label-column",
-        "l",
-        "--split",
-        "s",
-    ]
-    command = [
-        "shards",
-        "make",
-        "--no-labels",
-        *options,
-        "table",
-        str(tmp_path / "in"),
-        "--shard-bytes",
-        "1MB",
-    ]
-    assert main([*command, str(tmp_path / "2"), *end]) == 0
-    assert given[0] == {}
-    assert given[1] == {
-        "classes": "imagenet-10",
-        "coarse": True,
-        "path_column": "p",
-        "label_column": "l",
-        "split": "s",
-        "labels": False,
-    }
-    first, second = (Manifest.load(tmp_path / name).made_by["options"] for name in "12")
-    assert (first["resize"], first["shard_bytes"]) == (64, 2**28)
-    assert (second["resize"], second["shard_bytes"]) == (None, 1_000_000)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness.listings import converted, encoded, listing, touch
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.images.endings import ENDINGS
 from ccscale.data.shards.keys import unescaped
 from ccscale.data.shards.verify import verify

@@ -14,7 +14,7 @@ from conftest import unpack
 from harness.listings import converted, encoded, listing, touch
 from PIL import Image
 
-from ccscale.cli import main
+from ccscale.cli.main import main
 from ccscale.data.sources.imagenet import SUBSETS, imagenet
 from ccscale.errors import InputError
 

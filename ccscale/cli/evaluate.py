@@ -1,11 +1,15 @@
-"""Figures of an evaluation as tables for people, on standard output."""
+"""``ccscale evaluate``."""
 
+import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ccscale.cli.arguments import add_checkpoint, add_device, add_run, add_split, path
+from ccscale.cli.loading import say_loading
+from ccscale.errors import InputError
 from ccscale.evaluate.notes import unscored
-from ccscale.printing import Sheet, put
+from ccscale.printing import Sheet, put, put_json
 from ccscale.progress import say
 from ccscale.wording import counted, verb
 
@@ -16,7 +20,81 @@ SHOWN = 20  # rows of a table; the file has all
 Rows = Sequence[Mapping[str, Any]]
 
 
-def show_evaluation(result: dict[str, Any]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    add_run(parser)
+    parser.add_argument("--shards", metavar="DIR", type=path, help="another data set than the run's")
+    parser.add_argument(
+        "--no-probes",
+        "--no-k-means",
+        dest="probes",
+        action="store_false",
+        help="leave out k-means on the features, and nearest neighbours",
+    )
+    parser.add_argument(
+        "--neighbours",
+        metavar="SPLIT",
+        help="look for nearest neighbours in this split (default: among the images themselves)",
+    )
+    parser.add_argument(
+        "--merge",
+        nargs="?",
+        const="backbone",
+        choices=("backbone", "instance"),
+        help="join the clusters bottom-up, by these features (default: backbone): merge.json, merge.png",
+    )
+    add_checkpoint(parser)
+    add_split(parser)
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate; tell the scores."""
+    say_loading()
+    from ccscale.evaluate.evaluate import evaluate_run
+
+    result = evaluate_run(
+        args.run,
+        args.shards,
+        args.split,
+        probe=args.probes,
+        neighbours=args.neighbours,
+        merge=args.merge,
+        device=args.device,
+        workers=args.workers,
+        checkpoint=args.checkpoint,
+    )
+    return show_or_refuse(result, args.json, _show)
+
+
+def show_or_refuse(
+    result: dict[str, Any] | None, as_json: bool, show: Callable[[dict[str, Any]], None]
+) -> int:
+    """Print what was found of images, and tell notes; None is the result of another rank than the first.
+
+    Raises
+    ------
+    InputError
+        After that, for data of which no image could be decoded: nobody wants clusters of those.
+    """
+    if result is None:
+        return 0
+    for sentence in result["notes"]:
+        say(f"note: {sentence}")
+    lines = result["undecodable"]
+    for line in lines[:10]:
+        say(f"no cluster for an image that cannot be decoded: {line}")
+    if len(lines) > 10:
+        say(f"… and {len(lines) - 10:,} more")
+    put_json(result) if as_json else show(result)
+    if lines and not result["images"]:
+        raise InputError(
+            f"no cluster for any of {counted(len(lines), 'image')}: none can be decoded; are these images?"
+        )
+    return 0
+
+
+def _show(result: dict[str, Any]) -> None:
     """Print what `evaluate.evaluate.evaluate_run` found."""
     splits = ", ".join(result["splits"])
     put(f"{counted(result['images'], 'image')} of {result['shards']} ({splits}), step {result['step']}")
@@ -49,7 +127,7 @@ def show_evaluation(result: dict[str, Any]) -> None:
         put(
             f"against {counted(result['labelled'], 'label')} (ACC: one-to-one matching; purity: many-to-one):"
         )
-        _scores(rows, NAMES | PURITY).put()
+        scores_table(rows, NAMES | PURITY).put()
         if (probed := result.get("probed", result["labelled"])) < result["labelled"]:
             put(f"features: of {counted(probed, 'image')}, by the seed")
     else:
@@ -60,31 +138,8 @@ def show_evaluation(result: dict[str, Any]) -> None:
         put(f"the tree: {result['dendrogram']}", fold=False)
 
 
-def show_demo(result: dict[str, Any]) -> None:
-    """Print what `demo.demo` found."""
-    _scores(result["scores"], NAMES).put()
-    put(f"clusters, a row each, the surest images first: {result['picture']}", fold=False)
-    put(f"all about them, for a browser: {result['report']}", fold=False)
-
-
-def show_prediction(result: dict[str, Any]) -> None:
-    """Print what `evaluate.predict.predict_run` found."""
-    where = f"{counted(result['images'], 'image')} in {counted(result['clusters'], 'cluster')}"
-    put(f"{result['out']}: {where}", fold=False)
-
-
-def tell_notes(result: dict[str, Any]) -> None:
-    """Tell on standard error what is to be known about the data, and what could not be decoded."""
-    for sentence in result["notes"]:
-        say(f"note: {sentence}")
-    lines = result["undecodable"]
-    for line in lines[:10]:
-        say(f"no cluster for an image that cannot be decoded: {line}")
-    if len(lines) > 10:
-        say(f"… and {len(lines) - 10:,} more")
-
-
-def _scores(rows: dict[str, dict[str, float]], names: dict[str, str]) -> Sheet:
+def scores_table(rows: dict[str, dict[str, float]], names: dict[str, str]) -> Sheet:
+    """Return scores, a row each."""
     sheet = Sheet("", *names.values(), text=("",))
     for title, figures in rows.items():
         sheet.add(title, *(_figure(figures.get(name)) for name in names))

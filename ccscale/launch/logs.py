@@ -1,4 +1,4 @@
-"""Follows jobs: what their first ranks say, through requeues, until all have ended."""
+"""The logs of jobs: what their first ranks say, through requeues, until all have ended."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ SECONDS = 1.0
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "GONE"}
 
 
-def follow(jobs: Sequence[Submitted]) -> bool:
+def show_logs(jobs: Sequence[Submitted]) -> bool:
     """Copy the jobs' logs to standard error until they have ended.
 
     Parameters

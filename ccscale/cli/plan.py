@@ -1,13 +1,49 @@
-"""A plan as tables for people, on standard output."""
+"""``ccscale plan``."""
 
-from ccscale.plan.plan import Plan
-from ccscale.plan.rank import MOMENTS
-from ccscale.printing import Sheet, put
+import argparse
+from typing import TYPE_CHECKING
+
+from ccscale.cli.arguments import add_config, add_json, amount, number
+from ccscale.cli.loading import say_loading
+from ccscale.config.file import load_config
+from ccscale.exit_codes import FAULT
+from ccscale.printing import Sheet, put, put_json
+
+if TYPE_CHECKING:
+    from ccscale.plan.plan import Plan
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-def show_plan(plan: Plan) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    add_config(parser)
+    parser.add_argument("--nodes", type=number, default=1, metavar="N", help="machines (default: 1)")
+    parser.add_argument(
+        "--gpus-per-node", type=number, default=1, metavar="G", help="GPUs, thus ranks, of each (default: 1)"
+    )
+    parser.add_argument(
+        "--gpu-memory", type=amount, metavar="GB", help="of each GPU (default: that of the one here, or 80)"
+    )
+    parser.add_argument(
+        "--cpus-per-task", type=number, metavar="C", help="cores of each rank (default: as here)"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan; tell whether it fits."""
+    config = load_config(args.config, args.overrides)
+    say_loading()
+    from ccscale.plan.plan import make_plan
+
+    memory = None if args.gpu_memory is None else round(args.gpu_memory * 1e9)
+    plan = make_plan(config, args.nodes, args.gpus_per_node, memory, args.cpus_per_task)
+    put_json(plan.as_json()) if args.json else show_plan(plan)
+    return 0 if plan.fits else FAULT
+
+
+def show_plan(plan: "Plan") -> None:
     """Print a plan; its last line says whether it fits, or what helps."""
     config, train = plan.config, plan.config.train
     images = train.global_batch // plan.world
@@ -29,9 +65,9 @@ def show_plan(plan: Plan) -> None:
     put(_verdict(plan), fold=False)
 
 
-def _memory(plan: Plan) -> Sheet:
+def _memory(plan: "Plan") -> Sheet:
     totals = plan.rank.totals
-    sheet = Sheet("memory of a rank", *MOMENTS, text=("memory of a rank",))
+    sheet = Sheet("memory of a rank", *totals, text=("memory of a rank",))
     for part, numbers in plan.rank.memory.items():
         sheet.add(part, *(_bytes(number) for number in numbers))
     sheet.rule()
@@ -40,17 +76,17 @@ def _memory(plan: Plan) -> Sheet:
     return sheet
 
 
-def _traffic(plan: Plan) -> Sheet:
+def _traffic(plan: "Plan") -> Sheet:
     sheet = Sheet("sent in a step", "collective", "bytes", text=("sent in a step", "collective"))
     for entry in plan.rank.sent:
         sheet.add(entry.what, entry.collective.replace("_", "-"), _bytes(entry.bytes))
     sheet.rule()
-    for collective, number in plan.rank.traffic.items():
-        sheet.add("together", collective.replace("_", "-"), _bytes(number))
+    for collective, sent in plan.rank.traffic.items():
+        sheet.add("together", collective.replace("_", "-"), _bytes(sent))
     return sheet
 
 
-def _reading(plan: Plan) -> str:
+def _reading(plan: "Plan") -> str:
     loading, reading, config = plan.loading, plan.reading, plan.config
     processes = "1 loader process" if loading.workers == 1 else f"{loading.workers} loader processes"
     blocks = f" and {_bytes(loading.blocks)} of remote shards" if loading.blocks else ""
@@ -68,7 +104,7 @@ def _reading(plan: Plan) -> str:
     )
 
 
-def _verdict(plan: Plan) -> str:
+def _verdict(plan: "Plan") -> str:
     need = f"{_bytes(plan.rank.peak)} of {_bytes(plan.device_bytes)}"
     if plan.fits:
         largest = f"; the largest train.global_batch that does is {plan.largest}" if plan.largest else ""

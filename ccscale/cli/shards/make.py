@@ -1,35 +1,25 @@
-"""The commands ``ccscale shards make|index|verify|info``: arguments, and what each prints.
-
-Each command is a pair: ``add_*_arguments(parser)`` and ``run_*(args)``, which returns the exit code and raises
-`InputError` for a mistake in what was asked.
-"""
+"""``ccscale shards make``."""
 
 import argparse
-import json
 import os
 import sys
 import time
-from typing import Any
 
-from ccscale.cli.arguments import byte_size, count, number, path
+from ccscale.cli.arguments import add_processes, byte_size, count, number, path
+from ccscale.cli.shards.info import show_info
 from ccscale.data.making.images import FORMATS
 from ccscale.data.making.notes import REJECTED
 from ccscale.data.making.shards import DUPLICATES, make_shards
-from ccscale.data.shards.adopt import adopt
-from ccscale.data.shards.verify import check, info
+from ccscale.data.shards.verify import info
 from ccscale.data.sources.kinds import KINDS, open_source
-from ccscale.draw.preview import draw_preview
 from ccscale.errors import InputError
 from ccscale.exit_codes import STOPPED
-from ccscale.printing import Sheet, put
 from ccscale.wording import counted, verb
 
-MANY_CLASSES = 20  # more are not printed one by one
-
-# Options of `shards make` that go on to the kind of source, where they are given.
+# Options that go on to the kind of source, where they are given.
 SOURCE_OPTIONS = ("split", "labels", "classes", "coarse", "path_column", "label_column", "key_column")
 
-MAKE_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   ccscale shards make folder ~/photos data/photos
   ccscale shards make folder ~/photos data/photos --resize 256 --format jpg --dedup
@@ -42,13 +32,13 @@ again.
 """
 
 
-def add_make_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``shards make``."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
     parser.usage = "%(prog)s KIND [SOURCE] OUT [options]"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     width = max(map(len, KINDS))
     kinds = "\n".join(f"  {name:{width}}  {kind.about}" for name, kind in KINDS.items())
-    parser.epilog = f"kinds:\n{kinds}\n\n{MAKE_EXAMPLES}"
+    parser.epilog = f"kinds:\n{kinds}\n\n{EXAMPLES}"
     parser.add_argument("kind", metavar="KIND", help="of source, see below")
     parser.add_argument(
         "paths",
@@ -103,12 +93,11 @@ def add_make_arguments(parser: argparse.ArgumentParser) -> None:
         help="what a shard is to stay near to, as 256MB or 1GiB (default: %(default)s)",
     )
     shards.add_argument("--seed", type=number, default=0, help="of the samples' order (default: %(default)s)")
-    _add_workers(parser)
-    _add_json(parser)
+    add_processes(parser)
 
 
-def run_make(args: argparse.Namespace) -> int:
-    """Run ``shards make``."""
+def run(args: argparse.Namespace) -> int:
+    """Write shards; tell what they hold, and what was left out."""
     *before, out = args.paths
     if len(before) > 1:
         raise InputError(f"make takes KIND SOURCE OUT; {' '.join(args.paths)!r} are {len(args.paths)} paths")
@@ -140,7 +129,7 @@ def run_make(args: argparse.Namespace) -> int:
     _tell_left_out(out, **left_out)
     passed = {"passed_over": dict(sorted(source.passed.kinds.items()))}
     facts = info(out) | left_out | passed | {"seconds": round(time.monotonic() - start, 3)}
-    _print_info(facts, args.json)
+    show_info(facts, args.json)
     return STOPPED if "temporary" in left_out else 0
 
 
@@ -164,123 +153,3 @@ def _tell_left_out(
         if conflicting_labels:
             what += f", {conflicting_labels:,} of them under another label"
         print(f"{what}: see {os.path.join(out, DUPLICATES)}", file=sys.stderr)
-
-
-def add_index_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``shards index``."""
-    parser.add_argument("dir", metavar="DIR", type=path, help="local folder with tars, or folders of tars")
-    parser.add_argument(
-        "--split",
-        action="append",
-        default=[],
-        metavar="[PATTERN=]NAME",
-        help="split of all tars, or of those whose names match, as '*_b_*.tar=test'; may be repeated (default: by "
-        "their names and folders)",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="OUT",
-        type=path,
-        help="write manifest, indexes and links to the tars here (default: beside them)",
-    )
-    parser.add_argument(
-        "--label-field",
-        metavar="NAME",
-        help="field of the samples' .json with the label (default: their .cls)",
-    )
-    _add_strict(parser)
-    _add_workers(parser)
-    _add_json(parser)
-
-
-def run_index(args: argparse.Namespace) -> int:
-    """Run ``shards index``."""
-    out = args.dir if args.out is None else args.out
-    made = adopt(
-        args.dir, args.split, args.workers, out=args.out, label_field=args.label_field, strict=args.strict
-    )
-    _print_info(info(out) | {"passed_over": made.passed_over}, args.json)
-    return 0
-
-
-def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``shards verify``."""
-    parser.add_argument("dir", metavar="DIR", type=path, help="folder or URL of the shards")
-    _add_strict(parser)
-    _add_workers(parser)
-    _add_json(parser)
-
-
-def run_verify(args: argparse.Namespace) -> int:
-    """Run ``shards verify``: 0 if all is well, 1 if there are problems."""
-    found = check(args.dir, args.workers, progress=True)
-    well = not found.problems and not (args.strict and found.passed.kinds)
-    if args.json:
-        listed = [{"shard": problem.shard, "what": problem.what} for problem in found.problems]
-        facts = {"root": args.dir, "ok": well, "problems": listed, "passed_over": dict(found.passed.kinds)}
-        print(json.dumps(facts))
-    else:
-        for problem in found.problems:
-            put(f"{problem.shard}: {problem.what}", fold=False)
-        if not found.problems:
-            put(f"{args.dir}: all shards are as the manifest says", fold=False)
-        if found.passed.kinds:
-            put(found.passed.tell("member"), fold=False)
-    return 0 if well else 1
-
-
-def add_info_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``shards info``."""
-    parser.add_argument("dir", metavar="DIR", type=path, help="folder or URL of the shards")
-    parser.add_argument(
-        "--preview",
-        metavar="FILE.png",
-        type=path,
-        help="draw images of each class into this file, as a contact sheet",
-    )
-    _add_json(parser)
-
-
-def run_info(args: argparse.Namespace) -> int:
-    """Run ``shards info``."""
-    facts = info(args.dir)
-    if args.preview is not None:
-        draw_preview(args.preview, args.dir)
-        facts["preview"] = args.preview
-    _print_info(facts, args.json)
-    return 0
-
-
-def _add_strict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--strict", action="store_true", help="refuse tars with anything that is passed over, as a README.md"
-    )
-
-
-def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=count, metavar="N", help="processes (default: one per core)")
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-
-
-def _print_info(facts: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(facts))
-        return
-    formats = ", ".join(f"{count:,} {ext}" for ext, count in facts["extensions"].items())
-    put(f"{facts['name']} in {facts['root']}: {formats}")
-    splits = Sheet("split", "samples", "labelled", "shards", "MB", text=("split",))
-    for split, counts in facts["splits"].items():
-        numbers = (counts["samples"], counts["labelled"], counts["shards"], counts["bytes"] / 1e6)
-        splits.add(split, *(f"{number:,.0f}" for number in numbers[:3]), f"{numbers[3]:,.1f}")
-    splits.put()
-    if len(facts["classes"]) > MANY_CLASSES:
-        put(f"{len(facts['classes']):,} classes; --json lists them")
-    elif facts["classes"]:
-        classes = Sheet("label", "class", *facts["splits"], text=("class",))
-        for entry in facts["classes"]:
-            counts = (f"{entry['samples'][split]:,}" for split in facts["splits"])
-            classes.add(str(entry["label"]), entry["name"], *counts)
-        classes.put()

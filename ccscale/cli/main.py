@@ -1,0 +1,85 @@
+"""Parses a command line, calls its verb, and tells errors as sentences."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from ccscale.cli.arguments import IntermixedParser, Parser
+from ccscale.cli.verbs import VERBS
+from ccscale.errors import Fault, InputError
+from ccscale.exit_codes import FAULT, INTERRUPTED, STOPPED
+from ccscale.orphan import stop_when_orphaned
+from ccscale.preempt import Stopped
+from ccscale.printing import visible
+from ccscale.process_exit import ProcessExit
+from ccscale.rank_environment import RankEnvironment
+
+
+def entry() -> None:
+    """Run the command line of this process, and end the process with its exit code."""
+    end = ProcessExit()
+    stop_when_orphaned()
+    try:
+        end.code = main()
+    except SystemExit as exit:  # argparse, after --help (0) or a wrong option (2)
+        end.code = exit.code or 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    rank = RankEnvironment.read().rank
+    try:
+        args = build_parser().parse_args(
+            _without_launcher_options(sys.argv[1:] if arguments is None else arguments)
+        )
+        return args.call(args)
+    except (InputError, Fault) as error:
+        if error.teller in (None, rank):
+            where = f" on rank {rank}" if rank else ""
+            print(f"error{where}: {visible(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except Stopped as stopped:
+        if rank == 0:
+            print(stopped, file=sys.stderr)
+        return STOPPED
+    except KeyboardInterrupt:
+        if rank == 0:
+            again = "; the same command again goes on from there" if args.goes_on else ""
+            print(f"interrupted{again}", file=sys.stderr)
+        return STOPPED if args.goes_on else INTERRUPTED
+    except BrokenPipeError:  # as in `ccscale config | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAULT
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, with all verbs."""
+    parser = Parser(prog="ccscale", description="Groups images without labels, at any scale.")
+    parser.add_argument("--version", action="version", version=f"ccscale {version('ccscale')}")
+    parser.set_defaults(call=_print_help_of(parser))
+    groups = {"": parser.add_subparsers(metavar="COMMAND", parser_class=IntermixedParser)}
+    for verb in VERBS:
+        group, _, name = verb.name.rpartition(" ")
+        command = groups[group].add_parser(name, help=verb.about)
+        verb.fill(command)
+        if verb.run is None:
+            groups[verb.name] = command.add_subparsers(metavar="COMMAND")
+            command.set_defaults(call=_print_help_of(command))
+    return parser
+
+
+def _print_help_of(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """Return what is called where no verb is given."""
+
+    def call(args: argparse.Namespace) -> int:
+        parser.print_help()
+        return 0
+
+    return call
+
+
+def _without_launcher_options(arguments: Sequence[str]) -> list[str]:
+    """Drop --local_rank, which DeepSpeed's launcher adds in front; the rank comes from the environment."""
+    return [argument for argument in arguments if not argument.startswith("--local_rank=")]

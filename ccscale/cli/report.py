@@ -1,0 +1,30 @@
+"""``ccscale report``."""
+
+import argparse
+
+from ccscale.cli.arguments import add_device, add_run, local_path, path
+from ccscale.cli.loading import say_loading
+from ccscale.printing import put, put_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    add_run(parser)
+    parser.add_argument(
+        "--compare", metavar="RUN2", type=path, help="another run of the same images, side by side"
+    )
+    parser.add_argument("--out", metavar="FILE", type=local_path, help="the file (default: RUN/report.html)")
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report; tell where it is."""
+    say_loading()
+    from ccscale.report.report import report_run
+
+    result = report_run(args.run, args.compare, args.out, device=args.device, workers=args.workers)
+    if args.json:
+        put_json(result)
+    else:
+        put(f"{result['out']}: {result['bytes'] / 1e6:.1f} MB, open it in a browser", fold=False)
+    return 0

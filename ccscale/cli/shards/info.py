@@ -1,0 +1,55 @@
+"""``ccscale shards info``, and what is told of shards."""
+
+import argparse
+from typing import Any
+
+from ccscale.cli.arguments import add_json, path
+from ccscale.data.shards.verify import info
+from ccscale.draw.preview import draw_preview
+from ccscale.printing import Sheet, put, put_json
+
+MANY_CLASSES = 20  # more are not printed one by one
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    parser.add_argument("dir", metavar="DIR", type=path, help="folder or URL of the shards")
+    parser.add_argument(
+        "--preview",
+        metavar="FILE.png",
+        type=path,
+        help="draw images of each class into this file, as a contact sheet",
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tell what shards hold, and draw a preview."""
+    facts = info(args.dir)
+    if args.preview is not None:
+        draw_preview(args.preview, args.dir)
+        facts["preview"] = args.preview
+    show_info(facts, args.json)
+    return 0
+
+
+def show_info(facts: dict[str, Any], as_json: bool) -> None:
+    """Print what `data.shards.verify.info` found, and what a verb adds to it."""
+    if as_json:
+        put_json(facts)
+        return
+    formats = ", ".join(f"{count:,} {ext}" for ext, count in facts["extensions"].items())
+    put(f"{facts['name']} in {facts['root']}: {formats}")
+    splits = Sheet("split", "samples", "labelled", "shards", "MB", text=("split",))
+    for split, counts in facts["splits"].items():
+        numbers = (counts["samples"], counts["labelled"], counts["shards"], counts["bytes"] / 1e6)
+        splits.add(split, *(f"{number:,.0f}" for number in numbers[:3]), f"{numbers[3]:,.1f}")
+    splits.put()
+    if len(facts["classes"]) > MANY_CLASSES:
+        put(f"{len(facts['classes']):,} classes; --json lists them")
+    elif facts["classes"]:
+        classes = Sheet("label", "class", *facts["splits"], text=("class",))
+        for entry in facts["classes"]:
+            counts = (f"{entry['samples'][split]:,}" for split in facts["splits"])
+            classes.add(str(entry["label"]), entry["name"], *counts)
+        classes.put()
