@@ -7,9 +7,10 @@ import time
 
 from ccscale.cli.arguments import add_processes, byte_size, count, number, path
 from ccscale.cli.shards.info import show_info
-from ccscale.data.making.images import FORMATS
-from ccscale.data.making.notes import REJECTED
-from ccscale.data.making.shards import DUPLICATES, make_shards
+from ccscale.data.making.duplicates import DUPLICATES
+from ccscale.data.making.recipe import FORMATS
+from ccscale.data.making.rejected import REJECTED
+from ccscale.data.making.shards import make_shards
 from ccscale.data.shards.verify import info
 from ccscale.data.sources.kinds import KINDS, open_source
 from ccscale.errors import InputError

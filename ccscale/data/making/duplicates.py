@@ -14,15 +14,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ccscale import atomic, pool
-from ccscale.data.making.images import Recipe
-from ccscale.data.making.kept import Kept, is_costly
-from ccscale.data.making.notes import Making
+from ccscale import atomic
+from ccscale.data.making.conversion import Conversion
 from ccscale.data.making.reading import read_local
+from ccscale.data.making.stash import Stash, is_costly
 from ccscale.data.sources.items import Item, Source
 from ccscale.errors import BadImage
+from ccscale.pool import Tick
 from ccscale.progress import Meter
 
+DUPLICATES = "duplicates.csv"
 CHUNK = 1000
 HASH_BYTES = hashlib.sha256().digest_size
 UNREADABLE = bytes(HASH_BYTES)  # reported when its shard is written
@@ -49,7 +50,7 @@ class Duplicate(NamedTuple):
 
 
 def without_duplicates(
-    source: Source, making: Making, kept: Kept, recipe: Recipe, workers: int | None, progress: bool
+    source: Source, conversion: Conversion, stash: Stash
 ) -> tuple[Source, list[Duplicate]]:
     """Return a source without the images that repeat another's bytes, and the list of these.
 
@@ -57,44 +58,38 @@ def without_duplicates(
     ----------
     source
         All the images.
-    making
+    conversion
         Where the hashes are kept.
-    kept
+    stash
         Where the images are kept that are behind URLs: each is read once.
-    recipe
-        How they are stored.
-    workers
-        Processes that read.
-    progress
-        Whether to tell on standard error how far it is.
     """
     items = [item for split in source.splits.values() for item in split]
     chunks = [
         (number, items[start : start + CHUNK]) for number, start in enumerate(range(0, len(items), CHUNK))
     ]
-    known = {number: _load(making.folder, number, len(part)) for number, part in chunks}
+    known = {number: _load(conversion.folder, number, len(part)) for number, part in chunks}
     new = {id(item) for number, part in chunks if known[number] is None for item in part}
     behind_urls = [
         (split, item)
         for split, inside in source.splits.items()
         for item in inside
-        if id(item) in new and is_costly(item) and not kept.knows(item)
+        if id(item) in new and is_costly(item) and not stash.knows(item)
     ]
-    kept.read(behind_urls, recipe, "reading images", workers, progress)
+    stash.read(behind_urls, "reading images")
     todo = []
     for number, part in chunks:
         before = known[number]
         now = [
-            bytes.fromhex(kept.hashes[item.key]) or UNREADABLE
-            if item.key in kept.hashes
+            bytes.fromhex(stash.hashes[item.key]) or UNREADABLE
+            if item.key in stash.hashes
             else before and before[place * HASH_BYTES : (place + 1) * HASH_BYTES]
             for place, item in enumerate(part)
         ]
         if None in now or b"".join(hash_ or b"" for hash_ in now) != before:
             todo.append(_Chunk(number, part, now))
     done = len(items) - sum(len(chunk.items) for chunk in todo)
-    with Meter("looking for duplicates", len(items), "images", progress, done) as meter:
-        found = pool.run(functools.partial(_hash_chunk, making.folder), todo, meter, workers, making.lock)
+    with Meter("looking for duplicates", len(items), "images", conversion.progress, done) as meter:
+        found = conversion.run(functools.partial(_hash_chunk, conversion.folder), todo, meter)
     known |= {chunk.number: hashes for chunk, hashes in zip(todo, found, strict=True)}
     first = _first_of_each(b"".join(known[number] or b"" for number, _ in chunks))
     return _split(source, items, first)
@@ -150,7 +145,7 @@ class _Chunk(NamedTuple):
     known: list[bytes | None]
 
 
-def _hash_chunk(folder: str, chunk: _Chunk, tick: pool.Tick) -> bytes:
+def _hash_chunk(folder: str, chunk: _Chunk, tick: Tick) -> bytes:
     """Hash some images and keep the hashes; runs in a worker process."""
     hashes = b""
     for item, known in zip(chunk.items, chunk.known, strict=True):

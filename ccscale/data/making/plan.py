@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ccscale.data.making.images import Recipe, prepare
-from ccscale.data.remote.images import Url
+from ccscale.data.making.recipe import Recipe, prepare
+from ccscale.data.remote.downloads import Url
 from ccscale.data.sources.cells import Cell
 from ccscale.data.sources.items import Item, Source
 from ccscale.errors import BadImage

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from ccscale.data.remote.images import Url, UrlError, fetch
+from ccscale.data.remote.downloads import Url, UrlError, download
 from ccscale.data.sources.contents import File, Part
 from ccscale.data.sources.items import Item
 from ccscale.errors import BadImage, Fault
@@ -74,7 +74,7 @@ def read_images(
     Fault
         If no file can be read, because the place that the source is on has gone.
     """
-    fetched = fetch([item.content.url for item in items if isinstance(item.content, Url)], tick)
+    fetched = download([item.content.url for item in items if isinstance(item.content, Url)], tick)
     with contextlib.closing(fetched):
         for item in items:
             if isinstance(item.content, Url):

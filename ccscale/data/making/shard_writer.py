@@ -7,10 +7,11 @@ import warnings
 
 from ccscale import atomic
 from ccscale.data.images.decode import silence_pillow
-from ccscale.data.making.images import Recipe, prepare
-from ccscale.data.making.notes import Record, Rejected
 from ccscale.data.making.plan import ShardPlan
 from ccscale.data.making.reading import Prepared, read_images
+from ccscale.data.making.recipe import Recipe, prepare
+from ccscale.data.making.record import Record
+from ccscale.data.making.rejected import Rejected
 from ccscale.data.shards import index
 from ccscale.data.shards.hashing import hash_file
 from ccscale.data.shards.labels import UNKNOWN

@@ -5,57 +5,34 @@
     OUT/rejected.csv                images that cannot be decoded; only if there are any
     OUT/duplicates.csv              images left out by `dedup`; only if there are any
     OUT/dataset.json                the manifest, written last
-    OUT/.ccscale-making/            notes while the shards are being made (`notes.py`)
+    OUT/.ccscale-making/            notes while the shards are being made (`conversion.py`)
 
 All is planned first: `plan_shards` is a pure function of the names and the seed. Each shard then depends on its
 own plan alone and appears under its name when it is whole.
 """
 
-import contextlib
-import csv
 import errno
-import functools
-import importlib.metadata
-import io
 import os
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
 
-from ccscale import atomic, pool
-from ccscale.data.making.again import (
-    is_outdated,
-    listed_as_rejected,
-    may_be_read_now,
-    records_of,
-    try_again,
-    with_new_reasons,
-)
-from ccscale.data.making.duplicates import Duplicate, without_duplicates
-from ccscale.data.making.images import Recipe
-from ccscale.data.making.kept import Kept, is_costly
-from ccscale.data.making.notes import REJECTED, Making, Record, Rejected, begin, check_folder, remove_notes
-from ccscale.data.making.plan import (
-    ShardPlan,
-    affordable_samples,
-    plan_digest,
-    plan_shards,
-    request_digest,
-    sampled,
-)
-from ccscale.data.making.shard_writer import write_shard
+from ccscale import pool
+from ccscale.data.making.conversion import Conversion, begin, check_folder, remove_notes
+from ccscale.data.making.duplicates import without_duplicates
+from ccscale.data.making.mended import may_be_read_now, try_again
+from ccscale.data.making.outcome import finish
+from ccscale.data.making.plan import affordable_samples, plan_digest, plan_shards, request_digest, sampled
+from ccscale.data.making.recipe import Recipe
+from ccscale.data.making.record import note_records
+from ccscale.data.making.rejected import Rejected, listed_as_rejected
+from ccscale.data.making.stash import Stash, is_costly
+from ccscale.data.making.writing import write_shards
 from ccscale.data.remote import location
 from ccscale.data.shards import manifest
-from ccscale.data.shards.hashing import blocks_of
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.cells import Cell
-from ccscale.data.sources.items import Source
+from ccscale.data.sources.items import Item, Source
 from ccscale.errors import Fault, InputError
-from ccscale.progress import Meter, say
-from ccscale.spreadsheet import cell
-
-DUPLICATES = "duplicates.csv"
-FEW_BLOCKS = 512
+from ccscale.progress import say
 
 
 def make_shards(
@@ -153,32 +130,26 @@ def make_shards(
         _check_out(source, folder)
         check_folder(folder, request)
     try:
-        with begin(folder, request, reopen=made is not None) as making:
-            kept = Kept(making)
-            try_again(source, left_out or making.rejected(), kept, recipe, workers, progress)
-            if made is not None and not _changes(left_out, kept):
-                making.remove_kept()
+        with begin(folder, request, recipe, workers, progress, reopen=made is not None) as conversion:
+            stash = Stash(conversion)
+            try_again(source, left_out or conversion.rejected(), stash, recipe)
+            if made is not None and not _changes(left_out, stash):
+                conversion.remove_stash()
                 return made
-            in_cells = [
-                (split, item)
-                for split, items in source.splits.items()
-                for item in items
-                if isinstance(item.content, Cell) and not kept.knows(item)
-            ]
-            kept.read(in_cells, recipe, "reading images", workers, progress)
+            stash.read(_in_cells(source, stash), "reading images")
             images, duplicates = source, None
             if dedup:
-                images, duplicates = without_duplicates(source, making, kept, recipe, workers, progress)
-            affordable = _affordable(images, recipe, shard_bytes, making, kept, workers, progress)
+                images, duplicates = without_duplicates(source, conversion, stash)
+            affordable = _affordable(images, shard_bytes, conversion, stash)
             plans = plan_shards(images, seed, shard_samples, affordable)
-            making.pin_plan(plan_digest(plans), made is not None or bool(kept.images))
+            conversion.pin_plan(plan_digest(plans), made is not None or bool(stash.images))
             if made is not None:
-                records_of(made, left_out, plans)
-                making.reopen()
-            records = _write_all(folder, recipe, plans, making, kept, workers, progress)
-            made = _finish(source, folder, plans, records, duplicates, options, request)
+                note_records(made, left_out, plans)
+                conversion.reopen()
+            records = write_shards(plans, conversion, stash)
+            made = finish(source, folder, plans, records, duplicates, options, request)
             if made.made_by.get("temporary"):
-                making.remove_kept()
+                conversion.remove_stash()
             else:
                 remove_notes(folder)
             return made
@@ -215,35 +186,38 @@ def _made_before(out: str, request: str) -> Manifest | None:
     return made
 
 
-def _changes(left_out: list[Rejected], kept: Kept) -> bool:
+def _changes(left_out: list[Rejected], stash: Stash) -> bool:
     """Tell whether any of the images that were left out can be read now, or is left out for another reason."""
-    return any(line.key in kept.images or kept.failed.get(line.key, line) != line for line in left_out)
+    return any(line.key in stash.images or stash.failed.get(line.key, line) != line for line in left_out)
 
 
-def _affordable(
-    source: Source,
-    recipe: Recipe,
-    shard_bytes: int,
-    making: Making,
-    kept: Kept,
-    workers: int | None,
-    progress: bool,
-) -> int:
+def _in_cells(source: Source, stash: Stash) -> list[tuple[str, Item]]:
+    """Return the (split, item) of those images that are read in the order of their table."""
+    return [
+        (split, item)
+        for split, items in source.splits.items()
+        for item in items
+        if isinstance(item.content, Cell) and not stash.knows(item)
+    ]
+
+
+def _affordable(source: Source, shard_bytes: int, conversion: Conversion, stash: Stash) -> int:
     """Estimate how many samples make a shard; what must be fetched for that is kept."""
+    recipe = conversion.recipe
     some = sampled(source, recipe)
-    sizes = making.sizes()
+    sizes = conversion.sizes()
     costly = [(split, item) for split, item in some if is_costly(item) and item.key not in sizes]
     if recipe.keeps_bytes:
         costly = [(split, item) for split, item in costly if isinstance(item.content, Cell)]
-    unread = [(split, item) for split, item in costly if not kept.knows(item)]
-    kept.read(unread, recipe, "looking at sizes", workers, progress)
+    unread = [(split, item) for split, item in costly if not stash.knows(item)]
+    stash.read(unread, "looking at sizes")
     for _, item in costly:
-        if item.key in kept.images:
-            sizes[item.key] = kept.images[item.key].size
-        elif not kept.failed[item.key].temporary:
+        if item.key in stash.images:
+            sizes[item.key] = stash.images[item.key].size
+        elif not stash.failed[item.key].temporary:
             sizes[item.key] = 0
     if sizes:
-        making.note_sizes(sizes)
+        conversion.note_sizes(sizes)
     return affordable_samples((item for _, item in some), recipe, shard_bytes, sizes)
 
 
@@ -257,125 +231,3 @@ def _check_out(source: Source, out: str) -> None:
     for items in source.splits.values():
         if any(item.content.path is not None and item.content.path.startswith(above) for item in items):
             raise InputError(f"{out} holds the images themselves: name another folder for the shards")
-
-
-def _write_all(
-    out: str,
-    recipe: Recipe,
-    plans: list[ShardPlan],
-    making: Making,
-    kept: Kept,
-    workers: int | None,
-    progress: bool,
-) -> list[Record]:
-    """Write the shards that are not there yet; return the records of all, in the order of the plans."""
-    records: dict[str, Record] = {}
-    if making.resumed:
-        making.remove_leftovers([plan.name for plan in plans], [REJECTED, DUPLICATES, manifest.NAME])
-        records = _whole(out, plans, making, kept, workers, progress)
-    todo = [
-        ShardPlan(plan.name, plan.split, [kept.content_of(item) for item in plan.items])
-        for plan in plans
-        if plan.name not in records
-    ]
-    done = sum(len(plan.items) for plan in plans if plan.name in records)
-    with Meter("writing shards", sum(len(plan.items) for plan in plans), "images", progress, done) as meter:
-        written = pool.run(functools.partial(write_shard, out, recipe), todo, meter, workers, making.lock)
-    records |= {plan.name: record for plan, record in zip(todo, written, strict=True)}
-    return [records[plan.name] for plan in plans]
-
-
-def _whole(
-    out: str, plans: list[ShardPlan], making: Making, kept: Kept, workers: int | None, progress: bool
-) -> dict[str, Record]:
-    """Return the records of the shards that an earlier call has made, by name, if they hold what they are to hold.
-
-    Those that are whole and are to hold something else are moved to what is kept.
-    """
-    planned = {plan.name: plan for plan in plans}
-    remote = {item.key for plan in plans for item in plan.items if is_costly(item)}
-    records = making.records()
-    blocks = sum(blocks_of(record.shard.filesize) for record in records.values() if record.shard)
-    few = blocks < FEW_BLOCKS  # read before the processes would have started
-    with Meter("checking what is there", blocks, "MiB", progress and not few) as meter:
-        check = functools.partial(_holds, out)
-        holds = pool.run(check, list(records.values()), meter, 1 if few else workers, making.lock)
-    whole, damaged = {}, []
-    for (name, record), sound in zip(records.items(), holds, strict=True):
-        current = with_new_reasons(record, kept)
-        if not sound:
-            damaged.append(name)
-        elif name not in planned or is_outdated(record, kept) or not record.follows(out, planned[name]):
-            far = [line for line in current.rejected if line.key in remote]
-            kept.take_in(None if record.shard is None else os.path.join(out, name), far)
-            making.forget(name)
-        else:
-            whole[name] = current
-            if current != record:
-                current.save(out, name)
-    if progress:
-        again = f" ({', '.join(damaged)} have changed and are made again)" if damaged else ""
-        say(f"going on: {len(whole):,} of {len(plans):,} shards are there{again}")
-    return whole
-
-
-def _holds(out: str, record: Record, tick: pool.Tick) -> bool:
-    return record.holds(out, tick)
-
-
-def _finish(
-    source: Source,
-    out: str,
-    plans: list[ShardPlan],
-    records: list[Record],
-    duplicates: list[Duplicate] | None,
-    options: dict[str, Any],
-    request: str,
-) -> Manifest:
-    """Write the lists of what was left out, and then the manifest."""
-    rejected = sorted(line for record in records for line in record.rejected)
-    temporary = sum(bool(line.temporary) for line in rejected)
-    shards = tuple(record.shard for record in records if record.shard is not None)
-    if not shards:
-        first = rejected[0]
-        what = (
-            f"none of the {len(rejected):,} images of {source.name} can be read (the first, {first.origin}: "
-            f"{first.reason})"
-        )
-        if temporary:
-            raise Fault(f"{what}, {temporary:,} of them perhaps for now: start the same command again later")
-        raise InputError(f"{what}; check the source")
-    _write_table(os.path.join(out, REJECTED), Rejected, rejected)
-    _write_table(os.path.join(out, DUPLICATES), Duplicate, duplicates or [])
-    labelled = {shard.split: 0 for shard in shards}
-    for plan, record in zip(plans, records, strict=True):
-        if record.shard is not None:
-            labelled[plan.split] += record.labelled
-    made_by: dict[str, Any] = {
-        "kind": source.kind,
-        "options": options,
-        "ccscale": importlib.metadata.version("ccscale"),
-        "rejected": len(rejected),
-    }
-    if temporary:
-        made_by["temporary"] = temporary
-    if duplicates is not None:
-        conflicts = sum(bool(line.conflict) for line in duplicates)
-        made_by |= {"duplicates": len(duplicates), "conflicting_labels": conflicts}
-    made_by["request"] = request
-    made = Manifest(out, source.name, shards, source.classes, source.class_ids, labelled, made_by)
-    made.save()
-    return made
-
-
-def _write_table(path: str, row: type[NamedTuple], rows: Sequence[tuple[str, ...]]) -> None:
-    """Write a CSV file; none where there are no rows: one of an earlier call is removed."""
-    if not rows:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        return
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(row._fields)
-    table.writerows([cell(text) for text in line] for line in rows)
-    atomic.write_bytes(path, text.getvalue().encode())

@@ -7,7 +7,7 @@
 
 Only regular files are read (a FIFO would be waited for, a device has no end), and none of more than `MOST_BYTES`.
 
-A new kind of place is a new class (`remote/images.py` has the one for the web and for object stores).
+A new kind of place is a new class (`remote/downloads.py` has the one for the web and for object stores).
 """
 
 import errno

@@ -17,7 +17,7 @@ from ccscale.config import Views
 from ccscale.data.images import decode, formats
 from ccscale.data.images.crops import crop_views, whole_image
 from ccscale.data.images.views import draw_views
-from ccscale.data.making.images import Recipe, prepare
+from ccscale.data.making.recipe import Recipe, prepare
 from ccscale.data.shards.adopt import adopt
 from ccscale.data.shards.tar_writer import TarWriter
 from ccscale.draw.preview import square

@@ -1,20 +1,19 @@
 """A conversion that was stopped anywhere and is started again keeps what is whole and ends with the same bytes."""
 
-import contextlib
 import fcntl
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import make_images
+from harness.killed_making import Killed, contents, die_at
 
-from ccscale import atomic
-from ccscale.data.making import notes, shards
+from ccscale.data.making import conversion, shards
 from ccscale.data.making.plan import request_digest
+from ccscale.data.making.record import FOLDER
 from ccscale.data.making.shards import make_shards
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.verify import verify
@@ -22,10 +21,6 @@ from ccscale.data.sources.folders import folder
 from ccscale.errors import Fault, InputError
 
 OPTIONS = {"shard_samples": 4, "dedup": True}
-
-
-class Killed(BaseException):
-    """What stands for SIGKILL: nothing catches it."""
 
 
 @pytest.fixture
@@ -41,10 +36,6 @@ def make(images: Path, out: Path, **options) -> Manifest:
     return make_shards(folder(images), out, **{**OPTIONS, "workers": 1, "progress": False, **options})
 
 
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
 @pytest.fixture
 def unbroken(images, tmp_path) -> dict[str, bytes]:
     make(images, tmp_path / "unbroken")
@@ -56,25 +47,6 @@ def unbroken(images, tmp_path) -> dict[str, bytes]:
         *(f"train-00000{i}.{end}" for i in range(3) for end in ("index.parquet", "tar")),
     ]
     return found
-
-
-def die_at(monkeypatch, step: int, after: bool) -> None:
-    """Die when the file number `step` gets its name, before that (its temporary file stays) or after it."""
-    steps = itertools.count()
-
-    @contextlib.contextmanager
-    def replacing(path) -> Iterator:
-        with open(f"{path}.part", "wb") as file:
-            yield file
-        last = next(steps) == step
-        if last and not after:
-            raise Killed
-        os.replace(f"{path}.part", path)
-        if last:
-            raise Killed
-
-    monkeypatch.setattr(atomic, "replacing", replacing)
-    monkeypatch.setattr(notes, "remove_notes", lambda out: None)  # a killed process tidies nothing
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -102,14 +74,14 @@ def test_killed_at_every_file(images, tmp_path, unbroken, after):
 
 def test_killed_while_the_notes_are_removed(images, tmp_path, unbroken, monkeypatch):
     def die(out) -> None:
-        os.unlink(next(Path(out, notes.FOLDER).glob("*.json")))
+        os.unlink(next(Path(out, FOLDER).glob("*.json")))
         raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(shards, "remove_notes", die)
         with pytest.raises(Killed):
             make(images, tmp_path / "out")
-    assert (tmp_path / "out" / notes.FOLDER).exists()
+    assert (tmp_path / "out" / FOLDER).exists()
     make(images, tmp_path / "out")
     assert contents(tmp_path / "out") == unbroken
 
@@ -161,10 +133,10 @@ def flip(path: Path) -> None:
         lambda half: flip(half / "train-000000.index.parquet"),
         lambda half: (half / "train-000000.tar").unlink(),
         lambda half: (half / "train-000000.index.parquet").unlink(),
-        lambda half: (half / notes.FOLDER / "train-000000.json").write_text("{"),
-        lambda half: (half / notes.FOLDER / "train-000000.json").unlink(),
-        lambda half: (half / notes.FOLDER / "hashes-000000.bin").write_bytes(b"short"),
-        lambda half: (half / notes.FOLDER / "plan.json").unlink(),
+        lambda half: (half / FOLDER / "train-000000.json").write_text("{"),
+        lambda half: (half / FOLDER / "train-000000.json").unlink(),
+        lambda half: (half / FOLDER / "hashes-000000.bin").write_bytes(b"short"),
+        lambda half: (half / FOLDER / "plan.json").unlink(),
     ],
     ids=["tar", "index", "no tar", "no index", "record", "no record", "hashes", "no plan"],
 )
@@ -188,7 +160,7 @@ def test_other_options_and_others_images_are_refused(images, half, tmp_path):
         make(images, half, resize=8)
     # The same names and another plan: the copy is no copy any more.
     (images / "class2/again.jpg").write_bytes((images / "class2/0002.jpg").read_bytes() + b" ")
-    (half / notes.FOLDER / "hashes-000000.bin").unlink()
+    (half / FOLDER / "hashes-000000.bin").unlink()
     with pytest.raises(InputError, match=r"the images have changed since the shards in .* were begun"):
         make(images, half)
     assert {name: data for name, data in contents(half).items() if "hashes" not in name} == {
@@ -197,8 +169,8 @@ def test_other_options_and_others_images_are_refused(images, half, tmp_path):
 
 
 def test_one_conversion_at_a_time(images, half, monkeypatch):
-    monkeypatch.setattr(notes, "LOCK_SECONDS", 0.2)
-    with open(half / notes.FOLDER / "lock", "rb+") as lock:
+    monkeypatch.setattr(conversion, "LOCK_SECONDS", 0.2)
+    with open(half / FOLDER / "lock", "rb+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another process is making shards in"):
             make(images, half)

@@ -10,8 +10,8 @@ from harness.servers import ShardServer
 
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote import location
+from ccscale.data.remote.downloads import Url
 from ccscale.data.remote.http import as_sent
-from ccscale.data.remote.images import Url
 from ccscale.data.shards.index import index_location, read_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.verify import verify

@@ -10,7 +10,7 @@ import pytest
 from harness.listings import converted, encoded, listing
 from harness.servers import ShardServer
 
-from ccscale.data.remote import images as web
+from ccscale.data.remote import downloads as web
 from ccscale.data.sources.table import table
 from ccscale.errors import InputError
 

@@ -7,7 +7,7 @@
         hashes-000000.bin     SHA-256 of some of the source's images, for `duplicates.py`
         sizes.json            stored bytes of some of the images, by which the size of the shards is judged
         train-000000.json     of a shard that is whole: its entry, its index's hash, what was left out of it
-        kept/                 images that were read before their shard is written (`kept.py`)
+        kept/                 images that were read before their shard is written (`stash.py`)
 
 A shard counts as made if and only if its record is there, the shard and its index have the hashes in it, and it
 holds what the plan says. The folder is removed when the manifest is written, but for what another call of the same
@@ -21,139 +21,66 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
-from ccscale import atomic
-from ccscale.data.making.plan import ShardPlan
-from ccscale.data.making.reading import NotNow
+from ccscale import atomic, pool
+from ccscale.data.making.recipe import Recipe
+from ccscale.data.making.record import FOLDER, Record, record_path
+from ccscale.data.making.rejected import Rejected
 from ccscale.data.shards import index
-from ccscale.data.shards.hashing import hash_file
 from ccscale.data.shards.manifest import NAME
-from ccscale.data.shards.manifest_file import Shard
-from ccscale.data.sources.items import Item
-from ccscale.errors import BadImage, InputError
+from ccscale.errors import InputError
 from ccscale.pool import Tick
+from ccscale.progress import Meter
 
-FOLDER = ".ccscale-making"
-REJECTED = "rejected.csv"
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+STASH = "kept"  # its folder
 LOCK_SECONDS = 10.0  # workers of a killed conversion end within a moment
 
 
-class Rejected(NamedTuple):
-    """An image that is left out because it cannot be read or decoded.
-
-    Attributes
-    ----------
-    split, key, origin
-        Its own.
-    reason
-        Why.
-    temporary
-        "yes" where that may pass: the same command tries it again.
-    """
-
-    split: str
-    key: str
-    origin: str
-    reason: str
-    temporary: str = ""
-
-    @classmethod
-    def of(cls, split: str, item: Item, error: BadImage) -> "Rejected":
-        """Return what reading or decoding an item has raised."""
-        return cls(split, item.key, item.origin, str(error), "yes" if isinstance(error, NotNow) else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What became of a shard's plan.
-
-    Attributes
-    ----------
-    shard
-        Its entry in the manifest; None where no image of it can be read.
-    index_sha256
-        Of its index; empty where there is no shard.
-    labelled
-        Number of its samples that have a label.
-    rejected
-        The images that were left out.
-    """
-
-    shard: Shard | None
-    index_sha256: str
-    labelled: int
-    rejected: list[Rejected]
-
-    def save(self, out: str, tar: str) -> None:
-        """Write the record of a shard, whole or not at all."""
-        atomic.write_bytes(_record_path(out, tar), json.dumps(asdict(self)).encode())
-
-    @classmethod
-    def load(cls, out: str, tar: str) -> "Record | None":
-        """Read the record of a shard; None where there is none."""
-        try:
-            with open(_record_path(out, tar), "rb") as file:
-                content = json.loads(file.read())
-            shard = None if content["shard"] is None else Shard(**content["shard"])
-            rejected = [Rejected(*line) for line in content["rejected"]]
-            return cls(shard, content["index_sha256"], content["labelled"], rejected)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def follows(self, out: str, plan: ShardPlan) -> bool:
-        """Tell whether the shard, which must hold, has the images of a plan in its order, but for the rejected."""
-        left_out = {line.key for line in self.rejected}
-        planned = [item.key for item in plan.items if item.key not in left_out]
-        if len(left_out) + len(planned) != len(plan.items):
-            return False
-        if self.shard is None:
-            return not planned
-        with open(index.index_location(os.path.join(out, self.shard.url)), "rb") as file:
-            return index.from_parquet(file.read()).keys == planned
-
-    def holds(self, out: str, tick: Tick | None = None) -> bool:
-        """Tell whether the shard and its index are there with the bytes that were written."""
-        if self.shard is None:
-            return True
-        path = os.path.join(out, self.shard.url)
-        try:
-            return (
-                os.stat(path).st_size == self.shard.filesize
-                and hash_file(index.index_location(path))[0] == self.index_sha256
-                and hash_file(path, tick)[0] == self.shard.sha256
-            )
-        except OSError:
-            return False
-
-
-class Making:
+class Conversion:
     """A conversion under way in a folder; made by `begin`.
 
     Attributes
     ----------
+    out
+        Where the shards go.
     folder
         Where the notes are.
-    lock
-        Descriptor of the locked file, for workers to hold.
+    recipe
+        How images are stored.
+    progress
+        Whether to tell on standard error how far it is.
     resumed
         Whether a conversion of the same request was begun before.
     """
 
-    def __init__(self, out: str, lock: int) -> None:
-        self.folder = os.path.join(out, FOLDER)
-        self.lock = lock
+    def __init__(self, out: str, recipe: Recipe, workers: int | None, progress: bool, lock: int) -> None:
+        self.out, self.folder = out, os.path.join(out, FOLDER)
+        self.recipe, self.progress = recipe, progress
         self.resumed = False
-        self._out = out
+        self._workers, self._lock = workers, lock
+
+    def run(
+        self,
+        function: Callable[[Task, Tick], Result],
+        tasks: Sequence[Task],
+        meter: Meter,
+        alone: bool = False,
+    ) -> list[Result]:
+        """Run a function over tasks in processes that hold the folder's lock, or `alone` in this one."""
+        return pool.run(function, tasks, meter, 1 if alone else self._workers, self._lock)
 
     def pin_plan(self, digest: str, may_change: bool = False) -> None:
         """Note the plan; refuse to go on by another one, unless there is a reason for it to have changed."""
         path = os.path.join(self.folder, "plan.json")
         if _read_digest(path) not in (None, digest) and not may_change:
             raise InputError(
-                f"the images have changed since the shards in {self._out} were begun: delete that folder and start "
+                f"the images have changed since the shards in {self.out} were begun: delete that folder and start "
                 "again"
             )
         _write_digest(path, digest)
@@ -162,22 +89,22 @@ class Making:
         """Return what the records of earlier calls have left out."""
         return [line for record in self.records().values() for line in record.rejected]
 
-    def records(self) -> "dict[str, Record]":
+    def records(self) -> dict[str, Record]:
         """Return the records of earlier calls, by the names of the shards."""
         names = [f"{name.removesuffix('.json')}.tar" for name in sorted(os.listdir(self.folder))]
-        found = {name: Record.load(self._out, name) for name in names}
+        found = {name: Record.load(self.out, name) for name in names}
         return {name: record for name, record in found.items() if record is not None}
 
     def forget(self, tar: str) -> None:
         """Remove the record of a shard."""
-        os.unlink(_record_path(self._out, tar))
+        os.unlink(record_path(self.out, tar))
 
     def reopen(self) -> None:
         """Begin to change a data set that was done: from now on it is one that is being made."""
         self.resumed = True
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self._out, NAME))
-        atomic.sync_folder(self._out)
+            os.unlink(os.path.join(self.out, NAME))
+        atomic.sync_folder(self.out)
 
     def sizes(self) -> dict[str, int]:
         """Return the stored bytes of images that were noted, by key; 0 for those that cannot be read."""
@@ -192,18 +119,18 @@ class Making:
         if sizes != self.sizes():
             atomic.write_bytes(os.path.join(self.folder, "sizes.json"), json.dumps(sizes).encode())
 
-    def remove_kept(self) -> None:
-        """Remove the images that were kept; the notes stay."""
-        shutil.rmtree(os.path.join(self.folder, "kept"), ignore_errors=True)
+    def remove_stash(self) -> None:
+        """Remove the images that were read beforehand; the notes stay."""
+        shutil.rmtree(os.path.join(self.folder, STASH), ignore_errors=True)
 
     def remove_leftovers(self, tars: list[str], others: list[str]) -> None:
         """Remove what a killed conversion has left of tars, their indexes and other files under temporary names."""
-        shards = [os.path.join(self._out, name) for name in tars]
+        shards = [os.path.join(self.out, name) for name in tars]
         finals = [*shards, *map(index.index_location, shards)]
-        finals += [os.path.join(self._out, name) for name in others]
+        finals += [os.path.join(self.out, name) for name in others]
         notes = [
             os.path.join(place, name)
-            for place in (self.folder, os.path.join(self.folder, "kept"))
+            for place in (self.folder, os.path.join(self.folder, STASH))
             if os.path.isdir(place)
             for name in os.listdir(place)
             if name.endswith(".part")
@@ -229,7 +156,9 @@ def check_folder(out: str, request: str) -> None:
 
 
 @contextlib.contextmanager
-def begin(out: str, request: str, reopen: bool = False) -> Iterator[Making]:
+def begin(
+    out: str, request: str, recipe: Recipe, workers: int | None, progress: bool, reopen: bool = False
+) -> Iterator[Conversion]:
     """Begin a conversion in a folder or go on with it, alone; made folders that stay empty are removed again.
 
     With `reopen`, one of the same request that was done before is gone on with.
@@ -249,19 +178,19 @@ def begin(out: str, request: str, reopen: bool = False) -> Iterator[Making]:
         _lock(lock, out)
         if not reopen and os.path.exists(os.path.join(out, NAME)):
             raise InputError(f"another process has made the shards in {out} in the meantime")
-        making = Making(out, lock)
-        making.resumed = _read_digest(_request_path(out)) == request
-        if not making.resumed:
+        conversion = Conversion(out, recipe, workers, progress, lock)
+        conversion.resumed = _read_digest(_request_path(out)) == request
+        if not conversion.resumed:
             for name in os.listdir(folder):
-                if name == "kept":
-                    making.remove_kept()
+                if name == STASH:
+                    conversion.remove_stash()
                 elif name != "lock":
                     os.unlink(os.path.join(folder, name))
             _write_digest(_request_path(out), request)
         try:
-            yield making
+            yield conversion
         except BaseException:
-            begun = ("hashes-", "kept")
+            begun = ("hashes-", STASH)
             if not any(name.startswith(begun) or name.endswith(".tar") for name in _names(out, folder)):
                 remove_notes(out)
                 if new:
@@ -274,10 +203,6 @@ def begin(out: str, request: str, reopen: bool = False) -> Iterator[Making]:
 
 def _names(*folders: str) -> list[str]:
     return [name for folder in folders for name in os.listdir(folder)]
-
-
-def _record_path(out: str, tar: str) -> str:
-    return os.path.join(out, FOLDER, f"{tar.removesuffix('.tar')}.json")
 
 
 def _request_path(out: str) -> str:

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 from conftest import make_images
+from harness.killed_making import Killed, contents, die_at
 from harness.listings import encoded
 from harness.servers import ShardServer
-from test_resume import Killed, contents, die_at
 
 from ccscale.cli.main import main
-from ccscale.data.making import kept, notes
+from ccscale.data.making import stash
+from ccscale.data.making.record import FOLDER
 from ccscale.data.making.shards import make_shards
-from ccscale.data.remote import images as web
+from ccscale.data.remote import downloads as web
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.verify import verify
 from ccscale.data.sources.folders import folder
@@ -121,7 +122,7 @@ def test_killed_at_every_file_of_the_second_try(server, urls, tmp_path, options)
 def test_killed_while_it_reads_beforehand(server, urls, tmp_path, monkeypatch):
     options = {"shard_samples": 5, "dedup": True}
     make(urls, tmp_path / "unbroken", **options)
-    monkeypatch.setattr(kept, "CHUNK", 4)
+    monkeypatch.setattr(stash, "CHUNK", 4)
     server.requests.clear()
     with monkeypatch.context() as patch:
         die_at(patch, 8, after=False)  # in the third chunk: request, two chunks of three files, a tar
@@ -141,7 +142,7 @@ def test_what_has_gone_for_good_meanwhile_is_tried_no_more(server, urls, tmp_pat
     made = make(urls, out)
     assert "temporary" not in made.made_by
     assert rejected(out)["3.jpg"] == GONE
-    assert not (out / notes.FOLDER).exists()
+    assert not (out / FOLDER).exists()
     make(urls, tmp_path / "fresh")
     assert contents(out) == contents(tmp_path / "fresh")
 
@@ -180,7 +181,7 @@ def test_files_that_were_mended_are_noticed(photos, tmp_path, monkeypatch, optio
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         if killed:  # all shards are there, but for the list of what was rejected
-            patch.setattr("ccscale.data.making.shards._finish", lambda *_: os.kill(0, 0) or 1 / 0)
+            patch.setattr("ccscale.data.making.shards.finish", lambda *_: os.kill(0, 0) or 1 / 0)
         with contextlib.suppress(ZeroDivisionError):
             make_shards(folder(photos), out, **options)
     assert (out / "dataset.json").exists() != killed

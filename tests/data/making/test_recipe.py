@@ -8,7 +8,7 @@ from harness.odd_images import BAD, ODD, chunk, encode, exif, png, smooth, store
 from PIL import Image, ImageCms
 
 from ccscale.data.images import decode
-from ccscale.data.making.images import Recipe, prepare
+from ccscale.data.making.recipe import Recipe, prepare
 from ccscale.errors import BadImage
 
 KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}

@@ -18,12 +18,13 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ccscale import atomic, pool
+from ccscale import atomic
 from ccscale.data.images.decode import silence_pillow
-from ccscale.data.making.images import Recipe, prepare
-from ccscale.data.making.notes import Making, Rejected
+from ccscale.data.making.conversion import STASH, Conversion
 from ccscale.data.making.reading import Failed, Prepared, read_images
-from ccscale.data.remote.images import Url
+from ccscale.data.making.recipe import Recipe, prepare
+from ccscale.data.making.rejected import Rejected
+from ccscale.data.remote.downloads import Url
 from ccscale.data.shards import index
 from ccscale.data.shards.index import ShardIndex
 from ccscale.data.shards.labels import UNKNOWN
@@ -31,6 +32,7 @@ from ccscale.data.shards.tar_writer import TarWriter
 from ccscale.data.sources.cells import Cell
 from ccscale.data.sources.items import Item
 from ccscale.errors import BadImage
+from ccscale.pool import Tick
 from ccscale.progress import Meter
 
 CHUNK = 1000  # images of a tar
@@ -45,8 +47,8 @@ class _Failure(NamedTuple):
     sha256: str
 
 
-class Kept:
-    """What is kept in a conversion's notes.
+class Stash:
+    """What was read beforehand for a conversion.
 
     Attributes
     ----------
@@ -58,9 +60,9 @@ class Kept:
         Key to the SHA-256, in hexadecimal, of a file that was read; "" where it could not be.
     """
 
-    def __init__(self, making: Making) -> None:
-        self._making = making
-        self._folder = os.path.join(making.folder, "kept")
+    def __init__(self, conversion: Conversion) -> None:
+        self._conversion = conversion
+        self._folder = os.path.join(conversion.folder, STASH)
         self.images: dict[str, Prepared] = {}
         self.failed: dict[str, Rejected] = {}
         self.hashes: dict[str, str] = {}
@@ -70,7 +72,7 @@ class Kept:
             self._load(stem)
         self._number = len(names)  # above those that are taken
 
-    def content_of(self, item: Item) -> "Item":
+    def content_of(self, item: Item) -> Item:
         """Return an item that is read from here, if it is here; else as it is."""
         if (image := self.images.get(item.key)) is not None:
             return Item(item.key, image, item.label, item.origin)
@@ -83,27 +85,8 @@ class Kept:
         """Tell whether an image need not be read any more."""
         return item.key in self.images or item.key in self.failed
 
-    def read(
-        self,
-        items: Iterable[tuple[str, Item]],
-        recipe: Recipe,
-        what: str,
-        workers: int | None,
-        progress: bool,
-    ) -> None:
-        """Read images and keep them.
-
-        Parameters
-        ----------
-        items
-            (split, item) of each.
-        recipe
-            How they are stored.
-        what
-            Why, for the progress, as in "trying again".
-        workers, progress
-            As for `make_shards`.
-        """
+    def read(self, items: Iterable[tuple[str, Item]], what: str) -> None:
+        """Read images, given as (split, item), and keep them; `what` says why, as in "trying again"."""
         todo = list(items)
         if not todo:
             return
@@ -112,9 +95,9 @@ class Kept:
         for start in range(0, len(todo), CHUNK):
             chunks.append((f"read-{self._number:06d}", todo[start : start + CHUNK]))
             self._number += 1
-        with Meter(what, len(todo), "images", progress) as meter:
-            function = functools.partial(_read_chunk, self._folder, recipe)
-            pool.run(function, chunks, meter, workers, self._making.lock)
+        with Meter(what, len(todo), "images", self._conversion.progress) as meter:
+            function = functools.partial(_read_chunk, self._folder, self._conversion.recipe)
+            self._conversion.run(function, chunks, meter)
         for name, _ in chunks:
             self._load(name)
 
@@ -163,9 +146,7 @@ def is_costly(item: Item) -> bool:
     return isinstance(item.content, Url | Cell)
 
 
-def _read_chunk(
-    folder: str, recipe: Recipe, chunk: tuple[str, list[tuple[str, Item]]], tick: pool.Tick
-) -> None:
+def _read_chunk(folder: str, recipe: Recipe, chunk: tuple[str, list[tuple[str, Item]]], tick: Tick) -> None:
     """Read some images into a tar; runs in a worker process."""
     name, items = chunk
     path = os.path.join(folder, f"{name}.tar")

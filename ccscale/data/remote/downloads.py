@@ -72,13 +72,13 @@ class Url:
 
     def read(self) -> bytes:
         """Return the image; raises UrlError."""
-        (outcome,) = fetch([self.url])
+        (outcome,) = download([self.url])
         if isinstance(outcome, UrlError):
             raise outcome
         return outcome
 
 
-def fetch(
+def download(
     urls: Sequence[str], tick: Callable[[int], None] | None = None, held_bytes: int = HELD_BYTES
 ) -> Generator[bytes | UrlError, None, None]:
     """Yield what is behind each URL in their order, or why it could not be read.

@@ -9,15 +9,15 @@ import pytest
 from harness.listings import encoded
 from harness.servers import ShardServer, s3_bucket
 
-from ccscale.data.remote import images
-from ccscale.data.remote.images import Url, UrlError, fetch
+from ccscale.data.remote import downloads
+from ccscale.data.remote.downloads import Url, UrlError, download
 
 IMAGE = encoded(0, size=(64, 48))
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(downloads, "PAUSE_SECONDS", 0.01)
     (tmp_path / "1.jpg").write_bytes(IMAGE)
     with ShardServer(tmp_path) as started:
         yield started
@@ -61,7 +61,7 @@ def send(request: BaseHTTPRequestHandler, data: bytes) -> None:
 def test_a_whole_image_is_read_at_once(server):
     content = Url(f"{server.url}/1.jpg")
     assert content.read() == IMAGE
-    assert (content.path, content.size) == (None, images.TYPICAL_BYTES)
+    assert (content.path, content.size) == (None, downloads.TYPICAL_BYTES)
     assert dict(server.requests) == {"1.jpg": 1}  # its size is not asked for
 
 
@@ -86,7 +86,7 @@ def test_failures_that_pass_are_outlasted(server, fault):
 def test_what_does_not_pass_is_given_up_with_a_reason(
     server, monkeypatch, fault, requests, temporary, reason
 ):
-    monkeypatch.setattr(images, "SECONDS", 0.9 if fault == "stall" else 60)
+    monkeypatch.setattr(downloads, "SECONDS", 0.9 if fault == "stall" else 60)
     server.fail("jpg", fault, 100)
     with pytest.raises(UrlError) as error:
         Url(f"{server.url}/1.jpg").read()
@@ -107,7 +107,7 @@ def test_no_server_at_all(server):
 
 def test_many_at_a_time_in_their_order_each_once(answering):
     """No request is answered before as many as are to be under way have come."""
-    together = threading.Barrier(images.AT_ONCE)
+    together = threading.Barrier(downloads.AT_ONCE)
     asked = []
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -116,9 +116,9 @@ def test_many_at_a_time_in_their_order_each_once(answering):
         send(request, request.path.encode())
 
     root = answering(answer)
-    names = [f"/{number}.jpg" for number in range(2 * images.AT_ONCE)]
+    names = [f"/{number}.jpg" for number in range(2 * downloads.AT_ONCE)]
     counted = []
-    found = list(fetch([root + name for name in names], counted.append))
+    found = list(download([root + name for name in names], counted.append))
     assert found == [name.encode() for name in names]
     assert sorted(asked) == sorted(names)
     assert sum(counted) == len(names)
@@ -140,12 +140,12 @@ def test_progress_is_told_while_the_first_is_waited_for(answering):
             others_are_told.set()
 
     root = answering(answer)
-    assert list(fetch([f"{root}/{number}" for number in range(5)], tick)) == [b"x"] * 5
+    assert list(download([f"{root}/{number}" for number in range(5)], tick)) == [b"x"] * 5
     assert sum(counted) == 5
 
 
 def test_an_endless_answer_is_cut_off(answering, monkeypatch):
-    monkeypatch.setattr(images, "IMAGE_BYTES", 2**20)
+    monkeypatch.setattr(downloads, "IMAGE_BYTES", 2**20)
     sent = []
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -156,7 +156,7 @@ def test_an_endless_answer_is_cut_off(answering, monkeypatch):
             sent.append(2**16)
 
     root = answering(answer)
-    (error,) = fetch([f"{root}/endless.jpg"])
+    (error,) = download([f"{root}/endless.jpg"])
     assert isinstance(error, UrlError)
     assert error.strerror == "it has more than the 1,048,576 bytes that are read"
     assert not error.temporary
@@ -166,28 +166,28 @@ def test_an_endless_answer_is_cut_off(answering, monkeypatch):
 def test_what_is_held_is_bounded(answering, monkeypatch):
     size, bound = 300_000, 700_000
     held = []
-    room = images._Window.room
+    room = downloads._Window.room
 
     async def watched(self, *arguments) -> None:
         await room(self, *arguments)
         held.append(self._held)
 
-    monkeypatch.setattr(images._Window, "room", watched)
+    monkeypatch.setattr(downloads._Window, "room", watched)
     root = answering(lambda request: send(request, bytes(size)))
-    found = fetch([f"{root}/{number}" for number in range(40)], held_bytes=bound)
+    found = download([f"{root}/{number}" for number in range(40)], held_bytes=bound)
     assert [len(data) for data in found] == [size] * 40
     assert bound - size < max(held) <= bound + size  # the next one always comes
 
 
 def test_a_dead_host_is_not_waited_for_again(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "AT_ONCE", 1)
-    monkeypatch.setattr(images, "SECONDS", 0.5)
+    monkeypatch.setattr(downloads, "AT_ONCE", 1)
+    monkeypatch.setattr(downloads, "SECONDS", 0.5)
     with ShardServer(tmp_path) as dead:
         dead.fail("jpg", "stall", 100)
         urls = [f"{dead.url}/{number}.jpg" for number in range(8)]
         urls.insert(5, f"{server.url}/1.jpg")
-        found = list(fetch(urls))
-        assert set(dead.requests) == {f"{number}.jpg" for number in range(images.DEAD_AFTER)}
+        found = list(download(urls))
+        assert set(dead.requests) == {f"{number}.jpg" for number in range(downloads.DEAD_AFTER)}
     assert found.pop(5) == IMAGE
     assert [error.strerror for error in found] == ["the server sends nothing"] * 3 + [
         "its host does not answer, for others neither"
@@ -196,9 +196,9 @@ def test_a_dead_host_is_not_waited_for_again(server, tmp_path, monkeypatch):
 
 
 def test_a_host_that_answers_is_not_dead(server, monkeypatch):
-    monkeypatch.setattr(images, "AT_ONCE", 1)
+    monkeypatch.setattr(downloads, "AT_ONCE", 1)
     server.fail("gone", "503", 100)
-    found = list(fetch([f"{server.url}/gone{number}" for number in range(5)] + [f"{server.url}/1.jpg"]))
+    found = list(download([f"{server.url}/gone{number}" for number in range(5)] + [f"{server.url}/1.jpg"]))
     assert [error.strerror for error in found[:-1]] == ["the server answers 503"] * 5
     assert found[-1] == IMAGE
 
@@ -207,7 +207,7 @@ def test_a_host_that_answers_is_not_dead(server, monkeypatch):
 def test_a_server_may_say_how_long_to_wait(said, seconds):
     error = RuntimeError()
     error.headers = {} if said is None else {"Retry-After": said}
-    assert images._pause(error, 2) == seconds
+    assert downloads._pause(error, 2) == seconds
 
 
 def test_an_object_store(tmp_path, monkeypatch):
@@ -222,9 +222,9 @@ def test_an_object_store(tmp_path, monkeypatch):
             assert error.value.strerror == "there is no such file"
             assert not error.value.temporary
             for step in (len(IMAGE), len(IMAGE) // 3):  # one that ends with a step, and one of several
-                monkeypatch.setattr(images, "STEP_BYTES", step)
+                monkeypatch.setattr(downloads, "STEP_BYTES", step)
                 assert Url(f"{place}/1.jpg").read() == IMAGE
-            monkeypatch.setattr(images, "IMAGE_BYTES", len(IMAGE) - 1)
+            monkeypatch.setattr(downloads, "IMAGE_BYTES", len(IMAGE) - 1)
             with pytest.raises(UrlError, match="it has more than the"):
                 Url(f"{place}/1.jpg").read()
     finally:
