@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ccscale.config import Config
     from ccscale.config.file import load_config
+    from ccscale.data.image_files import read_images
     from ccscale.errors import InputError
     from ccscale.estimator import ContrastiveClusteringEstimator
     from ccscale.evaluate.evaluate import evaluate_run
     from ccscale.evaluate.predict import predict_run
     from ccscale.loss import cluster_loss, instance_loss
-    from ccscale.model.export import load, read_images
+    from ccscale.model.export import load
     from ccscale.model.network import ContrastiveClustering, Outputs
     from ccscale.train.loop import train_run
 
@@ -44,7 +45,7 @@ _HOMES = {
     "load": "ccscale.model.export",
     "load_config": "ccscale.config.file",
     "predict_run": "ccscale.evaluate.predict",
-    "read_images": "ccscale.model.export",
+    "read_images": "ccscale.data.image_files",
     "train_run": "ccscale.train.loop",
 }
 

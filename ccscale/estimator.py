@@ -26,12 +26,13 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from ccscale import dist
 from ccscale.config import Config
 from ccscale.config.file import parse_config
+from ccscale.data.image_files import read_images
 from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.contents import Bytes, encode_png
 from ccscale.data.sources.items import Item, Source, numbered_key
 from ccscale.errors import InputError
 from ccscale.evaluate.opened import run_and_checkpoint
-from ccscale.model.export import load, read_images
+from ccscale.model.export import load
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.preempt import StopRequest
 from ccscale.rank_environment import RankEnvironment

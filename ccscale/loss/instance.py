@@ -24,7 +24,7 @@ from torch.distributed import ProcessGroup
 
 from ccscale import dist
 from ccscale.loss.inputs import check_inputs
-from ccscale.loss.rows import row_pulls, row_sums
+from ccscale.loss.similarity import row_pulls, row_sums
 from ccscale.loss.tiles import computed_in
 
 RING_BYTES = 2**30

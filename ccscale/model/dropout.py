@@ -2,7 +2,7 @@
 
 torch draws them one after the other on each rank, so that a run would depend on the number of ranks. Here a random
 number of a forward pass follows from what it is for, by the generator that the views are drawn with
-(`data/draws.py`)::
+(`philox.py`)::
 
     key     = (seed, step)
     counter = (its number within the view, over 4; which draw of the pass; place of the view; 2**31)

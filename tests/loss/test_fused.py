@@ -8,15 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ccscale.loss import instance_loss, rows
+from ccscale.loss import instance_loss, similarity
 
 pytest.importorskip("triton")
 
 # In a process of its own: whether kernels are compiled or interpreted is decided when Triton is imported.
 INTERPRETED = """
 import torch
-from ccscale.loss import fused, rows
-from ccscale.loss.rows import largest_error
+from ccscale.loss import fused
+from ccscale.loss.similarity import largest_error
 
 cpu = torch.device("cpu")
 for kernel in (fused._sums_kernel, fused._pulls_kernel):
@@ -47,20 +47,20 @@ def test_interpreted_kernels_are_the_tiles() -> None:
 
 def test_tiles_are_used_where_there_is_no_gpu() -> None:
     z = F.normalize(torch.randn(8, 4), dim=1)
-    assert type(rows.row_sums(z, 0.5)).__name__ == "RowSums"
-    assert type(rows.row_pulls(z, torch.zeros(8), 0.5)).__name__ == "RowPulls"
+    assert type(similarity.row_sums(z, 0.5)).__name__ == "RowSums"
+    assert type(similarity.row_pulls(z, torch.zeros(8), 0.5)).__name__ == "RowPulls"
 
 
 def test_what_is_wrong_on_a_device_is_not_used_and_told_once(
     monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
-    monkeypatch.setattr(rows, "largest_error", lambda *_: 0.5)
-    rows.works.cache_clear()
+    monkeypatch.setattr(similarity, "largest_error", lambda *_: 0.5)
+    similarity.works.cache_clear()
     for _ in range(2):
-        assert not rows.works(torch.device("cpu"), torch.float32, 16)
+        assert not similarity.works(torch.device("cpu"), torch.float32, 16)
     (warning,) = recwarn.list
     assert "off by 5.0e-01 of the largest, in torch.float32); the tiled one is slower" in str(warning.message)
-    rows.works.cache_clear()
+    similarity.works.cache_clear()
 
 
 @pytest.mark.gpu
@@ -69,7 +69,7 @@ def test_what_is_wrong_on_a_device_is_not_used_and_told_once(
 @pytest.mark.parametrize("n", [1, 37, 5000])
 def test_on_a_gpu_value_and_gradient_are_those_of_float64(dtype: torch.dtype, n: int) -> None:
     device = torch.device("cuda")
-    assert rows.works(device, dtype, 128)
+    assert similarity.works(device, dtype, 128)
     z = F.normalize(torch.randn(2, n, 128, generator=torch.Generator().manual_seed(n)), dim=2)
     found = []
     for inputs in (z.to(device, dtype), z.to(dtype).double()):
@@ -79,4 +79,4 @@ def test_on_a_gpu_value_and_gradient_are_those_of_float64(dtype: torch.dtype, n:
         found.append((float(loss), torch.stack([a.grad, b.grad]).double().cpu()))
     (value, gradient), (exact, expected) = found
     assert value == pytest.approx(exact, rel=1e-4)
-    assert (gradient - expected).abs().max() <= rows.TOLERANCES[dtype] * expected.abs().max()
+    assert (gradient - expected).abs().max() <= similarity.TOLERANCES[dtype] * expected.abs().max()

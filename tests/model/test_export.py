@@ -1,20 +1,16 @@
 """An exported network is the network, bit for bit; what is damaged is refused in a sentence."""
 
 import json
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from conftest import make_images
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ccscale
 from ccscale.config import Model, Views
-from ccscale.errors import BadImage, InputError
-from ccscale.model.export import CONFIG, WEIGHTS, copy_export, export, load, read_images
+from ccscale.errors import InputError
+from ccscale.model.export import CONFIG, WEIGHTS, copy_export, export, load
 from ccscale.model.network import ContrastiveClustering
 
 SIZE = 32
@@ -183,27 +179,3 @@ class TestCopy:
         assert (tmp_path / "file").read_text() == "precious"
         with pytest.raises(InputError, match="cannot be written: Not a directory"):
             copy_export(out, tmp_path / "file" / "below")
-
-
-class TestReadImages:
-    def test_paths_and_bytes(self, tmp_path):
-        folder = make_images(tmp_path, 3, classes=0)
-        paths = sorted(folder.iterdir())
-        found = read_images([paths[0], str(paths[1]), paths[2].read_bytes()], 16)
-        assert (found.shape, found.dtype) == ((3, 3, 16, 16), torch.float32)
-        for image, path in zip(found, paths, strict=True):
-            with Image.open(path) as opened:
-                expected = np.array(opened.resize((16, 16), Image.Resampling.BILINEAR)) / 255
-            assert np.abs(image.permute(1, 2, 0).numpy() - expected).mean() < 0.02
-
-    def test_white_is_one(self):
-        file = BytesIO()
-        Image.new("L", (9, 5), 255).save(file, "PNG")
-        assert torch.equal(read_images([file.getvalue()], 8), torch.ones(1, 3, 8, 8))
-
-    def test_none(self):
-        assert read_images([], 8).shape == (0, 3, 8, 8)
-
-    def test_no_image(self):
-        with pytest.raises(BadImage, match="no image in a known format"):
-            read_images([b"nothing of the kind"], 8)
