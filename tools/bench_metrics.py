@@ -3,8 +3,8 @@
     python tools/bench_metrics.py [--images 100000000] [--clusters 10000] [--classes 1000] [--json]
 
 Assignments come in chunks of a million, drawn from the seed: seven of ten images are in one of their class's own
-clusters, the others anywhere, so that nearly every cell of the table is filled, the worst case. Counted as an
-array and by cells (as where K x C is too large for one), each in a process of its own:
+clusters, the others anywhere, so that nearly every cell of the table is filled, the worst case. Counted in a
+process of its own:
 
     counting          all chunks
     acc … f           each figure, from the table
@@ -29,7 +29,7 @@ import numpy as np
 from measure import processor
 
 from ccscale.evaluate import metrics
-from ccscale.evaluate.contingency import DENSE_CELLS, Contingency
+from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.tally import Tally
 
 CHUNK = 1_000_000
@@ -56,12 +56,12 @@ def chunks(
         yield found, labels
 
 
-def measure(images: int, clusters: int, classes: int, seed: int, dense_cells: int) -> dict[str, Any]:
-    """Return seconds, megabytes and figures of one way of counting."""
+def measure(images: int, clusters: int, classes: int, seed: int) -> dict[str, Any]:
+    """Return seconds, megabytes and figures."""
     next(chunks(1, clusters, classes, seed))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tally = Tally(clusters)
-    tally.table = table = Contingency(clusters, dense_cells)
+    table = tally.table
     seconds: dict[str, float] = {"counting": 0.0}
     for found, labels in chunks(images, clusters, classes, seed):
         begun = time.process_time()
@@ -97,7 +97,7 @@ def compare(images: int, clusters: int, classes: int, seed: int) -> dict[str, fl
         "ari": adjusted_rand_score(labels, found),
         "f": 2 * both / (2 * both + in_cluster + in_class),
     }
-    table = metrics.contingency(found, labels, clusters)
+    table = Contingency.of(found, labels, clusters)
     return {name: abs(figure(table) - float(expected[name])) for name, figure in FIGURES.items()}
 
 
@@ -117,24 +117,21 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     data = (args.images, args.clusters, args.classes, args.seed)
-    ways = {name: alone(measure, *data, limit) for name, limit in (("array", DENSE_CELLS), ("cells", 0))}
-    result = {**vars(args), "processor": processor(), "ways": ways, "differences": alone(compare, *data)}
+    found = alone(measure, *data)
+    result = {**vars(args), "processor": processor(), **found, "differences": alone(compare, *data)}
     del result["json"]
     if args.json:
         print(json.dumps(result))
         return 0
     print(
         f"{args.images:,} images, {args.clusters:,} clusters, {args.classes:,} classes, "
-        f"{ways['cells']['cells']:,} cells filled; {processor()}"
+        f"{found['cells']:,} cells filled; {processor()}"
     )
-    print(f"{'':14}{'as an array':>14}{'by cells':>14}")
-    for row in ways["cells"]["seconds"]:
-        print(f"{row:14}" + "".join(f"{ways[way]['seconds'][row]:12.2f} s" for way in ways))
-    print(f"{'peak':14}" + "".join(f"{ways[way]['megabytes']:11.0f} MB" for way in ways))
+    for row, seconds in found["seconds"].items():
+        print(f"{row:14}{seconds:12.2f} s")
+    print(f"{'peak':14}{found['megabytes']:11.0f} MB")
     for name, difference in result["differences"].items():
-        print(
-            f"{name:14}{ways['array'][name]:14.6f}   from scikit-learn's by {difference:.1e} (a million images)"
-        )
+        print(f"{name:14}{found[name]:14.6f}   from scikit-learn's by {difference:.1e} (a million images)")
     return 0
 
 

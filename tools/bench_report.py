@@ -21,7 +21,8 @@ from chromium import address, browser, missing
 from numpy.typing import NDArray
 from PIL import Image
 
-from ccscale.report.inputs import Inputs, Points, Table
+from ccscale.evaluate.table import Assignments
+from ccscale.report.inputs import Inputs, Points
 from ccscale.report.report import build
 
 
@@ -51,7 +52,7 @@ def synthetic(clusters: int, points: int, width: int = 64) -> Inputs:
         shards="none",
         clusters=clusters,
         classes=tuple(f"class number {i}" for i in range(clusters)),
-        table=Table(
+        table=Assignments(
             pa.array([f"n{i:08d}_{i * 7919 % 100_000}" for i in range(points)]),
             of.astype(np.int64),
             confidence,

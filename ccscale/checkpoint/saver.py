@@ -191,7 +191,7 @@ class Saver:
         step
             Steps done.
         summary
-            What `evaluate.metrics.summarize` found, on rank 0.
+            What `evaluate.tally.Tally.summary` found, on rank 0.
 
         Returns
         -------

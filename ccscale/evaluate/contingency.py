@@ -1,20 +1,19 @@
 """The contingency table n_kc, images of class c in cluster k, counted in chunks.
 
 Everything that labels can tell about clusters follows from it. It takes chunks of any size, so that a hundred
-million assignments need not be held: memory is that of the table as an array where k x C is small, else that of
-the cells that are not empty (16 bytes each, and a few times that while chunks are merged).
+million assignments need not be held: memory is that of the cells that are not empty (24 bytes each, and a few
+times that while chunks are added up).
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
 
 Int64 = NDArray[np.int64]
 
-DENSE_CELLS = 2**25  # 256 MiB
-PENDING = 2**20  # cells of chunks that wait to be merged, at least
-CLASS_BITS = 32
+PENDING = 2**16  # cells of chunks that wait to be added up, at least
 
 
 class Cells(NamedTuple):
@@ -32,19 +31,22 @@ class Contingency:
     ----------
     k
         Number of clusters, empty ones too.
-    dense_cells
-        As many cells may be held as an array.
     """
 
-    def __init__(self, k: int, dense_cells: int = DENSE_CELLS) -> None:
+    def __init__(self, k: int) -> None:
         self.k = k
         self.classes = 0
         """One more than the largest label so far."""
-        self._limit = dense_cells
-        self._dense: Int64 | None = np.zeros((k, 0), dtype=np.int64)
-        self._codes, self._counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        self._pending: list[tuple[Int64, Int64]] = []
+        self._cells = Cells(*np.empty((3, 0), dtype=np.int64))
+        self._pending: list[Cells] = []
         self._waiting = 0
+
+    @classmethod
+    def of(cls, clusters: Int64, labels: Int64, k: int) -> "Contingency":
+        """Count (N,) images by their clusters, below k, and their labels, all 0 or more."""
+        made = cls(k)
+        made.add(clusters, labels)
+        return made
 
     @classmethod
     def from_array(cls, table: Int64) -> "Contingency":
@@ -57,34 +59,28 @@ class Contingency:
 
     def add(self, clusters: Int64, labels: Int64) -> None:
         """Count (N,) images by their clusters, below k, and their labels, all 0 or more."""
-        self._widen(int(labels.max(initial=-1)) + 1)
-        if self._dense is not None:
-            np.add.at(self._dense.ravel(), clusters * self._dense.shape[1] + labels, 1)
-        else:
-            self._put(*np.unique((clusters << CLASS_BITS) | labels, return_counts=True))
+        self.add_cells(Cells(clusters, labels, np.ones(len(labels), dtype=np.int64)))
 
     def add_cells(self, cells: Cells) -> None:
         """Count as many images as another table has; its k is at most this one's."""
-        self._widen(int(cells.classes.max(initial=-1)) + 1)
-        if self._dense is not None:
-            np.add.at(self._dense, (cells.clusters, cells.classes), cells.counts)
-        else:
-            self._put((cells.clusters << CLASS_BITS) | cells.classes, cells.counts)
+        self.classes = max(self.classes, int(cells.classes.max(initial=-1)) + 1)
+        self._pending.append(cells)
+        self._waiting += len(cells.counts)
+        # What is added up at once is as much as is there already, so each cell is moved rarely.
+        if self._waiting >= max(PENDING, len(self._cells.counts)):
+            self.cells()
 
     def cells(self) -> Cells:
         """Return all that was counted."""
-        if self._dense is not None:
-            clusters, classes = np.nonzero(self._dense)
-            return Cells(clusters, classes, self._dense[clusters, classes])
-        self._merge()
-        return Cells(self._codes >> CLASS_BITS, self._codes & (2**CLASS_BITS - 1), self._counts)
+        if self._waiting:
+            clusters, classes, counts = map(np.concatenate, zip(self._cells, *self._pending, strict=True))
+            table = coo_array((counts, (clusters, classes)), (self.k, self.classes)).tocsr().tocoo()
+            self._cells = Cells(table.row.astype(np.int64), table.col.astype(np.int64), table.data)
+            self._pending, self._waiting = [], 0
+        return self._cells
 
     def to_array(self) -> Int64:
-        """Return the table as an array (k, C), to be read only."""
-        if self._dense is not None:
-            view = self._dense.view()
-            view.flags.writeable = False
-            return view
+        """Return the table as an array (k, C)."""
         cells = self.cells()
         table = np.zeros((self.k, self.classes), dtype=np.int64)
         table[cells.clusters, cells.classes] = cells.counts
@@ -94,40 +90,17 @@ class Contingency:
         """Return the table of joined clusters: (k,) `groups` tells which each becomes a part of, -1 for none."""
         cells = self.cells()
         kept = groups[cells.clusters] >= 0
-        made = Contingency(int(groups.max(initial=-1)) + 1, self._limit)
+        made = Contingency(int(groups.max(initial=-1)) + 1)
         made.add_cells(Cells(groups[cells.clusters[kept]], cells.classes[kept], cells.counts[kept]))
         return made
 
-    def _widen(self, classes: int) -> None:
-        """Make room for labels below `classes`."""
-        if classes <= self.classes:
-            return
-        self.classes = classes
-        if self._dense is None:
-            return
-        if self.k * classes <= self._limit:
-            wider = np.zeros((self.k, classes), dtype=np.int64)
-            wider[:, : self._dense.shape[1]] = self._dense
-            self._dense = wider
-        else:
-            cells, self._dense = self.cells(), None
-            self._put((cells.clusters << CLASS_BITS) | cells.classes, cells.counts)
-
-    def _put(self, codes: Int64, counts: Int64) -> None:
-        """Keep cells for later: what is merged at once is as much as is there already, so each is moved rarely."""
-        self._pending.append((codes, counts))
-        self._waiting += len(codes)
-        if self._waiting >= max(PENDING, len(self._codes)):
-            self._merge()
-
-    def _merge(self) -> None:
-        if not self._pending:
-            return
-        codes = np.concatenate([self._codes, *(codes for codes, _ in self._pending)])
-        counts = np.concatenate([self._counts, *(counts for _, counts in self._pending)])
-        self._pending, self._waiting = [], 0
-        order = np.argsort(codes, kind="stable")
-        codes, counts = codes[order], counts[order]
-        first = np.flatnonzero(np.diff(codes, prepend=-1))
-        self._codes = codes[first]
-        self._counts = np.add.reduceat(counts, first) if len(first) else counts
+    def largest(self, most: int) -> list[list[tuple[int, int]]]:
+        """Return up to `most` (class, images) of each cluster: the most images first, then the lower class."""
+        cells = self.cells()
+        order = np.lexsort(
+            (-cells.counts, cells.clusters)
+        )  # which leaves the classes of equals in their order
+        pairs = np.column_stack([cells.classes, cells.counts])[order]
+        ends = np.cumsum(np.bincount(cells.clusters, minlength=self.k))
+        rows = (row[:most].tolist() for row in np.split(pairs, ends[:-1]))
+        return [[(label, images) for label, images in row] for row in rows]

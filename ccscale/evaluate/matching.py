@@ -12,9 +12,11 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix, csr_matrix, hstack
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from ccscale.evaluate.contingency import DENSE_CELLS, Cells, Contingency
+from ccscale.evaluate.contingency import Cells, Contingency
 
 Int64 = NDArray[np.int64]
+
+DENSE_CELLS = 2**25  # 256 MiB
 
 
 def one_to_one(table: Contingency, dense_cells: int = DENSE_CELLS) -> Int64:

@@ -27,7 +27,7 @@ from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.information import SoftCounts
 from ccscale.evaluate.linkage import MAX_CLUSTERS, Int64, LinkageSums, Merge, cut_sizes, cut_tree, link
-from ccscale.evaluate.metrics import score
+from ccscale.evaluate.metrics import score_table
 from ccscale.evaluate.stability import ViewPairs
 from ccscale.evaluate.tally import Tally
 from ccscale.wording import counted
@@ -114,7 +114,7 @@ def measure_cuts(merges: Sequence[Merge], tally: Tally, pairs: ViewPairs) -> lis
             "information": information,
             "share": information / math.log(k),
         }
-        rows.append(row | score(tally.table.grouped(groups)) if labelled else row)
+        rows.append(row | score_table(tally.table.grouped(groups)) if labelled else row)
     return rows
 
 

@@ -21,13 +21,6 @@ Int64 = NDArray[np.int64]
 _HALF = 20  # bits of the lower part of a count, for exact sums of squares
 
 
-def contingency(clusters: Int64, labels: Int64, k: int) -> Contingency:
-    """Count (N,) images by their clusters, below k, and their labels, all 0 or more."""
-    table = Contingency(k)
-    table.add(clusters, labels)
-    return table
-
-
 def accuracy(table: Contingency) -> float:
     """Return ACC: the share of images that are right after the best one-to-one matching of clusters and classes."""
     return right(table, one_to_one(table)) / int(table.cells().counts.sum())
@@ -69,7 +62,7 @@ def entropy(shares: NDArray[np.float64]) -> float:
     return abs(float((positive * np.log(positive)).sum()))  # each term is 0 or less; -0.0 is not for people
 
 
-def score(table: Contingency) -> dict[str, float]:
+def score_table(table: Contingency) -> dict[str, float]:
     """Return ``acc``, ``purity``, ``nmi``, ``ari`` and ``f`` of a table that is not empty."""
     return {
         "acc": accuracy(table),
@@ -81,8 +74,8 @@ def score(table: Contingency) -> dict[str, float]:
 
 
 def scores(clusters: Int64, labels: Int64, k: int) -> dict[str, float]:
-    """Return the figures of `score` of (N,) clusters, below k, against (N,) labels, all 0 or more."""
-    return score(contingency(clusters, labels, k))
+    """Return the figures of `score_table` of (N,) clusters, below k, against (N,) labels, all 0 or more."""
+    return score_table(Contingency.of(clusters, labels, k))
 
 
 def use(sizes: Int64) -> dict[str, Any]:
@@ -107,57 +100,17 @@ def use(sizes: Int64) -> dict[str, Any]:
     }
 
 
-def summarize(
-    clusters: Int64,
-    confidence: NDArray[np.floating[Any]],
-    labels: Int64,
-    k: int,
-    information: float | None = None,
-) -> dict[str, Any]:
-    """Return all figures of a set of assignments.
-
-    Parameters
-    ----------
-    clusters
-        (N,) int64; -1 for an image without a cluster, as one that cannot be decoded: it is left out.
-    confidence
-        (N,): the soft assignment to the image's cluster.
-    labels
-        (N,) int64; -1 where a label is not known.
-    k
-        Number of clusters.
-    information
-        `SoftCounts.information` of the soft assignments, where it is known.
-
-    Returns
-    -------
-    dict
-        Of `use`; ``confidence`` (mean), ``information`` (in nats, if given), ``labelled``. Where there are labels
-        also those of `score`, over the labelled images.
-    """
-    assigned = clusters >= 0
-    clusters, confidence, labels = clusters[assigned], confidence[assigned], labels[assigned]
-    known = labels >= 0
-    result = use(np.bincount(clusters, minlength=k))
-    result["confidence"] = float(confidence.mean()) if len(clusters) else 0.0
-    if information is not None:
-        result["information"] = information
-    result["labelled"] = int(known.sum())
-    if known.any():
-        result |= scores(clusters[known], labels[known], k)
-    return result
-
-
 def _sums(table: Contingency) -> tuple[Int64, Int64]:
-    """Return the sizes of clusters and of classes; those that do not occur may be left out."""
-    cells, classes, count = table.cells(), None, table.classes
-    if count > len(cells.classes):  # a label may be any number: no more sizes than there are cells
-        present, classes = np.unique(cells.classes, return_inverse=True)
-        count = len(present)
-    sizes = np.zeros(table.k, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    np.add.at(sizes[0], cells.clusters, cells.counts)
-    np.add.at(sizes[1], cells.classes if classes is None else classes, cells.counts)
-    return sizes
+    """Return the sizes of clusters and of classes, those that do not occur left out."""
+    clusters, classes, counts = table.cells()
+
+    def sums(of: Int64) -> Int64:
+        _, inverse = np.unique(of, return_inverse=True)  # a label may be any number
+        found = np.zeros(int(inverse.max(initial=-1)) + 1, dtype=np.int64)
+        np.add.at(found, inverse, counts)
+        return found
+
+    return sums(clusters), sums(classes)
 
 
 def _pairs(table: Contingency) -> tuple[int, int, int, int]:

@@ -61,7 +61,7 @@ def knn_accuracy(
     float or None
         None where no image has a neighbour.
     """
-    queries = _unit(features)
+    queries = unit_rows(features)
     if bank is None or bank_labels is None or bank is features:
         known, known_labels, own = (
             queries,
@@ -69,7 +69,7 @@ def knn_accuracy(
             np.arange(len(queries)),
         )
     else:
-        known, known_labels = _unit(bank), bank_labels
+        known, known_labels = unit_rows(bank), bank_labels
         own = _places(images, bank_images, len(queries))
     count = min(neighbours, len(known))
     if not count:
@@ -101,6 +101,7 @@ def _places(images: Int64 | None, bank: Int64 | None, count: int) -> Int64:
     return np.where(bank[found] == images, found, -1)
 
 
-def _unit(features: Features) -> NDArray[np.float32]:
-    features = features.astype(np.float32)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+def unit_rows(features: Features) -> NDArray[np.float32]:
+    """Scale rows to length 1, in float32; a row of zeros stays one."""
+    rows = features.astype(np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

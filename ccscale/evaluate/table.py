@@ -35,24 +35,28 @@ GROUP_ROWS, GROUP_BYTES = 2**17, 2**27  # what is written at once, about
 
 @dataclass(frozen=True)
 class Assignments:
-    """The clusters of N samples.
+    """The clusters of N samples, in the order of the shards.
 
     Attributes
     ----------
     keys
-        Names.
+        Names, N strings.
     clusters
         (N,) int64; -1 for an image that cannot be decoded.
     confidence
         (N,) float32: the soft assignment to the cluster; 0 for an image that cannot be decoded.
     labels
         (N,) int64; -1 where not known.
+    second, second_confidence
+        The same of the next likely cluster; None where the table does not have them.
     """
 
-    keys: tuple[str, ...]
+    keys: pa.Array
     clusters: NDArray[np.int64]
     confidence: NDArray[np.float32]
     labels: NDArray[np.int64]
+    second: NDArray[np.int64] | None = None
+    second_confidence: NDArray[np.float32] | None = None
 
 
 def check_table_path(path: Path) -> None:
@@ -138,11 +142,18 @@ def _grouped(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
 
 
 def read_table(path: Path) -> Assignments:
-    """Read a parquet table with labels."""
-    table = pa.parquet.read_table(path, columns=["key", "cluster", "confidence", "label"])
+    """Read a parquet table with labels; of an earlier release it may lack the next likely clusters."""
+    table = pa.parquet.read_table(path)
+
+    def column(name: str, missing: int, kind: type[np.generic]) -> NDArray[Any]:
+        return table[name].fill_null(missing).to_numpy().astype(kind)
+
+    seconds = {"second", "second_confidence"} <= set(table.column_names)
     return Assignments(
-        tuple(table["key"].to_pylist()),
-        table["cluster"].fill_null(-1).to_numpy().astype(np.int64),
-        table["confidence"].fill_null(0).to_numpy(),
-        table["label"].fill_null(-1).to_numpy().astype(np.int64),
+        table["key"].combine_chunks(),
+        column("cluster", -1, np.int64),
+        column("confidence", 0, np.float32),
+        column("label", -1, np.int64),
+        column("second", -1, np.int64) if seconds else None,
+        column("second_confidence", 0, np.float32) if seconds else None,
     )

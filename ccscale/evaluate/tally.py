@@ -13,7 +13,7 @@ from torch import Tensor
 from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.information import SoftCounts
 from ccscale.evaluate.matching import many_to_one, one_to_one
-from ccscale.evaluate.metrics import score, use
+from ccscale.evaluate.metrics import score_table, use
 
 Int64 = NDArray[np.int64]
 
@@ -43,7 +43,11 @@ class Tally:
         self.unassigned = 0
 
     def add(
-        self, clusters: Int64, confidence: NDArray[np.floating[Any]], labels: Int64, assignments: Tensor
+        self,
+        clusters: Int64,
+        confidence: NDArray[np.floating[Any]],
+        labels: Int64,
+        assignments: Tensor | None = None,
     ) -> None:
         """Count images.
 
@@ -56,14 +60,15 @@ class Tally:
         labels
             (n,): -1 where not known.
         assignments
-            (m, k): soft assignments of those images that have a cluster.
+            (m, k): soft assignments of those images that have a cluster, where they are known.
         """
         assigned = clusters >= 0
         self.unassigned += int((~assigned).sum())
         clusters, labels = clusters[assigned], labels[assigned]
         np.add.at(self.sizes, clusters, 1)
         np.add.at(self.confidence, clusters, confidence[assigned])
-        self.soft = SoftCounts.join([self.soft, SoftCounts.of(assignments)])
+        if assignments is not None:
+            self.soft = SoftCounts.join([self.soft, SoftCounts.of(assignments)])
         known = labels >= 0
         self.table.add(clusters[known], labels[known])
 
@@ -80,15 +85,21 @@ class Tally:
         return joined
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures of `metrics.summarize`."""
-        images = int(self.sizes.sum())
-        labelled = int(self.table.cells().counts.sum())
-        result = use(self.sizes) | {
-            "confidence": float(self.confidence.sum() / max(images, 1)),
-            "information": self.soft.information,
-            "labelled": labelled,
-        }
-        return result | score(self.table) if labelled else result
+        """Return all figures of the assignments.
+
+        Returns
+        -------
+        dict
+            Of `metrics.use`; ``confidence`` (mean); ``information`` (in nats, where the soft assignments were
+            counted); ``labelled``. Where there are labels also those of `metrics.score_table`, over the labelled
+            images.
+        """
+        result = use(self.sizes)
+        result["confidence"] = float(self.confidence.sum() / max(result["images"], 1))
+        if self.soft.images == result["images"]:
+            result["information"] = self.soft.information
+        result["labelled"] = int(self.table.cells().counts.sum())
+        return result | score_table(self.table) if result["labelled"] else result
 
     def per_cluster(self) -> dict[str, list[Any]]:
         """Return columns of k values: what each cluster is.

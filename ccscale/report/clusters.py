@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccscale.report.inputs import Points, Table
-from ccscale.report.numbers import rounded, sparse_rows
-from ccscale.report.projection import unit_rows
+from ccscale.evaluate.contingency import Contingency
+from ccscale.evaluate.probes import unit_rows
+from ccscale.evaluate.table import Assignments
+from ccscale.report.encoding import rounded
+from ccscale.report.inputs import Points
 
 TILES = 24_000  # pictures of all clusters together
 SUREST, DOUBTFUL = 16, 8
@@ -31,7 +33,7 @@ class Chosen:
         return np.concatenate([self.surest, self.doubtful])
 
 
-def choose(table: Table, k: int) -> list[Chosen]:
+def choose(table: Assignments, k: int) -> list[Chosen]:
     """Choose up to 16 surest and 8 most doubtful images of each of `k` clusters; fewer where there are many.
 
     Doubt is a small lead over the second choice, or where that is not known, low confidence. No image is both.
@@ -58,7 +60,7 @@ def _by_cluster(
     return np.split(order[int((clusters < 0).sum()) :], np.cumsum(sizes)[:-1])
 
 
-def describe(table: Table, points: Points | None, k: int) -> dict[str, Any]:
+def describe(table: Assignments, points: Points | None, k: int) -> dict[str, Any]:
     """Return figures of `k` clusters, a list each.
 
     Returns
@@ -79,14 +81,14 @@ def describe(table: Table, points: Points | None, k: int) -> dict[str, Any]:
             rounded(total / size) if size else None for total, size in zip(sums, sizes, strict=True)
         ],
         "labelled": np.bincount(clusters[known], minlength=k).tolist(),
-        "classes": sparse_rows(clusters[known], labels[known], (k, int(labels.max(initial=-1)) + 1), CLASSES),
+        "classes": Contingency.of(clusters[known], labels[known], k).largest(CLASSES),
     }
     if points is not None:
         result["near"] = nearest(points, table.clusters, k)
     if table.second is not None:
         second = table.second[has]
         pairs = second >= 0
-        result["second"] = sparse_rows(clusters[pairs], second[pairs], (k, k), NEAR)
+        result["second"] = Contingency.of(clusters[pairs], second[pairs], k).largest(NEAR)
     neighbours = result.get("near") or result.get("second") or [[] for _ in range(k)]
     result["colour"] = colours(sizes, [[other for other, _ in row] for row in neighbours])
     return result

@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from ccscale.errors import InputError
-from ccscale.evaluate.metrics import adjusted_rand_index, contingency, normalized_mutual_information
+from ccscale.evaluate.contingency import Contingency
+from ccscale.evaluate.metrics import adjusted_rand_index, normalized_mutual_information
+from ccscale.report.encoding import rounded
 from ccscale.report.inputs import Inputs
-from ccscale.report.numbers import rounded, sparse_rows
 
 CELLS = 50
 
@@ -39,11 +40,11 @@ def compare(one: Inputs, other: Inputs) -> dict[str, Any]:
             f"the runs {one.name} and {other.name} have no image in common (shards {one.shards} and "
             f"{other.shards}); compare runs that were evaluated on the same data"
         )
-    table = contingency(ours, theirs, one.clusters)
+    table = Contingency.of(ours, theirs, one.clusters)
     return {
         "images": len(ours),
         "nmi": rounded(normalized_mutual_information(table)),
         "ari": rounded(adjusted_rand_index(table)),
-        "rows": sparse_rows(ours, theirs, (one.clusters, other.clusters), CELLS),
+        "rows": table.largest(CELLS),
         "sizes": np.bincount(ours, minlength=one.clusters).tolist(),
     }

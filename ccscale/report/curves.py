@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ccscale.report.numbers import rounded
+from ccscale.report.encoding import rounded
 
 POINTS = 500
 

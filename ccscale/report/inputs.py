@@ -14,7 +14,8 @@ another checkpoint, of another split or of other shards leaves files of the same
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,34 +34,9 @@ from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import FIGURES, TABLE, evaluate_run
 from ccscale.evaluate.feature_subset import FILE
 from ccscale.evaluate.opened import run_and_checkpoint
+from ccscale.evaluate.table import Assignments, read_table
 from ccscale.progress import say
 from ccscale.train.log import METRICS
-
-
-@dataclass(frozen=True)
-class Table:
-    """The clusters of N images, in the order of the shards.
-
-    Attributes
-    ----------
-    keys
-        Names, N strings.
-    clusters
-        (N,) int64; -1 for an image that cannot be decoded.
-    confidence
-        (N,) float32: the soft assignment to the cluster.
-    labels
-        (N,) int64; -1 where not known.
-    second, second_confidence
-        (N,): the next likely cluster and its soft assignment; None where the table does not have them.
-    """
-
-    keys: pa.Array
-    clusters: NDArray[np.int64]
-    confidence: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    second: NDArray[np.int64] | None = None
-    second_confidence: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +76,7 @@ class Inputs:
     shards: str
     clusters: int
     classes: tuple[str, ...]
-    table: Table
+    table: Assignments
     points: Points | None
     metrics: Sequence[dict[str, Any]]
     evaluation: Mapping[str, Any] = field(default_factory=dict)
@@ -155,61 +131,43 @@ def gather(run: str | Path, device: str = "auto", workers: int | None = None) ->
     )
 
 
-def _read_table(path: Path, basis: Basis) -> Table | None:
+def _read_table(path: Path, basis: Basis) -> Assignments | None:
     """Read a table; None if there is none, or it is of something else."""
     if not path.exists():
         return None
-    try:
-        if Basis.parse((pa.parquet.read_schema(path).metadata or {}).get(KEY)) != basis:
-            return None
-        table = pa.parquet.read_table(path)
-        names = set(table.column_names)
-
-        def column(name: str, missing: float) -> NDArray[Any]:
-            return table[name].fill_null(missing).to_numpy()
-
-        seconds = {"second", "second_confidence"} <= names
-        return Table(
-            table["key"].combine_chunks(),
-            column("cluster", -1).astype(np.int64),
-            column("confidence", 0).astype(np.float32),
-            column("label", -1).astype(np.int64),
-            column("second", -1).astype(np.int64) if seconds else None,
-            column("second_confidence", 0).astype(np.float32) if seconds else None,
-        )
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); delete it, and `ccscale report` measures anew"
-        ) from None
+    with _readable(path):
+        same = Basis.parse((pa.parquet.read_schema(path).metadata or {}).get(KEY)) == basis
+        return read_table(path) if same else None
 
 
 def _read_points(path: Path, basis: Basis) -> Points | None:
     """Read features; None if there are none, or they are of something else."""
     if not path.exists():
         return None
+    with _readable(path), np.load(path, allow_pickle=False) as arrays:
+        if Basis.parse(str(arrays.get("basis"))) != basis:
+            return None
+        points = Points(arrays["rows"].astype(np.int64), arrays["features"])
+        if len(points.rows) != len(points.features):
+            raise ValueError("there are not as many features as rows")
+        return points
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if Basis.parse(str(arrays.get("basis"))) != basis:
-                return None
-            points = Points(arrays["rows"].astype(np.int64), arrays["features"])
-            if len(points.rows) != len(points.features):
-                raise ValueError("there are not as many features as rows")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        yield
+    except (OSError, ValueError, KeyError, pa.ArrowInvalid, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} cannot be read ({error}); delete it, and `ccscale report` measures anew"
         ) from None
-    return points
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read the lines of a log; a last one that was cut off is left out."""
     if not path.exists():
         return []
-    records = []
-    for line in path.read_bytes().splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            records.append(json.loads(line))
-    return records
+    return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def _read_evaluation(path: Path, basis: Basis) -> dict[str, Any]:

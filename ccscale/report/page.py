@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.evaluate.table import Assignments
 from ccscale.printing import visible
 from ccscale.report.clusters import Chosen
-from ccscale.report.inputs import Inputs, Table
-from ccscale.report.numbers import rounded, to_base64, to_json
+from ccscale.report.encoding import rounded, to_base64, to_json
+from ccscale.report.inputs import Inputs
 from ccscale.report.projection import Plane
 from ccscale.report.sprites import COLUMNS, ReadTiles, encode_sheet
 
@@ -78,7 +79,7 @@ def render(
     return _fill(one.name, data, blocks).encode()
 
 
-def _describe_tiles(table: Table, chosen: Chosen) -> dict[str, Any]:
+def _describe_tiles(table: Assignments, chosen: Chosen) -> dict[str, Any]:
     rows = chosen.rows
     found: dict[str, Any] = {
         "surest": len(chosen.surest),

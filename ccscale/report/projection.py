@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.evaluate.probes import unit_rows
 from ccscale.progress import say
 
 DIMENSIONS = 50
@@ -27,12 +28,6 @@ class Plane:
 
     places: NDArray[np.float32]
     method: str
-
-
-def unit_rows(features: NDArray[Any]) -> NDArray[np.float32]:
-    """Scale rows to length 1, in float32; a row of zeros stays one."""
-    rows = features.astype(np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def project(features: NDArray[Any], landmarks: int = LANDMARKS) -> Plane | None:

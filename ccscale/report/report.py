@@ -8,14 +8,14 @@ import numpy as np
 from ccscale import atomic
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.errors import InputError
-from ccscale.evaluate.metrics import summarize
 from ccscale.evaluate.opened import run_and_checkpoint
+from ccscale.evaluate.tally import Tally
 from ccscale.rank_environment import RankEnvironment
 from ccscale.report.clusters import CLASSES, choose, describe
 from ccscale.report.comparison import compare
 from ccscale.report.curves import panels
+from ccscale.report.encoding import rounded
 from ccscale.report.inputs import Inputs, gather
-from ccscale.report.numbers import rounded
 from ccscale.report.page import render
 from ccscale.report.projection import project
 from ccscale.report.sprites import ReadTiles, tiles_of
@@ -124,7 +124,9 @@ def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles) -> bytes:
 
 
 def _figures(run: Inputs) -> dict[str, Any]:
-    found = summarize(run.table.clusters, run.table.confidence, run.table.labels, run.clusters)
+    tally = Tally(run.clusters)
+    tally.add(run.table.clusters, run.table.confidence, run.table.labels)
+    found = tally.summary()
     if "information" in run.evaluation:
         found["information"] = run.evaluation["information"]
     if "stability" in run.evaluation:

@@ -233,7 +233,7 @@ def drop_after(path: Path, step: int) -> None:
 
 
 def describe(summary: dict[str, Any]) -> str:
-    """Return one line for people of what `evaluate.metrics.summarize` found."""
+    """Return one line for people of what `evaluate.tally.Tally.summary` found."""
     parts = [f"{name.upper()} {summary[name]:.3f}" for name in ("acc", "nmi", "ari") if name in summary]
     used = summary["clusters"] - summary["empty"]
     parts.append(f"{used} of {summary['clusters']} clusters used, the largest {summary['largest']:.0%}")

@@ -1,4 +1,4 @@
-"""Counting in chunks, as an array and by cells: the same table, however it is cut and joined."""
+"""Counting in chunks: the same table, however it is cut and joined."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 
 from ccscale.evaluate import contingency
 from ccscale.evaluate.contingency import Contingency
-
-SPARSE, DENSE = 0, 10**6
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -23,20 +21,19 @@ def images(seed: int, count: int, k: int, classes: int) -> tuple[np.ndarray, np.
     return rng.integers(0, k, count), rng.integers(0, classes, count)
 
 
-def counted(clusters: np.ndarray, labels: np.ndarray, k: int, limit: int, chunks: int) -> Contingency:
-    table = Contingency(k, limit)
+def counted(clusters: np.ndarray, labels: np.ndarray, k: int, chunks: int) -> Contingency:
+    table = Contingency(k)
     for part in np.array_split(np.arange(len(clusters)), chunks):
         table.add(clusters[part], labels[part])
     return table
 
 
 @given(st.integers(0, 10**6), st.integers(0, 60), st.integers(1, 7), st.integers(1, 9), st.integers(1, 9))
-@pytest.mark.parametrize("limit", [SPARSE, 12, DENSE])
-def test_any_chunks_give_the_table(limit, seed, count, k, classes, chunks):
+def test_any_chunks_give_the_table(seed, count, k, classes, chunks):
     clusters, labels = images(seed, count, k, classes)
     expected = np.zeros((k, int(labels.max(initial=-1)) + 1), dtype=int)
     np.add.at(expected, (clusters, labels), 1)
-    table = counted(clusters, labels, k, limit, chunks)
+    table = counted(clusters, labels, k, chunks)
     assert table.to_array().tolist() == expected.tolist()
     cells = table.cells()
     assert cells.counts.min(initial=1) > 0
@@ -45,38 +42,39 @@ def test_any_chunks_give_the_table(limit, seed, count, k, classes, chunks):
     )
 
 
-@pytest.mark.parametrize("limits", [(SPARSE, SPARSE), (SPARSE, DENSE), (DENSE, SPARSE), (DENSE, DENSE)])
-def test_two_tables_add_up(limits):
+def test_two_tables_add_up():
     clusters, labels = images(1, 200, 6, 5)
-    first = counted(clusters[:120], labels[:120], 6, limits[0], 4)
-    first.add_cells(counted(clusters[120:], labels[120:], 6, limits[1], 3).cells())
-    assert first.to_array().tolist() == counted(clusters, labels, 6, DENSE, 1).to_array().tolist()
+    first = counted(clusters[:120], labels[:120], 6, 4)
+    first.add_cells(counted(clusters[120:], labels[120:], 6, 3).cells())
+    assert first.to_array().tolist() == Contingency.of(clusters, labels, 6).to_array().tolist()
 
 
-@pytest.mark.parametrize("limit", [SPARSE, DENSE])
-def test_joined_clusters(limit):
+def test_joined_clusters():
     clusters, labels = images(2, 100, 4, 3)
     groups = np.array([1, 0, -1, 1])
     kept = groups[clusters] >= 0
-    expected = counted(groups[clusters[kept]], labels[kept], 2, DENSE, 1)
-    joined = counted(clusters, labels, 4, limit, 5).grouped(groups)
-    assert joined.to_array().tolist() == expected.to_array().tolist()
+    joined = counted(clusters, labels, 4, 5).grouped(groups)
+    assert (
+        joined.to_array().tolist()
+        == Contingency.of(groups[clusters[kept]], labels[kept], 2).to_array().tolist()
+    )
 
 
-def test_a_table_that_grows_too_large_goes_on_by_cells():
-    table = Contingency(3, dense_cells=30)
-    table.add(np.array([0, 2]), np.array([1, 9]))
-    assert table._dense is not None
-    table.add(np.array([0]), np.array([10]))
-    assert table._dense is None
-    cells = table.cells()
-    assert [column.tolist() for column in cells] == [[0, 0, 2], [1, 10, 9], [1, 1, 1]]
-
-
-def test_sparse_memory_is_that_of_the_cells():
-    table = Contingency(10**6, dense_cells=1000)
+def test_memory_is_that_of_the_cells():
+    table = Contingency(10**6)
     for _ in range(50):
         table.add(np.full(100, 999_999), np.full(100, 2**31 - 1))
-    table.cells()
-    assert table._codes.nbytes == table._counts.nbytes == 8
-    assert table.cells().counts.tolist() == [5000]
+    assert [column.tolist() for column in table.cells()] == [[999_999], [2**31 - 1], [5000]]
+
+
+def test_largest_counts_of_each_cluster():
+    clusters, labels = images(0, 400, 5, 9)
+    clusters[clusters == 3] = 4  # a cluster without any
+    found = Contingency.of(clusters, labels, 5).largest(4)
+    for cluster in range(5):
+        counts = np.bincount(labels[clusters == cluster], minlength=9)
+        expected = sorted(
+            ((c, n) for c, n in enumerate(counts.tolist()) if n), key=lambda pair: (-pair[1], pair[0])
+        )
+        assert found[cluster] == expected[:4]
+    assert found[3] == []

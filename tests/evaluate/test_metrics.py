@@ -1,6 +1,5 @@
-"""ACC, NMI, ARI and F against scikit-learn and brute force; sizes and entropy; what is left out of them."""
+"""ACC, NMI, ARI and F against scikit-learn and brute force; entropy."""
 
-import json
 from itertools import permutations
 from typing import Any
 
@@ -15,13 +14,11 @@ from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.metrics import (
     accuracy,
     adjusted_rand_index,
-    contingency,
     entropy,
     normalized_mutual_information,
     pairwise_f,
     purity,
     scores,
-    summarize,
 )
 
 
@@ -84,7 +81,7 @@ def test_perfect_clusters(data):
 
 
 def test_contingency_keeps_empty_clusters_and_classes():
-    table = contingency(ints([0, 2, 2, 2]), ints([3, 1, 1, 3]), 5)
+    table = Contingency.of(ints([0, 2, 2, 2]), ints([3, 1, 1, 3]), 5)
     assert table.to_array().tolist() == [[0, 0, 0, 1], [0] * 4, [0, 2, 0, 1], [0] * 4, [0] * 4]
 
 
@@ -142,43 +139,3 @@ def test_entropy(counts):
     assert entropy(shares) == pytest.approx(expected, abs=1e-12)
     assert str(entropy(shares))[0] != "-"
     assert entropy(np.full(7, 1 / 7)) == pytest.approx(np.log(7), abs=1e-12)
-
-
-class TestSummarize:
-    CLUSTERS = ints([0, 0, 2, 2, 2, -1, 0, -1])
-    CONFIDENCE = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.0, 0.4, 0.0], dtype=np.float32)
-    LABELS = ints([1, 1, 0, 0, -1, 1, -1, -1])
-
-    def test_sizes_and_confidence_without_the_undecodable(self):
-        found = summarize(self.CLUSTERS, self.CONFIDENCE, self.LABELS, 4)
-        assert (found["images"], found["clusters"], found["sizes"]) == (6, 4, [3, 0, 3, 0])
-        assert (found["empty"], found["largest"]) == (2, 0.5)
-        assert found["entropy"] == pytest.approx(np.log(2), abs=1e-12)
-        assert found["effective_clusters"] == pytest.approx(2, abs=1e-12)
-        assert found["confidence"] == pytest.approx(0.65, abs=1e-6)
-
-    def test_scores_over_the_labelled_alone(self):
-        found = summarize(self.CLUSTERS, self.CONFIDENCE, self.LABELS, 4)
-        assert found["labelled"] == 4  # the one that has a label and no cluster is not among them
-        assert {name: found[name] for name in ("acc", "purity", "nmi", "ari", "f")} == pytest.approx(
-            {"acc": 1, "purity": 1, "nmi": 1, "ari": 1, "f": 1}, abs=1e-12
-        )
-
-    def test_no_labels(self):
-        found = summarize(self.CLUSTERS, self.CONFIDENCE, np.full(8, -1), 4)
-        assert found["labelled"] == 0
-        assert found.keys().isdisjoint({"acc", "purity", "nmi", "ari", "f", "information"})
-
-    def test_nothing_decodable(self):
-        found = summarize(np.full(3, -1), np.zeros(3, dtype=np.float32), ints([0, 1, 2]), 2)
-        assert (found["images"], found["sizes"], found["empty"], found["labelled"]) == (0, [0, 0], 2, 0)
-        assert (found["largest"], found["entropy"], found["confidence"]) == (0, 0, 0)
-
-    def test_is_plain_json(self):
-        found = summarize(self.CLUSTERS, self.CONFIDENCE, self.LABELS, 4)
-        assert json.loads(json.dumps(found)) == found
-
-    def test_all_in_one_cluster_has_no_entropy(self):
-        found = summarize(ints([1] * 5), np.ones(5), np.full(5, -1), 3)
-        assert str(found["entropy"]) == "0.0"
-        assert (found["effective_clusters"], found["largest"], found["empty"]) == (1, 1, 2)

@@ -92,7 +92,7 @@ def test_csv(tmp_path, labels):
 def test_reads_back_what_was_written(tmp_path):
     write_table(tmp_path / "t.parquet", [to_table(FOUND, labels=True)])
     found = read_table(tmp_path / "t.parquet")
-    assert found.keys == KEYS
+    assert found.keys.to_pylist() == list(KEYS)
     for values, expected in (
         (found.clusters, FOUND.clusters),
         (found.confidence, FOUND.confidence),

@@ -1,11 +1,13 @@
 """Sums over batches and ranks: the figures of all assignments at once."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from ccscale.evaluate.information import SoftCounts
-from ccscale.evaluate.metrics import summarize
+from ccscale.evaluate.metrics import scores, use
 from ccscale.evaluate.tally import Tally
 
 N, K = 300, 6
@@ -36,7 +38,13 @@ def test_of_two_ranks_as_of_all_at_once(assignments):
     clusters, confidence, labels, p = assignments
     joined = Tally.join([tally_of(assignments, np.arange(200)), tally_of(assignments, np.arange(200, N))])
     information = SoftCounts.of(p[torch.from_numpy(clusters >= 0)]).information
-    expected = summarize(clusters, confidence.astype(np.float64), labels, K, information)
+    known = (clusters >= 0) & (labels >= 0)
+    expected = use(np.bincount(clusters[clusters >= 0], minlength=K)) | {
+        "confidence": confidence[clusters >= 0].mean(dtype=np.float64),
+        "information": information,
+        "labelled": known.sum(),
+    }
+    expected |= scores(clusters[known], labels[known], K)
     found = joined.summary()
     assert list(found) == list(expected)
     assert found.pop("sizes") == expected.pop("sizes")
@@ -76,3 +84,49 @@ def test_without_labels(assignments):
 def test_of_nothing():
     found = Tally.join([Tally(3), Tally(3)]).summary()
     assert (found["images"], found["confidence"], found["information"], found["labelled"]) == (0, 0, 0, 0)
+
+
+def summary(clusters: np.ndarray, confidence: np.ndarray, labels: np.ndarray, k: int) -> dict:
+    tally = Tally(k)
+    tally.add(clusters, confidence, labels)
+    return tally.summary()
+
+
+class TestSummary:
+    CLUSTERS = np.array([0, 0, 2, 2, 2, -1, 0, -1])
+    CONFIDENCE = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.0, 0.4, 0.0], dtype=np.float32)
+    LABELS = np.array([1, 1, 0, 0, -1, 1, -1, -1])
+
+    def test_sizes_and_confidence_without_the_undecodable(self):
+        found = summary(self.CLUSTERS, self.CONFIDENCE, self.LABELS, 4)
+        assert (found["images"], found["clusters"], found["sizes"]) == (6, 4, [3, 0, 3, 0])
+        assert (found["empty"], found["largest"]) == (2, 0.5)
+        assert found["entropy"] == pytest.approx(np.log(2), abs=1e-12)
+        assert found["effective_clusters"] == pytest.approx(2, abs=1e-12)
+        assert found["confidence"] == pytest.approx(0.65, abs=1e-6)
+
+    def test_scores_over_the_labelled_alone(self):
+        found = summary(self.CLUSTERS, self.CONFIDENCE, self.LABELS, 4)
+        assert found["labelled"] == 4  # the one that has a label and no cluster is not among them
+        assert {name: found[name] for name in ("acc", "purity", "nmi", "ari", "f")} == pytest.approx(
+            {"acc": 1, "purity": 1, "nmi": 1, "ari": 1, "f": 1}, abs=1e-12
+        )
+
+    def test_no_labels(self):
+        found = summary(self.CLUSTERS, self.CONFIDENCE, np.full(8, -1), 4)
+        assert found["labelled"] == 0
+        assert found.keys().isdisjoint({"acc", "purity", "nmi", "ari", "f", "information"})
+
+    def test_nothing_decodable(self):
+        found = summary(np.full(3, -1), np.zeros(3, dtype=np.float32), np.array([0, 1, 2]), 2)
+        assert (found["images"], found["sizes"], found["empty"], found["labelled"]) == (0, [0, 0], 2, 0)
+        assert (found["largest"], found["entropy"], found["confidence"]) == (0, 0, 0)
+
+    def test_is_plain_json(self):
+        found = summary(self.CLUSTERS, self.CONFIDENCE, self.LABELS, 4)
+        assert json.loads(json.dumps(found)) == found
+
+    def test_all_in_one_cluster_has_no_entropy(self):
+        found = summary(np.array([1] * 5), np.ones(5), np.full(5, -1), 3)
+        assert str(found["entropy"]) == "0.0"
+        assert (found["effective_clusters"], found["largest"], found["empty"]) == (1, 1, 2)

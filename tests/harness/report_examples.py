@@ -3,7 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from ccscale.report.inputs import Inputs, Points, Table
+from ccscale.evaluate.table import Assignments
+from ccscale.report.inputs import Inputs, Points
 
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\">'&amp;"
 CLASSES = ("cat", HOSTILE, "a rather long name of a class")
@@ -17,7 +18,7 @@ def example(seed=0, clusters=12, images=400, labels=True, seconds=True, features
     confidence = rng.uniform(0.5, 1, images).astype(np.float32)
     known = np.where(rng.random(images) < 0.8, of % 3, rng.integers(-1, 3, images))
     shown = np.arange(0, images, 2)
-    table = Table(
+    table = Assignments(
         pa.array([f"{HOSTILE}{i}" if i == 1 else f"key-{i:04d}" for i in range(images)]),
         np.where(np.arange(images) == 0, -1, of),
         np.where(np.arange(images) == 0, 0, confidence).astype(np.float32),

@@ -6,8 +6,8 @@ from harness.report_examples import example
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from ccscale.errors import InputError
+from ccscale.evaluate.table import Assignments
 from ccscale.report.comparison import compare
-from ccscale.report.inputs import Table
 
 
 def test_counts_follow_the_keys_in_any_order():
@@ -17,7 +17,7 @@ def test_counts_follow_the_keys_in_any_order():
     shuffled = example(
         1,
         clusters=7,
-        table=Table(
+        table=Assignments(
             table.keys.take(order), table.clusters[order], table.confidence[order], table.labels[order]
         ),
     )
@@ -41,7 +41,7 @@ def test_counts_follow_the_keys_in_any_order():
 def test_nothing_in_common():
     one = example(0)
     table = one.table
-    other = example(1, shards="elsewhere", table=Table(table.keys.take([0]), *(np.zeros(1, int),) * 3))
+    other = example(1, shards="elsewhere", table=Assignments(table.keys.take([0]), *(np.zeros(1, int),) * 3))
     with pytest.raises(
         InputError, match=r"no image in common \(shards nowhere and elsewhere\); compare runs"
     ):

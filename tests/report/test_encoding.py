@@ -1,4 +1,4 @@
-"""What goes into the page: JSON that no script can be left from, arrays, the largest counts."""
+"""What goes into the page: JSON that no script can be left from, and arrays."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from ccscale.report.numbers import rounded, sparse_rows, to_base64, to_json
+from ccscale.report.encoding import rounded, to_base64, to_json
 
 
 @pytest.mark.parametrize(
@@ -35,17 +35,3 @@ def test_arrays_are_little_endian():
     for order in "<>":
         array = np.array([1, -1], dtype=f"{order}i4")
         assert base64.b64decode(to_base64(array)) == expected
-
-
-def test_largest_counts_of_each_row():
-    rng = np.random.default_rng(0)
-    rows, columns = rng.integers(0, 5, 400), rng.integers(0, 9, 400)
-    rows[rows == 3] = 4  # a row without any
-    found = sparse_rows(rows, columns, (5, 9), 4)
-    for row in range(5):
-        counts = np.bincount(columns[rows == row], minlength=9)
-        expected = sorted(
-            ((c, n) for c, n in enumerate(counts.tolist()) if n), key=lambda pair: (-pair[1], pair[0])
-        )
-        assert found[row] == expected[:4]
-    assert found[3] == []
