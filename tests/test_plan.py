@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from ccscale.checkpoint.snapshot import take_snapshot
 from ccscale.cli.main import main
-from ccscale.config import Config
+from ccscale.config import Config, LossName
 from ccscale.config.file import parse_config
 from ccscale.data.images.views import draw_views
 from ccscale.data.order.run import make_schedule
@@ -26,36 +25,34 @@ from ccscale.data.pairs import PairBatch
 from ccscale.data.read_ahead import REQUEST_BYTES
 from ccscale.data.shards.manifest import Manifest
 from ccscale.engine.build import build_engine
-from ccscale.loss import cluster_loss, instance_loss
-from ccscale.loss.cluster import ClusterLoss
+from ccscale.loss import tiles
 from ccscale.model.network import ContrastiveClustering
 from ccscale.plan.fit import check_division, largest_batch, with_batch
-from ccscale.plan.loss_cost import LossCost, cluster_cost, instance_cost, step_cost
+from ccscale.plan.loss_cost import measure_losses
 from ccscale.plan.network_cost import Network
-from ccscale.plan.rank import RankPlan, passed_views, plan_rank
+from ccscale.plan.rank import RankPlan, passed_views
 from ccscale.plan.reading import plan_loading, read_data
 from ccscale.train.garbage import collect_by_hand
 from ccscale.train.loop import Trainer, train_run
-from ccscale.train.step import Stepper
+from ccscale.train.step import Stepper, take_losses
 
-GATHERED = 2**30
-INSTANCE = [  # N, d, temperature, ring_bytes
-    (64, 128, 0.5, GATHERED),
-    (1024, 128, 0.5, GATHERED),
-    (3000, 64, 0.5, GATHERED),  # tiles with an edge
-    (3000, 64, 0.01, GATHERED),  # with running maxima
-    (2000, 128, 0.5, 0),  # in a ring
-    (200, 128, 0.01, 0),
+LOSSES_TAKEN: list[tuple[int, dict[str, Any], tuple[LossName, ...]]] = [  # N, what else is set, by which
+    (64, {}, ("instance",)),
+    (1024, {}, ("instance",)),
+    (3000, {"d": 64}, ("instance",)),  # tiles with an edge
+    (3000, {"d": 64, "temperature": 0.01}, ("instance",)),  # with running maxima
+    (2000, {"ring": 0}, ("instance",)),  # in a ring
+    (200, {"temperature": 0.01, "ring": 0}, ("instance",)),
+    (512, {"k": 10}, ("cluster",)),  # from products, in one strip
+    (512, {"k": 200}, ("cluster",)),
+    (1200, {"k": 600}, ("cluster",)),
+    (2400, {"k": 1100}, ("cluster",)),  # in several
+    (64, {"k": 1000}, ("cluster",)),  # from gathered columns
+    (512, {"k": 300}, ("cluster",)),
+    (512, {"k": 10}, ("instance", "cluster")),
+    (512, {"k": 200}, ("instance", "cluster")),
+    (256, {"k": 400}, ("instance", "cluster")),
 ]
-CLUSTER = [  # N, K: the first from products, in one strip and in several; the others from gathered columns
-    (512, 10),
-    (512, 200),
-    (1200, 600),
-    (2400, 1100),
-    (64, 1000),
-    (512, 300),
-]
-TOGETHER = [(512, 10), (512, 200), (256, 400)]  # N, K
 COLLECTIVES = {"all_gather_single": "all_gather", "all_gather_into_tensor": "all_gather"}
 
 
@@ -66,76 +63,71 @@ def by_collective(count: Counter[str]) -> dict[str, int]:
     return dict(found)
 
 
-def measure(loss: Any, *inputs: Tensor) -> tuple[int, dict[str, int]]:
-    """Return the peak and the traffic of both passes of a loss of the two views of each input, (2, n, ...)."""
-
-    def both_passes() -> None:
-        views = [view.requires_grad_() for x in inputs for view in x.detach()]
-        loss(*views).backward()
-
-    with counted_traffic() as count:
-        peak = peak_bytes(both_passes)
-    return peak, by_collective(count)
-
-
-def both_losses(z_a: Tensor, z_b: Tensor, p_a: Tensor, p_b: Tensor) -> Tensor:
-    """As `train.step` takes them."""
-    cluster = ClusterLoss(p_a, p_b, 1.0, check=False)
-    instance = instance_loss(z_a, z_b, 0.5, check=False)
-    return instance + cluster.value()
+def losses_config(
+    images: int, d: int = 128, k: int = 10, temperature: float = 0.5, ring: int = 2**30
+) -> Config:
+    return parse_config(
+        {
+            "data": {"shards": "nowhere"},
+            "model": {"clusters": k, "embedding": d},
+            "loss": {"instance_temperature": temperature, "ring_bytes": ring},
+            "train": {"global_batch": images},
+        }
+    )
 
 
 def losses_on_rank(rank: int, world: int) -> list[tuple[int, dict[str, int]]]:
-    generator = torch.Generator().manual_seed(rank)
+    """Return the peak and the traffic of both passes of the losses, for each of `LOSSES_TAKEN`."""
+    generator, found = torch.Generator().manual_seed(rank), []
+    for images, settings, by in LOSSES_TAKEN:
+        config = losses_config(images, **settings)
+        widths = config.model.embedding, config.model.clusters
+        z, p = (torch.randn(2 * images // world, width, generator=generator) for width in widths)
+        z, p = F.normalize(z, dim=1).requires_grad_(), p.softmax(dim=1).requires_grad_()
 
-    def embeddings(images: int, width: int) -> Tensor:
-        return F.normalize(torch.randn(2, images // world, width, generator=generator), dim=2)
+        def both_passes(config: Config = config, z: Tensor = z, p: Tensor = p, by: Any = by) -> None:
+            take_losses(config.loss, z, p, by).loss.backward()
 
-    def assignments(images: int, clusters: int) -> Tensor:
-        return torch.randn(2, images // world, clusters, generator=generator).softmax(dim=2)
-
-    found = [
-        measure(
-            lambda a, b, t=t, r=r: instance_loss(a, b, t, ring_bytes=r, check=False), embeddings(images, d)
-        )
-        for images, d, t, r in INSTANCE
-    ]
-    found += [measure(partial(cluster_loss, check=False), assignments(images, k)) for images, k in CLUSTER]
-    found += [measure(both_losses, embeddings(images, 128), assignments(images, k)) for images, k in TOGETHER]
+        with counted_traffic() as count:
+            peak = peak_bytes(both_passes)
+        found.append((peak, by_collective(count)))
     return found
-
-
-def planned_losses(world: int) -> list[LossCost]:
-    together = [
-        step_cost(
-            instance_cost(images // world, world, 128, 0.5, GATHERED, cuda=False),
-            cluster_cost(images // world, world, k, 1.0, cuda=False),
-        )
-        for images, k in TOGETHER
-    ]
-    return (
-        [instance_cost(images // world, world, d, t, r, cuda=False) for images, d, t, r in INSTANCE]
-        + [cluster_cost(images // world, world, k, 1.0, cuda=False) for images, k in CLUSTER]
-        + together
-    )
 
 
 @pytest.mark.dist
 @pytest.mark.parametrize("world", [1, 2])
 def test_losses_take_and_send_what_is_planned(world):
     for of_rank in run_ranks(world, losses_on_rank, world):
-        for what, (peak, sent), cost in zip(
-            INSTANCE + CLUSTER + TOGETHER, of_rank, planned_losses(world), strict=True
-        ):
+        for what, (peak, sent) in zip(LOSSES_TAKEN, of_rank, strict=True):
+            images, settings, by = what
+            cost = measure_losses(losses_config(images, **settings), world, False, by)
             assert cost.peak == pytest.approx(peak, rel=0.05), what
             assert dict(cost.sent) == sent, what
             assert bool(sent) == (world > 1), what
 
 
+@pytest.mark.parametrize(
+    ("images", "settings"),
+    [
+        (18_000, {}),
+        (18_000, {"temperature": 0.01}),
+        (18_000, {"temperature": 0.01, "ring": 0}),
+        (6_000, {"k": 4096}),
+    ],
+)
+def test_what_is_alike_is_taken_a_few_times_alone(images, settings):
+    config = losses_config(images, **settings)
+    for by in (["instance"], ["cluster"]):
+        assert measure_losses(config, 6, False, by) == measure_losses(config, 6, False, by, few=1000)
+
+
 def test_a_gpu_takes_larger_tiles():
-    cpu, gpu = (instance_cost(8192, 1, 128, 0.5, GATHERED, cuda=cuda) for cuda in (False, True))
-    assert gpu.peak - cpu.peak == 2 * 4 * (8192**2 - 1024**2)
+    config = losses_config(8192)
+    cpu, gpu = (measure_losses(config, 1, cuda, ["instance"]) for cuda in (False, True))
+    side = 8192**2 - 1024**2, 8192 - 1024  # two of each are held: tiles, and numbers for a side of one
+    assert gpu.peak - cpu.peak == 2 * 4 * sum(side)
     assert gpu.sent == cpu.sent
+    assert tiles.CPU_TILE == 1024  # as it was
 
 
 NETWORKS = [("resnet18", "fp32"), ("resnet18", "bf16"), ("vit_tiny_patch16_224", "fp32")]
@@ -182,7 +174,9 @@ def test_network_takes_what_is_planned_without_numbers(world):
         assert cost.scaled(there, 128).kept == pytest.approx(network.measure(128).kept, rel=0.01)
         if backbone == "resnet18":
             assert cost.weights == 11_176_512 + 2 * (512 * 512 + 512) + 512 * 128 + 128 + 512 * 10 + 10
-            assert cost.norm_channels == (4800 if world > 1 else 0)
+            assert (cost.gathered, cost.summed) == (
+                (world * 2 * 4 * 4800, 2 * 4 * 4800) if world > 1 else (0, 0)
+            )
 
 
 def test_parameters_that_are_not_trained():
@@ -271,7 +265,7 @@ def agreements_on_rank(rank: int, settings: dict[str, Any]) -> list[dict[str, in
 def test_the_ranks_agree_by_what_is_planned(shards, tmp_path):
     settings = small_settings(shards, tmp_path / "run", train__max_steps=2)
     config = parse_config(settings)
-    rank = plan_rank(config, 2, Network(config, 2, "cpu").measure(passed_views(config, 2)), cuda=False)
+    rank = RankPlan(config, 2, Network(config, 2, "cpu").measure(passed_views(config, 2)), cuda=False)
     for found in run_ranks(2, agreements_on_rank, settings):
         assert found == [{"all_reduce": agreement_of(rank)}] * 2
 
@@ -287,7 +281,7 @@ def test_a_step_takes_and_sends_what_is_planned():
             step_config(zero, micro_batches, clip),
             f"ZeRO {zero}, {micro_batches} micro-batches, clip {clip}",
         )
-        rank = plan_rank(config, 2, Network(config, 2, "cpu").measure(passed_views(config, 2)), cuda=False)
+        rank = RankPlan(config, 2, Network(config, 2, "cpu").measure(passed_views(config, 2)), cuda=False)
         planned = rank.traffic - Counter(all_reduce=agreement_of(rank))  # that is the loop's
         assert others == sent
         assert planned == sent, what

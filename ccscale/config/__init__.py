@@ -11,9 +11,21 @@ A config is a YAML file (`file.py`) with the sections below; `keys.py` lists the
 """
 
 from ccscale.config.data import LOSSES, MAX_LANES, Data, LossName
+from ccscale.config.loss import Loss
 from ccscale.config.model import MOST_CLASSES, Model
 from ccscale.config.root import Config
 from ccscale.config.train import Train
 from ccscale.config.views import Views
 
-__all__ = ["LOSSES", "MAX_LANES", "MOST_CLASSES", "Config", "Data", "LossName", "Model", "Train", "Views"]
+__all__ = [
+    "LOSSES",
+    "MAX_LANES",
+    "MOST_CLASSES",
+    "Config",
+    "Data",
+    "Loss",
+    "LossName",
+    "Model",
+    "Train",
+    "Views",
+]

@@ -1,25 +1,14 @@
-"""What the network takes of a rank: measured on its forward and backward pass, with shapes in place of numbers.
+"""What the network takes of a rank and sends: measured on a forward and a backward pass (`meter.py`)."""
 
-The passes run on torch's fake tensors in a fake process group: every operation allocates what it would, at the
-rank's true batch, on no device at all and without computing a number. Each storage is counted from its making to
-its release. What libraries take inside an operation (convolution workspaces) and the gaps of an allocator are not
-in it.
-"""
-
-import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
 from ccscale.config import Config
 from ccscale.model.network import ContrastiveClustering
-from ccscale.plan.ranks import fake_ranks
+from ccscale.plan.meter import Meter, fake_ranks
 
 
 @dataclass(frozen=True)
@@ -34,8 +23,8 @@ class NetworkCost:
         Number of parameters.
     buffers
         Running statistics and the like.
-    norm_channels
-        Channels of all batch norms, which take part in their statistics' traffic.
+    gathered, summed
+        Batch norms' statistics that are sent: gathered going forward, added up going backward.
     kept
         Activations that are held from the forward pass to the backward pass, and the network's input.
     most
@@ -47,7 +36,8 @@ class NetworkCost:
     views: int
     weights: int
     buffers: int
-    norm_channels: int
+    gathered: int
+    summed: int
     kept: int
     most: int
     most_with_gradients: int
@@ -102,79 +92,28 @@ class Network:
         bf16 = self._config.train.precision == "bf16"
         with fake_ranks(self._world), self._mode, torch.device(self._device):
             x = torch.empty(views, 3, size, size, dtype=self._type)
-            tracker = _Tracker([x, *network.parameters(), *network.buffers()])
+            meter = Meter([x, *network.parameters(), *network.buffers()])
             trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-            handles = [p.register_post_accumulate_grad_hook(tracker.take_gradient) for p in trained]
-            with tracker:
+            handles = [p.register_post_accumulate_grad_hook(meter.take_gradient) for p in trained]
+            with meter:
                 with torch.autocast(self._device, torch.bfloat16, enabled=bf16):
                     outputs = network(x.contiguous(memory_format=torch.channels_last))
-                kept = tracker.held
+                kept = meter.held
                 torch.autograd.backward([outputs.embeddings.sum() + outputs.assignments.sum()])
             del outputs
             for handle in handles:
                 handle.remove()
             network.zero_grad(set_to_none=True)
-        norms = [
-            m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and self._world > 1
-        ]
         return NetworkCost(
             views,
             weights=sum(p.numel() for p in network.parameters()),
             buffers=sum(b.numel() * b.element_size() for b in network.buffers()),
-            norm_channels=sum(norm.num_features for norm in norms),
+            gathered=meter.sent["all_gather"],
+            summed=meter.sent["all_reduce"],
             kept=kept,
-            most=tracker.most,
-            most_with_gradients=tracker.most_with_gradients,
+            most=meter.most,
+            most_with_gradients=meter.most_with_gradients,
         )
-
-
-class _Tracker(TorchDispatchMode):
-    """Counts the bytes of storages that operations make, from then until they are released.
-
-    Views of what was there before are none: `there` names it.
-    """
-
-    def __init__(self, there: Iterable[Tensor]) -> None:
-        super().__init__()
-        self.held = self.most = self.gradients = self.most_with_gradients = 0
-        self._there = {tensor.untyped_storage()._cdata for tensor in there}
-        self._known: dict[int, int] = {}  # storage: its bytes
-        self._gradients: set[int] = set()
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = function(*args, **(kwargs or {}))
-        for value in tree_iter(out):
-            if isinstance(value, Tensor):
-                self._meet(value.untyped_storage())
-        return out
-
-    def take_gradient(self, parameter: Tensor) -> None:
-        """Count a parameter's gradient, which has come, among the gradients."""
-        assert parameter.grad is not None
-        key = parameter.grad.untyped_storage()._cdata
-        if key in self._known and key not in self._gradients:
-            self._gradients.add(key)
-            self.held -= self._known[key]
-            self.gradients += self._known[key]
-
-    def _meet(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key not in self._known and key not in self._there:
-            self._known[key] = size = storage.nbytes()
-            self.held += size
-            self.most = max(self.most, self.held)
-            self.most_with_gradients = max(self.most_with_gradients, self.held + self.gradients)
-            weakref.finalize(storage, self._part, key).atexit = False
-
-    def _part(self, key: int) -> None:
-        size = self._known.pop(key)
-        if key in self._gradients:
-            self._gradients.remove(key)
-            self.gradients -= size
-        else:
-            self.held -= size
 
 
 def _make_fake(network: nn.Module, device: str, kind: torch.dtype, channels_last: bool) -> None:

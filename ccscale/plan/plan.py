@@ -10,7 +10,7 @@ from ccscale.config import Config
 from ccscale.errors import InputError
 from ccscale.plan.fit import Fits, check_division, largest_batch, largest_micro_batch
 from ccscale.plan.network_cost import Network
-from ccscale.plan.rank import MOMENTS, RankPlan, passed_views, plan_rank
+from ccscale.plan.rank import MOMENTS, RankPlan, passed_views
 from ccscale.plan.reading import Loading, Reading, plan_loading, read_data
 
 GPU_BYTES = 80 * 10**9  # where there is none at hand
@@ -150,7 +150,7 @@ def make_plan(
     here, there = network.measure(views), network.measure(2 * views)
 
     def at(other: Config) -> RankPlan:
-        return plan_rank(other, world, here.scaled(there, passed_views(other, world)), device == "cuda")
+        return RankPlan(other, world, here.scaled(there, passed_views(other, world)), device == "cuda")
 
     def fits(other: Config) -> bool:
         return at(other).peak <= device_bytes

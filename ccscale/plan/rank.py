@@ -10,13 +10,14 @@ A step's memory is looked at in four moments, each the end of what it is named a
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
-from ccscale.config import Config
+from ccscale.config import LOSSES, Config, LossName
 from ccscale.data.images.views import VIEWS
-from ccscale.plan.engine_cost import engine_cost
-from ccscale.plan.loss_cost import LossCost, cluster_cost, instance_cost, step_cost
+from ccscale.plan.engine_cost import EngineCost, engine_cost
+from ccscale.plan.loss_cost import measure_losses
 from ccscale.plan.network_cost import NetworkCost
 from ccscale.train import agreement
 
@@ -39,17 +40,71 @@ class RankPlan:
 
     Attributes
     ----------
-    memory
-        Part, to its bytes on the device in each of `MOMENTS`.
-    sent
-        In a step.
-    checkpoint
-        Bytes of its copy in the host's memory while it is written; on the first rank, which has the most.
+    config
+        The run's config; `world` ranks divide its batches.
+    world
+        Number of ranks.
+    network
+        The network's cost at `passed_views`.
+    cuda
+        Whether the rank computes on a GPU.
     """
 
-    memory: dict[str, tuple[int, int, int, int]]
-    sent: tuple[Sent, ...]
-    checkpoint: int
+    config: Config
+    world: int
+    network: NetworkCost
+    cuda: bool
+
+    @cached_property
+    def memory(self) -> dict[str, tuple[int, int, int, int]]:
+        """Part, to its bytes on the device in each of `MOMENTS`."""
+        config, network, engine = self.config, self.network, self._engine
+        n, one = config.train.global_batch // self.world, config.micro_batches == 1
+        pixels = config.views.size**2 * 3
+        # With gradients that are added up, or moved elsewhere, they do not make up for activations that go.
+        plain = one and config.train.zero < 2
+        backward = network.most_with_gradients - min(engine.weights, network.most_with_gradients)
+        activations = (network.kept, network.kept if one else 0, backward if plain else network.most, 0)
+        # In micro-batches: z and p as found and joined, then with their gradients, are held to the end.
+        embeddings = 0 if one else VIEWS * n * (config.model.embedding + config.model.clusters) * self._e
+        losses = measure_losses(config, self.world, self.cuda, self._losses)
+        memory = {
+            "parameters": (engine.weights + network.buffers,) * 4,
+            "master weights": (engine.masters,) * 4,
+            "Adam's moments": (engine.moments,) * 4,
+            "gradients": (engine.between, 0, engine.gradients, engine.averaging),
+            # On a GPU the next batch is there already.
+            "images": (VIEWS * n * pixels * (2 if self.cuda else 1),) * 4,
+            "views": (network.views * pixels * self._e, 0, 0, 0),
+            "activations": activations,
+            "embeddings": (3 * embeddings,) * 4,
+            "losses": (0, losses.peak, 0, 0),
+            "CUDA, NCCL, workspaces": (RUNTIME_BYTES if self.cuda else 0,) * 4,
+        }
+        return {part: numbers for part, numbers in memory.items() if any(numbers)}
+
+    @cached_property
+    def sent(self) -> tuple[Sent, ...]:
+        """What is sent in a step."""
+        config, engine, count = self.config, self._engine, self.config.micro_batches
+        sent = [Sent("gradients", "all_reduce", engine.sent["all_reduce"])]
+        sent += [Sent("parameters", "all_gather", engine.sent["all_gather"])]
+        forwards = count if count == 1 else 2 * count
+        sent += [Sent("batch norm, forward", "all_gather", self.network.gathered * forwards)]
+        sent += [Sent("batch norm, backward", "all_reduce", self.network.summed * count)]
+        for name in self._losses:
+            of_loss = measure_losses(config, self.world, self.cuda, [name]).sent
+            sent += [Sent(f"{name} loss", *entry) for entry in sorted(of_loss.items())]
+        number = torch.float32.itemsize if self.world > 1 else 0  # in float64, too
+        sent += [Sent("norm of the gradient", "all_reduce", number if config.train.clip is not None else 0)]
+        sent += [Sent("whether it is finite", "all_reduce", number if config.train.zero else 0)]
+        sent += [Sent("agreement at the end", "all_reduce", agreement.BYTES if self.world > 1 else 0)]
+        return tuple(entry for entry in sent if entry.bytes)
+
+    @property
+    def checkpoint(self) -> int:
+        """Bytes of its copy in the host's memory while it is written; on the first rank, which has the most."""
+        return self._engine.weights + self.network.buffers + self._engine.masters + self._engine.moments
 
     @property
     def totals(self) -> dict[str, int]:
@@ -72,72 +127,22 @@ class RankPlan:
             count[entry.collective] += entry.bytes
         return count
 
+    @property
+    def _e(self) -> int:
+        """Bytes in a number."""
+        return 8 if self.config.train.precision == "fp64" else 4
+
+    @property
+    def _engine(self) -> EngineCost:
+        train = self.config.train
+        return engine_cost(self.network.weights, self.world, train.zero, self.config.micro_batches, self._e)
+
+    @property
+    def _losses(self) -> tuple[LossName, ...]:
+        """The losses of the run, as if a phase had them all."""
+        return tuple(name for name in LOSSES if name in self.config.losses)
+
 
 def passed_views(config: Config, world: int) -> int:
     """Return the number of views that a rank sends through its network at a time."""
     return VIEWS * config.train.global_batch // world // config.micro_batches
-
-
-def plan_rank(config: Config, world: int, network: NetworkCost, cuda: bool) -> RankPlan:
-    """Put a rank's plan together.
-
-    Parameters
-    ----------
-    config
-        The run's config; `world` ranks divide its batches.
-    world
-        Number of ranks.
-    network
-        The network's cost at `passed_views`.
-    cuda
-        Whether the rank computes on a GPU.
-    """
-    train, model, loss = config.train, config.model, config.loss
-    e = 8 if train.precision == "fp64" else 4
-    n, micro_batches, one = train.global_batch // world, config.micro_batches, config.micro_batches == 1
-    pixels = config.views.size**2 * 3
-    engine = engine_cost(network.weights, world, train.zero, micro_batches, e)
-    losses: dict[str, LossCost] = {}  # of the phase that has the most
-    if "instance" in config.losses:
-        losses["instance loss"] = instance_cost(
-            n, world, model.embedding, loss.instance_temperature, loss.ring_bytes, cuda, e
-        )
-    if "cluster" in config.losses:
-        losses["cluster loss"] = cluster_cost(n, world, model.clusters, loss.cluster_temperature, cuda, e)
-    together = step_cost(*losses.values()) if len(losses) == 2 else next(iter(losses.values()))
-
-    # With gradients that are added up, or moved elsewhere, they do not make up for activations that go.
-    plain = one and train.zero < 2
-    backward = network.most_with_gradients - min(engine.weights, network.most_with_gradients)
-    activations = (network.kept, network.kept if one else 0, backward if plain else network.most, 0)
-    # In micro-batches: z and p as found and joined, then with their gradients, are held to the end.
-    embeddings = 0 if one else VIEWS * n * (model.embedding + model.clusters) * e
-    memory = {
-        "parameters": (engine.weights + network.buffers,) * 4,
-        "master weights": (engine.masters,) * 4,
-        "Adam's moments": (engine.moments,) * 4,
-        "gradients": (engine.between, 0, engine.gradients, engine.averaging),
-        "images": (VIEWS * n * pixels * (2 if cuda else 1),) * 4,  # on a GPU the next batch is there already
-        "views": (network.views * pixels * e, 0, 0, 0),
-        "activations": activations,
-        "embeddings": (3 * embeddings,) * 4,
-        "losses": (0, together.peak, 0, 0),
-        "CUDA, NCCL, workspaces": (RUNTIME_BYTES if cuda else 0,) * 4,
-    }
-    sent = [Sent("gradients", "all_reduce", engine.sent["all_reduce"])]
-    sent += [Sent("parameters", "all_gather", engine.sent["all_gather"])]
-    forwards = micro_batches if one else 2 * micro_batches
-    statistics = 2 * network.norm_channels * e
-    sent += [Sent("batch norm, forward", "all_gather", world * statistics * forwards)]
-    sent += [Sent("batch norm, backward", "all_reduce", statistics * micro_batches)]
-    for name, cost in losses.items():
-        sent += [Sent(name, collective, bytes_) for collective, bytes_ in sorted(cost.sent.items())]
-    number = torch.float32.itemsize if world > 1 else 0  # in float64, too
-    sent += [Sent("norm of the gradient", "all_reduce", number if train.clip is not None else 0)]
-    sent += [Sent("whether it is finite", "all_reduce", number if train.zero else 0)]
-    sent += [Sent("agreement at the end", "all_reduce", agreement.BYTES if world > 1 else 0)]
-    return RankPlan(
-        {part: numbers for part, numbers in memory.items() if any(numbers)},
-        tuple(entry for entry in sent if entry.bytes),
-        engine.weights + network.buffers + engine.masters + engine.moments,
-    )

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from ccscale import dist
-from ccscale.config import LOSSES, Config, LossName
+from ccscale.config import LOSSES, Config, Loss, LossName
 from ccscale.data.images.colour import apply_colour
 from ccscale.data.pairs import PairBatch
 from ccscale.engine.adapter import Engine
@@ -88,7 +88,8 @@ class Stepper:
         count = self.config.micro_batches
         if count == 1:
             _, z, p = self._forward(batch, images, 0, 1)
-            losses = self._losses(z, p, by)
+            with self._part("losses"):
+                losses = take_losses(self.config.loss, z, p, by)
             with self._part("backward"):
                 self.engine.backward(losses.loss)
             with self._part("optimizer"):
@@ -104,7 +105,8 @@ class Stepper:
             found = [self._forward(batch, images, number, count) for number in range(count)]
         z = _join([outputs.embeddings for outputs in found]).requires_grad_()  # (2n, d)
         p = _join([outputs.assignments for outputs in found]).requires_grad_()  # (2n, K)
-        losses = self._losses(z, p, by)
+        with self._part("losses"):
+            losses = take_losses(self.config.loss, z, p, by)
         losses.loss.backward()
         gradients = [None if joined.grad is None else _cut(joined.grad, count) for joined in (z, p)]
         for number in range(count):
@@ -140,24 +142,33 @@ class Stepper:
         with self._part("forward"):
             return self.engine(views.contiguous(memory_format=torch.channels_last))
 
-    def _losses(self, z: Tensor, p: Tensor, by: Sequence[LossName]) -> Losses:
-        """Return losses of the global batch; the clusters' traffic goes on behind the instances' work."""
-        settings = self.config.loss
-        (z_a, z_b), (p_a, p_b) = z.chunk(2), p.chunk(2)
-        parts = []
-        with self._part("losses"):
-            cluster, instances, clusters = None, None, None
-            if "cluster" in by:  # check: the schedule gives every rank as many images
-                cluster = ClusterLoss(p_a, p_b, settings.cluster_temperature, check=False)
-            if "instance" in by:
-                instances = instance_loss(
-                    z_a, z_b, settings.instance_temperature, ring_bytes=settings.ring_bytes, check=False
-                )
-                parts.append(settings.instance_weight * instances)
-            if cluster is not None:
-                clusters = cluster.value()
-                parts.append(settings.cluster_weight * clusters)
-            return Losses(torch.stack(parts).sum(), instances, clusters)
+
+def take_losses(settings: Loss, z: Tensor, p: Tensor, by: Sequence[LossName]) -> Losses:
+    """Return losses of the global batch; the clusters' traffic goes on behind the instances' work.
+
+    Parameters
+    ----------
+    settings
+        The config's section.
+    z, p
+        This rank's embeddings (2n, d) and assignments (2n, K), view a first.
+    by
+        Which are computed.
+    """
+    (z_a, z_b), (p_a, p_b) = z.chunk(2), p.chunk(2)
+    parts = []
+    cluster, instances, clusters = None, None, None
+    if "cluster" in by:  # check: the schedule gives every rank as many images
+        cluster = ClusterLoss(p_a, p_b, settings.cluster_temperature, check=False)
+    if "instance" in by:
+        instances = instance_loss(
+            z_a, z_b, settings.instance_temperature, ring_bytes=settings.ring_bytes, check=False
+        )
+        parts.append(settings.instance_weight * instances)
+    if cluster is not None:
+        clusters = cluster.value()
+        parts.append(settings.cluster_weight * clusters)
+    return Losses(torch.stack(parts).sum(), instances, clusters)
 
 
 def _join(parts: list[Tensor]) -> Tensor:

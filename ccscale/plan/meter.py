@@ -1,0 +1,98 @@
+"""What calls take of a rank and send from it, measured with shapes in place of numbers.
+
+They run on torch's fake tensors in a fake process group: every operation allocates what it would, on no device at
+all and without computing a number, and what is sent goes nowhere. Each storage is counted from its making to its
+release. What libraries take inside an operation (convolution workspaces) and the gaps of an allocator are not in
+it.
+"""
+
+import logging
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as torch_dist
+from torch import Tensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+COLLECTIVES = {"c10d::_allgather_base_": "all_gather", "c10d::allreduce_": "all_reduce", "c10d::send": "send"}
+
+
+@contextmanager
+def fake_ranks(world: int) -> Iterator[None]:
+    """Be rank 0 of `world` for the length of the context: collectives allocate as ever, and nothing is sent."""
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    torch_dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
+    try:
+        yield
+    finally:
+        torch_dist.destroy_process_group()
+
+
+class Meter(TorchDispatchMode):
+    """Counts the bytes of storages that operations make, from then until they are released, and what is sent.
+
+    Parameters
+    ----------
+    there
+        Tensors that were there before; views of them are no new storages.
+
+    Attributes
+    ----------
+    held
+        Bytes now, without the parameters' gradients.
+    most, most_with_gradients
+        The most at any moment.
+    sent
+        Bytes by collective: of a gather what comes out, of a sum what goes in, of a message the message.
+    """
+
+    def __init__(self, there: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.held = self.most = self.gradients = self.most_with_gradients = 0
+        self.sent: Counter[str] = Counter()
+        self._there = {tensor.untyped_storage()._cdata for tensor in there}
+        self._known: dict[int, int] = {}  # storage: its bytes
+        self._gradients: set[int] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for value in tree_iter(out):
+            if isinstance(value, Tensor):
+                self._meet(value.untyped_storage())
+        if (name := function.name()) in COLLECTIVES:
+            self.sent[COLLECTIVES[name]] += sum(tensor.nbytes for tensor in tree_iter(args[0]))
+        return out
+
+    def take_gradient(self, parameter: Tensor) -> None:
+        """Count a parameter's gradient, which has come, among the gradients."""
+        assert parameter.grad is not None
+        key = parameter.grad.untyped_storage()._cdata
+        if key in self._known and key not in self._gradients:
+            self._gradients.add(key)
+            self.held -= self._known[key]
+            self.gradients += self._known[key]
+
+    def _meet(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._known and key not in self._there:
+            self._known[key] = size = storage.nbytes()
+            self.held += size
+            self.most = max(self.most, self.held)
+            self.most_with_gradients = max(self.most_with_gradients, self.held + self.gradients)
+            weakref.finalize(storage, self._part, key).atexit = False
+
+    def _part(self, key: int) -> None:
+        size = self._known.pop(key)
+        if key in self._gradients:
+            self._gradients.remove(key)
+            self.gradients -= size
+        else:
+            self.held -= size
