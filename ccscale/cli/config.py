@@ -12,7 +12,6 @@ from ccscale.printing import put_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     add_config(parser, optional=True)
     parser.add_argument(
         "--recipes", action="store_true", help="list the recipes, configs that come with ccscale"

@@ -11,7 +11,6 @@ from ccscale.printing import put, put_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     parser.add_argument(
         "--out", type=local_path, default=Path("demo"), help="folder for all it makes (default: demo)"
     )

@@ -21,7 +21,6 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     add_run(parser)
     parser.add_argument("--shards", metavar="DIR", type=path, help="another data set than the run's")
     parser.add_argument(

@@ -8,7 +8,6 @@ from ccscale.printing import put, put_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     add_run(parser)
     parser.add_argument("out", metavar="OUT", type=local_path, help="a new folder")
     add_checkpoint(parser)

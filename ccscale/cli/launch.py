@@ -33,7 +33,6 @@ machine Ctrl-C and signals reach all ranks: they save, and the exit codes are th
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     add_config(parser, optional=True)
     parser.add_argument(

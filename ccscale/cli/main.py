@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 
 from ccscale.cli.arguments import IntermixedParser, Parser
@@ -58,26 +59,25 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, with all verbs."""
     parser = Parser(prog="ccscale", description="Groups images without labels, at any scale.")
     parser.add_argument("--version", action="version", version=f"ccscale {version('ccscale')}")
-    parser.set_defaults(call=_print_help_of(parser))
+    parser.set_defaults(call=partial(_print_help, parser))
     groups = {"": parser.add_subparsers(metavar="COMMAND", parser_class=IntermixedParser)}
     for verb in VERBS:
         group, _, name = verb.name.rpartition(" ")
-        command = groups[group].add_parser(name, help=verb.about)
-        verb.fill(command)
-        if verb.run is None:
+        about = f"{verb.about[0].upper()}{verb.about[1:]}. {verb.more}"
+        command = groups[group].add_parser(name, help=verb.about, description=about)
+        if verb.code is None:
             groups[verb.name] = command.add_subparsers(metavar="COMMAND")
-            command.set_defaults(call=_print_help_of(command))
+            command.set_defaults(call=partial(_print_help, command))
+        else:
+            verb.code.add_arguments(command)
+            command.set_defaults(call=verb.code.run, goes_on=verb.goes_on)
     return parser
 
 
-def _print_help_of(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
-    """Return what is called where no verb is given."""
-
-    def call(args: argparse.Namespace) -> int:
-        parser.print_help()
-        return 0
-
-    return call
+def _print_help(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    """Do what is asked where no verb is given."""
+    parser.print_help()
+    return 0
 
 
 def _without_launcher_options(arguments: Sequence[str]) -> list[str]:

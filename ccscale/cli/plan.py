@@ -16,7 +16,6 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     add_config(parser)
     parser.add_argument("--nodes", type=number, default=1, metavar="N", help="machines (default: 1)")
     parser.add_argument(

@@ -13,7 +13,6 @@ from ccscale.wording import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     add_run(parser)
     parser.add_argument(
         "--shards", metavar="DIR", type=path, required=True, help="the images, with labels or without"

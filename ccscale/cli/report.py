@@ -8,7 +8,6 @@ from ccscale.printing import put, put_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     add_run(parser)
     parser.add_argument(
         "--compare", metavar="RUN2", type=path, help="another run of the same images, side by side"

@@ -16,7 +16,6 @@ from ccscale.rank_environment import RankEnvironment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     add_config(parser)
     add_json(parser)
 

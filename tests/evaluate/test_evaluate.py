@@ -289,10 +289,3 @@ class TestRefused:
         (copy / TREE).write_text(json.dumps(damage(json.loads((copy / TREE).read_text()))))
         options = ["--shards", shards, "--out", tmp_path / "t.csv", "--merged", "9", "--workers", "0"]
         assert expected in refused("predict", copy, *options)
-
-    def test_neighbours_in_no_split(self, folder, refused):
-        assert "no split 'tset'" in refused("evaluate", folder, "--neighbours", "tset", "--workers", "0")
-
-    def test_a_run_without_checkpoints(self, run, tmp_path, refused):
-        copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("step-*"))
-        assert "has no checkpoint yet; train it first" in refused("evaluate", copy)

@@ -52,17 +52,7 @@ def test_a_run_and_its_twin(run, tmp_path, capfd):
     )
 
 
-def test_no_checkpoint(run, tmp_path, refused):
-    shutil.copytree(run, tmp_path / "bare")
-    shutil.rmtree(tmp_path / "bare/checkpoints")
-    assert refused("report", tmp_path / "bare") == (
-        f"the run {tmp_path}/bare has no checkpoint yet; train it first with `ccscale train`"
-    )
-
-
-def test_mistakes(run, tmp_path, refused, monkeypatch):
-    assert "is not the folder of a run" in refused("report", tmp_path / "none")
-    assert "there is no folder" in refused("report", run, "--out", tmp_path / "none/report.html")
+def test_several_processes_are_refused(run, refused, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("LOCAL_RANK", "0")

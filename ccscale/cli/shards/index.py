@@ -9,7 +9,6 @@ from ccscale.data.shards.verify import info
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     parser.add_argument("dir", metavar="DIR", type=path, help="local folder with tars, or folders of tars")
     parser.add_argument(
         "--split",

@@ -12,7 +12,6 @@ MANY_CLASSES = 20  # more are not printed one by one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     parser.add_argument("dir", metavar="DIR", type=path, help="folder or URL of the shards")
     parser.add_argument(
         "--preview",

@@ -34,7 +34,6 @@ again.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     parser.usage = "%(prog)s KIND [SOURCE] OUT [options]"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     width = max(map(len, KINDS))

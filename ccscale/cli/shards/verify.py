@@ -9,7 +9,6 @@ from ccscale.printing import put, put_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add its arguments."""
     parser.add_argument("dir", metavar="DIR", type=path, help="folder or URL of the shards")
     add_strict(parser)
     add_processes(parser)

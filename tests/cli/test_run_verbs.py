@@ -93,10 +93,6 @@ class TestRun:
         assert len(steps[0]) == 3
         assert steps[0] == steps[1]
 
-    def test_other_settings_are_refused(self, run, refused):
-        message = refused("train", run / "config.yaml", "train.lr=0.1", f"run={run}")
-        assert message.startswith(f"{run} holds another run: train.lr was 0.0003 and is now 0.1")
-
     def test_evaluate_json(self, run, shards, capfd):
         assert main(["evaluate", str(run), "--json", "--workers", "0"]) == 0
         out, err = capfd.readouterr()
@@ -172,43 +168,6 @@ class TestRun:
             "config.json",
             "model.safetensors",
         ]
-
-    def test_export_over_something(self, run, refused, tmp_path):
-        (tmp_path / "out").mkdir()
-        assert (
-            refused("export", run, tmp_path / "out") == f"{tmp_path}/out is there already; name a new folder"
-        )
-
-    @pytest.mark.parametrize(
-        ("name", "expected"),
-        [
-            ("table.txt", "table.txt must end in .parquet or .csv, or in / for a folder of parts"),
-            ("table", "table must end in .parquet or .csv, or in / for a folder of parts"),
-            ("none/table.csv", "none for table.csv; make it first"),
-        ],
-    )
-    def test_predict_into_a_wrong_file(self, run, plain, refused, tmp_path, name, expected):
-        message = refused("predict", run, "--shards", plain / "shards", "--out", tmp_path / name)
-        assert message.endswith(expected)
-
-    def test_predict_on_no_shards(self, run, refused, tmp_path):
-        message = refused("predict", run, "--shards", tmp_path / "none", "--out", tmp_path / "t.csv")
-        assert message.startswith(f"there is no folder {tmp_path}/none")
-
-    def test_evaluate_an_unknown_split(self, run, refused):
-        assert "no split 'tset'; it has train" in refused("evaluate", run, "--split", "tset")
-
-    def test_damaged_checkpoint(self, run, tmp_path, refused):
-        """Every verb that needs the network says what is wrong with it."""
-        shutil.copytree(run, tmp_path / "run")
-        weights = tmp_path / "run" / "checkpoints" / f"step-{STEPS:08d}" / "model.safetensors"
-        data = bytearray(weights.read_bytes())
-        data[-1] ^= 1
-        weights.write_bytes(data)
-        expected = f"the file model.safetensors of step-{STEPS:08d} was changed or damaged"
-        for arguments in (["evaluate"], ["export", "out"], ["predict", "--shards", "x", "--out", "y.csv"]):
-            verb, *more = arguments
-            assert expected in refused(verb, tmp_path / "run", *more)
 
 
 def test_a_run_that_was_shortened_is_done(run, tmp_path, capfd):
