@@ -62,7 +62,7 @@ def test_a_size_that_a_backbone_does_not_take(name, size, message):
 )
 def test_what_is_no_feature_is_told(answer, gives, monkeypatch):
     class Other(nn.Module):
-        def forward(x):
+        def forward(self, x):
             return answer(x)
 
     monkeypatch.setattr("ccscale.model.trial.create_backbone", lambda *_, **__: Other())
