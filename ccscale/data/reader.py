@@ -91,14 +91,14 @@ class SampleReader:
 
     def key(self, sample: int) -> str:
         """Return the name of a sample, without reading it."""
-        shard, place = self.shards.find(sample)
-        return self._indexes[shard].keys[place].as_py()
+        shard, row = self.shards.find(sample)
+        return self._indexes[shard].keys[row].as_py()
 
     def origin(self, sample: int) -> str | None:
         """Return where a sample's image came from, a path or a URL; None where that is not known."""
-        shard, place = self.shards.find(sample)
+        shard, row = self.shards.find(sample)
         kept = self._indexes[shard].origins
-        return None if kept is None else kept[place].as_py()
+        return None if kept is None else kept[row].as_py()
 
     def __getitem__(self, sample: int) -> Sample:
         """Read a sample.
@@ -115,9 +115,9 @@ class SampleReader:
 
     def describe(self, sample: int, data: bytes) -> Sample:
         """Return a sample whose bytes were read before."""
-        shard, place = self.shards.find(sample)
+        shard, row = self.shards.find(sample)
         index = self._indexes[shard]
-        return Sample(index.keys[place].as_py(), data, int(index.labels[place]))
+        return Sample(index.keys[row].as_py(), data, int(index.labels[row]))
 
     def read_remote(self, samples: Sequence[int], bound: int) -> dict[int, bytes]:
         """Read the bytes of samples in remote shards, with few requests and as far as there is room.
@@ -151,10 +151,10 @@ class SampleReader:
 
     def _span(self, sample: int) -> Span:
         """Return where a sample's bytes lie."""
-        shard, place = self.shards.find(sample)
+        shard, row = self.shards.find(sample)
         index = self._indexes[shard]
-        start = int(index.offsets[place])
-        return Span(shard, start, start + int(index.sizes[place]))
+        start = int(index.offsets[row])
+        return Span(shard, start, start + int(index.sizes[row]))
 
     def _load_index(self, shard: int) -> Index:
         place, entry = self.shards.place(shard), self.shards.entry(shard)

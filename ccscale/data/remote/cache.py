@@ -1,13 +1,13 @@
-"""A folder of bounded size that several processes keep pieces of remote files in.
+"""A folder of bounded size that several processes keep pages of remote files in.
 
 ::
 
     DIR/bytes            what the files below weigh, as a number; its lock is held to reckon, never to read or load
-    DIR/3f/3f9c….piece   a piece: its bytes, then their length and CRC-32
-    DIR/….part           a piece that is being written, under a lock that its writer's death lets go
+    DIR/3f/3f9c….piece   a page: its bytes, then their length and CRC-32
+    DIR/….part           a page that is being written, under a lock that its writer's death lets go
 
-A piece's room is taken before it is written, and where there is none the pieces that were not used for longest are
-removed first, so that the folder never holds more than its bound. Pieces appear by a rename, are read without a
+A page's room is taken before it is written, and where there is none the pages that were not used for longest are
+removed first, so that the folder never holds more than its bound. Pages appear by a rename, are read without a
 lock, and may vanish at any time; one that is damaged is removed and counts as missing. A folder that cannot be
 written (a full disk) is told once, and the process goes on without it.
 """
@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 from ccscale.errors import InputError
 
-BYTES, PIECE, PART = "bytes", ".piece", ".part"
+BYTES, PAGE, PART = "bytes", ".piece", ".part"  # names in folders that earlier releases made, too
 KEEP = 0.9  # of the bound is what is left after a removal: it costs a look at every file, so it is to be rare
 
 _TRAILER = struct.Struct("<QL4s")  # length, CRC-32, mark
@@ -34,7 +34,7 @@ _MARK = b"ccs1"
 
 
 class Cache:
-    """Pieces by name, in a folder that other processes use at the same time.
+    """Pages by name, in a folder that other processes use at the same time.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Cache:
             ) from None
 
     def get(self, *name: object) -> memoryview | None:
-        """Return a piece; None if it is not there."""
+        """Return a page; None if it is not there."""
         path = self._path(name)
         try:
             with open(path, "rb") as file:
@@ -78,7 +78,7 @@ class Cache:
         return data
 
     def put(self, data: bytes | bytearray | memoryview, *name: object) -> None:
-        """Keep a piece, if there is room for it at all."""
+        """Keep a page, if there is room for it at all."""
         path, size = self._path(name), len(data) + _TRAILER.size
         if not self._writes or size > self._bound or os.path.exists(path):
             return
@@ -100,7 +100,7 @@ class Cache:
 
     def _path(self, name: tuple[object, ...]) -> str:
         digest = hashlib.blake2b(repr(name).encode(), digest_size=20).hexdigest()
-        return os.path.join(self._folder, digest[:2], digest + PIECE)
+        return os.path.join(self._folder, digest[:2], digest + PAGE)
 
     @contextlib.contextmanager
     def _begin(self, size: int) -> Iterator[tuple[BinaryIO, str]]:
@@ -138,8 +138,8 @@ class Cache:
             os.close(handle)
 
     def _weigh(self, room: int) -> int:
-        """Return what all files weigh, after removing dead parts and, if it is above `room`, the oldest pieces."""
-        total, pieces = 0, []
+        """Return what all files weigh, after removing dead parts and, if it is above `room`, the oldest pages."""
+        total, pages = 0, []
         for folder, _, names in os.walk(self._folder):
             for name in names:
                 path = os.path.join(folder, name)
@@ -147,11 +147,11 @@ class Cache:
                     _unlink(path)
                 with contextlib.suppress(OSError):
                     facts = os.stat(path)
-                    total += facts.st_size if name.endswith((PART, PIECE)) else 0
-                    if name.endswith(PIECE):
-                        pieces.append((facts.st_mtime_ns, facts.st_size, path))
+                    total += facts.st_size if name.endswith((PART, PAGE)) else 0
+                    if name.endswith(PAGE):
+                        pages.append((facts.st_mtime_ns, facts.st_size, path))
         if total > room:
-            for _, size, path in sorted(pieces):
+            for _, size, path in sorted(pages):
                 if total <= min(room, KEEP * self._bound):
                     break
                 _unlink(path)

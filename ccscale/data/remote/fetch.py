@@ -1,6 +1,6 @@
 """Parts of remote files whose size and hash are known, kept in the cache where there is one.
 
-With a cache a file is read in aligned pieces of 1 MiB; neighbours that are missing come with one request. Without,
+With a cache a file is read in aligned pages of 1 MiB; neighbours that are missing come with one request. Without,
 exactly the bytes are read that are wanted, and small gaps between them.
 """
 
@@ -15,7 +15,7 @@ from ccscale.data.remote.ranges import Bytes, Remote
 from ccscale.data.remote.retry import Closing, Patience, Refused
 from ccscale.threads import each
 
-PIECE = MIB  # of the cache
+PAGE = MIB  # of the cache
 REQUEST = MIB  # bytes that one request asks for, at most
 AT_ONCE = 4  # requests of one call
 GAP = 32 * 1024  # bytes between two samples that are read along: a second request would take longer
@@ -63,16 +63,16 @@ class Fetcher:
     @property
     def grain(self) -> int:
         """What parts of a file are multiples of."""
-        return 1 if self._cache is None else PIECE
+        return 1 if self._cache is None else PAGE
 
     def read(self, file: RemoteFile, start: int, stop: int) -> Bytes:
         """Return bytes `start` to `stop` of a file; raises what `Remote.read` does."""
         if self._cache is None:
             return self._remote.read(file.url, start, stop, file.size)
         data = bytearray(stop - start)
-        for first, piece in self._pieces(file, start, stop):
-            low, high = max(start, first), min(stop, first + len(piece))
-            data[low - start : high - start] = memoryview(piece)[low - first : high - first]
+        for first, page in self._pages(file, start, stop):
+            low, high = max(start, first), min(stop, first + len(page))
+            data[low - start : high - start] = memoryview(page)[low - first : high - first]
         return data
 
     def index(self, url: str, sha256: str, make: Callable[[], bytes]) -> bytes:
@@ -99,24 +99,24 @@ class Fetcher:
         """Open a file, to be read from one thread."""
         return io.BufferedReader(_File(self, file), REQUEST)
 
-    def _pieces(self, file: RemoteFile, start: int, stop: int) -> list[tuple[int, Bytes | memoryview]]:
-        """Return (first byte, bytes) of the cache's pieces that hold a span."""
+    def _pages(self, file: RemoteFile, start: int, stop: int) -> list[tuple[int, Bytes | memoryview]]:
+        """Return (first byte, bytes) of the cache's pages that hold a span."""
         assert self._cache is not None
-        name = (file.url, file.sha256, file.size, PIECE)
-        numbers = range(start // PIECE, -(-stop // PIECE))
-        pieces: dict[int, Bytes | memoryview | None] = {n: self._cache.get(*name, n) for n in numbers}
-        missing = [n for n in numbers if pieces[n] is None]
+        name = (file.url, file.sha256, file.size, PAGE)
+        numbers = range(start // PAGE, -(-stop // PAGE))
+        pages: dict[int, Bytes | memoryview | None] = {n: self._cache.get(*name, n) for n in numbers}
+        missing = [n for n in numbers if pages[n] is None]
         while missing:
             run = 1
-            while run < len(missing) and missing[run] == missing[0] + run and (run + 1) * PIECE <= REQUEST:
+            while run < len(missing) and missing[run] == missing[0] + run and (run + 1) * PAGE <= REQUEST:
                 run += 1
-            low, high = missing[0] * PIECE, min((missing[0] + run) * PIECE, file.size)
+            low, high = missing[0] * PAGE, min((missing[0] + run) * PAGE, file.size)
             data = memoryview(self._remote.read(file.url, low, high, file.size))
             for n in missing[:run]:
-                pieces[n] = piece = data[n * PIECE - low : (n + 1) * PIECE - low]
-                self._cache.put(piece, *name, n)
+                pages[n] = page = data[n * PAGE - low : (n + 1) * PAGE - low]
+                self._cache.put(page, *name, n)
             missing = missing[run:]
-        return [(n * PIECE, piece) for n, piece in pieces.items() if piece is not None]
+        return [(n * PAGE, page) for n, page in pages.items() if page is not None]
 
 
 class _File(io.RawIOBase):

@@ -7,8 +7,8 @@ or, where DIR cannot be written to, all this in a folder of its own, with a link
 
     OUT/train-000000.tar -> DIR/train-000000.tar
 
-Called again, it reads what is new. While it is at work, indexes have names of their own (`STAGED`): what was there
-before is replaced when every tar has been read.
+Called again, it reads what is new. While it is at work, indexes have names of their own (`adopted_tar.py`): what
+was there before is replaced when every tar has been read.
 """
 
 import contextlib
@@ -17,74 +17,25 @@ import importlib.metadata
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, cast
-
-import numpy as np
 
 from ccscale import pool
-from ccscale.config import MOST_CLASSES
 from ccscale.data.remote import location
 from ccscale.data.shards import index
+from ccscale.data.shards.adopted_tar import AdoptedTar, Folders, adopt_tar, put_in_place
 from ccscale.data.shards.damage import ShardError
-from ccscale.data.shards.hashing import HashingReader, blocks_of
-from ccscale.data.shards.keys import Digests, digests, shared_keys
-from ccscale.data.shards.labels import ABSENT, UNKNOWN, LabelError, Labels
+from ccscale.data.shards.hashing import blocks_of
+from ccscale.data.shards.keys import digests, shared_keys
+from ccscale.data.shards.labels import LabelError, Labels
 from ccscale.data.shards.manifest import NAME, NAMES, Manifest
 from ccscale.data.shards.manifest_file import Shard, url_complaint
 from ccscale.data.shards.passed_over import PassedOver
-from ccscale.data.shards.scan import scan
 from ccscale.data.shards.splits import describe, splits_of
 from ccscale.data.shards.tar_listing import refuse_compressed, tars_below
 from ccscale.errors import InputError
 from ccscale.progress import Meter, say
-from ccscale.regular import regular
 
 NAMED = 10  # damaged tars that an error names
-STAGED = ".new"
-
-
-@dataclass(frozen=True, slots=True)
-class _Label:
-    """A text that labels samples of a tar: what stands for it in the index, how many have it, and one of them."""
-
-    code: int
-    count: int
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Adopted:
-    """What a tar holds: its entry, digests of its keys, its labels by their texts, what was passed over."""
-
-    shard: Shard
-    keys: Digests
-    labels: dict[str, _Label]
-    passed: PassedOver
-
-    @property
-    def labelled(self) -> int:
-        return sum(label.count for text, label in self.labels.items() if text not in ABSENT)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Where the tars are and where their indexes go, the json's field of the labels, whether all must be used."""
-
-    folder: str
-    out: str
-    field: str | None
-    strict: bool
-
-    def tar(self, name: str) -> str:
-        return os.path.join(self.folder, name)
-
-    def index(self, name: str) -> str:
-        return index.index_location(os.path.join(self.out, name))
-
-    def staged(self, name: str) -> str:
-        return self.index(name) + STAGED
 
 
 def adopt(
@@ -155,15 +106,15 @@ def adopt(
     if progress:
         for line in describe(splits):
             say(line)
-    job = _Job(folder, home, label_field, strict)
-    with _cleaned(job, tars):
-        found = _read_all(job, splits, workers, progress)
-        _check_keys(job, found, before)
+    folders = Folders(folder, home, label_field, strict)
+    with _cleaned(folders, tars):
+        found = _read_all(folders, splits, workers, progress)
+        _check_keys(folders, found, before)
         labels = _understand(found, before)
         if progress:
             _tell(found, labels)
-        _place_all(job, found, labels, workers)
-        made = _manifest(job, found, labels, before)
+        put_in_place(folders, found, labels, workers)
+        made = _manifest(folders, found, labels, before)
         made.save()
     return made
 
@@ -216,93 +167,51 @@ def _new_tars(before: Manifest, tars: list[str], label_field: str | None) -> lis
 
 
 @contextlib.contextmanager
-def _cleaned(job: _Job, tars: Sequence[str]) -> Iterator[None]:
+def _cleaned(folders: Folders, tars: Sequence[str]) -> Iterator[None]:
     """Leave no index behind that was not there, unless all goes well; tell where they cannot be written."""
-    places = [path for name in tars for path in (job.index(name), *_links(job, name))]
+    places = [path for name in tars for path in (folders.index(name), *folders.links(name))]
     new = [path for path in places if not os.path.lexists(path)]
     try:
         yield
     except BaseException as error:
-        for path in [*new, *map(job.staged, tars)]:
+        for path in [*new, *map(folders.staged, tars)]:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         if isinstance(error, OSError):
             raise InputError(
-                f"indexes cannot be written into {job.out} ({error.strerror}): make room, or name a folder that "
-                "you may write to by --out"
+                f"indexes cannot be written into {folders.out} ({error.strerror}): make room, or name a folder "
+                "that you may write to by --out"
             ) from None
         raise
 
 
-def _links(job: _Job, name: str) -> list[str]:
-    """Return the link to a tar, if there is to be one."""
-    return [] if job.out == job.folder else [os.path.join(job.out, name)]
-
-
-def _read_all(job: _Job, splits: dict[str, str], workers: int | None, progress: bool) -> list[_Adopted]:
+def _read_all(
+    folders: Folders, splits: dict[str, str], workers: int | None, progress: bool
+) -> list[AdoptedTar]:
     """Index all tars; raise InputError that names those which cannot be."""
     blocks = 0
     for name in splits:
-        os.makedirs(os.path.dirname(job.staged(name)), exist_ok=True)
+        os.makedirs(os.path.dirname(folders.staged(name)), exist_ok=True)
         with contextlib.suppress(OSError):  # told by name when the tar is read
-            blocks += blocks_of(os.stat(job.tar(name)).st_size)
+            blocks += blocks_of(os.stat(folders.tar(name)).st_size)
     with Meter(f"indexing {len(splits):,} tars", blocks, "MiB", progress) as meter:
-        results = pool.run(functools.partial(_adopt_tar, job), list(splits.items()), meter, workers)
+        results = pool.run(functools.partial(adopt_tar, folders), list(splits.items()), meter, workers)
     damaged = [result for result in results if isinstance(result, ShardError)]
     if damaged:
         named = "; ".join(
-            f"{os.path.relpath(error.shard, job.folder)}: {error.what}" for error in damaged[:NAMED]
+            f"{os.path.relpath(error.shard, folders.folder)}: {error.what}" for error in damaged[:NAMED]
         )
         more = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
         raise InputError(
-            f"{len(damaged)} of the {len(splits)} tars in {job.folder} cannot be indexed: {named}{more}"
+            f"{len(damaged)} of the {len(splits)} tars in {folders.folder} cannot be indexed: {named}{more}"
         )
-    found = [result for result in results if isinstance(result, _Adopted)]
+    found = [result for result in results if isinstance(result, AdoptedTar)]
     if not any(tar.shard.nsamples for tar in found):
-        raise InputError(f"the tars in {job.folder} hold no images; check the path")
+        raise InputError(f"the tars in {folders.folder} hold no images; check the path")
     return found
 
 
-def _adopt_tar(job: _Job, tar: tuple[str, str], tick: pool.Tick) -> _Adopted | ShardError:
-    """Index one tar of a split, or return what is wrong with it; runs in a worker process."""
-    name, split = tar
-    path = job.tar(name)
-    try:
-        with open(path, "rb", opener=regular) as file:
-            hashing = HashingReader(file, tick)
-            found = scan(cast(BinaryIO, hashing), path, job.field)
-            sha256, size = hashing.finish()
-    except ShardError as error:
-        return error
-    except OSError as error:
-        return ShardError(path, f"it cannot be read: {error.strerror}")
-    if job.strict and found.passed.kinds:
-        what = f"{found.passed.tell('member')}, as {found.passed.first!r}, which --strict refuses"
-        return ShardError(path, what)
-    counts = Counter(sample.text for sample in found.samples)
-    keys = {sample.text: sample.key for sample in reversed(found.samples)}
-    labels = {
-        text: _Label(_code(text, place), count, keys[text])
-        for place, (text, count) in enumerate(sorted(counts.items()))
-    }
-    rows = [
-        (sample.key, sample.ext, sample.offset, sample.size, labels[sample.text].code, sample.origin)
-        for sample in found.samples
-    ]
-    index.write_index(job.staged(name), index.ShardIndex.from_rows(rows))
-    shard = Shard(name, len(rows), size, sha256, split)
-    return _Adopted(shard, digests([row[0] for row in rows]), labels, found.passed)
-
-
-def _code(text: str, place: int) -> int:
-    """Return what stands for a label until all are known: a number if it is written as one, else one above all."""
-    if text in ABSENT:
-        return UNKNOWN
-    number = int(text) if text.isdecimal() and len(text) < 9 else MOST_CLASSES
-    return number if number < MOST_CLASSES and str(number) == text else MOST_CLASSES + place
-
-
-def _check_keys(job: _Job, found: list[_Adopted], before: Manifest | None) -> None:
+def _check_keys(folders: Folders, found: list[AdoptedTar], before: Manifest | None) -> None:
     """Refuse samples that share a key."""
     old = before.shards if before is not None else ()
     names = [*(shard.url for shard in old), *(tar.shard.url for tar in found)]
@@ -310,18 +219,18 @@ def _check_keys(job: _Job, found: list[_Adopted], before: Manifest | None) -> No
     def keys_of(number: int) -> list[str]:
         if before is not None and number < len(old):
             return index.read_index(before, old[number]).keys
-        return index.from_parquet(Path(job.staged(names[number])).read_bytes()).keys
+        return index.from_parquet(Path(folders.staged(names[number])).read_bytes()).keys
 
     known = [digests(keys_of(number)) for number in range(len(old))]
     for number, keys, home in shared_keys([*known, *(tar.keys for tar in found)], keys_of):
         raise ShardError(
-            job.tar(names[number]),
+            folders.tar(names[number]),
             f"two samples have the key {keys[0]!r}, the other in {names[home]}: keys are unique in a data set; "
             "write the tars anew with different names",
         )
 
 
-def _understand(found: list[_Adopted], before: Manifest | None) -> Labels:
+def _understand(found: list[AdoptedTar], before: Manifest | None) -> Labels:
     """Return the classes of all tars; raise ShardError that names a label that is none."""
     texts = {text for tar in found for text in tar.labels}
     try:
@@ -332,7 +241,7 @@ def _understand(found: list[_Adopted], before: Manifest | None) -> Labels:
         raise ShardError(tar.shard.url, f"of the sample {key!r}, {error}") from None
 
 
-def _tell(found: list[_Adopted], labels: Labels) -> None:
+def _tell(found: list[AdoptedTar], labels: Labels) -> None:
     if labels.named:
         say(f"the labels are names of {len(labels.classes):,} classes")
     passed = PassedOver.together(tar.passed for tar in found)
@@ -341,34 +250,7 @@ def _tell(found: list[_Adopted], labels: Labels) -> None:
         say(f"{passed.tell('member')}, the first in {first}; --strict refuses them")
 
 
-def _place_all(job: _Job, found: list[_Adopted], labels: Labels, workers: int | None) -> None:
-    """Give all indexes their labels and their names, and link the tars where that is wanted."""
-    anew = []
-    for tar in found:
-        numbers = labels.numbers(tar.labels)
-        codes = {label.code: numbers[text] for text, label in tar.labels.items()}
-        if any(code != number for code, number in codes.items()):
-            anew.append((tar.shard.url, codes))
-    with Meter("naming classes", len(anew), "tars", show=False) as meter:
-        pool.run(functools.partial(_relabel, job), anew, meter, workers if len(anew) > 100 else 1)
-    for tar in found:
-        os.replace(job.staged(tar.shard.url), job.index(tar.shard.url))
-        for link in _links(job, tar.shard.url):
-            target = os.path.realpath(job.tar(tar.shard.url))
-            if os.path.realpath(link) != target:
-                os.symlink(target, link)
-
-
-def _relabel(job: _Job, task: tuple[str, dict[int, int]], tick: pool.Tick) -> None:
-    """Write the labels into a tar's index for what stands for them."""
-    name, numbers = task
-    rows = index.from_parquet(Path(job.staged(name)).read_bytes())
-    labels = np.array([numbers[code] for code in rows.labels.tolist()], np.int64)
-    index.write_index(job.staged(name), replace(rows, labels=labels))
-    tick()
-
-
-def _manifest(job: _Job, found: list[_Adopted], labels: Labels, before: Manifest | None) -> Manifest:
+def _manifest(folders: Folders, found: list[AdoptedTar], labels: Labels, before: Manifest | None) -> Manifest:
     """Return the manifest of all tars, those of one that was there before among them."""
     labelled = Counter(before.labelled if before is not None else {})
     passed = Counter(before.passed_over if before is not None else {})
@@ -379,14 +261,14 @@ def _manifest(job: _Job, found: list[_Adopted], labels: Labels, before: Manifest
     made_by: dict[str, object] = {"kind": "index", "ccscale": importlib.metadata.version("ccscale")}
     if labels.named:
         made_by["labels"] = NAMES
-    if job.field is not None:
-        made_by["label_field"] = job.field
+    if folders.field is not None:
+        made_by["label_field"] = folders.field
     if passed:
         made_by["passed_over"] = dict(sorted(passed.items()))
     shards: Iterable[Shard] = (*(before.shards if before is not None else ()), *(tar.shard for tar in found))
     return Manifest(
-        job.out,
-        Path(job.folder).resolve().name if before is None else before.name,
+        folders.out,
+        Path(folders.folder).resolve().name if before is None else before.name,
         tuple(sorted(shards, key=lambda shard: shard.url)),
         labels.classes,
         (*ids, *labels.classes[len(ids) :]),

@@ -58,7 +58,7 @@ class ShardTable:
         return any(location.is_url(url.as_py()) for url in self._urls)
 
     def find(self, sample: int) -> tuple[int, int]:
-        """Return the shard of a sample, and its place there."""
+        """Return the shard of a sample, and its row there."""
         shard = int(self._starts.searchsorted(sample, side="right")) - 1
         return shard, sample - int(self._starts[shard])
 

@@ -48,7 +48,7 @@ class Cell:
 
     def read(self) -> bytes:
         try:
-            data = _reading.cell(self)
+            data = _cursor.cell(self)
         except pa.ArrowException as error:
             raise OSError(errno.EIO, " ".join(str(error).split())) from None
         if data is not None:
@@ -79,7 +79,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 @dataclass
-class _Reading:
+class _Cursor:
     """Where this process has come to in a row group."""
 
     place: tuple[str, str, int] | None = None
@@ -103,7 +103,7 @@ class _Reading:
         raise OSError(errno.EIO, "the table ends before its row")
 
 
-_reading = _Reading()
+_cursor = _Cursor()
 
 
 def _cells(path: str, column: str, group: int) -> Iterator[Any]:

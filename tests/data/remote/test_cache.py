@@ -32,7 +32,7 @@ def weight(folder: Path) -> int:
     return total
 
 
-def test_it_keeps_pieces_by_name(tmp_path: Path) -> None:
+def test_it_keeps_pages_by_name(tmp_path: Path) -> None:
     cache = Cache(str(tmp_path / "new" / "cache"), 10_000)
     assert cache.get("url", 0) is None
     cache.put(b"first", "url", 0)
@@ -102,7 +102,7 @@ def test_several_processes_never_fill_it_beyond_its_bound(tmp_path: Path) -> Non
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 5
-    # The look at the folder is not one moment: a file may be seen as a part and, renamed, again as a piece.
+    # The look at the folder is not one moment: a file may be seen as a part and, renamed, again as a page.
     assert 0 < worst <= bound + 5 * (500 + 37 * 60 + 16)
     assert weight(tmp_path) <= bound
     assert weight(tmp_path) == int((tmp_path / "bytes").read_text())

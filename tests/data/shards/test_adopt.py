@@ -15,7 +15,7 @@ from PIL import Image
 
 from ccscale.cli.main import main
 from ccscale.data.reader import SampleReader
-from ccscale.data.shards import adopt as adopt_module
+from ccscale.data.shards import adopted_tar
 from ccscale.data.shards.adopt import adopt
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.scan import Scan
@@ -389,14 +389,14 @@ def test_new_tars_join_what_was_indexed(tmp_path: Path, monkeypatch: pytest.Monk
         pack(tmp_path / place / "00000.tar", *sample("b", "3"), ("y.md", b""))
         pack(tmp_path / place / "val-0.tar", *sample("c", "0"))
     opened: list[str] = []
-    scan = adopt_module.scan
+    scan = adopted_tar.scan
 
     def watched(file: BinaryIO, path: str, field: str | None) -> Scan:
         opened.append(path)
         return scan(file, path, field)
 
     with monkeypatch.context() as patch:
-        patch.setattr(adopt_module, "scan", watched)
+        patch.setattr(adopted_tar, "scan", watched)
         made = adopt(tmp_path / "one", workers=1, progress=False)
         assert [Path(path).name for path in opened] == ["00000.tar", "val-0.tar"]
         again = adopt(tmp_path / "one", workers=1, progress=False)

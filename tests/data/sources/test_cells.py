@@ -93,7 +93,7 @@ def test_a_cell_by_itself(tmp_path, images):
     for row in (3, 40, 2, 2, 49, 0):
         assert Cell(str(path), "image", *where[row]).read() == images[row]
     path.write_bytes(path.read_bytes()[:-100])
-    cells._reading.place = None
+    cells._cursor.place = None
     with pytest.raises(OSError, match=r"Errno") as error:
         Cell(str(path), "image", 0, 0).read()
     assert error.value.strerror
