@@ -73,8 +73,7 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Yield a section a command, those of its own sub-commands after it."""
     inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if not inner:
-        help = parser.format_help().replace("\x1b", "")
-        yield f"## `{parser.prog}`\n\n```text\n{help}```\n"
+        yield f"## `{parser.prog}`\n\n```text\n{parser.format_help()}```\n"
     for action in inner:
         for command in action.choices.values():
             yield from _commands(command)
@@ -91,7 +90,8 @@ def _config() -> str:
                 Config.model_fields[section].annotation.__doc__ if section else Config.__doc__.split("\n")[0]
             )
             lines += [f"## {section or 'run, seed'}", "", about, ""]
-        facts = f"{key.kind}; {key.default}; {key.may_change}"
+        default = "required" if key.default == "(required)" else f"default {key.default}"
+        facts = f"{key.kind}; {default}; {key.may_change}"
         lines += [
             f"`{key.name}`{{ #{key.name} }}",
             f":   *{facts}*<br>",
