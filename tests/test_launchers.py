@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import small_settings
 from lives import free_port
-from same_run import steps
+from runs import steps
 
 from ccscale.checkpoint import find
 from ccscale.cli.main import main

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import small_settings
-from same_run import SAME, difference, steps
+from runs import SAME, difference, steps
 
 from ccscale import checkpoint
 from ccscale.checkpoint import saver

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import small_settings, write_config
 from harness.save_faults import KILLED
-from same_run import SAME, difference, steps
+from runs import SAME, difference, steps
 
 from ccscale import checkpoint
 from ccscale.train.log import METRICS

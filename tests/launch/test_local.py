@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import python, small_settings, write_config
 from lives import is_alive
-from same_run import steps, train
+from runs import steps, train
 
 from ccscale.checkpoint import find
 from ccscale.cli.main import main

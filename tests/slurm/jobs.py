@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from same_run import steps
+from runs import steps
 
 ROOT = Path(__file__).parents[2]
 SLOW = Path(__file__).parent / "slow"

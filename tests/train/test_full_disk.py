@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import small_settings
 from harness.disks import Disk, small_disk
-from same_run import SAME, difference, steps
+from runs import SAME, difference, steps
 
 from ccscale.checkpoint import find
 from ccscale.config.file import parse_config

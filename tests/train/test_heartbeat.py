@@ -15,7 +15,7 @@ import torch
 import torch.distributed as torch_dist
 from conftest import small_settings
 from lives import Process, fork, free_port, spawn
-from same_run import steps
+from runs import steps
 
 from ccscale import dist
 from ccscale.errors import Fault

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import make_images, small_settings, write_config
-from same_run import BOUNDS, SAME, difference, steps, train
+from runs import BOUNDS, SAME, difference, steps, train
 
 from ccscale.cli.main import main
 from ccscale.data.making.shards import make_shards

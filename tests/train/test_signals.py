@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import small_settings
 from lives import Life, spawn
-from same_run import BOUNDS, difference, steps
+from runs import BOUNDS, difference, steps
 
 from ccscale.checkpoint import find
 from ccscale.config.file import parse_config

@@ -15,7 +15,7 @@ from conftest import python, small_settings, write_config
 from harness.ranks import run_ranks
 from harness.servers import ShardServer
 from lives import Life, fork, free_port
-from same_run import steps
+from runs import steps
 
 from ccscale import dist
 from ccscale.checkpoint import find

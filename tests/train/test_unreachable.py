@@ -13,7 +13,7 @@ import pytest
 from conftest import small_settings, write_config
 from harness.servers import ShardServer, wait_until
 from lives import Life, fork
-from same_run import SAME, difference, start, steps, train
+from runs import SAME, difference, start, steps, train
 
 from ccscale.checkpoint import find
 from ccscale.config.file import parse_config

@@ -10,7 +10,7 @@ every number here comes from elementwise operations that IEEE 754 defines exactl
 multiply-add), and the one sum, that of `_contrast`, is exact in any order.
 
 On one core two views of 224 px take about 2 ms an image: less than decoding and cutting them (see
-tools/bench_loader.py), and less than a hundredth of a ResNet-34's training step there. So nothing is compiled.
+tools/bench/loader.py), and less than a hundredth of a ResNet-34's training step there. So nothing is compiled.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ccscale.philox import philox4x32
 
-# What `default_piece` and `default_block` keep to; tools/mixing.py shows what they make of sorted data.
+# What `default_piece` and `default_block` keep to; tools/paper/mixing.py shows what they make of sorted data.
 FULL_PERMUTATION = 2**17  # data with up to this many samples are permuted sample by sample
 MIN_PIECE = 4  # samples that are read together in larger data: one seek or one request for them
 MAX_PIECES = 2**20  # an epoch's order is made in a fraction of a second then, and held in 16 MiB

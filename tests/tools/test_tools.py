@@ -1,0 +1,138 @@
+"""Each tool once, on little: it runs to its end, and what it prints is what its figures should be."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chromium import missing
+from conftest import small_settings, write_config
+from harness.tools import run_tool
+
+pytestmark = pytest.mark.slow
+
+BENCH = ("views.size=16", "model.backbone=test_resnet", "train.global_batch=16", "data.workers=0")
+
+
+def found(script: str, *arguments: object) -> dict[str, Any]:
+    """Return the JSON object that a tool prints."""
+    done = run_tool(script, *arguments, "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+@pytest.fixture
+def config(shards: Path, tmp_path: Path) -> str:
+    """A config that trains in seconds: one epoch of two steps."""
+    settings = small_settings(shards, tmp_path / "unused", train__epochs=1, train__global_batch=64)
+    return str(write_config(tmp_path, settings))
+
+
+def test_loader():
+    """Where a worker's memory is bounded, too."""
+    pytest.importorskip("cv2", reason="OpenCV (the extra `bench`) is not installed")
+    sizes = ("--sizes", "224", "64", "--images", "32", "--batch", "4", "--repeats", "1", "--blocks", "1")
+    result = found("bench/loader.py", *sizes)
+    assert [*result["sizes"]] == ["224", "64"]
+    assert 80_000 < result["file_bytes"] < 140_000
+    for row in result["sizes"].values():
+        for name, time in row["milliseconds"].items():
+            assert time * row["images_per_second"][name] == pytest.approx(1000)
+        (memory,) = row["memory"]
+        assert 0 < memory["grown"] <= memory["bound"]
+
+
+@pytest.mark.dist
+def test_losses():
+    sizes = ("--images", "64", "--clusters", "5", "--ranks", "2", "--repeats", "1")
+    rows = {(row["loss"], row["way"]): row for row in found("bench/losses.py", *sizes)["rows"]}
+    rows_of_all = 2 * 64 * 128 * 4
+    assert rows["instance", "a"]["bytes"] == 2 * rows_of_all  # there, and their gradients back
+    assert rows["instance", "b"]["bytes"] == 2 * rows_of_all
+    assert rows["instance", "c"]["bytes"] == rows_of_all + (2 * 64 + 2) * 4  # logsumexps, a number a rank
+    assert rows["cluster", "c"]["bytes"] == 4 * (4 * 5**2 + 2 * 5)
+    assert rows["instance", "c"]["peak"] < rows["instance", "a"]["peak"]
+
+
+def test_metrics():
+    result = found("bench/metrics.py", "--images", "20000", "--clusters", "60", "--classes", "20")
+    array, cells = result["ways"]["array"], result["ways"]["cells"]
+    for name in ("acc", "purity", "nmi", "ari", "f"):
+        assert array[name] == pytest.approx(cells[name], abs=1e-12)
+    assert 1100 < array["cells"] == cells["cells"] <= 60 * 20
+    assert max(result["differences"].values()) < 1e-12
+
+
+def test_report():
+    if missing():
+        pytest.skip(missing())
+    result = found("bench/report.py", "--clusters", "5", "--points", "200", "--repeats", "1")
+    assert result["bytes"] > 10_000
+    assert all(time > 0 for time in result["milliseconds"].values())
+
+
+def test_saving(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = found("bench/saving.py", config, "--steps", "8", "--every", "2", "train.epochs=9")
+    assert result["saves"] >= 3
+    assert 0 < result["wait_ms"] <= result["longest_wait_ms"]
+    assert all(0 < share < 1 for share in result["shares"].values())
+
+
+def test_schedule():
+    result = found("bench/schedule.py", "--samples", "16777216", "--shards", "200")
+    one, all_lanes = result["ranks"]["4096"], result["ranks"]["1"]
+    assert all_lanes["peak_mb"] > one["peak_mb"] > 0
+    assert 0.1 < result["manifest"]["file_mb"] * 10 < 1
+
+
+def test_step(shards):
+    result = found("bench/step.py", shards, *BENCH, "--turns", "2")
+    parts = ["loader wait", "views", "forward", "losses", "backward", "optimizer", "other"]
+    assert list(result["shares"]) == parts
+    assert sum(result["shares"].values()) == pytest.approx(1)
+    assert all(result["shares"][part] > 0 for part in parts[:-1])
+    assert result["ratio"] > 0
+
+
+def test_mixing():
+    """Where ccscale's defaults mix sorted shards nearly as a full permutation does, and a buffer does not."""
+    rows = {row["order"]: row for row in found("paper/mixing.py", "--set", "small")["sets"]["small"]}
+    for order in ("full permutation", "ccscale, defaults"):
+        assert rows[order]["clumping"] == pytest.approx(1, abs=0.03)
+        assert rows[order]["clumping_together"] == pytest.approx(0.96, abs=0.05)
+        assert abs(rows[order]["correlation"]) < 0.02
+    assert rows["ccscale, defaults"]["reads"] == 1
+    assert rows["WebDataset, shuffle(5000), 1 loader"]["clumping"] > 5
+
+
+def test_benchmark(config, tmp_path):
+    out = tmp_path / "out"
+    study = ["batch-size", config, "--values", "16", "32", "--seeds", "0", "1", "--out", out]
+    done = run_tool("paper/benchmark.py", *study, "train.max_steps=2")
+    assert done.code == 0, done.err
+    assert done.out == (out / "table.md").read_text()
+    with open(out / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["variant"], row["seed"]) for row in rows[:4]] == [
+        (f"global batch {size}", seed) for size in (16, 32) for seed in "01"
+    ]
+    for first, second in zip(rows[::2], rows[1::2], strict=True):
+        mean = (float(first["acc"]) + float(second["acc"])) / 2
+        assert f"{first['variant']} | {first['scored_by']} | {mean:.3f}".replace("0.", ".", 1) in done.out
+    again = found("paper/benchmark.py", *study, "train.max_steps=2")  # nothing is done again
+    assert [run["seconds"] for run in again["runs"]] == [float(row["seconds"]) for row in rows]
+    refused = run_tool("paper/benchmark.py", "heads", config, "seed=1", "--out", out)
+    assert refused.code == 2
+    assert "seed=1: every run's folder and seed are set here" in refused.err
+
+
+def test_published(config, tmp_path):
+    result = found("paper/published.py", config, "--seeds", "5", "--out", tmp_path / "out")
+    assert [(run["by"], run["steps"]) for run in result["runs"]] == [("published", 2), ("ccscale", 2)]
+    for run in result["runs"]:
+        assert 0.33 < run["acc"] < 0.8
+        assert result["summary"][run["by"]]["acc"] == {"mean": run["acc"], "spread": None}
+    refused = run_tool("paper/published.py", config, "views.raw=1", "--out", tmp_path / "out")
+    assert (refused.code, "views.raw" in refused.err) == (2, True)

@@ -1,0 +1,138 @@
+"""Damaged and hostile tars: members whose headers say anything, with checksums that are right."""
+
+import io
+import tarfile
+from functools import cache
+
+from forged import FIELDS, number_field, tar_header
+from fuzz_bytes import NUMBERS, mutated
+from hypothesis import strategies as st
+
+NAMES = [
+    b"a.jpg",
+    b"a.cls",
+    b"a.json",
+    b"b.png",
+    b"b.cls",
+    b"d/c.webp",
+    b"a.jpeg",
+    b"a.JPG",
+    b".a.jpg",
+    b"a",
+    b"a.",
+    b"",
+]
+NAMES += [
+    b"../../x.jpg",
+    b"/etc/x.jpg",
+    b"a/../b.jpg",
+    b"./a.jpg",
+    b"a\nb.jpg",
+    b"\xff\xfe.jpg",
+    b"\xc3\xa9.jpg",
+    b"a.b.jpg",
+]
+NAMES += [b"x" * 100, b"y" * 95 + b".jpg", b"C:\\x.jpg", b"-.jpg", b"|sh.jpg", b"a.cls/"]
+TYPES = [
+    b"0",
+    b"\0",
+    b"1",
+    b"2",
+    b"3",
+    b"4",
+    b"5",
+    b"6",
+    b"7",
+    b"S",
+    b"L",
+    b"K",
+    b"x",
+    b"g",
+    b"X",
+    b"V",
+    b"A",
+]
+KEYWORDS = [b"path", b"size", b"linkpath", b"mtime", b"hdrcharset", b"GNU.sparse.major", b"GNU.sparse.minor"]
+KEYWORDS += [
+    b"GNU.sparse.name",
+    b"GNU.sparse.map",
+    b"GNU.sparse.size",
+    b"GNU.sparse.realsize",
+    b"GNU.sparse.offset",
+]
+KEYWORDS += [b"GNU.sparse.numbytes", b"GNU.sparse.numblocks", b"uid", b"comment", b"", b"SCHILY.realsize"]
+
+
+@st.composite
+def pax_body(draw):
+    """Return the records of an extended header, some with wrong lengths."""
+    body = b""
+    for _ in range(draw(st.integers(1, 3))):
+        numbers = st.sampled_from(NUMBERS).map(lambda n: b"%d" % n)
+        value = draw(
+            st.one_of(
+                numbers,
+                st.sampled_from(NAMES),
+                st.sampled_from([b"0,5,9,1", b"BINARY"]),
+                st.binary(max_size=9),
+            )
+        )
+        record = b" " + draw(st.sampled_from(KEYWORDS)) + b"=" + value + b"\n"
+        right = next(n for n in range(len(record), len(record) + 20) if len(b"%d" % n + record) == n)
+        length = draw(st.one_of(st.just(right), st.just(right), st.sampled_from(NUMBERS)))
+        body += b"%d" % length + record
+    return body
+
+
+@st.composite
+def forged_tar(draw):
+    """Return a tar of members whose headers say anything."""
+    parts = []
+    for _ in range(draw(st.integers(1, 5))):
+        kind = draw(st.sampled_from([b"0", b"0", b"0", b"x", b"g", b"L", *TYPES]))
+        body = (
+            draw(pax_body())
+            if kind in b"xgX"
+            else draw(st.one_of(st.sampled_from([b"3", b"-1", b""]), st.binary(max_size=600)))
+        )
+        if kind in b"LK":
+            body = draw(st.sampled_from(NAMES)) + b"\0"
+        fields = {"type": kind, "name": draw(st.sampled_from(NAMES)), "size": number_field(len(body), 12)}
+        for name in draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=2)):
+            width = FIELDS[name][1]
+            numbers = st.sampled_from(NUMBERS).map(
+                lambda n, width=width: number_field(n, width) if width > 1 else b"0"
+            )
+            fields[name] = draw(
+                st.one_of(numbers, st.binary(max_size=min(width, 24)), st.sampled_from(NAMES))
+            )
+        parts.append(tar_header(fields, draw(st.integers(0, 9)) > 0) + body + bytes(-len(body) % 512))
+    return b"".join(parts) + bytes(draw(st.sampled_from([1024, 1024, 1024, 512, 0, 100])))
+
+
+@cache
+def tar_seeds():
+    seeds = []
+    for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w", format=kind) as tar:
+            for name, body in (
+                ("a.jpg", b"jpeg" * 200),
+                ("a.cls", b"3"),
+                ("d/é.png", b"png"),
+                ("n" * 120 + ".webp", b"w"),
+            ):
+                if kind == tarfile.USTAR_FORMAT and len(name) > 100:
+                    continue
+                member = tarfile.TarInfo(name)
+                member.size = len(body)
+                tar.addfile(member, io.BytesIO(body))
+            link = tarfile.TarInfo("link.jpg")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(link)
+        seeds.append(file.getvalue()[:8192])
+    return seeds
+
+
+def tars():
+    return st.one_of(forged_tar(), forged_tar(), mutated(tar_seeds), st.binary(max_size=2000))
