@@ -1,4 +1,4 @@
-"""The demo, cut down to two epochs: every part of it, but for the quality (which tools/paper/benchmark.py measures)."""
+"""The demo, cut down to two epochs: every part of it but the quality, which tools/paper/benchmark.py measures."""
 
 import json
 from pathlib import Path

@@ -32,9 +32,9 @@ def config(shards: Path, tmp_path: Path) -> str:
 def test_loader():
     """Where a worker's memory is bounded, too."""
     pytest.importorskip("cv2", reason="OpenCV (the extra `bench`) is not installed")
-    sizes = ("--sizes", "224", "64", "--images", "32", "--batch", "4", "--repeats", "1", "--blocks", "1")
+    sizes = ("--sizes", "64", "--images", "32", "--batch", "4", "--repeats", "1", "--blocks", "1")
     result = found("bench/loader.py", *sizes)
-    assert [*result["sizes"]] == ["224", "64"]
+    assert [*result["sizes"]] == ["64"]
     assert 80_000 < result["file_bytes"] < 140_000
     for row in result["sizes"].values():
         for name, time in row["milliseconds"].items():
@@ -57,10 +57,7 @@ def test_losses():
 
 def test_metrics():
     result = found("bench/metrics.py", "--images", "20000", "--clusters", "60", "--classes", "20")
-    array, cells = result["ways"]["array"], result["ways"]["cells"]
-    for name in ("acc", "purity", "nmi", "ari", "f"):
-        assert array[name] == pytest.approx(cells[name], abs=1e-12)
-    assert 1100 < array["cells"] == cells["cells"] <= 60 * 20
+    assert 1100 < result["cells"] <= 60 * 20
     assert max(result["differences"].values()) < 1e-12
 
 
@@ -74,16 +71,16 @@ def test_report():
 
 def test_saving(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = found("bench/saving.py", config, "--steps", "8", "--every", "2", "train.epochs=9")
+    result = found("bench/saving.py", config, "--steps", "24", "--every", "6", "train.epochs=20")
     assert result["saves"] >= 3
     assert 0 < result["wait_ms"] <= result["longest_wait_ms"]
     assert all(0 < share < 1 for share in result["shares"].values())
 
 
 def test_schedule():
-    result = found("bench/schedule.py", "--samples", "16777216", "--shards", "200")
-    one, all_lanes = result["ranks"]["4096"], result["ranks"]["1"]
-    assert all_lanes["peak_mb"] > one["peak_mb"] > 0
+    result = found("bench/schedule.py", "--samples", "300000", "--shards", "30", "--lanes", "64")
+    one, all_lanes = result["ranks"]["64"], result["ranks"]["1"]
+    assert all_lanes["peak_mb"] >= one["peak_mb"] > 0
     assert 0.1 < result["manifest"]["file_mb"] * 10 < 1
 
 
@@ -109,14 +106,15 @@ def test_mixing():
 
 def test_benchmark(config, tmp_path):
     out = tmp_path / "out"
-    study = ["batch-size", config, "--values", "16", "32", "--seeds", "0", "1", "--out", out]
+    study = ["batch-size", config, "--values", "16", "--seeds", "0", "1", "--out", out]
     done = run_tool("paper/benchmark.py", *study, "train.max_steps=2")
     assert done.code == 0, done.err
     assert done.out == (out / "table.md").read_text()
     with open(out / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["variant"], row["seed"]) for row in rows[:4]] == [
-        (f"global batch {size}", seed) for size in (16, 32) for seed in "01"
+    assert [(row["variant"], row["seed"]) for row in rows[:3:2]] == [
+        ("global batch 16", "0"),
+        ("k-means on pixels", "0"),
     ]
     for first, second in zip(rows[::2], rows[1::2], strict=True):
         mean = (float(first["acc"]) + float(second["acc"])) / 2

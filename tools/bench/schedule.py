@@ -3,7 +3,7 @@
     python tools/bench/schedule.py [--samples 1000000000] [--shards 100000] [--seed 0] [--json]
 
 Shards have 8,000 to 12,000 samples in every 10,000, drawn from the seed; the global batch and the lanes are those
-of a run on 4,096 ranks. For a rank of 4,096, of 64 and of 1, each in a process of its own:
+of a run on 4,096 ranks (see --lanes). For a rank of 4,096, of 64 and of 1, each in a process of its own:
 
     schedule        making the Schedule from the shards' sizes
     order           making one epoch's order
@@ -40,9 +40,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from memory import resident
 from tool import parser
 
-LANES = 4096
-GLOBAL_BATCH = 65_536
-WORLDS = (4096, 64, 1)
+SHARE = 16  # of a lane in a global batch
 REPEATS = 5
 EPOCH = 7
 MB = 10**6
@@ -55,16 +53,16 @@ def shard_sizes(samples: int, shards: int, seed: int) -> tuple[int, ...]:
     return tuple(np.diff(bounds.astype(np.int64)).tolist())
 
 
-def measure_rank(sizes: tuple[int, ...], seed: int, world: int) -> dict[str, float]:
+def measure_rank(sizes: tuple[int, ...], seed: int, all_lanes: int, world: int) -> dict[str, float]:
     """Return one rank's figures: milliseconds and megabytes."""
 
     def make() -> Schedule:
-        return Schedule(sizes, seed, GLOBAL_BATCH, LANES, piece, MAX_BLOCK)
+        return Schedule(sizes, seed, SHARE * all_lanes, all_lanes, piece, MAX_BLOCK)
 
     def resume(order: EpochOrder) -> None:
         order.batch(middle, lanes)
 
-    piece, lanes = default_piece(sizes), owned(LANES, world // 2, world)
+    piece, lanes = default_piece(sizes), owned(all_lanes, world // 2, world)
     before, start = resident() / MB, time.process_time()
     schedule = make()
     middle = schedule.steps_per_epoch // 2
@@ -126,23 +124,25 @@ def main() -> int:
     options = parser(__doc__)
     options.add_argument("--samples", type=int, default=10**9)
     options.add_argument("--shards", type=int, default=10**5)
+    options.add_argument("--lanes", type=int, default=4096, help="(%(default)s)")
     options.add_argument("--seed", type=int, default=0)
     args = options.parse_args()
-    least = 4 * LANES * MAX_BLOCK  # four blocks a lane
+    least = 4 * args.lanes * MAX_BLOCK  # four blocks a lane
     if not (args.samples >= least and 0 < args.shards <= args.samples):
         options.error(f"--samples must be at least {least}, and --shards from 1 to --samples")
     sizes = shard_sizes(args.samples, args.shards, args.seed)
-    ranks = {world: _alone(measure_rank, sizes, args.seed, world) for world in WORLDS}
+    worlds = sorted({args.lanes, min(64, args.lanes), 1}, reverse=True)
+    ranks = {world: _alone(measure_rank, sizes, args.seed, args.lanes, world) for world in worlds}
     manifest = _alone(measure_manifest, sizes, args.seed)
     if args.json:
         settings = {"samples": args.samples, "shards": args.shards, "seed": args.seed}
-        settings |= {"global_batch": GLOBAL_BATCH, "lanes": LANES, "block": MAX_BLOCK}
+        settings |= {"global_batch": SHARE * args.lanes, "lanes": args.lanes, "block": MAX_BLOCK}
         print(json.dumps(settings | {"ranks": ranks, "manifest": manifest}))
         return 0
     piece = default_piece(sizes)
     print(
-        f"{args.samples:,} samples in {args.shards:,} shards, global batch {GLOBAL_BATCH:,}, {LANES:,} lanes, "
-        f"blocks of {MAX_BLOCK}, pieces of {'whole shards' if piece is None else piece}; median of {REPEATS}\n"
+        f"{args.samples:,} samples in {args.shards:,} shards, global batch {SHARE * args.lanes:,}, "
+        f"{args.lanes:,} lanes, blocks of {MAX_BLOCK}, pieces of {piece or 'whole shards'}; median of {REPEATS}\n"
     )
     titles = {
         "schedule_ms": "schedule ms",
@@ -157,7 +157,7 @@ def main() -> int:
     print("ranks  lanes each  " + "  ".join(titles.values()))
     for world, figures in ranks.items():
         cells = "  ".join(f"{figures[key]:{len(title)}.2f}" for key, title in titles.items())
-        print(f"{world:5}  {LANES // world:10}  {cells}")
+        print(f"{world:5}  {args.lanes // world:10}  {cells}")
     print(
         "\nmanifest: {file_mb:.1f} MB, read and checked in {load_s:.2f} s, holds {held_mb:.0f} MB (peak "
         "{peak_mb:.0f} MB), pickled {pickled_mb:.1f} MB in {pickle_s:.2f} s, unpickled in {unpickle_s:.2f} s, "
