@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from rich.filesize import decimal
+
 from ccscale.cli.arguments import add_config, add_json, amount, number
 from ccscale.cli.loading import say_loading
 from ccscale.config.file import load_config
@@ -11,8 +13,6 @@ from ccscale.printing import Sheet, put, put_json
 
 if TYPE_CHECKING:
     from ccscale.plan.plan import Plan
-
-UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,12 +113,4 @@ def _verdict(plan: "Plan") -> str:
 
 
 def _bytes(number: int) -> str:
-    """Return a number of bytes with three digits: 40 B, 1.23 MB, 85.9 GB."""
-    if not number:
-        return "-"
-    power = 0
-    value = float(number)
-    while value >= 999.5 and power < len(UNITS) - 1:
-        value, power = value / 1000, power + 1
-    digits = 0 if power == 0 else max(0, 3 - len(str(int(value))))
-    return f"{value:.{digits}f} {UNITS[power]}"
+    return decimal(number) if number else "-"

@@ -2,6 +2,8 @@
 
 import argparse
 
+from rich.filesize import decimal
+
 from ccscale.cli.arguments import add_device, add_run, local_path, path
 from ccscale.cli.loading import say_loading
 from ccscale.printing import put, put_json
@@ -25,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         put_json(result)
     else:
-        put(f"{result['out']}: {result['bytes'] / 1e6:.1f} MB, open it in a browser", fold=False)
+        put(f"{result['out']}: {decimal(result['bytes'])}, open it in a browser", fold=False)
     return 0

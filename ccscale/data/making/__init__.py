@@ -1,1 +1,1 @@
-"""Images become shards: planned, written, gone on with after a kill."""
+"""Images become shards: laid out, written, gone on with after a kill."""

@@ -3,15 +3,15 @@
     OUT/.ccscale-making/
         lock                  held by the conversion and its workers to the end of the last of them
         request.json          digest of what was asked: the source's names and labels, the options
-        plan.json             digest of the plan that the shards follow
+        plan.json             digest of the layout that the shards follow
         hashes-000000.bin     SHA-256 of some of the source's images, for `duplicates.py`
         sizes.json            stored bytes of some of the images, by which the size of the shards is judged
         train-000000.json     of a shard that is whole: its entry, its index's hash, what was left out of it
         kept/                 images that were read before their shard is written (`stash.py`)
 
 A shard counts as made if and only if its record is there, the shard and its index have the hashes in it, and it
-holds what the plan says. The folder is removed when the manifest is written, but for what another call of the same
-command needs where images could not be read for now.
+holds what the layout says. The folder is removed when the manifest is written, but for what another call of the
+same command needs where images could not be read for now.
 """
 
 import contextlib
@@ -75,8 +75,8 @@ class Conversion:
         """Run a function over tasks in processes that hold the folder's lock, or `alone` in this one."""
         return pool.run(function, tasks, meter, 1 if alone else self._workers, self._lock)
 
-    def pin_plan(self, digest: str, may_change: bool = False) -> None:
-        """Note the plan; refuse to go on by another one, unless there is a reason for it to have changed."""
+    def pin_layout(self, digest: str, may_change: bool = False) -> None:
+        """Note the layout; refuse to go on by another one, unless there is a reason for it to have changed."""
         path = os.path.join(self.folder, "plan.json")
         if _read_digest(path) not in (None, digest) and not may_change:
             raise InputError(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ccscale import atomic
 from ccscale.data.making.duplicates import DUPLICATES, Duplicate
-from ccscale.data.making.plan import ShardPlan
+from ccscale.data.making.layout import ShardLayout
 from ccscale.data.making.record import Record
 from ccscale.data.making.rejected import REJECTED, Rejected
 from ccscale.data.shards.manifest import Manifest
@@ -22,7 +22,7 @@ from ccscale.spreadsheet import cell
 def finish(
     source: Source,
     out: str,
-    plans: list[ShardPlan],
+    layouts: list[ShardLayout],
     records: list[Record],
     duplicates: list[Duplicate] | None,
     options: dict[str, Any],
@@ -44,9 +44,9 @@ def finish(
     _write_table(os.path.join(out, REJECTED), Rejected, rejected)
     _write_table(os.path.join(out, DUPLICATES), Duplicate, duplicates or [])
     labelled = {shard.split: 0 for shard in shards}
-    for plan, record in zip(plans, records, strict=True):
+    for layout, record in zip(layouts, records, strict=True):
         if record.shard is not None:
-            labelled[plan.split] += record.labelled
+            labelled[layout.split] += record.labelled
     made_by: dict[str, Any] = {
         "kind": source.kind,
         "options": options,

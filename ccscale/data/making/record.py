@@ -1,4 +1,4 @@
-"""What became of a shard's plan: a note beside the shards while they are made (`conversion.py`)."""
+"""What became of a shard's layout: a note beside the shards while they are made (`conversion.py`)."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from ccscale import atomic
-from ccscale.data.making.plan import ShardPlan
+from ccscale.data.making.layout import ShardLayout
 from ccscale.data.making.rejected import Rejected
 from ccscale.data.shards import index
 from ccscale.data.shards.damage import ShardError
@@ -22,7 +22,7 @@ FOLDER = ".ccscale-making"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What became of a shard's plan.
+    """What became of a shard's layout.
 
     Attributes
     ----------
@@ -57,16 +57,16 @@ class Record:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def follows(self, out: str, plan: ShardPlan) -> bool:
-        """Tell whether the shard, which must hold, has the images of a plan in its order, but for the rejected."""
+    def follows(self, out: str, layout: ShardLayout) -> bool:
+        """Tell whether the shard, which must hold, has a layout's images in its order, but for the rejected."""
         left_out = {line.key for line in self.rejected}
-        planned = [item.key for item in plan.items if item.key not in left_out]
-        if len(left_out) + len(planned) != len(plan.items):
+        wanted = [item.key for item in layout.items if item.key not in left_out]
+        if len(left_out) + len(wanted) != len(layout.items):
             return False
         if self.shard is None:
-            return not planned
+            return not wanted
         with open(index.index_location(os.path.join(out, self.shard.url)), "rb") as file:
-            return index.from_parquet(file.read()).keys == planned
+            return index.from_parquet(file.read()).keys == wanted
 
     def holds(self, out: str, tick: Tick | None = None) -> bool:
         """Tell whether the shard and its index are there with the bytes that were written."""
@@ -83,15 +83,15 @@ class Record:
             return False
 
 
-def note_records(made: Manifest, rejected: Iterable[Rejected], plans: list[ShardPlan]) -> None:
+def note_records(made: Manifest, rejected: Iterable[Rejected], layouts: list[ShardLayout]) -> None:
     """Note the records of a conversion that was done, whose notes are gone."""
     shards = {shard.url: shard for shard in made.shards}
     by_key: dict[str, Rejected] = {line.key: line for line in rejected}
-    for plan in plans:
-        if Record.load(made.root, plan.name) is not None:
+    for layout in layouts:
+        if Record.load(made.root, layout.name) is not None:
             continue
-        shard = shards.get(plan.name)
-        left_out = [by_key[item.key] for item in plan.items if item.key in by_key]
+        shard = shards.get(layout.name)
+        left_out = [by_key[item.key] for item in layout.items if item.key in by_key]
         try:
             if shard is None:
                 record = Record(None, "", 0, left_out)
@@ -101,7 +101,7 @@ def note_records(made: Manifest, rejected: Iterable[Rejected], plans: list[Shard
                 record = Record(shard, sha256, int((labels != UNKNOWN).sum()), left_out)
         except (ShardError, Fault, OSError):
             continue  # it is made anew
-        record.save(made.root, plan.name)
+        record.save(made.root, layout.name)
 
 
 def record_path(out: str, tar: str) -> str:

@@ -1,4 +1,4 @@
-"""Writes one shard of a plan, then its index, then its record: where the record is, all is whole."""
+"""Writes one shard by its layout, then its index, then its record: where the record is, all is whole."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ import warnings
 
 from ccscale import atomic
 from ccscale.data.images.decode import silence_pillow
-from ccscale.data.making.plan import ShardPlan
+from ccscale.data.making.layout import ShardLayout
 from ccscale.data.making.reading import Prepared, read_images
 from ccscale.data.making.recipe import Recipe, prepare
 from ccscale.data.making.record import Record
@@ -26,22 +26,22 @@ class _NothingLeft(Exception):
     """No image of a shard can be read: the shard is given up."""
 
 
-def write_shard(out: str, recipe: Recipe, plan: ShardPlan, tick: Tick) -> Record:
+def write_shard(out: str, recipe: Recipe, layout: ShardLayout, tick: Tick) -> Record:
     """Write a shard into the folder `out` and return its record; runs in a worker process."""
     rows: list[index.Row] = []
     rejected: list[Rejected] = []
-    path = os.path.join(out, plan.name)
+    path = os.path.join(out, layout.name)
     with warnings.catch_warnings():
         silence_pillow()
         try:
             with atomic.replacing(path) as file:
                 tar = TarWriter(file)
-                with contextlib.closing(read_images(plan.items, tick)) as images:
+                with contextlib.closing(read_images(layout.items, tick)) as images:
                     for item, data in images:
                         try:
-                            rows.append(_add_sample(tar, item, data, plan.split, recipe))
+                            rows.append(_add_sample(tar, item, data, layout.split, recipe))
                         except BadImage as error:
-                            rejected.append(Rejected.of(plan.split, item, error))
+                            rejected.append(Rejected.of(layout.split, item, error))
                 tar.finish()
                 if not rows:
                     raise _NothingLeft
@@ -50,10 +50,10 @@ def write_shard(out: str, recipe: Recipe, plan: ShardPlan, tick: Tick) -> Record
         else:
             beside = index.index_location(path)
             index.write_index(beside, index.ShardIndex.from_rows(rows))
-            shard = Shard(plan.name, len(rows), tar.size, tar.sha256, plan.split)
+            shard = Shard(layout.name, len(rows), tar.size, tar.sha256, layout.split)
             labelled = sum(row[4] != UNKNOWN for row in rows)
             record = Record(shard, hash_file(beside)[0], labelled, rejected)
-    record.save(out, plan.name)
+    record.save(out, layout.name)
     return record
 
 

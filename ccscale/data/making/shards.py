@@ -7,8 +7,8 @@
     OUT/dataset.json                the manifest, written last
     OUT/.ccscale-making/            notes while the shards are being made (`conversion.py`)
 
-All is planned first: `plan_shards` is a pure function of the names and the seed. Each shard then depends on its
-own plan alone and appears under its name when it is whole.
+All is laid out first: `lay_out_shards` is a pure function of the names and the seed. Each shard then depends on its
+own layout alone and appears under its name when it is whole.
 """
 
 import errno
@@ -18,9 +18,15 @@ from dataclasses import asdict
 from ccscale import pool
 from ccscale.data.making.conversion import Conversion, begin, check_folder, remove_notes
 from ccscale.data.making.duplicates import without_duplicates
+from ccscale.data.making.layout import (
+    affordable_samples,
+    lay_out_shards,
+    layout_digest,
+    request_digest,
+    sampled,
+)
 from ccscale.data.making.mended import may_be_read_now, try_again
 from ccscale.data.making.outcome import finish
-from ccscale.data.making.plan import affordable_samples, plan_digest, plan_shards, request_digest, sampled
 from ccscale.data.making.recipe import Recipe
 from ccscale.data.making.record import note_records
 from ccscale.data.making.rejected import Rejected, listed_as_rejected
@@ -141,13 +147,13 @@ def make_shards(
             if dedup:
                 images, duplicates = without_duplicates(source, conversion, stash)
             affordable = _affordable(images, shard_bytes, conversion, stash)
-            plans = plan_shards(images, seed, shard_samples, affordable)
-            conversion.pin_plan(plan_digest(plans), made is not None or bool(stash.images))
+            layouts = lay_out_shards(images, seed, shard_samples, affordable)
+            conversion.pin_layout(layout_digest(layouts), made is not None or bool(stash.images))
             if made is not None:
-                note_records(made, left_out, plans)
+                note_records(made, left_out, layouts)
                 conversion.reopen()
-            records = write_shards(plans, conversion, stash)
-            made = finish(source, folder, plans, records, duplicates, options, request)
+            records = write_shards(layouts, conversion, stash)
+            made = finish(source, folder, layouts, records, duplicates, options, request)
             if made.made_by.get("temporary"):
                 conversion.remove_stash()
             else:

@@ -190,7 +190,7 @@ def test_files_that_were_mended_are_noticed(photos, tmp_path, monkeypatch, optio
     make_shards(folder(photos), out, **options)
     make_shards(folder(photos), tmp_path / "fresh", **options)
     assert contents(out) == contents(tmp_path / "fresh")
-    if "dedup" not in options:  # there it is a duplicate, so that all are planned anew
+    if "dedup" not in options:  # there it is a duplicate, so that all are laid out anew
         kept_as_they_are = [p.name for p in out.glob("*.tar") if p.stat().st_ino == inodes[p.name]]
         assert len(kept_as_they_are) == 2
     (tmp_path / "away.jpg").write_bytes(encoded(77))

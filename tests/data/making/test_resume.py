@@ -12,7 +12,7 @@ from conftest import make_images
 from harness.killed_making import Killed, contents, die_at
 
 from ccscale.data.making import conversion, shards
-from ccscale.data.making.plan import request_digest
+from ccscale.data.making.layout import request_digest
 from ccscale.data.making.record import FOLDER
 from ccscale.data.making.shards import make_shards
 from ccscale.data.shards.manifest import Manifest
@@ -69,7 +69,7 @@ def test_killed_at_every_file(images, tmp_path, unbroken, after):
             assert verify(out, workers=1) == []
         make(images, out)
         assert contents(out) == unbroken, f"killed at step {step}"
-    assert step == 15  # request, hashes, plan, three shards of three files each, two lists, the manifest
+    assert step == 15  # request, hashes, layout, three shards of three files each, two lists, the manifest
 
 
 def test_killed_while_the_notes_are_removed(images, tmp_path, unbroken, monkeypatch):
@@ -138,7 +138,7 @@ def flip(path: Path) -> None:
         lambda half: (half / FOLDER / "hashes-000000.bin").write_bytes(b"short"),
         lambda half: (half / FOLDER / "plan.json").unlink(),
     ],
-    ids=["tar", "index", "no tar", "no index", "record", "no record", "hashes", "no plan"],
+    ids=["tar", "index", "no tar", "no index", "record", "no record", "hashes", "no layout"],
 )
 def test_what_is_damaged_is_made_again(images, half, unbroken, damage):
     damage(half)
@@ -158,7 +158,7 @@ def test_other_options_and_others_images_are_refused(images, half, tmp_path):
     before = contents(half)
     with pytest.raises(InputError, match="unfinished shards of another source or other options"):
         make(images, half, resize=8)
-    # The same names and another plan: the copy is no copy any more.
+    # The same names and another layout: the copy is no copy any more.
     (images / "class2/again.jpg").write_bytes((images / "class2/0002.jpg").read_bytes() + b" ")
     (half / FOLDER / "hashes-000000.bin").unlink()
     with pytest.raises(InputError, match=r"the images have changed since the shards in .* were begun"):

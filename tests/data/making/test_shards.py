@@ -14,7 +14,7 @@ from harness.pictures import contents, make, picture, samples, save
 from PIL import Image
 
 from ccscale import atomic
-from ccscale.data.making.plan import plan_shards
+from ccscale.data.making.layout import lay_out_shards
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.contents import Bytes
 from ccscale.data.sources.digits import digits
@@ -74,7 +74,8 @@ def test_the_same_bytes_for_any_workers_and_runs(pets, tmp_path):
 def test_the_seed_orders_the_samples(tmp_path):
     source = digits()
     orders = {
-        seed: [item.key for plan in plan_shards(source, seed) for item in plan.items] for seed in (0, 1)
+        seed: [item.key for layout in lay_out_shards(source, seed) for item in layout.items]
+        for seed in (0, 1)
     }
     keys = sorted(orders[0])
     assert keys == sorted(orders[1]) == sorted(item.key for item in source.splits["train"])
@@ -96,10 +97,12 @@ def test_the_seed_orders_the_samples(tmp_path):
 )
 def test_sizes_of_shards(number, affordable, shard_samples, sizes):
     items = [Item(str(i), Bytes(b""), None, str(i)) for i in range(number)]
-    plans = plan_shards(Source("x", "x", (), (), {"train": items}), 0, shard_samples, affordable)
-    assert [len(plan.items) for plan in plans] == sizes
-    assert [plan.name for plan in plans] == [f"train-{i:06d}.tar" for i in range(len(sizes))]
-    assert sorted(item.key for plan in plans for item in plan.items) == sorted(item.key for item in items)
+    layouts = lay_out_shards(Source("x", "x", (), (), {"train": items}), 0, shard_samples, affordable)
+    assert [len(layout.items) for layout in layouts] == sizes
+    assert [layout.name for layout in layouts] == [f"train-{i:06d}.tar" for i in range(len(sizes))]
+    assert sorted(item.key for layout in layouts for item in layout.items) == sorted(
+        item.key for item in items
+    )
 
 
 def test_shard_bytes_bounds_the_shards(pets, tmp_path):
@@ -258,7 +261,7 @@ def test_a_failure_leaves_no_manifest_and_no_partial_shard(pets, tmp_path, worke
     for path in out.glob("*.tar"):  # what is there under its name is whole
         with tarfile.open(path) as tar:
             assert len(tar.getnames()) >= 5
-    # The same call again finishes the work; one with another plan does not mix its shards with these.
+    # The same call again finishes the work; one with another layout does not mix its shards with these.
     if list(out.glob("*.tar")):
         with pytest.raises(InputError, match="unfinished shards of another source or other options"):
             make(folder(pets), out, shard_samples=6)

@@ -22,7 +22,7 @@ FEW_SAMPLES = 400  # but not for fewer samples each than this
 
 
 @dataclass(frozen=True, slots=True)
-class ShardPlan:
+class ShardLayout:
     """A shard to be written: its file name, its split, its items in order."""
 
     name: str
@@ -30,9 +30,9 @@ class ShardPlan:
     items: list[Item]
 
 
-def plan_shards(
+def lay_out_shards(
     source: Source, seed: int, shard_samples: int | None = None, affordable: int = MAX_SAMPLES
-) -> list[ShardPlan]:
+) -> list[ShardLayout]:
     """Shuffle each split and cut it into shards whose sizes differ by at most one sample. Pure.
 
     Parameters
@@ -47,17 +47,17 @@ def plan_shards(
     affordable
         Samples that make a shard of the wanted size in bytes.
     """
-    plans = []
+    layouts = []
     for split, items in source.splits.items():
         shards = -(-len(items) // (shard_samples or min(affordable, MAX_SAMPLES)))
         if shard_samples is None:
             shards = max(shards, min(FEW_SHARDS, len(items) // FEW_SAMPLES))
         order = np.random.default_rng([seed, *split.encode()]).permutation(len(items))
-        plans += [
-            ShardPlan(f"{split}-{number:06d}.tar", split, [items[i] for i in part])
+        layouts += [
+            ShardLayout(f"{split}-{number:06d}.tar", split, [items[i] for i in part])
             for number, part in enumerate(np.array_split(order, shards) if shards else [])
         ]
-    return plans
+    return layouts
 
 
 def sampled(source: Source, recipe: Recipe) -> list[tuple[str, Item]]:
@@ -111,9 +111,9 @@ def request_digest(source: Source, options: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def plan_digest(plans: Iterable[ShardPlan]) -> str:
+def layout_digest(layouts: Iterable[ShardLayout]) -> str:
     """Return the SHA-256 of which samples are in which shard."""
     digest = hashlib.sha256()
-    for plan in plans:
-        digest.update(json.dumps([plan.name, plan.split, *(item.key for item in plan.items)]).encode())
+    for layout in layouts:
+        digest.update(json.dumps([layout.name, layout.split, *(item.key for item in layout.items)]).encode())
     return digest.hexdigest()
