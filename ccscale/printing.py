@@ -39,7 +39,7 @@ def put_json(value: Any) -> None:
     print(json.dumps(value), flush=True)
 
 
-class Sheet:
+class TextTable:
     """A table of which nothing is cut off: where there is no room its columns move together, then text is folded.
 
     Parameters

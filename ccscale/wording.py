@@ -6,6 +6,6 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def verb(number: int, one: str, many: str) -> str:
+def agree(number: int, one: str, many: str) -> str:
     """Return the form of a verb that goes with a number: is or are, has or have."""
     return one if number == 1 else many

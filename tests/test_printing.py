@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ccscale.printing import Sheet, put, visible
+from ccscale.printing import TextTable, put, visible
 from ccscale.progress import Meter, say
 
 NAMES = ["[/new]", "[red]shoe", "[link=x]y", ":car:", "100%", "{task}", "größe 漢字"]
@@ -14,9 +14,9 @@ NAMES = ["[/new]", "[red]shoe", "[link=x]y", ":car:", "100%", "{task}", "größe
 def test_data_are_no_markup(name, capsys):
     put(f"of {name}")
     say(f"of {name}")
-    sheet = Sheet("name", name, text=("name",), title=f"title {name}")
-    sheet.add(name, name)
-    sheet.put()
+    table = TextTable("name", name, text=("name",), title=f"title {name}")
+    table.add(name, name)
+    table.put()
     out, err = capsys.readouterr()
     assert err == f"of {name}\n"
     lines = out.splitlines()
@@ -42,9 +42,9 @@ def test_nothing_reaches_the_terminal_but_letters(capsys, monkeypatch):
     hostile = "a\x1b[2Jb\rc\nd\u202ee\udcfff\x9bg\u2028h"
     written = r"a\x1b[2Jb\rc\nd\u202ee\udcfff\x9bg\u2028h"
     assert visible(hostile) == written
-    sheet = Sheet("x", hostile, text=("x", hostile))
-    sheet.add(hostile, hostile)
-    sheet.put()
+    table = TextTable("x", hostile, text=("x", hostile))
+    table.add(hostile, hostile)
+    table.put()
     put(hostile)
     say(hostile)
     out, err = capsys.readouterr()
@@ -56,12 +56,12 @@ def test_nothing_reaches_the_terminal_but_letters(capsys, monkeypatch):
 def test_no_cell_is_cut_off(width, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
     headers = ("clusters", "joined at", "information", "ACC", "NMI", "ARI", "commonest class", "purity")
-    sheet = Sheet(*headers, text=("commonest class",))
+    table = TextTable(*headers, text=("commonest class",))
     name = "a class whose name is a whole sentence, withaverylongwordinthemiddle, and more"
-    sheet.add("10,000", "0.123", "0.456", "0.789", "0.234", "-0.567", name, "0.890")
-    sheet.rule()
-    sheet.add("1", "2", "3", "4", "5", "6", "", "7", bold=3)
-    sheet.put()
+    table.add("10,000", "0.123", "0.456", "0.789", "0.234", "-0.567", name, "0.890")
+    table.rule()
+    table.add("1", "2", "3", "4", "5", "6", "", "7", bold=3)
+    table.put()
     out = capsys.readouterr().out
     assert "…" not in out
     for word in " ".join(headers).split():
@@ -72,9 +72,9 @@ def test_no_cell_is_cut_off(width, capsys, monkeypatch):
 
 def test_a_table_of_nine_columns_fits_into_80(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    sheet = Sheet("clusters", "joined at", "stability", "information", "ACC", "NMI", "ARI", "F", "purity")
-    sheet.add("10,000", *["0.123"] * 5, "-0.123", "0.123", "0.123")
-    sheet.put()
+    table = TextTable("clusters", "joined at", "stability", "information", "ACC", "NMI", "ARI", "F", "purity")
+    table.add("10,000", *["0.123"] * 5, "-0.123", "0.123", "0.123")
+    table.put()
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert "…" not in "".join(lines)

@@ -1,54 +1,13 @@
-"""What argparse lacks for the command line, and the arguments that verbs share."""
+"""The arguments that verbs share, and how their values are read."""
 
 import argparse
 import math
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from ccscale.errors import InputError, nearest
 
 _UNITS = {"": 1, **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}}
 _UNITS |= {f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)} | {"B": 1}
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that tells what is near to a wrong command or choice."""
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is None or value in action.choices:
-            return
-        hint = nearest(str(value), map(str, action.choices))
-        if isinstance(action, argparse._SubParsersAction):
-            raise InputError(
-                f"there is no command '{self.prog} {value}'{hint or f'; `{self.prog} --help` lists them'}"
-            )
-        raise argparse.ArgumentError(
-            action, f"{value!r} is none of {', '.join(map(str, action.choices))}{hint}"
-        )
-
-
-class IntermixedParser(Parser):
-    """A parser, also of a sub-command, that takes positional arguments before, between and after options.
-
-    Of one that has sub-commands itself, these take them.
-    """
-
-    _within = False
-
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse; this is also what a sub-command's parser is called by, and what the intermixed one calls."""
-        if self._within or self._subparsers is not None:
-            return super().parse_known_args(args, namespace)
-        self._within = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._within = False
 
 
 def add_config(parser: argparse.ArgumentParser, optional: bool = False) -> None:

@@ -9,9 +9,9 @@ from ccscale.cli.arguments import add_checkpoint, add_device, add_run, add_split
 from ccscale.cli.loading import say_loading
 from ccscale.errors import InputError
 from ccscale.evaluate.notes import unscored
-from ccscale.printing import Sheet, put, put_json
+from ccscale.printing import TextTable, put, put_json
 from ccscale.progress import say
-from ccscale.wording import counted, verb
+from ccscale.wording import agree, counted
 
 NAMES = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "f": "F"}
 PURITY = {"purity": "purity"}
@@ -99,7 +99,7 @@ def _show(result: dict[str, Any]) -> None:
     put(f"{counted(result['images'], 'image')} of {result['shards']} ({splits}), step {result['step']}")
     used = result["clusters"] - result["empty"]
     put(
-        f"{used:,} of {counted(result['clusters'], 'cluster')} {verb(used, 'is', 'are')} used, as many as "
+        f"{used:,} of {counted(result['clusters'], 'cluster')} {agree(used, 'is', 'are')} used, as many as "
         f"{result['effective_clusters']:.1f} equal ones (entropy {result['entropy']:.3f}); the largest holds "
         f"{result['largest']:.1%}; mean confidence {result['confidence']:.3f}; information "
         f"{result['information']:.3f} of at most {math.log(result['clusters']):.3f} nats"
@@ -137,15 +137,15 @@ def _show(result: dict[str, Any]) -> None:
         put(f"the tree: {result['dendrogram']}", fold=False)
 
 
-def scores_table(rows: dict[str, dict[str, float]], names: dict[str, str]) -> Sheet:
+def scores_table(rows: dict[str, dict[str, float]], names: dict[str, str]) -> TextTable:
     """Return scores, a row each."""
-    sheet = Sheet("", *names.values(), text=("",))
+    table = TextTable("", *names.values(), text=("",))
     for title, figures in rows.items():
-        sheet.add(title, *(_figure(figures.get(name)) for name in names))
-    return sheet
+        table.add(title, *(_figure(figures.get(name)) for name in names))
+    return table
 
 
-def _clusters(result: dict[str, Any]) -> Sheet:
+def _clusters(result: dict[str, Any]) -> TextTable:
     """Return the largest clusters, a row each."""
     columns = result["per_cluster"]
     sizes = columns["size"]
@@ -160,14 +160,14 @@ def _clusters(result: dict[str, Any]) -> Sheet:
         ]
         columns = columns | {"majority": majority}
         names |= {"majority": "commonest class", "purity": "its share", "entropy": "entropy"}
-    sheet = Sheet("cluster", *names.values(), text=("cluster", "commonest class"), title=more)
+    table = TextTable("cluster", *names.values(), text=("cluster", "commonest class"), title=more)
     for cluster in largest:
         cells = (columns[name][cluster] for name in names)
-        sheet.add(str(cluster), *map(_figure, cells))
-    return sheet
+        table.add(str(cluster), *map(_figure, cells))
+    return table
 
 
-def _cuts(cuts: Rows) -> Sheet:
+def _cuts(cuts: Rows) -> TextTable:
     """Return the cuts of a tree, a row each."""
     names = {
         "clusters": "clusters",
@@ -176,10 +176,10 @@ def _cuts(cuts: Rows) -> Sheet:
         "share": "information",
     }
     labelled = {name: title for name, title in (NAMES | PURITY).items() if cuts and name in cuts[0]}
-    sheet = Sheet(*(names | labelled).values())
+    table = TextTable(*(names | labelled).values())
     for row in cuts[:: max(1, -(-len(cuts) // (2 * SHOWN)))]:
-        sheet.add(*(_figure(row[name]) for name in names | labelled))
-    return sheet
+        table.add(*(_figure(row[name]) for name in names | labelled))
+    return table
 
 
 def _figure(value: Any) -> str:

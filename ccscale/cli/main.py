@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 
-from ccscale.cli.arguments import IntermixedParser, Parser
+from ccscale.cli.parser import IntermixedParser, Parser
 from ccscale.cli.verbs import VERBS
 from ccscale.errors import Fault, InputError
 from ccscale.exit_codes import FAULT, INTERRUPTED, STOPPED

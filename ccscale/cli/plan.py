@@ -9,7 +9,7 @@ from ccscale.cli.arguments import add_config, add_json, amount, number
 from ccscale.cli.loading import say_loading
 from ccscale.config.file import load_config
 from ccscale.exit_codes import FAULT
-from ccscale.printing import Sheet, put, put_json
+from ccscale.printing import TextTable, put, put_json
 
 if TYPE_CHECKING:
     from ccscale.plan.plan import Plan
@@ -64,25 +64,25 @@ def show_plan(plan: "Plan") -> None:
     put(_verdict(plan), fold=False)
 
 
-def _memory(plan: "Plan") -> Sheet:
+def _memory(plan: "Plan") -> TextTable:
     totals = plan.rank.totals
-    sheet = Sheet("memory of a rank", *totals, text=("memory of a rank",))
+    table = TextTable("memory of a rank", *totals, text=("memory of a rank",))
     for part, numbers in plan.rank.memory.items():
-        sheet.add(part, *(_bytes(number) for number in numbers))
-    sheet.rule()
+        table.add(part, *(_bytes(number) for number in numbers))
+    table.rule()
     most = list(totals).index(max(totals, key=totals.__getitem__))
-    sheet.add("together", *map(_bytes, totals.values()), bold=1 + most)
-    return sheet
+    table.add("together", *map(_bytes, totals.values()), bold=1 + most)
+    return table
 
 
-def _traffic(plan: "Plan") -> Sheet:
-    sheet = Sheet("sent in a step", "collective", "bytes", text=("sent in a step", "collective"))
+def _traffic(plan: "Plan") -> TextTable:
+    table = TextTable("sent in a step", "collective", "bytes", text=("sent in a step", "collective"))
     for entry in plan.rank.sent:
-        sheet.add(entry.what, entry.collective.replace("_", "-"), _bytes(entry.bytes))
-    sheet.rule()
+        table.add(entry.what, entry.collective.replace("_", "-"), _bytes(entry.bytes))
+    table.rule()
     for collective, sent in plan.rank.traffic.items():
-        sheet.add("together", collective.replace("_", "-"), _bytes(sent))
-    return sheet
+        table.add("together", collective.replace("_", "-"), _bytes(sent))
+    return table
 
 
 def _reading(plan: "Plan") -> str:

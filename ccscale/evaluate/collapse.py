@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ccscale.wording import counted, verb
+from ccscale.wording import agree, counted
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def judge(summary: dict[str, Any]) -> list[Finding]:
     found = []
     empty, largest = summary["empty"], summary["largest"]
     if empty > 2 * k * (1 - 1 / k) ** images + 0.5:
-        are, them = verb(empty, "is", "are"), verb(empty, "it", "them")
+        are, them = agree(empty, "is", "are"), agree(empty, "it", "them")
         text = f"{empty:,} of {counted(k, 'cluster')} {are} empty: no image is assigned to {them}"
         found.append(Finding("empty", empty, text))
     if largest >= min(0.9, max(0.5, 3 / k)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from ccscale.wording import counted, verb
+from ccscale.wording import agree, counted
 
 NAMED = 10  # classes that a sentence names
 
@@ -67,13 +67,13 @@ def labels(images: int, labelled: int, present: Iterable[int], classes: Sequence
     if labelled < images:
         missing = images - labelled
         notes.append(
-            f"{missing:,} of {images:,} images {verb(missing, 'has', 'have')} no label; the scores are over the "
+            f"{missing:,} of {images:,} images {agree(missing, 'has', 'have')} no label; the scores are over the "
             f"other {labelled:,}"
         )
     there = set(present)
     absent = [name for label, name in enumerate(classes) if label not in there]
     if absent:
         names = ", ".join(absent[:NAMED]) + (", …" if len(absent) > NAMED else "")
-        do = verb(len(absent), "does", "do")
+        do = agree(len(absent), "does", "do")
         notes.append(f"{len(absent):,} of the {len(classes):,} classes {do} not occur here: {names}")
     return notes

@@ -28,7 +28,7 @@ from ccscale.evaluate.parts_folder import PartsFolder
 from ccscale.evaluate.table import check_table_path
 from ccscale.preempt import StopRequest
 from ccscale.progress import say
-from ccscale.wording import counted, verb
+from ccscale.wording import agree, counted
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Prediction:
         done = self._assign(chosen)
         if done and dist.rank() == 0:
             there = f"{done:,} of {counted(len(self.parts), 'part')}"
-            say(f"went on with {there} that {verb(done, 'was', 'were')} there already")
+            say(f"went on with {there} that {agree(done, 'was', 'were')} there already")
 
     def follow(self, watch: ShardWatch, request: StopRequest) -> None:
         """Assign shards as they appear, until a request, or until none was new for `Wanted.idle` seconds."""

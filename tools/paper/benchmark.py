@@ -33,8 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ccscale.cli.arguments import IntermixedParser
 from ccscale.cli.launch import add_arguments, read_resources
+from ccscale.cli.parser import IntermixedParser
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.errors import Fault, InputError

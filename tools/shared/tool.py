@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ccscale.cli.arguments import IntermixedParser
+from ccscale.cli.parser import IntermixedParser
 from ccscale.errors import Fault, InputError
 from ccscale.exit_codes import FAULT, MISTAKE
 

@@ -6,7 +6,7 @@ from typing import Any
 from ccscale.cli.arguments import add_json, path
 from ccscale.data.shards.verify import info
 from ccscale.draw.preview import draw_preview
-from ccscale.printing import Sheet, put, put_json
+from ccscale.printing import TextTable, put, put_json
 
 MANY_CLASSES = 20  # more are not printed one by one
 
@@ -39,7 +39,7 @@ def show_info(facts: dict[str, Any], as_json: bool) -> None:
         return
     formats = ", ".join(f"{count:,} {ext}" for ext, count in facts["extensions"].items())
     put(f"{facts['name']} in {facts['root']}: {formats}")
-    splits = Sheet("split", "samples", "labelled", "shards", "MB", text=("split",))
+    splits = TextTable("split", "samples", "labelled", "shards", "MB", text=("split",))
     for split, counts in facts["splits"].items():
         numbers = (counts["samples"], counts["labelled"], counts["shards"], counts["bytes"] / 1e6)
         splits.add(split, *(f"{number:,.0f}" for number in numbers[:3]), f"{numbers[3]:,.1f}")
@@ -47,7 +47,7 @@ def show_info(facts: dict[str, Any], as_json: bool) -> None:
     if len(facts["classes"]) > MANY_CLASSES:
         put(f"{len(facts['classes']):,} classes; --json lists them")
     elif facts["classes"]:
-        classes = Sheet("label", "class", *facts["splits"], text=("class",))
+        classes = TextTable("label", "class", *facts["splits"], text=("class",))
         for entry in facts["classes"]:
             counts = (f"{entry['samples'][split]:,}" for split in facts["splits"])
             classes.add(str(entry["label"]), entry["name"], *counts)

@@ -15,7 +15,7 @@ from ccscale.data.shards.verify import info
 from ccscale.data.sources.kinds import KINDS, open_source
 from ccscale.errors import InputError
 from ccscale.exit_codes import STOPPED
-from ccscale.wording import counted, verb
+from ccscale.wording import agree, counted
 
 # Options that go on to the kind of source, where they are given.
 SOURCE_OPTIONS = ("split", "labels", "classes", "coarse", "path_column", "label_column", "key_column")
@@ -149,7 +149,7 @@ def _tell_left_out(
         what = f"{counted(rejected, 'image')} cannot be read{passing}"
         print(f"{what}: see {os.path.join(out, REJECTED)}", file=sys.stderr)
     if duplicates:
-        what = f"{counted(duplicates, 'image')} {verb(duplicates, 'repeats', 'repeat')} the bytes of others"
+        what = f"{counted(duplicates, 'image')} {agree(duplicates, 'repeats', 'repeat')} the bytes of others"
         if conflicting_labels:
             what += f", {conflicting_labels:,} of them under another label"
         print(f"{what}: see {os.path.join(out, DUPLICATES)}", file=sys.stderr)

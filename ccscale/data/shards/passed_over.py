@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ccscale.data.images.endings import ending_of
 from ccscale.data.shards.keys import escaped
-from ccscale.wording import counted, verb
+from ccscale.wording import agree, counted
 
 MOST_KINDS = 40  # that are counted one by one
 HIDDEN, BARE, SPECIAL, OTHER = "hidden", "without an ending", "special files", "of other kinds"
@@ -69,4 +69,4 @@ class PassedOver:
         """Say how many things, by their kinds, are passed over."""
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.kinds.items()))
         many = self.kinds.total()
-        return f"{counted(many, thing)} {verb(many, 'is', 'are')} passed over ({kinds})"
+        return f"{counted(many, thing)} {agree(many, 'is', 'are')} passed over ({kinds})"
