@@ -31,8 +31,8 @@ settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Fast tests first, but for those on Slurm: they wait for the most part, and the others run beside them."""
+    items.sort(key=lambda item: (not item.get_closest_marker("slurm"), bool(item.get_closest_marker("slow"))))
 
 
 def make_images(folder: Path, count: int, size: tuple[int, int] = (40, 30), classes: int = 3) -> Path:
