@@ -9,7 +9,6 @@ and one state of random numbers there.
 import contextlib
 import copy
 import io
-import math
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -28,8 +27,8 @@ from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.data.image_files import read_images
 from ccscale.data.making.shards import make_shards
-from ccscale.data.sources.contents import Bytes, encode_png
-from ccscale.data.sources.items import Item, Source, numbered_key
+from ccscale.data.sources.arrays import Pixels, array_source, range_of, to_pixels
+from ccscale.data.sources.contents import encode_png
 from ccscale.errors import InputError
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.model.export import load
@@ -40,8 +39,6 @@ from ccscale.train.loop import train_run
 
 SMALLEST, LARGEST = 32, 224  # sides of the images that the network sees, where `size` is not given
 AT_A_TIME = 64  # images that go through the network together in `predict` and `transform`
-
-Pixels = NDArray[np.uint8]
 
 _TRAINING = threading.Lock()
 
@@ -160,12 +157,12 @@ class ContrastiveClusteringEstimator(
         if max(RankEnvironment.read().world, dist.world()) > 1:
             raise InputError("the estimator trains in one process; for several use `ccscale train` on shards")
         values = validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=2)
-        self._range = self._fitted_range(values)
+        self._range = range_of(values, self.value_range)
         images = self._to_pixels(values)
         seed = int(check_random_state(self.random_state).randint(2**31))
         with _TRAINING, tempfile.TemporaryDirectory(prefix="ccscale-") as folder, self._quiet():
             config = self._config_of(images, Path(folder), seed)
-            _write_shards(images, config.data.shards)
+            make_shards(array_source(images), config.data.shards, workers=1, progress=False)
             self.network_, self.n_iter_ = _train(config)
         self.config_ = config
         self._n_features_out = self.network_.width
@@ -228,59 +225,16 @@ class ContrastiveClusteringEstimator(
         return tags
 
     def _of(self, X: ArrayLike) -> Outputs:
+        """Return the outputs of images after `fit`: rows of as many numbers as there, or images of any size."""
         check_is_fitted(self)
-        return self._outputs(self._to_pixels(self._checked(X)))
-
-    def _checked(self, X: ArrayLike) -> NDArray[Any]:
-        """Check images after `fit`: rows have as many numbers as there; images may have another size."""
         if self.image_shape is not None:
-            return validate_data(self, X, dtype="numeric", allow_nd=True, reset=False)
-        return check_array(X, dtype="numeric", allow_nd=True, input_name="X")
-
-    def _fitted_range(self, values: NDArray[Any]) -> tuple[float, float]:
-        """Return what is black and what is white."""
-        if self.value_range is None:
-            return (0.0, 255.0) if values.dtype == np.uint8 else (0.0, 1.0)
-        if isinstance(self.value_range, str):
-            if self.value_range != "fit":
-                raise InputError(f"value_range is {self.value_range!r}; it is (black, white), 'fit' or None")
-            return float(values.min()), float(values.max())
-        low, high = (float(value) for value in self.value_range)
-        if not low < high or not math.isfinite(high - low):
-            raise InputError(f"value_range is ({low:g}, {high:g}); it is (black, white), the smaller first")
-        return low, high
+            values = validate_data(self, X, dtype="numeric", allow_nd=True, reset=False)
+        else:
+            values = check_array(X, dtype="numeric", allow_nd=True, input_name="X")
+        return self._outputs(self._to_pixels(values))
 
     def _to_pixels(self, values: NDArray[Any]) -> Pixels:
-        """Return (n, height, width) or (n, height, width, 3) uint8 of checked numbers."""
-        shape = values.shape
-        if self.image_shape is not None:
-            if values.ndim != 2:
-                raise InputError(f"X has the shape {shape}; with image_shape it is (n, numbers in an image)")
-            try:
-                values = values.reshape(len(values), *self.image_shape)
-            except (ValueError, TypeError):
-                raise InputError(
-                    f"a row of X has {shape[1]} numbers, which are no image of the shape {self.image_shape}: "
-                    "set image_shape"
-                ) from None
-        if values.ndim not in (3, 4) or (values.ndim == 4 and values.shape[3] != 3) or 0 in values.shape:
-            raise InputError(
-                f"X has the shape {shape}; it holds images as (n, height, width) or (n, height, width, 3); rows of "
-                "numbers need image_shape"
-            )
-        low, high = self._range
-        if self.value_range != "fit":
-            least, most = float(values.min()), float(values.max())
-            if least < low or most > high:
-                raise InputError(
-                    f"X has numbers from {least:g} to {most:g}, and images of {values.dtype} have them from "
-                    f"{low:g} to {high:g}: set value_range=(black, white)"
-                )
-        if values.dtype == np.uint8 and (low, high) == (0, 255):
-            return values
-        scaled = (values.astype(np.float64) - low) * (255 / (high - low) if high > low else 0)
-        pixels: Pixels = scaled.clip(0, 255).round().astype(np.uint8)
-        return pixels
+        return to_pixels(values, self.image_shape, *self._range, clip=self.value_range == "fit")
 
     def _config_of(self, images: Pixels, folder: Path, seed: int) -> Config:
         """Return the config of the run in `folder`."""
@@ -342,14 +296,6 @@ class ContrastiveClusteringEstimator(
             if not self.verbose:
                 stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
             yield
-
-
-def _write_shards(images: Pixels, folder: str) -> None:
-    items = [
-        Item(numbered_key("image", i), Bytes(encode_png(image)), None, f"X[{i}]")
-        for i, image in enumerate(images)
-    ]
-    make_shards(Source("images", "array", (), (), {"train": items}), folder, workers=1, progress=False)
 
 
 def _train(config: Config) -> tuple[ContrastiveClustering, int]:

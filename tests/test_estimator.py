@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 import ccscale
 from ccscale.config import Config
+from ccscale.data.making.shards import make_shards
 from ccscale.data.shards.manifest import Manifest
+from ccscale.data.sources.arrays import array_source
 from ccscale.errors import InputError
-from ccscale.estimator import ContrastiveClusteringEstimator, _write_shards
+from ccscale.estimator import ContrastiveClusteringEstimator
 from ccscale.evaluate.assign import assign
 from ccscale.model.network import Outputs
 from ccscale.train.step import Stepper
@@ -84,7 +86,7 @@ def test_what_it_gives(fitted: ContrastiveClusteringEstimator) -> None:
 
 def test_the_labels_are_those_of_a_run(fitted: ContrastiveClusteringEstimator, tmp_path: Path) -> None:
     """`ccscale train` with the estimator's config on the same shards, and its evaluation."""
-    _write_shards(stripes(48)[0], str(tmp_path / "shards"))
+    make_shards(array_source(stripes(48)[0]), str(tmp_path / "shards"), workers=1)
     changes = {"run": str(tmp_path / "run")}
     data = fitted.config_.data.model_copy(update={"shards": str(tmp_path / "shards")})
     config = fitted.config_.model_copy(update=changes | {"data": data})
