@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ccscale.loss import cluster_loss, instance_loss
     from ccscale.model.export import load
     from ccscale.model.network import ContrastiveClustering, Outputs
-    from ccscale.train.loop import train_run
+    from ccscale.train.train import train_run
 
 # Imported when they are first used: the command line answers --help without waiting for torch.
 _HOMES = {
@@ -46,7 +46,7 @@ _HOMES = {
     "load_config": "ccscale.config.file",
     "predict_run": "ccscale.evaluate.predict",
     "read_images": "ccscale.data.image_files",
-    "train_run": "ccscale.train.loop",
+    "train_run": "ccscale.train.train",
 }
 
 __all__ = [

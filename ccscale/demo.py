@@ -49,7 +49,7 @@ def demo(out: Path, overrides: Sequence[str] = ()) -> dict[str, Any] | None:
         If the folder holds something else.
     """
     from ccscale.report.report import report_run
-    from ccscale.train.loop import train_run
+    from ccscale.train.train import train_run
 
     shards, run = out / "shards", out / "run"
     if not (shards / "dataset.json").exists():

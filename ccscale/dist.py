@@ -15,6 +15,7 @@ import torch.distributed as torch_dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from ccscale import progress
 from ccscale.errors import CcscaleError, Crash, Fault, InputError
 from ccscale.rank_environment import RankEnvironment
 from ccscale.threads import background
@@ -266,6 +267,12 @@ def check_alike(what: str, values: Sequence[int], group: ProcessGroup | None = N
     if any(other != of_ranks[0] for other in of_ranks):
         told = ", ".join(f"{tuple(other)} on rank {number}" for number, other in enumerate(of_ranks))
         raise ValueError(f"{what} must be the same on all ranks: {told}")
+
+
+def say(text: str) -> None:
+    """Print a line on rank 0, above a progress bar that may be there."""
+    if rank() == 0:
+        progress.say(text)
 
 
 def gather_objects(value: Any) -> list[Any] | None:

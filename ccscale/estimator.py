@@ -35,7 +35,7 @@ from ccscale.model.export import load
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.preempt import StopRequest
 from ccscale.rank_environment import RankEnvironment
-from ccscale.train.loop import train_run
+from ccscale.train.train import train_run
 
 SMALLEST, LARGEST = 32, 224  # sides of the images that the network sees, where `size` is not given
 AT_A_TIME = 64  # images that go through the network together in `predict` and `transform`

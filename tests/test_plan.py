@@ -33,8 +33,9 @@ from ccscale.plan.network_cost import Network
 from ccscale.plan.rank import RankPlan, passed_views
 from ccscale.plan.reading import plan_loading, read_data
 from ccscale.train.garbage import collect_by_hand
-from ccscale.train.loop import Trainer, train_run
+from ccscale.train.loop import Trainer
 from ccscale.train.step import Stepper, take_losses
+from ccscale.train.train import train_run
 
 LOSSES_TAKEN: list[tuple[int, dict[str, Any], tuple[LossName, ...]]] = [  # N, what else is set, by which
     (64, {}, ("instance",)),

@@ -15,6 +15,7 @@ from typing import Any
 from ccscale import atomic
 from ccscale.checkpoint.layout import FOLDER, STAGING, TAG, UNIVERSAL, Places
 from ccscale.checkpoint.marker import read_marker, seal, write_marker
+from ccscale.checkpoint.metrics_file import METRICS
 from ccscale.checkpoint.rank_files import collect_notes
 from ccscale.checkpoint.retention import discard, retain
 from ccscale.checkpoint.run import versions
@@ -22,7 +23,6 @@ from ccscale.checkpoint.snapshot import Snapshot
 from ccscale.config import Config
 from ccscale.engine.adapter import STATES, WEIGHTS
 from ccscale.model.export import export
-from ccscale.train.log import METRICS
 
 WEIGHTS_FILE = f"{TAG}/{STATES}"
 

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     say_loading()
     with stop_on_signal(leave=exit_at_once) as request:
         with request.at_once():  # it takes seconds
-            from ccscale.train.loop import train_run
+            from ccscale.train.train import train_run
 
         outcome = train_run(config, request)
     if RankEnvironment.read().rank == 0:

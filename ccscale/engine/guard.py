@@ -124,6 +124,8 @@ class SkippedSteps:
         NotFinite
             On all ranks, after too many in a row.
         """
+        if not self._pending:
+            return
         pending, self._pending = self._pending, []
         skipped = [bool(verdict.skipped > 0) for _, verdict in pending]
         if not any(skipped):

@@ -55,7 +55,7 @@ class Training:
 
     def _train(self, job: submitit.JobEnvironment) -> Any:
         from ccscale.config.file import parse_config
-        from ccscale.train.loop import train_run
+        from ccscale.train.train import train_run
 
         return train_run(parse_config(self.settings), on_lost=partial(_requeue_without_a_rank, job))
 

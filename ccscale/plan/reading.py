@@ -7,7 +7,7 @@ import numpy as np
 from ccscale.config import Config
 from ccscale.data.images.views import VIEWS
 from ccscale.data.loader import MAX_WORKERS
-from ccscale.data.order.run import make_schedule
+from ccscale.data.order.run import last_step, make_schedule
 from ccscale.data.order.schedule import owned
 from ccscale.data.read_ahead import REQUEST_BYTES
 from ccscale.data.remote import location
@@ -100,14 +100,13 @@ def read_data(config: Config, world: int) -> tuple[Reading | None, str | None]:
         )
         rank_shards = len(np.unique(np.searchsorted(np.cumsum(sizes), samples, side="right")))
     seen = sum(phase.samples for phase in phases)
-    steps = config.train.epochs * schedule.steps_per_epoch
     return (
         Reading(
             images=int(sizes.sum()),
             shards=len(sizes),
             smallest_phase=min(phase.samples for phase in phases),
             steps_per_epoch=schedule.steps_per_epoch,
-            steps=min(steps, config.train.max_steps or steps),
+            steps=last_step(config, schedule),
             dropped=seen - schedule.steps_per_epoch * schedule.global_batch,
             rank_shards=rank_shards,
         ),

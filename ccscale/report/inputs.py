@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from ccscale.checkpoint.metrics_file import METRICS, read_lines
 from ccscale.config import Config
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
@@ -36,7 +37,6 @@ from ccscale.evaluate.feature_subset import FILE
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.evaluate.table import Assignments, read_table
 from ccscale.progress import say
-from ccscale.train.log import METRICS
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def gather(run: str | Path, device: str = "auto", workers: int | None = None) ->
             classes=manifest.classes,
             table=table,
             points=points,
-            metrics=_read_metrics(folder / METRICS),
+            metrics=read_lines(folder / METRICS),
             evaluation=_read_evaluation(folder / FIGURES, basis),
         ),
         reader,
@@ -161,13 +161,6 @@ def _readable(path: Path) -> Iterator[None]:
         raise InputError(
             f"{path} cannot be read ({error}); delete it, and `ccscale report` measures anew"
         ) from None
-
-
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read the lines of a log; a last one that was cut off is left out."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def _read_evaluation(path: Path, basis: Basis) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""What the ranks agree on at a step's end: integers that one small collective call adds up over them."""
+"""What the ranks agree on at a step's end, and what follows from it, the same on all of them."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ccscale import dist
 
 
 class Agreement(NamedTuple):
-    """One rank's part, or the sums over all ranks; `ccscale plan` counts these fields."""
+    """One rank's part, or the sums over all ranks: one small collective call, whose bytes `ccscale plan` counts."""
 
     digest_high: int
     """The two halves of the batch's digest, of 32 bits each."""
@@ -15,7 +16,7 @@ class Agreement(NamedTuple):
     """Images that cannot be decoded."""
     stopping: int
     """Whether to stop."""
-    failing: int
+    starved: int
     """Whether there is no next batch."""
     written: int
     """Whether the checkpoint that is under way is written; see `Saver.votes`."""
@@ -36,3 +37,33 @@ class Agreement(NamedTuple):
 
 BYTES = len(Agreement._fields) * dist.INTEGER.itemsize
 """What a rank sends for it."""
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """How a step has ended: what the loop does before the next one, in this order.
+
+    Attributes
+    ----------
+    save_due
+        A checkpoint is to be saved.
+    spoilt
+        More images cannot be decoded than may be: the run ends as a mistake.
+    stopping
+        A rank was asked to stop, and steps are left.
+    starved
+        A rank has no next batch: the run ends as a fault.
+    last
+        It was the run's last step.
+    """
+
+    save_due: bool
+    spoilt: bool
+    stopping: bool
+    starved: bool
+    last: bool
+
+    @property
+    def is_final(self) -> bool:
+        """No step follows: its checkpoint is waited for."""
+        return self.spoilt or self.stopping or self.last

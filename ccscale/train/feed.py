@@ -85,8 +85,8 @@ class Feed:
         batch = next(self._batches)
         if self._stream is None:
             return batch
-        with torch.cuda.stream(self._stream):  # from pinned memory, or the copy would be made at once
-            return replace(batch, images=batch.images.pin_memory().to(self._device, non_blocking=True))
+        with torch.cuda.stream(self._stream):
+            return on_device(batch, self._device)
 
     def check(self) -> None:
         """Raise what went wrong, if anything did."""
@@ -96,3 +96,11 @@ class Feed:
     def close(self) -> None:
         """End all reads that are under way."""
         self._closing.set()
+
+
+def on_device(batch: PairBatch, device: torch.device) -> PairBatch:
+    """Return a batch with its images on their way to a device; the host does not wait."""
+    if device.type != "cuda":
+        return batch
+    # From pinned memory, or the copy would be made at once.
+    return replace(batch, images=batch.images.pin_memory().to(device, non_blocking=True))

@@ -8,7 +8,7 @@ ends its process, as the main thread may sit in a collective call that no except
 `LOST` if a rank is lost, so that a scheduler starts the job anew, and with `FAULT` if one has failed, which would
 fail again. So it is with a rank that was told to stop where there is nothing to save (`preempt.Stopped`). Keys::
 
-    beat/RANK     how many signs so far, and a `Sighting`; "done" when the rank has come to its end
+    beat/RANK     how many signs so far, and a `Activity`; "done" when the rank has come to its end
     broken        a collective call has failed on some rank: the limit is shorter from now on
     lost, failed  the sentence that says who
     stopped       there is one that was told to stop
@@ -30,7 +30,8 @@ from ccscale import dist
 from ccscale.errors import Fault, InputError
 from ccscale.exit_codes import FAULT, LOST, STOPPED
 from ccscale.preempt import Stopped
-from ccscale.train.whereabouts import HangWatch, Sighting, Whereabouts
+from ccscale.train.activity import Activity, ActivityRecorder
+from ccscale.train.hang import HangDetector
 
 BEATS = 6  # signs of life within the limit, at least
 SECONDS = 5.0  # between two of them, at most
@@ -80,7 +81,7 @@ class Heartbeat:
 
     Attributes
     ----------
-    where
+    activity
         For the main thread to note what it does.
     """
 
@@ -99,7 +100,7 @@ class Heartbeat:
         self._rank, self._world, self._limit, self._on_lost = rank, world, limit, on_lost
         self._interval = min(limit / BEATS, SECONDS)
         self._seen: dict[int, tuple[bytes, float]] = {}
-        self.where, self._watch = Whereabouts(), HangWatch(limit)
+        self.activity, self._hangs = ActivityRecorder(), HangDetector(limit)
         self._count = 0
         self._reached, self._why = 0, "no answer"
         self._clock = Clock(2 * self._interval)
@@ -207,7 +208,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         self._count += 1
-        self._store.set(f"beat/{self._rank}", f"{self._count} {self.where.look().as_text()}")
+        self._store.set(f"beat/{self._rank}", f"{self._count} {self.activity.look().as_text()}")
 
     def _look(self) -> None:
         """Find a rank whose sign of life is as it was for too long, or whose main thread stands still."""
@@ -216,11 +217,11 @@ class Heartbeat:
         beats = [f"beat/{rank}" for rank in range(self._world)]
         if not self._store.check(beats):
             return  # one has only just joined
-        sightings = {}
+        activities = {}
         for rank, beat in enumerate(self._store.multi_get(beats)):
             if beat == DONE.encode():
                 continue
-            sightings[rank] = seen = Sighting.from_text(beat.decode().partition(" ")[2])
+            activities[rank] = seen = Activity.from_text(beat.decode().partition(" ")[2])
             before, since = self._seen.get(rank, (b"", now))
             if beat != before:
                 self._seen[rank] = (beat, now)
@@ -228,7 +229,7 @@ class Heartbeat:
                 text = f"rank {rank} on {seen.host} is lost: no sign of life for {now - since:.0f} s"
                 self._store.compare_set("lost", "", text)
                 return
-        hanging = self._watch.find(sightings, now)
+        hanging = self._hangs.find(activities, now)
         if hanging is not None:
             self._store.compare_set("lost", "", hanging)
 

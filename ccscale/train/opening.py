@@ -18,7 +18,6 @@ from ccscale.engine.adapter import Engine
 from ccscale.engine.build import build_engine
 from ccscale.engine.parameter_groups import parameter_names
 from ccscale.model.network import ContrastiveClustering
-from ccscale.progress import say
 from ccscale.train.start import begin_with
 
 
@@ -77,12 +76,12 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
     return Opening(config, begun, found, network)
 
 
-def restore(config: Config, opening: Opening, device: torch.device) -> tuple[Engine, int, dict[str, None]]:
+def restore(opening: Opening, device: torch.device) -> tuple[Engine, int, dict[str, None]]:
     """Build the engine and load the newest checkpoint; return engine, step and images known to be bad.
 
     All ranks call it together.
     """
-    network, newest = opening.network, opening.found.newest
+    config, network, newest = opening.config, opening.network, opening.found.newest
     if newest is None:
         return build_engine(config, network, device), 0, {}
     universal = None
@@ -90,7 +89,7 @@ def restore(config: Config, opening: Opening, device: torch.device) -> tuple[Eng
         ranks, zero = dist.world(), config.train.zero
         ways = [f"{newest.world} to {ranks} ranks"] if newest.world != ranks else []
         ways += [f"ZeRO {newest.zero} to {zero}"] if newest.zero != zero else []
-        _say(f"converting {newest.path.name} from {' and from '.join(ways)}")
+        dist.say(f"converting {newest.path.name} from {' and from '.join(ways)}")
         names = parameter_names(config, network)
         universal = dist.on_rank_zero(lambda: checkpoint.make_universal(newest, names))
     engine = build_engine(config, network, device, universal=universal is not None)
@@ -101,11 +100,6 @@ def restore(config: Config, opening: Opening, device: torch.device) -> tuple[Eng
 def _tell(standing: Standing) -> None:
     for change in standing.changes:
         if change.is_of_origin:
-            _say(f"{change}: it is not looked at, since the run goes on from its checkpoint")
+            dist.say(f"{change}: it is not looked at, since the run goes on from its checkpoint")
         else:
-            _say(f"{change}: that changes memory and rounding, and not what a step computes")
-
-
-def _say(text: str) -> None:
-    if dist.rank() == 0:
-        say(text)
+            dist.say(f"{change}: that changes memory and rounding, and not what a step computes")

@@ -52,8 +52,7 @@ def begin_with(start: str, config: Config) -> ContrastiveClustering:
     """
     found = dist.on_rank_zero(lambda: _find(start))
     network = dist.together(lambda: _build(found, config))
-    if dist.rank() == 0:
-        say(f"beginning with the network of {parse_start(start)[0]}, step {found.step}")
+    dist.say(f"beginning with the network of {parse_start(start)[0]}, step {found.step}")
     return network
 
 

@@ -75,7 +75,7 @@ class Stepper:
         self.guard = StepGuard(engine, device)
 
     def take(self, batch: PairBatch, by: Sequence[LossName] = LOSSES) -> tuple[Losses, Verdict]:
-        """Take a step by some of the losses, or skip it if it is not finite.
+        """Take a step by some of the losses, or skip it if it is not finite; the batch is on the device.
 
         Returns
         -------
@@ -84,10 +84,9 @@ class Stepper:
         """
         self.guard.begin()
         train_by(self.engine.optimizer, by)
-        images = batch.images.to(self.device, non_blocking=True)  # (2, n, S, S, 3)
         count = self.config.micro_batches
         if count == 1:
-            _, z, p = self._forward(batch, images, 0, 1)
+            _, z, p = self._forward(batch, 0, 1)
             with self._part("losses"):
                 losses = take_losses(self.config.loss, z, p, by)
             with self._part("backward"):
@@ -95,22 +94,22 @@ class Stepper:
             with self._part("optimizer"):
                 self.engine.step()
         else:
-            losses, z, p = self._take_in_micro_batches(batch, images, count, by)
+            losses, z, p = self._take_in_micro_batches(batch, count, by)
         return losses.detach(), self.guard.end(z, p)
 
     def _take_in_micro_batches(
-        self, batch: PairBatch, images: Tensor, count: int, by: Sequence[LossName]
+        self, batch: PairBatch, count: int, by: Sequence[LossName]
     ) -> tuple[Losses, Tensor, Tensor]:
         with torch.no_grad(), keep_running_statistics(self.engine.network):
-            found = [self._forward(batch, images, number, count) for number in range(count)]
+            found = [self._forward(batch, number, count) for number in range(count)]
         z = _join([outputs.embeddings for outputs in found]).requires_grad_()  # (2n, d)
         p = _join([outputs.assignments for outputs in found]).requires_grad_()  # (2n, K)
         with self._part("losses"):
             losses = take_losses(self.config.loss, z, p, by)
         losses.loss.backward()
-        gradients = [None if joined.grad is None else _cut(joined.grad, count) for joined in (z, p)]
+        gradients = [None if joined.grad is None else _split(joined.grad, count) for joined in (z, p)]
         for number in range(count):
-            outputs = self._forward(batch, images, number, count)
+            outputs = self._forward(batch, number, count)
             with self._part("backward"):
                 pulls = [
                     (output * gradient[number]).sum()
@@ -127,8 +126,9 @@ class Stepper:
         self._note(name)
         return record_function(name)
 
-    def _forward(self, batch: PairBatch, images: Tensor, number: int, count: int) -> Outputs:
+    def _forward(self, batch: PairBatch, number: int, count: int) -> Outputs:
         """Put a micro-batch through colour and network, both views at once, view a first."""
+        images = batch.images  # (2, n, S, S, 3)
         n = images.shape[1]
         first = dist.rank() * n
         places = torch.arange(first + number, first + n, count, device=self.device)
@@ -172,12 +172,12 @@ def take_losses(settings: Loss, z: Tensor, p: Tensor, by: Sequence[LossName]) ->
 
 
 def _join(parts: list[Tensor]) -> Tensor:
-    """Put micro-batches (2m, ...) together as the images lie in the batch, (2n, ...); see `_cut`."""
+    """Put micro-batches (2m, ...) together as the images lie in the batch, (2n, ...); see `_split`."""
     views = torch.stack([part.unflatten(0, (2, -1)) for part in parts], dim=2)  # (2, m, count, ...)
     return views.flatten(0, 2)
 
 
-def _cut(whole: Tensor, count: int) -> list[Tensor]:
+def _split(whole: Tensor, count: int) -> list[Tensor]:
     """Take (2n, ...) apart into micro-batches (2m, ...): image i of a view goes to number i modulo their count."""
     views = whole.unflatten(0, (2, -1))
     return [views[:, number::count].flatten(0, 1) for number in range(count)]

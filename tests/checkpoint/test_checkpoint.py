@@ -14,7 +14,7 @@ from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.errors import InputError
 from ccscale.model.export import load
-from ccscale.train.loop import train_run
+from ccscale.train.train import train_run
 
 DEVICE_STATE = "deepspeed/mp_rank_00_model_states.pt"
 

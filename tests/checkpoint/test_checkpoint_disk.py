@@ -17,8 +17,8 @@ from ccscale.checkpoint import saver
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.errors import Fault
-from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
+from ccscale.train.train import train_run
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from harness.save_faults import KILLED
 from runs import SAME, difference, steps
 
 from ccscale import checkpoint
-from ccscale.train.log import METRICS
+from ccscale.checkpoint.metrics_file import METRICS
 
 pytestmark = pytest.mark.slow
 

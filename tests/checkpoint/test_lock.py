@@ -21,8 +21,8 @@ from ccscale.checkpoint.rank_files import write_files
 from ccscale.cli.main import main
 from ccscale.config.file import parse_config
 from ccscale.errors import InputError
-from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
+from ccscale.train.train import train_run
 
 ELSEWHERE = {"boot": "of another machine", "host": "node7", "process": 1234, "job": "77"}
 

@@ -22,8 +22,8 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.data.watching import watched
 from ccscale.data.whole_images import whole_batches
 from ccscale.errors import Fault
-from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
+from ccscale.train.train import train_run
 
 CAUSE = "as a system does that is out of memory: give it more memory, or lower data.workers"
 

@@ -17,8 +17,8 @@ from ccscale.engine.guard import NotFinite, SkippedSteps
 from ccscale.model.export import load
 from ccscale.model.heads import InstanceHead
 from ccscale.model.network import ContrastiveClustering
-from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
+from ccscale.train.train import train_run
 
 N, SIZE = 12, 32
 SPOILT = 2  # the step, of four

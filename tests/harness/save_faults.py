@@ -30,10 +30,11 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.cli.main import main
 from ccscale.config.file import load_config
 from ccscale.errors import Fault
+from ccscale.preempt import StopRequest
 from ccscale.rank_environment import RankEnvironment
-from ccscale.train.feed import Feed
 from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.loop import Trainer
+from ccscale.train.setup import set_up
 
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod"}
 KILLED, BROKEN = 9, 99
@@ -142,14 +143,14 @@ def serve_saves(config: str, run: str) -> None:
     settings = load_config(config, [f"run={run}"])
     device = dist.pick_device("cpu")
     with dist.process_group(RankEnvironment(), device):
-        trainer = Trainer(settings, RankEnvironment(), device, FolderLock(settings.run_folder), Heartbeat())
-        feed = Feed(trainer.batches, device)
-        feed.fetch_first()
-        trainer.stepper.take(feed.batch, trainer.phases[0].losses)
+        setup = set_up(settings, RankEnvironment(), device, FolderLock(settings.run_folder))
+        trainer = Trainer(setup, Heartbeat(), StopRequest())
+        trainer.feed.fetch_first()
+        trainer.stepper.take(trainer.feed.batch, settings.phases[0].losses)
         trainer.step += 1
 
         # In a fork the threads of the process group are gone: what needs it is done here.
-        snapshot = saver.take_snapshot(trainer.engine, {"step": trainer.step, "bad": []})
+        snapshot = saver.take_snapshot(setup.engine, {"step": trainer.step, "bad": []})
         saver.take_snapshot = lambda *_: snapshot
 
         def save(order: dict[str, Any]) -> int:

@@ -16,7 +16,7 @@ from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.tar_writer import TarWriter
 from ccscale.errors import InputError
-from ccscale.train.loop import train_run
+from ccscale.train.train import train_run
 
 
 @pytest.fixture

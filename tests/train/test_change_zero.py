@@ -103,7 +103,7 @@ def save(rank: int, world: int, folder: str) -> dict[tuple[int, int], tuple[Stat
         if ranks == world:
             config = config_of(zero)
             opening = Opening(config, False, Search(None, ()), network_of(config, 0))
-            engine, *_ = restore(config, opening, DEVICE)
+            engine, *_ = restore(opening, DEVICE)
             take(engine, config, 0, STEPS, (rank, world))
             path = Path(folder, f"{zero}-{world}/checkpoints/step-00000003")
             write_files(path, rank, take_snapshot(engine, {"bad": ["an image"]}))
@@ -119,7 +119,7 @@ def go_on(rank: int, world: int, folder: str) -> dict[tuple[Any, Any], tuple[Sta
             config = config_of(target[0])
             path = Path(folder, "{}-{}/checkpoints/step-00000003".format(*source))
             search = Search(Checkpoint(path, 3, source[1], source[0]), ())
-            engine, step, bad = restore(config, Opening(config, True, search, network_of(config, 1)), DEVICE)
+            engine, step, bad = restore(Opening(config, True, search, network_of(config, 1)), DEVICE)
             assert (step, list(bad), engine._engine.global_steps) == (3, ["an image"], 3)
             state = state_of(engine)
             found[source, target] = state, take(engine, config, 3, MORE, (rank, world)), state_of(engine)

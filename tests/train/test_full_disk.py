@@ -19,8 +19,8 @@ from runs import SAME, difference, steps
 from ccscale.checkpoint import find
 from ccscale.config.file import parse_config
 from ccscale.errors import Fault
-from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
+from ccscale.train.train import train_run
 
 pytestmark = [pytest.mark.slow]
 

@@ -20,7 +20,7 @@ from runs import steps
 from ccscale import dist
 from ccscale.errors import Fault
 from ccscale.rank_environment import RankEnvironment
-from ccscale.train.heartbeat import heartbeat, is_broken_connection
+from ccscale.train.heartbeat import Clock, heartbeat, is_broken_connection
 
 LIMIT = 6.0
 # Goes wrong in the fourth step, alone: the others are in the middle of a collective call. What is tidied up waits.
@@ -218,3 +218,10 @@ def test_a_rank_that_fails_alone_takes_no_leave(
     with pytest.raises(Fault), dist.process_group(RankEnvironment(world=world), torch.device("cpu")):
         raise error
     assert destroyed == [] if own and world > 1 else [True]
+
+
+def test_the_clock_does_not_count_what_all_were_stopped_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 1.0, 500.0, 501.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    clock = Clock(2.0)
+    assert [clock.read() for _ in range(3)] == [1.0, 3.0, 4.0]

@@ -11,7 +11,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ccscale.train.log import METRICS, RunLog, describe, drop_after
+from ccscale.checkpoint.metrics_file import METRICS
+from ccscale.train.log import RunLog, evaluation_line
 
 
 def record(step: int, loss: float = 1.5) -> dict[str, Any]:
@@ -32,43 +33,6 @@ def open_log(folder: Path, start: int = 0, every: int = 1, write: bool = True) -
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-
-
-def write(folder: Path, text: str) -> Path:
-    (folder / METRICS).write_text(text)
-    return folder / METRICS
-
-
-class TestDropAfter:
-    TEXT = "".join(json.dumps({"step": step, "kind": "step"}) + "\n" for step in range(1, 6))
-
-    @pytest.mark.parametrize("step", range(7))
-    def test_lines_after_a_step(self, tmp_path, step):
-        path = write(tmp_path, self.TEXT)
-        drop_after(path, step)
-        assert path.read_text() == "".join(self.TEXT.splitlines(keepends=True)[:step])
-
-    def test_evaluations_go_with_their_steps(self, tmp_path):
-        kept = '{"step": 2, "kind": "evaluation"}\n'
-        path = write(tmp_path, kept + '{"step": 3, "kind": "evaluation"}\n')
-        drop_after(path, 2)
-        assert path.read_text() == kept
-
-    @pytest.mark.parametrize("tail", ['{"step": 5, "lo', '{"step": 5}', '{"st', "\x00\x00\x00"])
-    def test_last_line_that_was_cut_off(self, tmp_path, tail):
-        path = write(tmp_path, self.TEXT + tail)
-        drop_after(path, 9)
-        assert path.read_text() == self.TEXT
-
-    def test_whole_file_is_not_written_again(self, tmp_path):
-        path = write(tmp_path, self.TEXT)
-        before = path.stat().st_ino
-        drop_after(path, 5)
-        assert path.stat().st_ino == before
-
-    def test_no_file(self, tmp_path):
-        drop_after(tmp_path / METRICS, 3)
-        assert list(tmp_path.iterdir()) == []
 
 
 class TestRecords:
@@ -96,12 +60,10 @@ class TestRecords:
         assert lines(tmp_path)[0]["loss"] == 1 / 3
 
     def test_steps_are_put_off_and_none_is_lost(self, tmp_path):
-        with open_log(tmp_path, every=3) as log:
-            seen = []
+        with open_log(tmp_path) as log:
             for step in range(1, 6):
                 log.step(record(step))
-                seen.append(len(lines(tmp_path)) if (tmp_path / METRICS).exists() else 0)
-            assert seen == [0, 0, 3, 3, 3]
+            assert not (tmp_path / METRICS).exists()
             log.flush()
             assert len(lines(tmp_path)) == 5
             log.step(record(6))
@@ -176,56 +138,29 @@ class TestRecords:
         assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, 3), (2, 6)]
 
 
-class TestJudge:
-    """What is called after a flush; `test_guard.py` shows what a run does with it."""
-
-    def test_after_each_flush_when_the_lines_are_written(self, tmp_path):
-        seen: list[int] = []
-        log = RunLog(
-            tmp_path, 0, 10, 2, images=16, write=True, judge=lambda: seen.append(len(lines(tmp_path)))
-        )
-        with log:
-            for step in range(1, 6):
-                log.step(record(step, math.nan))
-        assert seen == [2, 4, 5]
-        assert [line["loss"] for line in lines(tmp_path)] == [None] * 5
-
-    def test_on_every_rank_but_not_behind_a_failure(self, tmp_path):
-        """What it raises must not hide what went wrong, nor wait for ranks that are gone."""
-        seen: list[str] = []
-        log = RunLog(tmp_path, 0, 10, 2, images=16, write=False, judge=lambda: seen.append("judged"))
-
-        def fail_after(steps: int) -> None:
-            with log:
-                for step in range(1, steps + 1):
-                    log.step(record(step))
-                raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError):
-            fail_after(3)
-        assert seen == ["judged"]
+def test_it_says_when_steps_are_to_be_flushed_together(tmp_path):
+    with open_log(tmp_path, every=3) as log:
+        due = []
+        for step in range(1, 5):
+            log.step(record(step))
+            due.append(log.is_due)
+            if log.is_due:
+                log.flush()
+    assert due == [False, False, True, False]
 
 
-class TestHasEvaluation:
-    def test_of_a_step(self, tmp_path):
-        with open_log(tmp_path) as log:
-            assert not log.has_evaluation(0)
-            log.step(record(1))
-            log.evaluation({"step": 1, "epoch": 1})
-            log.step(record(2))
-            log.flush()
-            assert [log.has_evaluation(step) for step in (1, 2, 3)] == [True, False, False]
-
-    def test_after_a_line_that_was_cut_off(self, tmp_path):
-        write(tmp_path, '{"kind": "evaluation", "step": 3}\n{"kind": "evaluation", "st')
-        assert open_log(tmp_path, start=3).has_evaluation(3)
+def test_the_record_of_a_step_is_left_as_it_is(tmp_path):
+    with open_log(tmp_path) as log:
+        given = record(1)
+        log.step(given)
+    assert set(given) == set(record(1))
 
 
 def test_line_for_people():
     summary = {"clusters": 10, "empty": 2, "largest": 0.256, "confidence": 0.5, "labelled": 0}
-    assert describe(summary) == "8 of 10 clusters used, the largest 26%, confidence 0.50, no labels"
+    assert evaluation_line(summary) == "8 of 10 clusters used, the largest 26%, confidence 0.50, no labels"
     scored = summary | {"labelled": 4, "acc": 0.1234, "nmi": 0.5, "ari": 1.0, "f": 0.3}
-    assert describe(scored) == (
+    assert evaluation_line(scored) == (
         "ACC 0.123, NMI 0.500, ARI 1.000, 8 of 10 clusters used, the largest 26%, confidence 0.50"
     )
 

@@ -7,8 +7,8 @@ from conftest import small_settings
 
 from ccscale.config.file import parse_config
 from ccscale.train.garbage import collect_by_hand
-from ccscale.train.loop import train_run
 from ccscale.train.profile import StepProfile
+from ccscale.train.train import train_run
 
 
 def test_two_steps_are_traced_with_the_names_of_their_parts(shards, tmp_path):

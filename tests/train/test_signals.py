@@ -16,7 +16,7 @@ from runs import BOUNDS, difference, steps
 from ccscale.checkpoint import find
 from ccscale.config.file import parse_config
 from ccscale.preempt import SIGNALS
-from ccscale.train.loop import train_run
+from ccscale.train.train import train_run
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 SECONDS = 120.0

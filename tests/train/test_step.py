@@ -17,8 +17,8 @@ from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.engine.build import build_engine
 from ccscale.model.network import ContrastiveClustering
-from ccscale.train.loop import train_run
 from ccscale.train.step import Stepper
+from ccscale.train.train import train_run
 
 LR = 0.01
 DROPPED = {"drop_path": 0.5, "dropout": 0.3}

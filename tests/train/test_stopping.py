@@ -28,7 +28,8 @@ from ccscale.evaluate.assign import measure
 from ccscale.model.network import ContrastiveClustering
 from ccscale.preempt import Stopped, StopRequest
 from ccscale.train import loop
-from ccscale.train.loop import Outcome, train_run
+from ccscale.train.loop import Outcome
+from ccscale.train.train import train_run
 
 
 def evaluations(run: Path) -> list[dict[str, Any]]:
@@ -118,7 +119,13 @@ def test_all_ranks_leave_an_evaluation_when_one_is_told_to_stop(shards):
 
 @pytest.mark.parametrize(
     "place",
-    ["open_data", "make_schedule", "open_training", "restore", "Feed.fetch_first"],
+    [
+        "setup.open_data",
+        "setup.make_schedule",
+        "setup.open_training",
+        "setup.restore",
+        "loop.Feed.fetch_first",
+    ],
     ids=lambda place: place,
 )
 def test_before_the_first_step_there_is_nothing_to_save(shards, tmp_path, monkeypatch, capfd, place):
@@ -128,7 +135,7 @@ def test_before_the_first_step_there_is_nothing_to_save(shards, tmp_path, monkey
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(600)
 
-    monkeypatch.setattr(f"ccscale.train.loop.{place}", strike)
+    monkeypatch.setattr(f"ccscale.train.{place}", strike)
     outcome = train_run(parse_config(small_settings(shards, tmp_path / "run")))
     assert outcome == Outcome(None, finished=False)
     assert (

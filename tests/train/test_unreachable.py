@@ -20,7 +20,7 @@ from ccscale.config.file import parse_config
 from ccscale.data.order.run import make_schedule
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import Fault, InputError
-from ccscale.train.loop import train_run
+from ccscale.train.train import train_run
 
 ENDLESS = float("inf")
 RETRY = 3.0  # long enough for a busy machine

@@ -31,6 +31,7 @@ from ccscale.preempt import StopRequest
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.loop import Trainer
+from ccscale.train.setup import set_up
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from measure import processor
@@ -73,8 +74,9 @@ def measure(config: Config) -> dict[str, Any]:
     """Train and save; return the figures."""
     device = dist.pick_device(config.train.device)
     with FolderLock(config.run_folder) as lock, dist.process_group(RankEnvironment(), device):
-        trainer = TimedTrainer(config, RankEnvironment(), device, lock, Heartbeat())
-        trainer.run(StopRequest())
+        setup = set_up(config, RankEnvironment(), device, lock)
+        trainer = TimedTrainer(setup, Heartbeat(), StopRequest())
+        trainer.run()
         folder = config.run_folder / "checkpoints"
         newest = max(folder.glob("step-*"))
         size = sum(path.stat().st_size for path in newest.rglob("*") if path.is_file())

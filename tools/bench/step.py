@@ -32,6 +32,7 @@ from ccscale.loss import cluster_loss, instance_loss
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import Meter
 from ccscale.rank_environment import RankEnvironment
+from ccscale.train.feed import on_device
 from ccscale.train.step import Stepper
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
@@ -52,7 +53,7 @@ class BareLoop:
         )
 
     def take(self, batch: PairBatch) -> Tensor:
-        images = batch.images.to(self.device, non_blocking=True).flatten(0, 1)
+        images = batch.images.flatten(0, 1)
         views = apply_colour(images, batch.colour.flatten(), self.config.views)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
             outputs = self.network(views.contiguous(memory_format=torch.channels_last))
@@ -95,7 +96,7 @@ def measure(config: Config, device: torch.device, turns: int) -> dict[str, Any]:
     workers = default_workers() if config.data.workers is None else config.data.workers
     steps = 3 + 2 * turns
     batches = pair_batches(manifest, config.data.splits, schedule, config.views, 0, steps, workers=workers)
-    batch = next(batches)
+    batch = on_device(next(batches), device)
 
     def network() -> ContrastiveClustering:
         torch.manual_seed(config.seed)
@@ -116,7 +117,7 @@ def measure(config: Config, device: torch.device, turns: int) -> dict[str, Any]:
         with profiler:
             for _ in range(turns):
                 begun = time.perf_counter()
-                batch = next(batches)
+                batch = on_device(next(batches), device)
                 waits.append(time.perf_counter() - begun)
                 seconds.append(waits[-1] + timed(stepper, batch, device))
                 meter.advance()

@@ -55,9 +55,9 @@ def run(config: Config) -> dict[str, Any] | None:
     with stop_on_signal() as request:  # what follows takes seconds to import
         from measure import machine
 
+        from ccscale.checkpoint.metrics_file import METRICS
         from ccscale.evaluate.evaluate import evaluate_run
-        from ccscale.train.log import METRICS
-        from ccscale.train.loop import train_run
+        from ccscale.train.train import train_run
 
         metrics = config.run_folder / METRICS
         start = time.time()
@@ -167,7 +167,7 @@ def _whole(config: Config, side: int) -> Any:
     from ccscale.data.loader import default_workers
     from ccscale.data.remote.access import Access
     from ccscale.data.whole_images import whole_batches
-    from ccscale.train.loop import open_data
+    from ccscale.train.setup import open_data
 
     workers = default_workers() if config.data.workers is None else config.data.workers
     return whole_batches(

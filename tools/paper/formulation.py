@@ -30,7 +30,7 @@ from ccscale.evaluate.metrics import scores
 from ccscale.model.backbone import build_backbone
 from ccscale.model.trial import try_backbone
 from ccscale.progress import Meter
-from ccscale.train.loop import open_data
+from ccscale.train.setup import open_data
 
 BILINEAR = InterpolationMode.BILINEAR
 

@@ -24,7 +24,7 @@ IMPORTS = (
     "ccscale.cli",
     "ccscale.evaluate.evaluate",
     "ccscale.evaluate.predict",
-    "ccscale.train.loop",
+    "ccscale.train.train",
     "deepspeed.checkpoint.ds_to_universal",
     "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler
     "timm",

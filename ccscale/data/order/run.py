@@ -66,3 +66,9 @@ def _phase_schedule(config: Config, shards: Sequence[SizedShard], splits: tuple[
         block = default_block(sum(sizes), total_bytes, data.block_bytes)
         block = max(block // share * share, min(block, share))  # a batch needs one block of a lane, not two
     return Schedule(sizes, config.seed, batch, lanes, piece, block, tuple(first for _, first in chosen))
+
+
+def last_step(config: Config, schedule: PhasedSchedule) -> int:
+    """Return the number of steps that a run has."""
+    steps = config.train.epochs * schedule.steps_per_epoch
+    return min(steps, config.train.max_steps or steps)

@@ -1,7 +1,6 @@
-"""Where the main threads of the ranks stand, and which of them hangs.
+"""What a rank's main thread does: its step and what it does there, as it notes itself, and as is seen from outside.
 
-A rank's main thread notes its step and what it does there; its heartbeat tells that to the others, with what it
-sees of the thread from outside: the line of code, and whether that is a call in which it waits for other ranks.
+From outside, another thread sees the line of code, and whether that is a call in which it waits for other ranks.
 """
 
 import json
@@ -10,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from types import FrameType
 
@@ -18,13 +17,11 @@ WAITING = ("/torch/distributed/", "/deepspeed/comm/", "/ccscale/dist.py")
 """Parts of the names of files in whose code a rank waits for others."""
 COMPILING = ("torch/_dynamo/convert_frame.py", "torch/_inductor/compile_fx.py")
 """Files whose code is on a thread's stack as long as something is compiled."""
-SLOWER = 3
-"""A rank may take so many times as long for something as it ever has."""
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """Where a rank's main thread was seen."""
+class Activity:
+    """What a rank's main thread was seen at."""
 
     host: str
     moves: int = 0
@@ -44,7 +41,7 @@ class Sighting:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_text(cls, text: str) -> "Sighting":
+    def from_text(cls, text: str) -> "Activity":
         """Read what `as_text` wrote."""
         return cls(**json.loads(text))
 
@@ -52,7 +49,7 @@ class Sighting:
         return f"step {self.step}, {self.doing} ({self.line})"
 
 
-class Whereabouts:
+class ActivityRecorder:
     """What the main thread notes of itself: assignments, which cost it nothing. Made in that thread."""
 
     def __init__(self) -> None:
@@ -61,7 +58,7 @@ class Whereabouts:
         self._since, self._longest = time.monotonic(), 0.0
         self._host = socket.gethostname()
 
-    def at(self, step: int, doing: str, at_work: bool = False) -> None:
+    def begin(self, step: int, doing: str, at_work: bool = False) -> None:
         """Note what is done from now on.
 
         Parameters
@@ -83,68 +80,18 @@ class Whereabouts:
     def part(self, doing: str) -> None:
         """Note which part of the same is done from now on."""
         _, step, _, at_work = self._now
-        self.at(step, doing, at_work)
+        self.begin(step, doing, at_work)
 
-    def look(self) -> Sighting:
-        """Return where the main thread stands; from another thread."""
+    def look(self) -> Activity:
+        """Return what the main thread is at; called from another thread."""
         moves, step, doing, at_work = self._now
         frames = sys._current_frames()
         main = frames.get(self._thread)
         waiting = main is not None and any(name in main.f_code.co_filename for name in WAITING)
         at_work = at_work or any(_is_compiling(frame) for frame in frames.values())
-        return Sighting(
+        return Activity(
             self._host, moves, step, doing, at_work, waiting, _line(main), round(self._longest, 3)
         )
-
-
-class HangWatch:
-    """Looks for a rank that stands still while others wait for it; on rank 0.
-
-    Parameters
-    ----------
-    limit
-        Seconds that a rank may stand still.
-    """
-
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-        self._seen: dict[int, tuple[tuple[int, bool, bool], float]] = {}
-
-    def find(self, sightings: Mapping[int, Sighting], now: float) -> str | None:
-        """Return a sentence about the rank that hangs.
-
-        Parameters
-        ----------
-        sightings
-            Of all ranks that are there.
-        now
-            The time, in seconds, by this rank's clock: how long each stands where it is is measured by that.
-        """
-        still = {}
-        for rank, seen in sightings.items():
-            place = (seen.moves, seen.at_work, seen.waiting)
-            before, since = self._seen.get(rank, (None, now))
-            if before != place:
-                self._seen[rank] = (place, now)
-            else:
-                still[rank] = now - since
-        long = {rank: seconds for rank, seconds in still.items() if seconds > self._limit}
-        # The one that all others wait for has come least far.
-        for rank in sorted(long, key=lambda rank: (sightings[rank].moves, rank)):
-            seen = sightings[rank]
-            if seen.at_work or seen.waiting or long[rank] <= SLOWER * seen.longest:
-                continue
-            if any(_is_idle(sightings[other], seen) for other in long if other != rank):
-                return (
-                    f"rank {rank} on {seen.host} hangs: it has stood for {long[rank]:.0f} s at {seen}, and others "
-                    "wait for it"
-                )
-        return None
-
-
-def _is_idle(other: Sighting, seen: Sighting) -> bool:
-    """Tell whether a rank that stands still does so because of one that has come no further."""
-    return other.waiting or (other.moves > seen.moves and not other.at_work)
 
 
 def _is_compiling(frame: FrameType) -> bool:

@@ -1,0 +1,66 @@
+"""How long training takes, told after the first steps of a start."""
+
+import time
+from collections.abc import Callable
+
+from ccscale import dist
+from ccscale.progress import duration, say
+
+LONG = 2 * 86400.0  # seconds: longer runs are warned of
+WARM_UP = 10
+"""Steps after the first that are measured where that one is another matter than the others."""
+
+
+class TimeEstimate:
+    """Measures the first steps of a start, and tells how long they take and when the last is to be expected.
+
+    The first one takes longer than the others, on a GPU or with a compiler many times as long: only where it is no
+    more than slow does it say something about them, at most how long they take. So some more are measured.
+
+    Every rank calls it alike: to measure, the device is waited for, twice in all.
+
+    Parameters
+    ----------
+    start, stop
+        Steps that are done, steps that there will be.
+    even
+        Whether the first step tells something about the others: nothing is compiled, tuned or put off.
+    settle
+        Waits for the steps that were handed to the device.
+    """
+
+    def __init__(self, start: int, stop: int, even: bool, settle: Callable[[], None]) -> None:
+        self._start, self._stop, self._even, self._settle = start, stop, even, settle
+        self._begun = time.monotonic()
+        if start < stop:
+            dist.say("taking the first step")
+
+    def step(self, step: int) -> None:
+        """Note that a step was taken."""
+        taken = step - self._start
+        if taken not in (1, 1 + WARM_UP):
+            return
+        self._settle()
+        seconds, left = time.monotonic() - self._begun, self._stop - step
+        self._begun = time.monotonic()
+        if dist.rank() > 0 or not left:
+            return
+        if taken == 1 and not self._even:
+            say(f"the first step took {duration(seconds)}")
+        elif taken == 1:
+            _tell(f"the first step took {duration(seconds)}", "at most", left, seconds)
+        else:
+            _tell(f"a step takes {duration(seconds / WARM_UP)}", "about", left, seconds / WARM_UP)
+
+
+def _tell(what: str, about: str, left: int, each: float) -> None:
+    """Say what is to be expected, and what to do where that is days."""
+    seconds = each * left
+    end = time.strftime("%a %d %b, %H:%M", time.localtime(time.time() + seconds))
+    rest = f"the {left:,} that are left take" if left > 1 else "the last one takes"
+    say(f"{what}: {rest} {about} {duration(seconds)}, until {end}")
+    if seconds >= LONG:
+        say(
+            "warning: that is days; a GPU, more ranks, or a smaller model.backbone, views.size or train.epochs "
+            "take less"
+        )

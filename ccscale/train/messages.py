@@ -1,0 +1,119 @@
+"""What training tells: as it starts, what is trained on what and where it goes on; as it ends, why.
+
+::
+
+    training on 1 rank: the CPU, 2 threads (torch sees no CUDA device)
+    photos: 60,000 images of train; 234 steps of 256 images an epoch, 1,000 epochs: 234,000 steps
+    taking the first step
+    the first step took 4.1 s: the 233,999 that are left take at most 11 days 2 h, until Mon 07 Dec, 09:40
+    warning: that is days; ...
+    a step takes 2.9 s: the 233,989 that are left take about 7 days 20 h, until Fri 04 Dec, 03:20
+    warning: that is days; ...
+
+What it tells of the first steps is `eta.py`'s.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from ccscale import dist
+from ccscale.config import Config
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.shards.manifest import Manifest
+from ccscale.errors import InputError
+from ccscale.preempt import StopRequest
+from ccscale.wording import counted
+
+
+def describe_run(
+    config: Config, manifest: Manifest, schedule: PhasedSchedule, device: torch.device, stop: int
+) -> Iterator[str]:
+    """Yield what a run takes: devices, images, steps.
+
+    Parameters
+    ----------
+    config, manifest, schedule
+        The run's.
+    device
+        This rank's.
+    stop
+        The run's last step.
+    """
+    yield f"training on {counted(dist.world(), 'rank')}: {_name(device, config.train.device)}"
+    images = sum(shard.nsamples for shard in manifest.select(config.data.splits))
+    phases = f" in {len(schedule.phases)} phases" if len(schedule.phases) > 1 else ""
+    splits, batch, steps = ", ".join(config.data.splits), schedule.global_batch, schedule.steps_per_epoch
+    yield (
+        f"{manifest.name}: {images:,} images of {splits}; {counted(steps, 'step')} of {batch:,} images an "
+        f"epoch{phases}, {_ends(config, steps, stop)}"
+    )
+
+
+def _name(device: torch.device, asked: str) -> str:
+    """Return what people call a device, and how much of it each rank has."""
+    each = " each" if dist.world() > 1 else ""
+    if device.type == "cuda":
+        return f"one {torch.cuda.get_device_name(device)}{each}"
+    none = " (torch sees no CUDA device)" if asked == "auto" else ""
+    return f"the CPU, {counted(torch.get_num_threads(), 'thread')}{each}{none}"
+
+
+def _ends(config: Config, steps: int, stop: int) -> str:
+    epochs = config.train.epochs
+    said = f"{counted(epochs, 'epoch')}: {counted(epochs * steps, 'step')}"
+    return said if stop == epochs * steps else f"{said}, of which train.max_steps takes {stop:,}"
+
+
+def describe_resume(step: int, stop: int, first_save_failed: bool) -> str:
+    """Return what is told of a run that was begun before; perhaps it ended while its first checkpoint was saved."""
+    if step > stop:  # it was shortened
+        return f"step {step} is done, and the run ends at {stop}: there is nothing left to do"
+    why = ": there is nothing left to do" if step == stop else ""
+    if first_save_failed:
+        why = ": its first checkpoint was cut off while it was being saved"
+    return f"going on from step {step} of {stop}{why}"
+
+
+def advise(config: Config) -> Iterator[str]:
+    """Yield what users should know of clusters that mean little."""
+    if "cluster" not in config.losses:
+        yield (
+            "the cluster head is not trained: it is the features that tell how good the run is (k-means, "
+            "`ccscale evaluate`), not its clusters"
+        )
+    elif config.train.global_batch < 2 * config.model.clusters:
+        yield (
+            f"warning: a global batch of {config.train.global_batch} can hardly show {config.model.clusters} "
+            "clusters; several times as many images work better (train.global_batch)"
+        )
+
+
+def stopped(request: StopRequest, step: int, stop: int, evaluated: bool) -> str:
+    """Return what is told of a run that was stopped on request, and is saved."""
+    took = f", {time.monotonic() - request.time:.1f} s after it" if request else ""
+    saved = "saved" if step else "with nothing to save"
+    where = f"at step {step} of {stop}" + ("" if evaluated else ", which is still to be evaluated")
+    return f"stopped on {request.name} {where}, {saved}{took}; run the same command to go on"
+
+
+def too_many_bad(config: Config, bad: Sequence[str], step: int) -> InputError:
+    """Return what a run ends by that has met more bad images than it may."""
+    data = config.data
+    return InputError(
+        f"{len(bad)} images cannot be decoded, and data.max_bad_samples is {data.max_bad_samples}; the last is "
+        f"{bad[-1]}; the run is saved at step {step}: mend the data in {data.shards}, or raise the limit"
+    )
+
+
+def lower_rate(config: Config, is_saved: bool) -> str:
+    """Return what to do about steps that are not finite."""
+    run = config.run_folder
+    lower = f"run=DIR train.lr={config.train.lr / 3:.1g}"
+    if not is_saved:
+        return f"no checkpoint is saved yet: begin anew with a lower rate ({lower})"
+    return (
+        "go on in a new run with a lower rate, from the newest checkpoint or an earlier one "
+        f"({lower} train.start={run}, or {run}@STEP)"
+    )

@@ -1,0 +1,140 @@
+"""What one rank of a run trains with: data, schedule, folder, and the engine as the newest checkpoint left it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from ccscale import dist
+from ccscale.checkpoint import Search
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.config import Config
+from ccscale.data.loader import default_workers
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.run import last_step, make_schedule
+from ccscale.data.pairs import PairBatch, pair_batches
+from ccscale.data.remote.access import Access
+from ccscale.data.remote.cache import Cache
+from ccscale.data.remote.retry import Closing
+from ccscale.data.shards.manifest import Manifest
+from ccscale.engine.adapter import Engine
+from ccscale.rank_environment import RankEnvironment
+from ccscale.train.messages import advise, describe_resume, describe_run
+from ccscale.train.opening import open_training, restore
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a `Trainer` needs.
+
+    Attributes
+    ----------
+    config
+        The run's, with the origin of its weights as it was at its beginning.
+    device, workers
+        Of this rank: where it trains, its loader processes.
+    manifest, schedule
+        The data, and the order of their samples.
+    lock
+        Of the run's folder.
+    found
+        The checkpoints that were there.
+    engine
+        DeepSpeed's, with the network.
+    step, stop
+        Steps that are done, steps that there will be.
+    bad
+        Lines about images that are known not to be decodable, in the order in which they were met.
+    """
+
+    config: Config
+    device: torch.device
+    workers: int
+    manifest: Manifest
+    schedule: PhasedSchedule
+    lock: FolderLock
+    found: Search
+    engine: Engine
+    step: int
+    stop: int
+    bad: dict[str, None]
+
+    def batches(self, closing: Closing) -> Iterator[PairBatch]:
+        """Yield this rank's part of the batches that are left; see `pair_batches`."""
+        return pair_batches(
+            self.manifest,
+            self.config.data.splits,
+            self.schedule,
+            self.config.views,
+            self.step,
+            self.stop,
+            rank=dist.rank(),
+            world=dist.world(),
+            workers=self.workers,
+            prefetch=self.config.data.prefetch,
+            access=Access.of(self.config.data),
+            closing=closing,
+        )
+
+    def epoch(self, step: int) -> int:
+        """Return the epoch of the last of so many steps, counted from 1; 0 before the first."""
+        return -(-step // self.schedule.steps_per_epoch)
+
+    def is_evaluated(self, step: int) -> bool:
+        """Tell whether the clusters are measured after a step."""
+        epochs, rest = divmod(step, self.schedule.steps_per_epoch)
+        every = self.config.evaluate.every
+        return step == self.stop or bool(step and every and rest == 0 and epochs % every == 0)
+
+
+def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: FolderLock) -> Setup:
+    """Read the data, open the run's folder, and restore its newest checkpoint; all ranks call it together.
+
+    Parameters
+    ----------
+    config
+        The config as it is asked for now.
+    env, device
+        Of this rank.
+    lock
+        Of the run's folder; it is taken.
+
+    Raises
+    ------
+    InputError
+        For a mistake in the config or the data, before anything is written.
+    """
+    manifest = dist.on_rank_zero(lambda: open_data(config))
+    shards = manifest.select(config.data.splits)
+    schedule = dist.on_rank_zero(lambda: make_schedule(config, shards, dist.world()))
+    stop = last_step(config, schedule)
+    opening = open_training(config, manifest.digest(config.data.splits), lock)
+    config, found = opening.config, opening.found
+    for line in describe_run(config, manifest, schedule, device, stop):
+        dist.say(line)
+    engine, step, bad = restore(opening, device)
+    for reason in found.passed_over:
+        dist.say(f"passed over a checkpoint: {reason}")
+    if opening.begun:
+        dist.say(describe_resume(step, stop, first_save_failed=found.cut_off and found.newest is None))
+    for line in advise(config):
+        dist.say(line)
+    workers = default_workers(env.local_world) if config.data.workers is None else config.data.workers
+    return Setup(config, device, workers, manifest, schedule, lock, found, engine, step, stop, bad)
+
+
+def open_data(config: Config) -> Manifest:
+    """Read the manifest of a run's data, and check that its shards are there.
+
+    Raises
+    ------
+    InputError
+        If they are not.
+    """
+    data, access = config.data, Access.of(config.data)
+    manifest = Manifest.load(data.shards, data.retry_seconds)
+    if access.cache is not None:
+        Cache(access.cache, access.cache_bytes)  # refused here if it cannot be
+    for splits in (config.data.splits, config.evaluate.splits or ()):
+        manifest.check_files(splits)
+    return manifest

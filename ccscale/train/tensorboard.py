@@ -1,0 +1,61 @@
+"""TensorBoard's file of a run; where it cannot be written, the run goes on without it."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from ccscale.progress import say
+
+FOLDER = "tensorboard"
+
+
+class Board:
+    """Takes the numbers of steps and evaluations.
+
+    Parameters
+    ----------
+    folder
+        The run's.
+    step
+        The first that will be taken: what the file has of it and later ones is left out.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._writer: SummaryWriter | None = None
+        self._thread_hook = threading.excepthook
+        threading.excepthook = self._tell_thread
+        try:
+            self._writer = SummaryWriter(str(folder / FOLDER), purge_step=step)
+        except OSError as error:
+            self._leave(error)
+
+    def add(self, group: str, record: dict[str, Any]) -> None:
+        """Add the numbers of a line of the log."""
+        for key, value in record.items():
+            if isinstance(value, int | float) and key not in ("step", "time") and self._writer is not None:
+                try:
+                    self._writer.add_scalar(f"{group}/{key}", value, record["step"])
+                except Exception as error:  # of any kind: its thread's failure is raised here
+                    self._leave(error)
+
+    def close(self) -> None:
+        """Write what is left."""
+        threading.excepthook = self._thread_hook
+        if self._writer is not None:
+            try:
+                self._writer.close()
+            except Exception as error:
+                self._leave(error)
+
+    def _tell_thread(self, failure: threading.ExceptHookArgs) -> None:
+        """Leave out TensorBoard's thread, which prints its end: it is told when the next number is handed to it."""
+        if not type(failure.thread).__module__.startswith("tensorboard"):
+            self._thread_hook(failure)
+
+    def _leave(self, error: Exception) -> None:
+        say(
+            f"warning: TensorBoard's file cannot be written ({error}); this start of the run goes on without it"
+        )
+        self._writer = None

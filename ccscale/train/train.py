@@ -1,0 +1,59 @@
+"""Training: from a config to a trained run, from whatever step its folder has reached."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+
+from ccscale import dist
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.config import Config
+from ccscale.preempt import Stopped, StopRequest, stop_on_signal
+from ccscale.progress import say
+from ccscale.rank_environment import RankEnvironment
+from ccscale.train.heartbeat import heartbeat
+from ccscale.train.loop import Outcome, Trainer
+from ccscale.train.setup import set_up
+
+
+def train_run(
+    config: Config, request: StopRequest | None = None, on_lost: Callable[[], None] = lambda: None
+) -> Outcome:
+    """Train a run, or go on with it; every rank calls this in a process of its own.
+
+    Parameters
+    ----------
+    config : Config
+        The run's config.
+    request : StopRequest, optional
+        Of the caller's `stop_on_signal`, who has begun to listen before; by default one is made here.
+    on_lost : callable, optional
+        Called before this process is ended because another rank is lost; see `heartbeat`.
+
+    Returns
+    -------
+    Outcome
+        The step that it reached, and whether the run is finished or was asked to stop.
+
+    Raises
+    ------
+    InputError
+        For a mistake in the config or the data, before anything is written.
+    Fault
+        If the data cannot be read any more; the run is saved.
+    """
+    env = RankEnvironment.read()
+    device = dist.pick_device(config.train.device, env.local_rank)
+    alone = True
+    with nullcontext(request) if request is not None else stop_on_signal() as request:
+        try:
+            with FolderLock(config.run_folder) as lock, ExitStack() as ranks:
+                with request.at_once():  # until there is something to save
+                    store = ranks.enter_context(dist.process_group(env, device))
+                    alone = False
+                    limit = config.train.rank_timeout
+                    beat = ranks.enter_context(heartbeat(store, env.rank, env.world, limit, on_lost))
+                    trainer = Trainer(set_up(config, env, device, lock), beat, request)
+                return trainer.run()
+        except Stopped as stopped:
+            if alone or env.rank == 0:
+                say(f"rank {env.rank} {stopped}" if env.rank else str(stopped))
+            return Outcome(None, finished=False)
