@@ -39,11 +39,10 @@ def test_skipped_steps_are_judged_at_the_same_moments_on_all_ranks(shards, tmp_p
         shards,
         tmp_path / "run",
         train__log_every=5,
-        train__save_every=12,
         evaluate={"every": 1},
         train__max_steps=18,
     )
     first, second = run_ranks(2, judged_steps, settings)
     assert first == second == [
-        [1], [2, 3, 4, 5, 6], [7, 8, 9], [10, 11], [12], [13, 14, 15, 16, 17], [18]
+        [1], [2, 3, 4, 5, 6], [7, 8, 9], [10, 11], [12, 13, 14, 15, 16], [17, 18]
     ]  # fmt: skip
