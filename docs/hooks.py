@@ -8,6 +8,7 @@
 
 import argparse
 import html
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,6 +67,7 @@ def _math(found: re.Match[str]) -> str:
 
 
 def _cli() -> str:
+    os.environ |= {"COLUMNS": "92", "NO_COLOR": "1"}  # wherever it is built, the help is the same
     return "\n".join(_commands(build_parser()))
 
 
