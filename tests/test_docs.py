@@ -1,8 +1,10 @@
-"""The documentation says what is so: its error sentences are the code's."""
+"""The documentation says what is so: its error sentences, its rooms and its walk are the code's."""
 
 import ast
 import re
 from pathlib import Path
+
+from test_imports import ROOMS, imports
 
 SOURCES = Path(__file__).parents[1]
 
@@ -31,3 +33,21 @@ def test_error_sentences_are_those_of_the_code():
         if not any(pattern.search(text) for text in code):
             missing.append(sentence)
     assert not missing
+
+
+def test_the_rooms_are_told_in_their_order():
+    page = (SOURCES / "docs" / "architecture.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(\w+)` \|", page.partition("## Imports run downwards")[2], flags=re.MULTILINE)
+    assert told == list(reversed(ROOMS))
+
+
+def test_the_walk_is_of_nine_files_that_import_one_another():
+    page = (SOURCES / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walk = re.findall(r"^\d\. `(ccscale/[\w/]+)\.py`", page, flags=re.MULTILINE)
+    assert 2 < len(walk) <= 9
+    assert len(set(walk)) == len(walk)
+    modules = [path.removeprefix("ccscale/").replace("/", ".") for path in walk]
+    arrows = {(found.source, found.target) for found in imports()}
+    for number, module in enumerate(modules[1:], start=1):
+        names = {module, module.rpartition(".")[0]}  # a package hands on what it is for
+        assert any((before, name) in arrows for before in modules[:number] for name in names), module
