@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from ccscale.data.images.decode import crop, decode, open_image
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.labels import UNKNOWN
@@ -20,6 +18,7 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.draw.canvas import LARGE
 from ccscale.draw.contact_sheet import TEXT, Row, draw_sheet
 from ccscale.draw.lettering import width_of
+from ccscale.draw.tiles import square
 from ccscale.errors import BadImage, InputError
 
 MANY = 20  # rows of classes
@@ -85,18 +84,6 @@ def spread(samples: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
     if len(samples) <= count:
         return samples
     return samples[np.arange(count) * (len(samples) - 1) // max(count - 1, 1)]
-
-
-def square(data: bytes, size: int) -> npt.NDArray[np.uint8]:
-    """Decode an image and return the square in its middle, uint8, shape (size, size, 3); raises BadImage."""
-    encoded = open_image(data)
-    side = min(encoded.width, encoded.height)
-    left, top = (encoded.width - side) // 2, (encoded.height - side) // 2
-    image, (box,) = decode(encoded, [(left, top, left + side, top + side)], size)
-    # Enlarged pixels stay pixels, so that digits of 8x8 are not a blur.
-    how = Image.Resampling.BICUBIC if side * 2 >= size else Image.Resampling.NEAREST
-    part = crop(image, (round(box[0]), round(box[1]), round(box[2]), round(box[3])))
-    return np.array(part.resize((size, size), how))
 
 
 def _tiles(reader: SampleReader, samples: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8] | None]:

@@ -29,7 +29,7 @@ from ccscale.evaluate.opened import OpenedRun, open_run, open_shards
 from ccscale.evaluate.parts import deal, parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
 from ccscale.evaluate.probes import k_means, knn_accuracy
-from ccscale.evaluate.stability import view_pairs
+from ccscale.evaluate.stability import agreement, view_pairs
 from ccscale.evaluate.tally import Tally
 
 TABLE = "assignments.parquet"
@@ -77,7 +77,7 @@ def evaluate_run(
     dict or None
         On rank 0: ``step``, ``basis`` (see `basis.Basis`), ``shards``, ``splits``, ``classes`` (names of the
         labels), ``labels`` (labels that the manifest counts), ``notes`` (sentences about the data), the figures of
-        `Tally.summary`, ``stability`` with those of `ViewPairs.agreement`, ``warnings`` (sentences about the
+        `Tally.summary`, ``stability`` with those of `stability.agreement`, ``warnings`` (sentences about the
         clusters), ``undecodable`` (lines with key and reason), ``per_cluster`` (columns of `Tally.per_cluster`);
         where there are labels ``confusion`` (``cluster``, ``label``, ``count`` of the cells that are not empty,
         where these are not too many) and, of the probes, ``k_means`` and ``k_means_instance`` (scores), ``knn``
@@ -158,7 +158,7 @@ class Evaluation:
             "labels": sum(self.manifest.labelled.get(split, 0) for split in self.splits),
             "notes": self._notes(found.tally),
             **found.tally.summary(),
-            "stability": pairs.agreement(),
+            "stability": agreement(pairs),
         }
         result |= {
             "warnings": [finding.sentence for finding in judge(result)],

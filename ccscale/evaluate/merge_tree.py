@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale import atomic, dist
@@ -28,7 +29,7 @@ from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.information import SoftCounts
 from ccscale.evaluate.linkage import MAX_CLUSTERS, Int64, LinkageSums, Merge, cut_sizes, cut_tree, link
 from ccscale.evaluate.metrics import score_table
-from ccscale.evaluate.stability import ViewPairs
+from ccscale.evaluate.stability import agreement
 from ccscale.evaluate.tally import Tally
 from ccscale.wording import counted
 
@@ -89,7 +90,7 @@ class LinkageTally:
         )
 
 
-def measure_cuts(merges: Sequence[Merge], tally: Tally, pairs: ViewPairs) -> list[dict[str, Any]]:
+def measure_cuts(merges: Sequence[Merge], tally: Tally, pairs: NDArray[np.float32]) -> list[dict[str, Any]]:
     """Measure the cuts of a tree.
 
     Returns
@@ -103,14 +104,14 @@ def measure_cuts(merges: Sequence[Merge], tally: Tally, pairs: ViewPairs) -> lis
     leaves = len(merges) + 1
     labelled = len(tally.table.cells().counts) > 0
     rows = []
-    soft = torch.from_numpy(pairs.p).flatten(0, 1)
+    soft = torch.from_numpy(pairs).flatten(0, 1)
     for k in cut_sizes(int((tally.sizes > 0).sum())):
         groups = cut_tree(merges, k)
         information = _information(soft, torch.from_numpy(groups), k)
         row: dict[str, Any] = {
             "clusters": k,
             "joined_at": merges[leaves - k - 1].score if k < leaves else None,
-            **pairs.agreement(groups),
+            **agreement(pairs, groups),
             "information": information,
             "share": information / math.log(k),
         }
@@ -135,7 +136,7 @@ def write_tree(
     features: str,
     sums: LinkageSums,
     tally: Tally,
-    pairs: ViewPairs,
+    pairs: NDArray[np.float32],
     classes: Sequence[str],
 ) -> dict[str, Any]:
     """Join the clusters, write ``merge.json`` and ``merge.png`` into a run's folder; return the first's content."""

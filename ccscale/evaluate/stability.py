@@ -10,7 +10,6 @@ A collapsed clustering agrees always and by chance: its stability is 0.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,37 +39,27 @@ EPOCH = 2**32 - 1  # views that no epoch of the training has drawn
 Int64 = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class ViewPairs:
-    """The soft assignments of two views of n images.
+def agreement(p: NDArray[np.float32], groups: Int64 | None = None) -> dict[str, float]:
+    """Return ``agreement``, ``chance``, ``stability``, and ``views``, the number of images.
 
-    Attributes
+    Parameters
     ----------
     p
-        (2, n, K) float32.
+        (2, n, K): the soft assignments of two views of n images.
+    groups
+        (K,): the group that each cluster is merged into; none are merged by default.
     """
-
-    p: NDArray[np.float32]
-
-    def agreement(self, groups: Int64 | None = None) -> dict[str, float]:
-        """Return ``agreement``, ``chance``, ``stability``, and ``views``, the number of images.
-
-        Parameters
-        ----------
-        groups
-            (K,): the group that each cluster is merged into; none are merged by default.
-        """
-        clusters = self.p.argmax(axis=2)
-        if groups is not None:
-            clusters = groups[clusters]
-        a, b = clusters
-        if not len(a):
-            return {"agreement": 0.0, "chance": 0.0, "stability": 0.0, "views": 0}
-        agreement = float((a == b).mean())
-        k = int(clusters.max()) + 1
-        chance = float(np.bincount(a, minlength=k) @ np.bincount(b, minlength=k)) / len(a) ** 2
-        stability = (agreement - chance) / (1 - chance) if chance < 1 else 0.0
-        return {"agreement": agreement, "chance": chance, "stability": stability, "views": len(a)}
+    clusters = p.argmax(axis=2)
+    if groups is not None:
+        clusters = groups[clusters]
+    a, b = clusters
+    if not len(a):
+        return {"agreement": 0.0, "chance": 0.0, "stability": 0.0, "views": 0}
+    agreeing = float((a == b).mean())
+    k = int(clusters.max()) + 1
+    chance = float(np.bincount(a, minlength=k) @ np.bincount(b, minlength=k)) / len(a) ** 2
+    stability = (agreeing - chance) / (1 - chance) if chance < 1 else 0.0
+    return {"agreement": agreeing, "chance": chance, "stability": stability, "views": len(a)}
 
 
 def view_pairs(
@@ -80,7 +69,7 @@ def view_pairs(
     config: Config,
     images: int = IMAGES,
     progress: bool = True,
-) -> ViewPairs | None:
+) -> NDArray[np.float32] | None:
     """Assign two views of a sample of the images; all ranks call it together.
 
     Parameters
@@ -98,8 +87,9 @@ def view_pairs(
 
     Returns
     -------
-    ViewPairs or None
-        On rank 0, in the order of the samples, without those that cannot be decoded; None elsewhere.
+    ndarray or None
+        On rank 0 the soft assignments (2, n, K), in the order of the samples, without those that cannot be
+        decoded; None elsewhere.
 
     Raises
     ------
@@ -123,7 +113,7 @@ def view_pairs(
         return np.concatenate(parts, axis=1)
 
     gathered = dist.gather_objects(dist.together(assign_share))
-    return None if gathered is None else ViewPairs(np.concatenate(gathered, axis=1))
+    return None if gathered is None else np.concatenate(gathered, axis=1)
 
 
 @torch.inference_mode()

@@ -82,7 +82,9 @@ class Inputs:
     evaluation: Mapping[str, Any] = field(default_factory=dict)
 
 
-def gather(run: str | Path, device: str = "auto", workers: int | None = None) -> tuple[Inputs, SampleReader]:
+def read_inputs(
+    run: str | Path, device: str = "auto", workers: int | None = None
+) -> tuple[Inputs, SampleReader]:
     """Read a run; evaluate it first if table or features are missing, or not of its newest checkpoint and its data.
 
     Returns

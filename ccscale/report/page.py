@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.draw.tiles import COLUMNS, ReadTiles, encode_sheet
 from ccscale.evaluate.table import Assignments
 from ccscale.printing import visible
 from ccscale.report.clusters import Chosen
 from ccscale.report.encoding import rounded, to_base64, to_json
 from ccscale.report.inputs import Inputs
 from ccscale.report.projection import Plane
-from ccscale.report.sprites import COLUMNS, ReadTiles, encode_sheet
 
 SCRIPTS = ("base", "series", "chart", "sizes", "matrix", "clusters", "map_data", "map", "overview", "main")
 SHEET = 32  # tiles of a sheet, at most
@@ -57,7 +57,7 @@ def render(
     plane
         Places of the points of `one.points`; None: there is no map.
     read_tiles
-        See `sprites.tiles_of`.
+        See `draw.tiles.tiles_of`.
     """
     points = None if plane is None or one.points is None else _Points(one, plane)
     extra = np.empty(0, dtype=np.int64) if points is None else points.choose_pictures(chosen)

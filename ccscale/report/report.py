@@ -7,6 +7,7 @@ import numpy as np
 
 from ccscale import atomic
 from ccscale.checkpoint.lock import FolderLock
+from ccscale.draw.tiles import ReadTiles, tiles_of
 from ccscale.errors import InputError
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.evaluate.tally import Tally
@@ -15,10 +16,9 @@ from ccscale.report.clusters import CLASSES, choose, describe
 from ccscale.report.comparison import compare
 from ccscale.report.curves import panels
 from ccscale.report.encoding import rounded
-from ccscale.report.inputs import Inputs, gather
+from ccscale.report.inputs import Inputs, read_inputs
 from ccscale.report.page import render
 from ccscale.report.projection import project
-from ccscale.report.sprites import ReadTiles, tiles_of
 
 REPORT = "report.html"
 FIGURES = (
@@ -81,8 +81,8 @@ def report_run(
         if lock.covers(path):
             run_and_checkpoint(run)  # or it is no run
             lock.take()
-        one, reader = gather(run, device, workers)
-        two = None if other is None else gather(other, device, workers)[0]
+        one, reader = read_inputs(run, device, workers)
+        two = None if other is None else read_inputs(other, device, workers)[0]
         page = build(one, two, tiles_of(reader))
         lock.check()
         try:

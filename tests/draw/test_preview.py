@@ -15,7 +15,8 @@ from ccscale.data.sources.contents import Bytes
 from ccscale.data.sources.items import Item, Source
 from ccscale.draw.canvas import FAINT, MARGIN, PAPER, TITLE
 from ccscale.draw.contact_sheet import GAP
-from ccscale.draw.preview import COLUMNS, GRID, MANY, TILE, draw_preview, spread, square
+from ccscale.draw.preview import COLUMNS, GRID, MANY, TILE, draw_preview, spread
+from ccscale.draw.tiles import square
 from ccscale.errors import InputError
 
 

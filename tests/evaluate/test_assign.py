@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_settings
+from harness.pictures import spoil
 from harness.ranks import run_ranks
 
 from ccscale.config import Config, Model
-from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate.assign import Assigned, assign, measure
 from ccscale.evaluate.tally import Tally
@@ -151,10 +151,7 @@ def test_the_network_is_left_in_its_mode(shards: Path) -> None:
 def test_an_image_that_cannot_be_decoded_has_no_cluster(shards: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(shards, tmp_path / "shards")
     manifest = Manifest.load(copy)
-    index = read_index(manifest, manifest.shards[1])
-    with open(manifest.locate(manifest.shards[1]), "r+b") as file:
-        file.seek(int(index.offsets[2]))
-        file.write(bytes(30))
+    index = spoil(manifest, 1, 2)
     batches = list(assign(network(), manifest, ["train"], by(20), progress=False))
     found = columns(batches)
     (bad,) = np.flatnonzero(found["clusters"] < 0)

@@ -18,6 +18,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from conftest import small_settings, write_config
+from harness.pictures import spoil
 from harness.ranks import run_ranks
 
 from ccscale.cli.main import main
@@ -278,14 +279,9 @@ def test_features(run, shards, whole, tmp_path, features, width):
 
 
 def test_an_image_that_cannot_be_decoded(run, shards, tmp_path):
-    from ccscale.data.shards.index import read_index
-
     copy = shutil.copytree(shards, tmp_path / "shards")
     manifest = Manifest.load(copy)
-    index = read_index(manifest, manifest.shards[1])
-    with open(manifest.locate(manifest.shards[1]), "r+b") as file:
-        file.seek(int(index.offsets[2]))
-        file.write(bytes(30))
+    index = spoil(manifest, 1, 2)
     found = predict(run, copy, str(tmp_path / "t.parquet"), features="backbone")
     assert found["images"] == 149
     (line,) = found["undecodable"]

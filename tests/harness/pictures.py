@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ccscale.data.making.shards import make_shards
-from ccscale.data.shards.index import read_index
+from ccscale.data.shards.index import ShardIndex, read_index
 from ccscale.data.shards.manifest import Manifest
 
 
@@ -28,6 +28,15 @@ def make(source, out, **options) -> Manifest:
 
 def contents(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(root.iterdir())}
+
+
+def spoil(manifest: Manifest, shard: int, sample: int) -> ShardIndex:
+    """Overwrite the beginning of a sample's image, so that it cannot be decoded; return its shard's index."""
+    index = read_index(manifest, manifest.shards[shard])
+    with open(manifest.locate(manifest.shards[shard]), "r+b") as file:
+        file.seek(int(index.offsets[sample]))
+        file.write(bytes(30))
+    return index
 
 
 def samples(manifest: Manifest) -> dict[str, tuple[str, str, bytes, int]]:

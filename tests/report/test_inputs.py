@@ -14,32 +14,21 @@ from conftest import small_settings, write_config
 from ccscale.cli.main import main
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
+from ccscale.draw.tiles import tiles_of
 from ccscale.errors import InputError
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.report import inputs
-from ccscale.report.inputs import gather
-from ccscale.report.sprites import tiles_of
+from ccscale.report.inputs import read_inputs
 
 STEPS = 2
 
 
-@pytest.fixture(scope="module")
-def trained(shards, tmp_path_factory):
-    """A run of two steps."""
-    root = tmp_path_factory.mktemp("report")
-    assert (
-        main(["train", str(write_config(root, small_settings(shards, root / "run", train__max_steps=STEPS)))])
-        == 0
-    )
-    return root / "run"
-
-
 @pytest.fixture
-def run(trained, tmp_path, shards, monkeypatch):
+def evaluated(run, tmp_path, shards, monkeypatch):
     """A copy of the run, and an evaluation that writes quickly what the real one does; it counts its calls."""
     folder = tmp_path / "run"
-    shutil.copytree(trained, folder)
+    shutil.copytree(run, folder)
     reader = SampleReader(Manifest.load(shards), ("train",))
     calls = []
 
@@ -82,17 +71,17 @@ OTHERS = {
 }
 
 
-def test_what_is_read(run):
-    folder, calls = run
+def test_what_is_read(evaluated):
+    folder, calls = evaluated
     figures = {"basis": basis_of(folder).as_json(), "information": 0.5}
     (folder / "evaluation.json").write_text(json.dumps(figures))
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"kind": "step", "step": 3, "lo')  # it is being written
-    found, reader = gather(folder)
+    found, reader = read_inputs(folder)
     assert len(calls) == 1
     assert found.name == f"{folder.parent.name}/run"
     assert dict(found.facts)["Checkpoint"] == "step 2"
-    assert (found.clusters, found.classes) == (4, ("class0", "class1", "class2"))
+    assert (found.clusters, found.classes) == (6, ("class0", "class1", "class2"))
     assert found.table.clusters[:6].tolist() == [-1, 1, 2, 3, 0, 1]
     assert found.table.second[:3].tolist() == [-1, 2, 3]
     assert found.table.confidence[:2].tolist() == [0, 0.5]
@@ -106,42 +95,42 @@ def test_what_is_read(run):
     assert (tiles[0] != tiles[1]).any()
 
 
-def test_it_is_measured_only_where_that_is_needed(run):
-    folder, calls = run
-    gather(folder)
-    gather(folder)
+def test_it_is_measured_only_where_that_is_needed(evaluated):
+    folder, calls = evaluated
+    read_inputs(folder)
+    read_inputs(folder)
     assert len(calls) == 1
     for name in ("assignments.parquet", "features.npz"):
         os.utime(folder / name, (0, 0))  # times say nothing: it may have been copied
-        gather(folder)
+        read_inputs(folder)
     assert len(calls) == 1
     for name in ("assignments.parquet", "features.npz"):
         (folder / name).unlink()
-        gather(folder)
+        read_inputs(folder)
     assert len(calls) == 3
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_what_was_made_of_something_else_is_measured_anew(run, other):
+def test_what_was_made_of_something_else_is_measured_anew(evaluated, other):
     """Of the same rows, and newer than the checkpoint."""
-    folder, calls = run
-    gather(folder)
+    folder, calls = evaluated
+    read_inputs(folder)
     basis = replace(basis_of(folder), **other).to_bytes()
     table = pq.read_table(folder / "assignments.parquet")
     pq.write_table(table.replace_schema_metadata({KEY: basis}), folder / "assignments.parquet")
-    gather(folder)
+    read_inputs(folder)
     assert len(calls) == 2
     write_features(folder, basis.decode(), np.arange(150), np.zeros((150, 8), np.float16))
-    assert gather(folder)[0].points.features.any()
+    assert read_inputs(folder)[0].points.features.any()
     assert len(calls) == 3
 
 
 @pytest.mark.parametrize("other", [{}, *OTHERS.values()], ids=["nothing", *OTHERS])
-def test_figures_of_something_else_are_not_shown(run, other):
-    folder, _ = run
+def test_figures_of_something_else_are_not_shown(evaluated, other):
+    folder, _ = evaluated
     basis = replace(basis_of(folder), **other).as_json() if other else None
     (folder / "evaluation.json").write_text(json.dumps({"step": STEPS, "basis": basis, "information": 0.5}))
-    assert gather(folder)[0].evaluation == {}
+    assert read_inputs(folder)[0].evaluation == {}
 
 
 def test_an_evaluation_of_another_checkpoint(shards, tmp_path):
@@ -158,7 +147,7 @@ def test_an_evaluation_of_another_checkpoint(shards, tmp_path):
 
     last, first = features("last"), features("1")
     assert (last != first).mean() > 0.1
-    found, _ = gather(tmp_path / "run", "cpu", 0)
+    found, _ = read_inputs(tmp_path / "run", "cpu", 0)
     assert dict(found.facts)["Checkpoint"] == "step 2"
     assert found.evaluation["step"] == 2
     assert (found.points.features == last).mean() > 0.99
@@ -171,27 +160,27 @@ def test_an_evaluation_of_another_checkpoint(shards, tmp_path):
         ("features.npz", b"PK", "features.npz cannot be read"),
     ],
 )
-def test_damaged_files(run, name, content, message):
-    folder, _ = run
-    gather(folder)
+def test_damaged_files(evaluated, name, content, message):
+    folder, _ = evaluated
+    read_inputs(folder)
     (folder / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{message}.*delete it"):
-        gather(folder)
+        read_inputs(folder)
 
 
-def test_features_of_other_rows(run):
-    folder, _ = run
-    gather(folder)
+def test_features_of_other_rows(evaluated):
+    folder, _ = evaluated
+    read_inputs(folder)
     write_features(folder, basis_of(folder).to_bytes().decode(), np.array([150]), np.ones((1, 8)))
     with pytest.raises(InputError, match=r"features\.npz is damaged; delete it"):
-        gather(folder)
+        read_inputs(folder)
 
 
-def test_an_older_table_without_second_choices(run):
-    folder, _ = run
-    gather(folder)
+def test_an_older_table_without_second_choices(evaluated):
+    folder, _ = evaluated
+    read_inputs(folder)
     table = pq.read_table(folder / "assignments.parquet").drop_columns(["second", "second_confidence"])
     pq.write_table(table, folder / "assignments.parquet")
-    found, _ = gather(folder)
+    found, _ = read_inputs(folder)
     assert found.table.second is None
     assert found.table.second_confidence is None

@@ -13,12 +13,9 @@ from ccscale.data.sources.kinds import open_source
 
 
 @pytest.fixture(scope="module")
-def run(shards, tmp_path_factory):
-    """A run of two steps, and its report."""
-    root = tmp_path_factory.mktemp("command")
-    config = write_config(root, small_settings(shards, root / "run", train__max_steps=2))
-    assert main(["train", str(config)]) == 0
-    return root / "run"
+def folder(run, tmp_path_factory):
+    """A run's folder that is written to."""
+    return shutil.copytree(run, tmp_path_factory.mktemp("reported") / "run")
 
 
 def data_of(path):
@@ -26,12 +23,12 @@ def data_of(path):
 
 
 @pytest.mark.slow
-def test_a_run_and_its_twin(run, tmp_path, capfd):
-    assert main(["report", str(run), "--workers", "0"]) == 0
+def test_a_run_and_its_twin(folder, tmp_path, capfd):
+    assert main(["report", str(folder), "--workers", "0"]) == 0
     out, err = capfd.readouterr()
-    assert out.startswith(f"{run}/report.html: ")
+    assert out.startswith(f"{folder}/report.html: ")
     assert "measuring the clusters of step 2 first" in err
-    found = data_of(run / "report.html")
+    found = data_of(folder / "report.html")
     assert found["runs"][0]["figures"]["images"] == 150
     assert sum(found["clusters"]["size"]) == 150
     assert sum(len(one["keys"]) for one in found["tiles"]) == sum(
@@ -39,9 +36,9 @@ def test_a_run_and_its_twin(run, tmp_path, capfd):
     )
 
     twin = tmp_path / "twin"
-    shutil.copytree(run, twin)
+    shutil.copytree(folder, twin)
     out = tmp_path / "both.html"
-    arguments = ["report", str(run), "--compare", str(twin), "--out", str(out), "--workers", "0", "--json"]
+    arguments = ["report", str(folder), "--compare", str(twin), "--out", str(out), "--workers", "0", "--json"]
     assert main(arguments) == 0
     (line,) = capfd.readouterr().out.splitlines()
     assert json.loads(line) == {"out": str(out), "bytes": out.stat().st_size}
@@ -52,15 +49,15 @@ def test_a_run_and_its_twin(run, tmp_path, capfd):
     )
 
 
-def test_several_processes_are_refused(run, refused, monkeypatch):
+def test_several_processes_are_refused(folder, refused, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert "runs in one process" in refused("report", run)
+    assert "runs in one process" in refused("report", folder)
 
 
 @pytest.mark.slow
-def test_runs_of_other_images(run, tmp_path, capfd):
+def test_runs_of_other_images(folder, tmp_path, capfd):
     from harness.pictures import picture, save
 
     for i in range(20):
@@ -71,7 +68,7 @@ def test_runs_of_other_images(run, tmp_path, capfd):
     settings = small_settings(tmp_path / "shards", tmp_path / "other", train__max_steps=1)
     assert main(["train", str(write_config(tmp_path, settings))]) == 0
     capfd.readouterr()
-    assert main(["report", str(run), "--compare", str(tmp_path / "other"), "--workers", "0"]) == 2
+    assert main(["report", str(folder), "--compare", str(tmp_path / "other"), "--workers", "0"]) == 2
     message = capfd.readouterr().err.splitlines()[-1]
     assert message.startswith("error: the runs ")
     assert "have no image in common" in message

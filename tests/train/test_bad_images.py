@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import small_settings
 from harness.odd_images import BAD, ODD
+from harness.pictures import spoil
 
 from ccscale.checkpoint import find
 from ccscale.config.file import parse_config
 from ccscale.data.shards.adopt import adopt
-from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.tar_writer import TarWriter
 from ccscale.errors import InputError
@@ -26,12 +26,7 @@ def damaged(shards: Path, tmp_path: Path) -> tuple[Path, set[str]]:
     manifest = Manifest.load(copy)
     keys = set()
     for place in range(6):
-        shard = manifest.shards[place % len(manifest.shards)]
-        index = read_index(manifest, shard)
-        with open(manifest.locate(shard), "r+b") as file:
-            file.seek(int(index.offsets[place]))
-            file.write(bytes(30))
-        keys.add(index.keys[place])
+        keys.add(spoil(manifest, place % len(manifest.shards), place).keys[place])
     return copy, keys
 
 

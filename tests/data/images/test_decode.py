@@ -20,7 +20,7 @@ from ccscale.data.images.views import draw_views
 from ccscale.data.making.recipe import Recipe, prepare
 from ccscale.data.shards.adopt import adopt
 from ccscale.data.shards.tar_writer import TarWriter
-from ccscale.draw.preview import square
+from ccscale.draw.tiles import square
 from ccscale.errors import BadImage
 
 PNG = encode(smooth())

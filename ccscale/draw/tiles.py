@@ -1,4 +1,4 @@
-"""Small pictures of images, many in a file: a sheet is a grid of square tiles, encoded once as WebP."""
+"""Small square pictures of images; many in a file: a sheet is a grid of them, encoded once as WebP."""
 
 import base64
 import io
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ccscale.data.images.decode import crop, decode, open_image
 from ccscale.data.reader import SampleReader
-from ccscale.draw.preview import square
 from ccscale.errors import BadImage
 from ccscale.progress import Meter
 
@@ -21,6 +21,18 @@ MISSING = 128  # grey, for an image that cannot be decoded
 
 # (sorted rows of the table, side of a tile in pixels) -> (n, side, side, 3) uint8
 ReadTiles = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]
+
+
+def square(data: bytes, size: int) -> NDArray[np.uint8]:
+    """Decode an image and return the square in its middle, uint8, shape (size, size, 3); raises BadImage."""
+    encoded = open_image(data)
+    side = min(encoded.width, encoded.height)
+    left, top = (encoded.width - side) // 2, (encoded.height - side) // 2
+    image, (box,) = decode(encoded, [(left, top, left + side, top + side)], size)
+    # Enlarged pixels stay pixels, so that digits of 8x8 are not a blur.
+    how = Image.Resampling.BICUBIC if side * 2 >= size else Image.Resampling.NEAREST
+    part = crop(image, (round(box[0]), round(box[1]), round(box[2]), round(box[3])))
+    return np.array(part.resize((size, size), how))
 
 
 def tiles_of(reader: SampleReader) -> ReadTiles:
