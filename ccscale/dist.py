@@ -1,13 +1,9 @@
-"""The process group from the environment, and the few collectives that ccscale needs.
+"""What the ranks tell each other: the few collectives that ccscale needs, and agreement on what went wrong.
 
 Tensors on the CPU travel by gloo, tensors on a GPU by NCCL.
 """
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -17,146 +13,10 @@ from torch.distributed import ProcessGroup
 
 from ccscale import progress
 from ccscale.errors import CcscaleError, Crash, Fault, InputError
-from ccscale.rank_environment import RankEnvironment
-from ccscale.threads import background
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(minutes=30)
 INTEGER = torch.int64  # as which `sum_integers` sends its numbers
-
-
-def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
-    """Return the device of this rank for the config's ``train.device`` (auto, cpu or cuda).
-
-    Raises
-    ------
-    InputError
-        If CUDA is wanted and there is none, or there are fewer GPUs than ranks on this machine.
-    """
-    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise InputError("train.device is cuda and there is no CUDA device here; use train.device=cpu")
-    count = torch.cuda.device_count()
-    if count == 1:  # Slurm and submitit may show each task its own GPU alone
-        local_rank = 0
-    if local_rank >= count:
-        raise InputError(
-            f"local rank {local_rank} has no GPU: this machine shows {count}; start fewer processes"
-        )
-    return torch.device("cuda", local_rank)
-
-
-@contextmanager
-def process_group(
-    env: RankEnvironment, device: torch.device, meeting: AbstractContextManager[Any] | None = None
-) -> Iterator[torch_dist.Store | None]:
-    """Join the process group of all ranks for the length of the context (one rank forms its own).
-
-    Yields the store where the ranks met; None for one rank alone, or in a process group that was there before.
-    After an exception that is one rank's own of several the group is left as it is, and the process is to end: the
-    others may still be in a call that this rank does not make, and to take leave of them would wait for them.
-
-    Parameters
-    ----------
-    env, device
-        Of this rank.
-    meeting
-        A context for the time in which the other ranks are waited for; what a signal's handler raises ends it.
-
-    Raises
-    ------
-    Fault
-        If not all ranks come within `TIMEOUT`.
-    """
-    if torch_dist.is_initialized():
-        yield None
-        return
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    # DeepSpeed picks its accelerator by the first when it is imported, and the device by the second.
-    names = {"LOCAL_RANK": str(env.local_rank if device.index is None else device.index)}
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    else:
-        names["DS_ACCELERATOR"] = "cpu"
-    with _environment(names):
-        yield from _joined(env, device, backend, meeting)
-
-
-@contextmanager
-def _environment(names: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the length of the context: what comes after in this process is none of them."""
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _joined(
-    env: RankEnvironment, device: torch.device, backend: str, meeting: AbstractContextManager[Any] | None
-) -> Iterator[torch_dist.Store | None]:
-    """Join, yield the store, and take leave; see `process_group`."""
-    if env.world == 1:
-        met = None
-        torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)
-    else:
-        with meeting or nullcontext():
-            met = _meet(env, device, backend)
-    try:
-        yield met
-    except BaseException as error:
-        if env.world == 1 or is_of_all_ranks(error):
-            torch_dist.destroy_process_group()
-        raise
-    torch_dist.destroy_process_group()
-
-
-def _meet(env: RankEnvironment, device: torch.device, backend: str) -> torch_dist.Store:
-    """Form the process group with the other ranks, and return the store of the meeting place."""
-    _name_master()
-
-    def join() -> torch_dist.Store:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # it is each thread's own
-        met, *_ = next(torch_dist.rendezvous("env://", env.rank, env.world, timeout=TIMEOUT))
-        ranks = torch_dist.PrefixStore("ranks", met)
-        torch_dist.init_process_group(
-            backend, store=ranks, rank=env.rank, world_size=env.world, timeout=TIMEOUT
-        )
-        return met
-
-    try:
-        # The main thread waits in Python, where signals are handled: torch would not look at them for half an hour.
-        return background(join).result()
-    except RuntimeError as error:  # torch's DistError is one, and gloo raises it as it is
-        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        why = str(error).partition("\n")[0].rstrip(".")
-        raise Fault(
-            f"the {env.world} ranks did not meet at {where} ({why}): see what those that are missing have said; "
-            "MASTER_ADDR and MASTER_PORT must be the same on all ranks, the port free on the first one's machine "
-            "and in the others' reach"
-        ) from error
-
-
-def _name_master() -> None:
-    """Under Slurm, take the step's first node and a port that follows from the job for the meeting place."""
-    if "MASTER_ADDR" not in os.environ:
-        nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
-        if not nodes:
-            raise InputError("MASTER_ADDR is not set; start with torchrun, deepspeed or srun")
-        names = subprocess.run(
-            ["scontrol", "show", "hostnames", nodes], check=True, capture_output=True, text=True
-        ).stdout.split()
-        os.environ["MASTER_ADDR"] = names[0]
-    if "MASTER_PORT" not in os.environ:
-        os.environ["MASTER_PORT"] = str(20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000)
 
 
 def rank(group: ProcessGroup | None = None) -> int:

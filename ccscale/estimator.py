@@ -29,6 +29,7 @@ from ccscale.data.image_files import read_images
 from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.arrays import Pixels, array_source, range_of, to_pixels
 from ccscale.data.sources.contents import encode_png
+from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.model.export import load
@@ -272,7 +273,7 @@ class ContrastiveClusteringEstimator(
 
     def _outputs(self, images: Pixels) -> Outputs:
         """Return features, embeddings and assignments as evaluation has them: whole images, resized."""
-        device = dist.pick_device(self.device, RankEnvironment.read().local_rank)
+        device = pick_device(self.device, RankEnvironment.read().local_rank)
         network, parts = self.network_.to(device), []
         with torch.inference_mode():
             for start in range(0, len(images), AT_A_TIME):

@@ -1,120 +1,15 @@
-"""Where a process stands, and the collectives: on two ranks with different values, and without any group."""
+"""The collectives: on two ranks with different values, and without any group."""
 
 import pickle
-from datetime import timedelta
 from typing import Any
 
 import pytest
 import torch
 from harness.ranks import run_ranks
-from lives import free_port
 
 from ccscale import dist
 from ccscale.data.shards.damage import ShardError
-from ccscale.dist import pick_device
-from ccscale.errors import Fault, InputError
-from ccscale.rank_environment import RankEnvironment
-
-
-class TestPlace:
-    @pytest.mark.parametrize(
-        ("environment", "expected"),
-        [
-            ({}, RankEnvironment(0, 1, 0, 1)),
-            # torchrun
-            (
-                {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"},
-                RankEnvironment(5, 8, 1, 4),
-            ),
-            # deepspeed's launcher
-            (
-                {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_SIZE": "4"},
-                RankEnvironment(5, 8, 1, 4),
-            ),
-            # a launcher that does not tell how many there are on a machine
-            ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, RankEnvironment(1, 2, 1, 1)),
-            # a Slurm step of several tasks
-            (
-                {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4"},
-                RankEnvironment(3, 4, 1, 1),
-            ),
-            # torchrun, one on each node, started by srun
-            (
-                {
-                    "RANK": "5",
-                    "WORLD_SIZE": "8",
-                    "LOCAL_RANK": "1",
-                    "LOCAL_WORLD_SIZE": "4",
-                    "SLURM_PROCID": "1",
-                    "SLURM_STEP_NUM_TASKS": "2",
-                    "SLURM_LOCALID": "0",
-                },
-                RankEnvironment(5, 8, 1, 4),
-            ),
-            # salloc's shell, or a batch script: one process, whatever was asked for
-            ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}, RankEnvironment(0, 1, 0, 1)),
-            # srun with a single task
-            (
-                {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
-                RankEnvironment(0, 1, 0, 1),
-            ),
-            # LOCAL_RANK alone, as DeepSpeed leaves it behind
-            ({"LOCAL_RANK": "3"}, RankEnvironment(0, 1, 0, 1)),
-        ],
-    )
-    def test_from_environment(self, environment, expected):
-        assert RankEnvironment.read(environment) == expected
-
-    def test_of_this_process(self, monkeypatch):
-        monkeypatch.setenv("RANK", "1")
-        monkeypatch.setenv("WORLD_SIZE", "3")
-        monkeypatch.setenv("LOCAL_RANK", "0")
-        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-        monkeypatch.delenv("LOCAL_SIZE", raising=False)
-        assert RankEnvironment.read() == RankEnvironment(1, 3, 0, 1)
-
-
-class TestDevice:
-    @pytest.fixture
-    def gpus(self, monkeypatch):
-        def show(count: int) -> None:
-            monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-            monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-
-        return show
-
-    def test_without_gpus(self, gpus):
-        gpus(0)
-        assert pick_device("auto", 3) == pick_device("cpu", 3) == torch.device("cpu")
-        with pytest.raises(InputError, match=r"there is no CUDA device here; use train.device=cpu"):
-            pick_device("cuda")
-
-    def test_with_gpus(self, gpus):
-        gpus(4)
-        assert pick_device("cpu", 3) == torch.device("cpu")
-        assert pick_device("auto", 3) == pick_device("cuda", 3) == torch.device("cuda", 3)
-        with pytest.raises(InputError, match="local rank 4 has no GPU: this machine shows 4"):
-            pick_device("auto", 4)
-
-    def test_each_task_is_shown_its_own_gpu(self, gpus):
-        gpus(1)
-        assert pick_device("auto", 3) == torch.device("cuda", 0)
-
-
-@pytest.mark.parametrize(
-    ("rank", "why"), [(0, "1/2 clients joined"), (1, "timed out .* while trying to connect")]
-)
-def test_a_rank_that_does_not_come(monkeypatch, rank, why):
-    port = str(free_port())
-    monkeypatch.setattr(dist, "TIMEOUT", timedelta(seconds=2))
-    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": "0"}.items():
-        monkeypatch.setenv(name, value)
-    with (
-        pytest.raises(Fault, match=rf"^the 2 ranks did not meet at 127.0.0.1:{port} \(.*{why}"),
-        dist.process_group(RankEnvironment(rank, 2), torch.device("cpu")),
-    ):
-        pass
-    assert not torch.distributed.is_initialized()
+from ccscale.errors import InputError
 
 
 class TestAlone:
@@ -136,31 +31,6 @@ class TestAlone:
         with pytest.raises(InputError, match=r"^wrong$") as caught:
             dist.on_rank_zero(lambda: fail(InputError("wrong")))
         assert caught.value.teller is None
-
-    def test_group_of_one(self):
-        with dist.process_group(RankEnvironment(), torch.device("cpu")):
-            assert torch.distributed.is_initialized()
-            assert (dist.rank(), dist.world()) == (0, 1)
-            with dist.process_group(
-                RankEnvironment(), torch.device("cpu")
-            ):  # one that is there already is used
-                pass
-            assert torch.distributed.is_initialized()
-        assert not torch.distributed.is_initialized()
-
-    def test_group_ends_with_an_error(self):
-        with pytest.raises(InputError), dist.process_group(RankEnvironment(), torch.device("cpu")):
-            raise InputError("wrong")
-        assert not torch.distributed.is_initialized()
-
-    def test_no_meeting_place(self, monkeypatch):
-        for name in ("MASTER_ADDR", "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"):
-            monkeypatch.delenv(name, raising=False)
-        with (
-            pytest.raises(InputError, match="MASTER_ADDR is not set; start with torchrun, deepspeed or srun"),
-            dist.process_group(RankEnvironment(0, 2), torch.device("cpu")),
-        ):
-            pass
 
 
 @pytest.mark.parametrize("error", [InputError("a"), ShardError("a.tar", "it was cut off")])

@@ -190,7 +190,7 @@ def test_it_computes_on_its_device(
     estimator.network_.weight = nn.Parameter(torch.zeros(3))
     wanted = []
     monkeypatch.setattr(
-        "ccscale.dist.pick_device", lambda name, rank: wanted.append(name) or torch.device("meta")
+        "ccscale.estimator.pick_device", lambda name, rank: wanted.append(name) or torch.device("meta")
     )
     assert estimator.predict(stripes(5)[0]).tolist() == [2] * 5
     assert wanted == ["cuda"]

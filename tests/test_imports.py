@@ -20,7 +20,7 @@ ROOMS = {
     "base": "",
     "preempt": "preempt",
     "config": "config",
-    "dist": "dist",
+    "dist": "dist process_group device",
     "images": "data.images",
     "order": "data.order",
     "remote": "data.remote",

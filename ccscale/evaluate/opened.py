@@ -14,11 +14,13 @@ from ccscale.checkpoint.run import read_facts, read_run
 from ccscale.config import Config
 from ccscale.data.loader import default_workers
 from ccscale.data.shards.manifest import Manifest
+from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.evaluate.notes import other_data
 from ccscale.model.export import CONFIG, load
 from ccscale.model.network import ContrastiveClustering
 from ccscale.preempt import StopRequest
+from ccscale.process_group import process_group
 from ccscale.progress import say
 from ccscale.rank_environment import RankEnvironment
 
@@ -90,8 +92,8 @@ def open_run(
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}: give 0 (no processes beside the ranks) or more")
     env = RankEnvironment.read()
-    where = dist.pick_device(device, env.local_rank)
-    with dist.process_group(env, where, None if request is None else request.at_once()):
+    where = pick_device(device, env.local_rank)
+    with process_group(env, where, None if request is None else request.at_once()):
         config, found = dist.on_rank_zero(lambda: run_and_checkpoint(run, which))
         network = dist.together(lambda: load(found.path, where))
         workers = default_workers(env.local_world) if workers is None else workers

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 
-from ccscale import dist
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
+from ccscale.device import pick_device
 from ccscale.preempt import Stopped, StopRequest, stop_on_signal
+from ccscale.process_group import process_group
 from ccscale.progress import say
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.heartbeat import heartbeat
@@ -41,13 +42,13 @@ def train_run(
         If the data cannot be read any more; the run is saved.
     """
     env = RankEnvironment.read()
-    device = dist.pick_device(config.train.device, env.local_rank)
+    device = pick_device(config.train.device, env.local_rank)
     alone = True
     with nullcontext(request) if request is not None else stop_on_signal() as request:
         try:
             with FolderLock(config.run_folder) as lock, ExitStack() as ranks:
                 with request.at_once():  # until there is something to save
-                    store = ranks.enter_context(dist.process_group(env, device))
+                    store = ranks.enter_context(process_group(env, device))
                     alone = False
                     limit = config.train.rank_timeout
                     beat = ranks.enter_context(heartbeat(store, env.rank, env.world, limit, on_lost))

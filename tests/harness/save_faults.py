@@ -24,13 +24,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ccscale import dist
 from ccscale.checkpoint import rank_files, saver
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.cli.main import main
 from ccscale.config.file import load_config
+from ccscale.device import pick_device
 from ccscale.errors import Fault
 from ccscale.preempt import StopRequest
+from ccscale.process_group import process_group
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.loop import Trainer
@@ -141,8 +142,8 @@ def serve_training(config: str) -> None:
 def serve_saves(config: str, run: str) -> None:
     """Take a step from the newest checkpoint of `run`; save and rate that state in the runs that are named."""
     settings = load_config(config, [f"run={run}"])
-    device = dist.pick_device("cpu")
-    with dist.process_group(RankEnvironment(), device):
+    device = pick_device("cpu")
+    with process_group(RankEnvironment(), device):
         setup = set_up(settings, RankEnvironment(), device, FolderLock(settings.run_folder))
         trainer = Trainer(setup, Heartbeat(), StopRequest())
         trainer.feed.fetch_first()

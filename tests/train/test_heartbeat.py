@@ -19,6 +19,7 @@ from runs import steps
 
 from ccscale import dist
 from ccscale.errors import Fault
+from ccscale.process_group import process_group
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.heartbeat import Clock, heartbeat, is_broken_connection
 
@@ -177,6 +178,7 @@ HANGING = """
 import time
 import torch.distributed as torch_dist
 from ccscale.train import heartbeat
+from ccscale.process_group import process_group
 
 heartbeat.TIDY_SECONDS = 0.2
 store = torch_dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -215,7 +217,7 @@ def test_a_rank_that_fails_alone_takes_no_leave(
     monkeypatch.setattr(torch_dist, "init_process_group", lambda *_, **__: None)
     monkeypatch.setattr(torch_dist, "destroy_process_group", lambda: destroyed.append(True))
     error = Fault("") if own else Fault("").told_by(0)
-    with pytest.raises(Fault), dist.process_group(RankEnvironment(world=world), torch.device("cpu")):
+    with pytest.raises(Fault), process_group(RankEnvironment(world=world), torch.device("cpu")):
         raise error
     assert destroyed == [] if own and world > 1 else [True]
 

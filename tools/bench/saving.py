@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 
-from ccscale import dist
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config, Train
 from ccscale.config.file import load_config
@@ -27,7 +26,9 @@ from ccscale.config.recipes import find_recipe
 from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.kinds import open_source
 from ccscale.demo import RECIPE
+from ccscale.device import pick_device
 from ccscale.preempt import StopRequest
+from ccscale.process_group import process_group
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.loop import Trainer
@@ -72,8 +73,8 @@ class TimedTrainer(Trainer):
 
 def measure(config: Config) -> dict[str, Any]:
     """Train and save; return the figures."""
-    device = dist.pick_device(config.train.device)
-    with FolderLock(config.run_folder) as lock, dist.process_group(RankEnvironment(), device):
+    device = pick_device(config.train.device)
+    with FolderLock(config.run_folder) as lock, process_group(RankEnvironment(), device):
         setup = set_up(config, RankEnvironment(), device, lock)
         trainer = TimedTrainer(setup, Heartbeat(), StopRequest())
         trainer.run()

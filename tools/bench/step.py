@@ -27,9 +27,11 @@ from ccscale.data.loader import default_workers
 from ccscale.data.order.run import make_schedule
 from ccscale.data.pairs import PairBatch, pair_batches
 from ccscale.data.shards.manifest import Manifest
+from ccscale.device import pick_device
 from ccscale.engine.build import build_engine
 from ccscale.loss import cluster_loss, instance_loss
 from ccscale.model.network import ContrastiveClustering
+from ccscale.process_group import process_group
 from ccscale.progress import Meter
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.feed import on_device
@@ -81,8 +83,8 @@ def main() -> int:
 
     def compare() -> int:
         config = parse_config(settings, args.overrides)
-        device = dist.pick_device(config.train.device)
-        with dist.process_group(RankEnvironment(), device):
+        device = pick_device(config.train.device)
+        with process_group(RankEnvironment(), device):
             tell(measure(config, device, args.turns), args.json, show)
         return 0
 

@@ -24,6 +24,7 @@ from typing import Any
 from ccscale import atomic
 from ccscale.config import Config
 from ccscale.config.file import parse_config
+from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.exit_codes import STOPPED
 from ccscale.process_exit import ProcessExit
@@ -137,11 +138,10 @@ def untrained(config: Config) -> tuple[Any, Any]:
     import numpy as np
     import torch
 
-    from ccscale import dist
     from ccscale.data.images.colour import to_float
     from ccscale.model.network import ContrastiveClustering
 
-    device = dist.pick_device(config.train.device)
+    device = pick_device(config.train.device)
     torch.manual_seed(config.seed)  # as training begins
     network = ContrastiveClustering(config.model, config.views.size).to(device).eval()
 

@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from ccscale import dist
 from ccscale.config import Config, Views
 from ccscale.data.images.decode import decode, open_image
 from ccscale.data.loader import default_workers
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
+from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.evaluate.metrics import scores
 from ccscale.model.backbone import build_backbone
@@ -155,7 +155,7 @@ def whole_cluster_loss(p_a: Tensor, p_b: Tensor, temperature: float) -> Tensor:
 
 def train(config: Config) -> dict[str, Any]:
     """Train by the published formulation and score the last step."""
-    device = dist.pick_device(config.train.device)
+    device = pick_device(config.train.device)
     workers = default_workers() if config.data.workers is None else config.data.workers
     manifest, settings, epochs = open_data(config), config.loss, config.train.epochs
     torch.manual_seed(config.seed)

@@ -158,7 +158,7 @@ def server() -> ForkServerContext:
 
     It is started at first use, with the environment of that time: each copy is given its own.
     """
-    os.environ["DS_ACCELERATOR"] = "cpu"  # as `dist.process_group` sets it before DeepSpeed is imported
+    os.environ["DS_ACCELERATOR"] = "cpu"  # as `process_group` sets it before DeepSpeed is imported
     multiprocessing.set_forkserver_preload([*IMPORTS])
     return multiprocessing.get_context("forkserver")
 

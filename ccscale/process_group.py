@@ -1,0 +1,129 @@
+"""The ranks meet, and form a process group: from the environment of torchrun, DeepSpeed's launcher or srun."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as torch_dist
+
+from ccscale import dist
+from ccscale.errors import Fault, InputError
+from ccscale.rank_environment import RankEnvironment
+from ccscale.threads import background
+
+TIMEOUT = timedelta(minutes=30)
+
+
+@contextmanager
+def process_group(
+    env: RankEnvironment, device: torch.device, meeting: AbstractContextManager[Any] | None = None
+) -> Iterator[torch_dist.Store | None]:
+    """Join the process group of all ranks for the length of the context (one rank forms its own).
+
+    Yields the store where the ranks met; None for one rank alone, or in a process group that was there before.
+    After an exception that is one rank's own of several the group is left as it is, and the process is to end: the
+    others may still be in a call that this rank does not make, and to take leave of them would wait for them.
+
+    Parameters
+    ----------
+    env, device
+        Of this rank.
+    meeting
+        A context for the time in which the other ranks are waited for; what a signal's handler raises ends it.
+
+    Raises
+    ------
+    Fault
+        If not all ranks come within `TIMEOUT`.
+    """
+    if torch_dist.is_initialized():
+        yield None
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    # DeepSpeed picks its accelerator by the first when it is imported, and the device by the second.
+    names = {"LOCAL_RANK": str(env.local_rank if device.index is None else device.index)}
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        names["DS_ACCELERATOR"] = "cpu"
+    with _environment(names):
+        yield from _joined(env, device, backend, meeting)
+
+
+@contextmanager
+def _environment(names: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the length of the context: what comes after in this process is none of them."""
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _joined(
+    env: RankEnvironment, device: torch.device, backend: str, meeting: AbstractContextManager[Any] | None
+) -> Iterator[torch_dist.Store | None]:
+    """Join, yield the store, and take leave; see `process_group`."""
+    if env.world == 1:
+        met = None
+        torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)
+    else:
+        with meeting or nullcontext():
+            met = _meet(env, device, backend)
+    try:
+        yield met
+    except BaseException as error:
+        if env.world == 1 or dist.is_of_all_ranks(error):
+            torch_dist.destroy_process_group()
+        raise
+    torch_dist.destroy_process_group()
+
+
+def _meet(env: RankEnvironment, device: torch.device, backend: str) -> torch_dist.Store:
+    """Form the process group with the other ranks, and return the store of the meeting place."""
+    _name_master()
+
+    def join() -> torch_dist.Store:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # it is each thread's own
+        met, *_ = next(torch_dist.rendezvous("env://", env.rank, env.world, timeout=TIMEOUT))
+        ranks = torch_dist.PrefixStore("ranks", met)
+        torch_dist.init_process_group(
+            backend, store=ranks, rank=env.rank, world_size=env.world, timeout=TIMEOUT
+        )
+        return met
+
+    try:
+        # The main thread waits in Python, where signals are handled: torch would not look at them for half an hour.
+        return background(join).result()
+    except RuntimeError as error:  # torch's DistError is one, and gloo raises it as it is
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        why = str(error).partition("\n")[0].rstrip(".")
+        raise Fault(
+            f"the {env.world} ranks did not meet at {where} ({why}): see what those that are missing have said; "
+            "MASTER_ADDR and MASTER_PORT must be the same on all ranks, the port free on the first one's machine "
+            "and in the others' reach"
+        ) from error
+
+
+def _name_master() -> None:
+    """Under Slurm, take the step's first node and a port that follows from the job for the meeting place."""
+    if "MASTER_ADDR" not in os.environ:
+        nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
+        if not nodes:
+            raise InputError("MASTER_ADDR is not set; start with torchrun, deepspeed or srun")
+        names = subprocess.run(
+            ["scontrol", "show", "hostnames", nodes], check=True, capture_output=True, text=True
+        ).stdout.split()
+        os.environ["MASTER_ADDR"] = names[0]
+    if "MASTER_PORT" not in os.environ:
+        os.environ["MASTER_PORT"] = str(20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000)
