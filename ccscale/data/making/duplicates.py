@@ -54,14 +54,7 @@ def without_duplicates(
 ) -> tuple[Source, list[Duplicate]]:
     """Return a source without the images that repeat another's bytes, and the list of these.
 
-    Parameters
-    ----------
-    source
-        All the images.
-    conversion
-        Where the hashes are kept.
-    stash
-        Where the images are kept that are behind URLs: each is read once.
+    Images behind URLs go into the stash on the way: each is read once.
     """
     items = [item for split in source.splits.values() for item in split]
     chunks = [

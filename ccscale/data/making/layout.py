@@ -70,19 +70,10 @@ def sampled(source: Source, recipe: Recipe) -> list[tuple[str, Item]]:
 def affordable_samples(
     some: Iterable[Item], recipe: Recipe, shard_bytes: int, sizes: Mapping[str, int] | None = None
 ) -> int:
-    """Estimate from a few images how many samples make a shard of `shard_bytes`.
+    """Estimate from some images how many samples make a shard of `shard_bytes`.
 
-    Parameters
-    ----------
-    some
-        The images.
-    recipe
-        How they are stored.
-    shard_bytes
-        The size of a shard.
-    sizes
-        Key to stored bytes of images that were read before, 0 for those that cannot be; where the recipe does not
-        keep the bytes, those behind URLs are not read here.
+    `sizes` has by key the stored bytes of images that were read before, 0 for those that cannot be; where the
+    recipe does not keep the bytes, those behind URLs are not read here.
     """
     known = sizes or {}
     found = []

@@ -41,11 +41,6 @@ def try_again(source: Source, rejected: Iterable[Rejected], stash: Stash, recipe
     stash.read(known, "trying again what could not be read")
 
 
-def is_outdated(record: Record, stash: Stash) -> bool:
-    """Tell whether a shard lacks an image that could be read meanwhile."""
-    return any(line.key in stash.images for line in record.rejected)
-
-
 def with_new_reasons(record: Record, stash: Stash) -> Record:
     """Return a record whose rejected images have the reasons of the last try."""
     rejected = [stash.failed.get(line.key, line) for line in record.rejected]

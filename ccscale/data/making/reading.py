@@ -60,14 +60,9 @@ class Failed:
 def read_images(
     items: Sequence[Item], tick: Callable[[int], None]
 ) -> Generator[tuple[Item, bytes | BadImage], None, None]:
-    """Yield each item with the bytes of its file, or what is wrong with it.
+    """Yield each item with the bytes of its file, or what is wrong with it, in their order.
 
-    Parameters
-    ----------
-    items
-        In the order in which they are yielded.
-    tick
-        Called with the number of images that have been read, or have failed, since the last call.
+    `tick` is called with the number of images that have been read, or have failed, since its last call.
 
     Raises
     ------

@@ -6,7 +6,7 @@ import os
 from ccscale.data.making.conversion import Conversion
 from ccscale.data.making.duplicates import DUPLICATES
 from ccscale.data.making.layout import ShardLayout
-from ccscale.data.making.mended import is_outdated, with_new_reasons
+from ccscale.data.making.mended import with_new_reasons
 from ccscale.data.making.record import Record
 from ccscale.data.making.rejected import REJECTED
 from ccscale.data.making.shard_writer import write_shard
@@ -58,7 +58,12 @@ def _whole(layouts: list[ShardLayout], conversion: Conversion, stash: Stash) -> 
         current = with_new_reasons(record, stash)
         if not sound:
             damaged.append(name)
-        elif name not in wanted or is_outdated(record, stash) or not record.follows(out, wanted[name]):
+        # Also made anew where one of its images could be read meanwhile.
+        elif (
+            name not in wanted
+            or any(line.key in stash.images for line in record.rejected)
+            or not record.follows(out, wanted[name])
+        ):
             far = [line for line in current.rejected if line.key in remote]
             stash.take_in(None if record.shard is None else os.path.join(out, name), far)
             conversion.forget(name)

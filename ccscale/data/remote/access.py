@@ -9,23 +9,11 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Access:
-    """What a reader of shards needs to know beside the manifest; small, to be sent to workers.
-
-    Parameters
-    ----------
-    retry_seconds
-        A read that fails is tried again for this long.
-    block_bytes
-        What is fetched at once for a lane.
-    cache
-        Folder of the cache on this machine; None: there is none.
-    cache_bytes
-        What the cache may hold.
-    """
+    """What a reader of shards needs beside the manifest, as `config.Data` has it; small, to be sent to workers."""
 
     retry_seconds: float = 60.0
-    block_bytes: int = 8 * MIB
-    cache: str | None = None
+    block_bytes: int = 8 * MIB  # fetched at once for a lane
+    cache: str | None = None  # folder on this machine
     cache_bytes: int = 64 * 1024 * MIB
 
     @classmethod

@@ -22,7 +22,7 @@ from typing import Any
 import fsspec.asyn
 
 from ccscale.data.remote import location, retry
-from ccscale.data.remote.url import scheme
+from ccscale.data.remote.location import scheme
 from ccscale.threads import background
 
 AT_ONCE = 32
@@ -58,7 +58,7 @@ class UrlError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """An image behind a URL of one of `url.SCHEMES`; `size` is a guess."""
+    """An image behind a URL of one of `location.SCHEMES`; `size` is a guess."""
 
     url: str
 

@@ -149,18 +149,9 @@ class _File(io.RawIOBase):
 def read_spans(
     spans: Sequence[Span], grain: int, size: Callable[[int], int], read: Callable[[Span], Bytes]
 ) -> dict[Span, bytes]:
-    """Return the bytes of spans, which are read with few requests.
+    """Return the bytes of spans, which are read with few requests, as `read` reads each.
 
-    Parameters
-    ----------
-    spans
-        In any order.
-    grain
-        Requests begin and end at multiples of this, or at the end of the file.
-    size
-        Gives a file's bytes.
-    read
-        Reads one request.
+    Requests begin and end at multiples of `grain`, or at the end of the file, which has `size` bytes.
     """
     found = {span: bytearray(span.stop - span.start) for span in spans}
 
@@ -180,23 +171,10 @@ def read_spans(
 def requests(
     spans: Sequence[Span], grain: int = 1, gap: int = GAP, most: int = REQUEST
 ) -> list[tuple[Span, list[Span]]]:
-    """Put spans together to requests: neighbours and those with a small gap are read at once.
+    """Put spans together to requests; return each with the spans that it has a part of.
 
-    Parameters
-    ----------
-    spans
-        In any order.
-    grain
-        Requests begin and end at multiples of this.
-    gap
-        Bytes between two spans that are read along rather than asked for apart.
-    most
-        Bytes of a request, a multiple of `grain`.
-
-    Returns
-    -------
-    list
-        Of each request and the spans that it has a part of.
+    Neighbours and those with up to `gap` bytes between them are read at once. Requests begin and end at multiples
+    of `grain`, and have at most `most` bytes, a multiple of it too.
     """
     merged: list[tuple[Span, list[Span]]] = []
     for span in sorted(spans):
@@ -207,11 +185,11 @@ def requests(
             merged[-1] = last._replace(stop=max(last.stop, wide.stop)), merged[-1][1]
         else:
             merged.append((wide, [span]))
-    cut = []
+    bounded = []
     for whole, members in merged:
         for low in range(whole.start, whole.stop, most):
             request = Span(whole.file, low, min(low + most, whole.stop))
             inside = [span for span in members if span.start < request.stop and span.stop > request.start]
             if inside:
-                cut.append((request, inside))
-    return cut
+                bounded.append((request, inside))
+    return bounded

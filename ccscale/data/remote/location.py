@@ -7,9 +7,11 @@ from typing import Any, BinaryIO, cast
 import fsspec
 import fsspec.asyn
 
+from ccscale.errors import InputError
 from ccscale.regular import regular
 
 LOCAL_PROTOCOLS = ("file://", "local://")
+SCHEMES = {"http": "aiohttp", "https": "aiohttp", "s3": "'ccscale[s3]'", "gs": "gcsfs"}  # to what they need
 
 _HTTP = re.compile("^(.*::)?(https?)://", re.IGNORECASE | re.DOTALL)
 _WITH_QUERY = re.compile(r"((?:.*::)?https?://[^?#]*)([?#].*)", re.IGNORECASE | re.DOTALL)
@@ -29,6 +31,26 @@ def local_or_url(location: str | os.PathLike[str]) -> str:
     for protocol in LOCAL_PROTOCOLS:
         text = text.removeprefix(protocol)
     return text
+
+
+def scheme(url: str) -> str:
+    """Return what stands before ``://``, in lower case; "" where there is no such thing."""
+    before, mark, _ = url.partition("://")
+    return before.lower() if mark else ""
+
+
+def check_scheme(name: str) -> None:
+    """Refuse a scheme for which a package is missing.
+
+    Raises
+    ------
+    InputError
+        With the package.
+    """
+    try:
+        fsspec.get_filesystem_class(name)
+    except ImportError:
+        raise InputError(f"{name}:// needs another package: run `pip install {SCHEMES[name]}`") from None
 
 
 def join(root: str, name: str) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 from fsspec.asyn import AsyncFileSystem
 
 from ccscale.data.remote import location
+from ccscale.data.remote.location import SCHEMES, scheme
 from ccscale.data.remote.retry import MISSING, REFUSED, Patience, Refused, RemoteError, describe
-from ccscale.data.remote.url import SCHEMES, scheme
 from ccscale.errors import Fault, InputError
 from ccscale.threads import background
 

@@ -16,7 +16,11 @@ _ESCAPE = re.compile("%x([0-9A-F]{2})")
 
 def is_utf_8(name: str) -> bool:
     """Tell whether a name is valid text."""
-    return _NOT_UTF_8.search(name) is None
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def escaped(name: str) -> str:
@@ -30,7 +34,7 @@ def escaped(name: str) -> str:
 
 def valid(name: str) -> str:
     """Return a name as valid text: as it stands where it is that, perhaps after it was escaped; else `escaped`."""
-    return escaped(name) if _NOT_UTF_8.search(name) else name
+    return name if is_utf_8(name) else escaped(name)
 
 
 def unescaped(text: str) -> str:

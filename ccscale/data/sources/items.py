@@ -1,12 +1,11 @@
 """What a source hands over: items, one per image, by split."""
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from ccscale.data.images.endings import ending_of
-from ccscale.data.shards.keys import escaped, told_apart, unescaped
+from ccscale.data.shards.keys import escaped, is_utf_8, told_apart, unescaped
 from ccscale.data.shards.passed_over import PassedOver
 from ccscale.data.sources.contents import Content
 from ccscale.errors import InputError
@@ -76,12 +75,9 @@ class Source:
                         f"{origins[item.key]} and {item.origin} would both be the sample {item.key!r}: rename one "
                         "(a sample's key is the file's path without its extension, with '.' as '_')"
                     )
-                if not item.key.isascii() and not _is_unicode(item.origin):
+                if not item.key.isascii() and not is_utf_8(item.origin):
                     raise InputError(f"the file name {item.origin!r} is not valid UTF-8: rename the file")
                 origins[item.key] = item.origin
-
-
-_NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # as `os.fsdecode` spells such bytes
 
 
 def numbered_key(split: str, number: int) -> str:
@@ -110,9 +106,7 @@ def source_of_files(
             f"the endings of {len(apart):,} files are in their keys, as others have the same names (the first, "
             f"{apart[0]})"
         )
-    if odd := [
-        item.origin for item in items if "%x" in item.origin and _NOT_UTF_8.search(unescaped(item.origin))
-    ]:
+    if odd := [item.origin for item in items if "%x" in item.origin and not is_utf_8(unescaped(item.origin))]:
         names = "the name of 1 file is" if len(odd) == 1 else f"the names of {len(odd):,} files are"
         told.append(f"{names} not UTF-8: such bytes are kept as in {odd[0]}")
     return Source(
@@ -124,11 +118,3 @@ def source_of_files(
         passed,
         tuple(told),
     )
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

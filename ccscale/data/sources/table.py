@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ccscale.data.remote.downloads import Url
-from ccscale.data.remote.url import SCHEMES, check_scheme, scheme
+from ccscale.data.remote.location import SCHEMES, check_scheme, scheme
 from ccscale.data.shards.labels import UNKNOWN, LabelError, Labels, as_text
 from ccscale.data.shards.splits import check_split
 from ccscale.data.sources import cells

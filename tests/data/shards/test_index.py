@@ -1,6 +1,5 @@
 """The index finds each image's bytes in tars of ours and of others, and names what is wrong with a damaged one."""
 
-import gzip
 import io
 import pickle
 import tarfile
@@ -85,26 +84,7 @@ def test_refuses_samples(members, what):
         scan(tar_of(*members))
 
 
-def test_damage_is_found_wherever_it_is():
-    """A tar that is cut off at any block, or has a header changed, is never taken for a shorter one."""
-    data = tar_of(*((f"{i}.jpg", bytes([i + 1]) * 700) for i in range(3)), format=tarfile.USTAR_FORMAT)
-    end = 3 * (512 + 1024)
-    assert len(scan(data)) == 3
-    for cut in [*range(0, end + 1, 512), 100, end - 400, end + 511]:
-        with pytest.raises(ShardError, match=r"x\.tar: the tar is (damaged or )?cut off at byte"):
-            scan(data[:cut])
-    for header in (0, 1536, 3072):
-        damaged = bytearray(data)
-        damaged[header + 150] ^= 1
-        with pytest.raises(ShardError, match=r"x\.tar: the tar is damaged"):
-            scan(bytes(damaged))
-    with pytest.raises(ShardError, match="neither a header nor the end"):
-        scan(data + tar_of(("z.jpg", b"two tars put together")))
-
-
-def test_compressed_and_missing_tars(tmp_path):
-    with pytest.raises(ShardError, match=r"compressed.*gunzip"):
-        scan(gzip.compress(tar_of(("a.jpg", b""))))
+def test_a_tar_that_is_missing(tmp_path):
     with pytest.raises(ShardError, match=r"gone\.tar: there is no such file"):
         scan_tar(tmp_path / "gone.tar")
 

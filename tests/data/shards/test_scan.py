@@ -1,10 +1,7 @@
 """Everything in a tar is read, or counted by kind; what has two readings is refused with the remedy."""
 
-import bz2
-import gzip
 import io
 import json
-import lzma
 import tarfile
 from collections import Counter
 
@@ -199,17 +196,3 @@ def test_labels_that_are_names():
     assert scan_tar(io.BytesIO(data), "x.tar", named).labels.tolist() == [1, -1, -1]
     with pytest.raises(ShardError, match="of the sample 'a', the label 'cat' is none of the data set's"):
         scan_tar(io.BytesIO(data), "x.tar", Labelling(Labels(("dog",), True)))
-
-
-@pytest.mark.parametrize(
-    ("compress", "program"),
-    [
-        (gzip.compress, "gunzip"),
-        (bz2.compress, "bunzip2"),
-        (lzma.compress, "unxz"),
-        (lambda data: b"\x28\xb5\x2f\xfd" + data, "unzstd --rm"),
-    ],
-)
-def test_compressed_tars_are_refused_with_the_remedy(compress, program):
-    with pytest.raises(ShardError, match=f"x.tar: it is compressed, .*: run {program} on it"):
-        scan(io.BytesIO(compress(tar_of(("a.jpg", b"")))), "x.tar")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ccscale.data.remote import url
-from ccscale.data.remote.url import check_scheme, scheme
+from ccscale.data.remote import location
+from ccscale.data.remote.location import check_scheme, scheme
 from ccscale.errors import InputError
 
 
@@ -15,6 +15,6 @@ def test_schemes(monkeypatch):
     def missing(name):
         raise ImportError("Install s3fs to access S3")
 
-    monkeypatch.setattr(url.fsspec, "get_filesystem_class", missing)
+    monkeypatch.setattr(location.fsspec, "get_filesystem_class", missing)
     with pytest.raises(InputError, match=r"s3:// needs another package: run `pip install 'ccscale\[s3\]'`"):
         check_scheme("s3")
