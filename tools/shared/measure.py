@@ -53,19 +53,20 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def counted_traffic() -> Iterator[Counter[str]]:
-    """Count the bytes that this rank's collectives carry, by the collective's name.
+    """Count the bytes that this rank's collectives carry, by the collective:
+    all_gather, all_reduce, reduce_scatter, send.
 
     The payload counts: of a gather what comes out, of a reduction what goes in, of a message to the next rank the
     message. How often that crosses a wire is the transport's affair.
     """
     count: Counter[str] = Counter()
 
-    def counting(name: str, payload: int) -> Any:
+    def counting(name: str, collective: str, payload: int) -> Any:
         original = getattr(torch_dist, name)
 
         def wrapped(*arguments: Any, **options: Any) -> Any:
             tensor = [*arguments, *options.values()][payload]  # DeepSpeed names its arguments
-            count[name] += tensor.nbytes
+            count[collective] += tensor.nbytes
             return original(*arguments, **options)
 
         return mock.patch.object(torch_dist, name, wrapped)
@@ -78,12 +79,14 @@ def counted_traffic() -> Iterator[Counter[str]]:
         return mock.patch.object(torch_dist, "batch_isend_irecv", wrapped)
 
     # torch 2.14 gave two of them new names.
-    payloads = {"all_reduce": 0, "all_gather_into_tensor": 0, "all_gather_single": 0}
-    payloads |= {"reduce_scatter_tensor": 1, "reduce_scatter_single": 1}
+    gathers, scatters = ("into_tensor", "single"), ("tensor", "single")
+    collectives = [("all_reduce", "all_reduce", 0)]
+    collectives += [(f"all_gather_{what}", "all_gather", 0) for what in gathers]
+    collectives += [(f"reduce_scatter_{what}", "reduce_scatter", 1) for what in scatters]
     with ExitStack() as patches:
-        for name, payload in payloads.items():
+        for name, collective, payload in collectives:
             if hasattr(torch_dist, name):
-                patches.enter_context(counting(name, payload))
+                patches.enter_context(counting(name, collective, payload))
         patches.enter_context(counting_messages(torch_dist.batch_isend_irecv))
         yield count
 
