@@ -28,15 +28,11 @@ def launchers(environment: Mapping[str, str] = os.environ) -> list[int]:
 
     A process that a shell or a batch system has started is nobody's: it may outlive them.
     """
-    if SUPERVISOR in environment:
-        return [
-            int(environment[SUPERVISOR])
-        ]  # known from before this process began, should it be gone already
+    if SUPERVISOR in environment:  # known from before this process began, should it be gone already
+        return [int(environment[SUPERVISOR])]
     if TORCHRUN in environment:
         return [os.getppid()]
-    if (
-        DEEPSPEED in environment
-    ):  # the command that the user sees, and on each node a process that starts the ranks
+    if DEEPSPEED in environment:  # the user's command, and on each node a process that starts the ranks
         return [os.getppid(), *_parent(os.getppid())]
     return []
 

@@ -9,7 +9,7 @@ from harness.ranks import run_ranks
 
 from ccscale import dist
 from ccscale.data.shards.damage import ShardError
-from ccscale.errors import InputError
+from ccscale.errors import CcscaleError, InputError
 
 
 class TestAlone:
@@ -63,11 +63,15 @@ def on_rank(rank: int) -> dict[str, Any]:
     calls: list[int] = []
     found["on_rank_zero"] = dist.on_rank_zero(lambda: calls.append(rank) or f"from {rank}")
     found["called"] = calls
-    for name, error in {"input": InputError("wrong"), "shard": ShardError("a.tar", "cut off")}.items():
+    for error in (InputError("wrong"), ShardError("a.tar", "cut off"), OSError("no room")):
         try:
             dist.on_rank_zero(lambda error=error: fail(error))
-        except InputError as caught:
-            found[name] = (type(caught).__name__, caught.args, caught.teller)
+        except CcscaleError as caught:
+            found[type(error).__name__] = (type(caught).__name__, caught.args, caught.teller)
+    try:
+        dist.together(lambda: fail(OSError("no room")) if rank == 1 else None)
+    except CcscaleError as caught:
+        found["together"] = (type(caught).__name__, str(caught), caught.teller)
     found["after the errors"] = dist.sum_integers([1])
     return found
 
@@ -119,6 +123,11 @@ class TestTwoRanks:
     def test_what_rank_zero_raises_is_raised_everywhere(self, found):
         """And only one rank is to speak of it."""
         for of in found:
-            assert of["input"] == ("InputError", ("wrong",), 0)
-            assert of["shard"] == ("ShardError", ("a.tar", "cut off"), 0)
+            assert of["InputError"] == ("InputError", ("wrong",), 0)
+            assert of["ShardError"] == ("ShardError", ("a.tar", "cut off"), 0)
+            assert of["OSError"] == ("Crash", ("OSError: no room",), 0)
             assert of["after the errors"] == [2]
+        assert [of["together"] for of in found] == [
+            ("InputError", "rank 1 failed: no room", 1),
+            ("Crash", "OSError: no room", 1),
+        ]
