@@ -70,7 +70,7 @@ def view_pairs(
     images: int = IMAGES,
     progress: bool = True,
 ) -> NDArray[np.float32] | None:
-    """Assign two views of a sample of the images; all ranks call it together.
+    """Assign two views of a subset of the images; all ranks call it together.
 
     Parameters
     ----------

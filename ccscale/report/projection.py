@@ -1,6 +1,6 @@
-"""Features on a plane: PCA, then t-SNE of a sample, and the other images placed beside their neighbours in it.
+"""Features on a plane: PCA, then t-SNE of landmarks, and the other images placed beside their neighbours in it.
 
-Each feature is scaled to length 1, all are brought to 50 dimensions by PCA, and a sample of `LANDMARKS` to two by
+Each feature is scaled to length 1, all are brought to 50 dimensions by PCA, and `LANDMARKS` of them to two by
 t-SNE (van der Maaten and Hinton 2008). Every other image lies at the mean of the places of its nearest landmarks,
 weighted by the inverse of the squared distance. The seed is fixed, and one thread computes, since the order of sums
 in several would change the picture from run to run.
@@ -47,16 +47,16 @@ def project(features: NDArray[Any], landmarks: int = LANDMARKS) -> Plane | None:
     with threadpool_limits(1):
         pca = PCA(min(DIMENSIONS, *rows.shape), random_state=0)
         reduced = pca.fit_transform(rows)
-        sample = np.arange(count)
+        chosen = np.arange(count)
         if count > landmarks:
-            sample = np.sort(np.random.default_rng(0).choice(count, landmarks, replace=False))
-        perplexity = min(PERPLEXITY, (len(sample) - 1) / 3)
+            chosen = np.sort(np.random.default_rng(0).choice(count, landmarks, replace=False))
+        perplexity = min(PERPLEXITY, (len(chosen) - 1) / 3)
         tsne = TSNE(init="pca" if reduced.shape[1] > 1 else "random", perplexity=perplexity, random_state=0)
         places = np.empty((count, 2), dtype=np.float32)
-        places[sample] = tsne.fit_transform(reduced[sample])
-        rest = np.setdiff1d(np.arange(count), sample)
+        places[chosen] = tsne.fit_transform(reduced[chosen])
+        rest = np.setdiff1d(np.arange(count), chosen)
         if len(rest):
-            places[rest] = _beside(reduced[rest], reduced[sample], places[sample])
+            places[rest] = _beside(reduced[rest], reduced[chosen], places[chosen])
     method = (
         f"The backbone's features of {count:,} images, each scaled to length 1, brought to {reduced.shape[1]} "
         f"dimensions by PCA ({pca.explained_variance_ratio_.sum():.0%} of their variance) and to two by t-SNE "
@@ -64,7 +64,7 @@ def project(features: NDArray[Any], landmarks: int = LANDMARKS) -> Plane | None:
     )
     if len(rest):
         method += (
-            f" on {len(sample):,} of them drawn at random; each other image lies at the mean of its {NEIGHBOURS} "
+            f" on {len(chosen):,} of them drawn at random; each other image lies at the mean of its {NEIGHBOURS} "
             "nearest of these, weighted by the inverse squared distance"
         )
     return Plane(_fit(places), f"{method}. Near is alike; distances between far groups mean little.")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ccscale.report.projection import project, unit_rows
+from ccscale.evaluate.probes import unit_rows
+from ccscale.report.projection import project
 
 
 def blobs(count, groups=4, width=20, seed=0):
