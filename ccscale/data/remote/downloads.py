@@ -99,8 +99,7 @@ def download(
     counted: set[Future[bytes | UrlError]] = set()  # of those that are pending
     try:
         for number in range(len(urls)):
-            window.next = number
-            window.wake()
+            window.turn_to(number)
             for place, url in left:
                 pending.append(window.start(place, url))
                 if len(pending) == AT_ONCE:
@@ -124,7 +123,7 @@ def download(
 
 
 class _Window:
-    """The requests that are under way; all but `next`, `start`, `used` and `wake` runs in fsspec's thread."""
+    """The requests that are under way; all but `start`, `used` and `turn_to` runs in fsspec's thread."""
 
     def __init__(self, held_bytes: int) -> None:
         self.next = 0
@@ -140,8 +139,13 @@ class _Window:
         if isinstance(outcome, bytes):
             self._loop.call_soon_threadsafe(self._release, len(outcome))
 
-    def wake(self) -> None:
-        self._loop.call_soon_threadsafe(self._change.set)
+    def turn_to(self, number: int) -> None:
+        # In the loop's thread, behind the release of what was used before: else that would be held beside the next.
+        self._loop.call_soon_threadsafe(self._turn_to, number)
+
+    def _turn_to(self, number: int) -> None:
+        self.next = number
+        self._change.set()
 
     def _release(self, count: int) -> None:
         self._held -= count
