@@ -16,7 +16,6 @@ from ccscale.data.sources.items import Item, Source
 from ccscale.draw.canvas import FAINT, MARGIN, PAPER, TITLE
 from ccscale.draw.contact_sheet import GAP
 from ccscale.draw.preview import COLUMNS, GRID, MANY, TILE, draw_preview, spread
-from ccscale.draw.tiles import square
 from ccscale.errors import InputError
 
 
@@ -128,21 +127,6 @@ def test_an_image_that_cannot_be_decoded_is_a_crossed_box(tmp_path, monkeypatch)
     box = picture[top : top + TILE, left : left + TILE]
     assert {tuple(map(int, pixel)) for pixel in box.reshape(-1, 3)} == {PAPER, FAINT}
     assert (np.diagonal(box).T == FAINT).all()
-
-
-def test_the_square_in_the_middle():
-    pixels = np.zeros((100, 300, 3), np.uint8)
-    pixels[:, 100:200] = (200, 10, 10)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    assert (square(file.getvalue(), 50) == (200, 10, 10)).all()
-    tiny = np.zeros((8, 8, 3), np.uint8)
-    tiny[3, 4] = 255
-    file = io.BytesIO()
-    Image.fromarray(tiny).save(file, "PNG")
-    found = square(file.getvalue(), 64)
-    assert (found[24:32, 32:40] == 255).all()
-    assert found.sum() == 255 * 3 * 64  # pixels stay pixels
 
 
 def test_spread():

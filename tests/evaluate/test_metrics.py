@@ -80,11 +80,6 @@ def test_perfect_clusters(data):
     )
 
 
-def test_contingency_keeps_empty_clusters_and_classes():
-    table = Contingency.of(ints([0, 2, 2, 2]), ints([3, 1, 1, 3]), 5)
-    assert table.to_array().tolist() == [[0, 0, 0, 1], [0] * 4, [0, 2, 0, 1], [0] * 4, [0] * 4]
-
-
 def test_more_clusters_than_classes_cost_accuracy():
     """Two classes in four clusters: two of the clusters have no partner, and their images count as wrong."""
     clusters, labels = ints([0, 0, 0, 1, 2, 2, 3, 3]), ints([0, 0, 0, 0, 1, 1, 1, 1])
@@ -103,11 +98,6 @@ def test_a_label_may_be_any_number():
     """No array is made that has a place for every number up to it."""
     labels = ints([0, 999_999_999, 999_999_999, 7])
     assert scores(ints([0, 1, 1, 2]), labels, 3) == {"acc": 1, "purity": 1, "nmi": 1, "ari": 1, "f": 1}
-
-
-def test_matching_is_not_greedy():
-    """The largest cell of the first cluster must go to the second one."""
-    assert accuracy(Contingency.from_array(ints([[5, 4], [5, 0]]))) == 9 / 14
 
 
 @pytest.mark.parametrize("large", [10**8, 3 * 10**9])

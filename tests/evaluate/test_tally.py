@@ -1,7 +1,5 @@
 """Sums over batches and ranks: the figures of all assignments at once."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -121,10 +119,6 @@ class TestSummary:
         found = summary(np.full(3, -1), np.zeros(3, dtype=np.float32), np.array([0, 1, 2]), 2)
         assert (found["images"], found["sizes"], found["empty"], found["labelled"]) == (0, [0, 0], 2, 0)
         assert (found["largest"], found["entropy"], found["confidence"]) == (0, 0, 0)
-
-    def test_is_plain_json(self):
-        found = summary(self.CLUSTERS, self.CONFIDENCE, self.LABELS, 4)
-        assert json.loads(json.dumps(found)) == found
 
     def test_all_in_one_cluster_has_no_entropy(self):
         found = summary(np.array([1] * 5), np.ones(5), np.full(5, -1), 3)
