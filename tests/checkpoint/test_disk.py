@@ -1,8 +1,7 @@
 """A disk that is full, read-only or slow in the middle of a run: the run goes on, says so, and saves again."""
 
-import json
 import os
-import subprocess
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import small_settings
+from harness.disks import Disk, small_disk
 from runs import SAME, difference, steps
 
 from ccscale import checkpoint
@@ -22,11 +22,11 @@ from ccscale.train.train import train_run
 
 pytestmark = pytest.mark.slow
 
-STOP = 12
+STOP = 18
 
 
-def config_of(shards: Path, run: Path) -> Config:
-    return parse_config(small_settings(shards, run, train__max_steps=STOP, train__save_every=3))
+def config_of(shards: Path, run: Path, stop: int = STOP) -> Config:
+    return parse_config(small_settings(shards, run, train__max_steps=stop, train__save_every=3))
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +37,9 @@ def unbroken(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dic
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], check=False
-    ).returncode:
-        pytest.skip("no disk can be mounted here")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with small_disk(tmp_path / "disk", 24 * 2**20) as disk:  # three checkpoints are 20 MB
+        yield disk
 
 
 @pytest.fixture
@@ -71,66 +64,58 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], obje
     return acts.__setitem__
 
 
-def fill(disk: Path) -> None:
-    with open(disk / "ballast", "wb", buffering=0) as file:
-        for size in (2**16, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                continue
-
-
-def mount_read_only(run: Path) -> None:
-    subprocess.run(["mount", "--bind", str(run), str(run)], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", str(run)], check=True)
-
-
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
 def test_the_run_goes_on(
     shards: Path,
-    disk: Path,
+    disk: Disk,
     unbroken: list[dict],
     at_step: Callable[[int, Callable[[], object]], None],
     capfd: pytest.CaptureFixture[str],
     trouble: str,
 ) -> None:
-    run = disk / "run"
+    """It says so, keeps what it has, and saves again; its log has all lines, and its steps are those of ever."""
+    run, reason = disk.place / "run", "No space left on device"
     if trouble == "full":
-        at_step(5, lambda: fill(disk))
-        at_step(11, lambda: os.unlink(disk / "ballast"))
+        for step in range(5, 17):
+            at_step(step, disk.fill)  # again: a save that fails gives back what it took
+        at_step(17, disk.make_room)
     else:
-        at_step(5, lambda: mount_read_only(run))
-        at_step(11, lambda: subprocess.run(["umount", str(run)], check=True))
+        reason, read_only = "Read-only file system", disk.read_only(run)
+        at_step(5, read_only.__enter__)
+        at_step(17, lambda: read_only.__exit__(None, None, None))
     assert train_run(config_of(shards, run)).finished
     said = capfd.readouterr().err
-    assert "warning: the checkpoint of step 6 could not be written: " in said
-    assert "the run goes on, and the newest complete one is step 3" in said
-    assert "the checkpoint of step 9 could not be written: " in said
-    assert "(2 saves have failed)" in said
+    warnings = re.findall("warning: the checkpoint of step .* could not be written.*", said)
+    assert len(warnings) == 4
+    assert all(reason in warning for warning in warnings)
+    assert "checkpoint of step 6 could not" in warnings[0]
+    assert "the run goes on, and the newest complete one is step 3" in warnings[0]
+    assert "(4 saves have failed)" in warnings[-1]
     # It is written when a line was: not on the read-only disk.
     assert said.count("warning: TensorBoard's file cannot be written") == (trouble == "full")
-    if trouble == "read-only":  # on the full disk there is room for a line left in the file's last block
-        assert said.count("metrics.jsonl cannot be written (Read-only file system)") == 1
-        assert "metrics.jsonl can be written again" in said
+    assert said.count(f"metrics.jsonl cannot be written ({reason})") == 1
+    assert "metrics.jsonl can be written again" in said
     assert "Traceback" not in said
     assert difference(steps(run), unbroken) == (True, SAME)
     assert checkpoint.find(run, pickles=True).newest.step == STOP
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["failed_saves"] for line in lines if line["kind"] == "step"][-1] == 2
+    assert steps(run)[-1]["failed_saves"] == 4
 
 
 def test_a_last_save_that_fails_is_a_fault_and_the_run_can_be_gone_on_with(
-    shards: Path, disk: Path, unbroken: list[dict], at_step: Callable[[int, Callable[[], object]], None]
+    shards: Path, disk: Disk, unbroken: list[dict], at_step: Callable[[int, Callable[[], object]], None]
 ) -> None:
-    run = disk / "run"
-    at_step(11, lambda: fill(disk))
+    run = disk.place / "run"
+    at_step(17, disk.fill)
+    reason = "No space left on device"
     with pytest.raises(
-        Fault, match=r"step 12 could not be written: .*; the newest complete one is step 9: make room"
+        Fault,
+        match=rf"step 18 could not be written: .*{reason}.*; the newest complete one is step 15: make room",
     ):
         train_run(config_of(shards, run))
-    assert checkpoint.find(run, pickles=True).newest.step == 9
-    os.unlink(disk / "ballast")
+    assert checkpoint.find(run, pickles=True).newest.step == 15
+    before = os.listdir(run / "checkpoints")
+    disk.make_room()
+    assert os.listdir(run / "checkpoints") == before
     assert train_run(config_of(shards, run)).finished
     assert difference(steps(run), unbroken) == (True, SAME)
 
@@ -143,13 +128,21 @@ def test_a_slow_disk_is_not_waited_for_until_the_next_save(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """What is saved is the state at its step, though training has gone on when it is written."""
-    taken, writes, write_files = [0], [], saver.write_files
+    config = config_of(shards, tmp_path / "run", 12)
+    taken, waits, writes, write_files, finish = [0], [0], [], saver.write_files, saver.Saver.finish
 
     def slow(*arguments: object) -> None:
-        begun = taken[0]
+        """Write when training waits for it: at the next save, or at its end."""
+        begun, number = taken[0], len(writes) + 1
+        while waits[0] <= number:
+            time.sleep(0.02)
         time.sleep(0.5)
         writes.append((begun, taken[0]))
         write_files(*arguments)
+
+    def counted_finish(self: saver.Saver) -> None:
+        waits[0] += 1
+        finish(self)
 
     take = Stepper.take
 
@@ -158,16 +151,17 @@ def test_a_slow_disk_is_not_waited_for_until_the_next_save(
         return take(self, *arguments)
 
     monkeypatch.setattr(saver, "write_files", slow)
+    monkeypatch.setattr(saver.Saver, "finish", counted_finish)
     monkeypatch.setattr(saver, "SLOW_SECONDS", 0.1)
     monkeypatch.setattr(Stepper, "take", counted)
-    assert train_run(config_of(shards, tmp_path / "run")).finished
+    assert train_run(config).finished
     assert len(writes) == 4
-    assert any(end > begin for begin, end in writes)
+    assert [end for _, end in writes] == [6, 9, 12, 12]
     assert "waiting for the checkpoint of step 3, which is still being written" in capfd.readouterr().err
-    assert difference(steps(tmp_path / "run"), unbroken) == (True, SAME)
+    assert difference(steps(tmp_path / "run"), unbroken[:12]) == (True, SAME)
     monkeypatch.undo()
     # The last but one was written while training went on: what follows from it is the unbroken run.
     newest = checkpoint.find(tmp_path / "run").newest
     os.rename(newest.path, tmp_path / "away")
-    assert train_run(config_of(shards, tmp_path / "run")).finished
-    assert difference(steps(tmp_path / "run"), unbroken) == (True, SAME)
+    assert train_run(config).finished
+    assert difference(steps(tmp_path / "run"), unbroken[:12]) == (True, SAME)
