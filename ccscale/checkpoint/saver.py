@@ -24,7 +24,6 @@ from ccscale.config import Config
 from ccscale.engine.adapter import Engine
 from ccscale.engine.guard import NotFinite
 from ccscale.errors import Fault
-from ccscale.progress import say
 from ccscale.threads import background
 
 POLL_SECONDS = 0.02
@@ -177,7 +176,7 @@ class Saver:
                 else:
                     time.sleep(POLL_SECONDS)
                 if not told and time.monotonic() - begun > SLOW_SECONDS:
-                    _say(
+                    dist.say(
                         f"waiting for the checkpoint of step {self._under_way.step}, which is still being written"
                     )
                     told = True
@@ -258,7 +257,7 @@ class Saver:
         if save.last:
             return
         times = "" if self.failures == 1 else f" ({self.failures} saves have failed)"
-        _say(
+        dist.say(
             f"warning: the checkpoint of step {save.step} could not be written: {self._failure}{times}; the run "
             f"goes on, and {self._newest()}"
         )
@@ -279,9 +278,4 @@ class Saver:
 
 def _tell(warning: str | None) -> None:
     if warning is not None:
-        _say(f"warning: {warning}")
-
-
-def _say(text: str) -> None:
-    if dist.rank() == 0:
-        say(text)
+        dist.say(f"warning: {warning}")
