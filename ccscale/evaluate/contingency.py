@@ -48,15 +48,6 @@ class Contingency:
         made.add(clusters, labels)
         return made
 
-    @classmethod
-    def from_array(cls, table: Int64) -> "Contingency":
-        """Take a table (k, C)."""
-        table = np.asarray(table, dtype=np.int64)
-        made = cls(len(table))
-        clusters, classes = np.nonzero(table)
-        made.add_cells(Cells(clusters, classes, table[clusters, classes]))
-        return made
-
     def add(self, clusters: Int64, labels: Int64) -> None:
         """Count (N,) images by their clusters, below k, and their labels, all 0 or more."""
         self.add_cells(Cells(clusters, labels, np.ones(len(labels), dtype=np.int64)))

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness.contingency import counted
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix, pair_confusion_matrix
 
-from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.metrics import (
     accuracy,
     adjusted_rand_index,
@@ -104,7 +104,7 @@ def test_a_label_may_be_any_number():
 def test_large_counts_do_not_overflow(large):
     """A table with hundreds of millions of images in a cell scores as the same table in small."""
     small = ints([[3, 1, 0], [0, 2, 1]])
-    table, small = Contingency.from_array(small * large), Contingency.from_array(small)
+    table, small = counted(small * large), counted(small)
     n = [[int(value) for value in row] for row in table.to_array()]
     groups = ([x for row in n for x in row], map(sum, n), map(sum, zip(*n, strict=True)))
     both, in_clusters, in_classes = (sum(x * (x - 1) for x in counts) for counts in groups)
