@@ -13,6 +13,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -274,10 +275,8 @@ def _module(of: str) -> Any:
 
 
 def _changed(name: str, use: str) -> InputError:
-    from deepspeed import __version__
-
     return InputError(
-        f"DeepSpeed {__version__} has no {name}, which ccscale needs for {use}: run "
+        f"DeepSpeed {version('deepspeed')} has no {name}, which ccscale needs for {use}: run "
         f"`pip install deepspeed=={READ_IN}`, which has it"
     )
 

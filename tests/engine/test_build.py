@@ -6,13 +6,14 @@ import pytest
 import torch
 from harness.descent import descend
 from harness.ranks import run_ranks
+from harness.steps import network_of
 from torch import Tensor
 
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.engine.build import build_engine
 from ccscale.loss import cluster_loss, instance_loss
-from ccscale.model.network import ContrastiveClustering, Outputs
+from ccscale.model.network import Outputs
 
 N, LR = 8, 0.01
 
@@ -31,11 +32,6 @@ def images() -> Tensor:
 def loss_of(outputs: Outputs) -> Tensor:
     z, p = outputs.embeddings.chunk(2), outputs.assignments.chunk(2)
     return instance_loss(*z) + cluster_loss(*p)
-
-
-def network_of(config: Config) -> ContrastiveClustering:
-    torch.manual_seed(0)
-    return ContrastiveClustering(config.model, 32)
 
 
 def weights_after(rank: int, world: int, zero: int, precision: str, clip: float | None, steps: int) -> Any:

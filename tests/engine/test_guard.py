@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import small_settings
 from harness.ranks import run_ranks
-from harness.steps import batch_of, config_of
+from harness.steps import batch_of, config_of, network_of
 from torch import Tensor, nn
 
 from ccscale.config.file import parse_config
@@ -16,7 +16,6 @@ from ccscale.engine.build import build_engine
 from ccscale.engine.guard import NotFinite, SkippedSteps
 from ccscale.model.export import load
 from ccscale.model.heads import InstanceHead
-from ccscale.model.network import ContrastiveClustering
 from ccscale.train.step import Stepper
 from ccscale.train.train import train_run
 
@@ -36,20 +35,18 @@ def on_rank(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str], list[float]]:
     """Take four steps, the spoilt one twice: once not finite, because of the last rank, and once as it is."""
     config = config_of("test_resnet", 4 if micro else None, **settings)
-    torch.manual_seed(0)
-    network = ContrastiveClustering(config.model, SIZE)
+    network = network_of(config)
     engine = build_engine(config, network, torch.device("cpu"))
     stepper = Stepper(config, engine, torch.device("cpu"))
     said: list[str] = []
     skipped, flags = SkippedSteps(1, said.append), []
-    mine = slice(rank * N // world, (rank + 1) * N // world)
     before = {}
     for step in range(4):
         if step == SPOILT and how != "nothing":
             before = {name: value.detach().clone() for name, value in network.state_dict().items()}
             head = network.cluster_head if how == "assignments" else network.instance_head
             hook = spoil(head, how) if rank == world - 1 else None
-            losses, verdict = stepper.take(batch_of(config, step, mine))
+            losses, verdict = stepper.take(batch_of(config, step, rank, world))
             if hook is not None:
                 hook.remove()
             skipped.note({"step": step, **losses._asdict()}, verdict)
@@ -57,7 +54,7 @@ def on_rank(
             for name, value in network.state_dict().items():
                 if not name.endswith("num_batches_tracked"):
                     assert torch.equal(value, before[name]), name
-        losses, verdict = stepper.take(batch_of(config, step, mine))
+        losses, verdict = stepper.take(batch_of(config, step, rank, world))
         skipped.note({"step": step, **losses._asdict()}, verdict)
         flags.append(float(verdict.skipped))
     skipped.judge()

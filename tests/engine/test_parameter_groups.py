@@ -2,21 +2,18 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from harness.ranks import run_ranks
+from harness.steps import batch_of, network_of
 from torch import Tensor
 
 from ccscale.config import Config, LossName
 from ccscale.config.file import parse_config
 from ccscale.data.images.colour import apply_colour
-from ccscale.data.images.views import draw_views
-from ccscale.data.pairs import PairBatch
 from ccscale.engine.build import build_engine
 from ccscale.engine.parameter_groups import parameter_groups
 from ccscale.loss import cluster_loss, instance_loss
-from ccscale.model.network import ContrastiveClustering
 from ccscale.train.step import Stepper
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
@@ -55,17 +52,6 @@ def config_of(
     )
 
 
-def batch_of(config: Config, step: int, mine: slice) -> PairBatch:
-    images = np.random.default_rng(step).integers(0, 256, (2, N, SIZE, SIZE, 3), dtype=np.uint8)
-    colour = draw_views(config.views, config.seed, 0, np.arange(N)).colour.part(mine)
-    return PairBatch(step, torch.from_numpy(images[:, mine]), colour, (0, 0), ())
-
-
-def network_of(config: Config) -> ContrastiveClustering:
-    torch.manual_seed(0)
-    return ContrastiveClustering(config.model, SIZE)
-
-
 def test_what_a_backbone_has_fixed_is_in_no_group() -> None:
     config = config_of()
     network = network_of(config)
@@ -82,10 +68,9 @@ def engine_steps(
     for config, by_step in cases:
         network = network_of(config)
         stepper = Stepper(config, build_engine(config, network, torch.device("cpu")), torch.device("cpu"))
-        mine = slice(rank * N // world, (rank + 1) * N // world)
         losses = []
         for step, by in enumerate(by_step):
-            taken, _ = stepper.take(batch_of(config, step, mine), by)
+            taken, _ = stepper.take(batch_of(config, step, rank, world), by)
             losses.append(tuple(None if loss is None else float(loss) for loss in taken))
         found.append((losses, {name: p.detach().clone() for name, p in network.named_parameters()}))
     return found  # type: ignore[return-value]
@@ -98,7 +83,7 @@ def torch_steps(config: Config, by_step: list[tuple[LossName, ...]]) -> Found:
     weights = {"instance": config.loss.instance_weight, "cluster": config.loss.cluster_weight}
     losses = []
     for step, by in enumerate(by_step):
-        batch = batch_of(config, step, slice(0, N))
+        batch = batch_of(config, step)
         outputs = network(
             apply_colour(batch.images.flatten(0, 1), batch.colour.flatten(), config.views, torch.float64)
         )
@@ -196,8 +181,7 @@ def spoilt_steps(rank: int, world: int) -> list[tuple[int, bool, list[str]]]:
         if rank == world - 1:
             bias = list(network.cluster_head.parameters())[-1]
             bias.register_hook(lambda gradient: gradient * torch.inf)
-        mine = slice(rank * N // world, (rank + 1) * N // world)
-        _, verdict = stepper.take(batch_of(config, 0, mine), ("instance", "cluster"))
+        _, verdict = stepper.take(batch_of(config, 0, rank, world), ("instance", "cluster"))
         moved = [name for name, p in network.named_parameters() if not torch.equal(p, before[name])]
         found.append((zero, bool(verdict.skipped > 0), moved))
     return found

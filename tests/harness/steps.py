@@ -1,4 +1,4 @@
-"""A config and a batch of random pictures, as small as a step of training takes them."""
+"""A config, a network and a batch of random pictures, as small as a step of training takes them."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.data.images.views import draw_views
 from ccscale.data.pairs import PairBatch
+from ccscale.model.network import ContrastiveClustering
 
 N, SIZE = 12, 32
 
@@ -37,8 +38,15 @@ def config_of(
     )
 
 
-def batch_of(config: Config, step: int, mine: slice) -> PairBatch:
-    """The images of a step that are this rank's, with their views."""
-    images = np.random.default_rng(step).integers(0, 256, (2, N, SIZE, SIZE, 3), dtype=np.uint8)
-    colour = draw_views(config.views, config.seed, 0, np.arange(N)).colour.part(mine)
+def network_of(config: Config, seed: int = 0) -> ContrastiveClustering:
+    torch.manual_seed(seed)
+    return ContrastiveClustering(config.model, config.views.size)
+
+
+def batch_of(config: Config, step: int, rank: int = 0, world: int = 1) -> PairBatch:
+    """The images of a step that are a rank's, with their views."""
+    n, size = config.train.global_batch, config.views.size
+    mine = slice(rank * n // world, (rank + 1) * n // world)
+    images = np.random.default_rng(step).integers(0, 256, (2, n, size, size, 3), dtype=np.uint8)
+    colour = draw_views(config.views, config.seed, 0, np.arange(n)).colour.part(mine)
     return PairBatch(step, torch.from_numpy(images[:, mine]), colour, (0, 0), ())

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as torch_dist
 from harness.ranks import run_ranks
+from harness.steps import batch_of, network_of
 from torch import Tensor
 
 from ccscale.checkpoint import Checkpoint, Search
@@ -15,9 +15,6 @@ from ccscale.checkpoint.rank_files import write_files
 from ccscale.checkpoint.snapshot import take_snapshot
 from ccscale.config import Config, LossName
 from ccscale.config.file import parse_config
-from ccscale.data.images.views import draw_views
-from ccscale.data.pairs import PairBatch
-from ccscale.model.network import ContrastiveClustering
 from ccscale.train.opening import Opening, restore
 from ccscale.train.step import Stepper
 
@@ -52,18 +49,6 @@ def config_of(zero: int) -> Config:
             "train": {"global_batch": N, "zero": zero, "lr": 0.003},
         }
     )
-
-
-def network_of(config: Config, seed: int) -> ContrastiveClustering:
-    torch.manual_seed(seed)
-    return ContrastiveClustering(config.model, SIZE)
-
-
-def batch_of(config: Config, step: int, rank: int, world: int) -> PairBatch:
-    images = np.random.default_rng(step).integers(0, 256, (2, N, SIZE, SIZE, 3), dtype=np.uint8)
-    mine = slice(rank * N // world, (rank + 1) * N // world)
-    colour = draw_views(config.views, config.seed, 0, np.arange(N)).colour.part(mine)
-    return PairBatch(step, torch.from_numpy(images[:, mine]), colour, (0, 0), ())
 
 
 def take(

@@ -9,14 +9,13 @@ import torch
 from conftest import small_settings
 from harness.descent import descend
 from harness.ranks import run_ranks
-from harness.steps import SIZE, N, batch_of, config_of
+from harness.steps import N, batch_of, config_of, network_of
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.engine.build import build_engine
-from ccscale.model.network import ContrastiveClustering
 from ccscale.train.step import Stepper
 from ccscale.train.train import train_run
 
@@ -28,14 +27,12 @@ Found = tuple[list[float], dict[str, Tensor]]
 
 def steps(rank: int, world: int, config: Config) -> Found:
     """Take two steps of plain gradient descent; return the losses and all that changed."""
-    torch.manual_seed(0)
-    network = ContrastiveClustering(config.model, SIZE)
+    network = network_of(config)
     engine = build_engine(config, network, torch.device("cpu"))
     base = engine.optimizer
     base.step = lambda: descend(base, LR)
     stepper = Stepper(config, engine, torch.device("cpu"))
-    mine = slice(rank * N // world, (rank + 1) * N // world)
-    losses = [float(stepper.take(batch_of(config, step, mine))[0].loss) for step in range(2)]
+    losses = [float(stepper.take(batch_of(config, step, rank, world))[0].loss) for step in range(2)]
     return losses, {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
@@ -99,11 +96,10 @@ def by_autograd(rank: int) -> Found:
     from ccscale.loss import cluster_loss, instance_loss
 
     config = config_of("test_vit", 4, model=DROPPED)
-    torch.manual_seed(0)
-    network = ContrastiveClustering(config.model, SIZE).double()
+    network = network_of(config).double()
     losses = []
     for step in range(2):
-        batch = batch_of(config, step, slice(0, N))
+        batch = batch_of(config, step)
         z, p = [[], []], [[], []]
         for number in range(3):
             places = torch.arange(number, N, 3)
@@ -151,12 +147,12 @@ def test_float32_under_zero_0() -> None:
 def on_rank_zero_0(rank: int, world: int, cases: list[Config]) -> list[Found]:
     found = []
     for config in cases:
-        torch.manual_seed(0)
-        network = ContrastiveClustering(config.model, SIZE)
+        network = network_of(config)
         engine = build_engine(config, network, torch.device("cpu"))
         stepper = Stepper(config, engine, torch.device("cpu"))
-        mine = slice(rank * N // world, (rank + 1) * N // world)
-        found.append(([float(stepper.take(batch_of(config, step, mine))[0].loss) for step in range(3)], {}))
+        found.append(
+            ([float(stepper.take(batch_of(config, step, rank, world))[0].loss) for step in range(3)], {})
+        )
     return found
 
 
