@@ -17,7 +17,6 @@ import secrets
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 
 from ccscale.checkpoint.holder import HELD_HERE, Holder, own_name
 from ccscale.errors import Fault, InputError
@@ -34,7 +33,7 @@ class LockLost(Fault):
     """Another process has taken the folder over: nothing more may be written."""
 
 
-class FolderLock:
+class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
     """A folder's lock, of this process once it has taken it; a context that gives it back.
 
     Within a thread it may be taken again, as by an evaluation that a report needs first.
@@ -46,12 +45,7 @@ class FolderLock:
         self._outer: FolderLock | None = None
         self._held = False
 
-    def __enter__(self) -> "FolderLock":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def covers(self, path: Path) -> bool:
@@ -69,7 +63,7 @@ class FolderLock:
         if self._held:
             return
         key = os.path.realpath(self.folder)
-        self._outer = _mine().get(key)
+        self._outer = _mine.held.get(key)
         if self._outer is not None:
             return
         try:
@@ -77,7 +71,7 @@ class FolderLock:
         except OSError as error:
             raise InputError(f"the run's folder {self.folder} cannot be written: {error.strerror}") from None
         self._held = True
-        _mine()[key] = self
+        _mine.held[key] = self
         self._lock.count_on()
 
     def check(self) -> None:
@@ -102,7 +96,7 @@ class FolderLock:
         """Give the lock back, if it is held here."""
         if self._held:
             self._held = False
-            _mine().pop(os.path.realpath(self.folder), None)
+            _mine.held.pop(os.path.realpath(self.folder), None)
             self._lock.release()
 
 
@@ -231,12 +225,11 @@ def is_lock(name: str) -> bool:
     return name == NAME or name.startswith(f"{NAME}-")
 
 
-_local = threading.local()
+class _OfThread(threading.local):
+    """The locks that a thread holds, by folder."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, FolderLock] = {}
 
 
-def _mine() -> dict[str, FolderLock]:
-    """Return the locks that this thread holds, by folder."""
-    if not hasattr(_local, "held"):
-        _local.held = {}
-    held: dict[str, FolderLock] = _local.held
-    return held
+_mine = _OfThread()

@@ -10,12 +10,13 @@ import logging
 import os
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,43 +28,27 @@ from ccscale.model.network import ContrastiveClustering, Outputs
 
 READ_IN = "0.19.8"
 CONVERTER = "deepspeed.checkpoint.ds_to_universal"
-PRIVATE: Mapping[str, Mapping[str, str]] = {
-    "deepspeed.utils.groups": {"_WORLD_GROUP": "a second run in one process"},
-    "deepspeed.ops": {"__compatible_ops__": "a start without a C++ compiler"},
-    "deepspeed.accelerator": {"set_accelerator": "a second run in one process, on another device"},
-    "deepspeed.accelerator.cpu_accelerator": {"CPU_Accelerator": "training on a CPU"},
-    "deepspeed.accelerator.cuda_accelerator": {"CUDA_Accelerator": "training on a GPU"},
-    "deepspeed.runtime.zero.stage_1_and_2": {"IPGBucket": "train.precision=fp64"},
-    CONVERTER: {"main": "going on with another number of ranks"},
-    "engine": {
-        "checkpoint_engine": "checkpoints",
-        "_copy_recovery_script": "checkpoints",
-        "communication_data_type": "train.precision=fp64",
-        "global_steps": "going on under another ZeRO stage",
-        "global_samples": "going on under another ZeRO stage",
-        "skipped_steps": "going on under another ZeRO stage",
-    },
-    "engine.checkpoint_engine": {
-        "save": "checkpoints",
-        "makedirs": "checkpoints",
-        "create": "checkpoints",
-        "commit": "checkpoints",
-        "is_decoupled": "checkpoints",
-        "preserves_storage_sharing": "checkpoints",
-    },
-    "engine.optimizer": {  # under ZeRO 1 and 2
-        "overflow": "skipping steps that are not finite",
-        "bit16_groups": "skipping steps that are not finite",
-        "averaged_gradients": "skipping steps that are not finite",
-        "communication_data_type": "train.precision=fp64",
-        "ipg_buckets": "train.precision=fp64",
-        "master_weights_and_grads_dtype": "train.precision=fp64",
-        "gradient_accumulation_dtype": "train.precision=fp64",
-        "single_partition_of_fp32_groups": "train.precision=fp64",
-        "parallel_partitioned_bit16_groups": "train.precision=fp64",
-        "_link_all_hp_params": "train.precision=fp64",
-    },
-}
+PRIVATE = (
+    ("deepspeed.utils.groups", "_WORLD_GROUP", "a second run in one process"),
+    ("deepspeed.ops", "__compatible_ops__", "a start without a C++ compiler"),
+    ("deepspeed.accelerator", "set_accelerator", "a second run in one process, on another device"),
+    ("deepspeed.accelerator.cpu_accelerator", "CPU_Accelerator", "training on a CPU"),
+    ("deepspeed.accelerator.cuda_accelerator", "CUDA_Accelerator", "training on a GPU"),
+    ("deepspeed.runtime.zero.stage_1_and_2", "IPGBucket", "train.precision=fp64"),
+    (CONVERTER, "main", "going on with another number of ranks"),
+    ("engine", "checkpoint_engine _copy_recovery_script", "checkpoints"),
+    ("engine", "global_steps global_samples skipped_steps", "going on under another ZeRO stage"),
+    ("engine", "communication_data_type", "train.precision=fp64"),
+    ("engine.checkpoint_engine", "save makedirs create commit", "checkpoints"),
+    ("engine.checkpoint_engine", "is_decoupled preserves_storage_sharing", "checkpoints"),
+    ("engine.optimizer", "overflow bit16_groups averaged_gradients", "skipping steps that are not finite"),
+    ("engine.optimizer", "communication_data_type ipg_buckets _link_all_hp_params", "train.precision=fp64"),
+    ("engine.optimizer", "single_partition_of_fp32_groups", "train.precision=fp64"),
+    ("engine.optimizer", "parallel_partitioned_bit16_groups", "train.precision=fp64"),
+    ("engine.optimizer", "master_weights_and_grads_dtype", "train.precision=fp64"),
+    ("engine.optimizer", "gradient_accumulation_dtype", "train.precision=fp64"),
+)
+"""Whose they are, the names, and what they are needed for; those of ``engine.optimizer`` under ZeRO 1 and 2."""
 STATES = "mp_rank_00_model_states.pt"
 """The file of a checkpoint with what is not cut into parts, a mapping; see `WEIGHTS`, `ADAM` and `VERSION`."""
 WEIGHTS, ADAM, VERSION = "module", "optimizer", "ds_version"
@@ -164,8 +149,22 @@ class Engine:
             Called with the path of each file, in the checkpoint's folder, and what it is to hold.
         """
         client = {_OURS: state, "universal_checkpoint_info": {}}  # the other key is the converter's wish
-        with self._keeping(keep):
+        own = self._engine.checkpoint_engine
+        # It writes nothing; and copies share nothing, so DeepSpeed need not make its own.
+        self._engine.checkpoint_engine = SimpleNamespace(
+            save=lambda state_dict, path: keep(os.path.normpath(path), state_dict),
+            makedirs=lambda path, exist_ok=False: None,
+            create=lambda info: None,
+            commit=lambda info: True,
+            is_decoupled=lambda: False,
+            preserves_storage_sharing=lambda: False,
+        )
+        self._engine._copy_recovery_script = lambda path: None  # under ZeRO it lays a script beside, at once
+        try:
             self._engine.save_checkpoint(".", tag=tag, client_state=client, save_latest=False)
+        finally:
+            self._engine.checkpoint_engine = own
+            del self._engine._copy_recovery_script
 
     def load(self, folder: Path, tag: str) -> Any:
         """Load weights and optimizer from a checkpoint; return what was saved beside them."""
@@ -199,42 +198,6 @@ class Engine:
             master.data = rounded[dist.rank()].detach().clone()
         zero._link_all_hp_params()  # parameters know their place in the masters, which are others now
 
-    @contextmanager
-    def _keeping(self, keep: Callable[[str, Any], None]) -> Iterator[None]:
-        own = self._engine.checkpoint_engine
-        self._engine.checkpoint_engine = _Keeper(keep)
-        self._engine._copy_recovery_script = lambda path: None  # under ZeRO it lays a script beside, at once
-        try:
-            yield
-        finally:
-            self._engine.checkpoint_engine = own
-            del self._engine._copy_recovery_script
-
-
-class _Keeper:
-    """Stands in for DeepSpeed's checkpoint engine, and writes nothing."""
-
-    def __init__(self, keep: Callable[[str, Any], None]) -> None:
-        self._keep = keep
-
-    def save(self, state_dict: Any, path: str) -> None:
-        self._keep(os.path.normpath(path), state_dict)
-
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        pass
-
-    def create(self, info: Any) -> None:
-        pass
-
-    def commit(self, info: Any) -> bool:
-        return True
-
-    def is_decoupled(self) -> bool:
-        return False
-
-    def preserves_storage_sharing(self) -> bool:
-        return False  # copies share nothing, so DeepSpeed need not make its own
-
 
 def join_parts(source: Path, out: Path) -> None:
     """Convert the files of a checkpoint that was saved under ZeRO 1 or 2 to DeepSpeed's universal format."""
@@ -260,16 +223,17 @@ def check(of: str, owner: Any) -> None:
     InputError
         That names the one that is missing, and a release that has it.
     """
-    for name, use in PRIVATE[of].items():
-        if not hasattr(owner, name):
-            raise _changed(f"{of}.{name}", use)
+    for whose, names, use in PRIVATE:
+        for name in names.split() if whose == of else ():
+            if not hasattr(owner, name):
+                raise _changed(f"{of}.{name}", use)
 
 
 def _module(of: str) -> Any:
     try:
         module = importlib.import_module(of)
     except ModuleNotFoundError:
-        raise _changed(of, next(iter(PRIVATE[of].values()))) from None
+        raise _changed(of, next(use for whose, _, use in PRIVATE if whose == of)) from None
     check(of, module)
     return module
 
@@ -290,7 +254,7 @@ def _prepare(device: torch.device) -> Any:
     warnings.filterwarnings(
         "ignore", "`torch.distributed.all_gather_into_tensor` is deprecated", FutureWarning
     )
-    found = {of: _module(of) for of in PRIVATE if of.startswith("deepspeed.") and of != CONVERTER}
+    found = {of: _module(of) for of, *_ in PRIVATE if of.startswith("deepspeed.") and of != CONVERTER}
     # Without this it compiles an operator for inference at every first start, which needs a C++ compiler.
     found["deepspeed.ops"].__compatible_ops__["deepspeed_shm_comm"] = False
     found[

@@ -7,34 +7,21 @@ where it cannot be had or is wrong, the tiles do the work, and a warning says so
 import importlib.util
 import warnings
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ccscale.loss.tiles import RowPulls, RowSums, is_safe
 
+if TYPE_CHECKING:
+    from ccscale.loss.fused import FusedRowPulls, FusedRowSums
+
 TOLERANCES = {torch.float16: 5e-3, torch.bfloat16: 2e-2, torch.float32: 1e-4}
 """Largest error of the fused sums, of the largest number, by the type of the rows."""
 
 
-class Sums(Protocol):
-    """See `tiles.RowSums`."""
-
-    def add(self, columns: Tensor) -> None: ...
-    def add_own(self) -> None: ...
-    def log(self) -> Tensor: ...
-
-
-class Pulls(Protocol):
-    """See `tiles.RowPulls`."""
-
-    def add(self, columns: Tensor, lse: Tensor) -> None: ...
-    def add_own(self) -> None: ...
-    def total(self) -> Tensor: ...
-
-
-def row_sums(rows: Tensor, temperature: float) -> Sums:
+def row_sums(rows: Tensor, temperature: float) -> "RowSums | FusedRowSums":
     """Begin sums over the columns of some rows; parameters as of `tiles.RowSums`."""
     if _is_fused(rows, temperature):
         from ccscale.loss.fused import FusedRowSums
@@ -43,7 +30,7 @@ def row_sums(rows: Tensor, temperature: float) -> Sums:
     return RowSums(rows, temperature)
 
 
-def row_pulls(rows: Tensor, lse: Tensor, temperature: float) -> Pulls:
+def row_pulls(rows: Tensor, lse: Tensor, temperature: float) -> "RowPulls | FusedRowPulls":
     """Begin the gradients' sums over the columns of some rows; parameters as of `tiles.RowPulls`."""
     if _is_fused(rows, temperature):
         from ccscale.loss.fused import FusedRowPulls

@@ -195,26 +195,12 @@ _DRAWING: dict[Callable[..., Any], Callable[..., Tensor]] = {
 }
 
 _OTHERS: frozenset[Callable[..., Any]] = frozenset(
-    {
-        torch.bernoulli,
-        torch.multinomial,
-        torch.normal,
-        torch.poisson,
-        torch.randint,
-        torch.randint_like,
-        torch.randn,
-        torch.randn_like,
-        torch.randperm,
-        torch.Tensor.cauchy_,
-        torch.Tensor.exponential_,
-        torch.Tensor.geometric_,
-        torch.Tensor.log_normal_,
-        torch.Tensor.normal_,
-        torch.Tensor.random_,
-        F.alpha_dropout,
-        F.feature_alpha_dropout,
-        F.fractional_max_pool2d,
-        F.gumbel_softmax,
-        F.multi_head_attention_forward,
-    }
+    getattr(owner, name)
+    for owner, names in (
+        (torch, "bernoulli multinomial normal poisson randint randint_like randn randn_like randperm"),
+        (torch.Tensor, "cauchy_ exponential_ geometric_ log_normal_ normal_ random_"),
+        (F, "alpha_dropout feature_alpha_dropout fractional_max_pool2d gumbel_softmax"),
+        (F, "multi_head_attention_forward"),
+    )
+    for name in names.split()
 )

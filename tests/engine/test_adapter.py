@@ -20,6 +20,8 @@ from ccscale.engine.build import build_engine
 from ccscale.errors import InputError
 from ccscale.model.network import ContrastiveClustering
 
+EACH = [(of, name) for of, names, _ in PRIVATE for name in names.split()]
+
 
 class Without:
     """An object as another release may have it: without a name."""
@@ -46,7 +48,7 @@ def without_each(rank: int) -> dict[str, str]:
     import deepspeed
 
     whole, said = make()._engine, {}
-    for of, name in ((of, name) for of, names in PRIVATE.items() for name in names):
+    for of, name in EACH:
         with pytest.MonkeyPatch.context() as patch:
             if of.startswith("deepspeed."):
                 patch.setitem(sys.modules, of, Without(importlib.import_module(of), name))
@@ -72,7 +74,7 @@ def without_each(rank: int) -> dict[str, str]:
 @pytest.mark.dist
 def test_each_name_that_is_missing_is_told_with_the_release_that_has_it() -> None:
     (said,) = run_ranks(1, without_each)
-    assert len(said) == sum(map(len, PRIVATE.values())) + 1
+    assert len(said) == len(EACH) + 1
     for name, sentence in said.items():
         assert sentence.startswith(
             f"DeepSpeed {version('deepspeed')} has no {name}, which ccscale needs for "
@@ -89,9 +91,7 @@ def test_the_release_that_was_read_is_one_that_the_package_takes() -> None:
 def test_no_other_module_knows_a_private_name() -> None:
     package = Path(adapter.__file__).parents[1]
     # Names that are words of everyday, or Python's own, tell nothing of where they stand.
-    private = {name for names in PRIVATE.values() for name in names if "_" in name.strip("_")} - {
-        "skipped_steps"
-    }
+    private = {name for _, name in EACH if "_" in name.strip("_")} - {"skipped_steps"}
     for path in package.rglob("*.py"):
         if path != Path(adapter.__file__):
             text = path.read_text()
