@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ccscale.printing import plain, visible
+from ccscale.rank_environment import RankEnvironment
 
 LINE_SECONDS = 10.0
 _UNITS = ((60, 60, "min", 1, "s"), (48, 3600, "h", 60, "min"), (math.inf, 86400, "days", 3600, "h"))
@@ -31,6 +32,12 @@ CONSOLE = _StandardError(stderr=True, highlight=False)
 def say(text: str) -> None:
     """Print a line, above a progress bar that may be there."""
     CONSOLE.print(plain(text), soft_wrap=True)
+
+
+def say_loading() -> None:
+    """Tell what the silence is that comes next: PyTorch takes seconds."""
+    if "torch" not in sys.modules and RankEnvironment.read().rank == 0:
+        say("loading PyTorch")
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""``ccscale config``."""
+"""``ccscale config``: prints keys, schema, recipes or a whole config."""
 
 import argparse
 import sys
@@ -20,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what is asked for."""
     if args.schema:
         put_json(Config.model_json_schema())
     elif args.recipes:

@@ -1,13 +1,13 @@
-"""``ccscale demo``."""
+"""``ccscale demo``: runs the demo, and tells its scores and what to look at."""
 
 import argparse
 from pathlib import Path
 
 from ccscale.cli.arguments import add_json, add_overrides, local_path
 from ccscale.cli.evaluate import NAMES, scores_table
-from ccscale.cli.loading import say_loading
 from ccscale.exit_codes import STOPPED
 from ccscale.printing import put, put_json
+from ccscale.progress import say_loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; tell its scores and what to look at."""
     say_loading()
     from ccscale.demo import demo
 

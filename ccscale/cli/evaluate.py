@@ -1,4 +1,4 @@
-"""``ccscale evaluate``."""
+"""``ccscale evaluate``: tells the scores, and notes on the data."""
 
 import argparse
 import math
@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ccscale.cli.arguments import add_checkpoint, add_device, add_run, add_split, path
-from ccscale.cli.loading import say_loading
 from ccscale.errors import InputError
 from ccscale.evaluate.notes import unscored
 from ccscale.printing import TextTable, put, put_json
-from ccscale.progress import say
+from ccscale.progress import say, say_loading
 from ccscale.wording import agree, counted
 
 NAMES = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "f": "F"}
@@ -48,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate; tell the scores."""
     say_loading()
     from ccscale.evaluate.evaluate import evaluate_run
 

@@ -1,10 +1,10 @@
-"""``ccscale export``."""
+"""``ccscale export``: copies a network, and tells how to load it."""
 
 import argparse
 
 from ccscale.cli.arguments import add_checkpoint, add_json, add_run, local_path
-from ccscale.cli.loading import say_loading
 from ccscale.printing import put, put_json
+from ccscale.progress import say_loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export; tell what was copied, and how to load it."""
     say_loading()
     from ccscale.evaluate.opened import run_and_checkpoint
     from ccscale.model.export import copy_export

@@ -1,4 +1,4 @@
-"""``ccscale launch``."""
+"""``ccscale launch``: submits, and tells the jobs' numbers and the runs' folders; or trains here."""
 
 import argparse
 import shlex
@@ -84,7 +84,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Submit, and tell the jobs' numbers and the runs' folders; return the exit code."""
     if args.scripts is not None:
         return _write_scripts(args)
     if args.config is None:

@@ -1,4 +1,4 @@
-"""``ccscale plan``."""
+"""``ccscale plan``: tells what each rank holds, sends and reads, and whether it fits."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from rich.filesize import decimal
 
 from ccscale.cli.arguments import add_config, add_json, amount, number
-from ccscale.cli.loading import say_loading
 from ccscale.config.file import load_config
 from ccscale.exit_codes import FAULT
 from ccscale.printing import TextTable, put, put_json
+from ccscale.progress import say_loading
 
 if TYPE_CHECKING:
     from ccscale.plan.plan import Plan
@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan; tell whether it fits."""
     config = load_config(args.config, args.overrides)
     say_loading()
     from ccscale.plan.plan import make_plan

@@ -1,14 +1,14 @@
-"""``ccscale predict``."""
+"""``ccscale predict``: writes a table, and tells where."""
 
 import argparse
 from typing import Any
 
 from ccscale.cli.arguments import add_checkpoint, add_device, add_run, add_split, amount, count, path
 from ccscale.cli.evaluate import show_or_refuse
-from ccscale.cli.loading import say_loading
 from ccscale.preempt import SIGNALS, stop_on_signal
 from ccscale.printing import put
 from ccscale.process_exit import exit_at_once
+from ccscale.progress import say_loading
 from ccscale.wording import counted
 
 
@@ -42,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict; tell what was written."""
     say_loading()
     with stop_on_signal(SIGNALS if args.follow else (), exit_at_once) as request:
         from ccscale.evaluate.predict import Wanted, predict_run

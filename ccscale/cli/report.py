@@ -1,12 +1,12 @@
-"""``ccscale report``."""
+"""``ccscale report``: writes the report, and tells where."""
 
 import argparse
 
 from rich.filesize import decimal
 
 from ccscale.cli.arguments import add_device, add_run, local_path, path
-from ccscale.cli.loading import say_loading
 from ccscale.printing import put, put_json
+from ccscale.progress import say_loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report; tell where it is."""
     say_loading()
     from ccscale.report.report import report_run
 

@@ -1,17 +1,16 @@
-"""``ccscale train``."""
+"""``ccscale train``: trains, and tells where the run is and how far."""
 
 import argparse
 import shlex
 
 from ccscale.cli.arguments import add_config, add_json
-from ccscale.cli.loading import say_loading
 from ccscale.config.file import load_config
 from ccscale.errors import InputError
 from ccscale.exit_codes import STOPPED
 from ccscale.preempt import stop_on_signal
 from ccscale.printing import put_json
 from ccscale.process_exit import exit_at_once
-from ccscale.progress import say
+from ccscale.progress import say, say_loading
 from ccscale.rank_environment import RankEnvironment
 
 
@@ -21,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; tell where the run is, and how far."""
     try:
         config = load_config(args.config, args.overrides)
         folder = config.run_folder

@@ -1,4 +1,4 @@
-"""``ccscale shards index``."""
+"""``ccscale shards index``: writes manifest and indexes, and tells what the shards hold."""
 
 import argparse
 
@@ -34,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write manifest and indexes; tell what the shards hold."""
     out = args.dir if args.out is None else args.out
     made = adopt(
         args.dir, args.split, args.workers, out=args.out, label_field=args.label_field, strict=args.strict

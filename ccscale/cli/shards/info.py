@@ -1,4 +1,4 @@
-"""``ccscale shards info``, and what is told of shards."""
+"""``ccscale shards info``: tells what shards hold, and draws a preview."""
 
 import argparse
 from typing import Any
@@ -23,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tell what shards hold, and draw a preview."""
     facts = info(args.dir)
     if args.preview is not None:
         draw_preview(args.preview, args.dir)

@@ -1,4 +1,4 @@
-"""``ccscale shards make``."""
+"""``ccscale shards make``: writes shards, and tells what they hold and what was left out."""
 
 import argparse
 import os
@@ -97,7 +97,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write shards; tell what they hold, and what was left out."""
     *before, out = args.paths
     if len(before) > 1:
         raise InputError(f"make takes KIND SOURCE OUT; {' '.join(args.paths)!r} are {len(args.paths)} paths")

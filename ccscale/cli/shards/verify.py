@@ -1,4 +1,4 @@
-"""``ccscale shards verify``."""
+"""``ccscale shards verify``: tells the problems."""
 
 import argparse
 
@@ -15,7 +15,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verify; tell the problems."""
     found = check(args.dir, args.workers, progress=True)
     well = not found.problems and not (args.strict and found.passed.kinds)
     if args.json:
