@@ -36,7 +36,7 @@ from ccscale.config import Views
 from ccscale.data.images.crops import crop_views, whole_image
 from ccscale.data.images.decode import silence_pillow
 from ccscale.data.images.views import draw_views
-from ccscale.data.making.recipe import FORMATS, Recipe, prepare
+from ccscale.data.making.preparation import FORMATS, Recipe, prepare
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.index import from_parquet, read_index, scan_tar, to_parquet
 from ccscale.data.shards.keys import digests

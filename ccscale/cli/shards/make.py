@@ -8,7 +8,7 @@ import time
 from ccscale.cli.arguments import add_processes, byte_size, count, number, path
 from ccscale.cli.shards.info import show_info
 from ccscale.data.making.duplicates import DUPLICATES
-from ccscale.data.making.recipe import FORMATS
+from ccscale.data.making.preparation import FORMATS
 from ccscale.data.making.rejected import REJECTED
 from ccscale.data.making.shards import make_shards
 from ccscale.data.shards.verify import info

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from ccscale import atomic, pool
-from ccscale.data.making.recipe import Recipe
+from ccscale.data.making.preparation import Preparation
 from ccscale.data.making.record import FOLDER, Record, record_path
 from ccscale.data.making.rejected import Rejected
 from ccscale.data.shards import index
@@ -51,7 +51,7 @@ class Conversion:
         Where the shards go.
     folder
         Where the notes are.
-    recipe
+    preparation
         How images are stored.
     progress
         Whether to tell on standard error how far it is.
@@ -59,9 +59,11 @@ class Conversion:
         Whether a conversion of the same request was begun before.
     """
 
-    def __init__(self, out: str, recipe: Recipe, workers: int | None, progress: bool, lock: int) -> None:
+    def __init__(
+        self, out: str, preparation: Preparation, workers: int | None, progress: bool, lock: int
+    ) -> None:
         self.out, self.folder = out, os.path.join(out, FOLDER)
-        self.recipe, self.progress = recipe, progress
+        self.preparation, self.progress = preparation, progress
         self.resumed = False
         self._workers, self._lock = workers, lock
 
@@ -157,7 +159,12 @@ def check_folder(out: str, request: str) -> None:
 
 @contextlib.contextmanager
 def begin(
-    out: str, request: str, recipe: Recipe, workers: int | None, progress: bool, reopen: bool = False
+    out: str,
+    request: str,
+    preparation: Preparation,
+    workers: int | None,
+    progress: bool,
+    reopen: bool = False,
 ) -> Iterator[Conversion]:
     """Begin a conversion in a folder or go on with it, alone; made folders that stay empty are removed again.
 
@@ -178,7 +185,7 @@ def begin(
         _lock(lock, out)
         if not reopen and os.path.exists(os.path.join(out, NAME)):
             raise InputError(f"another process has made the shards in {out} in the meantime")
-        conversion = Conversion(out, recipe, workers, progress, lock)
+        conversion = Conversion(out, preparation, workers, progress, lock)
         conversion.resumed = _read_digest(_request_path(out)) == request
         if not conversion.resumed:
             for name in os.listdir(folder):

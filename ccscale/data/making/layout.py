@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ccscale.data.making.recipe import Recipe, prepare
+from ccscale.data.making.preparation import Preparation, prepare
 from ccscale.data.remote.downloads import Url
 from ccscale.data.sources.cells import Cell
 from ccscale.data.sources.items import Item, Source
@@ -60,20 +60,20 @@ def lay_out_shards(
     return layouts
 
 
-def sampled(source: Source, recipe: Recipe) -> list[tuple[str, Item]]:
+def sampled(source: Source, preparation: Preparation) -> list[tuple[str, Item]]:
     """Return the (split, item) of some images, by which the size of the shards is judged."""
     items = ((split, item) for split, inside in source.splits.items() for item in inside)
     count = sum(map(len, source.splits.values()))
-    return list(itertools.islice(items, 0, None, -(-count // (1000 if recipe.keeps_bytes else 32)) or 1))
+    return list(itertools.islice(items, 0, None, -(-count // (1000 if preparation.keeps_bytes else 32)) or 1))
 
 
 def affordable_samples(
-    some: Iterable[Item], recipe: Recipe, shard_bytes: int, sizes: Mapping[str, int] | None = None
+    some: Iterable[Item], preparation: Preparation, shard_bytes: int, sizes: Mapping[str, int] | None = None
 ) -> int:
     """Estimate from some images how many samples make a shard of `shard_bytes`.
 
     `sizes` has by key the stored bytes of images that were read before, 0 for those that cannot be; where the
-    recipe does not keep the bytes, those behind URLs are not read here.
+    preparation does not keep the bytes, those behind URLs are not read here.
     """
     known = sizes or {}
     found = []
@@ -82,10 +82,10 @@ def affordable_samples(
         with contextlib.suppress(OSError, BadImage):
             if item.key in known:
                 found += [known[item.key]] if known[item.key] else []
-            elif recipe.keeps_bytes:
+            elif preparation.keeps_bytes:
                 found.append(item.content.size)
             elif not isinstance(item.content, Url | Cell):
-                found.append(len(prepare(item.content.read(), recipe)[0]))
+                found.append(len(prepare(item.content.read(), preparation)[0]))
     overhead = 2560  # three headers, label and origin, padding: USTAR's blocks
     return max(1, int(shard_bytes / (sum(found) / max(len(found), 1) + overhead)))
 

@@ -7,8 +7,8 @@ one, so that the shards are those of a call that could read it from the start.
 
 from collections.abc import Iterable
 
+from ccscale.data.making.preparation import Preparation, prepare
 from ccscale.data.making.reading import read_local
-from ccscale.data.making.recipe import Recipe, prepare
 from ccscale.data.making.record import Record
 from ccscale.data.making.rejected import Rejected
 from ccscale.data.making.stash import Stash, is_costly
@@ -16,17 +16,17 @@ from ccscale.data.sources.items import Item, Source
 from ccscale.errors import BadImage
 
 
-def may_be_read_now(source: Source, rejected: Iterable[Rejected], recipe: Recipe) -> bool:
+def may_be_read_now(source: Source, rejected: Iterable[Rejected], preparation: Preparation) -> bool:
     """Tell whether any of the images that were left out is to be tried again, or is a file that was mended."""
     rejected = list(rejected)
     if any(line.temporary for line in rejected):
         return True
     keys = {line.key for line in rejected}
     local = (item for items in source.splits.values() for item in items if item.key in keys)
-    return any(_is_readable(item, recipe) for item in local if not is_costly(item))
+    return any(_is_readable(item, preparation) for item in local if not is_costly(item))
 
 
-def try_again(source: Source, rejected: Iterable[Rejected], stash: Stash, recipe: Recipe) -> None:
+def try_again(source: Source, rejected: Iterable[Rejected], stash: Stash, preparation: Preparation) -> None:
     """Read what was rejected and may be readable now; the stash has it from then on."""
     keys = {line.key: bool(line.temporary) for line in rejected}
     keys |= {key: bool(line.temporary) for key, line in stash.failed.items()}
@@ -37,7 +37,7 @@ def try_again(source: Source, rejected: Iterable[Rejected], stash: Stash, recipe
         if item.key in keys and item.key not in stash.images and (keys[item.key] or not is_costly(item))
     ]
     # A mended file is rare: those that are as they were must not be kept, nor be told of.
-    known = [(split, item) for split, item in todo if is_costly(item) or _is_readable(item, recipe)]
+    known = [(split, item) for split, item in todo if is_costly(item) or _is_readable(item, preparation)]
     stash.read(known, "trying again what could not be read")
 
 
@@ -47,9 +47,9 @@ def with_new_reasons(record: Record, stash: Stash) -> Record:
     return Record(record.shard, record.index_sha256, record.labelled, rejected)
 
 
-def _is_readable(item: Item, recipe: Recipe) -> bool:
+def _is_readable(item: Item, preparation: Preparation) -> bool:
     try:
-        prepare(read_local(item), recipe)
+        prepare(read_local(item), preparation)
     except BadImage:
         return False
     return True

@@ -8,8 +8,8 @@ import warnings
 from ccscale import atomic
 from ccscale.data.images.decode import silence_pillow
 from ccscale.data.making.layout import ShardLayout
+from ccscale.data.making.preparation import Preparation, prepare
 from ccscale.data.making.reading import Prepared, read_images
-from ccscale.data.making.recipe import Recipe, prepare
 from ccscale.data.making.record import Record
 from ccscale.data.making.rejected import Rejected
 from ccscale.data.shards import index
@@ -26,7 +26,7 @@ class _NothingLeft(Exception):
     """No image of a shard can be read: the shard is given up."""
 
 
-def write_shard(out: str, recipe: Recipe, layout: ShardLayout, tick: Tick) -> Record:
+def write_shard(out: str, preparation: Preparation, layout: ShardLayout, tick: Tick) -> Record:
     """Write a shard into the folder `out` and return its record; runs in a worker process."""
     rows: list[index.Row] = []
     rejected: list[Rejected] = []
@@ -39,7 +39,7 @@ def write_shard(out: str, recipe: Recipe, layout: ShardLayout, tick: Tick) -> Re
                 with contextlib.closing(read_images(layout.items, tick)) as images:
                     for item, data in images:
                         try:
-                            rows.append(_add_sample(tar, item, data, layout.split, recipe))
+                            rows.append(_add_sample(tar, item, data, layout.split, preparation))
                         except BadImage as error:
                             rejected.append(Rejected.of(layout.split, item, error))
                 tar.finish()
@@ -57,14 +57,16 @@ def write_shard(out: str, recipe: Recipe, layout: ShardLayout, tick: Tick) -> Re
     return record
 
 
-def _add_sample(tar: TarWriter, item: Item, found: bytes | BadImage, split: str, recipe: Recipe) -> index.Row:
+def _add_sample(
+    tar: TarWriter, item: Item, found: bytes | BadImage, split: str, preparation: Preparation
+) -> index.Row:
     """Append a sample and return its row of the index; raises BadImage, also where that was found."""
     if isinstance(found, BadImage):
         raise found
     if isinstance(item.content, Prepared):
         data, extension = found, item.content.extension
     else:
-        data, extension = prepare(found, recipe)
+        data, extension = prepare(found, preparation)
     offset = tar.add(f"{item.key}.{extension}", data)
     if item.label is not None:
         tar.add(f"{item.key}.cls", str(item.label).encode())

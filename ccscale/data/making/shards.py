@@ -27,7 +27,7 @@ from ccscale.data.making.layout import (
 )
 from ccscale.data.making.mended import may_be_read_now, try_again
 from ccscale.data.making.outcome import finish
-from ccscale.data.making.recipe import Recipe
+from ccscale.data.making.preparation import Preparation
 from ccscale.data.making.record import note_records
 from ccscale.data.making.rejected import Rejected, listed_as_rejected
 from ccscale.data.making.stash import Stash, is_costly
@@ -106,7 +106,7 @@ def make_shards(
         If the disk is full, the source cannot be read any more, or a worker process was killed. The same call goes
         on when that is put right.
     """
-    recipe = Recipe(resize, format, quality)
+    preparation = Preparation(resize, format, quality)
     if shard_samples is not None and shard_samples < 1:
         raise InputError(f"shard_samples is {shard_samples}: a shard holds at least 1 sample")
     if shard_bytes < 1:
@@ -117,7 +117,7 @@ def make_shards(
     _tell_oddities(source, strict, progress)
     folder = location.local_or_url(out)
     options = {
-        **asdict(recipe),
+        **asdict(preparation),
         "dedup": dedup,
         "seed": seed,
         "shard_samples": shard_samples,
@@ -127,7 +127,7 @@ def make_shards(
     made = _made_before(folder, request)
     left_out = [] if made is None else listed_as_rejected(folder)
     if made is not None:
-        if not may_be_read_now(source, left_out, recipe):
+        if not may_be_read_now(source, left_out, preparation):
             remove_notes(folder)
             if progress:
                 say(f"{folder} holds these shards already: the same images by name, the same options")
@@ -136,9 +136,9 @@ def make_shards(
         _check_out(source, folder)
         check_folder(folder, request)
     try:
-        with begin(folder, request, recipe, workers, progress, reopen=made is not None) as conversion:
+        with begin(folder, request, preparation, workers, progress, reopen=made is not None) as conversion:
             stash = Stash(conversion)
-            try_again(source, left_out or conversion.rejected(), stash, recipe)
+            try_again(source, left_out or conversion.rejected(), stash, preparation)
             if made is not None and not _changes(left_out, stash):
                 conversion.remove_stash()
                 return made
@@ -209,11 +209,11 @@ def _in_cells(source: Source, stash: Stash) -> list[tuple[str, Item]]:
 
 def _affordable(source: Source, shard_bytes: int, conversion: Conversion, stash: Stash) -> int:
     """Estimate how many samples make a shard; what must be fetched for that is kept."""
-    recipe = conversion.recipe
-    some = sampled(source, recipe)
+    preparation = conversion.preparation
+    some = sampled(source, preparation)
     sizes = conversion.sizes()
     costly = [(split, item) for split, item in some if is_costly(item) and item.key not in sizes]
-    if recipe.keeps_bytes:
+    if preparation.keeps_bytes:
         costly = [(split, item) for split, item in costly if isinstance(item.content, Cell)]
     unread = [(split, item) for split, item in costly if not stash.knows(item)]
     stash.read(unread, "looking at sizes")
@@ -224,7 +224,7 @@ def _affordable(source: Source, shard_bytes: int, conversion: Conversion, stash:
             sizes[item.key] = 0
     if sizes:
         conversion.note_sizes(sizes)
-    return affordable_samples((item for _, item in some), recipe, shard_bytes, sizes)
+    return affordable_samples((item for _, item in some), preparation, shard_bytes, sizes)
 
 
 def _check_out(source: Source, out: str) -> None:

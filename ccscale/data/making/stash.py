@@ -21,8 +21,8 @@ from typing import NamedTuple
 from ccscale import atomic
 from ccscale.data.images.decode import silence_pillow
 from ccscale.data.making.conversion import STASH, Conversion
+from ccscale.data.making.preparation import Preparation, prepare
 from ccscale.data.making.reading import Failed, Prepared, read_images
-from ccscale.data.making.recipe import Recipe, prepare
 from ccscale.data.making.rejected import Rejected
 from ccscale.data.remote.downloads import Url
 from ccscale.data.shards import index
@@ -96,7 +96,7 @@ class Stash:
             chunks.append((f"read-{self._number:06d}", todo[start : start + CHUNK]))
             self._number += 1
         with Meter(what, len(todo), "images", self._conversion.progress) as meter:
-            function = functools.partial(_read_chunk, self._folder, self._conversion.recipe)
+            function = functools.partial(_read_chunk, self._folder, self._conversion.preparation)
             self._conversion.run(function, chunks, meter)
         for name, _ in chunks:
             self._load(name)
@@ -146,7 +146,9 @@ def is_costly(item: Item) -> bool:
     return isinstance(item.content, Url | Cell)
 
 
-def _read_chunk(folder: str, recipe: Recipe, chunk: tuple[str, list[tuple[str, Item]]], tick: Tick) -> None:
+def _read_chunk(
+    folder: str, preparation: Preparation, chunk: tuple[str, list[tuple[str, Item]]], tick: Tick
+) -> None:
     """Read some images into a tar; runs in a worker process."""
     name, items = chunk
     path = os.path.join(folder, f"{name}.tar")
@@ -162,7 +164,7 @@ def _read_chunk(folder: str, recipe: Recipe, chunk: tuple[str, list[tuple[str, I
                 if isinstance(data, BadImage):
                     raise data
                 sha256 = hashlib.sha256(data).hexdigest()
-                stored, extension = prepare(data, recipe)
+                stored, extension = prepare(data, preparation)
             except BadImage as error:
                 if is_costly(item):
                     failures.append(_Failure(Rejected.of(split, item, error), sha256))

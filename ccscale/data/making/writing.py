@@ -33,7 +33,7 @@ def write_shards(layouts: list[ShardLayout], conversion: Conversion, stash: Stas
     done = sum(len(layout.items) for layout in layouts if layout.name in records)
     images = sum(len(layout.items) for layout in layouts)
     with Meter("writing shards", images, "images", conversion.progress, done) as meter:
-        function = functools.partial(write_shard, conversion.out, conversion.recipe)
+        function = functools.partial(write_shard, conversion.out, conversion.preparation)
         written = conversion.run(function, todo, meter)
     records |= {layout.name: record for layout, record in zip(todo, written, strict=True)}
     return [records[layout.name] for layout in layouts]

@@ -17,7 +17,7 @@ from ccscale.config import Views
 from ccscale.data.images import decode, formats
 from ccscale.data.images.crops import crop_views, whole_image
 from ccscale.data.images.views import draw_views
-from ccscale.data.making.recipe import Recipe, prepare
+from ccscale.data.making.preparation import Preparation, prepare
 from ccscale.data.shards.adopt import adopt
 from ccscale.data.shards.tar_writer import TarWriter
 from ccscale.draw.tiles import square
@@ -167,7 +167,7 @@ def test_what_is_cut_from_an_image_does_not_depend_on_pillow_s_limit(limit, monk
 
     def seen():
         found = [crop_views(data, settings, params, 0), whole_image(data, 20), square(data, 16)]
-        found.append(pixels(prepare(data, Recipe(resize=8))[0]))
+        found.append(pixels(prepare(data, Preparation(resize=8))[0]))
         return found
 
     wanted = seen()

@@ -14,7 +14,7 @@ EXTENSIONS = {name: extension for extension, name in FORMATS.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Preparation:
     """How images are stored.
 
     Attributes
@@ -51,11 +51,11 @@ class Recipe:
         return self.resize is None and self.format is None
 
 
-def prepare(data: bytes, recipe: Recipe) -> tuple[bytes, str]:
+def prepare(data: bytes, preparation: Preparation) -> tuple[bytes, str]:
     """Check an image by decoding it in full and return what to store: (bytes, extension).
 
-    The format is told from the content, not from a file name. The bytes are kept unless the recipe or the format
-    forbids it: with their metadata, by which they are turned whenever they are read. What is encoded anew is
+    The format is told from the content, not from a file name. The bytes are kept unless preparation or format
+    forbid it: with their metadata, by which they are turned whenever they are read. What is encoded anew is
     turned upright and loses its metadata; JPEG has its transparency laid over white, and only a PNG that is not
     reduced keeps 16 bits.
 
@@ -67,17 +67,17 @@ def prepare(data: bytes, recipe: Recipe) -> tuple[bytes, str]:
     encoded = open_image(data)
     image = upright(encoded)
     own = EXTENSIONS.get(encoded.image.format or "")
-    extension = recipe.format or own or "png"
+    extension = preparation.format or own or "png"
     short = min(image.size)
-    shrinks = recipe.resize is not None and recipe.resize < short
+    shrinks = preparation.resize is not None and preparation.resize < short
     if extension == own and not shrinks:
         return data, extension
     if shrinks:
-        assert recipe.resize is not None
-        width, height = (max(1, round(side * recipe.resize / short)) for side in image.size)
+        assert preparation.resize is not None
+        width, height = (max(1, round(side * preparation.resize / short)) for side in image.size)
         image = _smooth(image).resize((width, height), Image.Resampling.BICUBIC)
     try:
-        return _encode(image, extension, recipe.quality), extension
+        return _encode(image, extension, preparation.quality), extension
     except (OSError, ValueError):  # a side is longer than the format has numbers for
         raise BadImage(f"{image.width} x {image.height} pixels do not fit into {extension}") from None
 
