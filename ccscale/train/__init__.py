@@ -1,1 +1,1 @@
-"""Training: engine, loop, checkpoints, logs."""
+"""Training: set-up, the loop and its steps, what ranks tell each other, the log."""

@@ -1,6 +1,5 @@
 """What the ranks agree on at a step's end, and what follows from it, the same on all of them."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ccscale import dist
@@ -39,29 +38,19 @@ BYTES = len(Agreement._fields) * dist.INTEGER.itemsize
 """What a rank sends for it."""
 
 
-@dataclass(frozen=True)
-class StepEnd:
-    """How a step has ended: what the loop does before the next one, in this order.
-
-    Attributes
-    ----------
-    save_due
-        A checkpoint is to be saved.
-    spoilt
-        More images cannot be decoded than may be: the run ends as a mistake.
-    stopping
-        A rank was asked to stop, and steps are left.
-    starved
-        A rank has no next batch: the run ends as a fault.
-    last
-        It was the run's last step.
-    """
+class StepEnd(NamedTuple):
+    """How a step has ended, on all ranks alike: what the loop does before the next one, in this order."""
 
     save_due: bool
+    """A checkpoint is to be saved."""
     spoilt: bool
+    """More images cannot be decoded than may be: the run ends as a mistake."""
     stopping: bool
+    """A rank was asked to stop, and steps are left."""
     starved: bool
+    """A rank has no next batch: the run ends as a fault."""
     last: bool
+    """It was the run's last step."""
 
     @property
     def is_final(self) -> bool:

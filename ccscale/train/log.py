@@ -28,7 +28,12 @@ class RunLog:
     write
         Whether this is rank 0.
     before_writing
-        Called before each write; raises where this process may write no more.
+        See `MetricsFile`.
+
+    Attributes
+    ----------
+    file
+        Its lines.
     """
 
     def __init__(
@@ -46,12 +51,12 @@ class RunLog:
         self._pending: list[dict[str, Any]] = []
         self._clock = time.perf_counter()
         self._meter = Meter("training", stop, "steps", show=write, done=start)
-        self._file = MetricsFile(folder / METRICS, before_writing)
+        self.file = MetricsFile(folder / METRICS, before_writing)
         self._board: Board | None = None
 
     def __enter__(self) -> "RunLog":
         if self._write:
-            drop_after(self._file.path, self._start)
+            drop_after(self.file.path, self._start)
             self._board = Board(self._folder, self._start + 1)
         self._meter.__enter__()
         self._clock = time.perf_counter()
@@ -96,17 +101,13 @@ class RunLog:
         last = records[-1]
         self._meter.update(last["step"], f"epoch {last['epoch']}, loss {last['loss']:.4f}")
 
-    def has_evaluation(self, step: int) -> bool:
-        """Tell whether there is a line of an evaluation after `step`."""
-        return self._file.has_evaluation(step)
-
     def skip_time(self) -> None:
         """Do not count the time since the last step (a save) as the next one's."""
         self._clock = time.perf_counter()
 
     def _append(self, records: list[dict[str, Any]]) -> None:
         if self._board is not None:
-            for record in self._file.append(records):
+            for record in self.file.append(records):
                 self._board.add("train" if record["kind"] == "step" else "evaluate", record)
 
 

@@ -140,7 +140,7 @@ class Trainer:
     def _lacks_evaluation(self) -> bool:
         """Tell whether the run was stopped between a save and the end of that step's evaluation."""
         return self.setup.is_evaluated(self.step) and not dist.on_rank_zero(
-            lambda: self.log.has_evaluation(self.step)
+            lambda: self.log.file.has_evaluation(self.step)
         )
 
     def agree(self, batch: PairBatch) -> Agreement:

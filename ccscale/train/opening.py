@@ -40,10 +40,8 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
 
     Parameters
     ----------
-    config
-        The config as it is asked for now.
-    data_digest
-        `Manifest.digest` of the splits trained on.
+    config, data_digest
+        As for `compare_run`.
     lock
         Of the run's folder: taken before its checkpoints are looked for.
 
@@ -70,9 +68,8 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
     dist.together(lambda: standing.check(network))
     if saved:
         _tell(standing)
-    begun = dist.on_rank_zero(
-        lambda: open_run(config, data_digest, lock.take)
-    )  # what is refused above leaves no folder
+    # What is refused above leaves no folder.
+    begun = dist.on_rank_zero(lambda: open_run(config, data_digest, lock.take))
     return Opening(config, begun, found, network)
 
 
