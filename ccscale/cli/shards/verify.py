@@ -3,7 +3,7 @@
 import argparse
 
 from ccscale.cli.arguments import add_processes, add_strict, path
-from ccscale.data.shards.verify import check
+from ccscale.data.shards.verify import verify
 from ccscale.exit_codes import FAULT
 from ccscale.printing import put, put_json
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    found = check(args.dir, args.workers, progress=True)
+    found = verify(args.dir, args.workers, progress=True)
     well = not found.problems and not (args.strict and found.passed.kinds)
     if args.json:
         listed = [{"shard": problem.shard, "what": problem.what} for problem in found.problems]

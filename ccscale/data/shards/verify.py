@@ -61,12 +61,7 @@ class _Checked:
     passed: PassedOver
 
 
-def verify(root: str | os.PathLike[str], workers: int | None = None, progress: bool = False) -> list[Problem]:
-    """Return the problems that `check` finds."""
-    return check(root, workers, progress).problems
-
-
-def check(root: str | os.PathLike[str], workers: int | None = None, progress: bool = False) -> Verified:
+def verify(root: str | os.PathLike[str], workers: int | None = None, progress: bool = False) -> Verified:
     """Check every shard of a data set against the manifest.
 
     Each shard exists, has the manifest's size and SHA-256, reads as a tar to its end with the manifest's number

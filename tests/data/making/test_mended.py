@@ -84,7 +84,7 @@ def test_the_same_command_tries_again_what_may_have_passed(server, urls, tmp_pat
     assert rejected(out) == {"gone.jpg": GONE, "page.jpg": PAGE} | dict.fromkeys(
         ["2.jpg", "3.jpg", "11.jpg"], AWAY
     )
-    assert verify(out, workers=1) == []
+    assert verify(out, workers=1).problems == []
     before = contents(out)
     make(urls, out, **options)
     assert contents(out) == before  # nothing has passed

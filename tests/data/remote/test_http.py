@@ -104,7 +104,7 @@ def test_a_403_for_a_missing_index_means_scan(server, folder):
     reader = SampleReader(manifest, ["train"])
     assert [reader[i] for i in (0, 7)] == expected
     assert len(read_index(manifest, manifest.shards[0])) == manifest.shards[0].nsamples
-    assert verify(manifest.root, workers=1) == []
+    assert verify(manifest.root, workers=1).problems == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ccscale.data.shards.adopt import adopt
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.scan import Scan
 from ccscale.data.shards.tar_listing import tars_below
-from ccscale.data.shards.verify import check, verify
+from ccscale.data.shards.verify import verify
 from ccscale.errors import InputError
 
 
@@ -50,7 +50,7 @@ def test_laion_style_tars(tmp_path: Path) -> None:
     assert made.splits == {"train": (9, 2)}
     assert made.classes == ()
     assert made.labelled == {"train": 0}
-    assert verify(tmp_path) == []
+    assert verify(tmp_path).problems == []
     reader = SampleReader(Manifest.load(tmp_path), ["train"])
     assert [reader[i].key for i in (0, 8)] == ["00/000000", "00/000008"]
     assert reader[7].data == encoded(7)
@@ -146,7 +146,7 @@ def test_every_tar_format(tmp_path: Path, format: int) -> None:
         (key, encoded(number), number) for number, key in enumerate(keys)
     ]
     assert made.classes == tuple(str(i) for i in range(len(keys)))
-    assert verify(tmp_path, workers=1) == []
+    assert verify(tmp_path, workers=1).problems == []
 
 
 @pytest.mark.parametrize("format", ["ustar", "gnu", "pax", "oldgnu", "v7"])
@@ -178,7 +178,7 @@ def test_the_real_tar_program(tmp_path: Path, format: str) -> None:
     reader = SampleReader(made, ["photos"])
     assert [reader[i].key for i in range(6)] == [f"./{n:05d}/{key}" for n in range(3) for key in "ab"]
     assert [reader[i].data for i in range(6)] == [encoded(i) for i in (0, 3, 1, 4, 2, 5)]
-    assert verify(tars, workers=1) == []
+    assert verify(tars, workers=1).problems == []
 
 
 def test_webdatasets_own_shard_writer(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_folders_of_tars(tmp_path: Path) -> None:
         "deep/test/00001.tar": "test",
         "val/extra-0.tar": "val",
     }
-    assert verify(tmp_path, workers=1) == []
+    assert verify(tmp_path, workers=1).problems == []
     reader = SampleReader(Manifest.load(tmp_path), ["test"])
     assert reader[1].key == "00/000031"
 
@@ -255,7 +255,7 @@ def test_an_empty_tar_among_others(tmp_path: Path) -> None:
     made = adopt(tmp_path, workers=1, progress=False)
     assert [shard.nsamples for shard in made.shards] == [0, 3]
     assert SampleReader(made, ["train"])[0].key == "00/000000"
-    assert verify(tmp_path, workers=1) == []
+    assert verify(tmp_path, workers=1).problems == []
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     (tmp_path / "00000.tar").rename(tmp_path / name / "00000.tar")
     adopt(tmp_path / name, workers=1, progress=False)
     assert Manifest.load(tmp_path / name).name == name.replace("\udce9", "%xE9")
-    assert verify(tmp_path / name, workers=1) == []
+    assert verify(tmp_path / name, workers=1).problems == []
 
 
 def test_what_is_passed_over_is_told_and_refused_by_strict(
@@ -343,7 +343,7 @@ def test_what_is_passed_over_is_told_and_refused_by_strict(
     )
     assert read(made) == {"a": -1, "b": -1}
     assert Manifest.load(tmp_path).passed_over == {".db": 1, ".md": 2}
-    assert (verify(tmp_path), check(tmp_path, 1).passed.kinds) == ([], {".db": 1, ".md": 2})
+    assert (verify(tmp_path).problems, verify(tmp_path, 1).passed.kinds) == ([], {".db": 1, ".md": 2})
 
 
 def test_a_class_index_is_bounded(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_labels_that_are_names(tmp_path: Path) -> None:
     expected = {"a": 4, "b": 3, "c": -1, "d": 2, "e": 0, "f": -1, "g": 1}
     assert read(Manifest.load(tmp_path)) == expected
     assert made.labelled == {"train": 5}
-    assert verify(tmp_path, workers=1) == []
+    assert verify(tmp_path, workers=1).problems == []
     (tmp_path / "00000.index.parquet").unlink()  # it is scanned, and the manifest knows what the names mean
     assert read(Manifest.load(tmp_path)) == expected
 
@@ -375,7 +375,7 @@ def test_labels_in_a_field(tmp_path: Path) -> None:
     )
     made = adopt(tmp_path, workers=1, progress=False, label_field="breed")
     assert (made.classes, read(made)) == (("pug",), {"a": 0, "b": -1})
-    assert verify(tmp_path, workers=1) == []
+    assert verify(tmp_path, workers=1).problems == []
     (tmp_path / "00000.index.parquet").unlink()
     assert read(Manifest.load(tmp_path)) == {"a": 0, "b": -1}
 
@@ -410,7 +410,7 @@ def test_new_tars_join_what_was_indexed(tmp_path: Path, monkeypatch: pytest.Monk
         at_once.labelled,
         at_once.made_by,
     )
-    assert verify(tmp_path / "one", workers=1) == []
+    assert verify(tmp_path / "one", workers=1).problems == []
 
 
 def test_classes_keep_their_labels_when_tars_join(tmp_path: Path) -> None:
@@ -420,7 +420,7 @@ def test_classes_keep_their_labels_when_tars_join(tmp_path: Path) -> None:
     made = adopt(tmp_path, workers=1, progress=False)
     assert made.classes == made.class_ids == ("dog", "fox", "cat")
     assert read(Manifest.load(tmp_path)) == {"a": 0, "b": 1, "c": 2, "d": 1}
-    assert verify(tmp_path, workers=1) == []
+    assert verify(tmp_path, workers=1).problems == []
 
 
 def test_what_does_not_go_with_the_tars_before(tmp_path: Path) -> None:
@@ -458,10 +458,10 @@ def test_indexes_elsewhere(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
     assert (made.root, made.name) == (str(out), "data")
     assert read(Manifest.load(out)) == {"a": 1, "b": 0}
-    assert (verify(out, workers=1), made.splits) == ([], {"train": (1, 1), "val": (1, 1)})
+    assert (verify(out, workers=1).problems, made.splits) == ([], {"train": (1, 1), "val": (1, 1)})
     pack(data / "00001.tar", *sample("c", "1"))
     assert read(adopt(data, workers=1, progress=False, out=out)) == {"a": 1, "c": 1, "b": 0}
-    assert verify(out, workers=1) == []
+    assert verify(out, workers=1).problems == []
     with pytest.raises(InputError, match="lies in"):
         adopt(data, workers=1, progress=False, out=data / "val")
     pack(tmp_path / "bad/00000.tar", ("x.txt", b""))
@@ -505,7 +505,7 @@ def test_linked_folders_are_followed(tmp_path: Path) -> None:
     (tmp_path / "data/train").symlink_to("../elsewhere")
     made = adopt(tmp_path / "data", workers=1, progress=False)
     assert [shard.url for shard in made.shards] == ["train/00000.tar"]
-    assert verify(tmp_path / "data", workers=1) == []
+    assert verify(tmp_path / "data", workers=1).problems == []
     (tmp_path / "data/itself").symlink_to("itself")
     (tmp_path / "data/nowhere").symlink_to("gone")
     assert tars_below(str(tmp_path / "data")) == ["train/00000.tar"]

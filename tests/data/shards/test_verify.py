@@ -38,7 +38,10 @@ def shards(tmp_path) -> Manifest:
 
 
 def found(manifest: Manifest, **options) -> list[tuple[str, str]]:
-    return [(problem.shard, problem.what) for problem in verify(manifest.root, **{"workers": 1, **options})]
+    return [
+        (problem.shard, problem.what)
+        for problem in verify(manifest.root, **{"workers": 1, **options}).problems
+    ]
 
 
 def place(manifest: Manifest, number: int) -> Path:
@@ -206,7 +209,7 @@ def test_a_remote_shard_is_read_once(tmp_path):
     source = Source("x", "digits", ("even", "odd"), ("0", "1"), {"train": train})
     manifest = make_shards(source, tmp_path / "x", shard_samples=6, workers=1, progress=False)
     with ShardServer(tmp_path / "x") as server:
-        assert verify(server.url, workers=1) == []
+        assert verify(server.url, workers=1).problems == []
         assert min(shard.filesize for shard in manifest.shards) > 3 * 2**20
         for shard in manifest.shards:
             assert server.sent[shard.url] == shard.filesize
@@ -214,7 +217,7 @@ def test_a_remote_shard_is_read_once(tmp_path):
         flipped[len(flipped) // 2] ^= 1
         place(manifest, 1).write_bytes(flipped)
         place(manifest, 0).unlink()
-        problems = verify(server.url, workers=1)
+        problems = verify(server.url, workers=1).problems
     assert [problem.shard for problem in problems] == ["train-000000.tar", "train-000001.tar"]
     assert problems[0].what == "the shard is missing"
     assert problems[1].what.startswith("its bytes have changed")
@@ -223,7 +226,7 @@ def test_a_remote_shard_is_read_once(tmp_path):
 def test_an_outage_is_no_damage(shards):
     with ShardServer(Path(shards.root)) as server:
         server.fail(r"train-000001\.tar", "503", times=2)
-        assert verify(server.url, workers=1) == []
+        assert verify(server.url, workers=1).problems == []
         assert server.requests["train-000001.tar"] > 2
 
 

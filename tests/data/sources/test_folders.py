@@ -145,7 +145,7 @@ def test_names_that_are_not_utf8_are_kept_so_that_they_can_be_had_back(tmp_path)
     for item in source.splits["train"]:
         assert f"{root}/{unescaped(item.origin)}" == item.content.path
     assert manifest.name == "f%xF6ld"
-    assert verify(tmp_path / "out", workers=1) == []
+    assert verify(tmp_path / "out", workers=1).problems == []
     # What cannot be read is listed by its name, too.
     (inside / os.fsdecode(b"\xfc.1.jpg")).write_bytes(b"")
     converted(folder(root), tmp_path / "other")
