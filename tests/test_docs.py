@@ -51,3 +51,9 @@ def test_the_walk_is_of_nine_files_that_import_one_another():
     for number, module in enumerate(modules[1:], start=1):
         names = {module, module.rpartition(".")[0]}  # a package hands on what it is for
         assert any((before, name) in arrows for before in modules[:number] for name in names), module
+
+
+def test_files_that_are_named_are_there():
+    for page in [*SOURCES.glob("*.md"), *SOURCES.glob("docs/**/*.md")]:
+        named = re.findall(r"\b(?:ccscale|tests|tools)/[\w/]+\.py\b", page.read_text(encoding="utf-8"))
+        assert [path for path in named if not (SOURCES / path).exists()] == [], page
