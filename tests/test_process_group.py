@@ -52,3 +52,19 @@ def test_no_meeting_place(monkeypatch):
         process_group(RankEnvironment(0, 2), torch.device("cpu")),
     ):
         pass
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_rank_that_fails_alone_takes_no_leave(
+    world: int, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To destroy the process group would wait for the others."""
+    destroyed = []
+    monkeypatch.setattr("ccscale.process_group._meet", lambda *_: None)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: destroyed.append(True))
+    error = Fault("") if own else Fault("").told_by(0)
+    with pytest.raises(Fault), process_group(RankEnvironment(world=world), torch.device("cpu")):
+        raise error
+    assert destroyed == [] if own and world > 1 else [True]

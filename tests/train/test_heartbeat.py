@@ -11,16 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 import torch.distributed as torch_dist
 from conftest import small_settings
 from lives import Process, fork, free_port, spawn
 from runs import steps
 
-from ccscale import dist
 from ccscale.errors import Fault
-from ccscale.process_group import process_group
-from ccscale.rank_environment import RankEnvironment
 from ccscale.train.heartbeat import Clock, heartbeat, is_broken_connection
 
 LIMIT = 6.0
@@ -204,22 +200,6 @@ def test_what_all_ranks_raise_is_told_to_none() -> None:
         raise Fault("of one alone\nand more")
     told = store.get("heartbeat/failed").decode()
     assert told == f"rank 1 on {os.uname().nodename} has failed: of one alone"
-
-
-@pytest.mark.parametrize("world", [1, 2])
-@pytest.mark.parametrize("own", [True, False])
-def test_a_rank_that_fails_alone_takes_no_leave(
-    world: int, own: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """To destroy the process group would wait for the others."""
-    destroyed = []
-    monkeypatch.setattr(dist, "_meet", lambda *_: None)
-    monkeypatch.setattr(torch_dist, "init_process_group", lambda *_, **__: None)
-    monkeypatch.setattr(torch_dist, "destroy_process_group", lambda: destroyed.append(True))
-    error = Fault("") if own else Fault("").told_by(0)
-    with pytest.raises(Fault), process_group(RankEnvironment(world=world), torch.device("cpu")):
-        raise error
-    assert destroyed == [] if own and world > 1 else [True]
 
 
 def test_the_clock_does_not_count_what_all_were_stopped_for(monkeypatch: pytest.MonkeyPatch) -> None:
