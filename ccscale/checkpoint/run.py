@@ -12,7 +12,9 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from importlib.metadata import version
+from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -211,25 +213,24 @@ def versions() -> dict[str, str]:
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    def visit(section: dict[str, Any], prefix: str) -> dict[str, Any]:
-        flat: dict[str, Any] = {}
-        for key, value in section.items():
-            flat |= visit(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        return flat
-
+    """Return every key's value, as it is written."""
+    dumped = config.model_dump(mode="json")
     # Lanes and the micro-batch by default follow from the global batch: what counts is the number.
     numbers = {
         "data.lanes": config.lanes,
         "train.micro_batch": config.train.micro_batch or config.train.global_batch,
     }
-    return visit(config.model_dump(mode="json"), "") | numbers
+    return {key: reduce(getitem, key.split("."), dumped) for key in MAY_CHANGE} | numbers
 
 
 def _compare(before: Config, now: Config) -> list[Change]:
+    """Return what has changed and may not do so freely."""
     old, new = _flat(before), _flat(now)
-    keys = list(dict.fromkeys([*old, *new]))
-    changed = [Change(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
-    return [change for change in changed if MAY_CHANGE[change.key] is not MayChange.FREELY]
+    return [
+        Change(key, old[key], new[key])
+        for key, may in MAY_CHANGE.items()
+        if old[key] != new[key] and may is not MayChange.FREELY
+    ]
 
 
 def _from_nothing(config: Config) -> bool:
