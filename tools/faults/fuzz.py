@@ -36,7 +36,7 @@ from ccscale.config import Views
 from ccscale.data.images.crops import crop_views, whole_image
 from ccscale.data.images.decode import silence_pillow
 from ccscale.data.images.views import draw_views
-from ccscale.data.making.preparation import FORMATS, Recipe, prepare
+from ccscale.data.making.preparation import FORMATS, Preparation, prepare
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.index import from_parquet, read_index, scan_tar, to_parquet
 from ccscale.data.shards.keys import digests
@@ -114,8 +114,8 @@ def read_image(data: bytes, folder: Path) -> None:
         for views in (VIEWS, WHOLE_VIEWS):
             outcomes.add(_outcome(lambda v=views: crop_views(data, v, draw_views(v, 0, 0, np.arange(1)), 0)))
         outcomes.add(_outcome(lambda: whole_image(data, 8)))
-        for recipe in (Recipe(), Recipe(resize=5), *(Recipe(format=name) for name in FORMATS)):
-            outcomes.add(_outcome(lambda r=recipe: prepare(data, r)))
+        for how in (Preparation(), Preparation(resize=5), *(Preparation(format=name) for name in FORMATS)):
+            outcomes.add(_outcome(lambda h=how: prepare(data, h)))
         # (A format may have no numbers for a side that others have.)
         outcomes = {said for said in outcomes if "do not fit into" not in (said or "")}
         assert len(outcomes) == 1, outcomes
