@@ -94,8 +94,9 @@ class Feed:
             raise self.failure
 
     def close(self) -> None:
-        """End all reads that are under way."""
+        """End all reads that are under way, and the loader's workers."""
         self._closing.set()
+        self._batches = iter(())
 
 
 def on_device(batch: PairBatch, device: torch.device) -> PairBatch:

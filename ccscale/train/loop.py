@@ -55,14 +55,14 @@ class Trainer:
         self.begun = self.step = setup.step
         self.bad = dict(setup.bad)
         self.stepper = Stepper(config, setup.engine, setup.device, self.activity.part)
-        self.saver = checkpoint.Saver(setup.engine, config, setup.found, setup.lock.check)
+        self.saver = saver = checkpoint.Saver(setup.engine, config, setup.found, setup.lock.check)
         self.feed = Feed(setup.batches, setup.device)
         every, images, write = config.train.log_every, config.train.global_batch, dist.rank() == 0
         self.log = RunLog(config.run_folder, self.step, self.stop, every, images, write, setup.lock.check)
         self.skipped = SkippedSteps(
             config.train.max_bad_steps,
             dist.say,
-            lambda: messages.lower_rate(config, is_saved=self.saver.saved > 0 or self.saver.is_busy),
+            lambda: messages.lower_rate(config, is_saved=saver.saved > 0 or saver.is_busy),
         )
         self.collapse = CollapseWatch()
 

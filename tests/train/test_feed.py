@@ -63,6 +63,23 @@ def test_a_request_to_stop_ends_the_wait_and_closing_the_read() -> None:
     assert ended.wait(30)
 
 
+def test_closing_ends_what_reads_at_once() -> None:
+    """The workers of a loader are its generator's: they are not to stay as long as the feed."""
+    ended: list[bool] = []
+
+    def batches(closing: Closing) -> Iterator[PairBatch]:
+        try:
+            yield batch(0)
+            yield batch(1)
+        finally:
+            ended.append(True)
+
+    feed = Feed(batches, CPU)
+    feed.fetch_first()
+    feed.close()
+    assert ended
+
+
 def test_other_errors_are_raised_at_once() -> None:
     def batches(closing: Closing) -> Iterator[PairBatch]:
         yield batch(0)

@@ -1,5 +1,6 @@
 """What the loop does between two steps, alike on all ranks."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from harness.ranks import run_ranks
 from ccscale.config.file import parse_config
 from ccscale.engine.guard import SkippedSteps
 from ccscale.model.heads import InstanceHead
+from ccscale.train.loop import Outcome, Trainer
 from ccscale.train.train import train_run
 
 
@@ -46,3 +48,16 @@ def test_skipped_steps_are_judged_at_the_same_moments_on_all_ranks(shards, tmp_p
     assert first == second == [
         [1], [2, 3, 4, 5, 6], [7, 8, 9], [10, 11], [12, 13, 14, 15, 16], [17, 18]
     ]  # fmt: skip
+
+
+def test_a_trainer_is_gone_when_it_has_trained(shards, tmp_path, monkeypatch):
+    """It holds the network, the optimizer and the loader: none waits for Python's garbage collection."""
+    trainers, run = [], Trainer.run
+
+    def noted(trainer: Trainer) -> Outcome:
+        trainers.append(weakref.ref(trainer))
+        return run(trainer)
+
+    monkeypatch.setattr(Trainer, "run", noted)
+    assert train_run(parse_config(small_settings(shards, tmp_path / "run", train__max_steps=1))).finished
+    assert [trainer() for trainer in trainers] == [None]
