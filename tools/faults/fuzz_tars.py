@@ -8,59 +8,16 @@ from forged import FIELDS, number_field, tar_header
 from fuzz_bytes import NUMBERS, mutated
 from hypothesis import strategies as st
 
-NAMES = [
-    b"a.jpg",
-    b"a.cls",
-    b"a.json",
-    b"b.png",
-    b"b.cls",
-    b"d/c.webp",
-    b"a.jpeg",
-    b"a.JPG",
-    b".a.jpg",
-    b"a",
-    b"a.",
-    b"",
-]
-NAMES += [
-    b"../../x.jpg",
-    b"/etc/x.jpg",
-    b"a/../b.jpg",
-    b"./a.jpg",
-    b"a\nb.jpg",
-    b"\xff\xfe.jpg",
-    b"\xc3\xa9.jpg",
-    b"a.b.jpg",
-]
-NAMES += [b"x" * 100, b"y" * 95 + b".jpg", b"C:\\x.jpg", b"-.jpg", b"|sh.jpg", b"a.cls/"]
-TYPES = [
-    b"0",
-    b"\0",
-    b"1",
-    b"2",
-    b"3",
-    b"4",
-    b"5",
-    b"6",
-    b"7",
-    b"S",
-    b"L",
-    b"K",
-    b"x",
-    b"g",
-    b"X",
-    b"V",
-    b"A",
-]
-KEYWORDS = [b"path", b"size", b"linkpath", b"mtime", b"hdrcharset", b"GNU.sparse.major", b"GNU.sparse.minor"]
+NAMES = (
+    b"a.jpg a.cls a.json b.png b.cls d/c.webp a.jpeg a.JPG .a.jpg a a. a.b.jpg ../../x.jpg /etc/x.jpg".split()
+)
+NAMES += b"a/../b.jpg ./a.jpg C:\\x.jpg -.jpg |sh.jpg a.cls/".split()
+NAMES += [b"", b"a\nb.jpg", b"\xff\xfe.jpg", b"\xc3\xa9.jpg", b"x" * 100, b"y" * 95 + b".jpg"]
+TYPES = [bytes([kind]) for kind in b"0\0001234567SLKxgXVA"]
+KEYWORDS = [b"", *b"path size linkpath mtime hdrcharset uid comment SCHILY.realsize".split()]
 KEYWORDS += [
-    b"GNU.sparse.name",
-    b"GNU.sparse.map",
-    b"GNU.sparse.size",
-    b"GNU.sparse.realsize",
-    b"GNU.sparse.offset",
+    b"GNU.sparse." + name for name in b"major minor name map size realsize offset numbytes numblocks".split()
 ]
-KEYWORDS += [b"GNU.sparse.numbytes", b"GNU.sparse.numblocks", b"uid", b"comment", b"", b"SCHILY.realsize"]
 
 
 @st.composite

@@ -6,22 +6,15 @@ import tarfile
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FIELDS = {
-    "name": (0, 100),
-    "mode": (100, 8),
-    "uid": (108, 8),
-    "gid": (116, 8),
-    "size": (124, 12),
-    "mtime": (136, 12),
-}
+FIELDS = {"name": (0, 100), "mode": (100, 8), "uid": (108, 8), "gid": (116, 8), "size": (124, 12)}
 FIELDS |= {
+    "mtime": (136, 12),
     "type": (156, 1),
     "linkname": (157, 100),
     "magic": (257, 8),
     "devmajor": (329, 8),
-    "prefix": (345, 155),
 }
-FIELDS |= {"sparse": (386, 97), "realsize": (483, 12)}
+FIELDS |= {"prefix": (345, 155), "sparse": (386, 97), "realsize": (483, 12)}
 
 
 def number_field(number, width):

@@ -5,18 +5,8 @@ import os
 import sys
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-HARMFUL = (
-    "os.",
-    "shutil.",
-    "subprocess.",
-    "socket.",
-    "ctypes.",
-    "pty.",
-    "tempfile.",
-    "ftplib.",
-    "urllib.",
-    "pickle.",
-)
+HARMFUL = ("os.", "shutil.", "subprocess.", "socket.", "ctypes.", "pty.", "tempfile.", "ftplib.", "urllib.")
+HARMFUL += ("pickle.",)
 HARMLESS = {
     "os.listdir",
     "os.scandir",
