@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from conftest import small_settings
-from lives import free_port
+from lives import fork, free_port
 from runs import steps
 
 from ccscale.checkpoint import find
@@ -31,28 +32,21 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
 
 
-def start_slurm_step(config: Path, *overrides: str) -> list[subprocess.Popen[str]]:
-    """Start two tasks as srun does: no launcher in between, ranks by SLURM_PROCID."""
+def tasks_of_a_slurm_step() -> list[dict[str, str]]:
+    """Return what srun gives two tasks: no launcher in between, ranks by SLURM_PROCID."""
     common = {
         "SLURM_STEP_NUM_TASKS": "2",
         "SLURM_JOB_ID": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
     }
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "ccscale", "train", str(config), *overrides, "--json"],
-            env=os.environ | common | {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for task in range(2)
-    ]
+    return [common | {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)} for task in range(2)]
 
 
 def test_a_slurm_step(config: Path, tmp_path: Path) -> None:
-    tasks = start_slurm_step(config, f"run={tmp_path / 'run'}")
+    command = [sys.executable, "-m", "ccscale", "train", str(config), f"run={tmp_path / 'run'}", "--json"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    tasks = [subprocess.Popen(command, env=os.environ | given, **pipes) for given in tasks_of_a_slurm_step()]
     said = [task.communicate() for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], said
     assert json.loads(said[0][0]) == {"run": str(tmp_path / "run"), "step": 2, "finished": True}
@@ -61,14 +55,17 @@ def test_a_slurm_step(config: Path, tmp_path: Path) -> None:
 
 def test_a_signal_to_one_rank_stops_all_at_the_same_step(config: Path, tmp_path: Path) -> None:
     run_folder = tmp_path / "run"
-    tasks = start_slurm_step(config, f"run={run_folder}", "train.max_steps=1000", "train.epochs=1000")
+    start = fork(["train", str(config), f"run={run_folder}", "train.max_steps=1000", "train.epochs=1000"])
+    said = [tmp_path / f"said-{task}" for task in range(2)]
+    tasks = [start(given, file) for given, file in zip(tasks_of_a_slurm_step(), said, strict=True)]
     while len(steps(run_folder)) < 3 and tasks[1].poll() is None:
         time.sleep(0.05)
-    tasks[1].send_signal(signal.SIGUSR1)
-    said = [task.communicate() for task in tasks]
-    assert [task.returncode for task in tasks] == [75, 75], said
+    os.kill(tasks[1].pid, signal.SIGUSR1)
+    while None in (codes := [task.poll() for task in tasks]):
+        time.sleep(0.05)
+    assert codes == [75, 75], [file.read_text() for file in said]
     done = len(steps(run_folder))
-    assert f"stopped on a signal on another rank at step {done} of 1000, saved" in said[0][1]
+    assert f"stopped on a signal on another rank at step {done} of 1000, saved" in said[0].read_text()
     assert (run_folder / "checkpoints" / f"step-{done:08d}" / "COMMIT.json").exists()
 
 

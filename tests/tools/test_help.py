@@ -15,5 +15,7 @@ SCRIPTS = sorted(
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help(script: str) -> None:
     done = run_tool(script, "--help")
+    if "is not installed" in done.err:
+        pytest.skip(done.err)
     assert done.code == 0, done.err
     assert Path(script).stem in done.out or "usage: " in done.out

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import small_settings
-from lives import Life, spawn
+from lives import Life, fork
 from runs import BOUNDS, difference, steps
 
 from ccscale.checkpoint import find
@@ -36,7 +35,7 @@ def lives() -> Iterator[list[Life]]:
 def command(folder: Path, settings: dict) -> list[str]:
     path = folder / "config.yaml"
     path.write_text(json.dumps(settings))
-    return [sys.executable, "-m", "ccscale", "train", str(path)]
+    return ["train", str(path)]
 
 
 def signal_all(life: Life, number: int) -> None:
@@ -66,20 +65,31 @@ def is_saving(run: Path) -> bool:
         return False
 
 
+def flush_slowly() -> None:
+    """Let a save take a second, so that it is seen on a busy machine, too."""
+    flush = os.fsync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.2)
+        flush(descriptor)
+
+    os.fsync = slow
+
+
 def test_signals_that_follow_the_first_do_not_spoil_the_save(
     shards: Path, tmp_path: Path, lives: list[Life]
 ) -> None:
     run = tmp_path / "run"
     settings = small_settings(shards, run, data__workers=1, train__epochs=1000, train__save_every=1000)
     settings["train"] |= {"precision": "fp64", "zero": 1}
-    life = Life(spawn(command(tmp_path, settings)), 2)
+    life = Life(fork(command(tmp_path, settings), flush_slowly), 2)
     lives.append(life)
     while life.code() is None and len(steps(run)) < 3:
         time.sleep(0.01)
     assert not (run / "checkpoints").exists()
     signal_all(life, signal.SIGUSR1)
     sent = 0
-    while life.code() is None and life.seconds < SECONDS and not any(run.glob("checkpoints/step-*")):
+    while life.code() is None and not any(run.glob("checkpoints/step-*")):
         if is_saving(run):
             signal_all(life, FOLLOWING[sent % len(FOLLOWING)])
             sent += 1
@@ -103,7 +113,7 @@ def test_signals_that_follow_the_first_do_not_spoil_the_save(
 def test_loader_workers_ignore_signals(shards: Path, tmp_path: Path, lives: list[Life]) -> None:
     run = tmp_path / "run"
     settings = small_settings(shards, run, data__workers=2, train__epochs=1000, train__max_steps=5000)
-    life = Life(spawn(command(tmp_path, settings)))
+    life = Life(fork(command(tmp_path, settings)))
     lives.append(life)
     while life.code() is None and len(steps(run)) < 3:
         time.sleep(0.01)

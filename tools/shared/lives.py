@@ -142,11 +142,16 @@ def spawn(command: Sequence[str]) -> Start:
     return start
 
 
-def fork(arguments: Sequence[str]) -> Start:
-    """Return what starts ``ccscale`` with `arguments` in a copy of the process that `server` gives."""
+def fork(arguments: Sequence[str], before: Callable[[], object] | None = None) -> Start:
+    """Return what starts ``ccscale`` with `arguments` in a copy of the process that `server` gives.
+
+    `before`, which must be importable, is called first there: it may change what the command finds.
+    """
 
     def start(environment: dict[str, str], said: Path) -> Process:
-        process = server().Process(target=_become, args=(arguments, dict(os.environ) | environment, said))
+        process = server().Process(
+            target=_become, args=(arguments, dict(os.environ) | environment, said, before)
+        )
         process.start()
         return Forked(process)
 
@@ -183,7 +188,12 @@ class Forked:
         return self._process.exitcode
 
 
-def _become(arguments: Sequence[str], environment: dict[str, str], said: Path) -> None:
+def _become(
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    said: Path,
+    before: Callable[[], object] | None,
+) -> None:
     """Go on as the command's process, and never return."""
     try:
         os.setsid()
@@ -193,6 +203,8 @@ def _become(arguments: Sequence[str], environment: dict[str, str], said: Path) -
         os.dup2(os.open(said, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
         sys.argv = ["ccscale", *arguments]
+        if before is not None:
+            before()
         from ccscale.cli import entry
 
         entry()
