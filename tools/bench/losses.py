@@ -203,7 +203,7 @@ def measure(
     peak, traffic = {}, {}
     for name, loss in fits.items():  # also the warm-up
         with counted_traffic() as count:
-            peak[name] = peak_bytes(lambda name=name, loss=loss: both_passes(name, loss, inputs), device)
+            peak[name] = peak_bytes(partial(both_passes, name, loss, inputs), device)
         traffic[name] = sum(count.values())
     for _ in range(args.repeats):
         for name, loss in fits.items():
@@ -248,7 +248,7 @@ def show(head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     console = Console()
     console.print(", ".join(f"{key} {value}" for key, value in head.items()), highlight=False)
     gpu = any("products" in row for row in rows)
-    numbers = ("ranks", "N", "K", "ms", "of (a)", "of (b)", "peak MB", "MB sent")
+    numbers: tuple[str, ...] = ("ranks", "N", "K", "ms", "of (a)", "of (b)", "peak MB", "MB sent")
     numbers += ("of products",) if gpu else ()
     table = Table(Column("loss", no_wrap=True), "way", *(Column(name, justify="right") for name in numbers))
     ways: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}

@@ -107,7 +107,8 @@ def measure(config: Config, device: torch.device, turns: int) -> dict[str, Any]:
     bare = BareLoop(config, network(), device)
     stepper = Stepper(config, build_engine(config, network(), device), device)
     with Meter("measuring", 2 * turns, "turns", show=True) as meter:
-        ours, theirs = [], []
+        ours: list[float] = []
+        theirs: list[float] = []
         for turn in range(turns + 2):
             pair = [(stepper, ours), (bare, theirs)]
             for taker, seconds in pair if turn % 2 else reversed(pair):

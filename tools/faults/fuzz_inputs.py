@@ -9,6 +9,7 @@ import json
 import struct
 import zlib
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ URLS += [
 ]
 URLS += ["C:/x.tar", "~/x.tar", "s3://b/k", "zip://a::file:///b", "FILE:/x", "a/./b.tar", "é.tar"]
 URLS += ["", "pipe:touch x", "a\0b.tar", "a\nb.tar"]
-VALUES = st.one_of(
+VALUES: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([*NUMBERS, *URLS, None, True, 0.5, 1e300, [], {}, [[]], "0" * 64, "train", {"a": 1}]),
     st.text(max_size=9),
 )

@@ -57,9 +57,8 @@ def forged_tar(draw):
         fields = {"type": kind, "name": draw(st.sampled_from(NAMES)), "size": number_field(len(body), 12)}
         for name in draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=2)):
             width = FIELDS[name][1]
-            numbers = st.sampled_from(NUMBERS).map(
-                lambda n, width=width: number_field(n, width) if width > 1 else b"0"
-            )
+            known = [number_field(number, width) if width > 1 else b"0" for number in NUMBERS]
+            numbers = st.sampled_from(known)
             fields[name] = draw(
                 st.one_of(numbers, st.binary(max_size=min(width, 24)), st.sampled_from(NAMES))
             )

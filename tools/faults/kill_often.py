@@ -140,6 +140,7 @@ def carry_out(command: Command, arguments: list[str], plan: Plan, folder: Path) 
 
     def sees(event: str, steps: float) -> bool:
         """Tell whether an event is seen after so many steps; a conversion comes before the first, if it comes."""
+        assert watch is not None
         if event == "conversion":
             return watch.sees(event) or watch.steps() > 0
         return watch.steps() > steps and watch.sees(event)

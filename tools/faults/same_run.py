@@ -42,7 +42,7 @@ def trials(config: Path, folder: Path, case: str, total: int) -> Iterator[dict[s
     kill = total * 3 // 5  # the last checkpoint lies well before it
     run_trial(config, folder / "first", Trial(1, 1), overrides)
     expected = steps(folder / "first")
-    unbroken = {1: expected}  # by number of ranks
+    unbroken: dict[int | None, list[dict[str, Any]]] = {1: expected}  # by number of ranks
     ways = [
         Trial(1, 1, threads=2),
         Trial(1, 3),

@@ -126,7 +126,8 @@ def pixels(config: Config) -> tuple[Any, Any]:
         (batch.images[~batch.bad].flatten(1).numpy().astype(np.float32) / 255, batch.labels[~batch.bad])
         for batch in _whole(config, side)
     ]
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    images, labels = map(np.concatenate, zip(*parts, strict=True))
+    return images, labels
 
 
 def untrained(config: Config) -> tuple[Any, Any]:
@@ -160,7 +161,8 @@ def untrained(config: Config) -> tuple[Any, Any]:
             norm.train()
         deque(features(), maxlen=0)
         network.eval()
-    return tuple(np.concatenate(column) for column in zip(*features(), strict=True))
+    rows, labels = map(np.concatenate, zip(*features(), strict=True))
+    return rows, labels
 
 
 def _whole(config: Config, side: int) -> Any:

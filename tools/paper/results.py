@@ -15,8 +15,10 @@ from ccscale import atomic
 from ccscale.draw.lettering import width_of, write
 from ccscale.errors import InputError
 
-FIELDS = ("variant", "seed", "acc", "nmi", "ari", "f", "epochs", "steps", "seconds", "commit", "machine")
-FIELDS += ("scored_by",)
+FIELDS = (
+    *("variant", "seed", "acc", "nmi", "ari", "f", "epochs", "steps", "seconds", "commit", "machine"),
+    "scored_by",
+)
 SHOWN = {"acc": "ACC", "nmi": "NMI", "ari": "ARI"}
 BY_LABELS = (
     "**Chosen by the labels:** of each run's evaluated epochs the one with the best ACC is shown, which nobody "

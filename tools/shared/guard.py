@@ -5,8 +5,10 @@ import os
 import sys
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-HARMFUL = ("os.", "shutil.", "subprocess.", "socket.", "ctypes.", "pty.", "tempfile.", "ftplib.", "urllib.")
-HARMFUL += ("pickle.",)
+HARMFUL = (
+    *("os.", "pty.", "shutil.", "subprocess.", "tempfile.", "ctypes."),
+    *("ftplib.", "pickle.", "socket.", "urllib."),
+)
 HARMLESS = {
     "os.listdir",
     "os.scandir",

@@ -31,7 +31,7 @@ def peak_bytes(call: Callable[[], Any], device: torch.device | None = None) -> i
     with _quiet(), torch.profiler.profile(profile_memory=True) as profile:
         call()
     held = most = 0
-    for event in profile.profiler.kineto_results.events():  # type: ignore[union-attr]
+    for event in profile.profiler.kineto_results.events():
         if event.name() == "[memory]":
             held += event.nbytes()
             most = max(most, held)

@@ -119,7 +119,7 @@ class ShardServer:
         fault = self._fault(name)
         if self.signature is not None and query != self.signature:
             fault = "403"
-        path = self.root / urllib.parse.unquote(name)
+        file = self.root / urllib.parse.unquote(name)
         if fault == "stall":  # it was accepted, and nothing comes
             self._closing.wait(20)
             request.close_connection = True
@@ -127,12 +127,12 @@ class ShardServer:
         if fault == "reset":
             request.close_connection = True
             return
-        if fault in ("503", "429", "403", "404") or not path.is_file():
+        if fault in ("503", "429", "403", "404") or not file.is_file():
             request.send_response(int(fault or 404))
             request.send_header("Content-Length", "0")
             request.end_headers()
             return
-        data = path.read_bytes()
+        data = file.read_bytes()
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("Range", ""))
         if asked and fault != "whole":
             start, stop = int(asked[1]), min(int(asked[2]) + 1, len(data))
