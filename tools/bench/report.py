@@ -83,6 +83,8 @@ def measure(path: Path) -> dict[str, float]:
     """Open a report in a fresh browser; return its times in milliseconds."""
     with browser() as driver:
         driver.get(address(path))
+        while not driver.execute_script("return performance.getEntriesByType('paint').length == 2"):
+            time.sleep(0.01)  # it may be loaded before it is painted
         found = driver.execute_script(
             "const entry = performance.getEntriesByType('navigation')[0];"
             "const named = (name) => performance.getEntriesByName(name)[0]?.startTime ?? NaN;"

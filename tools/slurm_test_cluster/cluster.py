@@ -207,8 +207,11 @@ class Cluster:
         if name not in self.options.names or not self.processes[name].running:
             raise Failure(f"there is no running node {name}")
         steps = self._steps(name)  # to be found by their tasks, so before these are killed
-        for process in (self.processes[name], *steps, *self._tasks(name)):
+        cut = [self.processes[name], *steps, *self._tasks(name)]
+        for process in cut:
             process.signal(signal.SIGKILL)
+        if not wait_until(lambda: not any(process.running for process in cut), 10):
+            raise Failure(f"processes of {name} are still there, 10 s after they were killed")
 
     def _tasks(self, node: str) -> list[Process]:
         """Return the processes of jobs on a node."""
