@@ -1,8 +1,8 @@
 """The contingency table n_kc, images of class c in cluster k, counted in chunks.
 
 Everything that labels can tell about clusters follows from it. It takes chunks of any size, so that a hundred
-million assignments need not be held: memory is that of the cells that are not empty (24 bytes each, and a few
-times that while chunks are added up).
+million assignments need not be held: memory is that of an array of all cells where that is small, else that of the cells that
+are not empty (24 bytes each, and a few times that while chunks are added up).
 """
 
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from scipy.sparse import coo_array
 
 Int64 = NDArray[np.int64]
 
+DENSE_CELLS = 2**24  # of a table up to this size chunks are counted in place, in an array (128 MiB)
 PENDING = 2**16  # cells of chunks that wait to be added up, at least
 
 
@@ -37,6 +38,7 @@ class Contingency:
         self.k = k
         self.classes = 0
         """One more than the largest label so far."""
+        self._dense = np.zeros((k, 0), dtype=np.int64)
         self._cells = Cells(*np.empty((3, 0), dtype=np.int64))
         self._pending: list[Cells] = []
         self._waiting = 0
@@ -50,7 +52,13 @@ class Contingency:
 
     def add(self, clusters: Int64, labels: Int64) -> None:
         """Count (N,) images by their clusters, below k, and their labels, all 0 or more."""
-        self.add_cells(Cells(clusters, labels, np.ones(len(labels), dtype=np.int64)))
+        self.classes = max(self.classes, int(labels.max(initial=-1)) + 1)
+        if self.k * self.classes > DENSE_CELLS:
+            self.add_cells(Cells(clusters, labels, np.ones(len(labels), dtype=np.int64)))
+            return
+        if self._dense.shape[1] < self.classes:
+            self._dense = np.pad(self._dense, ((0, 0), (0, self.classes - self._dense.shape[1])))
+        np.add.at(self._dense.ravel(), clusters * self.classes + labels, 1)
 
     def add_cells(self, cells: Cells) -> None:
         """Count as many images as another table has; its k is at most this one's."""
@@ -63,7 +71,13 @@ class Contingency:
 
     def cells(self) -> Cells:
         """Return all that was counted."""
-        if self._waiting:
+        clusters, classes = np.nonzero(self._dense)
+        in_place = Cells(clusters, classes, self._dense[clusters, classes])
+        self._dense = np.zeros((self.k, 0), dtype=np.int64)
+        if not self._waiting and not len(self._cells.counts):
+            self._cells = in_place
+        elif self._waiting or len(in_place.counts):
+            self._pending.append(in_place)
             clusters, classes, counts = map(np.concatenate, zip(self._cells, *self._pending, strict=True))
             table = coo_array((counts, (clusters, classes)), (self.k, self.classes)).tocsr().tocoo()
             self._cells = Cells(table.row.astype(np.int64), table.col.astype(np.int64), table.data)

@@ -9,10 +9,12 @@ from ccscale.evaluate import contingency
 from ccscale.evaluate.contingency import Contingency
 
 
-@pytest.fixture(autouse=True, scope="module")
-def often_merged():
+@pytest.fixture(autouse=True, scope="module", params=[0, 12, 2**24])
+def often_merged(request):
+    """Merge often; count no table in place, only small ones, or all."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contingency, "PENDING", 3)
+        patch.setattr(contingency, "DENSE_CELLS", request.param)
         yield
 
 
