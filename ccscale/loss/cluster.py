@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ccscale import dist
+from ccscale.loss.dry_run import alike
 from ccscale.loss.inputs import check_inputs
 from ccscale.loss.tiles import RowPulls, RowSums
 
@@ -198,6 +199,7 @@ class _OfColumns(torch.autograd.Function):
         return gradient.T * (gradients[0] * ctx.world), None, None, None
 
 
+@alike
 def _strips(gram: Tensor, lengths: Tensor, temperature: float) -> Iterator[tuple[slice, Tensor]]:
     """Yield (rows, S of these rows against all columns) with −inf where a column meets itself."""
     step = max(1, STRIP // len(gram))

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ccscale import dist
+from ccscale.loss.dry_run import alike
 from ccscale.loss.inputs import check_inputs
 from ccscale.loss.similarity import row_pulls, row_sums
 from ccscale.loss.tiles import computed_in
@@ -117,6 +118,7 @@ class _Others:
         if not ring and all_z is None and dist.world(group) > 1:
             self._coming = dist.start_gather_rows(z, group)
 
+    @alike
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         own, world = dist.rank(self._group), dist.world(self._group)
         if self._ring:

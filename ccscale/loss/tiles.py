@@ -16,6 +16,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ccscale.loss.dry_run import alike, current
+
 SAFE = 40.0  # e^±40 times 2^32 summands is within float32
 CPU_TILE, GPU_TILE = 1024, 8192  # a tile of 4 MB stays in a core's cache; 256 MB keeps a GPU busy
 
@@ -131,12 +133,14 @@ def _scaled(rows: Tensor, factor: float) -> Tensor:
     return computed_in(rows) * factor
 
 
+@alike
 def tiles(rows: Tensor, columns: Tensor, upper: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield (rows, columns, their part of S) over all of S, or over the tiles on and above its diagonal.
 
     The tile may be changed; it is the same memory each time.
     """
-    size = GPU_TILE if rows.is_cuda else CPU_TILE
+    dry = current()
+    size = GPU_TILE if rows.is_cuda or (dry and dry.cuda) else CPU_TILE
     memory = rows.new_empty(min(size, len(rows)) * min(size, len(columns)))
     for first in range(0, len(rows), size):
         i = slice(first, min(first + size, len(rows)))

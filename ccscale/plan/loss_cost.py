@@ -4,26 +4,20 @@ Tiles, strips of S and other ranks' rows come one after the other and take the s
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
-from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ccscale.config import LOSSES, Config, Loss, LossName
 from ccscale.data.images.views import VIEWS
-from ccscale.loss import cluster, instance, tiles
+from ccscale.loss.dry_run import dry_run
 from ccscale.plan.meter import Meter, fake_ranks
 from ccscale.train.step import take_losses
 
-FEW = (
-    3  # a tile of the rows with themselves, one of them with others, one while what that took is still there
-)
+FEW = 3  # a tile of rows with themselves, one with others, one while what that took is still there
 
 
 @dataclass(frozen=True)
@@ -78,31 +72,12 @@ def _measure(
     by: tuple[LossName, ...],
     few: int,
 ) -> LossCost:
-    with fake_ranks(world), FakeTensorMode(), _shortened(cuda, few):
+    with fake_ranks(world), FakeTensorMode(), dry_run(few, cuda):
         z, p = (torch.empty(rows, width, dtype=kind, requires_grad=True) for width in (d, k))
         meter = Meter([z, p])
         with meter:
             take_losses(settings, z, p, by).loss.backward()
-    rounds = min(world - 1, few)  # of the ring that were taken
+    rounds = min(world - 1, few + 1)  # of the ring that were taken: it is one ahead
     if rounds:
         meter.sent["send"] = meter.sent["send"] // rounds * (world - 1)
     return LossCost(meter.most, +meter.sent)
-
-
-@contextmanager
-def _shortened(cuda: bool, few: int) -> Iterator[None]:
-    """Let the losses take the first few of what is alike alone."""
-
-    def first(iterate: Callable[..., Iterator[Any]], count: int) -> Any:
-        return lambda *arguments, **options: islice(iterate(*arguments, **options), count)
-
-    with ExitStack() as stack:
-        for owner, name, count in (
-            (tiles, "tiles", few),
-            (cluster, "_strips", few),
-            (instance._Others, "__iter__", few - 1),  # the ring is a round ahead
-        ):
-            stack.enter_context(patch.object(owner, name, first(getattr(owner, name), count)))
-        if cuda:
-            stack.enter_context(patch.object(tiles, "CPU_TILE", tiles.GPU_TILE))
-        yield
