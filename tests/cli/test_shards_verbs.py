@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from harness.foreign_tars import pack, sample
 from harness.pictures import picture, save
 
 from ccscale.cli.main import main
@@ -88,3 +90,32 @@ def test_make_takes_options_anywhere_and_passes_on_only_those_that_are_given(fol
     first, second = (Manifest.load(tmp_path / name).made_by["options"] for name in "12")
     assert (first["resize"], first["shard_bytes"]) == (64, 2**28)
     assert (second["resize"], second["shard_bytes"]) == (None, 1_000_000)
+
+
+def test_index_and_verify_tars_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack(tmp_path / "tars/a_0.tar", *sample("a"), ("a.json", b'{"kind": "cat"}'))
+    pack(tmp_path / "tars/b_0.tar", *sample("b"), ("b.json", b'{"kind": "dog"}'), ("x.md", b""))
+
+    def run(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
+        code = main(["shards", *map(str, arguments), "--workers", "1", "--json"])
+        return code, json.loads(capsys.readouterr().out or "null")
+
+    options = (
+        "--split",
+        "b_*=test",
+        "--split",
+        "a_*=train",
+        "--label-field",
+        "kind",
+        "--out",
+        tmp_path / "out",
+    )
+    assert run("index", tmp_path / "tars", *options, "--strict") == (2, None)
+    code, facts = run("index", tmp_path / "tars", *options)
+    assert (code, facts["passed_over"]) == (0, {".md": 1})
+    assert {name: split["labelled"] for name, split in facts["splits"].items()} == {"train": 1, "test": 1}
+    assert [entry["name"] for entry in facts["classes"]] == ["cat", "dog"]
+    code, facts = run("verify", tmp_path / "out")
+    assert (code, facts["ok"], facts["passed_over"]) == (0, True, {".md": 1})
+    code, facts = run("verify", tmp_path / "out", "--strict")
+    assert (code, facts["ok"], facts["problems"]) == (1, False, [])
