@@ -159,32 +159,38 @@ def on_rank_zero(call: Callable[[], T]) -> T:
             cause, box[1] = error, Crash(f"{type(error).__name__}: {error}")
     torch_dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     value, failure = box
-    if failure is not None:
+    if cause is not None:
         raise failure.told_by(0) from cause
+    if failure is not None:
+        raise failure.told_by(0)
     return value
 
 
 def together(call: Callable[[], T]) -> T:
     """Call on every rank; where one fails, all raise, so that none is left waiting for it.
 
-    The first rank that failed tells it.
+    The first rank that failed tells it; those that did not raise an error of the same kind.
     """
     if world() == 1:
         return call()
-    failure: Exception | None = None
+    failure: CcscaleError | None = None
+    cause: Exception | None = None
     try:
         value = call()
-    except Exception as error:
+    except CcscaleError as error:
         failure = error
-    reasons = all_objects(None if failure is None else (str(failure), isinstance(failure, Fault)))
+    except Exception as error:
+        cause, failure = error, Crash(f"{type(error).__name__}: {error}")
+    kind = next((kind for kind in (InputError, Fault, Crash) if isinstance(failure, kind)), None)
+    reasons = all_objects(None if kind is None else (kind, str(failure)))
     failed = [(number, *reason) for number, reason in enumerate(reasons) if reason is not None]
     if not failed:
         return value
-    first, reason, is_fault = failed[0]
+    first, kind, reason = failed[0]
     if failure is None:
-        failure = (Fault if is_fault else InputError)(f"rank {first} failed: {reason}")
-    if not isinstance(failure, CcscaleError):
-        raise Crash(f"{type(failure).__name__}: {failure}").told_by(first) from failure
+        failure = kind(f"rank {first} failed: {reason}")
+    if cause is not None:
+        raise failure.told_by(first) from cause
     raise failure.told_by(first)
 
 

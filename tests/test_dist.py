@@ -128,6 +128,6 @@ class TestTwoRanks:
             assert of["OSError"] == ("Crash", ("OSError: no room",), 0)
             assert of["after the errors"] == [2]
         assert [of["together"] for of in found] == [
-            ("InputError", "rank 1 failed: no room", 1),
+            ("Crash", "rank 1 failed: OSError: no room", 1),
             ("Crash", "OSError: no room", 1),
         ]

@@ -101,6 +101,28 @@ def room(module: str) -> str:
     return homes[place]
 
 
+# Rooms and modules that know nothing of files, engines or processes, and what they may import.
+PURE = {
+    "data.order": ("config", "data.order", "errors", "philox"),
+    "loss": ("dist", "loss"),
+    "evaluate.metrics": ("evaluate.contingency", "evaluate.matching"),
+}
+
+
+def test_what_is_pure_knows_no_files_engines_or_groups() -> None:
+    def within(name: str, place: str) -> bool:
+        return f"{name}.".startswith(f"{place}.")
+
+    found = list(imports())
+    assert all(any(within(each.source, place) for each in found) for place in PURE)
+    assert not [
+        str(each)
+        for each in found
+        for place, may in PURE.items()
+        if within(each.source, place) and not any(within(each.target, name) for name in may)
+    ]
+
+
 def test_imports_run_downwards():
     floors = {name: floor for floor, name in enumerate(ROOMS)}
     up = [found for found in imports() if floors[room(found.target)] > floors[room(found.source)]]

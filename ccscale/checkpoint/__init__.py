@@ -26,7 +26,7 @@ the end of every step anyhow, so that no thread ever makes a collective call.
 
 What a resume needs: weights, batch-norm statistics and the optimizer's state (DeepSpeed's files); the step, which
 is the position in the schedule; the images known to be bad. No state of a random generator: every draw follows from
-the seed and the place in the run (`data.philox`; `train.step` seeds torch from step and rank).
+the seed and the place in the run (`philox.py`).
 
 Pickles can run code when they are loaded: only the run's own are, and only if nobody else can write them (`trust`).
 """

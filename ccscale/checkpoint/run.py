@@ -187,7 +187,7 @@ def read_run(folder: str | Path) -> Config:
             f"{folder} is not the folder of a run; `ccscale train CONFIG run={folder}` makes one"
         )
     # A folder that was moved is the run's folder still.
-    return load_config(folder / CONFIG).model_copy(update={"run": str(folder)})
+    return load_config(folder / CONFIG, of_a_run=True).model_copy(update={"run": str(folder)})
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

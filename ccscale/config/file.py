@@ -29,7 +29,7 @@ GONE = {
 _NO_LIST = "input should be a list, as [a, b]"
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] = (), *, of_a_run: bool = False) -> Config:
     """Read a config file and apply ``key=value`` overrides.
 
     Parameters
@@ -38,6 +38,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         A YAML file; or, where there is no file of that name, the name of a recipe that comes with the package.
     overrides : sequence of str, default ()
         ``section.key=value``; the value is read as YAML (``model.clusters=10``, ``train.clip=null``).
+    of_a_run : bool, default False
+        It was resolved by the release that began a run, whose keys may be gone since: these are passed over.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         settings = {}
     if not isinstance(settings, dict):
         raise InputError(f"{place} must hold sections with keys, as 'train:' and 'lr: 0.001' below it")
-    return parse_config(settings, overrides, place)
+    return parse_config(settings, overrides, place, of_a_run=of_a_run)
 
 
 def _read(path: str | Path) -> tuple[str, str]:
@@ -78,14 +80,16 @@ def _read(path: str | Path) -> tuple[str, str]:
     raise InputError(f"there is no config file {path}{hint}")
 
 
-def parse_config(settings: dict[str, Any], overrides: Sequence[str] = (), place: str = "config") -> Config:
+def parse_config(
+    settings: dict[str, Any], overrides: Sequence[str] = (), place: str = "config", *, of_a_run: bool = False
+) -> Config:
     """Check `settings` (nested, as YAML gives them) with `overrides` applied; see `load_config`."""
     settings = _copy(settings)
     said = dict(_apply(settings, override) for override in overrides)
     for key, (nothing, remedy) in GONE.items():
         section, _, name = key.partition(".")
         inner = settings.get(section)
-        if isinstance(inner, dict) and inner.pop(name, nothing) != nothing:
+        if isinstance(inner, dict) and inner.pop(name, nothing) != nothing and not of_a_run:
             raise InputError(f"{_blame(key, key, place, said)}: the key '{key}' is gone: {remedy}")
     try:
         return Config.model_validate(settings)

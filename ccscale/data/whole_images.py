@@ -119,7 +119,7 @@ def _batches_of_this_worker(spans: Sequence[range], batch: int) -> Iterator[rang
 
 
 def _read(
-    plan: Iterator[range],
+    batches: Iterator[range],
     reader: SampleReader,
     size: int,
     scaled_decode: bool,
@@ -130,7 +130,7 @@ def _read(
     ahead = (
         read_ahead_ranges(reader, _batches_of_this_worker(spans, batch)) if reader.shards.is_remote else None
     )
-    for samples in plan:
+    for samples in batches:
         images = np.zeros((len(samples), size, size, 3), dtype=np.uint8)
         keys, labels, bad, reasons = [], [], np.zeros(len(samples), dtype=bool), []
         try:

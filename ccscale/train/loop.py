@@ -51,7 +51,10 @@ class Trainer:
     def __init__(self, setup: Setup, beat: Heartbeat, request: StopRequest) -> None:
         self.setup, self.request, self.beat, self.activity = setup, request, beat, beat.activity
         self.config = config = setup.config
-        self.schedule, self.stop = setup.schedule, setup.stop
+        self.schedule, self.stop, self.phases = setup.schedule, setup.stop, config.phases
+        shards = setup.manifest.select(config.data.splits)
+        # A remote shard is tried again for as long as `data.retry_seconds` says.
+        self.reads_for_long = any(is_url(setup.manifest.locate(shard)) for shard in shards)
         self.begun = self.step = setup.step
         self.bad = dict(setup.bad)
         self.stepper = Stepper(config, setup.engine, setup.device, self.activity.part)
@@ -104,10 +107,10 @@ class Trainer:
         batch, data_wait = self.feed.batch, self.feed.wait
         phase = self.schedule.locate(self.step).phase
         self.activity.begin(self.step + 1, "views", at_work=self.step == self.begun)  # the first may compile
-        losses, verdict = self.stepper.take(batch, self.config.phases[phase].losses)
+        losses, verdict = self.stepper.take(batch, self.phases[phase].losses)
         self.step += 1
-        if self.step < self.stop:  # a remote shard is tried again for as long as `data.retry_seconds` says
-            self.activity.begin(self.step, "waiting for data", at_work=is_url(self.setup.manifest.root))
+        if self.step < self.stop:
+            self.activity.begin(self.step, "waiting for data", at_work=self.reads_for_long)
             self.feed.fetch(self.request)  # the next one: a device computes meanwhile
         self.activity.begin(self.step, "agreeing with the other ranks")
         agreed = self.agree(batch)
@@ -115,7 +118,7 @@ class Trainer:
         record = {
             "step": self.step,
             "epoch": self.setup.epoch(self.step),
-            **({"phase": phase + 1} if len(self.config.phases) > 1 else {}),
+            **({"phase": phase + 1} if len(self.phases) > 1 else {}),
             **losses._asdict(),
             "lr": self.config.train.lr,
             "data_wait": data_wait,

@@ -99,6 +99,16 @@ def test_a_run_of_an_earlier_release_goes_on(folder):
     assert open_run(config(folder), DIGEST) is True
 
 
+def test_a_run_with_a_key_that_is_gone_is_read_and_does_not_go_on(folder):
+    open_run(config(folder), DIGEST)
+    written = yaml.safe_load((folder / CONFIG).read_text())
+    written["data"]["allow_pipe"] = True
+    (folder / CONFIG).write_text(yaml.safe_dump(written))
+    assert read_run(folder) == config(folder)
+    with pytest.raises(InputError, match=r"the key 'data\.allow_pipe' is gone"):
+        open_run(config(folder), DIGEST)
+
+
 def test_all_that_differs_is_named(folder):
     open_run(config(folder), DIGEST)
     with pytest.raises(InputError) as caught:

@@ -95,7 +95,14 @@ def test_step(shards):
 
 def test_mixing():
     """Where ccscale's defaults mix sorted shards nearly as a full permutation does, and a buffer does not."""
-    rows = {row["order"]: row for row in found("paper/mixing.py", "--set", "small")["sets"]["small"]}
+    sets = found("paper/mixing.py", "--set", "small", "--set", "medium")["sets"]
+    large = next(row for row in sets["medium"] if row["order"] == "ccscale, defaults")
+    assert large["reads"] == 4  # samples at a time: more than is permuted one by one
+    assert large["clumping"] == pytest.approx(1, abs=0.2)
+    assert large["clumping_together"] < 3.5
+    assert large["met_again"] == pytest.approx(256 * 255 / 2 * 255 / 200_000, rel=0.1)
+    assert abs(large["correlation"]) < 0.02
+    rows = {row["order"]: row for row in sets["small"]}
     for order in ("full permutation", "ccscale, defaults"):
         assert rows[order]["clumping"] == pytest.approx(1, abs=0.03)
         assert rows[order]["clumping_together"] == pytest.approx(0.96, abs=0.05)

@@ -89,6 +89,7 @@ class DataSet:
 
 SETS = {
     "small": DataSet(100_000, 200, 10),
+    "medium": DataSet(200_000, 200, 20),
     "imagenet": DataSet(1_281_167, 1000, 550),
     "hundred-million": DataSet(10**8, 10_000, 10_000, batches=160),
     "billion": DataSet(10**9, 10_000, 100_000, batches=160),

@@ -5,7 +5,7 @@ An image's view is (paper, section "Data augmentation")
     RandomResizedCrop - RandomAffine - RandomHorizontalFlip      geometry, on the worker   (crops.py)
     - ColorJitter - RandomGrayscale - GaussianBlur               colour, on the device     (colour.py)
 
-Each parameter has a slot of its own among the uniform numbers of the sample's view (draws.py), used or not:
+Each parameter has a slot of its own among the uniform numbers of the sample's view (philox.py), used or not:
 switching one operation off leaves the draws of the others as they are. The last `raw` of the two views (paper,
 Table 3) have the parameters that leave an image as it is.
 """

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ccscale import atomic
-from ccscale.data.making.conversion import Conversion
 from ccscale.data.making.reading import read_local
 from ccscale.data.making.stash import Stash, is_costly
 from ccscale.data.sources.items import Item, Source
@@ -49,13 +48,12 @@ class Duplicate(NamedTuple):
     conflict: str
 
 
-def without_duplicates(
-    source: Source, conversion: Conversion, stash: Stash
-) -> tuple[Source, list[Duplicate]]:
+def without_duplicates(source: Source, stash: Stash) -> tuple[Source, list[Duplicate]]:
     """Return a source without the images that repeat another's bytes, and the list of these.
 
     Images behind URLs go into the stash on the way: each is read once.
     """
+    conversion = stash.conversion
     items = [item for split in source.splits.values() for item in split]
     chunks = [
         (number, items[start : start + CHUNK]) for number, start in enumerate(range(0, len(items), CHUNK))

@@ -26,7 +26,7 @@ def may_be_read_now(source: Source, rejected: Iterable[Rejected], preparation: P
     return any(_is_readable(item, preparation) for item in local if not is_costly(item))
 
 
-def try_again(source: Source, rejected: Iterable[Rejected], stash: Stash, preparation: Preparation) -> None:
+def try_again(source: Source, rejected: Iterable[Rejected], stash: Stash) -> None:
     """Read what was rejected and may be readable now; the stash has it from then on."""
     keys = {line.key: bool(line.temporary) for line in rejected}
     keys |= {key: bool(line.temporary) for key, line in stash.failed.items()}
@@ -37,6 +37,7 @@ def try_again(source: Source, rejected: Iterable[Rejected], stash: Stash, prepar
         if item.key in keys and item.key not in stash.images and (keys[item.key] or not is_costly(item))
     ]
     # A mended file is rare: those that are as they were must not be kept, nor be told of.
+    preparation = stash.conversion.preparation
     known = [(split, item) for split, item in todo if is_costly(item) or _is_readable(item, preparation)]
     stash.read(known, "trying again what could not be read")
 

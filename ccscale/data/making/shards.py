@@ -16,7 +16,7 @@ import os
 from dataclasses import asdict
 
 from ccscale import pool
-from ccscale.data.making.conversion import Conversion, begin, check_folder, remove_notes
+from ccscale.data.making.conversion import begin, check_folder, remove_notes
 from ccscale.data.making.duplicates import without_duplicates
 from ccscale.data.making.layout import (
     affordable_samples,
@@ -138,21 +138,21 @@ def make_shards(
     try:
         with begin(folder, request, preparation, workers, progress, reopen=made is not None) as conversion:
             stash = Stash(conversion)
-            try_again(source, left_out or conversion.rejected(), stash, preparation)
+            try_again(source, left_out or conversion.rejected(), stash)
             if made is not None and not _changes(left_out, stash):
                 conversion.remove_stash()
                 return made
             stash.read(_in_cells(source, stash), "reading images")
             images, duplicates = source, None
             if dedup:
-                images, duplicates = without_duplicates(source, conversion, stash)
-            affordable = _affordable(images, shard_bytes, conversion, stash)
+                images, duplicates = without_duplicates(source, stash)
+            affordable = _affordable(images, shard_bytes, stash)
             layouts = lay_out_shards(images, seed, shard_samples, affordable)
             conversion.pin_layout(layout_digest(layouts), made is not None or bool(stash.images))
             if made is not None:
                 note_records(made, left_out, layouts)
                 conversion.reopen()
-            records = write_shards(layouts, conversion, stash)
+            records = write_shards(layouts, stash)
             made = finish(source, folder, layouts, records, duplicates, options, request)
             if made.made_by.get("temporary"):
                 conversion.remove_stash()
@@ -207,9 +207,9 @@ def _in_cells(source: Source, stash: Stash) -> list[tuple[str, Item]]:
     ]
 
 
-def _affordable(source: Source, shard_bytes: int, conversion: Conversion, stash: Stash) -> int:
+def _affordable(source: Source, shard_bytes: int, stash: Stash) -> int:
     """Estimate how many samples make a shard; what must be fetched for that is kept."""
-    preparation = conversion.preparation
+    conversion, preparation = stash.conversion, stash.conversion.preparation
     some = sampled(source, preparation)
     sizes = conversion.sizes()
     costly = [(split, item) for split, item in some if is_costly(item) and item.key not in sizes]

@@ -61,7 +61,7 @@ class Stash:
     """
 
     def __init__(self, conversion: Conversion) -> None:
-        self._conversion = conversion
+        self.conversion = conversion
         self._folder = os.path.join(conversion.folder, STASH)
         self.images: dict[str, Prepared] = {}
         self.failed: dict[str, Rejected] = {}
@@ -95,9 +95,9 @@ class Stash:
         for start in range(0, len(todo), CHUNK):
             chunks.append((f"read-{self._number:06d}", todo[start : start + CHUNK]))
             self._number += 1
-        with Meter(what, len(todo), "images", self._conversion.progress) as meter:
-            function = functools.partial(_read_chunk, self._folder, self._conversion.preparation)
-            self._conversion.run(function, chunks, meter)
+        with Meter(what, len(todo), "images", self.conversion.progress) as meter:
+            function = functools.partial(_read_chunk, self._folder, self.conversion.preparation)
+            self.conversion.run(function, chunks, meter)
         for name, _ in chunks:
             self._load(name)
 

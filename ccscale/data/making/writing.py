@@ -3,7 +3,6 @@
 import functools
 import os
 
-from ccscale.data.making.conversion import Conversion
 from ccscale.data.making.duplicates import DUPLICATES
 from ccscale.data.making.layout import ShardLayout
 from ccscale.data.making.mended import with_new_reasons
@@ -19,12 +18,13 @@ from ccscale.progress import Meter, say
 FEW_BLOCKS = 512
 
 
-def write_shards(layouts: list[ShardLayout], conversion: Conversion, stash: Stash) -> list[Record]:
+def write_shards(layouts: list[ShardLayout], stash: Stash) -> list[Record]:
     """Write the shards that are not there yet; return the records of all, in the order of the layouts."""
     records: dict[str, Record] = {}
+    conversion = stash.conversion
     if conversion.resumed:
         conversion.remove_leftovers([layout.name for layout in layouts], [REJECTED, DUPLICATES, NAME])
-        records = _whole(layouts, conversion, stash)
+        records = _whole(layouts, stash)
     todo = [
         ShardLayout(layout.name, layout.split, [stash.content_of(item) for item in layout.items])
         for layout in layouts
@@ -39,12 +39,12 @@ def write_shards(layouts: list[ShardLayout], conversion: Conversion, stash: Stas
     return [records[layout.name] for layout in layouts]
 
 
-def _whole(layouts: list[ShardLayout], conversion: Conversion, stash: Stash) -> dict[str, Record]:
+def _whole(layouts: list[ShardLayout], stash: Stash) -> dict[str, Record]:
     """Return the records of the shards that an earlier call has made, by name, if they hold what they are to hold.
 
     Those that are whole and are to hold something else are moved to the stash.
     """
-    out = conversion.out
+    conversion, out = stash.conversion, stash.conversion.out
     wanted = {layout.name: layout for layout in layouts}
     remote = {item.key for layout in layouts for item in layout.items if is_costly(item)}
     records = conversion.records()

@@ -225,6 +225,8 @@ def _members(place: _Place) -> list[Member]:
     except CompressedTar as error:
         raise InputError(f"{place.name}: {error.what}") from None
     except ShardError as error:
+        if isinstance(error.__context__, OSError):  # the file cannot be read, whatever is in it
+            raise error.__context__ from None
         raise InputError(f"{place.name} in {place.path}: {error.what}: get it again") from None
     return found
 

@@ -6,7 +6,7 @@ https://…/7.png  dog     val
 
 Relative paths are relative to the table's folder. Rows are counted from 0, the header of a CSV not among them. A
 column that is not named by the user is found whatever the case of its name and the spaces around it. What labels
-mean is told in `data/labels.py`. A parquet's column may hold the images themselves (`cells.py`).
+mean is told in `data/shards/labels.py`. A parquet's column may hold the images themselves (`cells.py`).
 """
 
 import functools

@@ -1,7 +1,7 @@
 """The geometry of views against torchvision's on PIL images.
 
-``python tests/data/test_crops.py`` prints how far views of a JPEG decoded at a DCT scale are from those of the
-whole JPEG.
+``python tests/data/images/test_crops.py`` prints how far views of a JPEG decoded at a DCT scale are from those of
+the whole JPEG.
 """
 
 import io

@@ -45,7 +45,7 @@ def test_it_keeps_pages_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "longer", "zeros"])
-def test_a_damaged_piece_counts_as_missing(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_page_counts_as_missing(tmp_path: Path, damage: str) -> None:
     cache = Cache(str(tmp_path), 10_000)
     cache.put(b"some bytes", "x")
     (path,) = files(tmp_path, ".piece")
