@@ -51,6 +51,8 @@ def test_a_slurm_step(config: Path, tmp_path: Path) -> None:
     assert [task.returncode for task in tasks] == [0, 0], said
     assert json.loads(said[0][0]) == {"run": str(tmp_path / "run"), "step": 2, "finished": True}
     assert said[1][0] == ""  # only rank 0 speaks
+    assert said[0][1].count("training on 2 ranks") == 1
+    assert "training on" not in said[1][1]
 
 
 def test_a_signal_to_one_rank_stops_all_at_the_same_step(config: Path, tmp_path: Path) -> None:

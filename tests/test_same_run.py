@@ -131,5 +131,5 @@ def test_two_ranks_one_four_and_two(shards: Path, cases: list[str], leg: int) ->
         first = number % 4 * leg
         assert one["what"].startswith(f"steps {first + 1} to {first + leg}, ")
         assert one["digests"]
-        assert one["worst"] <= (0 if number % 4 == 0 else BOUNDS[one["case"][:4]])
+        assert one["worst"] <= (0 if number % 4 == 0 else {"fp64": 1e-8, "fp32": 1e-3}[one["case"][:4]])
         assert one["converted"] == (number % 4 > 0 and not one["case"].endswith(":0"))

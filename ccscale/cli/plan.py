@@ -43,12 +43,12 @@ def run(args: argparse.Namespace) -> int:
 
 def show_plan(plan: "Plan") -> None:
     """Print a plan; its last line says whether it fits, or what helps."""
-    config, train = plan.config, plan.config.train
+    config, train = plan.rank.config, plan.rank.config.train
     images = train.global_batch // plan.world
     micro_batches = "" if config.micro_batches == 1 else f" in {config.micro_batches} micro-batches"
     put(
         f"{plan.nodes} × {plan.ranks_per_node} = {plan.world} ranks, {images:,} of {train.global_batch:,} images "
-        f"each{micro_batches}; {config.model.backbone} ({plan.weights / 1e6:.1f} M parameters) at "
+        f"each{micro_batches}; {config.model.backbone} ({plan.rank.network.weights / 1e6:.1f} M parameters) at "
         f"{config.views.size} px, {config.model.clusters:,} clusters, {train.precision}, ZeRO {train.zero}",
         fold=False,
     )
@@ -85,7 +85,7 @@ def _traffic(plan: "Plan") -> TextTable:
 
 
 def _reading(plan: "Plan") -> str:
-    loading, reading, config = plan.loading, plan.reading, plan.config
+    loading, reading, config = plan.loading, plan.reading, plan.rank.config
     processes = "1 loader process" if loading.workers == 1 else f"{loading.workers} loader processes"
     blocks = f" and {_bytes(loading.blocks)} of remote shards" if loading.blocks else ""
     loader = (
@@ -112,4 +112,4 @@ def _verdict(plan: "Plan") -> str:
 
 
 def _bytes(number: int) -> str:
-    return decimal(number) if number else "-"
+    return decimal(number, precision=2) if number else "-"  # what does not fit may miss by little

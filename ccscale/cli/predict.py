@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=path,
         required=True,
-        help="a .parquet or .csv file, or DIR/ for a part of each piece of a shard",
+        help="a .parquet or .csv file, or DIR/ for a folder of parts, each of a stretch of a shard",
     )
     parser.add_argument(
         "--features", choices=("backbone", "instance"), help="write these features too (not as CSV)"

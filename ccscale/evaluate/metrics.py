@@ -101,16 +101,18 @@ def use(sizes: Int64) -> dict[str, Any]:
 
 
 def _sums(table: Contingency) -> tuple[Int64, Int64]:
-    """Return the sizes of clusters and of classes, those that do not occur left out."""
+    """Return the sizes of clusters and of classes; those that do not occur may be left out."""
     clusters, classes, counts = table.cells()
 
-    def sums(of: Int64) -> Int64:
-        _, inverse = np.unique(of, return_inverse=True)  # a label may be any number
-        found = np.zeros(int(inverse.max(initial=-1)) + 1, dtype=np.int64)
-        np.add.at(found, inverse, counts)
+    def sums(of: Int64, size: int) -> Int64:
+        if size > len(of):  # a label may be any number
+            _, of = np.unique(of, return_inverse=True)
+            size = int(of.max(initial=-1)) + 1
+        found = np.zeros(size, dtype=np.int64)
+        np.add.at(found, of, counts)
         return found
 
-    return sums(clusters), sums(classes)
+    return sums(clusters, table.k), sums(classes, table.classes)
 
 
 def _pairs(table: Contingency) -> tuple[int, int, int, int]:

@@ -32,8 +32,6 @@ class EngineCost:
         Gradients that are held while a further micro-batch goes forward.
     gradients
         What the backward pass holds beside activations, at its end.
-    bucket
-        The part of `gradients` that is there from its beginning.
     averaging
         The most from the end of the backward pass to the end of the step.
     sent
@@ -45,7 +43,6 @@ class EngineCost:
     moments: int
     between: int
     gradients: int
-    bucket: int
     averaging: int
     sent: Counter[str]
 
@@ -70,7 +67,7 @@ def engine_cost(weights: int, world: int, zero: int, micro_batches: int = 1, e: 
     if zero == 0:
         sent = Counter(all_reduce=whole) if world > 1 else Counter()
         between = whole if micro_batches > 1 else 0
-        return EngineCost(whole, 0, 2 * whole, between, whole, 0, 3 * whole, sent)
+        return EngineCost(whole, 0, 2 * whole, between, whole, 3 * whole, sent)
     part = -(-weights // (2 * world)) * 2 * e  # DeepSpeed pads to an even number for each rank
     padded, bucket = part * world, min(LARGEST_BUCKET, weights) * e  # which ZeRO 1 and 2 take in full
     sent = Counter()
@@ -87,7 +84,6 @@ def engine_cost(weights: int, world: int, zero: int, micro_batches: int = 1, e: 
         2 * part,
         between,
         gradients,
-        bucket,
         max(gradients + bucket, bucket + whole + part),
         sent,
     )

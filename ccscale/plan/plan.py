@@ -24,12 +24,8 @@ class Plan:
     ----------
     nodes, ranks_per_node
         Where it runs.
-    config
-        The run's config.
     rank
         One rank's memory and traffic.
-    weights
-        Number of parameters.
     device
         cpu or cuda.
     device_bytes
@@ -46,9 +42,7 @@ class Plan:
 
     nodes: int
     ranks_per_node: int
-    config: Config
     rank: RankPlan
-    weights: int
     device: str
     device_bytes: int
     loading: Loading
@@ -69,15 +63,15 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as one JSON object; bytes where nothing else is said."""
-        train, rank = self.config.train, self.rank
+        rank, config = self.rank, self.rank.config
         return {
             "nodes": self.nodes,
             "ranks_per_node": self.ranks_per_node,
             "ranks": self.world,
-            "global_batch": train.global_batch,
-            "micro_batch": train.micro_batch,
-            "images_per_rank": train.global_batch // self.world,
-            "parameters": self.weights,
+            "global_batch": config.train.global_batch,
+            "micro_batch": config.train.micro_batch,
+            "images_per_rank": config.train.global_batch // self.world,
+            "parameters": rank.network.weights,
             "device": self.device,
             "memory": {
                 part: dict(zip(MOMENTS, numbers, strict=True)) for part, numbers in rank.memory.items()
@@ -88,7 +82,7 @@ class Plan:
             "sent": [asdict(entry) for entry in rank.sent],
             "sent_by_collective": dict(rank.traffic),
             "checkpoint": rank.checkpoint,
-            "lanes": self.config.lanes,
+            "lanes": config.lanes,
             "loader": asdict(self.loading),
             "data": None if self.reading is None else asdict(self.reading),
             "fits": self.fits,
@@ -158,9 +152,7 @@ def make_plan(
     plan = Plan(
         nodes=nodes,
         ranks_per_node=ranks_per_node,
-        config=config,
         rank=at(config),
-        weights=here.weights,
         device=device,
         device_bytes=device_bytes,
         loading=plan_loading(config, world, cpus),
@@ -174,7 +166,7 @@ def make_plan(
 
 def _remedies(plan: Plan, fits: Fits) -> tuple[str, ...]:
     found = []
-    micro = largest_micro_batch(plan.config, plan.world, fits)
+    micro = largest_micro_batch(plan.rank.config, plan.world, fits)
     if micro is not None:
         found.append(f"train.micro_batch={micro}")
     if plan.largest is not None:

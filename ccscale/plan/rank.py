@@ -1,4 +1,4 @@
-"""One rank's memory and traffic in a step, put together from network, losses and engine. Pure.
+"""One rank's memory and traffic in a step, put together from network, losses and engine.
 
 A step's memory is looked at in four moments, each the end of what it is named after or the most during it:
 
@@ -36,7 +36,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class RankPlan:
-    """One rank of a run.
+    """One rank of a run; the losses are measured when they are first asked for, outside of any process group.
 
     Attributes
     ----------

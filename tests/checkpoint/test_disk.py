@@ -101,6 +101,36 @@ def test_the_run_goes_on(
     assert steps(run)[-1]["failed_saves"] == 4
 
 
+def test_saves_that_fail_behind_training(
+    shards: Path,
+    disk: Disk,
+    unbroken: list[dict],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Nobody waits for them: steps go on, and the run is saved again when the disk takes it."""
+    run, taken, take = disk.place / "run", [0], Stepper.take
+
+    def acting(self: Stepper, *arguments: Any) -> object:
+        taken[0] += 1
+        if 5 <= taken[0] < 17:
+            disk.fill()
+        elif taken[0] == 17:
+            disk.make_room()
+        return take(self, *arguments)
+
+    monkeypatch.setattr(Stepper, "take", acting)
+    assert train_run(config_of(shards, run)).finished
+    said = capfd.readouterr().err
+    assert (
+        len(re.findall("warning: the checkpoint of step .* could not be written.*No space left", said)) >= 2
+    )
+    assert "metrics.jsonl can be written again" in said
+    assert difference(steps(run), unbroken) == (True, SAME)
+    assert checkpoint.find(run, pickles=True).newest.step == STOP
+    assert steps(run)[-1]["failed_saves"] >= 2
+
+
 def test_a_last_save_that_fails_is_a_fault_and_the_run_can_be_gone_on_with(
     shards: Path, disk: Disk, unbroken: list[dict], at_step: Callable[[int, Callable[[], object]], None]
 ) -> None:

@@ -66,6 +66,7 @@ def test_memory_is_that_of_the_cells():
     table = Contingency(10**6)
     for _ in range(50):
         table.add(np.full(100, 999_999), np.full(100, 2**31 - 1))
+    assert (table._waiting, len(table._cells.counts)) == (0, 1)
     assert [column.tolist() for column in table.cells()] == [[999_999], [2**31 - 1], [5000]]
 
 

@@ -26,7 +26,7 @@ def rows(folder: Path) -> list[str]:
 
 def wait_for(folder: Path, count: int, processes: list[subprocess.Popen]) -> None:
     """Wait for parts; how long is up to the machine, which may be busy, but not beyond a process's end."""
-    end = time.monotonic() + 300
+    end = time.monotonic() + 200
     while len(list(folder.glob("*.parquet"))) < count:
         assert [process.poll() for process in processes] == [None] * len(processes)
         assert time.monotonic() < end, "too few parts after five minutes"
@@ -68,7 +68,7 @@ def test_two_ranks_follow_until_a_signal_and_go_on(run, tars, tmp_path):
             shutil.copy(tar, growing)
         wait_for(out, 3, started)
         started[1].send_signal(signal.SIGINT)
-        told = [process.communicate(timeout=300) for process in started]
+        told = [process.communicate(timeout=200) for process in started]
     finally:
         for process in started:
             process.kill()
@@ -91,7 +91,7 @@ def test_a_signal_is_heard_while_it_loads(run, tmp_path):
     options = ["--shards", str(tmp_path / "growing"), "--out", f"{tmp_path}/parts/", "--follow"]
     life = Life(spawn([sys.executable, "-c", STRUCK, "predict", str(run), *options]))
     try:
-        assert life.wait(300)
+        assert life.wait(200)
     finally:
         life.kill_group()
     assert life.code() == 0, life.said()

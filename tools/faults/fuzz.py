@@ -149,6 +149,8 @@ class Fuzzer:
         Files that were read, and those that were refused, by the kind of error.
     slowest
         Seconds that the slowest file took.
+    most
+        Bytes that the process had in memory, at most, while a file was read.
     """
 
     def __init__(self, target: str, folder: Path) -> None:
@@ -156,6 +158,7 @@ class Fuzzer:
         self.strategy, seeds, self.read = TARGETS[target]
         self.counts: Counter[str] = Counter()
         self.slowest = 0.0
+        self.most = 0
         self.last = b""
         guard.armed = False
         silence_pillow()
@@ -180,6 +183,7 @@ class Fuzzer:
         assert len(message.splitlines()) == 1, f"a message of several lines: {message}"
         self.counts[outcome] += 1
         self.slowest = max(self.slowest, time.perf_counter() - start)
+        self.most = max(self.most, peak())
         assert peak() - before < MEMORY, f"{(peak() - before) >> 20} MiB of memory"
 
     def run(self, number: int, examples: int) -> None:
@@ -258,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "seeds": [first, number - 1],
                 "targets": counts,
                 "found": sorted(found),
-                "peak_mib": peak() >> 20,
+                "peak_mib": max(fuzzer.most for fuzzer in fuzzers.values()) >> 20,
             }
         )
     )

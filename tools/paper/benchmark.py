@@ -187,7 +187,8 @@ def launch(cells: Sequence[Cell], out: Path, options: str) -> None:
             f"--launch {options!r}: it takes what `ccscale launch` says of the job, nothing else"
         )
     wanted = read_resources(args)
-    configs = [cell.config for cell in cells if cell.variant.kind == "run" and cell.read() is None]
+    todo = [cell.config for cell in cells if cell.variant.kind == "run" and cell.read() is None]
+    configs = list({config.run: config for config in todo}.values())  # variants may look at one run
     if not configs:
         say("every run is trained and scored: there is nothing to submit")
         return
