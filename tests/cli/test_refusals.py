@@ -10,34 +10,34 @@ from ccscale.errors import InputError
 from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.report.report import report_run
 
-NO_CHECKPOINT = "the run {tmp}/bare has no checkpoint yet; train it first with `ccscale train`"
+NO_CHECKPOINT = "the run {tmp}/bare has no checkpoint yet; train it first with `ccscale train`$"
 DAMAGED = "…the file model.safetensors of step-00000002 was changed or damaged"
 NO_RUN = "{tmp}/none is not the folder of a run; `ccscale train CONFIG run="
 NO_TABLE = "…must end in .parquet or .csv, or in / for a folder of parts"
 PREDICT = "predict {run} --shards {shards}"
 
-# A line, and how its sentence begins; after "…": what stands in it.
+# A line, and its sentence up to "$"; without that, how it begins; after "…": what stands in it.
 REFUSALS = [
-    ("trian", "there is no command 'ccscale trian'; did you mean 'train'?"),
-    ("zzz", "there is no command 'ccscale zzz'; `ccscale --help` lists them"),
-    ("shards mak", "there is no command 'ccscale shards mak'; did you mean 'make'?"),
-    ("launch", "launch needs a CONFIG: a YAML file, or a recipe (`ccscale config --recipes`)"),
-    ("launch digits --scripts x", "--scripts submits nothing: leave out CONFIG"),
+    ("trian", "there is no command 'ccscale trian'; did you mean 'train'?$"),
+    ("zzz", "there is no command 'ccscale zzz'; `ccscale --help` lists them$"),
+    ("shards mak", "there is no command 'ccscale shards mak'; did you mean 'make'?$"),
+    ("launch", "launch needs a CONFIG: a YAML file, or a recipe (`ccscale config --recipes`)$"),
+    ("launch digits --scripts x", "--scripts submits nothing: leave out CONFIG$"),
     # the config
     ("train {tmp}/none.yaml", "there is no config file {tmp}/none.yaml"),
     ("--local_rank=0 train {tmp}/none.yaml", "there is no config file"),  # DeepSpeed's launcher adds it
     ("train cifar-10", "there is no config file cifar-10; did you mean 'cifar10'"),
     (
         "train configs/folder.yml",
-        "there is no config file configs/folder.yml; did you mean the recipe 'folder'?",
+        "there is no config file configs/folder.yml; did you mean the recipe 'folder'?$",
     ),
-    ("train {config}/digits", "there is no config file {config}/digits; did you mean the recipe 'digits'?"),
-    ("train a/../digits", "there is no config file a/../digits; did you mean the recipe 'digits'?"),
+    ("train {config}/digits", "there is no config file {config}/digits; did you mean the recipe 'digits'?$"),
+    ("train a/../digits", "there is no config file a/../digits; did you mean the recipe 'digits'?$"),
     (
         "train zzz",
-        "there is no config file zzz; `ccscale config --recipes` lists those that come with ccscale",
+        "there is no config file zzz; `ccscale config --recipes` lists those that come with ccscale$",
     ),
-    ("train {run}", "the config file {run} cannot be read: it is a folder: its config is {run}/config.yaml"),
+    ("train {run}", "the config file {run} cannot be read: it is a folder: its config is {run}/config.yaml$"),
     (
         "train {config} train.lrr=1",
         "override 'train.lrr=1': there is no key 'train.lrr'; did you mean 'train.lr'",
@@ -83,7 +83,7 @@ REFUSALS = [
     (PREDICT + " --out {tmp}/table", NO_TABLE),
     (PREDICT + " --out {tmp}/none/table.csv", "…none for table.csv; make it first"),
     ("report {run} --out {tmp}/none/report.html", "there is no folder"),
-    ("export {run} {tmp}/other", "{tmp}/other is there already; name a new folder"),
+    ("export {run} {tmp}/other", "{tmp}/other is there already; name a new folder$"),
 ]
 
 
@@ -108,7 +108,10 @@ def test_refused(line, said, refused, shards, run, tmp_path, monkeypatch):
         without = "checkpoints" if "report" in line else "step-*"
         shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns(without))
     message, expected = refused(*line.format(**names).split()), said.format(**names)
-    assert message.startswith(expected) or (expected[0] == "…" and expected[1:] in message)
+    if expected.endswith("$"):
+        assert message == expected[:-1]
+    else:
+        assert message.startswith(expected) or (expected[0] == "…" and expected[1:] in message)
 
 
 @pytest.mark.parametrize("call", [evaluate_run, report_run])
