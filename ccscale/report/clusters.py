@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.probes import unit_rows
 from ccscale.evaluate.table import Assignments
+from ccscale.evaluate.tally import Tally
 from ccscale.report.encoding import rounded
 from ccscale.report.inputs import Points
 
@@ -60,8 +61,8 @@ def _by_cluster(
     return np.split(order[int((clusters < 0).sum()) :], np.cumsum(sizes)[:-1])
 
 
-def describe(table: Assignments, points: Points | None, k: int) -> dict[str, Any]:
-    """Return figures of `k` clusters, a list each.
+def describe(table: Assignments, tally: Tally, points: Points | None) -> dict[str, Any]:
+    """Return figures of the clusters of a table that was counted, a list each.
 
     Returns
     -------
@@ -70,27 +71,23 @@ def describe(table: Assignments, points: Points | None, k: int) -> dict[str, Any
         the commonest as (label, images); ``near``, (cluster, cosine of the mean features) where there are features;
         ``second``, (cluster, images whose second choice it is) where these are known; ``colour``, of `colours`.
     """
-    has = table.clusters >= 0
-    clusters, labels = table.clusters[has], table.labels[has]
-    sizes = np.bincount(clusters, minlength=k)
-    sums = np.bincount(clusters, weights=table.confidence[has], minlength=k)
-    known = labels >= 0
+    k, cells = len(tally.sizes), tally.table.cells()
     result: dict[str, Any] = {
-        "size": sizes.tolist(),
+        "size": tally.sizes.tolist(),
         "confidence": [
-            rounded(total / size) if size else None for total, size in zip(sums, sizes, strict=True)
+            rounded(total / size) if size else None
+            for total, size in zip(tally.confidence, tally.sizes, strict=True)
         ],
-        "labelled": np.bincount(clusters[known], minlength=k).tolist(),
-        "classes": Contingency.of(clusters[known], labels[known], k).largest(CLASSES),
+        "labelled": np.bincount(cells.clusters, cells.counts, k).astype(np.int64).tolist(),
+        "classes": tally.table.largest(CLASSES),
     }
     if points is not None:
         result["near"] = nearest(points, table.clusters, k)
     if table.second is not None:
-        second = table.second[has]
-        pairs = second >= 0
-        result["second"] = Contingency.of(clusters[pairs], second[pairs], k).largest(NEAR)
+        pairs = (table.clusters >= 0) & (table.second >= 0)
+        result["second"] = Contingency.of(table.clusters[pairs], table.second[pairs], k).largest(NEAR)
     neighbours = result.get("near") or result.get("second") or [[] for _ in range(k)]
-    result["colour"] = colours(sizes, [[other for other, _ in row] for row in neighbours])
+    result["colour"] = colours(tally.sizes, [[other for other, _ in row] for row in neighbours])
     return result
 
 

@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from ccscale.evaluate.evaluate import FIGURES, TABLE, evaluate_run
 from ccscale.evaluate.feature_subset import FILE
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.evaluate.table import Assignments, read_table
+from ccscale.evaluate.tally import Tally
 from ccscale.progress import say
 
 
@@ -80,6 +82,13 @@ class Inputs:
     points: Points | None
     metrics: Sequence[dict[str, Any]]
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def tally(self) -> Tally:
+        """The table, counted."""
+        tally = Tally(self.clusters)
+        tally.add(self.table.clusters, self.table.confidence, self.table.labels)
+        return tally
 
 
 def read_inputs(

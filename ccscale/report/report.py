@@ -10,7 +10,6 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.draw.tiles import ReadTiles, tiles_of
 from ccscale.errors import InputError
 from ccscale.evaluate.opened import run_and_checkpoint
-from ccscale.evaluate.tally import Tally
 from ccscale.rank_environment import RankEnvironment
 from ccscale.report.clusters import CLASSES, choose, describe
 from ccscale.report.comparison import compare
@@ -116,7 +115,7 @@ def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles) -> bytes:
         "curves": panels([run.metrics for run in runs]),
         "classes": one.classes or _numbers(one),
         "most_classes": CLASSES,
-        "clusters": describe(one.table, one.points, one.clusters),
+        "clusters": describe(one.table, one.tally, one.points),
         "compare": None if two is None else compare(one, two),
     }
     plane = None if one.points is None else project(one.points.features)
@@ -124,16 +123,14 @@ def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles) -> bytes:
 
 
 def _figures(run: Inputs) -> dict[str, Any]:
-    tally = Tally(run.clusters)
-    tally.add(run.table.clusters, run.table.confidence, run.table.labels)
-    found = tally.summary()
+    found = run.tally.summary()
     if "information" in run.evaluation:
         found["information"] = run.evaluation["information"]
     if "stability" in run.evaluation:
         found["stability"] = run.evaluation["stability"]["stability"]
     return {name: rounded(found[name], 6) for name in FIGURES if name in found} | {
         "used": found["clusters"] - found["empty"],
-        "undecodable": int((run.table.clusters < 0).sum()),
+        "undecodable": run.tally.unassigned,
     }
 
 

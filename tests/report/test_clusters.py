@@ -38,7 +38,7 @@ def test_a_cluster_of_few_images():
 
 def test_figures():
     one = example()
-    found = describe(one.table, one.points, 12)
+    found = describe(one.table, one.tally, one.points)
     for cluster in range(12):
         inside = one.table.clusters == cluster
         assert found["size"][cluster] == inside.sum()
@@ -58,7 +58,7 @@ def test_figures():
 
 def test_without_labels_seconds_or_features():
     one = example(labels=False, seconds=False, features=False)
-    found = describe(one.table, one.points, 12)
+    found = describe(one.table, one.tally, one.points)
     assert found.keys() == {"size", "confidence", "labelled", "classes", "colour"}
     assert sum(found["labelled"]) == 0
 

@@ -15,7 +15,6 @@ from ccscale.data.sources.kinds import open_source
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 
 PHASES = [{"splits": ["unlabelled"], "losses": ["instance"]}, {"splits": ["train", "test"]}]
-PER_EPOCH = [3, 4]  # steps of 16 of the 54 and of the 40 + 28 images
 
 
 @pytest.fixture(scope="module")
