@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ccscale.estimator import ContrastiveClusteringEstimator
     from ccscale.evaluate.evaluate import evaluate_run
     from ccscale.evaluate.predict import predict_run
+    from ccscale.features.store import open_features
     from ccscale.loss import cluster_loss, instance_loss
     from ccscale.model.export import load
     from ccscale.model.network import ContrastiveClustering, Outputs
@@ -44,6 +45,7 @@ _HOMES = {
     "instance_loss": "ccscale.loss",
     "load": "ccscale.model.export",
     "load_config": "ccscale.config.file",
+    "open_features": "ccscale.features.store",
     "predict_run": "ccscale.evaluate.predict",
     "read_images": "ccscale.data.image_files",
     "train_run": "ccscale.train.train",
@@ -60,6 +62,7 @@ __all__ = [
     "instance_loss",
     "load",
     "load_config",
+    "open_features",
     "predict_run",
     "read_images",
     "train_run",

@@ -28,6 +28,7 @@ ROOMS = {
     "sources": "data.sources",
     "making": "data.making",
     "data": "data",
+    "features": "features",
     "loss": "loss",
     "model": "model",
     "engine": "engine",

@@ -1,0 +1,316 @@
+"""A feature store: what a backbone makes of the images of some shards, computed once, mapped into memory.
+
+::
+
+    STORE/
+      features.json            what it holds and what made it (listing.py)
+      train-000000.arrow       the features of one shard, rows in its order (feature_file.py)
+      backbone.safetensors     the backbone that made them, and its config.json
+
+Row i is sample i of the shards, counted through the splits in the manifest's order: a schedule of these shards is
+one of the store.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import Shard
+from ccscale.errors import InputError, nearest
+from ccscale.features.feature_file import ROWS, FeatureFileReader, decode, view_name
+from ccscale.features.listing import FeatureFile, Listing, Settings, read_listing
+
+OPEN_FILES = 128
+BLOCK = 8192  # rows that are looked at together, where a caller names no number
+
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+
+
+class Features:
+    """The features of a store, which stay on the disk until they are used.
+
+    It is small and can be sent to a worker; files are opened when they are needed, and the least recently used are
+    closed.
+
+    Parameters
+    ----------
+    folder : str or Path
+        What ``ccscale embed`` wrote.
+    splits : sequence of str, optional
+        Those whose rows are counted through; all that the store holds by default.
+
+    Attributes
+    ----------
+    folder : Path
+        The store's.
+    listing : Listing
+        What it lists.
+    files : tuple of FeatureFile
+        Those of these splits.
+    splits : tuple of str
+        These splits.
+    rows, width, views : int
+        Number of rows (n) and of columns (D), and of random views beside the image as it is (V).
+
+    Raises
+    ------
+    InputError
+        If it is no store, or one that is not finished, lacks a split, or a file.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], splits: Sequence[str] | None = None) -> None:
+        self.folder = Path(folder)
+        self.listing: Listing = read_listing(self.folder)
+        data = self.listing.data
+        if not self.listing.complete:
+            raise InputError(
+                f"{folder} is not finished: run the `ccscale embed {data.root} {folder}` that began it again, and "
+                "it goes on"
+            )
+        for split in splits or ():
+            if split not in data.splits:
+                hint = nearest(split, data.splits) or f"; it has {', '.join(data.splits)}"
+                raise InputError(f"{folder} has no split {split!r}{hint}")
+        self.splits = data.splits if splits is None else tuple(splits)
+        self.files: tuple[FeatureFile, ...] = tuple(
+            file for file in self.listing.files if file.shard.split in self.splits
+        )
+        self._check_files()
+        self._start()
+
+    def _check_files(self) -> None:
+        for file in self.files:
+            path = self.folder / file.name
+            try:
+                size = os.stat(path).st_size
+                wrong = "" if size == file.bytes else f"it has {size} bytes, not {file.bytes}"
+            except OSError as error:
+                wrong = f"it cannot be read ({error.strerror})"
+            if wrong:
+                raise InputError(
+                    f"{path} disagrees with the store's listing: {wrong}; run `ccscale embed verify {self.folder}`"
+                )
+
+    def _start(self) -> None:
+        counts = np.array([file.rows for file in self.files], dtype=np.int64)
+        self._firsts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        # Record batches ("blocks") of all files, counted through: where each begins, and which file it is of.
+        blocks = -(-counts // ROWS)
+        self._file_of_block = np.repeat(np.arange(len(counts)), blocks)
+        self._first_blocks = np.concatenate([[0], np.cumsum(blocks)]).astype(np.int64)
+        within = np.arange(len(self._file_of_block)) - self._first_blocks[self._file_of_block]
+        self._block_firsts = self._firsts[self._file_of_block] + within * ROWS
+        self._open: OrderedDict[int, FeatureFileReader] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("folder", "listing", "files", "splits")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._start()
+
+    @property
+    def settings(self) -> Settings:
+        """What the features depend on, beside the images."""
+        return self.listing.settings
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, n."""
+        return int(self._firsts[-1])
+
+    @property
+    def width(self) -> int:
+        """Number of columns, D."""
+        return self.listing.width
+
+    @property
+    def views(self) -> int:
+        """Number of random views, V; view 0 is the image as it is and not counted."""
+        return self.settings.views
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards of these rows, as the manifest had them: what a schedule is made of."""
+        return tuple(file.shard for file in self.files)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of these shards, without what only their files tell."""
+        data = self.listing.data
+        labelled: dict[str, int] = {}
+        for file in self.files:
+            labelled[file.shard.split] = labelled.get(file.shard.split, 0) + file.labelled
+        return Manifest(data.root, data.name, self.shards, data.classes, data.class_ids, labelled, {})
+
+    @property
+    def manifest_digest(self) -> str:
+        """`Manifest.digest` of these splits."""
+        return self.manifest.digest(self.splits)
+
+    @cached_property
+    def labels(self) -> Int64:
+        """Class of each row, (n,) int64; -1 where it is not known."""
+        return self._column("label", np.int64)
+
+    @cached_property
+    def bad(self) -> NDArray[np.bool_]:
+        """Rows whose features are zeros: no image, or no finite features; (n,) bool."""
+        return self._column("bad", np.bool_)
+
+    @cached_property
+    def keys(self) -> pa.ChunkedArray:
+        """Name of each row's sample; n texts, not copied."""
+        return pa.chunked_array(
+            [
+                chunk
+                for number in range(len(self.files))
+                for chunk in self._reader(number).column("key").chunks
+            ],
+            pa.string(),
+        )
+
+    def array(self, view: int = 0, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return a view's features of consecutive rows, as they are kept.
+
+        Parameters
+        ----------
+        view : int, default 0
+            0 is the image as it is.
+        start, stop : int
+            The rows; all by default.
+
+        Returns
+        -------
+        numpy.ndarray
+            (stop - start, D): float16, float32, or bfloat16's bits as uint16. Mapped, not copied, where the rows
+            are of one block (see `arrays`).
+        """
+        pieces = list(self._pieces(view, start, self.rows if stop is None else stop))
+        if len(pieces) == 1:
+            return pieces[0]
+        kind = self._kept_type
+        return np.concatenate(pieces) if pieces else np.empty((0, self.width), kind)
+
+    def arrays(self, view: int = 0) -> Iterator[NDArray[Any]]:
+        """Yield a view's features block by block, (m, D) each, as they are kept: mapped, not copied."""
+        return self._pieces(view, 0, self.rows)
+
+    def blocks(self, view: int = 0, size: int = BLOCK) -> Iterator[tuple[int, Float32]]:
+        """Yield the number of the first row and the features, (size, D) float32, of consecutive rows.
+
+        Parameters
+        ----------
+        view : int, default 0
+            0 is the image as it is.
+        size : int
+            Rows of a block; the last one may be shorter.
+        """
+        for start in range(0, self.rows, size):
+            yield start, self.take(np.arange(start, min(start + size, self.rows)), view)
+
+    def take(self, rows: Int64, views: int | Int64 = 0) -> Float32:
+        """Return the features of some rows.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray
+            (m,) int64, in any order.
+        views : int or numpy.ndarray
+            The view of all, or of each, (m,).
+
+        Returns
+        -------
+        numpy.ndarray
+            (m, D) float32.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.rows:
+            raise IndexError(f"there are {self.rows} rows")
+        kept = np.empty((len(rows), self.width), self._kept_type)
+        of_view = np.broadcast_to(np.asarray(views, dtype=np.int64), rows.shape)
+        for view in np.unique(of_view).tolist():
+            self._take(view, rows, np.flatnonzero(of_view == view), kept)
+        return decode(kept).numpy()
+
+    def check_finite(self, view: int = 0) -> int:
+        """Return how many rows have features that are no finite numbers; `ccscale embed` leaves none."""
+        return sum(int(np.count_nonzero(~np.isfinite(block).all(axis=1))) for _, block in self.blocks(view))
+
+    def _take(self, view: int, rows: Int64, chosen: Int64, out: NDArray[Any]) -> None:
+        """Copy the features of rows[chosen] to out[chosen], block by block."""
+        blocks = np.searchsorted(self._block_firsts, rows[chosen], side="right") - 1
+        order = np.argsort(blocks, kind="stable")
+        blocks, chosen = blocks[order], chosen[order]
+        ends = np.flatnonzero(np.diff(blocks, append=-1)) + 1
+        start = 0
+        for end in ends.tolist():
+            block, places = int(blocks[start]), chosen[start:end]
+            out[places] = self._block(view, block)[rows[places] - self._block_firsts[block]]
+            start = end
+
+    def _pieces(self, view: int, start: int, stop: int) -> Iterator[NDArray[Any]]:
+        """Yield a view's features of consecutive rows, not copied."""
+        while start < stop:
+            block = int(np.searchsorted(self._block_firsts, start, side="right")) - 1
+            first = int(self._block_firsts[block])
+            piece = self._block(view, block)[start - first : stop - first]
+            yield piece
+            start += len(piece)
+
+    def _block(self, view: int, block: int) -> NDArray[Any]:
+        file = int(self._file_of_block[block])
+        return self._reader(file).arrays(view)[block - int(self._first_blocks[file])]
+
+    def _reader(self, number: int) -> FeatureFileReader:
+        if number not in self._open:
+            reader = FeatureFileReader(self.folder / self.files[number].name)
+            if reader.width != self.width or reader.schema.get_field_index(view_name(self.views)) < 0:
+                raise InputError(
+                    f"{reader.path} does not fit its store; run `ccscale embed verify {self.folder}`"
+                )
+            self._open[number] = reader
+            if len(self._open) > OPEN_FILES:
+                self._open.popitem(last=False)
+        self._open.move_to_end(number)
+        return self._open[number]
+
+    def _column(self, name: str, kind: Any) -> NDArray[Any]:
+        columns = [self._reader(number).column(name).to_numpy() for number in range(len(self.files))]
+        return np.concatenate([np.empty(0, kind), *columns]).astype(kind, copy=False)
+
+    @property
+    def _kept_type(self) -> Any:
+        return {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}[self.settings.dtype]
+
+
+def open_features(folder: str | os.PathLike[str], splits: Sequence[str] | None = None) -> Features:
+    """Open a feature store.
+
+    Parameters
+    ----------
+    folder : str or Path
+        What ``ccscale embed`` wrote.
+    splits : sequence of str, optional
+        Those that are wanted; all by default.
+
+    Returns
+    -------
+    Features
+        Its rows, which stay on the disk until they are used.
+
+    Raises
+    ------
+    InputError
+        If it is no store, or one that is not finished, lacks a split, or a file.
+    """
+    return Features(folder, splits)
