@@ -1,10 +1,12 @@
 """The network of Contrastive Clustering: images -> (features, embeddings, assignments).
 
 h = backbone(x)  (m, D)      z = instance head(h)  (m, d)      p = cluster head(h)  (m, K)
+
+Whoever has the features already, as a store keeps them, begins with them in place of the images.
 """
 
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +19,14 @@ from ccscale.model.norm import use_global_batch_norm
 from ccscale.model.trial import try_backbone
 
 
-class Outputs(NamedTuple):
-    """What the network makes of m images.
+class _Served(NamedTuple):
+    features: Tensor
+    embeddings: Tensor
+    assignments: Tensor
+
+
+class Outputs(_Served):
+    """What the network makes of m images, or of their features: a tuple of three, and all cluster heads beside.
 
     Parameters
     ----------
@@ -27,12 +35,20 @@ class Outputs(NamedTuple):
     embeddings : Tensor
         The instance head's embeddings, (m, d), of unit length.
     assignments : Tensor
-        The cluster head's soft assignments, (m, K), rows that sum to 1.
+        The soft assignments of the cluster head that serves, (m, K), rows that sum to 1.
+    heads : tuple of Tensor, optional
+        The soft assignments of all cluster heads; by default those alone that serve.
     """
 
-    features: Tensor
-    embeddings: Tensor
-    assignments: Tensor
+    heads: tuple[Tensor, ...] = ()
+
+    def __new__(
+        cls, features: Tensor, embeddings: Tensor, assignments: Tensor, heads: tuple[Tensor, ...] = ()
+    ) -> Self:
+        """Make the tuple."""
+        outputs = super().__new__(cls, features, embeddings, assignments)
+        outputs.heads = heads or (assignments,)
+        return outputs
 
 
 class ContrastiveClustering(nn.Module):
@@ -77,26 +93,35 @@ class ContrastiveClustering(nn.Module):
             values = torch.tensor(statistics[name]).view(1, 3, 1, 1)  # type: ignore[index]
             self.register_buffer(name, values, persistent=False)
 
-    def forward(self, images: Tensor) -> Outputs:
-        """Return features, embeddings and assignments of images.
+    def forward(self, x: Tensor) -> Outputs:
+        """Return features, embeddings and assignments of images, or of features.
 
         While training m counts both views: one forward pass, so that batch norm sees them together.
 
         Parameters
         ----------
-        images : Tensor
-            (m, 3, size, size) in [0, 1].
+        x : Tensor
+            Images (m, 3, size, size) in [0, 1], or features (m, D) as the backbone makes them.
 
         Returns
         -------
         Outputs
             Features (m, D), embeddings (m, d), soft assignments (m, K).
         """
+        return self.heads_of(x if x.ndim == 2 else self.features_of(x))
+
+    def features_of(self, images: Tensor) -> Tensor:
+        """Return the backbone's features (m, D) of images (m, 3, size, size) in [0, 1]."""
         if self.settings.normalize:
             images = (images - self.mean) / self.std
         with self.draws if self.training and self.draws.placed else nullcontext():
-            h = self.backbone(images)
-        return Outputs(h, self.instance_head(h), self.cluster_head(h))
+            features: Tensor = self.backbone(images)
+        return features
+
+    def heads_of(self, features: Tensor) -> Outputs:
+        """Return what the heads make of features (m, D)."""
+        assignments = self.cluster_head(features)
+        return Outputs(features, self.instance_head(features), assignments, (assignments,))
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -86,7 +86,8 @@ class Stepper:
         train_by(self.engine.optimizer, by)
         count = self.config.micro_batches
         if count == 1:
-            _, z, p = self._forward(batch, 0, 1)
+            outputs = self._forward(batch, 0, 1)
+            z, p = outputs.embeddings, outputs.assignments
             with self._part("losses"):
                 losses = take_losses(self.config.loss, z, p, by)
             with self._part("backward"):
@@ -113,7 +114,9 @@ class Stepper:
             with self._part("backward"):
                 pulls = [
                     (output * gradient[number]).sum()
-                    for output, gradient in zip(outputs[1:], gradients, strict=True)
+                    for output, gradient in zip(
+                        (outputs.embeddings, outputs.assignments), gradients, strict=True
+                    )
                     if gradient is not None
                 ]
                 self.engine.backward(torch.stack(pulls).sum())

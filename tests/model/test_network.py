@@ -113,3 +113,13 @@ def test_predict():
 def test_same_seed_same_weights():
     first, second = network().state_dict(), network().state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_features_take_the_second_half():
+    net = network().eval()
+    whole = net(images())
+    half = net(whole.features)
+    assert half.features is whole.features
+    assert torch.equal(half.embeddings, whole.embeddings)
+    assert torch.equal(half.assignments, whole.assignments)
+    assert [torch.equal(p, whole.assignments) for p in whole.heads] == [True]
