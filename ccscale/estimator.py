@@ -280,7 +280,8 @@ class ContrastiveClusteringEstimator(
                 encoded = [encode_png(image) for image in images[start : start + AT_A_TIME]]
                 outputs = network(read_images(encoded, network.size).to(device))
                 parts.append([tensor.cpu() for tensor in outputs])
-        return Outputs(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        features, embeddings, assignments = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        return Outputs(features, embeddings, assignments)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the network so that a machine without this one's device can use it."""
