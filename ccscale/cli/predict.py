@@ -1,28 +1,56 @@
 """``ccscale predict``: writes a table, and tells where."""
 
 import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
-from ccscale.cli.arguments import add_checkpoint, add_device, add_run, add_split, amount, count, path
+from ccscale.cli.arguments import add_checkpoint, add_device, add_split, amount, count, path
 from ccscale.cli.evaluate import show_or_refuse
+from ccscale.errors import InputError
 from ccscale.preempt import SIGNALS, stop_on_signal
 from ccscale.printing import put
 from ccscale.process_exit import exit_at_once
 from ccscale.progress import say_loading
+from ccscale.rank_environment import RankEnvironment
 from ccscale.wording import counted
+
+STANDARD_OUTPUT = "-"
+
+
+EXAMPLES = """\
+examples:
+  ccscale predict runs/photos --shards data/new --out clusters.parquet
+  ccscale predict runs/photos --images ~/photos/2026 --out clusters.csv
+  ccscale predict exported --images a.jpg b.heic --out -
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
     parser.add_argument(
-        "--shards", metavar="DIR", type=path, required=True, help="the images, with labels or without"
+        "run", metavar="RUN", type=path, help="the run's folder, or an exported network's (`ccscale export`)"
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--shards", metavar="DIR", type=path, help="the images, with labels or without")
+    which.add_argument(
+        "--images",
+        metavar="PATH",
+        type=path,
+        nargs="+",
+        help="images as they lie there: folders, files, and lists (FILE.txt with a path a line, - for standard "
+        "input); a row's key is its path",
     )
     parser.add_argument(
         "--out",
         metavar="FILE",
         type=path,
         required=True,
-        help="a .parquet or .csv file, or DIR/ for a folder of parts, each of a stretch of a shard",
+        help="a .parquet or .csv file; DIR/ for a folder of parts, each of a stretch of a shard; - for CSV on "
+        "standard output",
     )
     parser.add_argument(
         "--features", choices=("backbone", "instance"), help="write these features too (not as CSV)"
@@ -42,6 +70,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.out != STANDARD_OUTPUT:
+        return _predict(args)
+    if args.json or RankEnvironment.read().world > 1:
+        raise InputError("--out - is for one process, and without --json: name a file")
+    with tempfile.TemporaryDirectory(prefix="ccscale-") as folder:
+        table = Path(folder, "table.csv")
+        code = _predict(argparse.Namespace(**vars(args) | {"out": str(table)}), quiet=True)
+        with open(table, encoding="utf-8", newline="") as file:
+            shutil.copyfileobj(file, sys.stdout)
+    return code
+
+
+def _predict(args: argparse.Namespace, quiet: bool = False) -> int:
     say_loading()
     with stop_on_signal(SIGNALS if args.follow else (), exit_at_once) as request:
         from ccscale.evaluate.predict import Wanted, predict_run
@@ -51,12 +92,13 @@ def run(args: argparse.Namespace) -> int:
             args.shards,
             Wanted(args.out, args.features, args.merged, args.follow, args.idle),
             args.split,
+            images=args.images or (),
             device=args.device,
             workers=args.workers,
             checkpoint=args.checkpoint,
             request=request,
         )
-    return show_or_refuse(result, args.json, _show)
+    return show_or_refuse(result, args.json, (lambda _: None) if quiet else _show)
 
 
 def _show(result: dict[str, Any]) -> None:

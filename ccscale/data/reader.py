@@ -89,6 +89,11 @@ class SampleReader:
     def __len__(self) -> int:
         return self.shards.samples
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether any of the shards is behind a URL."""
+        return self.shards.is_remote
+
     def key(self, sample: int) -> str:
         """Return the name of a sample, without reading it."""
         shard, row = self.shards.find(sample)

@@ -11,6 +11,7 @@ import webdataset as wds
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ccscale.data.file_reader import FileReader
 from ccscale.data.images.crops import whole_image
 from ccscale.data.loader import load, plain, this_worker
 from ccscale.data.order.schedule import owned
@@ -66,6 +67,7 @@ def whole_batches(
     access: Access | None = None,
     spans: Sequence[range] | None = None,
     origins: bool = False,
+    files: FileReader | None = None,
 ) -> Iterator[WholeBatch]:
     """Yield this rank's share of all samples, each exactly once over all ranks, in the order of the shards.
 
@@ -85,6 +87,8 @@ def whole_batches(
         Samples to go over instead of this rank's share: one span after the other, no batch across an end.
     origins
         Also tell where the images came from.
+    files
+        What reads the images where these are no shards but files; `manifest` lists them.
 
     Raises
     ------
@@ -92,7 +96,7 @@ def whole_batches(
         As `pair_batches` does.
     """
     closing = Closing()
-    reader = SampleReader(manifest, splits, access, closing, origins)
+    reader = files or SampleReader(manifest, splits, access, closing, origins)
     if spans is None:
         spans = [owned(len(reader), rank, world)]
     workers = min(workers, sum(-(-len(span) // batch) for span in spans))
@@ -120,7 +124,7 @@ def _batches_of_this_worker(spans: Sequence[range], batch: int) -> Iterator[rang
 
 def _read(
     batches: Iterator[range],
-    reader: SampleReader,
+    reader: SampleReader | FileReader,
     size: int,
     scaled_decode: bool,
     spans: Sequence[range],
@@ -128,7 +132,9 @@ def _read(
     origins: bool,
 ) -> Iterator[WholeBatch | InputError | Fault]:
     ahead = (
-        read_ahead_ranges(reader, _batches_of_this_worker(spans, batch)) if reader.shards.is_remote else None
+        read_ahead_ranges(reader, _batches_of_this_worker(spans, batch))
+        if isinstance(reader, SampleReader) and reader.is_remote
+        else None
     )
     for samples in batches:
         images = np.zeros((len(samples), size, size, 3), dtype=np.uint8)
@@ -137,16 +143,16 @@ def _read(
             for i, sample in enumerate(samples):
                 if ahead is not None:
                     ahead.advance()
-                    encoded = ahead.take(0, sample)
-                else:
-                    encoded = reader[sample]
-                keys.append(encoded.key)
-                labels.append(encoded.label)
+                key, label = "", -1
                 try:
-                    images[i] = whole_image(encoded.data, size, scaled_decode)
+                    key, data, label = reader[sample] if ahead is None else ahead.take(0, sample)
+                    images[i] = whole_image(data, size, scaled_decode)
                 except BadImage as error:
+                    key = key or reader.key(sample)  # of a file that cannot be read
                     bad[i] = True
-                    reasons.append(f"{encoded.key}: {error}")
+                    reasons.append(f"{key}: {error}")
+                keys.append(key)
+                labels.append(label)
             came_from = tuple(map(reader.origin, samples)) if origins else ()
         except (InputError, Fault) as error:
             yield plain(error)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ccscale import dist
 from ccscale.config import Config
+from ccscale.data.file_reader import FileReader
 from ccscale.data.images.colour import to_float
 from ccscale.data.remote.access import Access
 from ccscale.data.shards.manifest import Manifest
@@ -75,6 +76,7 @@ def assign(
     groups: Int64 | None = None,
     request: StopRequest | None = None,
     origins: bool = False,
+    files: FileReader | None = None,
     progress: bool = True,
 ) -> Generator[Assigned]:
     """Assign samples to clusters, batch by batch; no rank waits for another.
@@ -99,6 +101,8 @@ def assign(
         Ends it early.
     origins
         Also tell where the images came from (`WholeBatch.origins`).
+    files
+        What reads the images where these are no shards but files.
     progress
         Show how far it is.
 
@@ -121,6 +125,7 @@ def assign(
         access=Access.of(config.data),
         spans=spans,
         origins=origins,
+        files=files,
     )
     if request is not None:
         batches = request.until(batches)

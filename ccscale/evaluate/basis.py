@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ccscale.checkpoint import Checkpoint
-from ccscale.checkpoint.marker import read_marker
+from ccscale.checkpoint.marker import MARKER, hash_files, read_marker
 from ccscale.data.shards.manifest import Manifest
 from ccscale.model.export import WEIGHTS
 
@@ -66,5 +66,7 @@ class Basis:
 
 
 def weights_of(checkpoint: Checkpoint) -> str:
-    """Return the SHA-256 of a checkpoint's network, which its marker holds."""
+    """Return the SHA-256 of a checkpoint's network, which its marker holds; an exported network has none."""
+    if not (checkpoint.path / MARKER).exists():
+        return hash_files(checkpoint.path, flush=False)[WEIGHTS]["sha256"]
     return read_marker(checkpoint.path)["files"][WEIGHTS]["sha256"]

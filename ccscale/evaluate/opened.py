@@ -1,4 +1,4 @@
-"""What ``evaluate`` and ``predict`` begin with: a run, its network on its device, and the images to look at."""
+"""What ``evaluate`` and ``predict`` begin with: a run or an exported network, and the images to look at."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,13 @@ import torch
 from ccscale import checkpoint, dist
 from ccscale.checkpoint import Checkpoint
 from ccscale.checkpoint.run import read_facts, read_run
-from ccscale.config import Config
+from ccscale.config import Config, Data, Views
 from ccscale.data.loader import default_workers
 from ccscale.data.shards.manifest import Manifest
 from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.evaluate.notes import other_data
-from ccscale.model.export import CONFIG, load
+from ccscale.model.export import CONFIG, is_export, load, read_settings
 from ccscale.model.network import ContrastiveClustering
 from ccscale.preempt import StopRequest
 from ccscale.process_group import process_group
@@ -27,7 +27,10 @@ from ccscale.rank_environment import RankEnvironment
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run that is looked at: its config, one of its checkpoints, the network; how many loader processes read."""
+    """A run that is looked at: its config, one of its checkpoints, the network; how many loader processes read.
+
+    Of an exported network the folder stands in for the checkpoint, and its config has no run.
+    """
 
     config: Config
     checkpoint: Checkpoint
@@ -46,6 +49,8 @@ class OpenedRun:
 
     def notes(self, manifest: Manifest) -> list[str]:
         """Return a sentence if a data set is not the one that the run was trained on."""
+        if self.config.run is None:  # nothing tells which shards an exported network has seen
+            return []
         facts = json.loads((self.checkpoint.path / CONFIG).read_text(encoding="utf-8"))
         splits = self.config.data.splits
         trained = read_facts(self.config.run_folder)["data"]
@@ -72,6 +77,21 @@ def run_and_checkpoint(run: str | Path, which: str = "last") -> tuple[Config, Ch
     return config, found.newest
 
 
+def settings_and_export(folder: Path, which: str = "last") -> tuple[Config, Checkpoint]:
+    """Return what stands in for the config and the checkpoint of an exported network's run.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or another step than its own is asked for.
+    """
+    if which != "last":
+        raise InputError(f"{folder} is an exported network, which has one step: leave out --checkpoint")
+    settings, image, facts = read_settings(folder)
+    config = Config(data=Data(shards=""), model=settings, views=Views(**image))
+    return config, Checkpoint(folder, facts.get("step", 0), world=1)
+
+
 @contextmanager
 def open_run(
     run: str | Path,
@@ -79,10 +99,12 @@ def open_run(
     workers: int | None = None,
     which: str = "last",
     request: StopRequest | None = None,
+    exports: bool = False,
 ) -> Iterator[OpenedRun]:
     """Join the ranks and load the network of a run's checkpoint, for the length of the context.
 
-    Waiting for the other ranks ends with a request.
+    The folder of an exported network is opened too, by those who take one (`settings_and_export`). Waiting for the
+    other ranks ends with a request.
 
     Raises
     ------
@@ -94,7 +116,8 @@ def open_run(
     env = RankEnvironment.read()
     where = pick_device(device, env.local_rank)
     with process_group(env, where, None if request is None else request.at_once()):
-        config, found = dist.on_rank_zero(lambda: run_and_checkpoint(run, which))
+        find = settings_and_export if exports and is_export(Path(run)) else run_and_checkpoint
+        config, found = dist.on_rank_zero(lambda: find(Path(run), which))
         network = dist.together(lambda: load(found.path, where))
         workers = default_workers(env.local_world) if workers is None else workers
         yield OpenedRun(config, found, network, workers)

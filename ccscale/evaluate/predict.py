@@ -1,4 +1,4 @@
-"""``ccscale predict RUN``: a cluster for every image, as a table, at any scale.
+"""``ccscale predict RUN|EXPORT``: a cluster for every image, in shards or in files, as a table, at any scale.
 
 Ranks write it in parts, each of a span of a shard (`parts_folder.py`); none holds more than a part, and none holds
 what others have found. A prediction that was killed goes on with the parts that are missing.
@@ -16,8 +16,10 @@ from typing import Any
 
 from ccscale import dist
 from ccscale.checkpoint.lock import FolderLock
+from ccscale.data.file_reader import FileReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.shard_watch import POLL_SECONDS, ShardWatch
+from ccscale.data.sources.listing import Listing, list_images
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Int64, assign
 from ccscale.evaluate.basis import weights_of
@@ -92,10 +94,11 @@ class Wanted:
 
 def predict_run(
     run: str | Path,
-    shards: str,
+    shards: str | None,
     wanted: Wanted,
     splits: Sequence[str] | None = None,
     *,
+    images: Sequence[str] = (),
     device: str = "auto",
     workers: int | None = None,
     checkpoint: str = "last",
@@ -106,13 +109,16 @@ def predict_run(
     Parameters
     ----------
     run : str or Path
-        The run's folder.
-    shards : str
-        Any data set, with labels or without.
+        The run's folder, or that of an exported network.
+    shards : str, optional
+        Any data set, with labels or without; None for `images`.
     wanted : Wanted
         What goes where.
     splits : sequence of str, optional
         All by default.
+    images : sequence of str, optional
+        In place of shards: folders, images, and lists of these (``.txt``, a path a line). They are read where they
+        are; a row's key is the path.
     device : str, default "auto"
         As the config's ``train.device``.
     workers : int, optional
@@ -136,13 +142,19 @@ def predict_run(
     """
     if request is None:
         request = StopRequest()
+    if (shards is None) == (not images):
+        raise InputError("predict takes either shards or images: give one of --shards DIR and --images PATH")
     with FolderLock(Path(run)) as lock:
-        with open_run(run, device, workers, checkpoint, request) as opened:
+        with open_run(run, device, workers, checkpoint, request, exports=True) as opened:
             dist.on_rank_zero(wanted.check)
             if lock.covers(wanted.path):
                 dist.on_rank_zero(lock.take)
             prediction = Prediction(opened, wanted)
-            if wanted.follow:
+            if shards is None:
+                if wanted.follow or splits:
+                    raise InputError("--follow and --split go with --shards: leave them out with --images")
+                prediction.files(dist.on_rank_zero(lambda: list_images(images)))
+            elif wanted.follow:
                 prediction.follow(ShardWatch(shards, splits), request)
             else:
                 prediction.once(*open_shards(shards, splits))
@@ -161,6 +173,7 @@ class Prediction:
         self.k = opened.config.model.clusters if self.groups is None else int(self.groups.max()) + 1
         self.folder = self._parts_folder(weights)
         self.parts: dict[str, Part] = {}
+        self._files: FileReader | None = None
 
     def once(self, manifest: Manifest, splits: tuple[str, ...]) -> None:
         """Assign what is there."""
@@ -168,12 +181,20 @@ class Prediction:
         chosen = replace(manifest, shards=shards)
         if not any(shard.nsamples for shard in shards):
             raise InputError(f"there are no images in the splits {', '.join(splits)} of {manifest.root}")
-        self.notes += dist.on_rank_zero(lambda: self.opened.notes(manifest))
+        if self._files is None:
+            self.notes += dist.on_rank_zero(lambda: self.opened.notes(manifest))
         dist.on_rank_zero(lambda: self.folder.begin(data=manifest.digest(splits)))
         done = self._assign(chosen)
         if done and dist.rank() == 0:
             there = f"{done:,} of {counted(len(self.parts), 'part')}"
             say(f"went on with {there} that {agree(done, 'was', 'were')} there already")
+
+    def files(self, listing: Listing) -> None:
+        """Assign files of images."""
+        if listing.passed.kinds:
+            dist.say(str(listing.passed))
+        self._files = FileReader(listing)
+        self.once(listing.manifest, tuple(listing.manifest.splits))
 
     def follow(self, watch: ShardWatch, request: StopRequest) -> None:
         """Assign shards as they appear, until a request, or until none was new for `Wanted.idle` seconds."""
@@ -221,6 +242,7 @@ class Prediction:
             groups=self.groups,
             request=request,
             origins=True,
+            files=self._files,
         )
         dist.together(lambda: self.folder.write(mine, batches))
         return len(done)
@@ -229,6 +251,8 @@ class Prediction:
         """Return the groups that clusters are merged into, if they are, and what is to be said of them."""
         if (merged := self.wanted.merged) is None:
             return None, []
+        if self.opened.config.run is None:
+            raise InputError("an exported network has no merge tree: leave out --merged, or name the run")
         tree = read_tree(self.opened.config.run_folder, self.opened.checkpoint.step, weights)
         return tree.groups(merged), list(tree.notes)
 

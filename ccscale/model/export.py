@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,29 @@ def export(
     (folder / CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def is_export(folder: Path) -> bool:
+    """Tell whether a folder has an exported network in it."""
+    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+
+
+def read_settings(folder: Path) -> tuple[Model, dict[str, Any], dict[str, Any]]:
+    """Read the config of an exported network: its settings, how its images are read, all that it says.
+
+    Raises
+    ------
+    InputError
+        If there is none in the folder, or it is damaged.
+    """
+    with _told(folder):
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if content.get("format") != "ccscale-model" or content.get("version") != VERSION:
+            raise InputError(
+                f"{folder / CONFIG} is not the config of an exported network of version {VERSION}; "
+                "make one with `ccscale export RUN OUT`"
+            )
+        return Model.model_validate(content["model"]), dict(content["image"]), content
+
+
 def read_export(folder: Path) -> tuple[Model, int, dict[str, Tensor]]:
     """Read an exported network: its settings, the side of its images in pixels, its weights.
 
@@ -59,15 +83,16 @@ def read_export(folder: Path) -> tuple[Model, int, dict[str, Tensor]]:
     InputError
         If there is none in the folder, or it is damaged.
     """
+    settings, image, _ = read_settings(folder)
+    with _told(folder):
+        return settings, int(image["size"]), load_file(folder / WEIGHTS)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Say of a folder that there is no exported network in it, or what of it is damaged."""
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        if content.get("format") != "ccscale-model" or content.get("version") != VERSION:
-            raise InputError(
-                f"{folder / CONFIG} is not the config of an exported network of version {VERSION}; "
-                "make one with `ccscale export RUN OUT`"
-            )
-        settings, size = Model.model_validate(content["model"]), int(content["image"]["size"])
-        weights = load_file(folder / WEIGHTS)
+        yield
     except FileNotFoundError as error:
         raise InputError(
             f"there is no {error.filename or folder / WEIGHTS}; make it with `ccscale export RUN OUT`"
@@ -85,7 +110,6 @@ def read_export(folder: Path) -> tuple[Model, int, dict[str, Tensor]]:
         raise InputError(
             f"the exported network in {folder} cannot be read: {' '.join(str(error).split())}"
         ) from None
-    return settings, size, weights
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveClustering:
