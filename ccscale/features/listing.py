@@ -188,4 +188,9 @@ def read_listing(folder: Path) -> Listing:
         raise InputError(f"{place}: '{where}' is wrong: {first['msg']}; {REMAKE}") from None
 
 
+def list_neighbours(folder: Path, section: dict[str, Any] | None) -> None:
+    """Write what is to be listed of the neighbours of a store's rows; None: there are none. On one rank."""
+    read_listing(folder).changed(neighbours=section).save(folder)
+
+
 REMAKE = "delete the store, and make it anew with `ccscale embed`"

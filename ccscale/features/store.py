@@ -11,6 +11,8 @@ Row i is sample i of the shards, counted through the splits in the manifest's or
 one of the store.
 """
 
+import hashlib
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -157,6 +159,26 @@ class Features:
         """`Manifest.digest` of these splits."""
         return self.manifest.digest(self.splits)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the features of these splits: what a run on the store pins."""
+        return hashlib.sha256(json.dumps([file.sha256 for file in self.files]).encode()).hexdigest()
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What the backbone that made the features is, as keys of the config's section ``model``."""
+        return {"backbone": self.settings.backbone, **self.settings.model}
+
+    @property
+    def view_settings(self) -> dict[str, Any]:
+        """The config's section ``views`` that the random views were drawn with; empty without views."""
+        return dict(self.settings.view_settings or {})
+
+    @property
+    def neighbour_section(self) -> dict[str, Any] | None:
+        """What is listed of neighbours; None where there are none."""
+        return self.listing.neighbours
+
     @cached_property
     def labels(self) -> Int64:
         """Class of each row, (n,) int64; -1 where it is not known."""
@@ -241,6 +263,10 @@ class Features:
         for view in np.unique(of_view).tolist():
             self._take(view, rows, np.flatnonzero(of_view == view), kept)
         return decode(kept).numpy()
+
+    def span(self, view: int, first: int, count: int) -> Float32:
+        """Return a view's features of `count` consecutive rows from `first` on, (count, D) float32."""
+        return self.take(np.arange(first, first + count), view)
 
     def check_finite(self, view: int = 0) -> int:
         """Return how many rows have features that are no finite numbers; `ccscale embed` leaves none."""

@@ -9,8 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from ccscale import dist
 from ccscale.config import Model
 from ccscale.errors import InputError, first_line, nearest
+from ccscale.model.named_weights import NAMED, describe, read_named
 
 
 def build_backbone(settings: Model, size: int) -> nn.Module:
@@ -34,7 +36,13 @@ def build_backbone(settings: Model, size: int) -> nn.Module:
         For an unknown name, weights that cannot be had, or a small stem where there is no convolution.
     """
     backbone = create_backbone(settings, size, settings.pretrained)
-    if settings.weights is not None:
+    if settings.weights in NAMED:
+        weights = read_named(settings.weights, backbone, settings.backbone)
+        with torch.no_grad():
+            backbone.load_state_dict(weights)
+        wanted = "" if settings.normalize else "; they were trained with model.normalize=true"
+        dist.say(f"{describe(NAMED[settings.weights])}{wanted}")
+    elif settings.weights is not None:
         _load_weights(backbone, Path(settings.weights), settings.stem == "small")
     return backbone
 
@@ -122,7 +130,8 @@ def _load_weights(backbone: nn.Module, path: Path, small_stem: bool) -> None:
     try:
         weights = load_file(path)
     except FileNotFoundError:
-        raise InputError(f"there is no file {path} (model.weights)") from None
+        hint = nearest(str(path), NAMED) or f"; by name there is {', '.join(NAMED)}"
+        raise InputError(f"there is no file {path} (model.weights){hint}") from None
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a safetensors file (model.weights): {first_line(error)}") from None
     prefix = "backbone."
