@@ -19,6 +19,10 @@ from ccscale.errors import Fault, InputError
 from ccscale.spreadsheet import cell
 
 
+class NoneReadable(InputError):
+    """No image of a source can be read."""
+
+
 def finish(
     source: Source,
     out: str,
@@ -40,8 +44,8 @@ def finish(
         )
         if temporary:
             raise Fault(f"{what}, {temporary:,} of them perhaps for now: start the same command again later")
-        raise InputError(f"{what}; check the source")
-    _write_table(os.path.join(out, REJECTED), Rejected, rejected)
+        raise NoneReadable(f"{what}; check the source")
+    write_rejected(out, rejected)
     _write_table(os.path.join(out, DUPLICATES), Duplicate, duplicates or [])
     labelled = {shard.split: 0 for shard in shards}
     for layout, record in zip(layouts, records, strict=True):
@@ -62,6 +66,11 @@ def finish(
     made = Manifest(out, source.name, shards, source.classes, source.class_ids, labelled, made_by)
     made.save()
     return made
+
+
+def write_rejected(out: str, rejected: Sequence[Rejected]) -> None:
+    """Write the list of images that cannot be read."""
+    _write_table(os.path.join(out, REJECTED), Rejected, rejected)
 
 
 def _write_table(path: str, row: type[NamedTuple], rows: Sequence[tuple[str, ...]]) -> None:
