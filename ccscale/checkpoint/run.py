@@ -105,6 +105,8 @@ def compare_run(config: Config, data_digest: str) -> Standing:
             fixed |= {MayChange.ORIGIN}
         changes = _compare(before, config)
         different = [str(change) for change in changes if MAY_CHANGE[change.key] in fixed]
+        if config.train.rate_depends_on_length:
+            different += _other_length(before, config)
         if facts["data"] != data_digest:
             different.append(f"the data in {config.data.shards} are not the ones it was begun with")
         if different:
@@ -231,6 +233,14 @@ def _compare(before: Config, now: Config) -> list[Change]:
         for key, may in MAY_CHANGE.items()
         if old[key] != new[key] and may is not MayChange.FREELY
     ]
+
+
+def _other_length(before: Config, now: Config) -> list[str]:
+    """Return what makes a run longer or shorter, where its steps' rates depend on that."""
+    old, new = _flat(before), _flat(now)
+    keys = [key for key in ("train.epochs", "train.max_steps") if old[key] != new[key]]
+    why = f"and the rates of train.schedule {now.train.schedule} depend on how long the run is"
+    return [f"{Change(key, old[key], new[key])}, {why}" for key in keys]
 
 
 def _from_nothing(config: Config) -> bool:

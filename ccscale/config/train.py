@@ -1,10 +1,12 @@
 """Batch, epochs, optimizer, precision, checkpoints and logs."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ccscale.config.section import Count, Fixed, Free, Origin, PathText, Positive, Rounding, Section
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Train(Section):
@@ -27,8 +29,52 @@ class Train(Section):
         description="Begin with the network of another run, heads included, in place of model.pretrained and "
         "model.weights: RUN for its newest checkpoint, RUN@STEP, RUN@best. Optimizer and schedule begin anew.",
     )
-    lr: Fixed[float] = Field(3e-4, gt=0, description="Adam's learning rate, constant.")
-    weight_decay: Fixed[float] = Field(0.0, ge=0, description="Adam's weight decay (L2).")
+    optimizer: Fixed[Literal["adam", "adamw"]] = Field(
+        "adam",
+        description="torch's Adam, as the paper has it, or AdamW.",
+    )
+    lr: Fixed[float] = Field(
+        3e-4, gt=0, description="Learning rate, for the whole global batch; see schedule for how it changes."
+    )
+    weight_decay: Fixed[float] = Field(
+        0.0,
+        ge=0,
+        description="adam: of all weights, added to the gradient (L2). adamw: of the weights themselves, but for "
+        "norms, biases and what timm names as not to be decayed.",
+    )
+    betas: Fixed[tuple[Beta, Beta]] = Field(
+        (0.9, 0.999), description="The optimizer's averages of the gradient and of its square."
+    )
+    schedule: Fixed[Literal["constant", "cosine", "wsd"]] = Field(
+        "constant",
+        description="The rate after the warm-up, step by step. cosine: down to final_lr at the run's end. wsd: it "
+        "stays, and goes straight down to final_lr in the last decay_epochs. Under both a step's rate depends on "
+        "the run's length: epochs and max_steps may not change under a run.",
+    )
+    warmup_epochs: Fixed[float] = Field(
+        0.0, ge=0, description="Epochs, or a part of one, in which the rate rises from 0 to lr, step by step."
+    )
+    decay_epochs: Fixed[float | None] = Field(
+        None, gt=0, description="wsd: how long the rate goes down at the end; null: a fifth of the run."
+    )
+    final_lr: Fixed[float] = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="cosine and wsd: what the rate goes down to, as a factor of lr (0.01: to a hundredth of it).",
+    )
+    backbone_lr: Fixed[float] = Field(
+        1.0,
+        gt=0,
+        description="The backbone's rate, as a factor of lr: below 1 where it is pretrained and the heads are not.",
+    )
+    layer_decay: Fixed[float | None] = Field(
+        None,
+        gt=0,
+        le=1,
+        description="A layer of the backbone, as timm groups them, has the rate of the one above it times this, "
+        "from the heads down; null: all have one. 0.65 to 0.8 is usual for a pretrained vision transformer.",
+    )
     clip: Fixed[float | None] = Field(
         None, gt=0, description="Largest norm of the gradient; null: not clipped."
     )
@@ -78,3 +124,22 @@ class Train(Section):
     log_every: Free[Positive] = Field(
         10, description="Steps between flushes of metrics.jsonl; a line is a step."
     )
+
+    @model_validator(mode="after")
+    def _schedule(self) -> "Train":
+        if self.decay_epochs is not None and self.schedule != "wsd":
+            raise ValueError(
+                f"train.decay_epochs is of train.schedule wsd, and the schedule is {self.schedule}: leave it out"
+            )
+        if self.schedule != "constant" and self.warmup_epochs + (self.decay_epochs or 0) >= self.epochs:
+            raise ValueError(
+                f"train.warmup_epochs {self.warmup_epochs:g}"
+                + (f" and train.decay_epochs {self.decay_epochs:g} leave" if self.decay_epochs else " leaves")
+                + f" nothing of train.epochs {self.epochs}: lower the warm-up, or train longer"
+            )
+        return self
+
+    @property
+    def rate_depends_on_length(self) -> bool:
+        """Whether a step's rate is another one in a longer run."""
+        return self.schedule != "constant"

@@ -11,13 +11,14 @@ from ccscale.engine.adapter import Engine
 from ccscale.engine.parameter_groups import begin_states, lay_out_alike, leave_out_idle, parameter_groups
 from ccscale.model.network import ContrastiveClustering
 
+OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 LARGEST_BUCKET = 25_000_000  # 100 MB: the rest of the backward pass goes on while so many gradients travel
 
 
 def build_engine(
     config: Config, network: ContrastiveClustering, device: torch.device, universal: bool = False
 ) -> Engine:
-    """Wrap `network` in an engine that steps it by Adam; all ranks call it together.
+    """Wrap `network` in an engine that steps it by Adam or AdamW; all ranks call it together.
 
     Parameters
     ----------
@@ -34,8 +35,8 @@ def build_engine(
     double = train.precision == "fp64"
     network.to(device, dtype=torch.float64 if double else torch.float32)
     # DeepSpeed's own "Adam" is AdamW with a decay of 0.01: the optimizer is made here.
-    optimizer = torch.optim.Adam(
-        parameter_groups(config, network), lr=train.lr, weight_decay=train.weight_decay, fused=True
+    optimizer = OPTIMIZERS[train.optimizer](
+        parameter_groups(config, network), lr=train.lr, betas=train.betas, fused=True
     )
     optimizer.register_step_pre_hook(leave_out_idle)
     optimizer.register_step_pre_hook(lay_out_alike)

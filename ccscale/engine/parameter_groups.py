@@ -1,28 +1,31 @@
-"""Which parameters a step trains: those that its losses reach.
+"""Which parameters a step trains, those that its losses reach; at which rate, and with which decay.
 
 A head whose loss is not computed, in one phase of the epochs or in all, has no gradient. In torch, and so in the
 paper's code, Adam then leaves its weights, its moments and its count of steps as they are. DeepSpeed puts zeros
 where a gradient is missing (under ZeRO 0 with several ranks, under ZeRO 1 and 2 always), from which Adam would go
 on to move the head by what its moments remember. So that a run is the same under every stage and on any number of
 ranks, parameters that are trained at different times are parameter groups of their own, which ZeRO keeps apart
-too, and the groups that a step does not train are taken out of Adam's step. Where all are trained in every step,
-there is one group.
+too, and the groups that a step does not train are taken out of Adam's step. So are parameters that share the rate
+(a factor of the run's, `_SCALE`) and the decay. Where all are alike, there is one group.
 """
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ccscale.config import LOSSES, Config, LossName
+from ccscale.config import LOSSES, Config, LossName, Train
+from ccscale.model.layers import layers_from_the_top
 from ccscale.model.network import ContrastiveClustering
 
-_LOSSES, _IDLE = "losses", "idle"  # keys of a parameter group: what trains it; whether this step does not
+# Keys of a parameter group: what trains it; whether this step does not; its rate as a factor of the run's.
+_LOSSES, _IDLE, _SCALE = "losses", "idle", "scale"
 
 
 def parameter_groups(config: Config, network: ContrastiveClustering) -> list[dict[str, Any]]:
-    """Return the parameters for an optimizer, in groups that are trained in the same steps.
+    """Return the parameters for an optimizer, in groups of those that are trained alike.
 
     Those that a backbone has fixed are in none: DeepSpeed would put gradients of zero to them, and Adam decay them.
     """
@@ -32,13 +35,40 @@ def parameter_groups(config: Config, network: ContrastiveClustering) -> list[dic
         (network.instance_head, ("instance",)),
         (network.cluster_head, ("cluster",)),
     ]
-    groups: dict[tuple[bool, ...], dict[str, Any]] = {}
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for part, losses in parts:
         when = tuple(not phase.isdisjoint(losses) for phase in phases)
-        group = groups.setdefault(when, {"params": [], _LOSSES: [], _IDLE: False})
-        group["params"] += (parameter for parameter in part.parameters() if parameter.requires_grad)
-        group[_LOSSES] += losses
+        scales = _backbone_scales(config, part) if part is network.backbone else {}
+        for name, parameter in part.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            scale, decay = scales.get(name, 1.0), _decay(config.train, part, name, parameter)
+            group = groups.setdefault(
+                (when, scale, decay),
+                {"params": [], _LOSSES: [], _IDLE: False, _SCALE: scale, "weight_decay": decay},
+            )
+            group["params"].append(parameter)
+            group[_LOSSES] += [loss for loss in losses if loss not in group[_LOSSES]]
     return list(groups.values())
+
+
+def _backbone_scales(config: Config, backbone: nn.Module) -> dict[str, float]:
+    """Return the rate of each of the backbone's parameters, as a factor of the run's."""
+    factor, decay = config.train.backbone_lr, config.train.layer_decay
+    if decay is None:
+        return dict.fromkeys((name for name, _ in backbone.named_parameters()), factor)
+    layers = layers_from_the_top(backbone, config.model.backbone)
+    return {name: factor * decay**layer for name, layer in layers.items()}
+
+
+def _decay(train: Train, part: nn.Module, name: str, parameter: Tensor) -> float:
+    """Return a parameter's decay: AdamW spares norms, biases, and what the part's `no_weight_decay` names."""
+    if train.optimizer == "adam":
+        return train.weight_decay
+    spared: set[str] = getattr(part, "no_weight_decay", set)()
+    if parameter.ndim <= 1 or name.endswith(".bias") or any(fnmatch(name, pattern) for pattern in spared):
+        return 0.0
+    return train.weight_decay
 
 
 def parameter_names(config: Config, network: ContrastiveClustering) -> list[str]:
@@ -78,6 +108,12 @@ def train_by(optimizer: torch.optim.Optimizer, losses: Sequence[LossName]) -> No
     """Set which groups the next step trains: those that the losses reach."""
     for group in optimizer.param_groups:
         group[_IDLE] = set(losses).isdisjoint(group.get(_LOSSES, LOSSES))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of the next step; a group's is a factor of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get(_SCALE, 1.0)  # a checkpoint of an older release has no factor
 
 
 def begin_states(optimizer: torch.optim.Adam) -> None:

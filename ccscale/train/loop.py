@@ -8,6 +8,7 @@ from ccscale import checkpoint, dist
 from ccscale.data.pairs import PairBatch
 from ccscale.data.remote.location import is_url
 from ccscale.engine.guard import SkippedSteps
+from ccscale.engine.rates import Rates
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import measure
 from ccscale.evaluate.collapse import CollapseWatch
@@ -52,6 +53,7 @@ class Trainer:
         self.setup, self.request, self.beat, self.activity = setup, request, beat, beat.activity
         self.config = config = setup.config
         self.schedule, self.stop, self.phases = setup.schedule, setup.stop, config.phases
+        self.rates = Rates.of(config.train, setup.schedule.steps_per_epoch, setup.stop)
         shards = setup.manifest.select(config.data.splits)
         # A remote shard is tried again for as long as `data.retry_seconds` says.
         self.reads_for_long = any(is_url(setup.manifest.locate(shard)) for shard in shards)
@@ -105,9 +107,9 @@ class Trainer:
     def take_step(self) -> StepEnd:
         """Take a step, fetch the next batch meanwhile, and agree between ranks how it has ended."""
         batch, data_wait = self.feed.batch, self.feed.wait
-        phase = self.schedule.locate(self.step).phase
+        phase, rate = self.schedule.locate(self.step).phase, self.rates.at(self.step)
         self.activity.begin(self.step + 1, "views", at_work=self.step == self.begun)  # the first may compile
-        losses, verdict = self.stepper.take(batch, self.phases[phase].losses)
+        losses, verdict = self.stepper.take(batch, self.phases[phase].losses, rate)
         self.step += 1
         if self.step < self.stop:
             self.activity.begin(self.step, "waiting for data", at_work=self.reads_for_long)
@@ -120,7 +122,7 @@ class Trainer:
             "epoch": self.setup.epoch(self.step),
             **({"phase": phase + 1} if len(self.phases) > 1 else {}),
             **losses._asdict(),
-            "lr": self.config.train.lr,
+            "lr": rate,
             "data_wait": data_wait,
             "batch_digest": agreed.digest,
             "bad_samples": len(self.bad),

@@ -16,7 +16,7 @@ from ccscale.checkpoint.run import Standing, compare_run, keep_origin, open_run
 from ccscale.config import Config
 from ccscale.engine.adapter import Engine
 from ccscale.engine.build import build_engine
-from ccscale.engine.parameter_groups import parameter_names
+from ccscale.engine.parameter_groups import parameter_groups, parameter_names
 from ccscale.model.network import ContrastiveClustering
 from ccscale.train.start import begin_with
 
@@ -66,6 +66,7 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
         model = config.model.bare if saved else config.model
         network = dist.together(lambda: ContrastiveClustering(model, config.views.size))
     dist.together(lambda: standing.check(network))
+    dist.together(lambda: parameter_groups(config, network))  # what is refused there is refused now
     if saved:
         _tell(standing)
     # What is refused above leaves no folder.

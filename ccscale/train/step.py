@@ -1,4 +1,4 @@
-"""One optimizer step on a global batch: views -> network -> both losses -> gradients -> Adam.
+"""One optimizer step on a global batch: views -> network -> both losses -> gradients -> optimizer.
 
 A rank whose share of the global batch does not fit its memory takes it in micro-batches (GradCache: Gao et al.,
 "Scaling deep contrastive learning batch size under memory limited setup", 2021). The losses need the embeddings of
@@ -27,7 +27,7 @@ from ccscale.data.images.colour import apply_colour
 from ccscale.data.pairs import PairBatch
 from ccscale.engine.adapter import Engine
 from ccscale.engine.guard import StepGuard, Verdict
-from ccscale.engine.parameter_groups import train_by
+from ccscale.engine.parameter_groups import set_rate, train_by
 from ccscale.loss import instance_loss
 from ccscale.loss.cluster import ClusterLoss
 from ccscale.model.network import Outputs
@@ -74,8 +74,19 @@ class Stepper:
         self.dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
         self.guard = StepGuard(engine, device)
 
-    def take(self, batch: PairBatch, by: Sequence[LossName] = LOSSES) -> tuple[Losses, Verdict]:
+    def take(
+        self, batch: PairBatch, by: Sequence[LossName] = LOSSES, rate: float | None = None
+    ) -> tuple[Losses, Verdict]:
         """Take a step by some of the losses, or skip it if it is not finite; the batch is on the device.
+
+        Parameters
+        ----------
+        batch
+            This rank's part of the global batch.
+        by
+            The losses.
+        rate
+            The learning rate; by default the config's.
 
         Returns
         -------
@@ -84,6 +95,7 @@ class Stepper:
         """
         self.guard.begin()
         train_by(self.engine.optimizer, by)
+        set_rate(self.engine.optimizer, self.config.train.lr if rate is None else rate)
         count = self.config.micro_batches
         if count == 1:
             outputs = self._forward(batch, 0, 1)

@@ -160,6 +160,25 @@ def test_free_keys_may_change_and_are_kept(folder, key, value):
     assert read_run(folder) == changed
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("train.epochs=2000", "train.epochs was 1000 and is now 2000"),
+        ("train.max_steps=7", "train.max_steps was None and is now 7"),
+    ],
+)
+def test_a_run_whose_rates_depend_on_its_length_keeps_it(folder, schedule, override, told):
+    chosen = f"train.schedule={schedule}"
+    open_run(config(folder, chosen), DIGEST)
+    with pytest.raises(InputError) as caught:
+        open_run(config(folder, chosen, override), DIGEST)
+    assert str(caught.value) == (
+        f"{folder} holds another run: {told}, and the rates of train.schedule {schedule} depend on how long the "
+        "run is; use another folder (run=DIR), or the old settings"
+    )
+
+
 def test_what_changes_rounding_alone_is_noted(folder):
     open_run(config(folder), DIGEST)
     changed = config(folder, "train.zero=1", "train.micro_batch=64")

@@ -190,3 +190,25 @@ def test_yaml_reads_back_the_same(
     path = write_text(tmp_path_factory.getbasetemp(), config.to_yaml())
     assert load_config(path) == config
     assert (config.train.lr, config.data.splits, config.run) == (lr, tuple(splits), run)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ["train.decay_epochs=2"],
+            "train.decay_epochs is of train.schedule wsd, and the schedule is constant: leave it out",
+        ),
+        (
+            ["train.schedule=cosine", "train.warmup_epochs=10", "train.epochs=10"],
+            "train.warmup_epochs 10 leaves nothing of train.epochs 10: lower the warm-up, or train longer",
+        ),
+        (
+            ["train.schedule=wsd", "train.warmup_epochs=0.5", "train.decay_epochs=2.5", "train.epochs=3"],
+            "train.warmup_epochs 0.5 and train.decay_epochs 2.5 leave nothing of train.epochs 3: lower the warm-"
+            "up, or train longer",
+        ),
+    ],
+)
+def test_schedules_that_do_not_fit_are_refused(overrides, told):
+    assert told in refusal(*overrides)

@@ -1,0 +1,34 @@
+"""A backbone's layers, as timm groups its parameters: stem, blocks, what follows them."""
+
+from timm.models import group_parameters
+from torch import nn
+
+from ccscale.errors import InputError
+
+
+def layers_from_the_top(backbone: nn.Module, name: str) -> dict[str, int]:
+    """Return the layer of each parameter, counted from the heads down: 1 for the last layer.
+
+    That is timm's numbering for a model with a classifier, which has the place of the heads.
+
+    Parameters
+    ----------
+    backbone
+        A timm model without its classifier.
+    name
+        What the user calls it.
+
+    Raises
+    ------
+    InputError
+        If timm does not group its parameters.
+    """
+    matcher = getattr(backbone, "group_matcher", None)
+    if matcher is None:
+        raise InputError(
+            f"timm does not tell the layers of '{name}': leave train.layer_decay out, or choose another one "
+            "(model.backbone)"
+        )
+    layers = group_parameters(backbone, matcher(coarse=False), reverse=True)
+    last = max(layers.values())
+    return {parameter: last - layer + 1 for parameter, layer in layers.items()}
