@@ -5,6 +5,7 @@
     config.yaml      the resolved config
     run.json         the data's digest, and the versions that made it
     .lock            who writes here now (`lock.py`)
+    frozen.safetensors          what is frozen of the network (`model/frozen_file.py`)
     metrics.jsonl    tensorboard/    checkpoints/
 """
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ccscale.config.section import Fixed, Origin, PathText, Probability, Section
+from ccscale.config.section import Fixed, Origin, PathText, Positive, Probability, Section
 
 MOST_CLASSES = 2**20  # that images are sorted into, as clusters or by their labels
 
@@ -28,6 +28,12 @@ class Model(Section):
     stem: Fixed[Literal["standard", "small"]] = Field(
         "standard",
         description="small: first convolution 3x3 with stride 1 and no pooling, for images under 96 pixels.",
+    )
+    freeze: Fixed[Literal["none", "all"] | Positive] = Field(
+        "none",
+        description="What of the backbone is not trained: all of it, or its stem and its first N stages, as timm "
+        "groups them (the layers of a ResNet, the blocks of a vision transformer). No gradient, no batch-norm "
+        "statistics, no optimizer state; its weights are kept once in the run's folder, not in each checkpoint.",
     )
     drop_path: Fixed[Probability | None] = Field(
         None,

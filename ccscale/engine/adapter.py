@@ -150,9 +150,18 @@ class Engine:
         """
         client = {_OURS: state, "universal_checkpoint_info": {}}  # the other key is the converter's wish
         own = self._engine.checkpoint_engine
+        frozen = self.network.frozen_names
+
+        def save(state_dict: dict[str, Any], path: str) -> None:
+            if frozen and os.path.basename(path) == STATES:
+                weights = self.network.state_dict()
+                trained = {name: value for name, value in weights.items() if name not in frozen}
+                state_dict = state_dict | {WEIGHTS: trained}
+            keep(os.path.normpath(path), state_dict)
+
         # It writes nothing; and copies share nothing, so DeepSpeed need not make its own.
         self._engine.checkpoint_engine = SimpleNamespace(
-            save=lambda state_dict, path: keep(os.path.normpath(path), state_dict),
+            save=save,
             makedirs=lambda path, exist_ok=False: None,
             create=lambda info: None,
             commit=lambda info: True,
@@ -161,14 +170,22 @@ class Engine:
         )
         self._engine._copy_recovery_script = lambda path: None  # under ZeRO it lays a script beside, at once
         try:
-            self._engine.save_checkpoint(".", tag=tag, client_state=client, save_latest=False)
+            # It would copy what is frozen, and save it.
+            exclude = bool(frozen)
+            self._engine.save_checkpoint(
+                ".", tag=tag, client_state=client, save_latest=False, exclude_frozen_parameters=exclude
+            )
         finally:
             self._engine.checkpoint_engine = own
             del self._engine._copy_recovery_script
 
     def load(self, folder: Path, tag: str) -> Any:
-        """Load weights and optimizer from a checkpoint; return what was saved beside them."""
-        path, client = self._engine.load_checkpoint(str(folder), tag=tag)
+        """Load weights and optimizer from a checkpoint; return what was saved beside them.
+
+        What is frozen is not in it, and stays as it is.
+        """
+        strict = not self.network.frozen_names
+        path, client = self._engine.load_checkpoint(str(folder), tag=tag, load_module_strict=strict)
         if path is None:  # DeepSpeed warns and goes on from nothing
             raise RuntimeError(f"DeepSpeed found no checkpoint in {folder}")
         return client[_OURS]

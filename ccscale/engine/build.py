@@ -59,7 +59,8 @@ def bucket_size(network: ContrastiveClustering) -> int:
 
     DeepSpeed's own number is 5e8, which is 2 GB for any network, however small.
     """
-    return min(LARGEST_BUCKET, sum(parameter.numel() for parameter in network.parameters()))
+    trained = (parameter for parameter in network.parameters() if parameter.requires_grad)
+    return min(LARGEST_BUCKET, sum(parameter.numel() for parameter in trained))
 
 
 def _deepspeed_config(config: Config, bucket: int, universal: bool) -> dict[str, Any]:

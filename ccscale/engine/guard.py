@@ -46,7 +46,12 @@ class StepGuard:
 
     def __init__(self, engine: Engine, device: torch.device) -> None:
         self._engine = engine
-        self._buffers = [buffer for buffer in engine.network.buffers() if buffer.is_floating_point()]
+        frozen = engine.network.frozen_names
+        self._buffers = [
+            buffer
+            for name, buffer in engine.network.named_buffers()
+            if buffer.is_floating_point() and name not in frozen
+        ]
         self._nothing = torch.zeros((), device=device)
         engine.optimizer.register_step_pre_hook(self._judge)
         self._before: Tensor | None = None

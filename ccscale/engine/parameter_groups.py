@@ -27,7 +27,8 @@ _LOSSES, _IDLE, _SCALE = "losses", "idle", "scale"
 def parameter_groups(config: Config, network: ContrastiveClustering) -> list[dict[str, Any]]:
     """Return the parameters for an optimizer, in groups of those that are trained alike.
 
-    Those that a backbone has fixed are in none: DeepSpeed would put gradients of zero to them, and Adam decay them.
+    Those that are frozen, or that a backbone has fixed, are in none: DeepSpeed would put gradients of zero to them,
+    and Adam decay them.
     """
     phases = [frozenset(phase.losses) for phase in config.phases]
     parts: list[tuple[nn.Module, tuple[LossName, ...]]] = [

@@ -91,6 +91,10 @@ def load_universal(engine: Engine, checkpoint: Path, tag: str) -> Any:
 
     with torch.no_grad():
         for name, parameter in engine.network.named_parameters():
+            if not parameter.requires_grad:
+                if name in saved[WEIGHTS]:  # it is fixed, and not in what was kept once
+                    parameter.copy_(saved[WEIGHTS][name])
+                continue
             parameter.copy_(read(name, "fp32")["param"].view_as(parameter))
             engine.optimizer.state[parameter] = {
                 "step": torch.as_tensor(read(name, "step"), dtype=torch.float32).clone(),

@@ -8,6 +8,7 @@ It is metadata of a parquet file (`KEY`), an array of an .npz, an entry of a JSO
 nothing: a file may be copied, and an evaluation of an older checkpoint is newer than the newest checkpoint.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from typing import Any
 from ccscale.checkpoint import Checkpoint
 from ccscale.checkpoint.marker import MARKER, hash_files, read_marker
 from ccscale.data.shards.manifest import Manifest
-from ccscale.model.export import WEIGHTS
+from ccscale.model.export import WEIGHTS, read_settings
 
 KEY = b"ccscale.basis"
 
@@ -66,7 +67,12 @@ class Basis:
 
 
 def weights_of(checkpoint: Checkpoint) -> str:
-    """Return the SHA-256 of a checkpoint's network, which its marker holds; an exported network has none."""
+    """Return the SHA-256 of a checkpoint's network, which its marker holds; an exported network has none.
+
+    Of a network that is frozen in part it is one of both hashes.
+    """
     if not (checkpoint.path / MARKER).exists():
         return hash_files(checkpoint.path, flush=False)[WEIGHTS]["sha256"]
-    return read_marker(checkpoint.path)["files"][WEIGHTS]["sha256"]
+    trained: str = read_marker(checkpoint.path)["files"][WEIGHTS]["sha256"]
+    frozen = read_settings(checkpoint.path)[2].get("frozen")
+    return trained if not frozen else hashlib.sha256(f"{trained} {frozen}".encode()).hexdigest()

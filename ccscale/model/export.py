@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ccscale.config import Model, Views
 from ccscale.errors import InputError
+from ccscale.model.frozen_file import read_frozen
 from ccscale.model.network import ContrastiveClustering
 
 WEIGHTS = "model.safetensors"
@@ -37,7 +38,8 @@ def export(
     weights
         The network's state dict.
     facts
-        What else a reader may want to know, as JSON: step, epoch, data set.
+        What else a reader may want to know, as JSON: step, epoch, data set; and, where the run keeps weights frozen
+        in a file of its own that are not among these, as ``frozen`` its hash (`frozen_file.py`).
     """
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
@@ -78,14 +80,19 @@ def read_settings(folder: Path) -> tuple[Model, dict[str, Any], dict[str, Any]]:
 def read_export(folder: Path) -> tuple[Model, int, dict[str, Tensor]]:
     """Read an exported network: its settings, the side of its images in pixels, its weights.
 
+    To a checkpoint's that is joined what its run keeps frozen.
+
     Raises
     ------
     InputError
         If there is none in the folder, or it is damaged.
     """
-    settings, image, _ = read_settings(folder)
+    settings, image, facts = read_settings(folder)
     with _told(folder):
-        return settings, int(image["size"]), load_file(folder / WEIGHTS)
+        size, weights = int(image["size"]), load_file(folder / WEIGHTS)
+    if facts.get("frozen"):
+        weights |= _frozen_like(weights, folder.resolve().parents[1], str(facts["frozen"]))
+    return settings, size, weights
 
 
 @contextmanager
@@ -110,6 +117,27 @@ def _told(folder: Path) -> Iterator[None]:
         raise InputError(
             f"the exported network in {folder} cannot be read: {' '.join(str(error).split())}"
         ) from None
+
+
+def _frozen_like(trained: Mapping[str, Tensor], run: Path, sha256: str) -> dict[str, Tensor]:
+    """Return what a run keeps frozen, in the precision of what is trained."""
+    kind = next((value.dtype for value in trained.values() if value.is_floating_point()), torch.float32)
+    tensors = read_frozen(run, sha256)
+    return {key: value.to(kind) if value.is_floating_point() else value for key, value in tensors.items()}
+
+
+def frozen_of(folder: Path) -> str:
+    """Return the hash of what the run of a checkpoint keeps frozen of its network.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint says of none.
+    """
+    facts = read_settings(folder)[2]
+    if not facts.get("frozen"):
+        raise InputError(f"{folder / CONFIG} tells of nothing that is frozen of the network")
+    return str(facts["frozen"])
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveClustering:
@@ -157,7 +185,7 @@ def differing(network: ContrastiveClustering, weights: Mapping[str, Tensor]) -> 
 
 
 def copy_export(source: Path, out: Path) -> None:
-    """Copy the exported network of a checkpoint into a new folder.
+    """Copy the exported network of a checkpoint into a new folder, with what the run keeps frozen of it.
 
     Raises
     ------
@@ -167,11 +195,17 @@ def copy_export(source: Path, out: Path) -> None:
     if out.exists():
         raise InputError(f"{out} is there already; name a new folder")
     part = out.with_name(f"{out.name}.part")
+    content = read_settings(source)[2]
+    whole = read_export(source)[2] if content.pop("frozen", None) else None
     try:
         shutil.rmtree(part, ignore_errors=True)  # of a copy that was cut off
         part.mkdir(parents=True)
-        for name in (WEIGHTS, CONFIG):
-            shutil.copyfile(source / name, part / name)
+        if whole is not None:
+            save_file(whole, part / WEIGHTS, metadata={"format": "pt"})
+            (part / CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        else:
+            for name in (WEIGHTS, CONFIG):
+                shutil.copyfile(source / name, part / name)
         part.rename(out)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}") from None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ccscale.config import Model
 from ccscale.model.backbone import build_backbone
 from ccscale.model.dropout import Draws
+from ccscale.model.frozen import FrozenPart, freeze
 from ccscale.model.heads import ClusterHead, InstanceHead
 from ccscale.model.norm import use_global_batch_norm
 from ccscale.model.trial import try_backbone
@@ -84,6 +85,7 @@ class ContrastiveClustering(nn.Module):
         self.width, draws = try_backbone(settings, size)  # before anything is downloaded or given memory
         self.draws = Draws(draws)
         self.backbone = use_global_batch_norm(build_backbone(settings, size))
+        self.frozen: FrozenPart = freeze(self.backbone, settings)
         self.instance_head = InstanceHead(self.width, settings.embedding)
         self.cluster_head = ClusterHead(self.width, settings.clusters)
         statistics = (
@@ -114,7 +116,10 @@ class ContrastiveClustering(nn.Module):
         """Return the backbone's features (m, D) of images (m, 3, size, size) in [0, 1]."""
         if self.settings.normalize:
             images = (images - self.mean) / self.std
-        with self.draws if self.training and self.draws.placed else nullcontext():
+        with (
+            self.draws if self.training and self.draws.placed else nullcontext(),
+            torch.no_grad() if self.frozen.is_all else nullcontext(),
+        ):
             features: Tensor = self.backbone(images)
         return features
 
@@ -122,6 +127,17 @@ class ContrastiveClustering(nn.Module):
         """Return what the heads make of features (m, D)."""
         assignments = self.cluster_head(features)
         return Outputs(features, self.instance_head(features), assignments, (assignments,))
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, but of what is frozen, which stays in evaluation mode."""
+        super().train(mode)
+        self.frozen.keep_still()
+        return self
+
+    @property
+    def frozen_names(self) -> frozenset[str]:
+        """Names of what is frozen in the state dict."""
+        return frozenset(f"backbone.{name}" for name in self.frozen.names)
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:

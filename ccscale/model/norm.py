@@ -73,8 +73,10 @@ _GLOBAL = {
 
 
 def has_batch_norm(module: nn.Module) -> bool:
-    """Tell whether a network takes statistics over its batch."""
-    return any(isinstance(child, nn.modules.batchnorm._BatchNorm) for child in module.modules())
+    """Tell whether a network that is being trained takes statistics over its batch; what is frozen takes none."""
+    return any(
+        isinstance(child, nn.modules.batchnorm._BatchNorm) and child.training for child in module.modules()
+    )
 
 
 def use_global_batch_norm(module: nn.Module) -> nn.Module:

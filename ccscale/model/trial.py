@@ -16,6 +16,7 @@ from ccscale.config import Model
 from ccscale.errors import InputError, first_line
 from ccscale.model.backbone import create_backbone, other_backbone
 from ccscale.model.dropout import Draws, Undrawable
+from ccscale.model.frozen import freeze
 from ccscale.model.norm import use_global_batch_norm
 
 FEW, MORE = 3, 5  # views of the two passes
@@ -50,10 +51,10 @@ def try_backbone(settings: Model, size: int) -> Trial:
     with torch.device("meta"):
         backbone = create_backbone(settings, size, pretrained=False)
         nothing, few, more = _Heard(), _Heard(), _Heard()
-        shapes = {
-            _pass(backbone.eval(), FEW, size, settings, nothing),
-            _pass(backbone.train(), FEW, size, settings, few),
-        }
+        shapes = {_pass(backbone.eval(), FEW, size, settings, nothing)}
+        backbone.train()
+        freeze(backbone, settings)
+        shapes.add(_pass(backbone, FEW, size, settings, few))
         _pass(backbone, MORE, size, settings, more)
         use_global_batch_norm(backbone)
     (shape, *others) = shapes
@@ -69,8 +70,9 @@ def try_backbone(settings: Model, size: int) -> Trial:
         ("dropout", settings.dropout, any(each != 1 for each in draws)),
     ):
         if value and not has:
+            frozen = " where it is not frozen (model.freeze)" if settings.freeze != "none" else ""
             raise InputError(
-                f"model.{key} is {value:g}, and '{settings.backbone}' does not use it: leave it out"
+                f"model.{key} is {value:g}, and '{settings.backbone}' does not use it{frozen}: leave it out"
             )
     return Trial(shape[1], draws)
 

@@ -19,8 +19,8 @@ class NetworkCost:
     ----------
     views
         Number of views in the pass.
-    weights
-        Number of parameters.
+    weights, frozen
+        Number of parameters; how many of them are not trained.
     buffers
         Running statistics and the like.
     gathered, summed
@@ -35,6 +35,7 @@ class NetworkCost:
 
     views: int
     weights: int
+    frozen: int
     buffers: int
     gathered: int
     summed: int
@@ -107,6 +108,7 @@ class Network:
         return NetworkCost(
             views,
             weights=sum(p.numel() for p in network.parameters()),
+            frozen=sum(p.numel() for p in network.parameters() if not p.requires_grad),
             buffers=sum(b.numel() * b.element_size() for b in network.buffers()),
             gathered=meter.sent["all_gather"],
             summed=meter.sent["all_reduce"],

@@ -70,6 +70,7 @@ class RankPlan:
         losses = measure_losses(config, self.world, self.cuda, self._losses)
         memory = {
             "parameters": (engine.weights + network.buffers,) * 4,
+            "frozen parameters": (network.frozen * self._e,) * 4,
             "master weights": (engine.masters,) * 4,
             "Adam's moments": (engine.moments,) * 4,
             "gradients": (engine.between, 0, engine.gradients, engine.averaging),
@@ -135,7 +136,8 @@ class RankPlan:
     @property
     def _engine(self) -> EngineCost:
         train = self.config.train
-        return engine_cost(self.network.weights, self.world, train.zero, self.config.micro_batches, self._e)
+        trained = self.network.weights - self.network.frozen
+        return engine_cost(trained, self.world, train.zero, self.config.micro_batches, self._e)
 
     @property
     def _losses(self) -> tuple[LossName, ...]:

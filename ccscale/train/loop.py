@@ -191,6 +191,7 @@ class Trainer:
             "epoch": self.setup.epoch(self.step),
             "data": manifest.name,
             "classes": manifest.classes,
+            **({"frozen": self.setup.frozen} if self.setup.frozen else {}),
         }
         (self.saver.save if wait else self.saver.begin)(self.step, {"bad": list(self.bad)}, facts)
         self.log.skip_time()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ccscale import checkpoint, dist
-from ccscale.checkpoint import Search
+from ccscale.checkpoint import Checkpoint, Search
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.checkpoint.permissions import check_kept
 from ccscale.checkpoint.run import Standing, compare_run, keep_origin, open_run
@@ -17,6 +17,9 @@ from ccscale.config import Config
 from ccscale.engine.adapter import Engine
 from ccscale.engine.build import build_engine
 from ccscale.engine.parameter_groups import parameter_groups, parameter_names
+from ccscale.errors import InputError
+from ccscale.model.export import frozen_of
+from ccscale.model.frozen_file import FILE, read_frozen, write_frozen
 from ccscale.model.network import ContrastiveClustering
 from ccscale.train.start import begin_with
 
@@ -33,6 +36,8 @@ class Opening:
     """Its newest checkpoint, if it has one."""
     network: ContrastiveClustering
     """The same on all ranks; what the checkpoint holds is still to be loaded."""
+    frozen: str | None = None
+    """SHA-256 of the file in the run's folder with what is frozen of the network; None where nothing is."""
 
 
 def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening:
@@ -71,7 +76,32 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
         _tell(standing)
     # What is refused above leaves no folder.
     begun = dist.on_rank_zero(lambda: open_run(config, data_digest, lock.take))
-    return Opening(config, begun, found, network)
+    return Opening(config, begun, found, network, _keep_frozen(config, network, found.newest))
+
+
+def _keep_frozen(config: Config, network: ContrastiveClustering, newest: Checkpoint | None) -> str | None:
+    """Write what is frozen of a network that begins, read it into one that goes on; return the file's hash."""
+    names, run = network.frozen_names, config.run_folder
+    if not names:
+        return None
+    if newest is None:
+        weights = network.state_dict()
+        return dist.on_rank_zero(lambda: write_frozen(run, {name: weights[name] for name in sorted(names)}))
+    path = newest.path
+
+    def read() -> str:
+        sha256 = frozen_of(path)
+        tensors = read_frozen(run, sha256)
+        own = network.state_dict()
+        if tensors.keys() != names or any(own[name].shape != tensors[name].shape for name in names):
+            raise InputError(
+                f"{run / FILE} does not hold what is frozen of '{config.model.backbone}' here: another release of "
+                "timm names or groups its tensors otherwise; use the one that the run was begun with"
+            )
+        network.load_state_dict(tensors, strict=False)
+        return sha256
+
+    return dist.together(read)
 
 
 def restore(opening: Opening, device: torch.device) -> tuple[Engine, int, dict[str, None]]:

@@ -45,6 +45,8 @@ class Setup:
         Steps that are done, steps that there will be.
     bad
         Lines about images that are known not to be decodable, in the order in which they were met.
+    frozen
+        SHA-256 of the run's file with what is frozen of the network, if anything is.
     """
 
     config: Config
@@ -58,6 +60,7 @@ class Setup:
     step: int
     stop: int
     bad: dict[str, None]
+    frozen: str | None = None
 
     def batches(self, closing: Closing) -> Iterator[PairBatch]:
         """Yield this rank's part of the batches that are left; see `pair_batches`."""
@@ -120,7 +123,8 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     for line in advise(config):
         dist.say(line)
     workers = default_workers(env.local_world) if config.data.workers is None else config.data.workers
-    return Setup(config, device, workers, manifest, schedule, lock, found, engine, step, stop, bad)
+    frozen = opening.frozen
+    return Setup(config, device, workers, manifest, schedule, lock, found, engine, step, stop, bad, frozen)
 
 
 def open_data(config: Config) -> Manifest:

@@ -1,0 +1,98 @@
+"""What of a backbone is frozen: no gradient, no batch-norm statistics, no random numbers of its own.
+
+timm groups a backbone's tensors by `group_matcher`: a stem, and stage after stage behind it (the layers of a
+ResNet, the blocks of a vision transformer; what comes behind the last of them is one more). ``model.freeze: N``
+freezes the stem and the first N stages, ``all`` the whole. What is frozen stays in evaluation mode while the rest
+is trained, so that autograd keeps nothing of its pass.
+"""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from timm.models import group_parameters
+from torch import nn
+
+from ccscale.config import Model
+from ccscale.errors import InputError
+from ccscale.wording import counted
+
+
+@dataclass(frozen=True)
+class FrozenPart:
+    """The frozen part of a backbone.
+
+    Attributes
+    ----------
+    names
+        Of its tensors in the backbone's state dict.
+    modules
+        The largest modules that lie in it whole.
+    is_all
+        Whether it is the whole backbone.
+    """
+
+    names: frozenset[str] = frozenset()
+    modules: tuple[nn.Module, ...] = field(default=(), repr=False)
+    is_all: bool = False
+
+    def keep_still(self) -> None:
+        """Put it into evaluation mode, in which it stays while the rest is trained."""
+        for module in self.modules:
+            module.eval()
+
+
+def freeze(backbone: nn.Module, settings: Model) -> FrozenPart:
+    """Freeze what a config's ``model.freeze`` says of a backbone, and return it.
+
+    Raises
+    ------
+    InputError
+        For a number of stages that the backbone does not have.
+    """
+    if settings.freeze == "none":
+        return FrozenPart()
+    names = frozenset(backbone.state_dict())
+    if settings.freeze != "all":
+        names = _first_stages(backbone, settings)
+    for name, parameter in backbone.named_parameters():
+        if name in names:
+            parameter.requires_grad_(False)
+    part = FrozenPart(names, tuple(_whole_modules(backbone, "", names)), settings.freeze == "all")
+    part.keep_still()
+    return part
+
+
+def _first_stages(backbone: Any, settings: Model) -> frozenset[str]:
+    """Return the names of the tensors of the stem and the stages to freeze."""
+    wanted, name = settings.freeze, settings.backbone
+    tensors: Any = SimpleNamespace(
+        named_parameters=backbone.state_dict().items
+    )  # statistics are grouped, too
+    try:
+        stage_of = group_parameters(tensors, backbone.group_matcher(coarse=True), reverse=True)
+    except (AttributeError, NotImplementedError, AssertionError, TypeError):
+        stage_of = {}
+    stages = max(stage_of.values(), default=0)  # stage 0 is the stem
+    if stages < 1:
+        raise InputError(
+            f"model.freeze is {wanted}, and timm knows no stages of '{name}': set it to none or all"
+        )
+    if int(wanted) > stages:
+        raise InputError(
+            f"model.freeze is {wanted}, and '{name}' has {counted(stages, 'stage')} behind its stem: give at most "
+            f"{stages}, or all"
+        )
+    return frozenset(key for key, stage in stage_of.items() if stage <= int(wanted))
+
+
+def _whole_modules(module: nn.Module, prefix: str, names: frozenset[str]) -> list[nn.Module]:
+    """Return the largest modules all of whose tensors are named; one without tensors goes with those around."""
+    own = [prefix + name for name in module.state_dict()]
+    if own and names.issuperset(own):
+        return [module]
+    return [
+        found
+        for name, child in module.named_children()
+        for found in _whole_modules(child, f"{prefix}{name}.", names)
+    ]

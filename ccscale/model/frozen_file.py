@@ -1,0 +1,77 @@
+"""What a run keeps frozen of its network: written once, into the run's folder, and joined to what was trained.
+
+::
+
+    RUN/frozen.safetensors            the frozen tensors, by their names in the network's state dict
+    RUN/checkpoints/step-00001000/
+      config.json                     "frozen": SHA-256 of that file
+      model.safetensors               all other tensors
+
+So a checkpoint of heads on a large backbone is as small as the heads. What `ccscale export` writes is whole.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ccscale import atomic
+from ccscale.errors import Fault, InputError, first_line
+
+FILE = "frozen.safetensors"
+
+
+def write_frozen(run: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write what is frozen into a run's folder, flushed, and return the file's SHA-256.
+
+    Raises
+    ------
+    Fault
+        If the disk does not take it.
+    """
+    path, part = run / FILE, run / f"{FILE}.part"
+    try:
+        values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        save_file(values, part, metadata={"format": "pt"})
+        atomic.sync_file(part)
+        found = hash_of(part)
+        os.replace(part, path)
+        atomic.sync_folder(run)
+    except (OSError, SafetensorError) as error:
+        raise Fault(f"{path} cannot be written ({first_line(error)}): make room for it") from None
+    return found
+
+
+def read_frozen(run: Path, sha256: str) -> dict[str, Tensor]:
+    """Read what is frozen from a run's folder.
+
+    Raises
+    ------
+    InputError
+        If it is gone, or not what the run's checkpoints were trained with.
+    """
+    path = run / FILE
+    try:
+        if hash_of(path) != sha256:
+            raise InputError(
+                f"{path} was changed or damaged: its SHA-256 is not {sha256}, which the run's checkpoints were "
+                "trained with; restore it"
+            )
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is gone, which holds what the run keeps frozen of its network and no checkpoint has: "
+            "restore it"
+        ) from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)}): restore it") from None
+
+
+def hash_of(path: Path) -> str:
+    """Return a file's SHA-256."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
