@@ -67,12 +67,13 @@ def demo(out: Path, overrides: Sequence[str] = ()) -> dict[str, Any] | None:
     reader = SampleReader(manifest, config.data.splits)
     say("4/5 drawing the clusters")
     found = read_table(run / TABLE)
+    k = result["clusters"]
     columns = found.clusters, found.confidence, found.labels
-    draw_gallery(out / PICTURE, reader, *columns, config.model.clusters, manifest.classes)
+    draw_gallery(out / PICTURE, reader, *columns, k, manifest.classes)
     say("5/5 writing the report")
     report = report_run(run)
     pixels = np.stack([whole_image(reader[i].data, 8)[..., 0].ravel() for i in range(len(reader))])
-    of_pixels = scores(k_means(pixels, config.model.clusters), found.labels, config.model.clusters)
+    of_pixels = scores(k_means(pixels, k), found.labels, k)
     rows = {"cluster head": result, "k-means on features": result["k_means"], "k-means on pixels": of_pixels}
     return {
         "scores": {

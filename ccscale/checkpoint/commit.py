@@ -23,6 +23,7 @@ from ccscale.checkpoint.snapshot import Snapshot
 from ccscale.config import Config
 from ccscale.engine.adapter import STATES, WEIGHTS
 from ccscale.model.export import export
+from ccscale.model.teacher import without_teacher
 
 WEIGHTS_FILE = f"{TAG}/{STATES}"
 
@@ -67,7 +68,7 @@ def commit(
     places = Places.of(config, step)
     written = collect_notes(places.staging, world)
     weights = snapshot[WEIGHTS_FILE].restore()[WEIGHTS]
-    export(places.staging, config.model, config.views, weights, facts)
+    export(places.staging, config.model, config.views, without_teacher(weights), facts)
     marker = {
         "step": step,
         "world": world,

@@ -46,10 +46,12 @@ def show_plan(plan: "Plan") -> None:
     config, train = plan.rank.config, plan.rank.config.train
     images = train.global_batch // plan.world
     micro_batches = "" if config.micro_batches == 1 else f" in {config.micro_batches} micro-batches"
+    clusters = " and ".join(f"{k:,}" for k in config.model.cluster_counts)
+    heads = "" if config.model.heads == 1 else f" by {config.model.heads} heads"
     put(
         f"{plan.nodes} × {plan.ranks_per_node} = {plan.world} ranks, {images:,} of {train.global_batch:,} images "
         f"each{micro_batches}; {config.model.backbone} ({plan.rank.network.weights / 1e6:.1f} M parameters) at "
-        f"{config.views.size} px, {config.model.clusters:,} clusters, {train.precision}, ZeRO {train.zero}",
+        f"{config.views.size} px, {clusters} clusters{heads}, {train.precision}, ZeRO {train.zero}",
         fold=False,
     )
     _memory(plan).put()

@@ -1,8 +1,10 @@
-"""The two losses: temperatures and weights."""
+"""The losses: objective, temperatures and weights."""
+
+from typing import Literal
 
 from pydantic import Field
 
-from ccscale.config.section import Count, Fixed, Free, Section
+from ccscale.config.section import Count, Fixed, Free, Probability, Section
 
 
 class Loss(Section):
@@ -15,6 +17,26 @@ class Loss(Section):
     )
     cluster_weight: Fixed[float] = Field(
         1.0, ge=0, description="Weight of the cluster loss; 0: it is not computed, and its head not trained."
+    )
+    entropy_weight: Fixed[float] = Field(
+        1.0,
+        ge=0,
+        description="Weight of the cluster loss's entropy term, which keeps clusters from emptying; 1 in the "
+        "paper. Data whose clusters differ in size want less.",
+    )
+    objective: Fixed[Literal["contrast", "temi"]] = Field(
+        "contrast",
+        description="What trains the cluster heads. contrast: the paper's cluster loss, by which a cluster is told "
+        "from the others in both views. temi: the views' mutual information, by a teacher, the heads' average.",
+    )
+    temi_beta: Fixed[float] = Field(
+        0.6, gt=0, le=1, description="TEMI's exponent: the smaller, the less even the clusters may become."
+    )
+    teacher_decay: Fixed[Probability] = Field(
+        0.996, description="How much of TEMI's teacher stays in a step."
+    )
+    prior_decay: Fixed[Probability] = Field(
+        0.9, description="How much of the teacher's mean assignments, TEMI's prior, stays in a step."
     )
     ring_bytes: Free[Count] = Field(
         2**30,

@@ -1,12 +1,25 @@
 """Backbone and heads."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, WrapValidator, model_validator
 
 from ccscale.config.section import Fixed, Origin, PathText, Positive, Probability, Section
 
 MOST_CLASSES = 2**20  # that images are sorted into, as clusters or by their labels
+
+_K = Annotated[int, Field(ge=2, le=MOST_CLASSES)]
+_one, _several = TypeAdapter(_K), TypeAdapter(Annotated[tuple[_K, ...], Field(min_length=1)])
+
+
+def _one_or_several(value: Any, _: Any) -> int | tuple[int, ...]:
+    """Take K, or a list of them: each kind is refused in its own words, and a list of one is the one."""
+    if not isinstance(value, list | tuple):
+        return _one.validate_python(value)
+    counts = _several.validate_python(value)
+    if len(set(counts)) < len(counts):
+        raise ValueError("each number of clusters stands once; model.heads says how many heads each has")
+    return counts if len(counts) > 1 else counts[0]
 
 
 class Model(Section):
@@ -46,8 +59,52 @@ class Model(Section):
     normalize: Fixed[bool] = Field(
         False, description="Subtract the backbone's own mean and divide by its deviation (pretrained ones)."
     )
-    clusters: Fixed[int] = Field(ge=2, le=MOST_CLASSES, description="K, the number of clusters.")
+    clusters: Fixed[Annotated[int | tuple[int, ...], WrapValidator(_one_or_several)]] = Field(
+        description="K, the number of clusters; or several, each with heads of its own: the first one serves "
+        "unless another is asked for.",
+    )
+    heads: Fixed[int] = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Cluster heads for each K. The evaluation chooses the one that serves, by loss and stability.",
+    )
     embedding: Fixed[int] = Field(128, ge=1, le=2**16, description="Width of the instance head's output.")
+    head_width: Fixed[Positive | None] = Field(
+        None,
+        description="Width of the hidden layers of all heads; null: that of the features, as in the paper.",
+    )
+    head_depth: Fixed[int] = Field(
+        2, ge=1, le=8, description="Linear layers of a head, the last one included."
+    )
+    head_norm: Fixed[Literal["none", "batch", "layer"]] = Field(
+        "none", description="What normalizes the hidden layers of the heads; batch: over the global batch."
+    )
+    head_activation: Fixed[Literal["relu", "gelu"]] = Field("relu", description="Behind each hidden layer.")
+    prototypes: Fixed[Positive | None] = Field(
+        None,
+        description="Width in which cluster heads end, brought to length 1, to be compared with a prototype of "
+        "each cluster by the cosine (TEMI: 256); null: they end in a linear layer of K outputs.",
+    )
+    head_temperature: Fixed[float] = Field(
+        1.0, gt=0, description="What a cluster head's outputs are divided by before the softmax (TEMI: 0.1)."
+    )
+
+    @model_validator(mode="after")
+    def _widths(self) -> "Model":
+        if self.head_depth == 1 and self.head_width is not None:
+            raise ValueError("head_width is that of hidden layers, and head_depth 1 has none: leave it out")
+        return self
+
+    @property
+    def cluster_counts(self) -> tuple[int, ...]:
+        """The numbers of clusters K, the one that serves by default first."""
+        return self.clusters if isinstance(self.clusters, tuple) else (self.clusters,)
+
+    @property
+    def head_clusters(self) -> tuple[int, ...]:
+        """K of each cluster head; the heads of one K lie together."""
+        return tuple(k for k in self.cluster_counts for _ in range(self.heads))
 
     @property
     def bare(self) -> "Model":

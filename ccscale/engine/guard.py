@@ -7,7 +7,7 @@ moved already, are put back. Whether a step was skipped is read when the log is 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from ccscale import dist
 from ccscale.engine.adapter import Engine
 from ccscale.errors import Fault
+from ccscale.model.average import Average
 
 
 class NotFinite(Fault):
@@ -47,11 +48,12 @@ class StepGuard:
     def __init__(self, engine: Engine, device: torch.device) -> None:
         self._engine = engine
         frozen = engine.network.frozen_names
-        self._buffers = [
-            buffer
-            for name, buffer in engine.network.named_buffers()
-            if buffer.is_floating_point() and name not in frozen
-        ]
+        # An average is no matter of the forward pass: it is told itself of a step that was skipped.
+        averages = [module for module in engine.network.modules() if isinstance(module, Average)]
+        still = {buffer for average in averages for buffer in average.buffers()}
+        still |= {buffer for name, buffer in engine.network.named_buffers() if name in frozen}
+        changing = [buffer for buffer in engine.network.buffers() if buffer not in still]
+        self._buffers = [buffer for buffer in changing if buffer.is_floating_point()]
         self._nothing = torch.zeros((), device=device)
         engine.optimizer.register_step_pre_hook(self._judge)
         self._before: Tensor | None = None
@@ -64,13 +66,13 @@ class StepGuard:
         if self._buffers:
             self._before = torch.cat([buffer.flatten() for buffer in self._buffers])
 
-    def end(self, z: Tensor, p: Tensor) -> Verdict:
+    def end(self, z: Tensor, heads: Sequence[Tensor]) -> Verdict:
         """Put back what a skipped step has changed, after the optimizer's step.
 
         Parameters
         ----------
-        z, p
-            The embeddings and soft assignments that its losses were taken of.
+        z, heads
+            The embeddings, and the soft assignments of each cluster head, that its losses were taken of.
         """
         if self._engine.has_skipped:
             self._skipped = self._nothing + 1
@@ -82,7 +84,8 @@ class StepGuard:
                 part.view_as(buffer) for buffer, part in zip(self._buffers, kept.split(sizes), strict=True)
             ]
             torch._foreach_copy_(self._buffers, parts)
-        return Verdict(self._skipped, *(_not_finite(outputs.detach().sum()) for outputs in (z, p)))
+        sums = z.detach().sum(), torch.stack([p.detach().sum() for p in heads]).sum()
+        return Verdict(self._skipped, *map(_not_finite, sums))
 
     def _judge(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Look at all gradients before the first group of parameters is stepped: it is all groups or none."""

@@ -161,7 +161,7 @@ def measure(
     Stopped
         On all ranks, if one was asked to stop.
     """
-    tally, failure, stopping = Tally(network.settings.clusters), None, 0
+    tally, failure, stopping = Tally(network.k), None, 0
     most = -(-sum(shard.nsamples for shard in manifest.select(splits)) // dist.world())  # that a rank has
     batches = assign(network, manifest, splits, config, workers=workers, request=request, progress=progress)
     with closing(batches) as coming:

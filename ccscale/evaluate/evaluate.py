@@ -122,7 +122,7 @@ class Evaluation:
     ) -> None:
         self.opened, self.manifest, self.splits, self.own, self.lock = opened, manifest, splits, own, lock
         self.folder = opened.config.run_folder
-        self.k = opened.config.model.clusters
+        self.k = opened.network.k
         self.parts = parts_of(manifest.select(splits))
         self.basis = dist.on_rank_zero(lambda: Basis.of(opened.checkpoint, manifest, splits))
         self.table = PartsFolder(self.folder / f"{TABLE}.parts", self.basis.as_json(), labels=True)

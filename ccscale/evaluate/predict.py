@@ -170,7 +170,7 @@ class Prediction:
         self.opened, self.wanted = opened, wanted
         weights = dist.on_rank_zero(lambda: weights_of(opened.checkpoint))
         self.groups, self.notes = dist.on_rank_zero(lambda: self._cut_tree(weights))
-        self.k = opened.config.model.clusters if self.groups is None else int(self.groups.max()) + 1
+        self.k = opened.network.k if self.groups is None else int(self.groups.max()) + 1
         self.folder = self._parts_folder(weights)
         self.parts: dict[str, Part] = {}
         self._files: FileReader | None = None

@@ -97,13 +97,13 @@ def view_pairs(
         On all ranks, for a shard that cannot be read.
     """
     reader = SampleReader(manifest, splits, Access.of(config.data))
-    images = min(images, NUMBERS // (VIEWS * config.model.clusters))
+    images = min(images, NUMBERS // (VIEWS * network.k))
     rows = choose_rows(len(reader), config.seed, images)
     mine = owned(len(rows), dist.rank(), dist.world())
     share = rows[mine.start : mine.stop]
 
     def assign_share() -> NDArray[np.float32]:
-        parts = [np.empty((VIEWS, 0, config.model.clusters), np.float32)]
+        parts = [np.empty((VIEWS, 0, network.k), np.float32)]
         show = progress and dist.rank() == 0
         with evaluating(network), Meter("assigning two views", len(share), "images", show) as meter:
             for start in range(0, len(share), config.evaluate.batch):

@@ -4,7 +4,9 @@ The columns of the global assignment matrices, ``C = [P_a | P_b]`` (N x 2K), are
 With the cosine similarity ``S`` of the 2K columns over τ and the positive ``p(i)`` of column i, its like in the
 other view::
 
-    loss = mean_i ( logsumexp_{k≠i} S_ik − S_ip(i) )  +  Σ_{views} ( Σ_k q_k log q_k + log K ),   q = column mean
+    loss = mean_i ( logsumexp_{k≠i} S_ik − S_ip(i) )  +  w Σ_{views} ( Σ_k q_k log q_k + log K ),   q = column mean
+
+The weight w of the entropy term is 1 in the paper.
 
 There are two ways to it, both exact:
 
@@ -41,6 +43,7 @@ def cluster_loss(
     temperature: float = 1.0,
     group: ProcessGroup | None = None,
     check: bool = True,
+    entropy_weight: float = 1.0,
 ) -> Tensor:
     """Return the cluster-level contrastive loss of the global batch, with its entropy term.
 
@@ -55,6 +58,8 @@ def cluster_loss(
         The ranks whose batches make up the global batch; by default all.
     check : bool, default True
         Compare the ranks' shapes first, by a small collective call; see `instance_loss`.
+    entropy_weight : float, default 1.0
+        Weight of the entropy term; 1 in the paper.
 
     Returns
     -------
@@ -68,7 +73,7 @@ def cluster_loss(
         If the shapes differ, on this rank or between ranks, or are not (n, K) with K at least 2, or the
         temperature is not above 0.
     """
-    return ClusterLoss(p_a, p_b, temperature, group, check).value()
+    return ClusterLoss(p_a, p_b, temperature, group, check, entropy_weight).value()
 
 
 class ClusterLoss:
@@ -84,11 +89,12 @@ class ClusterLoss:
         temperature: float = 1.0,
         group: ProcessGroup | None = None,
         check: bool = True,
+        entropy_weight: float = 1.0,
     ) -> None:
         check_inputs("p_a and p_b", p_a, p_b, 2, temperature, group, check)
         c = torch.cat([p_a, p_b], dim=1)  # (n, 2K)
         self._c = c if c.dtype == torch.float64 else c.float()
-        self._temperature, self._group = temperature, group
+        self._settings, self._group = (temperature, entropy_weight), group
         with torch.no_grad(), torch.autocast(c.device.type, enabled=False):
             c = self._c.detach()
             self._gathers = len(c) * dist.world(group) < c.shape[1]
@@ -102,7 +108,7 @@ class ClusterLoss:
         """Return the loss."""
         loss = _OfColumns if self._gathers else _OfProducts
         with torch.autocast(self._c.device.type, enabled=False):
-            return loss.apply(self._c, self._coming.wait(), self._temperature, self._group)
+            return loss.apply(self._c, self._coming.wait(), *self._settings, self._group)
 
 
 def _in_full(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,7 +127,12 @@ class _OfProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, c: Tensor, summed: Tensor, temperature: float, group: ProcessGroup | None
+        ctx: Any,
+        c: Tensor,
+        summed: Tensor,
+        temperature: float,
+        entropy_weight: float,
+        group: ProcessGroup | None,
     ) -> Tensor:
         images = len(c) * dist.world(group)
         gram, means = summed[:-1], summed[-1] / images
@@ -132,12 +143,14 @@ class _OfProducts(torch.autograd.Function):
         half = len(gram) // 2
         positive = gram.diagonal(half) / (lengths[:half] * lengths[half:]) / temperature
         ctx.save_for_backward(c, summed, lengths, lse)
-        ctx.temperature, ctx.images, ctx.world = temperature, images, dist.world(group)
-        return lse.mean() - positive.mean() + _negative_entropy(means) + 2 * math.log(half)
+        ctx.temperature, ctx.entropy_weight = temperature, entropy_weight
+        ctx.images, ctx.world = images, dist.world(group)
+        entropy = entropy_weight * _negative_entropy(means)
+        return lse.mean() - positive.mean() + entropy + entropy_weight * 2 * math.log(half)
 
     @staticmethod
     @_in_full
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         c, summed, lengths, lse = ctx.saved_tensors
         gram, means = summed[:-1], summed[-1] / ctx.images
         count, half = len(gram), len(gram) // 2
@@ -157,8 +170,8 @@ class _OfProducts(torch.autograd.Function):
         # A column shorter than EPSILON has the length EPSILON, whatever it is: no derivative through its length.
         along *= gram.diagonal() > EPSILON**2
         gradient = (pulled - unit * along) / (lengths * (count * ctx.temperature))
-        gradient += _entropy_gradient(means) / ctx.images
-        return gradient * (gradients[0] * ctx.world), None, None, None
+        gradient += _entropy_gradient(means) * ctx.entropy_weight / ctx.images
+        return gradient * (gradients[0] * ctx.world), None, None, None, None
 
 
 class _OfColumns(torch.autograd.Function):
@@ -166,7 +179,12 @@ class _OfColumns(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, c: Tensor, gathered: Tensor, temperature: float, group: ProcessGroup | None
+        ctx: Any,
+        c: Tensor,
+        gathered: Tensor,
+        temperature: float,
+        entropy_weight: float,
+        group: ProcessGroup | None,
     ) -> Tensor:
         columns = gathered.flatten(0, 1).T  # (2K, N)
         lengths = columns.norm(dim=1)
@@ -180,12 +198,14 @@ class _OfColumns(torch.autograd.Function):
         means = columns.mean(dim=1)
         first = dist.rank(group) * len(c)
         ctx.save_for_backward(rows, lengths, lse, means)
-        ctx.temperature, ctx.own, ctx.world = temperature, slice(first, first + len(c)), dist.world(group)
-        return lse.mean() - positive.mean() + _negative_entropy(means) + 2 * math.log(half)
+        ctx.temperature, ctx.entropy_weight = temperature, entropy_weight
+        ctx.own, ctx.world = slice(first, first + len(c)), dist.world(group)
+        entropy = entropy_weight * _negative_entropy(means)
+        return lse.mean() - positive.mean() + entropy + entropy_weight * 2 * math.log(half)
 
     @staticmethod
     @_in_full
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         rows, lengths, lse, means = ctx.saved_tensors
         count, half = len(rows), len(rows) // 2
         pulls = RowPulls(rows, lse, ctx.temperature)
@@ -195,8 +215,8 @@ class _OfColumns(torch.autograd.Function):
         along = (pulled * rows).sum(dim=1) * (lengths > EPSILON)
         gradient = pulled[:, ctx.own] - rows[:, ctx.own] * along[:, None]
         gradient /= (lengths.clamp_min(EPSILON) * (count * ctx.temperature))[:, None]
-        gradient += (_entropy_gradient(means) / rows.shape[1])[:, None]
-        return gradient.T * (gradients[0] * ctx.world), None, None, None
+        gradient += (_entropy_gradient(means) * ctx.entropy_weight / rows.shape[1])[:, None]
+        return gradient.T * (gradients[0] * ctx.world), None, None, None, None
 
 
 @alike

@@ -1,18 +1,38 @@
-"""The two heads of Contrastive Clustering (paper, section 'Method'): two-layer perceptrons without batch norm."""
+"""The heads: perceptrons on the backbone's features (paper, section 'Method': two layers, without batch norm).
+
+A cluster head ends in a linear layer of K outputs, or, with prototypes w_k (TEMI: Adaloglou et al., 2023; as
+DINO's head), in cosines::
+
+    u = the perceptron's output, of length 1        logit_k = <u, w_k / |w_k|>        p = softmax(logits / τ)
+"""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ccscale.config import Model
+from ccscale.model.norm import GlobalBatchNorm1d
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": lambda: nn.ReLU(inplace=True), "gelu": nn.GELU}
+_NORMS: dict[str, type[nn.Module]] = {"batch": GlobalBatchNorm1d, "layer": nn.LayerNorm}
+
 
 class _Head(nn.Module):
-    """Linear - ReLU - Linear, given on in float32 (float64 stays) whatever autocast computed in."""
+    """Linear - (norm) - activation, so often as is asked for, and Linear; given on in float32 (float64 stays)."""
 
-    def __init__(self, features: int, outputs: int) -> None:
+    def __init__(self, features: int, outputs: int, settings: Model) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(features, features), nn.ReLU(inplace=True), nn.Linear(features, outputs)
-        )
+        layers: list[nn.Module] = []
+        width = settings.head_width or features
+        for number in range(settings.head_depth - 1):
+            layers.append(nn.Linear(width if number else features, width))
+            if settings.head_norm != "none":
+                layers.append(_NORMS[settings.head_norm](width))
+            layers.append(_ACTIVATIONS[settings.head_activation]())
+        layers.append(nn.Linear(width, outputs))
+        self.layers = nn.Sequential(*layers)
 
     def _project(self, h: Tensor) -> Tensor:
         out = self.layers(h)
@@ -22,6 +42,9 @@ class _Head(nn.Module):
 class InstanceHead(_Head):
     """Features (m, D) -> embeddings (m, d) of unit length."""
 
+    def __init__(self, features: int, settings: Model) -> None:
+        super().__init__(features, settings.embedding, settings)
+
     def forward(self, h: Tensor) -> Tensor:
         """Return the embeddings."""
         return F.normalize(self._project(h), dim=1)
@@ -30,6 +53,31 @@ class InstanceHead(_Head):
 class ClusterHead(_Head):
     """Features (m, D) -> soft assignments (m, K), rows that sum to 1."""
 
+    def __init__(self, features: int, clusters: int, settings: Model) -> None:
+        super().__init__(features, settings.prototypes or clusters, settings)
+        self._temperature = settings.head_temperature
+        self.prototypes = (
+            nn.Linear(settings.prototypes, clusters, bias=False) if settings.prototypes else None
+        )
+
     def forward(self, h: Tensor) -> Tensor:
         """Return the soft assignments."""
-        return torch.softmax(self._project(h), dim=1)
+        out = self._project(h)
+        with torch.autocast(out.device.type, enabled=False):
+            if self.prototypes is not None:
+                out = F.normalize(out, dim=1) @ F.normalize(self.prototypes.weight, dim=1).T
+            return torch.softmax(out / self._temperature, dim=1)
+
+
+class ClusterHeads(nn.ModuleList):
+    """Several cluster heads: features (m, D) -> the soft assignments of each, (m, K)."""
+
+    def forward(self, h: Tensor) -> tuple[Tensor, ...]:
+        """Return the soft assignments of all heads."""
+        return tuple(head(h) for head in self)
+
+
+def make_cluster_heads(features: int, settings: Model) -> ClusterHead | ClusterHeads:
+    """Return a network's cluster heads; one alone has the names that it had before there were several."""
+    heads = [ClusterHead(features, k, settings) for k in settings.head_clusters]
+    return heads[0] if len(heads) == 1 else ClusterHeads(heads)

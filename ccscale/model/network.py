@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ccscale.config import Model
+from ccscale.errors import InputError
 from ccscale.model.backbone import build_backbone
 from ccscale.model.dropout import Draws
 from ccscale.model.frozen import FrozenPart, freeze
-from ccscale.model.heads import ClusterHead, InstanceHead
+from ccscale.model.heads import InstanceHead, make_cluster_heads
 from ccscale.model.norm import use_global_batch_norm
+from ccscale.model.teacher import Teacher
 from ccscale.model.trial import try_backbone
 
 
@@ -39,16 +41,24 @@ class Outputs(_Served):
         The soft assignments of the cluster head that serves, (m, K), rows that sum to 1.
     heads : tuple of Tensor, optional
         The soft assignments of all cluster heads; by default those alone that serve.
+    targets : tuple of Tensor, optional
+        The same of their teacher, while there is one and the network is trained.
     """
 
     heads: tuple[Tensor, ...] = ()
+    targets: tuple[Tensor, ...] = ()
 
     def __new__(
-        cls, features: Tensor, embeddings: Tensor, assignments: Tensor, heads: tuple[Tensor, ...] = ()
+        cls,
+        features: Tensor,
+        embeddings: Tensor,
+        assignments: Tensor,
+        heads: tuple[Tensor, ...] = (),
+        targets: tuple[Tensor, ...] = (),
     ) -> Self:
         """Make the tuple."""
         outputs = super().__new__(cls, features, embeddings, assignments)
-        outputs.heads = heads or (assignments,)
+        outputs.heads, outputs.targets = heads or (assignments,), targets
         return outputs
 
 
@@ -66,6 +76,10 @@ class ContrastiveClustering(nn.Module):
     ----------
     width : int
         D.
+    teacher : Teacher or None
+        Of the cluster heads, where the objective has one; `add_teacher` makes it.
+    serving : int
+        Which of the cluster heads makes the assignments, counted from 0; `serve` sets it.
     draws : Draws
         The random numbers of the backbone while it is trained. A step places them; without a place torch draws.
 
@@ -86,8 +100,10 @@ class ContrastiveClustering(nn.Module):
         self.draws = Draws(draws)
         self.backbone = use_global_batch_norm(build_backbone(settings, size))
         self.frozen: FrozenPart = freeze(self.backbone, settings)
-        self.instance_head = InstanceHead(self.width, settings.embedding)
-        self.cluster_head = ClusterHead(self.width, settings.clusters)
+        self.instance_head = InstanceHead(self.width, settings)
+        self.cluster_head = make_cluster_heads(self.width, settings)
+        self.serving = 0
+        self.teacher: Teacher | None = None
         statistics = (
             self.backbone.pretrained_cfg if settings.normalize else {"mean": [0.0] * 3, "std": [1.0] * 3}
         )
@@ -125,8 +141,43 @@ class ContrastiveClustering(nn.Module):
 
     def heads_of(self, features: Tensor) -> Outputs:
         """Return what the heads make of features (m, D)."""
-        assignments = self.cluster_head(features)
-        return Outputs(features, self.instance_head(features), assignments, (assignments,))
+        found = self.cluster_head(features)
+        heads = found if isinstance(found, tuple) else (found,)
+        targets = () if self.teacher is None or not self.training else self.teacher(features)
+        return Outputs(features, self.instance_head(features), heads[self.serving], heads, targets)
+
+    def add_teacher(self) -> None:
+        """Give the cluster heads a teacher, which begins as what they are now."""
+        self.teacher = Teacher(self.cluster_head, self.settings.head_clusters)
+
+    @property
+    def k(self) -> int:
+        """K, the number of clusters of the head that serves."""
+        return self.settings.head_clusters[self.serving]
+
+    def serve(self, head: int) -> Self:
+        """Let one of the cluster heads make the assignments.
+
+        Parameters
+        ----------
+        head : int
+            Counted from 0, in the order of `Outputs.heads`.
+
+        Returns
+        -------
+        ContrastiveClustering
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If there is no such head.
+        """
+        heads = len(self.settings.head_clusters)
+        if not 0 <= head < heads:
+            raise InputError(f"there is no cluster head {head}: the network has {heads}, counted from 0")
+        self.serving = head
+        return self
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, but of what is frozen, which stays in evaluation mode."""

@@ -56,7 +56,7 @@ def measure_losses(
     """
     rows = VIEWS * config.train.global_batch // world
     kind = torch.float64 if config.train.precision == "fp64" else torch.float32
-    widths = config.model.embedding, config.model.clusters
+    widths = config.model.embedding, config.model.head_clusters
     return _measure(config.loss, rows, *widths, kind, world, cuda, tuple(by), few)
 
 
@@ -65,7 +65,7 @@ def _measure(
     settings: Loss,
     rows: int,
     d: int,
-    k: int,
+    clusters: tuple[int, ...],
     kind: torch.dtype,
     world: int,
     cuda: bool,
@@ -73,10 +73,11 @@ def _measure(
     few: int,
 ) -> LossCost:
     with fake_ranks(world), FakeTensorMode(), dry_run(few, cuda):
-        z, p = (torch.empty(rows, width, dtype=kind, requires_grad=True) for width in (d, k))
-        meter = Meter([z, p])
+        z, *heads = (torch.empty(rows, width, dtype=kind, requires_grad=True) for width in (d, *clusters))
+        targets, prior = [torch.empty_like(p) for p in heads], torch.empty(sum(clusters), dtype=kind)
+        meter = Meter([z, *heads, *targets, prior])
         with meter:
-            take_losses(settings, z, p, by).loss.backward()
+            take_losses(settings, z, heads, by, targets, prior).loss.backward()
     rounds = min(world - 1, few + 1)  # of the ring that were taken: it is one ahead
     if rounds:
         meter.sent["send"] = meter.sent["send"] // rounds * (world - 1)

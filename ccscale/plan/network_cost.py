@@ -84,6 +84,8 @@ class Network:
         # The weights' values do not matter: nothing is downloaded or read for them.
         with torch.device("meta"):
             self._network = ContrastiveClustering(config.model.bare, config.views.size)
+            if config.loss.objective == "temi":
+                self._network.add_teacher()
         with self._mode:
             _make_fake(self._network, device, self._type, channels_last=config.train.zero == 0)
 

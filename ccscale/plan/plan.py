@@ -133,9 +133,11 @@ def make_plan(
     reading, why = read_data(config, world)
     if why is not None:
         notes.append(f"the data cannot be read from here, so no steps are told: {why}")
-    if "cluster" in config.losses and config.train.global_batch < 2 * config.model.clusters:
+    if "cluster" in config.losses and config.train.global_batch < 2 * (
+        most := max(config.model.cluster_counts)
+    ):
         notes.append(
-            f"a global batch of {config.train.global_batch} can hardly show {config.model.clusters} clusters; "
+            f"a global batch of {config.train.global_batch} can hardly show {most} clusters; "
             "several times as many images work better"
         )
 

@@ -66,7 +66,9 @@ class RankPlan:
         backward = network.most_with_gradients - min(engine.weights, network.most_with_gradients)
         activations = (network.kept, network.kept if one else 0, backward if plain else network.most, 0)
         # In micro-batches: z and p as found and joined, then with their gradients, are held to the end.
-        embeddings = 0 if one else VIEWS * n * (config.model.embedding + config.model.clusters) * self._e
+        embeddings = (
+            0 if one else VIEWS * n * (config.model.embedding + sum(config.model.head_clusters)) * self._e
+        )
         losses = measure_losses(config, self.world, self.cuda, self._losses)
         memory = {
             "parameters": (engine.weights + network.buffers,) * 4,

@@ -131,7 +131,7 @@ def read_inputs(
             name="/".join(folder.resolve().parts[-2:]),
             facts=_facts(config, manifest, splits, checkpoint.step),
             shards=config.data.shards,
-            clusters=config.model.clusters,
+            clusters=config.model.cluster_counts[0],
             classes=manifest.classes,
             table=table,
             points=points,

@@ -83,9 +83,9 @@ def advise(config: Config) -> Iterator[str]:
             "the cluster head is not trained: it is the features that tell how good the run is (k-means, "
             "`ccscale evaluate`), not its clusters"
         )
-    elif config.train.global_batch < 2 * config.model.clusters:
+    elif config.train.global_batch < 2 * (most := max(config.model.cluster_counts)):
         yield (
-            f"warning: a global batch of {config.train.global_batch} can hardly show {config.model.clusters} "
+            f"warning: a global batch of {config.train.global_batch} can hardly show {most} "
             "clusters; several times as many images work better (train.global_batch)"
         )
 

@@ -70,6 +70,8 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
     else:
         model = config.model.bare if saved else config.model
         network = dist.together(lambda: ContrastiveClustering(model, config.views.size))
+    if config.loss.objective == "temi":
+        network.add_teacher()
     dist.together(lambda: standing.check(network))
     dist.together(lambda: parameter_groups(config, network))  # what is refused there is refused now
     if saved:

@@ -12,7 +12,10 @@ from ccscale.model.export import differing, read_export
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import say
 
-ALIKE = ("backbone", "stem", "normalize", "clusters", "embedding")
+ALIKE = (
+    *("backbone", "stem", "normalize", "clusters", "heads", "embedding"),
+    *("head_width", "head_depth", "head_norm", "head_activation", "prototypes", "head_temperature"),
+)
 """What two runs must have in common for one to begin with the other's network."""
 
 

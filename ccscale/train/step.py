@@ -30,6 +30,7 @@ from ccscale.engine.guard import StepGuard, Verdict
 from ccscale.engine.parameter_groups import set_rate, train_by
 from ccscale.loss import instance_loss
 from ccscale.loss.cluster import ClusterLoss
+from ccscale.loss.temi import TemiLoss
 from ccscale.model.network import Outputs
 from ccscale.model.norm import keep_running_statistics
 
@@ -99,42 +100,57 @@ class Stepper:
         count = self.config.micro_batches
         if count == 1:
             outputs = self._forward(batch, 0, 1)
-            z, p = outputs.embeddings, outputs.assignments
+            z, heads = outputs.embeddings, outputs.heads
             with self._part("losses"):
-                losses = take_losses(self.config.loss, z, p, by)
+                losses = self._take_losses(z, heads, outputs.targets, by)
             with self._part("backward"):
                 self.engine.backward(losses.loss)
             with self._part("optimizer"):
                 self.engine.step()
         else:
-            losses, z, p = self._take_in_micro_batches(batch, count, by)
-        return losses.detach(), self.guard.end(z, p)
+            losses, z, heads = self._take_in_micro_batches(batch, count, by)
+        verdict = self.guard.end(z, heads)
+        network = self.engine.network
+        if network.teacher is not None and "cluster" in by:
+            decay = self.config.loss.teacher_decay
+            network.teacher.heads.update(network.cluster_head, decay, verdict.skipped)
+        return losses.detach(), verdict
 
     def _take_in_micro_batches(
         self, batch: PairBatch, count: int, by: Sequence[LossName]
-    ) -> tuple[Losses, Tensor, Tensor]:
+    ) -> tuple[Losses, Tensor, tuple[Tensor, ...]]:
         with torch.no_grad(), keep_running_statistics(self.engine.network):
             found = [self._forward(batch, number, count) for number in range(count)]
         z = _join([outputs.embeddings for outputs in found]).requires_grad_()  # (2n, d)
-        p = _join([outputs.assignments for outputs in found]).requires_grad_()  # (2n, K)
+        by_head = zip(*(outputs.heads for outputs in found), strict=True)
+        heads = tuple(_join(list(parts)).requires_grad_() for parts in by_head)  # of each (2n, K)
+        targets = tuple(
+            _join(list(parts)) for parts in zip(*(outputs.targets for outputs in found), strict=True)
+        )
         with self._part("losses"):
-            losses = take_losses(self.config.loss, z, p, by)
+            losses = self._take_losses(z, heads, targets, by)
         losses.loss.backward()
-        gradients = [None if joined.grad is None else _split(joined.grad, count) for joined in (z, p)]
+        gradients = [None if joined.grad is None else _split(joined.grad, count) for joined in (z, *heads)]
         for number in range(count):
             outputs = self._forward(batch, number, count)
             with self._part("backward"):
                 pulls = [
                     (output * gradient[number]).sum()
-                    for output, gradient in zip(
-                        (outputs.embeddings, outputs.assignments), gradients, strict=True
-                    )
+                    for output, gradient in zip((outputs.embeddings, *outputs.heads), gradients, strict=True)
                     if gradient is not None
                 ]
                 self.engine.backward(torch.stack(pulls).sum())
             with self._part("optimizer"):
                 self.engine.step()  # it steps after the last one
-        return losses, z, p
+        return losses, z, heads
+
+    def _take_losses(
+        self, z: Tensor, heads: Sequence[Tensor], targets: Sequence[Tensor], by: Sequence[LossName]
+    ) -> Losses:
+        teacher = self.engine.network.teacher
+        return take_losses(
+            self.config.loss, z, heads, by, targets, None if teacher is None else teacher.prior
+        )
 
     def _part(self, name: str) -> Any:
         """Return a context in which a part of the step is taken."""
@@ -158,32 +174,59 @@ class Stepper:
             return self.engine(views.contiguous(memory_format=torch.channels_last))
 
 
-def take_losses(settings: Loss, z: Tensor, p: Tensor, by: Sequence[LossName]) -> Losses:
+def take_losses(
+    settings: Loss,
+    z: Tensor,
+    heads: Sequence[Tensor],
+    by: Sequence[LossName],
+    targets: Sequence[Tensor] = (),
+    prior: Tensor | None = None,
+) -> Losses:
     """Return losses of the global batch; the clusters' traffic goes on behind the instances' work.
 
     Parameters
     ----------
     settings
         The config's section.
-    z, p
-        This rank's embeddings (2n, d) and assignments (2n, K), view a first.
+    z, heads
+        This rank's embeddings (2n, d), and the assignments (2n, K) of each cluster head, view a first.
     by
         Which are computed.
+    targets, prior
+        The teacher's assignments of each head, and its mean ones, where the objective has a teacher.
     """
-    (z_a, z_b), (p_a, p_b) = z.chunk(2), p.chunk(2)
+    z_a, z_b = z.chunk(2)
     parts = []
-    cluster, instances, clusters = None, None, None
-    if "cluster" in by:  # check: the schedule gives every rank as many images
-        cluster = ClusterLoss(p_a, p_b, settings.cluster_temperature, check=False)
+    instances, clusters = None, None
+    cluster = _cluster_loss(settings, heads, targets, prior) if "cluster" in by else None
     if "instance" in by:
         instances = instance_loss(
             z_a, z_b, settings.instance_temperature, ring_bytes=settings.ring_bytes, check=False
         )
         parts.append(settings.instance_weight * instances)
     if cluster is not None:
-        clusters = cluster.value()
+        clusters = cluster()
         parts.append(settings.cluster_weight * clusters)
     return Losses(torch.stack(parts).sum(), instances, clusters)
+
+
+def _cluster_loss(
+    settings: Loss, heads: Sequence[Tensor], targets: Sequence[Tensor], prior: Tensor | None
+) -> Callable[[], Tensor]:
+    """Send for what the clusters' loss needs of the other ranks; return what waits for it and gives the loss.
+
+    It is the mean over the heads: beside the instance loss they weigh as much as one.
+    """
+    if settings.objective == "temi":
+        assert prior is not None
+        options = settings.temi_beta, settings.prior_decay
+        return TemiLoss(heads, targets, prior, *options, check=False).value
+    losses = []  # check: the schedule gives every rank as many images
+    for p in heads:
+        p_a, p_b = p.chunk(2)
+        temperature, weight = settings.cluster_temperature, settings.entropy_weight
+        losses.append(ClusterLoss(p_a, p_b, temperature, check=False, entropy_weight=weight))
+    return lambda: torch.stack([loss.value() for loss in losses]).mean()
 
 
 def _join(parts: list[Tensor]) -> Tensor:

@@ -57,7 +57,7 @@ def test_every_key_is_described():
         assert default, key
         assert "\n" not in kind + default + description
     table = {row[0]: row[1:3] for row in rows}
-    assert table["model.clusters"] == ("int", "(required)")
+    assert table["model.clusters"] == ("int or list of int", "(required)")
     assert table["data.splits"] == ("list of str", "[train]")
     assert table["views.crop_scale"] == ("[float, float] or null", "[0.08, 1.0]")
     assert table["train.zero"] == ("0 or 1 or 2", "0")

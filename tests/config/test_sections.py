@@ -62,6 +62,16 @@ def test_home_in_every_path(tmp_path, monkeypatch):
             "model.clusters=10000000000",
             "'model.clusters' is 10000000000: input should be less than or equal to 1048576",
         ),
+        ("model.clusters=[10,1]", "'model.clusters.1' is 1: input should be greater than or equal to 2"),
+        (
+            "model.clusters=[5,5]",
+            "'model.clusters' is [5, 5]: each number of clusters stands once; model.heads says how many heads each "
+            "has",
+        ),
+        (
+            "model.clusters=[]",
+            "'model.clusters' is []: tuple should have at least 1 item after validation, not 0",
+        ),
         ("model.embedding=70000", "'model.embedding' is 70000: input should be less than or equal to 65536"),
         ("views.size=1000000", "'views.size' is 1000000: input should be less than or equal to 8192"),
         ("train.zero=3", "'train.zero' is 3: input should be 0, 1 or 2"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import small_settings
 from harness.ranks import run_ranks
-from harness.steps import batch_of, config_of, network_of
+from harness.steps import TEMI, batch_of, config_of, network_of
 from torch import Tensor, nn
 
 from ccscale.config.file import parse_config
@@ -63,7 +63,10 @@ def on_rank(
 
 
 CASES = {
-    1: [("embeddings", False, {"zero": 0, "precision": "fp32"})],
+    1: [
+        ("embeddings", False, {"zero": 0, "precision": "fp32"}),
+        ("embeddings", True, {"zero": 1, **TEMI}),
+    ],
     2: [
         ("embeddings", False, {"zero": 0, "precision": "fp32"}),
         ("assignments", False, {"zero": 1}),

@@ -12,13 +12,19 @@ from ccscale.data.pairs import PairBatch
 from ccscale.model.network import ContrastiveClustering
 
 N, SIZE = 12, 32
+TEMI = {
+    "model": {"clusters": [5, 7], "heads": 2, "head_width": 6, "prototypes": 4, "head_temperature": 0.1},
+    "loss": {"objective": "temi", "teacher_decay": 0.5},
+}
+"""Settings of `config_of`: heads with a teacher."""
 
 
 def config_of(
     backbone: str,
     micro_batch: int | None,
     zero: int = 1,
-    model: dict[str, float] | None = None,
+    model: dict[str, Any] | None = None,
+    loss: dict[str, Any] | None = None,
     **train: Any,
 ) -> Config:
     return parse_config(
@@ -27,6 +33,7 @@ def config_of(
             "data": {"shards": "-"},
             "views": {"size": SIZE, "blur": 0.5, "blur_kernel": 3},
             "model": {"backbone": backbone, "clusters": 5, **(model or {})},
+            "loss": loss or {},
             "train": {
                 "global_batch": N,
                 "micro_batch": micro_batch,
@@ -40,7 +47,10 @@ def config_of(
 
 def network_of(config: Config, seed: int = 0) -> ContrastiveClustering:
     torch.manual_seed(seed)
-    return ContrastiveClustering(config.model, config.views.size)
+    network = ContrastiveClustering(config.model, config.views.size)
+    if config.loss.objective == "temi":
+        network.add_teacher()
+    return network
 
 
 def batch_of(config: Config, step: int, rank: int = 0, world: int = 1) -> PairBatch:

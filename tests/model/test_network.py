@@ -5,15 +5,16 @@ import torch
 from torch import nn
 
 from ccscale.config import Model
+from ccscale.errors import InputError
 from ccscale.model.network import ContrastiveClustering
-from ccscale.model.norm import GlobalBatchNorm2d, GlobalBatchNormAct2d
+from ccscale.model.norm import GlobalBatchNorm1d, GlobalBatchNorm2d, GlobalBatchNormAct2d
 
 SIZE, K, D, M = 32, 5, 96, 6
 
 
 def network(backbone: str = "test_resnet", **settings) -> ContrastiveClustering:
     torch.manual_seed(0)
-    return ContrastiveClustering(Model(backbone=backbone, clusters=K, **settings), SIZE)
+    return ContrastiveClustering(Model(**{"backbone": backbone, "clusters": K} | settings), SIZE)
 
 
 def images(m: int = M) -> torch.Tensor:
@@ -123,3 +124,43 @@ def test_features_take_the_second_half():
     assert torch.equal(half.embeddings, whole.embeddings)
     assert torch.equal(half.assignments, whole.assignments)
     assert [torch.equal(p, whole.assignments) for p in whole.heads] == [True]
+
+
+def test_heads_of_several_k_are_served_by_number():
+    net = network(clusters=(K, 3), heads=2, embedding=7).eval()
+    assert net.settings.head_clusters == (K, K, 3, 3)
+    found = net(images())
+    assert [p.shape[1] for p in found.heads] == [K, K, 3, 3]
+    assert found.assignments is found.heads[0]
+    assert net.serve(3).k == 3
+    assert torch.equal(net(images()).assignments, found.heads[3])
+    assert torch.equal(net.predict(images())[0], found.heads[3].argmax(dim=1))
+    with pytest.raises(InputError, match="there is no cluster head 4: the network has 4, counted from 0"):
+        net.serve(4)
+
+
+def test_one_head_has_the_names_that_it_had_before_there_were_several():
+    names = {name for name in network().state_dict() if not name.startswith("backbone.")}
+    assert names == {
+        f"{head}_head.layers.{layer}.{kind}"
+        for head in ("instance", "cluster")
+        for layer in (0, 2)
+        for kind in ("weight", "bias")
+    }
+
+
+def test_heads_as_temi_has_them():
+    """Linear - GELU - Linear, of length 1; cosines with the prototypes, over the temperature."""
+    net = network(
+        head_width=12, head_activation="gelu", prototypes=6, head_temperature=0.1, head_norm="batch"
+    )
+    first, norm, middle, last = net.cluster_head.layers
+    assert (first.out_features, last.in_features, last.out_features) == (12, 12, 6)
+    assert isinstance(norm, GlobalBatchNorm1d)
+    assert isinstance(middle, nn.GELU)
+    net.eval()
+    h, w = torch.randn(4, D), net.cluster_head.prototypes.weight
+    u = net.cluster_head.layers(h)
+    cosines = (u / u.norm(dim=1, keepdim=True)) @ (w / w.norm(dim=1, keepdim=True)).T
+    assert torch.allclose(net.cluster_head(h), (10 * cosines).softmax(dim=1), atol=1e-6)
+    assert [layer.out_features for layer in network(head_depth=1).cluster_head.layers] == [K]

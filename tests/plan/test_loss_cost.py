@@ -57,7 +57,7 @@ def losses_on_rank(rank: int, world: int) -> list[tuple[int, dict[str, int]]]:
         z, p = F.normalize(z, dim=1).requires_grad_(), p.softmax(dim=1).requires_grad_()
 
         def both_passes(config: Config = config, z: Tensor = z, p: Tensor = p, by: Any = by) -> None:
-            take_losses(config.loss, z, p, by).loss.backward()
+            take_losses(config.loss, z, [p], by).loss.backward()
 
         with counted_traffic() as count:
             peak = peak_bytes(both_passes)

@@ -100,7 +100,7 @@ def beside(kind: str, config: Config) -> dict[str, Any]:
     start = time.perf_counter()
     features, labels = pixels(config) if kind == "pixels" else untrained(config)
     known = labels >= 0
-    k = config.model.clusters
+    k = config.model.cluster_counts[0]
     if known.sum() < k:
         raise InputError(
             f"{config.data.shards} has {known.sum()} images with labels in {', '.join(config.evaluated_splits)}, "

@@ -110,7 +110,9 @@ class Network(nn.Module):
         model = config.model
         width = try_backbone(model, config.views.size).width
         self.instance = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, model.embedding))
-        self.cluster = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, model.clusters))
+        self.cluster = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, model.cluster_counts[0])
+        )
 
     def forward(self, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return z_a, z_b (N, d) and p_a, p_b (N, K) of two views: a pass for each."""
@@ -205,5 +207,5 @@ def score(
     known = classes >= 0
     if not known.any():
         raise InputError(f"{config.data.shards} has no labels: there is nothing to compare")
-    result = scores(clusters[known], classes[known], config.model.clusters)
+    result = scores(clusters[known], classes[known], config.model.cluster_counts[0])
     return {name: result[name] for name in SCORES}

@@ -1,0 +1,49 @@
+"""The teacher of the cluster heads: their moving average, and how often it takes each cluster (see `loss/temi.py`).
+
+All of it is buffers: a checkpoint has it, under ``teacher.``, and an exported network does not.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ccscale.model.average import Average
+
+PREFIX = "teacher."
+
+
+class Teacher(nn.Module):
+    """Features (m, D) -> the averaged heads' soft assignments of each, (m, K), without gradient.
+
+    Parameters
+    ----------
+    cluster_head
+        The network's cluster heads, as training begins.
+    clusters
+        K of each.
+
+    Attributes
+    ----------
+    heads
+        The average.
+    prior
+        (ΣK,): the mean assignments by each head, one behind the other; even ones at first.
+    """
+
+    prior: Tensor
+
+    def __init__(self, cluster_head: nn.Module, clusters: tuple[int, ...]) -> None:
+        super().__init__()
+        self.heads = Average(cluster_head)
+        self.register_buffer("prior", torch.cat([torch.full((k,), 1 / k) for k in clusters]))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Return the assignments."""
+        found = self.heads(features)
+        return found if isinstance(found, tuple) else (found,)
+
+
+def without_teacher(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a network's state dict as it serves, when nothing trains it any more."""
+    return {name: value for name, value in weights.items() if not name.startswith(PREFIX)}
