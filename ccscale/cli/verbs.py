@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Protocol
 
-from ccscale.cli import config, demo, evaluate, export, launch, plan, predict, report, train
+from ccscale.cli import config, demo, evaluate, export, kmeans, launch, plan, predict, report, train
 from ccscale.cli.shards import index, info, make, verify
 
 
@@ -43,6 +43,7 @@ VERBS = (
     Verb("shards index", "make a manifest for tars that others made", index),
     Verb("shards verify", "check every byte of shards", verify),
     Verb("shards info", "counts, classes and sizes of shards", info),
+    Verb("kmeans", "cluster the features of a store by k-means", kmeans),
     Verb(
         "train",
         "train a run, or go on with it",

@@ -1,0 +1,83 @@
+"""``ccscale kmeans``: k-means over a feature store."""
+
+import argparse
+from typing import Any
+
+from ccscale.cli.arguments import add_json, add_split, count, number, path
+from ccscale.cli.evaluate import show_or_refuse
+from ccscale.printing import TextTable, put
+from ccscale.progress import say_loading
+from ccscale.wording import counted
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", metavar="STORE", type=path, help="what `ccscale embed` wrote")
+    parser.add_argument("--clusters", metavar="K", type=count, required=True, help="how many clusters")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=path,
+        help="a .parquet or .csv file for key, cluster and distance; the centres go beside it",
+    )
+    parser.add_argument(
+        "--spherical", action="store_true", help="scale features and centres to length 1 (by cosine)"
+    )
+    add_view(parser)
+    parser.add_argument("--seeds", metavar="N", type=count, default=1, help="so many seeds (default: 1)")
+    parser.add_argument(
+        "--seed", metavar="SEED", type=number, default=0, help="the first of them (default: 0)"
+    )
+    add_split(parser)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_json(parser)
+
+
+def add_view(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a view."""
+    parser.add_argument(
+        "--view",
+        metavar="V",
+        type=view,
+        default=0,
+        help="a view's number, or mean of all views (default: 0, the image as it is)",
+    )
+
+
+def view(text: str) -> int | None:
+    """Read a view's number, or ``mean``: None."""
+    return None if text == "mean" else number(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    say_loading()
+    from ccscale.evaluate.store_means import cluster_store
+
+    result = cluster_store(
+        args.store,
+        args.clusters,
+        spherical=args.spherical,
+        view=args.view,
+        seeds=args.seeds,
+        first_seed=args.seed,
+        splits=args.split,
+        out=args.out,
+        device=args.device,
+    )
+    return show_or_refuse(result, args.json, _show)
+
+
+def _show(result: dict[str, Any]) -> None:
+    """Print what `evaluate.store_means.cluster_store` found."""
+    figures = [name for name in ("acc", "nmi", "ari") if name in result["seeds"][0]]
+    table = TextTable("seed", "inertia", "passes", *(name.upper() for name in figures))
+    for row in result["seeds"]:
+        shown = (f"{row[name]:.3f}" for name in figures)
+        table.add(str(row["seed"]), f"{row['inertia']:,.6g}", str(row["passes"]), *shown)
+    table.put()
+    use = result["use"]
+    put(
+        f"seed {result['seed']} has the lowest inertia: {counted(result['images'], 'image')} in "
+        f"{counted(result['clusters'], 'cluster')}, the largest with {use['largest']:.1%} of them"
+    )
+    if result["out"]:
+        put(f"{result['out']}: its clusters", fold=False)
