@@ -1,4 +1,4 @@
-"""The demo, cut down to two epochs: every part of it but the quality, which tools/paper/benchmark.py measures."""
+"""The demo with a small network, for two epochs: every part of it but the quality (tools/paper/benchmark.py)."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from ccscale.cli.main import main
 @pytest.mark.slow
 def test_the_demo_ends_with_scores_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
-    overrides = ["train.epochs=2", "train.device=cpu", "data.workers=0"]
+    overrides = ["train.epochs=2", "model.backbone=test_resnet", "train.device=cpu", "data.workers=0"]
     assert main(["demo", "--out", str(out), *overrides, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     # k-means on the pixels does not depend on the training: sklearn's digits give these figures

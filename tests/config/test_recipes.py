@@ -136,7 +136,8 @@ def test_a_recipe_goes_from_the_download_to_the_score(
     overrides = [word for word in train[2:] if "=" in word and not word.endswith("=K")]
     assert main(["train", train[1], *overrides, *SMALL]) == 0
     capsys.readouterr()
-    assert main([*evaluate, "--json"]) == 0
+    many = config.model.clusters > 100  # k-means of so many is half of the test; the other recipes have it
+    assert main([*evaluate, "--json", *(["--no-k-means"] if many else [])]) == 0
     found = json.loads(capsys.readouterr().out)
     trained = {split: manifest.splits[split][0] for split in config.evaluated_splits}
     assert sum(found["sizes"]) == sum(trained.values())

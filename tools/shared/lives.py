@@ -15,10 +15,12 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from typing import Protocol
+from unittest import mock
 
 IMPORTS = (
     "ccscale.cli",
@@ -28,6 +30,7 @@ IMPORTS = (
     "deepspeed.checkpoint.ds_to_universal",
     "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler
     "timm",
+    "settled",
 )
 
 
@@ -165,6 +168,9 @@ def server() -> ForkServerContext:
     """
     os.environ["DS_ACCELERATOR"] = "cpu"  # as `process_group` sets it before DeepSpeed is imported
     multiprocessing.set_forkserver_preload([*IMPORTS])
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    with mock.patch.dict(os.environ, PYTHONPATH=path):  # where it finds what is beside this module
+        forkserver.ensure_running()
     return multiprocessing.get_context("forkserver")
 
 

@@ -38,14 +38,13 @@ class Trial:
         return f"{self.world} ranks, {self.workers} workers{killed}"
 
 
-def start(config: Path, world: int, overrides: Sequence[str], threads: int = 1, fresh: bool = False) -> Life:
+def start(config: Path, world: int, overrides: Sequence[str], threads: int = 1) -> Life:
     """Start training on `world` ranks.
 
-    With several `threads`, or if it is to be `fresh`, each is a Python of its own, else a copy of one that has made
-    the imports.
+    With several `threads` each is a Python of its own, else a copy of one that has made the imports.
     """
     arguments = ["train", str(config), *overrides]
-    if threads == 1 and not fresh:
+    if threads == 1:
         return Life(fork(arguments), world)
     number = f"OMP_NUM_THREADS={threads}"
     return Life(spawn(["env", number, sys.executable, "-m", "ccscale", *arguments]), world)
