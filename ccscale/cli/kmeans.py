@@ -4,8 +4,7 @@ import argparse
 from typing import Any
 
 from ccscale.cli.arguments import add_json, add_split, count, number, path
-from ccscale.cli.evaluate import show_or_refuse
-from ccscale.printing import TextTable, put
+from ccscale.printing import TextTable, put, put_json
 from ccscale.progress import say_loading
 from ccscale.wording import counted
 
@@ -63,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         device=args.device,
     )
-    return show_or_refuse(result, args.json, _show)
+    if result is not None:
+        put_json(result) if args.json else _show(result)
+    return 0
 
 
 def _show(result: dict[str, Any]) -> None:
