@@ -29,6 +29,7 @@ from ccscale.data.shards.manifest_file import Shard
 from ccscale.errors import InputError, nearest
 from ccscale.features.feature_file import ROWS, FeatureFileReader, decode, view_name
 from ccscale.features.listing import FeatureFile, Listing, Settings, read_listing
+from ccscale.features.neighbour_file import NeighbourFile
 
 OPEN_FILES = 128
 BLOCK = 8192  # rows that are looked at together, where a caller names no number
@@ -178,6 +179,34 @@ class Features:
     def neighbour_section(self) -> dict[str, Any] | None:
         """What is listed of neighbours; None where there are none."""
         return self.listing.neighbours
+
+    def neighbours(self, rows: Int64) -> Int64:
+        """Return the nearest neighbours of some rows, (m,) -> (m, k) int64, the nearest first.
+
+        A row that is bad has none, and those of splits that were not asked for are not counted: -1.
+
+        Raises
+        ------
+        InputError
+            If there are none in the store.
+        """
+        return self.neighbours_and_cosines(rows)[0]
+
+    def neighbours_and_cosines(self, rows: Int64) -> tuple[Int64, Float32]:
+        """Return what `neighbours` does, and the cosine of each to its row."""
+        return self._neighbours.take(np.asarray(rows, dtype=np.int64))
+
+    @cached_property
+    def _neighbours(self) -> NeighbourFile:
+        if self.neighbour_section is None:
+            raise InputError(
+                f"{self.folder} has no neighbours: find them with `ccscale embed {self.listing.data.root} "
+                f"{self.folder} --neighbours 50`"
+            )
+        files = self.listing.files
+        sizes = np.array([file.rows for file in files], dtype=np.int64)
+        opened = np.array([file.shard.split in self.splits for file in files], dtype=bool)
+        return NeighbourFile(self.folder, self.neighbour_section, sizes, opened)
 
     @cached_property
     def labels(self) -> Int64:

@@ -1,0 +1,70 @@
+"""The nearest of many vectors by cosine, tile by tile: memory is that of a tile, however many vectors there are.
+
+Of each tile of cosines only those are looked at closely that beat the k-th nearest so far: after the first tile
+these are few. Equals are taken in the order in which they come.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def nearest(
+    queries: Tensor, own: Tensor, bank: Iterable[tuple[Tensor, Tensor]], k: int
+) -> tuple[Tensor, Tensor]:
+    """Return the k nearest of each query, the nearest first.
+
+    Parameters
+    ----------
+    queries
+        (q, D) float32, of length 1.
+    own
+        (q,) int64: the number of each, which is not its own neighbour.
+    bank
+        Numbers (b,) int64, rising, and vectors (b, D) of length 1; more than k of them in all.
+    k
+        How many.
+
+    Returns
+    -------
+    tuple
+        Cosines (q, k) float32 and numbers (q, k) int64; -inf and -1 where the bank has fewer.
+    """
+    best = queries.new_full((len(queries), k), -torch.inf)
+    found = own.new_full((len(queries), k), -1)
+    for numbers, vectors in bank:
+        cosines = queries @ vectors.T
+        _leave_out(cosines, own, numbers)
+        least = best[:, -1:]
+        empty = bool(torch.isinf(least).any())
+        if empty and len(numbers) > k:  # the k-th of this tile is a bound, too, and its equals are within
+            least = torch.maximum(least, cosines.topk(k, dim=1).values[:, -1:])
+        keep = (cosines >= least) & (cosines > -torch.inf) if empty else cosines > least
+        best, found = _merged(best, found, cosines, numbers, keep)
+    return best, found
+
+
+def _leave_out(cosines: Tensor, own: Tensor, numbers: Tensor) -> None:
+    """Make each query's own cosine, where it is in the tile, the least."""
+    place = torch.searchsorted(numbers, own).clamp_max(len(numbers) - 1)
+    itself = torch.nonzero(numbers[place] == own).flatten()
+    cosines[itself, place[itself]] = -torch.inf
+
+
+def _merged(
+    best: Tensor, found: Tensor, cosines: Tensor, numbers: Tensor, keep: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the nearest of those that there were and those of a tile that are to be kept."""
+    rows, columns = torch.nonzero(keep, as_tuple=True)  # by row, then by column
+    if not len(rows):
+        return best, found
+    counts = torch.bincount(rows, minlength=len(best))
+    place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    new = best.new_full((len(best), int(counts.max())), -torch.inf)
+    new_found = found.new_full(new.shape, -1)
+    new[rows, place] = cosines[rows, columns]
+    new_found[rows, place] = numbers[columns]
+    both, order = torch.cat([best, new], 1).sort(dim=1, descending=True, stable=True)
+    k = best.shape[1]
+    return both[:, :k].contiguous(), torch.cat([found, new_found], 1).gather(1, order[:, :k])

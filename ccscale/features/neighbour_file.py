@@ -1,0 +1,105 @@
+"""The nearest neighbours of a store's rows, as they are kept: ``neighbours.arrow``, mapped into memory.
+
+::
+
+    row      fixed_size_list<int32 or int64>[k]   rows of the store, counted through all files; the nearest first
+    cosine   fixed_size_list<float32>[k]          of their features
+
+Row i is row i of the store. A row that is bad is nobody's neighbour and has none: its own are -1.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ccscale import atomic
+from ccscale.errors import InputError
+
+FILE = "neighbours.arrow"
+ROWS = 2**14  # of a record batch; the last one may be shorter
+
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+
+
+def write_neighbours(path: Path, blocks: Iterable[tuple[Int64, Float32]], k: int, rows: int) -> None:
+    """Write the file, whole or not at all, from blocks of `ROWS` rows (m, k) and their cosines."""
+    kind = pa.int32() if rows < 2**31 else pa.int64()
+    schema = pa.schema({"row": pa.list_(kind, k), "cosine": pa.list_(pa.float32(), k)})
+    with atomic.replacing(path, hidden=True) as file, pa.ipc.new_file(file, schema) as writer:
+        for found, cosines in blocks:
+            columns = [
+                pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), values_kind), k)
+                for values, values_kind in ((found, kind), (cosines, pa.float32()))
+            ]
+            writer.write_batch(pa.record_batch(columns, schema))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class NeighbourFile:
+    """The neighbours of a store's rows.
+
+    Parameters
+    ----------
+    folder
+        The store's.
+    section
+        What its listing has of them.
+    sizes
+        Rows of each of its files.
+    opened
+        Which of them are opened: rows are counted through these alone.
+
+    Raises
+    ------
+    InputError
+        If the file is not there, or not the one that is listed.
+    """
+
+    def __init__(
+        self, folder: Path, section: dict[str, Any], sizes: Int64, opened: NDArray[np.bool_]
+    ) -> None:
+        path = folder / FILE
+        self.k = int(section["k"])
+        try:
+            if path.stat().st_size != section["bytes"]:
+                raise ValueError
+            file = pa.ipc.open_file(pa.memory_map(str(path)))
+            batches = [file.get_batch(number) for number in range(file.num_record_batches)]
+            self._rows = [batch["row"].values.to_numpy().reshape(-1, self.k) for batch in batches]
+            self._cosines = [batch["cosine"].values.to_numpy().reshape(-1, self.k) for batch in batches]
+        except (OSError, ValueError, KeyError, pa.ArrowInvalid):
+            raise InputError(
+                f"{path} is not what the store lists: delete it, and find the neighbours again with "
+                f"`ccscale embed --neighbours {self.k}`"
+            ) from None
+        self._firsts = np.cumsum(sizes) - sizes
+        own = np.where(opened, sizes, 0)
+        self._own_firsts, self._opened = np.cumsum(own) - own, opened
+
+    def take(self, rows: Int64) -> tuple[Int64, Float32]:
+        """Return the neighbours (m, k) of some rows (m,), and their cosines; -1 for what is not opened."""
+        in_store = self._moved(rows, self._own_firsts, self._firsts)
+        found = np.empty((len(rows), self.k), np.int64)
+        cosines = np.empty((len(rows), self.k), np.float32)
+        batches = in_store // ROWS
+        for batch in np.unique(batches).tolist():
+            here = batches == batch
+            found[here] = self._rows[batch][in_store[here] - batch * ROWS]
+            cosines[here] = self._cosines[batch][in_store[here] - batch * ROWS]
+        return self._moved(found, self._firsts, self._own_firsts), cosines
+
+    def _moved(self, rows: Int64, from_: Int64, to: Int64) -> Int64:
+        """Count rows from other firsts of files; -1 for one of a file that is not opened."""
+        file = np.searchsorted(from_, np.maximum(rows, 0), side="right") - 1
+        return np.where((rows >= 0) & self._opened[file], rows - from_[file] + to[file], -1)

@@ -1,0 +1,164 @@
+"""Finds the nearest neighbours of every row of a store, by cosine, and keeps them in it (`neighbour_file.py`).
+
+    STORE/neighbours.part-HASH/000012.npz    of some rows, whole or not there; gone when all are
+
+Each part is worked out from the store alone, so the bytes are the same on any number of ranks, killed or not: a
+rank takes every W-th of the parts that are missing. Each row is compared with every other.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ccscale import atomic, dist
+from ccscale.device import pick_device
+from ccscale.errors import InputError
+from ccscale.features.listing import list_neighbours
+from ccscale.features.nearest import nearest
+from ccscale.features.neighbour_file import FILE, ROWS, Float32, Int64, sha256_of, write_neighbours
+from ccscale.features.store import Features, open_features
+from ccscale.features.vectors import BLOCK, Vectors
+from ccscale.progress import Meter
+
+QUERIES = 4096  # rows whose neighbours are one part
+EXACT_WORK = 2**42  # multiplications of all rows with all up to which each is compared with every other
+ON_GPU = 2**8  # by how much more a GPU does
+
+
+def find_neighbours(
+    features: Features, k: int, view: int | None = 0, *, device: str = "auto", show: bool = True
+) -> dict[str, Any]:
+    """Find the nearest neighbours of every row of a store, and keep them in it; all ranks call it together.
+
+    Where the store has as many already, of this view and these features, nothing is done.
+
+    Parameters
+    ----------
+    features : Features
+        The store; rows of all its splits are looked at, whichever are opened.
+    k : int
+        How many neighbours of each row.
+    view : int, optional
+        Which view is compared; None for the mean of all views, each scaled to length 1.
+    device : str, default "auto"
+        As the config's ``train.device``.
+    show : bool, default True
+        Show how far it has come.
+
+    Returns
+    -------
+    dict
+        What the store lists of them: ``k``, ``view``, ``features`` (a hash of them), ``exact``, ``recall`` (the
+        share of the k nearest that were found, of a sample), ``bytes``, ``sha256``.
+
+    Raises
+    ------
+    InputError
+        If there are not more rows than k.
+    """
+    whole = open_features(features.folder)
+    section = whole.neighbour_section
+    wanted = {"view": view, "features": whole.digest}
+    if section is not None and section["k"] >= k and wanted.items() <= section.items():
+        return section
+    vectors = Vectors.of_store(whole, view).scaled()
+    if k >= len(vectors):
+        raise InputError(
+            f"{k:,} neighbours of each image are asked for, and {features.folder} has {len(vectors):,} images: ask "
+            "for fewer"
+        )
+    search = _Search(vectors, k, pick_device(device))
+    work = _Work(features.folder, wanted | {"k": k, "exact": search.exact}, search.parts)
+    dist.on_rank_zero(work.begin)
+    missing = dist.on_rank_zero(work.missing)
+    mine = missing[dist.rank() :: dist.world()]
+
+    def find() -> None:
+        with Meter(
+            "neighbours", search.parts, "parts", show and dist.rank() == 0, search.parts - len(missing)
+        ) as meter:
+            for part in mine:
+                work.save(part, *search.find(part))
+                meter.advance(dist.world())
+
+    dist.together(find)
+    return dist.on_rank_zero(lambda: work.finish(whole, vectors, {"recall": 1.0}))
+
+
+class _Search:
+    """Finds the neighbours of the rows of a part."""
+
+    def __init__(self, vectors: Vectors, k: int, device: torch.device) -> None:
+        self.vectors, self.k, self.device = vectors, k, device
+        self.parts = -(-len(vectors) // QUERIES)
+        self.exact = True
+
+    def find(self, part: int) -> tuple[Int64, Int64, Float32]:
+        """Return the numbers (q,) of a part's vectors, those of their neighbours (q, k), and the cosines."""
+        start, stop = part * QUERIES, min((part + 1) * QUERIES, len(self.vectors))
+        queries = self.vectors.span(start, stop).to(self.device)
+        own = torch.arange(start, stop, device=self.device)
+        cosines, found = nearest(queries, own, self._bank(), self.k)
+        return own.cpu().numpy(), found.cpu().numpy(), cosines.cpu().numpy()
+
+    def _bank(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self.vectors), BLOCK):
+            block = self.vectors.span(start, start + BLOCK).to(self.device)
+            yield torch.arange(start, start + len(block), device=self.device), block
+
+
+class _Work:
+    """The parts that are done, in a folder of the store."""
+
+    def __init__(self, store: Path, settings: dict[str, Any], parts: int) -> None:
+        self.store, self.settings, self.parts = store, settings, parts
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self.folder = store / f"neighbours.part-{digest[:12]}"
+
+    def begin(self) -> None:
+        """Make the folder, and remove those of other settings."""
+        for other in self.store.glob("neighbours.part-*"):
+            if other != self.folder:
+                shutil.rmtree(other)
+        self.folder.mkdir(exist_ok=True)
+
+    def missing(self) -> list[int]:
+        """Return the parts that are not there."""
+        return [part for part in range(self.parts) if not self._path(part).exists()]
+
+    def save(self, part: int, numbers: Int64, found: Int64, cosines: Float32) -> None:
+        """Write a part, whole or not at all."""
+        with atomic.replacing(self._path(part), hidden=True) as file:
+            np.savez(file, numbers=numbers, found=found, cosines=cosines)
+
+    def finish(self, features: Features, vectors: Vectors, facts: dict[str, Any]) -> dict[str, Any]:
+        """Join the parts, list what they became, and remove them."""
+        path, k = self.store / FILE, self.settings["k"]
+        list_neighbours(self.store, None)
+        write_neighbours(path, self._joined(features.rows, vectors.numbers), k, features.rows)
+        section = self.settings | facts | {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        list_neighbours(self.store, section)
+        shutil.rmtree(self.folder)
+        return section
+
+    def _joined(self, rows: int, numbers: Int64) -> Iterator[tuple[Int64, Float32]]:
+        """Yield the neighbours of all rows of the store, by row, `ROWS` at a time."""
+        k = self.settings["k"]
+        found = np.full((rows, k), -1, np.int32 if rows < 2**31 else np.int64)
+        cosines = np.zeros((rows, k), np.float32)
+        for part in range(self.parts):
+            with np.load(self._path(part)) as content:
+                own = numbers[content["numbers"]]
+                found[own], cosines[own] = numbers[content["found"]], content["cosines"]
+        for start in range(0, rows, ROWS):
+            yield found[start : start + ROWS], cosines[start : start + ROWS]
+
+    def _path(self, part: int) -> Path:
+        return self.folder / f"{part:06d}.npz"

@@ -1,0 +1,162 @@
+"""Every row's nearest neighbours are kept in the store: the right ones, once, the same by any way there."""
+
+import numpy as np
+import pytest
+import torch
+from harness.ranks import run_ranks
+from harness.stores import make_store
+
+from ccscale import open_features
+from ccscale.errors import InputError
+from ccscale.features import neighbours
+from ccscale.features.nearest import nearest
+from ccscale.features.neighbour_file import FILE
+from ccscale.features.neighbours import find_neighbours
+
+N, D, K = 700, 12, 9
+
+
+def rows_of(seed: int, count: int = N) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, D)).astype(np.float32)
+
+
+def by_brute_force(features: np.ndarray, k: int) -> np.ndarray:
+    unit = features.astype(np.float64) / np.linalg.norm(features, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -2)
+    return np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(neighbours, "QUERIES", 128)
+    monkeypatch.setattr(neighbours, "BLOCK", 100)
+
+
+def test_all_rows_against_brute_force(tmp_path, small_parts):
+    features = rows_of(0)
+    store = make_store(tmp_path / "store", features, shards=[300, 0, 400])
+    facts = find_neighbours(store, K, show=False)
+    assert (facts["k"], facts["exact"], facts["recall"]) == (K, True, 1.0)
+    found, cosines = open_features(store.folder).neighbours_and_cosines(np.arange(N))
+    assert np.array_equal(found, by_brute_force(features, K))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert np.allclose(cosines, np.einsum("nd,nkd->nk", unit, unit[found]), atol=1e-6)
+    assert not list(store.folder.glob("neighbours.part*"))
+
+
+def test_equals_are_taken_in_their_order():
+    """Whether they lie in one tile or several, and where all are equal."""
+    numbers = np.random.default_rng(1).integers(0, 3, 60)
+    rows = torch.eye(3)[torch.from_numpy(numbers)]
+    for tile in (5, 17, 60):
+        bank = [(torch.arange(s, min(s + tile, 60)), rows[s : s + tile]) for s in range(0, 60, tile)]
+        cosines, found = nearest(rows, torch.arange(60), bank, 6)
+        for row in range(60):
+            alike = [other for other in np.flatnonzero(numbers == numbers[row]) if other != row]
+            assert found[row].tolist() == alike[:6]
+    assert (cosines == 1).all()
+
+
+def test_bad_rows_have_none_and_are_nobodys(tmp_path, small_parts):
+    features = rows_of(2)
+    store = make_store(tmp_path / "store", features, bad=[3, 400])
+    find_neighbours(store, K, show=False)
+    found = open_features(store.folder).neighbours(np.arange(N))
+    assert (found[[3, 400]] == -1).all()
+    good = np.delete(np.arange(N), [3, 400])
+    assert np.array_equal(found[good], good[by_brute_force(features[good], K)])
+
+
+def test_rows_of_a_split_are_counted_through_it_alone(tmp_path, small_parts):
+    features = rows_of(3)
+    folder = tmp_path / "store"
+    store = make_store(folder, features, shards=[200, 100, 400])
+    text = (folder / "features.json").read_text()
+    parts = text.split('"split": "train"')
+    text = '"split": "train"'.join(parts[:2]) + '"split": "val"' + '"split": "train"'.join(parts[2:])
+    (folder / "features.json").write_text(
+        text.replace('"splits": [\n   "train"', '"splits": [\n   "train", "val"')
+    )
+    find_neighbours(open_features(folder), K, show=False)
+    train = open_features(folder, ["train"])
+    assert train.rows == 600
+    expected = by_brute_force(features, K)
+    local = np.concatenate([np.arange(200), np.full(100, -1), np.arange(200, 600)])
+    kept = np.delete(np.arange(N), np.arange(200, 300))
+    assert np.array_equal(train.neighbours(np.arange(600)), local[expected[kept]])
+    assert store.rows == N
+
+
+def test_the_mean_of_all_views(tmp_path, small_parts):
+    views = [rows_of(4), rows_of(5)]
+    store = make_store(tmp_path / "store", views)
+    find_neighbours(store, K, None, show=False)
+    mean = sum(view / np.linalg.norm(view, axis=1, keepdims=True) for view in views)
+    found = open_features(store.folder).neighbours(np.arange(N))
+    assert (found == by_brute_force(mean, K)).mean() > 0.999
+
+
+def test_done_once_and_again_where_more_are_asked_for(tmp_path, small_parts, monkeypatch):
+    store = make_store(tmp_path / "store", rows_of(6))
+    facts = find_neighbours(store, K, show=False)
+    monkeypatch.setattr(neighbours._Search, "find", None)
+    assert find_neighbours(store, K, show=False) == find_neighbours(store, 3, show=False) == facts
+    with pytest.raises(TypeError):
+        find_neighbours(store, K + 1, show=False)
+    with pytest.raises(TypeError):
+        find_neighbours(store, K, None, show=False)
+
+
+def test_a_killed_search_goes_on(tmp_path, small_parts, monkeypatch):
+    """What is there is not found again, and the bytes are those of one that was not killed."""
+    features = rows_of(7)
+    whole = make_store(tmp_path / "whole", features)
+    find_neighbours(whole, K, show=False)
+    store = make_store(tmp_path / "store", features)
+    original, asked = neighbours._Search.find, []
+
+    def until_the_third(self: neighbours._Search, part: int):
+        asked.append(part)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return original(self, part)
+
+    monkeypatch.setattr(neighbours._Search, "find", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        find_neighbours(store, K, show=False)
+    assert open_features(store.folder).neighbour_section is None
+    find_neighbours(store, K, show=False)
+    assert asked == [0, 1, 2, 2, 3, 4, 5]
+    assert (store.folder / FILE).read_bytes() == (whole.folder / FILE).read_bytes()
+
+
+def test_refusals(tmp_path):
+    store = make_store(tmp_path / "store", rows_of(8, 20), bad=[1])
+    with pytest.raises(InputError) as refused:
+        find_neighbours(store, 19)
+    what = "19 neighbours of each image are asked for"
+    assert str(refused.value) == f"{what}, and {store.folder} has 19 images: ask for fewer"
+    with pytest.raises(InputError, match="has no neighbours: find them with `ccscale embed shards"):
+        store.neighbours(np.arange(3))
+    find_neighbours(store, 5, show=False)
+    (store.folder / FILE).write_bytes(b"")
+    with pytest.raises(InputError, match="is not what the store lists"):
+        open_features(store.folder).neighbours(np.arange(3))
+
+
+def on_rank(rank: int, folder: str) -> None:
+    neighbours.QUERIES = 128
+    neighbours.BLOCK = 100
+    find_neighbours(open_features(folder), K)
+
+
+@pytest.mark.dist
+def test_the_same_bytes_on_any_number_of_ranks(tmp_path, small_parts):
+    features = rows_of(9)
+    alone = make_store(tmp_path / "alone", features)
+    find_neighbours(alone, K, show=False)
+    store = make_store(tmp_path / "store", features)
+    run_ranks(3, on_rank, str(store.folder))
+    for name in (FILE, "features.json"):
+        assert (store.folder / name).read_bytes() == (alone.folder / name).read_bytes()
