@@ -35,6 +35,7 @@ ROOMS = {
     "checkpoint": "checkpoint",
     "draw": "draw",
     "evaluate": "evaluate",
+    "embed": "embed",
     "train": "train",
     "launch": "launch",
     "plan": "plan",

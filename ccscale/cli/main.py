@@ -8,7 +8,7 @@ from functools import partial
 from importlib.metadata import version
 
 from ccscale.cli.parser import IntermixedParser, Parser
-from ccscale.cli.verbs import VERBS
+from ccscale.cli.verbs import GROUPS, VERBS
 from ccscale.errors import Fault, InputError
 from ccscale.exit_codes import FAULT, INTERRUPTED, STOPPED
 from ccscale.orphan import stop_when_orphaned
@@ -32,9 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     rank = RankEnvironment.read().rank
     try:
-        args = build_parser().parse_args(
-            _without_launcher_options(sys.argv[1:] if arguments is None else arguments)
-        )
+        asked = _without_launcher_options(sys.argv[1:] if arguments is None else arguments)
+        args = build_parser().parse_args(_joined(asked))
         return args.call(args)
     except (InputError, Fault) as error:
         if error.teller in (None, rank):
@@ -63,6 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
     groups = {"": parser.add_subparsers(metavar="COMMAND", parser_class=IntermixedParser)}
     for verb in VERBS:
         group, _, name = verb.name.rpartition(" ")
+        if group not in GROUPS:
+            group, name = "", verb.name
         about = f"{verb.about[0].upper()}{verb.about[1:]}. {verb.more}"
         command = groups[group].add_parser(name, help=verb.about, description=about)
         if verb.code is None:
@@ -78,6 +79,13 @@ def _print_help(parser: argparse.ArgumentParser, args: argparse.Namespace) -> in
     """Do what is asked where no verb is given."""
     parser.print_help()
     return 0
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """Take two words for one where they name a verb that is beside its first word's: ``embed``, ``embed info``."""
+    first = " ".join(arguments[:2])
+    is_one = arguments[:1] not in [[name] for name in GROUPS] and first in {verb.name for verb in VERBS}
+    return [first, *arguments[2:]] if is_one else arguments
 
 
 def _without_launcher_options(arguments: Sequence[str]) -> list[str]:

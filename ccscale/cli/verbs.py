@@ -4,7 +4,21 @@ import argparse
 from dataclasses import dataclass
 from typing import Protocol
 
-from ccscale.cli import config, demo, evaluate, export, kmeans, launch, plan, predict, report, train
+from ccscale.cli import (
+    config,
+    demo,
+    embed,
+    embed_info,
+    embed_verify,
+    evaluate,
+    export,
+    kmeans,
+    launch,
+    plan,
+    predict,
+    report,
+    train,
+)
 from ccscale.cli.shards import index, info, make, verify
 
 
@@ -51,6 +65,18 @@ VERBS = (
         more="The same command again goes on where the run stopped. Many processes: torchrun --nproc-per-node G -m "
         "ccscale train …",
     ),
+    Verb(
+        "embed",
+        "write the features of every image into a store, once for all that follows",
+        embed,
+        goes_on=True,
+        more="The same command again goes on where it stopped, and adds shards that are new. Many processes: as "
+        "with train.",
+    ),
+    Verb("embed info", "counts, norms and nearest neighbours of a feature store", embed_info),
+    Verb(
+        "embed verify", "check every byte of a feature store, and that it belongs to its shards", embed_verify
+    ),
     Verb("launch", "train runs as jobs of Slurm, or on this machine", launch),
     Verb("evaluate", "measure the clusters of a run", evaluate),
     Verb(
@@ -75,3 +101,4 @@ VERBS = (
     ),
     Verb("config", "list the config's keys, or show a config with all its defaults", config),
 )
+GROUPS = {verb.name for verb in VERBS if verb.code is None}

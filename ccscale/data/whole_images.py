@@ -1,5 +1,6 @@
-"""Whole images for evaluation, each sample once: WebDataset pipelines in loader processes."""
+"""Whole images, each sample once, with random views where asked for: WebDataset pipelines in loader processes."""
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ import webdataset as wds
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ccscale.config import Views
 from ccscale.data.file_reader import FileReader
-from ccscale.data.images.crops import whole_image
+from ccscale.data.images.crops import crop_views, whole_image
+from ccscale.data.images.views import ColourParameters, draw_views
 from ccscale.data.loader import load, plain, this_worker
 from ccscale.data.order.schedule import owned
 from ccscale.data.read_ahead import read_ahead_ranges
@@ -21,6 +24,27 @@ from ccscale.data.remote.access import Access
 from ccscale.data.remote.retry import Closing
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import BadImage, Fault, InputError
+
+
+@dataclass(frozen=True, slots=True)
+class RandomViews:
+    """Random views of each image, beside the image as it is.
+
+    A sample's views depend on these and its key alone: other samples may come before it one day.
+
+    Attributes
+    ----------
+    settings
+        What a view is, of the images' size; its `raw` is 0.
+    count
+        How many of each image, V.
+    seed
+        Of what is random in them.
+    """
+
+    settings: Views
+    count: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +67,10 @@ class WholeBatch:
         A line for each of these, with its key and the reason.
     origins
         Where the images came from, a path or a URL, None where that is not known; empty unless asked for.
+    views
+        (V, n, size, size, 3) uint8: random views without their colours, black where `bad`; None unless asked for.
+    colour
+        What is still to be done to the colours of these V x n.
     """
 
     images: Tensor
@@ -52,6 +80,8 @@ class WholeBatch:
     bad: NDArray[np.bool_]
     reasons: tuple[str, ...]
     origins: tuple[str | None, ...] = ()
+    views: Tensor | None = None
+    colour: ColourParameters | None = None
 
 
 def whole_batches(
@@ -68,6 +98,7 @@ def whole_batches(
     spans: Sequence[range] | None = None,
     origins: bool = False,
     files: FileReader | None = None,
+    views: RandomViews | None = None,
 ) -> Iterator[WholeBatch]:
     """Yield this rank's share of all samples, each exactly once over all ranks, in the order of the shards.
 
@@ -89,6 +120,8 @@ def whole_batches(
         Also tell where the images came from.
     files
         What reads the images where these are no shards but files; `manifest` lists them.
+    views
+        Also cut random views of each image.
 
     Raises
     ------
@@ -110,6 +143,7 @@ def whole_batches(
             spans=spans,
             batch=batch,
             origins=origins,
+            views=views,
         ),
     )
     yield from load(pipeline, closing, workers, prefetch=2)
@@ -130,6 +164,7 @@ def _read(
     spans: Sequence[range],
     batch: int,
     origins: bool,
+    views: RandomViews | None,
 ) -> Iterator[WholeBatch | InputError | Fault]:
     ahead = (
         read_ahead_ranges(reader, _batches_of_this_worker(spans, batch))
@@ -140,6 +175,7 @@ def _read(
         images = np.zeros((len(samples), size, size, 3), dtype=np.uint8)
         keys, labels, bad, reasons = [], [], np.zeros(len(samples), dtype=bool), []
         try:
+            cutting = None if views is None else _Cutting(views, list(map(reader.key, samples)))
             for i, sample in enumerate(samples):
                 if ahead is not None:
                     ahead.advance()
@@ -147,6 +183,8 @@ def _read(
                 try:
                     key, data, label = reader[sample] if ahead is None else ahead.take(0, sample)
                     images[i] = whole_image(data, size, scaled_decode)
+                    if cutting is not None:
+                        cutting.cut(i, data)
                 except BadImage as error:
                     key = key or reader.key(sample)  # of a file that cannot be read
                     bad[i] = True
@@ -165,4 +203,26 @@ def _read(
             bad,
             tuple(reasons),
             came_from,
+            None if cutting is None else torch.from_numpy(cutting.images),
+            None if cutting is None else cutting.params.colour,
         )
+
+
+class _Cutting:
+    """The random views of a batch, cut image by image."""
+
+    def __init__(self, views: RandomViews, keys: Sequence[str]) -> None:
+        self._settings = views.settings
+        samples = np.array([_number(key) for key in keys], dtype=np.uint64).view(np.int64)
+        self.params = draw_views(views.settings, views.seed, 0, samples, views.count)
+        size = views.settings.size
+        self.images = np.zeros((views.count, len(keys), size, size, 3), dtype=np.uint8)
+
+    def cut(self, i: int, data: bytes) -> None:
+        """Cut the views of image `i`."""
+        crop_views(data, self._settings, self.params, i, self.images[:, i])
+
+
+def _number(key: str) -> int:
+    """Return what a sample's random numbers are drawn by."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")

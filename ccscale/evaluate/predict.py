@@ -8,7 +8,6 @@ what others have found. A prediction that was killed goes on with the parts that
 """
 
 import hashlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +17,12 @@ from ccscale import dist
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.data.file_reader import FileReader
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.shards.shard_watch import POLL_SECONDS, ShardWatch
+from ccscale.data.shards.shard_watch import ShardWatch
 from ccscale.data.sources.listing import Listing, list_images
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Int64, assign
 from ccscale.evaluate.basis import weights_of
+from ccscale.evaluate.following import follow
 from ccscale.evaluate.merge_tree import read_tree
 from ccscale.evaluate.opened import OpenedRun, open_run, open_shards
 from ccscale.evaluate.parts import Part, deal, parts_of
@@ -200,18 +200,8 @@ class Prediction:
         """Assign shards as they appear, until a request, or until none was new for `Wanted.idle` seconds."""
         dist.on_rank_zero(watch.check)
         dist.on_rank_zero(self.folder.begin)
-        new = time.monotonic()
-        while True:
-            found = dist.on_rank_zero(watch.poll)
-            if found is not None:
-                self._assign(found, request)
-                new = time.monotonic()
-            # The first rank's clock counts; a signal counts whichever rank it comes to.
-            idle = self.wanted.idle is not None and time.monotonic() - new >= self.wanted.idle
-            if dist.sum_integers([bool(request) or (idle and dist.rank() == 0)])[0]:
-                break
-            if found is None:
-                request.wait(POLL_SECONDS)
+        for found in follow(watch, request, self.wanted.idle):
+            self._assign(found, request)
         self.notes += dist.on_rank_zero(lambda: self.opened.notes(watch.manifest) if watch.handed_out else [])
 
     def finish(self) -> dict[str, Any]:

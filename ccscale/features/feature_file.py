@@ -8,7 +8,8 @@
     view_0  fixed_size_list<…>[width]     the image as it is
     view_1 … view_V                       its random views
 
-in record batches of `ROWS` rows, the last one shorter: what is held in memory at a time does not grow with a shard.
+in record batches ("blocks") of equal numbers of rows, the last one shorter: what is held in memory at a time does
+not grow with a shard.
 Features are float16, float32, or, as Arrow has no such type, the 16 bits of a bfloat16 as uint16.
 """
 
@@ -30,7 +31,6 @@ from ccscale.errors import InputError
 from ccscale.features.listing import Dtype
 
 ENDING = ".arrow"
-ROWS = 1024
 FACTS = b"ccscale.features"  # the metadata's key: what the file is of, and what could not be decoded
 
 _TYPES = {"float16": pa.float16(), "bfloat16": pa.uint16(), "float32": pa.float32()}
@@ -110,7 +110,7 @@ class _Hashing:
 
 
 def write_file(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Written:
-    """Write a file, whole or not at all, from batches of `ROWS` rows, the last one shorter.
+    """Write a file, whole or not at all, from batches of equal numbers of rows, the last one shorter.
 
     Raises
     ------
@@ -160,7 +160,7 @@ class FeatureFileReader:
 
     @property
     def batches(self) -> Sequence[pa.RecordBatch]:
-        """Its rows, `ROWS` at a time."""
+        """Its rows, block by block."""
         return self._batches
 
     @property
@@ -174,7 +174,7 @@ class FeatureFileReader:
         return pa.chunked_array([batch[name] for batch in self._batches], kind)
 
     def arrays(self, view: int) -> list[NDArray[Any]]:
-        """Return a view's features as they are kept, not copied: (`ROWS`, width) each, the last one shorter."""
+        """Return a view's features block by block, (m, width) each, as they are kept: not copied."""
         if view not in self._views:
             self._views[view] = [
                 batch[view_name(view)].values.to_numpy().reshape(len(batch), self.width)

@@ -6,6 +6,7 @@
      "settings": {"backbone": "vit_base…", "weights": SHA-256 of its tensors, "model": {…}, "size": 224,
                   "dtype": "float16", "views": 2, "seed": 0, "view_settings": {…}, …},
      "width": 768,
+     "block": 1024,                        rows in a record batch of the files
      "data": {"root": "data/photos", "name": …, "splits": ["train"], "digest": of the manifest for these splits,
               "classes": […], "class_ids": […]},
      "files": [{"name": "train-000000.arrow", "rows", "bytes", "sha256", "labelled", "bad",
@@ -29,6 +30,7 @@ from ccscale.data.shards.manifest_file import Lenient, Shard
 from ccscale.errors import InputError
 
 LISTING = "features.json"
+ROWS = 1024  # rows in a record batch of a file, where nobody asks for others
 FORMAT, VERSION = "ccscale-features", 1
 
 Dtype = Literal["float16", "bfloat16", "float32"]
@@ -133,6 +135,7 @@ class Listing(Listed):
 
     settings: Settings
     width: Positive
+    block: Positive = ROWS
     data: Data
     files: tuple[FeatureFile, ...] = ()
     complete: bool = False

@@ -16,6 +16,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.errors import InputError, nearest
-from ccscale.features.feature_file import ROWS, FeatureFileReader, decode, view_name
+from ccscale.features.feature_file import FeatureFileReader, decode, view_name
 from ccscale.features.listing import FeatureFile, Listing, Settings, read_listing
 from ccscale.features.neighbour_file import NeighbourFile
 
@@ -107,11 +108,12 @@ class Features:
         counts = np.array([file.rows for file in self.files], dtype=np.int64)
         self._firsts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         # Record batches ("blocks") of all files, counted through: where each begins, and which file it is of.
-        blocks = -(-counts // ROWS)
+        rows = self.listing.block
+        blocks = -(-counts // rows)
         self._file_of_block = np.repeat(np.arange(len(counts)), blocks)
         self._first_blocks = np.concatenate([[0], np.cumsum(blocks)]).astype(np.int64)
         within = np.arange(len(self._file_of_block)) - self._first_blocks[self._file_of_block]
-        self._block_firsts = self._firsts[self._file_of_block] + within * ROWS
+        self._block_firsts = self._firsts[self._file_of_block] + within * rows
         self._open: OrderedDict[int, FeatureFileReader] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -154,6 +156,10 @@ class Features:
         for file in self.files:
             labelled[file.shard.split] = labelled.get(file.shard.split, 0) + file.labelled
         return Manifest(data.root, data.name, self.shards, data.classes, data.class_ids, labelled, {})
+
+    def manifest_at(self, manifest: Manifest) -> Manifest:
+        """Return another manifest of the same data, with these shards in the rows' order and no others."""
+        return replace(manifest, shards=self.shards)
 
     @property
     def manifest_digest(self) -> str:

@@ -10,7 +10,7 @@ from harness.stores import make_store
 
 import ccscale
 from ccscale.errors import InputError
-from ccscale.features.feature_file import ROWS
+from ccscale.features.listing import ROWS
 
 RNG = np.random.default_rng(0)
 N, D = 2 * ROWS + 100, 6

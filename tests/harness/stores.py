@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.features.feature_file import ENDING, ROWS, encode, record_batch, schema, write_file
-from ccscale.features.listing import Data, Dtype, FeatureFile, Listing, Settings
+from ccscale.features.feature_file import ENDING, encode, record_batch, schema, write_file
+from ccscale.features.listing import ROWS, Data, Dtype, FeatureFile, Listing, Settings
 from ccscale.features.store import Features, open_features
 
 
@@ -26,13 +26,14 @@ def make_store(
     dtype: Dtype = "float32",
     bad: Sequence[int] = (),
     manifest: Manifest | None = None,
+    block: int = ROWS,
     **settings: Any,
 ) -> Features:
     """Write a store and open it.
 
     `features` is (n, D), or such an array for each view, the image as it is first. `shards` is how many there are,
-    or the number of rows of each; `manifest` gives the shards in their place, with the splits. What else is given
-    are fields of `Settings`.
+    or the number of rows of each; `block` the rows of a record batch; `manifest` gives the shards in their place,
+    with the splits. What else is given are fields of `Settings`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     views = [features] if isinstance(features, np.ndarray) else list(features)
@@ -66,8 +67,8 @@ def make_store(
     for shard in manifest.shards:
         form = schema(width, len(views) - 1, dtype, {})
         batches = []
-        for start in range(first, first + shard.nsamples, ROWS):
-            rows = slice(start, min(start + ROWS, first + shard.nsamples))
+        for start in range(first, first + shard.nsamples, block):
+            rows = slice(start, min(start + block, first + shard.nsamples))
             keys = [f"key-{i:08d}" for i in range(rows.start, rows.stop)]
             kept = [encode(torch.from_numpy(np.ascontiguousarray(view[rows])), dtype) for view in views]
             batches.append(record_batch(form, keys, labels[rows], is_bad[rows], kept))
@@ -97,6 +98,7 @@ def make_store(
     Listing(
         settings=Settings(**known | settings),
         width=width,
+        block=block,
         data=Data(
             root=manifest.root,
             name=manifest.name,

@@ -8,13 +8,13 @@ from PIL import Image
 
 from ccscale.config import Views
 from ccscale.data.images.decode import Box, Encoded, crop, decode, open_image
-from ccscale.data.images.views import VIEWS, ViewParameters, crop_box, is_cropped
+from ccscale.data.images.views import ViewParameters, crop_box, is_cropped
 
 
 def crop_views(
     data: bytes, settings: Views, params: ViewParameters, i: int, out: npt.NDArray[np.uint8] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Decode an image and crop its two views.
+    """Decode an image and crop its two views, or as many as `params` were drawn for.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ def crop_views(
     """
     size = settings.size
     if out is None:
-        out = np.empty((VIEWS, size, size, 3), dtype=np.uint8)
+        out = np.empty((len(params.flip), size, size, 3), dtype=np.uint8)
     encoded = open_image(data)
-    boxes = [_view_box(encoded, settings, view, params.crop[view, i]) for view in range(VIEWS)]
+    boxes = [_view_box(encoded, settings, params, view, i) for view in range(len(params.flip))]
     image, boxes = decode(encoded, boxes, size if settings.scaled_decode else None)
     affine = settings.rotate > 0 or settings.translate > 0 or settings.zoom != (1, 1)
     for view, box in enumerate(boxes):
@@ -96,11 +96,11 @@ def _resize(image: Image.Image, box: Box, size: int) -> Image.Image:
     )
 
 
-def _view_box(encoded: Encoded, settings: Views, view: int, u: npt.NDArray[np.float64]) -> Box:
-    if settings.crop_scale is None or not is_cropped(settings, view):
+def _view_box(encoded: Encoded, settings: Views, params: ViewParameters, view: int, i: int) -> Box:
+    if settings.crop_scale is None or not is_cropped(settings, view, len(params.flip)):
         return (0, 0, encoded.width, encoded.height)
     left, top, width, height = crop_box(
-        u, encoded.width, encoded.height, settings.crop_scale, settings.crop_ratio
+        params.crop[view, i], encoded.width, encoded.height, settings.crop_scale, settings.crop_ratio
     )
     return (left, top, left + width, top + height)
 

@@ -132,7 +132,9 @@ class ViewParameters:
     colour: ColourParameters
 
 
-def draw_views(settings: Views, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> ViewParameters:
+def draw_views(
+    settings: Views, seed: int, epoch: int, samples: npt.NDArray[np.int64], views: int = VIEWS
+) -> ViewParameters:
     """Draw the views of a batch; those of a sample depend on (settings, seed, epoch, sample) alone.
 
     Parameters
@@ -143,8 +145,10 @@ def draw_views(settings: Views, seed: int, epoch: int, samples: npt.NDArray[np.i
         From 0 to 2**32 - 1.
     samples
         Shape (B,): which samples of the data set.
+    views
+        How many of each: where training has 2 on the first axis, there are so many.
     """
-    u = np.stack([uniforms(seed, epoch, samples, view, _SLOTS) for view in range(VIEWS)])  # (2, B, slots)
+    u = np.stack([uniforms(seed, epoch, samples, view, _SLOTS) for view in range(views)])  # (views, B, slots)
     reach = settings.translate * settings.size
     params = ViewParameters(
         crop=u[..., _CROP],
@@ -154,13 +158,13 @@ def draw_views(settings: Views, seed: int, epoch: int, samples: npt.NDArray[np.i
         zoom=_between(u[..., _ZOOM], *settings.zoom),
         colour=_draw_colour(settings, u),
     )
-    _leave_as_it_is(params, slice(VIEWS - settings.raw, None))
+    _leave_as_it_is(params, slice(views - settings.raw, None))
     return params
 
 
-def is_cropped(settings: Views, view: int) -> bool:
-    """Tell whether a view is a crop; else it is the whole image, resized."""
-    return settings.crop_scale is not None and view < VIEWS - settings.raw
+def is_cropped(settings: Views, view: int, views: int = VIEWS) -> bool:
+    """Tell whether a view of so many is a crop; else it is the whole image, resized."""
+    return settings.crop_scale is not None and view < views - settings.raw
 
 
 def _leave_as_it_is(params: ViewParameters, views: slice) -> None:

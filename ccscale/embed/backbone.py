@@ -1,0 +1,188 @@
+"""What makes the features: a backbone in evaluation mode, from timm or from a run, and all that tells it apart."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ccscale import atomic
+from ccscale.config import Model
+from ccscale.evaluate.opened import run_and_checkpoint
+from ccscale.features.listing import Dtype
+from ccscale.model.backbone import build_backbone
+from ccscale.model.export import load
+from ccscale.model.fingerprint import fingerprint
+from ccscale.model.named_weights import NAMED
+from ccscale.model.trial import try_backbone
+
+WEIGHTS, CONFIG = "backbone.safetensors", "config.json"
+RANDOM = "random"  # in place of weights: for trying things out
+KEPT = (
+    "stem",
+    "normalize",
+    "drop_path",
+    "dropout",
+)  # of the config's section model, beside the backbone's name
+
+_AUTOCAST = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone on its device.
+
+    Attributes
+    ----------
+    module
+        (m, 3, size, size) -> (m, D), in evaluation mode.
+    settings
+        The config's section ``model``.
+    size
+        Side of the images in pixels.
+    width
+        D.
+    origin
+        Where the weights come from, for people.
+    mean, std
+        Of the images that it was trained on, (3, 1, 1), as timm has them.
+    """
+
+    module: nn.Module
+    settings: Model
+    size: int
+    width: int
+    origin: str
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(self.module.parameters()).device
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Its state dict, on the CPU."""
+        return {name: value.detach().cpu().contiguous() for name, value in self.module.state_dict().items()}
+
+    @property
+    def kept_settings(self) -> dict[str, Any]:
+        """What it depends on beside its name and weights, as JSON."""
+        return {name: getattr(self.settings, name) for name in KEPT}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of its weights."""
+        return fingerprint(self.weights)
+
+    @torch.inference_mode()
+    def features(self, images: Tensor, dtype: Dtype) -> Tensor:
+        """Return the features (m, D) of images (m, 3, size, size) in [0, 1].
+
+        On a GPU the network computes in the precision that its features are kept in, on a CPU in float32.
+        """
+        if self.settings.normalize:
+            images = (images - self.mean) / self.std
+        images = images.contiguous(memory_format=torch.channels_last)
+        if images.is_cuda and dtype in _AUTOCAST:
+            with torch.autocast("cuda", _AUTOCAST[dtype]):
+                return self.module(images)
+        return self.module(images)
+
+    def save(self, folder: Path) -> None:
+        """Write weights and settings into a store, each whole or not at all: a run on it can be exported."""
+        part = folder / f".{WEIGHTS}.part"
+        part.touch()
+        mode = part.stat().st_mode
+        save_file(self.weights, part, metadata={"format": "pt"})  # for the owner's eyes alone
+        part.chmod(mode)
+        atomic.sync_file(part)
+        part.replace(folder / WEIGHTS)
+        content = {
+            "format": "ccscale-backbone",
+            "version": 1,
+            "model": {"backbone": self.settings.backbone, **self.kept_settings},
+            "image": {"size": self.size},
+        }
+        atomic.write_bytes(folder / CONFIG, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def backbone_of_run(run: str | Path, checkpoint: str, size: int | None, device: torch.device) -> Backbone:
+    """Return the backbone of a run, as one of its checkpoints has it.
+
+    Raises
+    ------
+    InputError
+        If it is no run, has no such checkpoint, or its backbone does not take images of the size.
+    """
+    config, found = run_and_checkpoint(run, checkpoint)
+    network = load(found.path, device)
+    size = size or network.size
+    settings = config.model.bare
+    width = try_backbone(settings, size).width
+    origin = f"{run}, step {found.step}"
+    return _ready(network.backbone, settings, size, width, origin, device)
+
+
+def backbone_of_timm(
+    settings: Model, size: int | None, seed: int, device: torch.device, weights: str | None = None
+) -> Backbone:
+    """Return a backbone of timm.
+
+    Parameters
+    ----------
+    settings
+        The config's section ``model``.
+    size
+        Side of the images in pixels; by default what the model was made for.
+    seed
+        Of random weights.
+    device
+        Where it goes.
+    weights
+        In place of what `settings` say: a file, a name, or ``random``; None: as they say.
+
+    Raises
+    ------
+    InputError
+        If it cannot be built, or its weights cannot be had.
+    """
+    if weights is not None:
+        value = None if weights == RANDOM else weights
+        settings = settings.model_copy(update={"weights": value, "pretrained": False})
+    if size is None:
+        known = timm.get_pretrained_cfg(settings.backbone.partition(".")[0], allow_unregistered=True)
+        size = known.input_size[-1] if known is not None else 224
+    width = try_backbone(settings.bare, size).width
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build_backbone(settings, size)
+    return _ready(module, settings, size, width, _origin(settings), device)
+
+
+def _origin(settings: Model) -> str:
+    """Return where weights come from, in a few words."""
+    if settings.weights in NAMED:
+        return f"{settings.weights}: {NAMED[settings.weights].seen}"
+    if settings.weights is not None:
+        return settings.weights
+    return (
+        "timm's pretrained weights"
+        if settings.pretrained
+        else f"{RANDOM} weights: of no use but to try things"
+    )
+
+
+def _ready(
+    module: nn.Module, settings: Model, size: int, width: int, origin: str, device: torch.device
+) -> Backbone:
+    config: Mapping[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
+    mean, std = (torch.tensor(config[name], device=device).view(3, 1, 1) for name in ("mean", "std"))
+    module = module.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return Backbone(module, settings, size, width, origin, mean, std)

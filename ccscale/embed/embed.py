@@ -1,0 +1,245 @@
+"""``ccscale embed``: the features of all images of some shards, once, for all that follows.
+
+::
+
+    backbone.py     what makes them: timm's, or a run's
+    opening.py      a store is begun, or gone on with
+    growing.py      shard by shard, by all ranks, to a store that is whole or goes on
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ccscale import dist
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.config import Model, Views
+from ccscale.data.loader import default_workers
+from ccscale.data.remote import location
+from ccscale.data.remote.access import Access
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.shard_watch import ShardWatch
+from ccscale.data.whole_images import RandomViews
+from ccscale.device import pick_device
+from ccscale.embed.backbone import Backbone, backbone_of_run, backbone_of_timm
+from ccscale.embed.features import Embedder
+from ccscale.embed.growing import GrowingStore
+from ccscale.embed.opening import open_store
+from ccscale.errors import InputError
+from ccscale.evaluate.following import follow
+from ccscale.evaluate.opened import open_shards
+from ccscale.features.feature_file import FeatureFileReader
+from ccscale.features.listing import Dtype, Settings
+from ccscale.preempt import StopRequest
+from ccscale.process_group import process_group
+from ccscale.rank_environment import RankEnvironment
+
+
+@dataclass(frozen=True)
+class Source:
+    """The backbone that is to make the features: timm's, or a run's.
+
+    Attributes
+    ----------
+    model : Model, optional
+        The config's section ``model``, of which backbone, weights, stem and normalize count.
+    weights : str, optional
+        In place of the section's: a .safetensors file, a name, or ``random``.
+    run : str, optional
+        The folder of a run, whose backbone it is.
+    checkpoint : str, default "last"
+        Of the run; see `checkpoint.choose`.
+    """
+
+    model: Model | None = None
+    weights: str | None = None
+    run: str | None = None
+    checkpoint: str = "last"
+
+    def load(self, size: int | None, seed: int, device: torch.device) -> Backbone:
+        """Return the backbone; see `backbone_of_timm` and `backbone_of_run`."""
+        if self.run is not None:
+            return backbone_of_run(self.run, self.checkpoint, size, device)
+        assert self.model is not None, "a source is a model or a run"
+        return backbone_of_timm(self.model, size, seed, device, self.weights)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What features are wanted.
+
+    Attributes
+    ----------
+    size : int, optional
+        Side of the images in pixels; by default a run's own, or what timm's model was made for.
+    views : int, default 0
+        Random views of each image, beside the image as it is.
+    view_settings : Views
+        What a random view is; its `size` and `raw` do not count.
+    seed : int, default 0
+        Of the views.
+    dtype : str, default "float16"
+        As which they are kept: float16, bfloat16 or float32.
+    batch : int, default 64
+        Views that go through the backbone at a time.
+    """
+
+    size: int | None = None
+    views: int = 0
+    view_settings: Views = field(default_factory=Views)
+    seed: int = 0
+    dtype: Dtype = "float16"
+    batch: int = 64
+
+    def random_views(self, size: int) -> RandomViews | None:
+        """Return what is to be cut beside the image as it is."""
+        if not self.views:
+            return None
+        settings = self.view_settings.model_copy(update={"size": size, "raw": 0})
+        return RandomViews(settings, self.views, self.seed)
+
+    def settings(self, backbone: Backbone) -> Settings:
+        """Return what the features depend on."""
+        views = self.random_views(backbone.size)
+        return Settings(
+            backbone=backbone.settings.backbone,
+            weights=backbone.fingerprint,
+            origin=backbone.origin,
+            model=backbone.kept_settings,
+            size=backbone.size,
+            scaled_decode=self.view_settings.scaled_decode,
+            dtype=self.dtype,
+            views=self.views,
+            seed=self.seed if views else 0,
+            view_settings=None if views is None else views.settings.model_dump(mode="json"),
+        )
+
+
+def embed_shards(
+    shards: str,
+    out: str | Path,
+    source: Source,
+    wanted: Wanted,
+    splits: Sequence[str] | None = None,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    following: bool = False,
+    idle: float | None = None,
+    request: StopRequest | None = None,
+    access: Access | None = None,
+) -> dict[str, Any] | None:
+    """Make a feature store of shards, or go on with it; all ranks call it together.
+
+    Parameters
+    ----------
+    shards : str
+        Any data set, with labels or without.
+    out : str or Path
+        The store's folder.
+    source : Source
+        What makes the features.
+    wanted : Wanted
+        What features.
+    splits : sequence of str, optional
+        All by default. Those that the store has already stay.
+    device : str, default "auto"
+        As the config's ``train.device``.
+    workers : int, optional
+        As the config's ``data.workers``.
+    following : bool, default False
+        Go on with shards that appear, until stopped.
+    idle : float, optional
+        Stop following after so many seconds without a new shard.
+    request : StopRequest, optional
+        To stop following, of a caller who has begun to listen.
+    access : Access, optional
+        How remote shards are read.
+
+    Returns
+    -------
+    dict or None
+        On rank 0: ``out``, ``rows``, ``width``, ``views``, ``dtype``, ``origin``, ``new`` (rows that were not there
+        before), ``bad`` (rows without features), ``reasons`` (a line for each new one of these). None elsewhere.
+
+    Raises
+    ------
+    InputError
+        If the backbone or the data are not there, or the store is of others, naming what differs.
+    Fault
+        If the disk does not take it.
+    """
+    if idle is not None and not following:
+        raise InputError("--idle goes with --follow").told_by(0)
+    request = request or StopRequest()
+    env, folder = RankEnvironment.read(), Path(out)
+    where = pick_device(device, env.local_rank)
+    with FolderLock(folder) as lock, process_group(env, where, request.at_once()):
+        backbone = dist.together(lambda: source.load(wanted.size, wanted.seed, where))
+        settings = dist.on_rank_zero(lambda: wanted.settings(backbone))
+        there = None if following else _images(shards, splits)
+        root = location.local_or_url(shards)
+        dist.on_rank_zero(lambda: _take(folder, lock))
+        listing = dist.on_rank_zero(lambda: open_store(folder, settings, backbone, root))
+        embedder = Embedder(
+            backbone,
+            wanted.dtype,
+            wanted.random_views(backbone.size),
+            settings.scaled_decode,
+            wanted.batch,
+            default_workers(env.local_world) if workers is None else workers,
+        )
+        store = GrowingStore(folder, listing, embedder, access)
+        if there is not None:
+            store.grow(*there)
+        else:
+            for found in follow(ShardWatch(shards, splits), request, idle):
+                listed = [file.shard for file in store.listing.files]
+                urls = {shard.url for shard in listed}
+                new = [shard for shard in found.shards if shard.url not in urls]
+                store.grow(replace(found, shards=(*listed, *new)), tuple(found.splits), request)
+        return _result(store) if dist.rank() == 0 else None
+
+
+def _images(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tuple[str, ...]]:
+    """Return a data set with images in it, and the splits asked for."""
+    manifest, chosen = open_shards(shards, splits)
+    if not any(shard.nsamples for shard in manifest.select(chosen)):
+        raise InputError(f"there are no images in the splits {', '.join(chosen)} of {manifest.root}").told_by(
+            0
+        )
+    return manifest, chosen
+
+
+def _take(folder: Path, lock: FolderLock) -> None:
+    """Make the folder, and be the only one who writes there."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    lock.take()
+
+
+def _result(store: GrowingStore) -> dict[str, Any]:
+    listing = store.listing
+    settings = listing.settings
+    reasons = [
+        reason
+        for file in store.new
+        if file.bad
+        for reason in FeatureFileReader(store.folder / file.name).facts["bad"]
+    ]
+    return {
+        "out": str(store.folder),
+        "rows": listing.rows,
+        "width": listing.width,
+        "views": settings.views,
+        "dtype": settings.dtype,
+        "origin": settings.origin,
+        "new": sum(file.rows for file in store.new),
+        "bad": sum(file.bad for file in listing.files),
+        "reasons": reasons,
+    }

@@ -1,0 +1,100 @@
+"""A store is begun, or found to be one that can be gone on with: made in the same way, of the same shards."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.shard_watch import UNLISTED
+from ccscale.embed.backbone import CONFIG, WEIGHTS, Backbone
+from ccscale.errors import Fault, InputError
+from ccscale.features.listing import LISTING, ROWS, Data, Listing, Settings, read_listing
+
+PEOPLE = ("origin",)  # of the settings: what is told, and changes nothing
+
+
+def open_store(folder: Path, settings: Settings, backbone: Backbone, root: str) -> Listing:
+    """Begin a store, or check that one can be gone on with; on one rank.
+
+    Parameters
+    ----------
+    folder
+        The store's; it is there.
+    settings, backbone
+        What the features depend on.
+    root
+        Of the shards.
+
+    Raises
+    ------
+    InputError
+        If the folder holds something else, or features that were made otherwise, naming what differs.
+    Fault
+        If the disk does not take it.
+    """
+    if (folder / LISTING).exists():
+        found = read_listing(folder)
+        if different := list(_differences(found.settings, settings)):
+            raise InputError(
+                f"{folder} holds features that were made otherwise: {'; '.join(different)}; delete it, or name "
+                "another folder"
+            )
+        return found
+    ours = {WEIGHTS, CONFIG}
+    if any(not entry.name.startswith(".") and entry.name not in ours for entry in folder.iterdir()):
+        raise InputError(f"{folder} is neither empty nor a feature store; name another folder")
+    listing = Listing(
+        settings=settings,
+        width=backbone.width,
+        block=ROWS,
+        data=Data(root=root, name="", splits=(), digest=""),
+    )
+    try:
+        backbone.save(folder)
+        listing.save(folder)
+    except OSError as error:
+        raise Fault(f"{folder} cannot be written: {error.strerror or error}; make room for it") from None
+    return listing
+
+
+def _differences(before: Settings, now: Settings) -> Iterator[str]:
+    for name, value in now.model_dump(mode="json").items():
+        old: Any = getattr(before, name)
+        if name in PEOPLE or old == value:
+            continue
+        if isinstance(value, dict) and isinstance(old, dict):
+            keys = [key for key in {**old, **value} if old.get(key) != value.get(key)]
+            yield from (f"{name}.{key} was {old.get(key)!r} and is now {value.get(key)!r}" for key in keys)
+        elif name == "weights":
+            yield f"its weights were others ({before.origin}), and are now of {now.origin}"
+        else:
+            yield f"{name} was {old!r} and is now {value!r}"
+
+
+def check_belongs(folder: Path, listing: Listing, manifest: Manifest) -> None:
+    """Refuse a store with features of shards that a data set does not have, or has with other contents.
+
+    Raises
+    ------
+    InputError
+        Naming the first of them.
+    """
+    there = {shard.url: shard for shard in manifest.shards}
+    for file in listing.files:
+        shard = there.get(file.shard.url)
+        if shard is None:
+            why = f"{file.shard.url}, which {manifest.root} does not have"
+        elif shard.nsamples != file.shard.nsamples or _other(shard.sha256, file.shard.sha256):
+            why = f"{file.shard.url} with other contents than it has in {manifest.root}"
+        else:
+            continue
+        data = listing.data
+        raise InputError(
+            f"{folder} does not belong to these shards: it has features of {why}; it was made of {data.name!r} in "
+            f"{data.root}: name these, or another folder"
+        )
+
+
+def _other(one: str, other: str) -> bool:
+    """Tell whether two hashes are of different shards; where no manifest listed one yet, its hash says nothing."""
+    return one != other and one.startswith(UNLISTED) == other.startswith(UNLISTED)

@@ -1,0 +1,90 @@
+"""A picture of a store: some of its images, each with those whose features are most like its own."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccscale.data.reader import SampleReader
+from ccscale.data.shards.manifest import Manifest
+from ccscale.draw.contact_sheet import TILE, Row, draw_sheet
+from ccscale.draw.tiles import square
+from ccscale.embed.opening import check_belongs
+from ccscale.errors import BadImage, InputError
+from ccscale.features.store import Features
+from ccscale.wording import counted
+
+ROWS, COLUMNS = 16, 10
+
+
+def draw_neighbours(path: str | Path, store: Features, shards: str | None = None, rows: int = ROWS) -> None:
+    """Draw rows of a store at equal distances, each image followed by its nearest by cosine, into a PNG.
+
+    Parameters
+    ----------
+    path
+        Where it goes.
+    store
+        Of the images.
+    shards
+        Where these are now; by default where the store was made of them.
+    rows
+        How many images have a line of the picture.
+
+    Raises
+    ------
+    InputError
+        If the shards are not there, or others, or no row has features.
+    """
+    manifest = Manifest.load(shards or store.listing.data.root)
+    check_belongs(store.folder, store.listing, manifest)
+    reader = SampleReader(store.manifest_at(manifest), store.splits)
+    usable = np.flatnonzero(~store.bad)
+    if not len(usable):
+        raise InputError(f"no row of {store.folder} has features: there is nothing to draw")
+    chosen = usable[np.linspace(0, len(usable) - 1, min(rows, len(usable))).round().astype(np.int64)]
+    nearest, cosines = nearest_rows(store, chosen, COLUMNS)
+    classes = store.listing.data.classes
+
+    def tile(row: int) -> NDArray[np.uint8] | None:
+        try:
+            return square(reader[row].data, TILE)
+        except BadImage:
+            return None
+
+    def line(number: int, row: int) -> Row:
+        label = int(store.labels[row])
+        name = classes[label] if 0 <= label < len(classes) else store.keys[row].as_py()
+        same = store.labels[nearest[number]]
+        detail = (
+            f"{np.mean(same == label):.0%} of its class" if label >= 0 else f"cosine {cosines[number, 0]:.2f}"
+        )
+        return Row(name, detail, map(tile, [row, *nearest[number].tolist()]))
+
+    lines = (line(number, int(row)) for number, row in enumerate(chosen))
+    heading = f"{counted(len(chosen), 'image')} of {store.rows:,}, each with the {COLUMNS} most like it"
+    draw_sheet(path, heading, lines, len(chosen), COLUMNS + 1)
+
+
+def nearest_rows(
+    store: Features, queries: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the rows nearest to some by cosine, exactly, (m, k), and the cosines; reads the store once."""
+    wanted = _unit(store.take(queries))
+    best = np.full((len(queries), 0), 0, dtype=np.int64)
+    cosines = np.empty((len(queries), 0), dtype=np.float32)
+    for first, block in store.blocks(0):
+        rows = np.arange(first, first + len(block))
+        found = wanted @ _unit(block).T
+        found[:, store.bad[rows]] = -np.inf
+        found[queries[:, None] == rows] = -np.inf
+        cosines = np.hstack([cosines, found])
+        best = np.hstack([best, np.broadcast_to(rows, found.shape)])
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        cosines, best = np.take_along_axis(cosines, order, 1), np.take_along_axis(best, order, 1)
+    there = np.isfinite(cosines).all(axis=0)
+    return best[:, there], cosines[:, there]
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
