@@ -22,6 +22,7 @@ from ccscale.checkpoint.run import versions
 from ccscale.checkpoint.snapshot import Snapshot
 from ccscale.config import Config
 from ccscale.engine.adapter import STATES, WEIGHTS
+from ccscale.model.average import served
 from ccscale.model.export import export
 from ccscale.model.teacher import without_teacher
 
@@ -67,8 +68,8 @@ def commit(
     """
     places = Places.of(config, step)
     written = collect_notes(places.staging, world)
-    weights = snapshot[WEIGHTS_FILE].restore()[WEIGHTS]
-    export(places.staging, config.model, config.views, without_teacher(weights), facts)
+    weights = served(without_teacher(snapshot[WEIGHTS_FILE].restore()[WEIGHTS]))
+    export(places.staging, config.model, config.views, weights, facts)
     marker = {
         "step": step,
         "world": world,

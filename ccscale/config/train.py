@@ -75,6 +75,14 @@ class Train(Section):
         description="A layer of the backbone, as timm groups them, has the rate of the one above it times this, "
         "from the heads down; null: all have one. 0.65 to 0.8 is usual for a pretrained vision transformer.",
     )
+    ema: Fixed[float | None] = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Average the weights over the steps, with this decay (0.999 looks back about a thousand steps; "
+        "in a run's first ones it is less): the averages are evaluated, exported and predicted with, the plain "
+        "weights train on. null: no averages.",
+    )
     clip: Fixed[float | None] = Field(
         None, gt=0, description="Largest norm of the gradient; null: not clipped."
     )

@@ -4,10 +4,12 @@ After each step, with a decay below 1 (Tarvainen and Valpola, "Mean teachers are
 
     average <- average + (1 - decay) (weights - average)
 
-It goes on from what the module's state dict holds, so a resume is exact.
+It goes on from what the module's state dict holds, so a resume is exact. What is frozen has no average: the copy
+uses the module's own, and holds it neither in memory nor in its state dict.
 """
 
 import copy
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -33,7 +35,10 @@ class Average(nn.Module):
 
     def __init__(self, source: nn.Module) -> None:
         super().__init__()
-        self.copy = _fixed(copy.deepcopy(source)).eval()
+        frozen = {
+            id(parameter): parameter for parameter in source.parameters() if not parameter.requires_grad
+        }
+        self.copy = _fixed(copy.deepcopy(source, frozen)).eval()
 
     @torch.no_grad()
     def forward(self, *arguments: Any) -> Any:
@@ -57,26 +62,55 @@ class Average(nn.Module):
         skipped
             A number on the device, above 0 where the step was skipped: then the average stays as it is.
         """
-        averaged = dict(self.copy.named_buffers(remove_duplicate=False))
-        sources = [*source.named_parameters(), *source.named_buffers()]
         shares: dict[torch.dtype, Tensor] = {}
-        for name, value in sources:
+        for averaged, value in self._pairs(source):
             if not value.is_floating_point():
-                averaged[name].copy_(value)
+                averaged.copy_(value)
                 continue
             if value.dtype not in shares:
                 share = torch.full((), 1 - decay, dtype=value.dtype, device=value.device)
                 shares[value.dtype] = share if skipped is None else share * (skipped <= 0)
-            averaged[name].lerp_(value, shares[value.dtype])
+            averaged.lerp_(value, shares[value.dtype])
+
+    def swap(self, source: nn.Module) -> None:
+        """Exchange the averages and what they were made of: the module then computes with them, or no more."""
+        for averaged, value in self._pairs(source):
+            averaged.data, value.data = value.data, averaged.data
+
+    def _pairs(self, source: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each average with what it is of."""
+        values = dict(source.named_parameters(remove_duplicate=False)) | dict(source.named_buffers())
+        for name, averaged in self.copy.named_buffers():
+            yield averaged, values[name]
+
+
+def served(weights: Mapping[str, Tensor], prefix: str = "average.copy.") -> dict[str, Tensor]:
+    """Return a network's state dict with the averages, if it has some, in the place of what they are of."""
+    plain = {name: value for name, value in weights.items() if not name.startswith(prefix)}
+    averages = {
+        name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)
+    }
+    return plain | averages
 
 
 def _fixed(module: nn.Module) -> nn.Module:
-    """Make a module's parameters buffers, in place; those that it uses in several places stay one."""
+    """Make a module's parameters buffers, in place; those that it uses in several places stay one.
+
+    Those that are frozen are the source's own, and become attributes, with the statistics of a norm that is frozen:
+    nobody moves, saves or averages them here.
+    """
     buffers: dict[nn.Parameter, Tensor] = {}
     for child in module.modules():
-        for name, parameter in list(child._parameters.items()):
-            if parameter is None:
-                continue
+        parameters = {
+            name: parameter for name, parameter in child._parameters.items() if parameter is not None
+        }
+        if parameters and not any(parameter.requires_grad for parameter in parameters.values()):
+            child.__dict__ |= child._buffers
+            child._buffers.clear()
+        for name, parameter in parameters.items():
             del child._parameters[name]
-            child.register_buffer(name, buffers.setdefault(parameter, parameter.detach()))
+            if parameter.requires_grad:
+                child.register_buffer(name, buffers.setdefault(parameter, parameter.detach()))
+            else:
+                child.__dict__[name] = parameter
     return module

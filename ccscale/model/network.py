@@ -5,7 +5,8 @@ h = backbone(x)  (m, D)      z = instance head(h)  (m, d)      p = cluster head(
 Whoever has the features already, as a store keeps them, begins with them in place of the images.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple, Self
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ccscale.config import Model
 from ccscale.errors import InputError
+from ccscale.model.average import Average
 from ccscale.model.backbone import build_backbone
 from ccscale.model.dropout import Draws
 from ccscale.model.frozen import FrozenPart, freeze
@@ -82,6 +84,8 @@ class ContrastiveClustering(nn.Module):
         Which of the cluster heads makes the assignments, counted from 0; `serve` sets it.
     draws : Draws
         The random numbers of the backbone while it is trained. A step places them; without a place torch draws.
+    average : Average or None
+        The averaged weights, where `keep_average` was called.
 
     Raises
     ------
@@ -91,6 +95,7 @@ class ContrastiveClustering(nn.Module):
 
     mean: Tensor
     std: Tensor
+    average: Average | None
 
     def __init__(self, settings: Model, size: int) -> None:
         super().__init__()
@@ -110,6 +115,7 @@ class ContrastiveClustering(nn.Module):
         for name in ("mean", "std"):
             values = torch.tensor(statistics[name]).view(1, 3, 1, 1)  # type: ignore[index]
             self.register_buffer(name, values, persistent=False)
+        self.register_module("average", None)
 
     def forward(self, x: Tensor) -> Outputs:
         """Return features, embeddings and assignments of images, or of features.
@@ -189,6 +195,31 @@ class ContrastiveClustering(nn.Module):
     def frozen_names(self) -> frozenset[str]:
         """Names of what is frozen in the state dict."""
         return frozenset(f"backbone.{name}" for name in self.frozen.names)
+
+    def keep_average(self) -> None:
+        """Begin to average the weights, from what they are now."""
+        self.average = Average(self._parts())
+
+    def update_average(self, decay: float, skipped: Tensor | None = None) -> None:
+        """Take the weights of a step into the average; see `Average.update`."""
+        assert self.average is not None
+        self.average.update(self._parts(), decay, skipped)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Compute with the averaged weights, where there are some, for the length of the context."""
+        if self.average is not None:
+            self.average.swap(self._parts())
+        try:
+            yield
+        finally:
+            if self.average is not None:
+                self.average.swap(self._parts())
+
+    def _parts(self) -> nn.ModuleDict:
+        """Return the parts that are averaged: all that are no averages themselves."""
+        parts = self.named_children()
+        return nn.ModuleDict({name: part for name, part in parts if not isinstance(part, Average | Teacher)})
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:

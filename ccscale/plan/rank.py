@@ -75,6 +75,7 @@ class RankPlan:
             "frozen parameters": (network.frozen * self._e,) * 4,
             "master weights": (engine.masters,) * 4,
             "Adam's moments": (engine.moments,) * 4,
+            "averaged weights": (self._averaged,) * 4,
             "gradients": (engine.between, 0, engine.gradients, engine.averaging),
             # On a GPU the next batch is there already.
             "images": (VIEWS * n * pixels * (2 if self.cuda else 1),) * 4,
@@ -107,7 +108,8 @@ class RankPlan:
     @property
     def checkpoint(self) -> int:
         """Bytes of its copy in the host's memory while it is written; on the first rank, which has the most."""
-        return self._engine.weights + self.network.buffers + self._engine.masters + self._engine.moments
+        network = self._engine.weights + self.network.buffers + self._averaged
+        return network + self._engine.masters + self._engine.moments
 
     @property
     def totals(self) -> dict[str, int]:
@@ -134,6 +136,14 @@ class RankPlan:
     def _e(self) -> int:
         """Bytes in a number."""
         return 8 if self.config.train.precision == "fp64" else 4
+
+    @property
+    def _averaged(self) -> int:
+        """Bytes of the averages that `train.ema` keeps, of running statistics too."""
+        network = self.network
+        if self.config.train.ema is None:
+            return 0
+        return (network.weights - network.frozen) * self._e + network.buffers
 
     @property
     def _engine(self) -> EngineCost:

@@ -203,7 +203,7 @@ class Trainer:
         config, setup, splits = self.config, self.setup, self.config.evaluated_splits
         network, manifest, workers = setup.engine.network, setup.manifest, setup.workers
         try:
-            with self._saved_if_data_fail():
+            with self._saved_if_data_fail(), network.averaged():
                 tally = measure(network, manifest, splits, config, workers, self.request, progress=False)
         except Stopped:
             self.save(wait=True)

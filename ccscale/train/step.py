@@ -28,6 +28,7 @@ from ccscale.data.pairs import PairBatch
 from ccscale.engine.adapter import Engine
 from ccscale.engine.guard import StepGuard, Verdict
 from ccscale.engine.parameter_groups import set_rate, train_by
+from ccscale.engine.rates import averaging
 from ccscale.loss import instance_loss
 from ccscale.loss.cluster import ClusterLoss
 from ccscale.loss.temi import TemiLoss
@@ -114,6 +115,8 @@ class Stepper:
         if network.teacher is not None and "cluster" in by:
             decay = self.config.loss.teacher_decay
             network.teacher.heads.update(network.cluster_head, decay, verdict.skipped)
+        if self.config.train.ema is not None:
+            network.update_average(averaging(self.config.train.ema, batch.step), verdict.skipped)
         return losses.detach(), verdict
 
     def _take_in_micro_batches(

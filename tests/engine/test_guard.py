@@ -71,7 +71,7 @@ CASES = {
         ("embeddings", False, {"zero": 0, "precision": "fp32"}),
         ("assignments", False, {"zero": 1}),
         ("gradient", False, {"zero": 2, "precision": "fp32"}),
-        ("embeddings", True, {"zero": 1}),
+        ("embeddings", True, {"zero": 1, "ema": 0.5}),
         ("embeddings", False, {"zero": 1, "clip": 0.5}),
     ],
 }

@@ -16,10 +16,11 @@ from ccscale.engine.build import build_engine
 from ccscale.engine.parameter_groups import parameter_groups
 from ccscale.errors import InputError
 from ccscale.loss import cluster_loss, instance_loss
+from ccscale.model.network import ContrastiveClustering
 from ccscale.train.step import Stepper
 
 RATES = (0.001, 0.01, 0.003)
-DECAYED = {"optimizer": "adamw", "weight_decay": 0.3, "betas": (0.8, 0.95)}
+DECAYED = {"optimizer": "adamw", "weight_decay": 0.3, "betas": (0.8, 0.95), "ema": 0.15}
 LAYERS = {"backbone_lr": 0.5, "layer_decay": 0.6}
 CASES: dict[str, dict[str, Any]] = {  # by name: the config's section train
     "adam": {"weight_decay": 0.3},
@@ -95,6 +96,18 @@ def weights_of(network: torch.nn.Module) -> Weights:
     return weights
 
 
+def check_average(config: Config, network: ContrastiveClustering, average: Weights, step: int) -> None:
+    """Go on with an average by its formula, and compare the network's own with it."""
+    decay = config.train.ema
+    if decay is not None:
+        decay = min(decay, (1 + step) / (10 + step))
+        own = dict(network.average.copy.named_buffers())
+        for name, value in weights_of(network).items():
+            average[name] = decay * average[name] + (1 - decay) * value
+            if not name.endswith("qkv.bias"):
+                assert torch.allclose(own[name], average[name], rtol=1e-6, atol=1e-7), name
+
+
 def engine_steps(rank: int, world: int, zeros: tuple[int, ...]) -> dict[tuple[str, int], Any]:
     """Return the weights after each step; under ZeRO 0 also those of torch's optimizer from the same gradients."""
     found: dict[tuple[str, int], Any] = {}
@@ -112,8 +125,10 @@ def engine_steps(rank: int, world: int, zeros: tuple[int, ...]) -> dict[tuple[st
             if zero == 0:
                 stepper.engine.optimizer.register_step_pre_hook(note)
             weights, others = [], []
+            average = weights_of(network)
             for step, rate in enumerate(RATES):
                 stepper.take(batch_of(of_run, step, rank, world), rate=rate)
+                check_average(of_run, network, average, step)
                 weights.append(weights_of(network))
                 if zero == 0:
                     for key, parameter in other.named_parameters():

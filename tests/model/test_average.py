@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from ccscale.model.average import Average
+from ccscale.model.average import Average, served
 
 
 def module_of(dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -90,3 +90,46 @@ def test_it_goes_on_from_its_state_dict() -> None:
 def same(one: nn.Module, other: nn.Module) -> bool:
     values: dict[str, Tensor] = other.state_dict()
     return all(torch.equal(value, values[name]) for name, value in one.state_dict().items())
+
+
+def test_what_is_frozen_has_no_average() -> None:
+    module = module_of()
+    module[:2].requires_grad_(False)  # a norm's statistics are taken for frozen with it
+    average = Average(module)
+    assert average.copy[0].weight is module[0].weight
+    assert set(average.state_dict()) == {
+        f"copy.{name}" for name in module.state_dict() if name[0] not in "01"
+    }
+    move(module[3], 1)
+    average.update(module, 0.9)
+    x = torch.randn(2, 3, 3, 3)
+    assert torch.equal(average(x), average.to(memory_format=torch.channels_last)(x))
+    assert average.copy[0].weight is module[0].weight
+
+
+def test_a_module_computes_with_its_averages_and_goes_back() -> None:
+    module = module_of().eval()
+    average = Average(module)
+    move(module, 1)
+    plain = {name: value.clone() for name, value in module.state_dict().items()}
+    average.update(module, 0.9)
+    x = torch.randn(2, 3, 3, 3)
+    of_average, of_plain = average(x), module(x)
+    parameters = [id(parameter) for parameter in module.parameters()]
+    average.swap(module)
+    assert torch.equal(module(x), of_average)
+    average.swap(module)
+    assert torch.equal(module(x), of_plain)
+    assert all(torch.equal(value, plain[name]) for name, value in module.state_dict().items())
+    assert [id(parameter) for parameter in module.parameters()] == parameters
+
+
+def test_averages_serve() -> None:
+    module = module_of()
+    module.add_module("average", Average(nn.Sequential(*module)))
+    move(module, 1)
+    weights = module.state_dict()
+    serving = served(weights)
+    assert set(serving) == {name for name in weights if not name.startswith("average.")}
+    assert all(torch.equal(value, weights[f"average.copy.{name}"]) for name, value in serving.items())
+    assert served(serving).keys() == serving.keys()

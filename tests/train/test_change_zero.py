@@ -46,7 +46,15 @@ def config_of(zero: int) -> Config:
             "data": {"shards": "-", "phases": phases},
             "views": {"size": SIZE},
             "model": {"backbone": "test_resnet", "clusters": 5},
-            "train": {"global_batch": N, "zero": zero, "lr": 0.003},
+            "train": {
+                "global_batch": N,
+                "zero": zero,
+                "lr": 0.003,
+                "optimizer": "adamw",
+                "weight_decay": 0.1,
+                "layer_decay": 0.8,
+                "ema": 0.9,
+            },
         }
     )
 
@@ -78,6 +86,7 @@ def state_of(engine: Any) -> State:
             state[f"{name} {key}"] = value.detach().contiguous()
     for number, group in enumerate(optimizer.param_groups):
         state[f"step of group {number}"] = optimizer.state[group["params"][0]]["step"].clone()
+        state[f"decay and rate of group {number}"] = torch.tensor([group["weight_decay"], group["scale"]])
     return state
 
 
@@ -134,4 +143,4 @@ def test_it_goes_on_as_it_was(tmp_path: Path) -> None:
             assert torch.equal(value, before[name]), f"{way}: {name}"  # the conversion is exact
         assert losses == pytest.approx(unchanged, rel=2e-5), way
         for name, value in after.items():
-            assert torch.allclose(value, end[name], rtol=1e-3, atol=2e-4), f"{way}: {name}"
+            assert torch.allclose(value, end[name], rtol=1e-3, atol=1e-3), f"{way}: {name}"

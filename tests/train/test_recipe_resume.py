@@ -7,16 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import small_settings
+from harness.ranks import run_ranks
 
+from ccscale.config import Config
 from ccscale.config.file import parse_config
+from ccscale.data.shards.manifest import Manifest
+from ccscale.evaluate.assign import measure
+from ccscale.model.export import load
+from ccscale.preempt import StopRequest
 from ccscale.train.step import Stepper
 from ccscale.train.train import train_run
 
 STEPS = 12  # of 9 an epoch; the first 4 warm up
 RECIPES: dict[str, dict[str, Any]] = {
-    "cosine": {"schedule": "cosine", "optimizer": "adamw", "layer_decay": 0.7},
-    "wsd": {"schedule": "wsd", "decay_epochs": 0.5, "zero": 1},
+    "cosine": {"schedule": "cosine", "optimizer": "adamw", "layer_decay": 0.7, "ema": 0.9},
+    "wsd": {"schedule": "wsd", "decay_epochs": 0.5, "zero": 1, "ema": 0.5},
 }
 
 
@@ -64,3 +71,28 @@ def test_it_goes_on_where_it_was(
     rates = [line["lr"] for line in found[1] if line["kind"] == "step"]
     assert rates[:5] == [3e-4 * part for part in (0.25, 0.5, 0.75, 1, 1)]
     assert rates[-1] < 2e-4
+    check_serving(broken)
+
+
+def check_serving(config: Config) -> None:
+    """Check that it is the averages that were evaluated and are exported, and not what is trained."""
+    folder = config.run_folder / f"checkpoints/step-{STEPS:08d}"
+    saved = torch.load(folder / "deepspeed/mp_rank_00_model_states.pt", weights_only=False)["module"]
+    network = load(folder)
+    name = "cluster_head.layers.2.weight"
+    weights = network.state_dict()[name]
+    assert torch.equal(weights, saved[f"average.copy.{name}"])
+    assert not torch.equal(weights, saved[name])
+    manifest = Manifest.load(config.data.shards)
+    (tally,) = run_ranks(1, measured, config, manifest)
+    lines = map(json.loads, (config.run_folder / "metrics.jsonl").read_text().splitlines())
+    evaluation = [line for line in lines if line["kind"] == "evaluation"][-1]
+    assert evaluation["confidence"] == pytest.approx(tally["confidence"], rel=1e-6)
+    assert evaluation["sizes"] == tally["sizes"]
+
+
+def measured(rank: int, config: Config, manifest: Manifest) -> dict[str, Any]:
+    network = load(config.run_folder / f"checkpoints/step-{STEPS:08d}")
+    tally = measure(network, manifest, config.evaluated_splits, config, 0, StopRequest(), progress=False)
+    assert tally is not None
+    return tally.summary()
