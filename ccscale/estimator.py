@@ -163,7 +163,7 @@ class ContrastiveClusteringEstimator(
         seed = int(check_random_state(self.random_state).randint(2**31))
         with _TRAINING, tempfile.TemporaryDirectory(prefix="ccscale-") as folder, self._quiet():
             config = self._config_of(images, Path(folder), seed)
-            make_shards(array_source(images), config.data.shards, workers=1, progress=False)
+            make_shards(array_source(images), config.data.place, workers=1, progress=False)
             self.network_, self.n_iter_ = _train(config)
         self.config_ = config
         self._n_features_out = self.network_.width

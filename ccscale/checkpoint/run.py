@@ -90,7 +90,7 @@ def compare_run(config: Config, data_digest: str) -> Standing:
     config
         The config as it is asked for now.
     data_digest
-        `Manifest.digest` of the splits trained on.
+        `Manifest.digest` of the splits trained on; on a feature store, and that of its content behind a slash.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def compare_run(config: Config, data_digest: str) -> Standing:
         if config.train.rate_depends_on_length:
             different += _other_length(before, config)
         if facts["data"] != data_digest:
-            different.append(f"the data in {config.data.shards} are not the ones it was begun with")
+            different.append(f"the data in {config.data.place} are not the ones it was begun with")
         if different:
             raise _another_run(folder, different)
         return Standing(True, tuple(changes), str(folder))

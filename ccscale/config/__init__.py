@@ -4,6 +4,7 @@ A config is a YAML file (`file.py`) with the sections below; `keys.py` lists the
 
     run: DIR               data:     where the images come from, the order they are read in
     seed: 0                views:    what a random view of an image is
+                           pairs:    what the two halves of a pair are
                            model:    backbone and heads
                            loss:     temperatures, weights
                            train:    batch, epochs, optimizer, precision, checkpoints, logs
@@ -13,6 +14,7 @@ A config is a YAML file (`file.py`) with the sections below; `keys.py` lists the
 from ccscale.config.data import LOSSES, MAX_LANES, Data, LossName
 from ccscale.config.loss import Loss
 from ccscale.config.model import MOST_CLASSES, Model
+from ccscale.config.pairs import Pairs
 from ccscale.config.root import Config
 from ccscale.config.train import Train
 from ccscale.config.views import Views
@@ -26,6 +28,7 @@ __all__ = [
     "Loss",
     "LossName",
     "Model",
+    "Pairs",
     "Train",
     "Views",
 ]

@@ -23,9 +23,16 @@ class Phase(Section):
 class Data(Section):
     """Where the images come from and the order they are read in."""
 
-    shards: Free[PathText] = Field(  # the data may have been moved; their digest is compared
+    shards: Free[PathText | None] = Field(  # the data may have been moved; their digest is compared
+        None,
         description="Folder (or fsspec URL, as https://… or s3://…) with shards and their dataset.json. S3 takes "
-        "endpoint and keys from AWS's own variables and files (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …)."
+        "endpoint and keys from AWS's own variables and files (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …). "
+        "This key or features must be given.",
+    )
+    features: Free[PathText | None] = Field(
+        None,
+        description="In place of shards: a feature store of them, as `ccscale embed` makes it. The heads are "
+        "trained on it, in the order that the shards would have; backbone and views are the store's.",
     )
     splits: Fixed[Names] = Field(("train",), min_length=1, description="Splits to train on, together.")
     phases: Fixed[tuple[Phase, ...] | None] = Field(
@@ -80,6 +87,21 @@ class Data(Section):
     max_bad_samples: Free[Count] = Field(
         100, description="Images that cannot be decoded are skipped by name, up to this many in a run."
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Data":
+        if (self.shards is None) == (self.features is None):
+            given = "both are given (data.shards=null leaves one out)" if self.shards else "neither is given"
+            raise ValueError(
+                "it takes either data.shards, a folder of shards, or data.features, a feature store that `ccscale "
+                f"embed` made of them, and {given}"
+            )
+        return self
+
+    @property
+    def place(self) -> str:
+        """The folder or URL of the shards, or the folder of the store."""
+        return str(self.shards if self.features is None else self.features)
 
     @model_validator(mode="after")
     def _splits_of_phases(self) -> "Data":

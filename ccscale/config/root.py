@@ -10,6 +10,7 @@ from ccscale.config.divisors import divisors, largest_divisor, nearest_divisors
 from ccscale.config.evaluate import Evaluate
 from ccscale.config.loss import Loss
 from ccscale.config.model import Model
+from ccscale.config.pairs import Pairs
 from ccscale.config.section import Fixed, Free, PathText, Section
 from ccscale.config.train import Train
 from ccscale.config.views import Views
@@ -29,6 +30,8 @@ class Config(Section):
         The images, and the order they are read in.
     views : Views
         What a random view of an image is.
+    pairs : Pairs
+        What the two halves of a pair are.
     model : Model
         Backbone and heads.
     loss : Loss
@@ -45,6 +48,7 @@ class Config(Section):
     seed: Fixed[int] = Field(0, ge=0, lt=2**32, description="Of weights, order and views.")
     data: Data
     views: Views = Views()
+    pairs: Pairs = Pairs()
     model: Model
     loss: Loss = Loss()
     train: Train = Train()
@@ -67,6 +71,17 @@ class Config(Section):
         if self.train.precision == "fp64" and self.train.zero == 0:
             raise ValueError(
                 "train.precision fp64 needs train.zero 1 or 2: DeepSpeed's ZeRO 0 refuses float64"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs(self) -> "Config":
+        if self.pairs.of == "views" and self.pairs.neighbours is not None:
+            raise ValueError("pairs.neighbours goes with pairs.of neighbours or both, and pairs.of is views")
+        if self.pairs.of != "views" and self.data.features is None:
+            raise ValueError(
+                f"pairs.of is {self.pairs.of}, and neighbours are kept in a feature store: give data.features in "
+                "place of data.shards (`ccscale embed SHARDS STORE --neighbours 50` makes one)"
             )
         return self
 

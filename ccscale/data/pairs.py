@@ -11,11 +11,10 @@ An image that cannot be decoded is replaced by the schedule's substitute: the ba
 the schedule's, and the loss of one image is told by name.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale.config import Views
+from ccscale.data.digest import batch_digest
 from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import VIEWS, ColourParameters, ViewParameters, draw_views
 from ccscale.data.loader import load, plain, this_worker
@@ -62,6 +62,15 @@ class PairBatch:
     colour: ColourParameters
     digest: tuple[int, int]
     bad: tuple[str, ...]
+
+    @property
+    def held(self) -> Tensor:
+        """What goes to the device."""
+        return self.images
+
+    def holding(self, held: Tensor) -> Self:
+        """Return it with its images elsewhere."""
+        return replace(self, images=held)
 
 
 def pair_batches(
@@ -175,7 +184,7 @@ def _read_part(
     part: _Part, reader: SampleReader, ahead: Ahead | None, schedule: PhasedSchedule, views: Views
 ) -> PairBatch:
     images = np.empty((VIEWS, len(part.samples), views.size, views.size, 3), dtype=np.uint8)
-    digest, bad = np.zeros(2, dtype=np.uint64), list[str]()
+    keys, bad = list[str](), list[str]()
     # All samples' views are drawn at once; those of substitutes one by one, as they come up.
     params = draw_views(views, schedule.seed, part.order.epoch, part.samples)
     colour = params.colour
@@ -206,16 +215,9 @@ def _read_part(
             drawn = draw_views(views, schedule.seed, part.order.epoch, np.array([substitute]))
             colour = colour.replaced(i, drawn.colour)
             decoded = crop(encoded, drawn, 0, images[:, i])
-        digest += _digest(part.places[i], encoded.key)
-    return PairBatch(
-        part.step, torch.from_numpy(images), colour, (int(digest[0]), int(digest[1])), tuple(bad)
-    )
-
-
-def _digest(place: int, key: str) -> NDArray[np.uint64]:
-    """Return two 32-bit hashes of a key at a place of the global batch."""
-    value = hashlib.blake2b(f"{place}:{key}".encode(), digest_size=8).digest()
-    return np.frombuffer(value, dtype=np.uint32).astype(np.uint64)
+        keys.append(encoded.key)
+    digest = batch_digest(part.places, keys)
+    return PairBatch(part.step, torch.from_numpy(images), colour, digest, tuple(bad))
 
 
 def _join(parts: Sequence[PairBatch]) -> PairBatch:

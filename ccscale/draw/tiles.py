@@ -35,11 +35,16 @@ def square(data: bytes, size: int) -> NDArray[np.uint8]:
     return np.array(part.resize((size, size), how))
 
 
+def grey_tiles(samples: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
+    """Return tiles of images that are not there."""
+    return np.full((len(samples), side, side, 3), MISSING, dtype=np.uint8)
+
+
 def tiles_of(reader: SampleReader) -> ReadTiles:
     """Return a function that reads samples as tiles, the square in the middle of each image."""
 
     def read(samples: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
-        tiles = np.full((len(samples), side, side, 3), MISSING, dtype=np.uint8)
+        tiles = grey_tiles(samples, side)
         with Meter("drawing", len(samples), "images", show=True) as meter:
             for start in range(0, len(samples), AT_ONCE):
                 part = samples[start : start + AT_ONCE].tolist()

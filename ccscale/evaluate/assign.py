@@ -17,10 +17,13 @@ from ccscale import dist
 from ccscale.config import Config
 from ccscale.data.file_reader import FileReader
 from ccscale.data.images.colour import to_float
+from ccscale.data.order.schedule import owned
 from ccscale.data.remote.access import Access
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.whole_images import WholeBatch, whole_batches
 from ccscale.evaluate.tally import Tally
+from ccscale.features.batches import whole_features
+from ccscale.features.store import Features
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.preempt import Stopped, StopRequest
 from ccscale.progress import Meter
@@ -78,6 +81,7 @@ def assign(
     origins: bool = False,
     files: FileReader | None = None,
     progress: bool = True,
+    features: Features | None = None,
 ) -> Generator[Assigned]:
     """Assign samples to clusters, batch by batch; no rank waits for another.
 
@@ -105,6 +109,8 @@ def assign(
         What reads the images where these are no shards but files.
     progress
         Show how far it is.
+    features
+        A store of these splits: what it holds is taken in place of the images.
 
     Raises
     ------
@@ -113,20 +119,24 @@ def assign(
     """
     total = sum(shard.nsamples for shard in manifest.select(splits))
     share = -(-total // dist.world()) if spans is None else sum(map(len, spans))
-    batches = whole_batches(
-        manifest,
-        splits,
-        network.size,
-        config.evaluate.batch,
-        scaled_decode=config.views.scaled_decode,
-        rank=dist.rank(),
-        world=dist.world(),
-        workers=workers,
-        access=Access.of(config.data),
-        spans=spans,
-        origins=origins,
-        files=files,
-    )
+    if features is not None:
+        own = [owned(total, dist.rank(), dist.world())]
+        batches = whole_features(features, config.evaluate.batch, own if spans is None else spans)
+    else:
+        batches = whole_batches(
+            manifest,
+            splits,
+            network.size,
+            config.evaluate.batch,
+            scaled_decode=config.views.scaled_decode,
+            rank=dist.rank(),
+            world=dist.world(),
+            workers=workers,
+            access=Access.of(config.data),
+            spans=spans,
+            origins=origins,
+            files=files,
+        )
     if request is not None:
         batches = request.until(batches)
     show = progress and dist.rank() == 0
@@ -144,6 +154,7 @@ def measure(
     workers: int = 0,
     request: StopRequest | None = None,
     progress: bool = True,
+    features: Features | None = None,
 ) -> Tally | None:
     """Assign every sample of some splits and count; all ranks call it together.
 
@@ -163,7 +174,16 @@ def measure(
     """
     tally, failure, stopping = Tally(network.k), None, 0
     most = -(-sum(shard.nsamples for shard in manifest.select(splits)) // dist.world())  # that a rank has
-    batches = assign(network, manifest, splits, config, workers=workers, request=request, progress=progress)
+    batches = assign(
+        network,
+        manifest,
+        splits,
+        config,
+        workers=workers,
+        request=request,
+        progress=progress,
+        features=features,
+    )
     with closing(batches) as coming:
         for _ in range(-(-most // config.evaluate.batch)):
             try:
@@ -200,7 +220,8 @@ def evaluating(network: ContrastiveClustering) -> Iterator[None]:
 @torch.inference_mode()
 def _assign(network: ContrastiveClustering, batch: WholeBatch, groups: Int64 | None) -> Assigned:
     some = next(network.parameters())
-    outputs = network(to_float(batch.images.to(some.device, non_blocking=True), some.dtype))
+    inputs = batch.images.to(some.device, non_blocking=True)
+    outputs = network(inputs.to(some.dtype) if inputs.ndim == 2 else to_float(inputs, some.dtype))
     p = outputs.assignments
     clusters = p.argmax(dim=1)
     if groups is not None:

@@ -25,12 +25,13 @@ from ccscale.evaluate.collapse import judge
 from ccscale.evaluate.feature_subset import FILE, FeatureSubset, SubsetTally, choose_rows, numbers_in_all
 from ccscale.evaluate.merge_tree import PICTURE, LinkageTally, write_tree
 from ccscale.evaluate.metrics import scores
-from ccscale.evaluate.opened import OpenedRun, open_run, open_shards
+from ccscale.evaluate.opened import OpenedRun, open_own_data, open_run, open_shards
 from ccscale.evaluate.parts import deal, parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
 from ccscale.evaluate.probes import k_means, knn_accuracy
 from ccscale.evaluate.stability import agreement, view_pairs
 from ccscale.evaluate.tally import Tally
+from ccscale.features.store import Features
 
 TABLE = "assignments.parquet"
 FIGURES = "evaluation.json"
@@ -91,14 +92,15 @@ def evaluate_run(
     """
     own = shards is None
     with FolderLock(Path(run)) as lock:
-        with open_run(run, device, workers, checkpoint) as opened:
+        with open_run(run, device, workers, checkpoint, heads_alone=own) as opened:
             if own or merge is not None:
                 dist.on_rank_zero(lock.take)
-            if own and splits is None:
-                splits = opened.config.evaluated_splits
-            place = opened.config.data.shards if shards is None else shards
-            manifest, splits = open_shards(place, splits)
-            evaluation = Evaluation(opened, manifest, splits, own, lock)
+            features = None
+            if shards is None:
+                manifest, splits, features = open_own_data(opened.config, splits)
+            else:
+                manifest, splits = open_shards(shards, splits)
+            evaluation = Evaluation(opened, manifest, splits, own, lock, features)
             evaluation.measure(probe, neighbours, merge)
             first = dist.rank() == 0
         # The ranks have parted: none waits for the first while it looks at what was found.
@@ -118,8 +120,15 @@ class Evaluation:
     """One evaluation; all ranks make it together, up to `finish`."""
 
     def __init__(
-        self, opened: OpenedRun, manifest: Manifest, splits: tuple[str, ...], own: bool, lock: FolderLock
+        self,
+        opened: OpenedRun,
+        manifest: Manifest,
+        splits: tuple[str, ...],
+        own: bool,
+        lock: FolderLock,
+        features: Features | None = None,
     ) -> None:
+        self.features = features
         self.opened, self.manifest, self.splits, self.own, self.lock = opened, manifest, splits, own, lock
         self.folder = opened.config.run_folder
         self.k = opened.network.k
@@ -130,7 +139,7 @@ class Evaluation:
     def measure(self, probe: bool, neighbours: str | None, merge: str | None) -> None:
         """Assign all samples, two views of some, and the neighbours that are looked for in another split."""
         opened = self.opened
-        if neighbours is not None:
+        if neighbours is not None and self.features is None:
             dist.on_rank_zero(lambda: self.manifest.check_files([neighbours]))
         self.probe, self.merge, self.neighbours = probe, merge, neighbours
         linkage = None
@@ -141,7 +150,9 @@ class Evaluation:
         if probe and neighbours is not None:
             self.bank = self.found if set(self.splits) == {neighbours} else self._pass([neighbours])
         self.sums = None if linkage is None else linkage.sums()
-        self.pairs = view_pairs(opened.network, self.manifest, self.splits, opened.config)
+        self.pairs = view_pairs(
+            opened.network, self.manifest, self.splits, opened.config, features=self.features
+        )
 
     def finish(self) -> dict[str, Any]:
         """Write the files and return the figures; on rank 0 alone."""
@@ -193,15 +204,18 @@ class Evaluation:
         widths = opened.width("backbone"), opened.width("instance")
         tally = Tally(self.k)
         rows = choose_rows(sum(shard.nsamples for shard in shards), opened.config.seed)
-        features = SubsetTally(rows, widths)
+        subset = SubsetTally(rows, widths)
+        store = None if self.features is None else self.features.at(splits)
         undecodable: list[str] = []
 
         def batches() -> Iterator[Assigned]:
             spans = [part.span for part in mine]
             data, workers = (self.manifest, splits, opened.config), opened.workers
-            for assigned in assign(opened.network, *data, workers=workers, spans=spans, origins=table):
+            for assigned in assign(
+                opened.network, *data, workers=workers, spans=spans, origins=table, features=store
+            ):
                 assigned.count(tally)
-                features.add(assigned)
+                subset.add(assigned)
                 undecodable.extend(assigned.batch.reasons)
                 if linkage is not None:
                     linkage.add(assigned)
@@ -214,7 +228,7 @@ class Evaluation:
             dist.together(lambda: self.table.write(mine, batches()))
         else:
             dist.together(lambda: [None for _ in batches()])
-        gathered = dist.gather_objects(Pass(tally, features.subset(), undecodable))
+        gathered = dist.gather_objects(Pass(tally, subset.subset(), undecodable))
         if gathered is None:
             return None
         return Pass(

@@ -17,6 +17,7 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.evaluate.notes import other_data
+from ccscale.features.store import Features
 from ccscale.model.export import CONFIG, is_export, load, read_settings
 from ccscale.model.network import ContrastiveClustering
 from ccscale.preempt import StopRequest
@@ -53,7 +54,7 @@ class OpenedRun:
             return []
         facts = json.loads((self.checkpoint.path / CONFIG).read_text(encoding="utf-8"))
         splits = self.config.data.splits
-        trained = read_facts(self.config.run_folder)["data"]
+        trained = read_facts(self.config.run_folder)["data"].partition("/")[0]
         same = set(splits) <= set(manifest.splits) and manifest.digest(splits) == trained
         return other_data(manifest.name, facts.get("data"), same)
 
@@ -100,11 +101,12 @@ def open_run(
     which: str = "last",
     request: StopRequest | None = None,
     exports: bool = False,
+    heads_alone: bool = False,
 ) -> Iterator[OpenedRun]:
     """Join the ranks and load the network of a run's checkpoint, for the length of the context.
 
     The folder of an exported network is opened too, by those who take one (`settings_and_export`). Waiting for the
-    other ranks ends with a request.
+    other ranks ends with a request. Of a run on a feature store its backbone can be left out (`load`).
 
     Raises
     ------
@@ -118,9 +120,27 @@ def open_run(
     with process_group(env, where, None if request is None else request.at_once()):
         find = settings_and_export if exports and is_export(Path(run)) else run_and_checkpoint
         config, found = dist.on_rank_zero(lambda: find(Path(run), which))
-        network = dist.together(lambda: load(found.path, where))
+        network = dist.together(lambda: load(found.path, where, heads_alone=heads_alone))
         workers = default_workers(env.local_world) if workers is None else workers
         yield OpenedRun(config, found, network, workers)
+
+
+def open_own_data(
+    config: Config, splits: Sequence[str] | None
+) -> tuple[Manifest, tuple[str, ...], Features | None]:
+    """Return a run's own data and the splits asked for, by default those of its config; and its feature store.
+
+    Raises
+    ------
+    InputError
+        As `open_shards` does, or if the store is not there.
+    """
+    splits = tuple(splits or config.evaluated_splits)
+    place = config.data.features
+    if place is None:
+        return *open_shards(config.data.place, splits), None
+    features = dist.on_rank_zero(lambda: Features(place, splits))
+    return features.whole.manifest, splits, features
 
 
 def open_shards(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tuple[str, ...]]:

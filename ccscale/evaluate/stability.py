@@ -29,6 +29,7 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import BadImage
 from ccscale.evaluate.assign import evaluating
 from ccscale.evaluate.feature_subset import choose_rows
+from ccscale.features.store import Features
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import Meter
 from ccscale.threads import each
@@ -69,6 +70,7 @@ def view_pairs(
     config: Config,
     images: int = IMAGES,
     progress: bool = True,
+    features: Features | None = None,
 ) -> NDArray[np.float32] | None:
     """Assign two views of a subset of the images; all ranks call it together.
 
@@ -84,6 +86,9 @@ def view_pairs(
         How many, at most; they follow from the seed.
     progress
         Show how far it is.
+    features
+        A store of these splits, whose views are taken: two random ones, or the one that it has and the image as it
+        is. Without random views no image is looked at.
 
     Returns
     -------
@@ -97,8 +102,11 @@ def view_pairs(
         On all ranks, for a shard that cannot be read.
     """
     reader = SampleReader(manifest, splits, Access.of(config.data))
+    total = len(reader) if features is None else features.rows
+    if features is not None and not features.views:
+        total = 0
     images = min(images, NUMBERS // (VIEWS * network.k))
-    rows = choose_rows(len(reader), config.seed, images)
+    rows = choose_rows(total, config.seed, images)
     mine = owned(len(rows), dist.rank(), dist.world())
     share = rows[mine.start : mine.stop]
 
@@ -108,12 +116,26 @@ def view_pairs(
         with evaluating(network), Meter("assigning two views", len(share), "images", show) as meter:
             for start in range(0, len(share), config.evaluate.batch):
                 samples = share[start : start + config.evaluate.batch]
-                parts.append(_assign_views(network, reader, config, samples))
+                if features is None:
+                    parts.append(_assign_views(network, reader, config, samples))
+                else:
+                    parts.append(_assign_stored(network, features, samples))
                 meter.advance(len(samples))
         return np.concatenate(parts, axis=1)
 
     gathered = dist.gather_objects(dist.together(assign_share))
     return None if gathered is None else np.concatenate(gathered, axis=1)
+
+
+@torch.inference_mode()
+def _assign_stored(network: ContrastiveClustering, features: Features, samples: Int64) -> NDArray[np.float32]:
+    """Return the soft assignments (2, n, K) of two views in a store of those samples that have features."""
+    some = next(network.parameters())
+    samples = samples[~features.bad[samples]]
+    views = (1, 2) if features.views > 1 else (0, 1)
+    stored = np.stack([features.take(samples, view) for view in views]).reshape(-1, features.width)
+    p = network(torch.from_numpy(stored).to(some.device, some.dtype)).assignments
+    return p.float().cpu().numpy().reshape(VIEWS, len(samples), -1)
 
 
 @torch.inference_mode()

@@ -161,6 +161,15 @@ class Features:
         """Return another manifest of the same data, with these shards in the rows' order and no others."""
         return replace(manifest, shards=self.shards)
 
+    def at(self, splits: Sequence[str]) -> "Features":
+        """Return the same store with the rows of other splits."""
+        return self if tuple(splits) == self.splits else Features(self.folder, splits)
+
+    @property
+    def whole(self) -> "Features":
+        """The same store with the rows of all its splits."""
+        return self.at(self.listing.data.splits)
+
     @property
     def manifest_digest(self) -> str:
         """`Manifest.digest` of these splits."""

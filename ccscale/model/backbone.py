@@ -7,12 +7,23 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from ccscale import dist
 from ccscale.config import Model
 from ccscale.errors import InputError, first_line, nearest
 from ccscale.model.named_weights import NAMED, describe, read_named
+
+
+class NoBackbone(nn.Module):
+    """Stands where there is no backbone: the network takes features."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Refuse images."""
+        raise InputError(
+            "this network takes features, and no images: the feature store that it was trained on was made of "
+            "numbers, and not by a backbone"
+        )
 
 
 def build_backbone(settings: Model, size: int) -> nn.Module:

@@ -77,10 +77,10 @@ def read_settings(folder: Path) -> tuple[Model, dict[str, Any], dict[str, Any]]:
         return Model.model_validate(content["model"]), dict(content["image"]), content
 
 
-def read_export(folder: Path) -> tuple[Model, int, dict[str, Tensor]]:
+def read_export(folder: Path, joined: bool = True) -> tuple[Model, int, dict[str, Tensor]]:
     """Read an exported network: its settings, the side of its images in pixels, its weights.
 
-    To a checkpoint's that is joined what its run keeps frozen.
+    To a checkpoint's is joined what its run keeps frozen, unless that is not wanted.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def read_export(folder: Path) -> tuple[Model, int, dict[str, Tensor]]:
     settings, image, facts = read_settings(folder)
     with _told(folder):
         size, weights = int(image["size"]), load_file(folder / WEIGHTS)
-    if facts.get("frozen"):
+    if joined and facts.get("frozen"):
         weights |= _frozen_like(weights, folder.resolve().parents[1], str(facts["frozen"]))
     return settings, size, weights
 
@@ -140,7 +140,9 @@ def frozen_of(folder: Path) -> str:
     return str(facts["frozen"])
 
 
-def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveClustering:
+def load(
+    folder: str | Path, device: str | torch.device = "cpu", *, heads_alone: bool = False
+) -> ContrastiveClustering:
     """Load an exported network, ready to predict.
 
     Parameters
@@ -149,6 +151,8 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveC
         What ``ccscale export`` wrote. Neither DeepSpeed nor the network is needed, and nothing is unpickled.
     device : str or torch.device, default "cpu"
         Where the network goes.
+    heads_alone : bool, default False
+        Leave out the backbone of a run on a feature store: for features.
 
     Returns
     -------
@@ -163,9 +167,11 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> ContrastiveC
         If there is no exported network in the folder, or it is damaged.
     """
     folder = Path(folder)
-    settings, size, weights = read_export(folder)
+    facts = read_settings(folder)[2]
+    heads_alone = "width" in facts and (heads_alone or not facts.get("frozen"))
+    settings, size, weights = read_export(folder, joined=not heads_alone)
     # The weights are at hand: those that training began with are not asked for again.
-    network = ContrastiveClustering(settings.bare, size)
+    network = ContrastiveClustering(settings.bare, size, facts["width"] if heads_alone else None)
     if wrong := differing(network, weights):
         raise InputError(
             f"{folder / WEIGHTS} does not hold the network of its {CONFIG}: '{wrong[0]}' differs"
@@ -197,6 +203,8 @@ def copy_export(source: Path, out: Path) -> None:
     part = out.with_name(f"{out.name}.part")
     content = read_settings(source)[2]
     whole = read_export(source)[2] if content.pop("frozen", None) else None
+    if whole is not None:
+        content.pop("width", None)  # it takes images
     try:
         shutil.rmtree(part, ignore_errors=True)  # of a copy that was cut off
         part.mkdir(parents=True)

@@ -55,20 +55,37 @@ def read_frozen(run: Path, sha256: str) -> dict[str, Tensor]:
         If it is gone, or not what the run's checkpoints were trained with.
     """
     path = run / FILE
+    check_frozen(run, sha256)
     try:
-        if hash_of(path) != sha256:
-            raise InputError(
-                f"{path} was changed or damaged: its SHA-256 is not {sha256}, which the run's checkpoints were "
-                "trained with; restore it"
-            )
         return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)}): restore it") from None
+
+
+def check_frozen(run: Path, sha256: str) -> str:
+    """Check the hash of what is frozen in a run's folder, and return it.
+
+    Raises
+    ------
+    InputError
+        If it is gone, or another.
+    """
+    path = run / FILE
+    try:
+        found = hash_of(path)
     except FileNotFoundError:
         raise InputError(
             f"{path} is gone, which holds what the run keeps frozen of its network and no checkpoint has: "
             "restore it"
         ) from None
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}): restore it") from None
+    if found != sha256:
+        raise InputError(
+            f"{path} was changed or damaged: its SHA-256 is not {sha256}, which the run's checkpoints were trained "
+            "with; restore it"
+        )
+    return found
 
 
 def hash_of(path: Path) -> str:

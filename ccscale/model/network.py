@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ccscale.config import Model
 from ccscale.errors import InputError
 from ccscale.model.average import Average
-from ccscale.model.backbone import build_backbone
+from ccscale.model.backbone import NoBackbone, build_backbone
 from ccscale.model.dropout import Draws
 from ccscale.model.frozen import FrozenPart, freeze
 from ccscale.model.heads import InstanceHead, make_cluster_heads
@@ -73,6 +73,8 @@ class ContrastiveClustering(nn.Module):
         The config's section ``model``.
     size : int
         Side of the images in pixels.
+    width : int, optional
+        D of features that it takes in place of images: then it has no backbone.
 
     Attributes
     ----------
@@ -97,20 +99,28 @@ class ContrastiveClustering(nn.Module):
     std: Tensor
     average: Average | None
 
-    def __init__(self, settings: Model, size: int) -> None:
+    def __init__(self, settings: Model, size: int, width: int | None = None) -> None:
         super().__init__()
         self.settings = settings
         self.size = size
-        self.width, draws = try_backbone(settings, size)  # before anything is downloaded or given memory
-        self.draws = Draws(draws)
-        self.backbone = use_global_batch_norm(build_backbone(settings, size))
-        self.frozen: FrozenPart = freeze(self.backbone, settings)
+        self.backbone: nn.Module
+        self.frozen: FrozenPart
+        draws: tuple[int | None, ...] = ()
+        if width is None:
+            width, draws = try_backbone(settings, size)  # before anything is downloaded or given memory
+            self.backbone = use_global_batch_norm(build_backbone(settings, size))
+            self.frozen = freeze(self.backbone, settings)
+        else:
+            self.backbone, self.frozen = NoBackbone(), FrozenPart(is_all=True)
+        self.width, self.draws = width, Draws(draws)
         self.instance_head = InstanceHead(self.width, settings)
         self.cluster_head = make_cluster_heads(self.width, settings)
         self.serving = 0
         self.teacher: Teacher | None = None
         statistics = (
-            self.backbone.pretrained_cfg if settings.normalize else {"mean": [0.0] * 3, "std": [1.0] * 3}
+            self.backbone.pretrained_cfg
+            if settings.normalize and not isinstance(self.backbone, NoBackbone)
+            else {"mean": [0.0] * 3, "std": [1.0] * 3}
         )
         for name in ("mean", "std"):
             values = torch.tensor(statistics[name]).view(1, 3, 1, 1)  # type: ignore[index]

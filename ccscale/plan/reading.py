@@ -13,6 +13,7 @@ from ccscale.data.read_ahead import REQUEST_BYTES
 from ccscale.data.remote import location
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import Fault, InputError
+from ccscale.features.store import Features
 
 COUNTED = 2**25  # samples of a rank whose shards are looked up
 
@@ -81,7 +82,11 @@ def read_data(config: Config, world: int) -> tuple[Reading | None, str | None]:
     """
     data = config.data
     try:
-        manifest = Manifest.load(data.shards, retry_seconds=1)
+        manifest = (
+            Manifest.load(data.place, retry_seconds=1)
+            if data.features is None
+            else Features(data.features).manifest
+        )
     except (InputError, Fault) as error:
         return None, str(error)
     shards = manifest.select(data.splits)
@@ -127,6 +132,6 @@ def plan_loading(config: Config, world: int, cpus: int) -> Loading:
     workers = min(wanted, lanes)
     batch = VIEWS * (config.train.global_batch // world) * config.views.size**2 * 3
     ready = data.prefetch + 4 if workers else 3
-    remote = location.is_url(location.local_or_url(data.shards))
+    remote = location.is_url(location.local_or_url(data.place))
     blocks = 2 * lanes * data.block_bytes + max(workers, 1) * REQUEST_BYTES if remote else 0
     return Loading(workers, lanes, ready * batch, blocks)

@@ -38,6 +38,7 @@ from ccscale.evaluate.feature_subset import FILE
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.evaluate.table import Assignments, read_table
 from ccscale.evaluate.tally import Tally
+from ccscale.features.store import Features
 from ccscale.progress import say
 
 
@@ -93,7 +94,7 @@ class Inputs:
 
 def read_inputs(
     run: str | Path, device: str = "auto", workers: int | None = None
-) -> tuple[Inputs, SampleReader]:
+) -> tuple[Inputs, SampleReader | None]:
     """Read a run; evaluate it first if table or features are missing, or not of its newest checkpoint and its data.
 
     Returns
@@ -101,7 +102,7 @@ def read_inputs(
     Inputs
         The run.
     SampleReader
-        Of its images: sample i is row i of the table.
+        Of its images: sample i is row i of the table. None for a run on a feature store whose shards are not there.
 
     Raises
     ------
@@ -111,9 +112,7 @@ def read_inputs(
     config, checkpoint = run_and_checkpoint(run)
     folder = config.run_folder
     splits = config.evaluated_splits
-    manifest = Manifest.load(config.data.shards)
-    manifest.check_files(splits)
-    reader = SampleReader(manifest, splits, Access.of(config.data))
+    manifest, reader = _open_images(config, splits)
     basis = Basis.of(checkpoint, manifest, splits)
     table, points = _read_table(folder / TABLE, basis), _read_points(folder / FILE, basis)
     if table is None or points is None:
@@ -130,7 +129,7 @@ def read_inputs(
         Inputs(
             name="/".join(folder.resolve().parts[-2:]),
             facts=_facts(config, manifest, splits, checkpoint.step),
-            shards=config.data.shards,
+            shards=manifest.root,
             clusters=config.model.cluster_counts[0],
             classes=manifest.classes,
             table=table,
@@ -140,6 +139,21 @@ def read_inputs(
         ),
         reader,
     )
+
+
+def _open_images(config: Config, splits: Sequence[str]) -> tuple[Manifest, SampleReader | None]:
+    """Return a run's data, and what reads the images where they are there, as they are for a feature store not."""
+    if config.data.features is None:
+        manifest = Manifest.load(config.data.place)
+        manifest.check_files(splits)
+        return manifest, SampleReader(manifest, splits, Access.of(config.data))
+    manifest = Features(config.data.features, splits).whole.manifest
+    try:
+        manifest.check_files(splits)
+    except InputError as error:
+        say(f"the report has no pictures: {error}")
+        return manifest, None
+    return manifest, SampleReader(manifest, splits, Access.of(config.data))
 
 
 def _read_table(path: Path, basis: Basis) -> Assignments | None:
@@ -187,7 +201,8 @@ def _facts(
 ) -> tuple[tuple[str, str], ...]:
     return (
         ("Data", f"{manifest.name} ({', '.join(splits)})"),
-        ("Shards", config.data.shards),
+        ("Shards", manifest.root),
+        *((("Features", config.data.features),) if config.data.features else ()),
         ("Backbone", f"{config.model.backbone}, {config.views.size} px"),
         ("Global batch", f"{config.train.global_batch:,}"),
         ("Learning rate", f"{config.train.lr:g}"),

@@ -7,7 +7,7 @@ import numpy as np
 
 from ccscale import atomic
 from ccscale.checkpoint.lock import FolderLock
-from ccscale.draw.tiles import ReadTiles, tiles_of
+from ccscale.draw.tiles import ReadTiles, grey_tiles, tiles_of
 from ccscale.errors import InputError
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.rank_environment import RankEnvironment
@@ -82,7 +82,7 @@ def report_run(
             lock.take()
         one, reader = read_inputs(run, device, workers)
         two = None if other is None else read_inputs(other, device, workers)[0]
-        page = build(one, two, tiles_of(reader))
+        page = build(one, two, grey_tiles if reader is None else tiles_of(reader))
         lock.check()
         try:
             atomic.write_bytes(path, page)

@@ -9,17 +9,19 @@ when it is asked to.
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 
-from ccscale.data.pairs import PairBatch
 from ccscale.data.remote.retry import Closing
 from ccscale.errors import Fault, InputError
+from ccscale.features.batches import Batch
 from ccscale.preempt import StopRequest
 from ccscale.threads import background
 
 POLL_SECONDS = 0.2
+
+SomeBatch = TypeVar("SomeBatch", bound=Batch)
 
 
 class Feed:
@@ -30,12 +32,12 @@ class Feed:
     start
         Begins to read the batches, given what will end all reads.
     device
-        Where the images go.
+        Where images or features go.
 
     Attributes
     ----------
     batch
-        The batch that was fetched last, its images on the device, or on their way there: the device's current
+        The batch that was fetched last, its tensor on the device, or on their way there: the device's current
         stream waits for them, the host does not.
     wait
         Seconds that fetching it took.
@@ -43,9 +45,9 @@ class Feed:
         What went wrong when there should have been another.
     """
 
-    batch: PairBatch
+    batch: Batch
 
-    def __init__(self, start: Callable[[Closing], Iterator[PairBatch]], device: torch.device) -> None:
+    def __init__(self, start: Callable[[Closing], Iterator[Batch]], device: torch.device) -> None:
         self._closing = Closing()
         self._batches = start(self._closing)
         self._device = device
@@ -60,8 +62,8 @@ class Feed:
     def fetch(self, request: StopRequest) -> None:
         """Fetch the next batch, or note why there is none; on a request to stop, give up."""
 
-        def next_unless_stopped() -> PairBatch:
-            coming: Future[PairBatch] = background(self._next)
+        def next_unless_stopped() -> Batch:
+            coming: Future[Batch] = background(self._next)
             while not wait([coming], POLL_SECONDS).done:
                 if request:
                     return self.batch  # it will not be used
@@ -69,7 +71,7 @@ class Feed:
 
         self._fetch(next_unless_stopped)
 
-    def _fetch(self, call: Callable[[], PairBatch]) -> None:
+    def _fetch(self, call: Callable[[], Batch]) -> None:
         begun = time.perf_counter()
         try:
             self.batch = call()
@@ -78,10 +80,10 @@ class Feed:
         if self._stream is not None and self.failure is None:
             current = torch.cuda.current_stream(self._device)
             current.wait_stream(self._stream)
-            self.batch.images.record_stream(current)  # its memory is the copying stream's
+            self.batch.held.record_stream(current)  # its memory is the copying stream's
         self.wait = time.perf_counter() - begun
 
-    def _next(self) -> PairBatch:
+    def _next(self) -> Batch:
         batch = next(self._batches)
         if self._stream is None:
             return batch
@@ -99,9 +101,10 @@ class Feed:
         self._batches = iter(())
 
 
-def on_device(batch: PairBatch, device: torch.device) -> PairBatch:
-    """Return a batch with its images on their way to a device; the host does not wait."""
+def on_device(batch: SomeBatch, device: torch.device) -> SomeBatch:
+    """Return a batch with its tensor on its way to a device; the host does not wait."""
     if device.type != "cuda":
         return batch
     # From pinned memory, or the copy would be made at once.
-    return replace(batch, images=batch.images.pin_memory().to(device, non_blocking=True))
+    moved: Any = batch.holding(batch.held.pin_memory().to(device, non_blocking=True))
+    return moved

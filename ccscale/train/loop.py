@@ -12,6 +12,7 @@ from ccscale.engine.rates import Rates
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import measure
 from ccscale.evaluate.collapse import CollapseWatch
+from ccscale.features.batches import FeatureBatch
 from ccscale.preempt import Stopped, StopRequest
 from ccscale.progress import say
 from ccscale.train import messages
@@ -54,7 +55,7 @@ class Trainer:
         self.config = config = setup.config
         self.schedule, self.stop, self.phases = setup.schedule, setup.stop, config.phases
         self.rates = Rates.of(config.train, setup.schedule.steps_per_epoch, setup.stop)
-        shards = setup.manifest.select(config.data.splits)
+        shards = () if setup.features else setup.manifest.select(config.data.splits)
         # A remote shard is tried again for as long as `data.retry_seconds` says.
         self.reads_for_long = any(is_url(setup.manifest.locate(shard)) for shard in shards)
         self.begun = self.step = setup.step
@@ -148,7 +149,7 @@ class Trainer:
             lambda: self.log.file.has_evaluation(self.step)
         )
 
-    def agree(self, batch: PairBatch) -> Agreement:
+    def agree(self, batch: PairBatch | FeatureBatch) -> Agreement:
         """Agree between ranks at a step's end; note bad images, and go on with the save that is under way."""
         agreed = Agreement(
             *batch.digest,
@@ -192,6 +193,7 @@ class Trainer:
             "data": manifest.name,
             "classes": manifest.classes,
             **({"frozen": self.setup.frozen} if self.setup.frozen else {}),
+            **({"width": self.setup.features.width} if self.setup.features else {}),
         }
         (self.saver.save if wait else self.saver.begin)(self.step, {"bad": list(self.bad)}, facts)
         self.log.skip_time()
@@ -204,7 +206,10 @@ class Trainer:
         network, manifest, workers = setup.engine.network, setup.manifest, setup.workers
         try:
             with self._saved_if_data_fail(), network.averaged():
-                tally = measure(network, manifest, splits, config, workers, self.request, progress=False)
+                store = None if setup.features is None else setup.features.at(splits)
+                tally = measure(
+                    network, manifest, splits, config, workers, self.request, progress=False, features=store
+                )
         except Stopped:
             self.save(wait=True)
             return False

@@ -103,7 +103,7 @@ def too_many_bad(config: Config, bad: Sequence[str], step: int) -> InputError:
     data = config.data
     return InputError(
         f"{len(bad)} images cannot be decoded, and data.max_bad_samples is {data.max_bad_samples}; the last is "
-        f"{bad[-1]}; the run is saved at step {step}: mend the data in {data.shards}, or raise the limit"
+        f"{bad[-1]}; the run is saved at step {step}: mend the data in {data.place}, or raise the limit"
     )
 
 

@@ -5,6 +5,7 @@ the shards are all that it needs.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -18,8 +19,10 @@ from ccscale.engine.adapter import Engine
 from ccscale.engine.build import build_engine
 from ccscale.engine.parameter_groups import parameter_groups, parameter_names
 from ccscale.errors import InputError
-from ccscale.model.export import frozen_of
-from ccscale.model.frozen_file import FILE, read_frozen, write_frozen
+from ccscale.features.following import read_backbone
+from ccscale.features.store import Features
+from ccscale.model.export import frozen_of, read_settings
+from ccscale.model.frozen_file import FILE, check_frozen, read_frozen, write_frozen
 from ccscale.model.network import ContrastiveClustering
 from ccscale.train.start import begin_with
 
@@ -40,7 +43,9 @@ class Opening:
     """SHA-256 of the file in the run's folder with what is frozen of the network; None where nothing is."""
 
 
-def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening:
+def open_training(
+    config: Config, data_digest: str, lock: FolderLock, features: Features | None = None
+) -> Opening:
     """Open a run's folder, or make it; all ranks call it together.
 
     Parameters
@@ -49,6 +54,8 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
         As for `compare_run`.
     lock
         Of the run's folder: taken before its checkpoints are looked for.
+    features
+        The store that it is trained on: then its network has no backbone.
 
     Raises
     ------
@@ -65,11 +72,12 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
     if saved:
         config = keep_origin(config, standing)
     torch.manual_seed(config.seed)  # the same weights on every rank
+    width = None if features is None else features.width
     if not saved and config.train.start is not None:
-        network = begin_with(config.train.start, config)
+        network = begin_with(config.train.start, config, width)
     else:
         model = config.model.bare if saved else config.model
-        network = dist.together(lambda: ContrastiveClustering(model, config.views.size))
+        network = dist.together(lambda: ContrastiveClustering(model, config.views.size, width))
     if config.loss.objective == "temi":
         network.add_teacher()
     dist.together(lambda: standing.check(network))
@@ -78,7 +86,24 @@ def open_training(config: Config, data_digest: str, lock: FolderLock) -> Opening
         _tell(standing)
     # What is refused above leaves no folder.
     begun = dist.on_rank_zero(lambda: open_run(config, data_digest, lock.take))
-    return Opening(config, begun, found, network, _keep_frozen(config, network, found.newest))
+    if features is None:
+        frozen = _keep_frozen(config, network, found.newest)
+    else:
+        frozen = dist.on_rank_zero(lambda: keep_backbone(config.run_folder, features, found.newest))
+    return Opening(config, begun, found, network, frozen)
+
+
+def keep_backbone(run: Path, features: Features, newest: Checkpoint | None) -> str | None:
+    """Keep the backbone of a feature store in the folder of a run, so that its network is whole; return its hash.
+
+    None for a store that has none.
+    """
+    if newest is not None:
+        sha256 = read_settings(newest.path)[2].get("frozen")
+        return sha256 if sha256 is None else check_frozen(run, sha256)
+    if (weights := read_backbone(features)) is None:
+        return None
+    return write_frozen(run, {f"backbone.{name}": value for name, value in weights.items()})
 
 
 def _keep_frozen(config: Config, network: ContrastiveClustering, newest: Checkpoint | None) -> str | None:

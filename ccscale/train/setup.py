@@ -12,12 +12,16 @@ from ccscale.config import Config
 from ccscale.data.loader import default_workers
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.run import last_step, make_schedule
-from ccscale.data.pairs import PairBatch, pair_batches
+from ccscale.data.pairs import pair_batches
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.cache import Cache
 from ccscale.data.remote.retry import Closing
 from ccscale.data.shards.manifest import Manifest
 from ccscale.engine.adapter import Engine
+from ccscale.features.batches import Batch, feature_batches
+from ccscale.features.following import content_digest, open_followed
+from ccscale.features.pairs import PairDraw
+from ccscale.features.store import Features
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.messages import advise, describe_resume, describe_run
 from ccscale.train.opening import open_training, restore
@@ -35,6 +39,8 @@ class Setup:
         Of this rank: where it trains, its loader processes.
     manifest, schedule
         The data, and the order of their samples.
+    features
+        The store, where the data are one.
     lock
         Of the run's folder.
     found
@@ -61,9 +67,14 @@ class Setup:
     stop: int
     bad: dict[str, None]
     frozen: str | None = None
+    features: Features | None = None
 
-    def batches(self, closing: Closing) -> Iterator[PairBatch]:
-        """Yield this rank's part of the batches that are left; see `pair_batches`."""
+    def batches(self, closing: Closing) -> Iterator[Batch]:
+        """Yield this rank's part of the batches that are left; see `pair_batches` and `feature_batches`."""
+        if self.features is not None:
+            draw = PairDraw(self.features, self.config.pairs, self.config.seed, self.config.views.raw)
+            steps = self.step, self.stop
+            return feature_batches(draw, self.schedule, *steps, rank=dist.rank(), world=dist.world())
         return pair_batches(
             self.manifest,
             self.config.data.splits,
@@ -107,11 +118,14 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     InputError
         For a mistake in the config or the data, before anything is written.
     """
-    manifest = dist.on_rank_zero(lambda: open_data(config))
+    config, manifest, features = dist.on_rank_zero(lambda: open_data(config))
     shards = manifest.select(config.data.splits)
     schedule = dist.on_rank_zero(lambda: make_schedule(config, shards, dist.world()))
     stop = last_step(config, schedule)
-    opening = open_training(config, manifest.digest(config.data.splits), lock)
+    digest = manifest.digest(config.data.splits)
+    if features is not None:
+        digest = f"{digest}/{content_digest(config, features)}"
+    opening = open_training(config, digest, lock, features)
     config, found = opening.config, opening.found
     for line in describe_run(config, manifest, schedule, device, stop):
         dist.say(line)
@@ -124,21 +138,32 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
         dist.say(line)
     workers = default_workers(env.local_world) if config.data.workers is None else config.data.workers
     frozen = opening.frozen
-    return Setup(config, device, workers, manifest, schedule, lock, found, engine, step, stop, bad, frozen)
+    return Setup(
+        config, device, workers, manifest, schedule, lock, found, engine, step, stop, bad, frozen, features
+    )
 
 
-def open_data(config: Config) -> Manifest:
-    """Read the manifest of a run's data, and check that its shards are there.
+def open_data(config: Config) -> tuple[Config, Manifest, Features | None]:
+    """Read the manifest of a run's data, and check that its shards are there; or open its feature store.
+
+    Returns
+    -------
+    Config, Manifest, Features or None
+        The config follows the store, where there is one.
 
     Raises
     ------
     InputError
-        If they are not.
+        If they are not there, or a store is not what the config says.
     """
     data, access = config.data, Access.of(config.data)
-    manifest = Manifest.load(data.shards, data.retry_seconds)
+    if data.features is not None:
+        config, features = open_followed(config)
+        features.at(config.evaluated_splits)
+        return config, features.whole.manifest, features
+    manifest = Manifest.load(data.place, data.retry_seconds)
     if access.cache is not None:
         Cache(access.cache, access.cache_bytes)  # refused here if it cannot be
     for splits in (config.data.splits, config.evaluate.splits or ()):
         manifest.check_files(splits)
-    return manifest
+    return config, manifest, None

@@ -38,7 +38,7 @@ def parse_start(start: str) -> tuple[Path, str]:
     return Path(run), which
 
 
-def begin_with(start: str, config: Config) -> ContrastiveClustering:
+def begin_with(start: str, config: Config, width: int | None = None) -> ContrastiveClustering:
     """Build a run's network with the weights of another run; all ranks call it together.
 
     Parameters
@@ -47,6 +47,8 @@ def begin_with(start: str, config: Config) -> ContrastiveClustering:
         The config's `train.start`.
     config
         The config of the run that begins.
+    width
+        D of the features that it is trained on, where these are its data: then its heads alone are taken.
 
     Raises
     ------
@@ -54,7 +56,7 @@ def begin_with(start: str, config: Config) -> ContrastiveClustering:
         If there is no such run or checkpoint, or its network is another one.
     """
     found = dist.on_rank_zero(lambda: _find(start))
-    network = dist.together(lambda: _build(found, config))
+    network = dist.together(lambda: _build(found, config, width))
     dist.say(f"beginning with the network of {parse_start(start)[0]}, step {found.step}")
     return network
 
@@ -70,14 +72,16 @@ def _find(start: str) -> Checkpoint:
     return found.newest
 
 
-def _build(found: Checkpoint, config: Config) -> ContrastiveClustering:
-    settings, size, weights = read_export(found.path)
+def _build(found: Checkpoint, config: Config, width: int | None) -> ContrastiveClustering:
+    settings, size, weights = read_export(found.path, joined=width is None)
+    if width is not None:
+        weights = {name: value for name, value in weights.items() if not name.startswith("backbone.")}
     different = [
         f"model.{key} is {getattr(settings, key)!r} there and {getattr(config.model, key)!r} here"
         for key in ALIKE
         if getattr(settings, key) != getattr(config.model, key)
     ]
-    network = ContrastiveClustering(config.model.bare, config.views.size)
+    network = ContrastiveClustering(config.model.bare, config.views.size, width)
     if not different and (others := differing(network, weights)):
         different = [f"'{others[0]}' has another shape, and views.size is {size} there"]
     if different:

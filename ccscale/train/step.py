@@ -29,6 +29,7 @@ from ccscale.engine.adapter import Engine
 from ccscale.engine.guard import StepGuard, Verdict
 from ccscale.engine.parameter_groups import set_rate, train_by
 from ccscale.engine.rates import averaging
+from ccscale.features.batches import Batch
 from ccscale.loss import instance_loss
 from ccscale.loss.cluster import ClusterLoss
 from ccscale.loss.temi import TemiLoss
@@ -77,7 +78,7 @@ class Stepper:
         self.guard = StepGuard(engine, device)
 
     def take(
-        self, batch: PairBatch, by: Sequence[LossName] = LOSSES, rate: float | None = None
+        self, batch: Batch, by: Sequence[LossName] = LOSSES, rate: float | None = None
     ) -> tuple[Losses, Verdict]:
         """Take a step by some of the losses, or skip it if it is not finite; the batch is on the device.
 
@@ -120,7 +121,7 @@ class Stepper:
         return losses.detach(), verdict
 
     def _take_in_micro_batches(
-        self, batch: PairBatch, count: int, by: Sequence[LossName]
+        self, batch: Batch, count: int, by: Sequence[LossName]
     ) -> tuple[Losses, Tensor, tuple[Tensor, ...]]:
         with torch.no_grad(), keep_running_statistics(self.engine.network):
             found = [self._forward(batch, number, count) for number in range(count)]
@@ -160,21 +161,21 @@ class Stepper:
         self._note(name)
         return record_function(name)
 
-    def _forward(self, batch: PairBatch, number: int, count: int) -> Outputs:
+    def _forward(self, batch: Batch, number: int, count: int) -> Outputs:
         """Put a micro-batch through colour and network, both views at once, view a first."""
-        images = batch.images  # (2, n, S, S, 3)
-        n = images.shape[1]
+        n = batch.held.shape[1]  # (2, n, S, S, 3), or features (2, n, D)
         first = dist.rank() * n
         places = torch.arange(first + number, first + n, count, device=self.device)
         both = torch.cat([places, places + self.config.train.global_batch])
         self.engine.network.draws.place(self.config.seed, batch.step, both)
         with self._part("views"):
-            colour = batch.colour.part(slice(number, None, count)).flatten()
-            views = apply_colour(  # (2m, 3, S, S)
-                images[:, number::count].flatten(0, 1), colour, self.config.views, self.dtype
-            )
+            inputs = batch.held[:, number::count].flatten(0, 1)
+            if isinstance(batch, PairBatch):
+                colour = batch.colour.part(slice(number, None, count)).flatten()
+                views = apply_colour(inputs, colour, self.config.views, self.dtype)  # (2m, 3, S, S)
+                inputs = views.contiguous(memory_format=torch.channels_last)
         with self._part("forward"):
-            return self.engine(views.contiguous(memory_format=torch.channels_last))
+            return self.engine(inputs.to(self.dtype))
 
 
 def take_losses(

@@ -52,7 +52,6 @@ def test_home_in_every_path(tmp_path, monkeypatch):
         ("train.lr=abc", "'train.lr' is 'abc': input should be a valid number"),
         ("train.epochs=1.5", "'train.epochs' is 1.5: input should be a valid integer"),
         ("model.pretrained=perhaps", "'model.pretrained' is 'perhaps': input should be a valid boolean"),
-        ("data.shards=null", "'data.shards' is None: input should be a valid string"),
         ("data.splits=train,test", "'data.splits' is 'train,test': several names are a list: [train, test]"),
         ("data.splits={a: 1}", "'data.splits' is {'a': 1}: input should be a list, as [a, b]"),
         ("views.crop_scale=3", "'views.crop_scale' is 3: input should be a list, as [a, b]"),

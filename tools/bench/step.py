@@ -93,7 +93,7 @@ def main() -> int:
 
 def measure(config: Config, device: torch.device, turns: int) -> dict[str, Any]:
     """Compare the two steps on data in memory, then take real steps apart."""
-    manifest = Manifest.load(config.data.shards)
+    manifest = Manifest.load(config.data.place)
     schedule = make_schedule(config, manifest.select(config.data.splits), dist.world())
     workers = default_workers() if config.data.workers is None else config.data.workers
     steps = 3 + 2 * turns

@@ -173,7 +173,7 @@ def _whole(config: Config, side: int) -> Any:
 
     workers = default_workers() if config.data.workers is None else config.data.workers
     return whole_batches(
-        open_data(config),
+        open_data(config)[1],
         config.evaluated_splits,
         side,
         config.evaluate.batch,

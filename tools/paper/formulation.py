@@ -159,7 +159,7 @@ def train(config: Config) -> dict[str, Any]:
     """Train by the published formulation and score the last step."""
     device = pick_device(config.train.device)
     workers = default_workers() if config.data.workers is None else config.data.workers
-    manifest, settings, epochs = open_data(config), config.loss, config.train.epochs
+    manifest, settings, epochs = open_data(config)[1], config.loss, config.train.epochs
     torch.manual_seed(config.seed)
     network = Network(config).to(device)
     images = Pairs(manifest, config.data.splits, config.views)

@@ -56,7 +56,7 @@ def _phase_schedule(config: Config, shards: Sequence[SizedShard], splits: tuple[
     sizes = tuple(shard.nsamples for shard, _ in chosen)
     if sum(sizes) < batch:
         raise InputError(
-            f"the splits {', '.join(splits)} of {data.shards} have {sum(sizes)} images, which "
+            f"the splits {', '.join(splits)} of {data.place} have {sum(sizes)} images, which "
             f"do not fill a global batch of {batch}; set train.global_batch to at most {sum(sizes)}"
         )
     piece = data.piece or default_piece(sizes)

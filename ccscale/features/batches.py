@@ -1,0 +1,146 @@
+"""Pairs of features for training, from the schedule to batches: the brother of `data.pairs` for a feature store.
+
+Rows are read from the memory map, in the process that trains: there is nothing to decode, and what a loader process
+would hand over it would have to copy. Which sample comes when is the schedule's, as for images; a sample without
+features has the schedule's substitute, as an image that cannot be decoded.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ccscale.data.digest import batch_digest
+from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.schedule import EpochOrder, owned
+from ccscale.data.pairs import SUBSTITUTES, PairBatch
+from ccscale.data.whole_images import WholeBatch
+from ccscale.errors import InputError
+from ccscale.features.pairs import PairDraw
+from ccscale.features.store import Features
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBatch:
+    """A rank's part of a global batch of pairs of features.
+
+    Attributes
+    ----------
+    step, digest, bad
+        As those of a `PairBatch`.
+    features
+        (2, n, D) float32.
+    """
+
+    step: int
+    features: Tensor
+    digest: tuple[int, int]
+    bad: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> Tensor:
+        """What goes to the device."""
+        return self.features
+
+    def holding(self, held: Tensor) -> Self:
+        """Return it with its features elsewhere."""
+        return replace(self, features=held)
+
+
+Batch = PairBatch | FeatureBatch
+
+
+def feature_batches(
+    draw: PairDraw, schedule: PhasedSchedule, start: int, stop: int, *, rank: int = 0, world: int = 1
+) -> Iterator[FeatureBatch]:
+    """Yield this rank's part of global batches `start` to `stop`, counted from 0 through all epochs.
+
+    Parameters
+    ----------
+    draw
+        Draws pairs of a store's rows; row i is sample i of `schedule`.
+    schedule, rank, world
+        As for `pair_batches`.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or next to no sample has features.
+    """
+    lanes = owned(schedule.lanes, rank, world)
+    places = range(lanes.start * schedule.share, lanes.stop * schedule.share)
+    order: EpochOrder | None = None
+    for step in range(start, stop):
+        turn = schedule.locate(step)
+        if order is None or order.epoch != turn.number:
+            order = schedule.order(turn.number)
+        samples, features, bad = _read(draw, order, order.batch(turn.place, lanes))
+        digest = batch_digest(places, keys_of(draw.features, samples))
+        yield FeatureBatch(step, torch.from_numpy(features), digest, tuple(bad))
+
+
+def _read(draw: PairDraw, order: EpochOrder, wanted: Int64) -> tuple[Int64, NDArray[np.float32], list[str]]:
+    """Return the samples that were read, their pairs (2, n, D), and a line for each that has no features."""
+    store, samples, bad = draw.features, wanted.copy(), list[str]()
+    features = np.empty((2, len(wanted), store.width), dtype=np.float32)
+    left = np.arange(len(wanted))
+    for attempt in range(SUBSTITUTES + 1):
+        rows, views = draw(order.epoch, samples[left])
+        read = store.take(rows.reshape(-1), views.reshape(-1)).reshape(2, len(left), -1)
+        features[:, left] = read
+        left = left[store.bad[samples[left]] | ~np.isfinite(read.sum(axis=2)).all(axis=0)]
+        if not len(left):
+            return samples, features, bad
+        bad += [f"{key}: {store.folder} has no features of it" for key in keys_of(store, samples[left])]
+        samples[left] = [order.substitute(int(wanted[i]), attempt) for i in left]
+    raise InputError(
+        f"{SUBSTITUTES} images in a row have no features, the last is {bad[-1]}; run `ccscale embed verify "
+        f"{store.folder}`"
+    )
+
+
+def keys_of(features: Features, rows: Int64) -> list[str]:
+    """Return the keys of some rows."""
+    keys = features.keys
+    ends = np.cumsum([len(chunk) for chunk in keys.chunks])
+    chunks = np.searchsorted(ends, rows, side="right")
+    firsts = ends[chunks] - [len(keys.chunk(i)) for i in chunks]
+    return [keys.chunk(int(c))[int(i)].as_py() for c, i in zip(chunks, rows - firsts, strict=True)]
+
+
+def whole_features(features: Features, batch: int, spans: Sequence[range]) -> Iterator[WholeBatch]:
+    """Yield the features of the images as they are, for evaluation: as `whole_batches` does images.
+
+    Parameters
+    ----------
+    features
+        The store, with the rows to go over.
+    batch
+        Rows at a time; the last batch of a span may be smaller.
+    spans
+        Rows to go over, one span after the other.
+    """
+    for span in spans:
+        for start in range(span.start, span.stop, batch):
+            rows = np.arange(start, min(start + batch, span.stop))
+            keys = tuple(keys_of(features, rows))
+            values = features.take(rows)
+            bad = features.bad[rows] | ~np.isfinite(values.sum(axis=1))
+            reasons = tuple(
+                f"{keys[i]}: {features.folder} has no features of it" for i in np.flatnonzero(bad)
+            )
+            yield WholeBatch(
+                torch.from_numpy(np.where(bad[:, None], np.float32(0), values)),
+                rows,
+                keys,
+                features.labels[rows],
+                bad,
+                reasons,
+                (None,) * len(rows),
+            )

@@ -1,0 +1,163 @@
+"""A run whose data are a feature store: what its config takes from the store, and whether the two fit each other.
+
+The backbone is the store's, frozen as a whole, and so are the views; the config may leave them out, and may not say
+otherwise.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ccscale.config import Config
+from ccscale.config.section import Section
+from ccscale.data.shards.manifest import Manifest
+from ccscale.errors import Fault, InputError
+from ccscale.features.store import Features
+from ccscale.wording import agree, counted
+
+BACKBONE = "backbone.safetensors"  # in a store; not in one that was made of arrays
+
+
+def open_followed(config: Config) -> tuple[Config, Features]:
+    """Open the store of a run, and return it with the config that follows it.
+
+    Parameters
+    ----------
+    config
+        Has `data.features`.
+
+    Returns
+    -------
+    Config, Features
+        Backbone, size and views are the store's; the rows are those of the splits trained on.
+
+    Raises
+    ------
+    InputError
+        If there is no such store, it is of other shards, or the config contradicts it.
+    """
+    assert config.data.features is not None
+    features = Features(config.data.features, config.data.splits)
+    config = follow(config, features)
+    _check_pairs(config, features)
+    check_shards(features)
+    if (most := max(config.model.cluster_counts)) > features.rows:
+        splits = ", ".join(features.splits)
+        raise InputError(
+            f"model.clusters is {most}, and {features.folder} has {counted(features.rows, 'image')} of {splits}: "
+            "that is more clusters than images"
+        )
+    return config, features
+
+
+def follow(config: Config, features: Features) -> Config:
+    """Return a config with the backbone and the views of a store.
+
+    Raises
+    ------
+    InputError
+        If it says otherwise.
+    """
+    store, settings = features.folder, features.settings
+    for key in ("pretrained", "weights"):
+        if getattr(config.model, key):
+            raise InputError(
+                f"model.{key} is {getattr(config.model, key)}, and the backbone of a run on a feature store is the "
+                f"one that made it ({store}): leave it out"
+            )
+    model = {key: value for key, value in settings.model.items() if key in ("stem", "normalize")}
+    model |= {"backbone": settings.backbone, "freeze": "all"}
+    views: dict[str, Any] = {"size": settings.size, "scaled_decode": settings.scaled_decode}
+    views |= {key: value for key, value in (settings.view_settings or {}).items() if key != "raw"}
+    return config.model_copy(
+        update={
+            "model": _agree(config.model, "model", model, store),
+            "views": _agree(config.views, "views", views, store),
+        }
+    )
+
+
+def read_backbone(features: Features) -> dict[str, Tensor] | None:
+    """Return the weights of the backbone that made a store; None for one that was made of arrays.
+
+    Raises
+    ------
+    InputError
+        If they are damaged.
+    """
+    path = features.folder / BACKBONE
+    try:
+        return load_file(path) if path.exists() else None
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); run `ccscale embed verify {features.folder}`"
+        ) from None
+
+
+def content_digest(config: Config, features: Features) -> str:
+    """Return a hash of what a run reads of a store: its features and, where pairs are made of them, neighbours."""
+    neighbours = None if config.pairs.of == "views" else features.neighbour_section
+    return hashlib.sha256(json.dumps([features.digest, neighbours], sort_keys=True).encode()).hexdigest()
+
+
+def _agree(section: Section, name: str, wanted: dict[str, Any], store: Path) -> Any:
+    """Return a section with the values of a store; refuse one that was given another."""
+    values = type(section).model_validate(section.model_dump() | wanted)
+    for key in wanted:
+        said, value = getattr(section, key), getattr(values, key)
+        if key in section.model_fields_set and said != value:
+            raise InputError(
+                f"{name}.{key} is {said}, and that of the feature store {store} is {value}: leave it out, or make "
+                "a store with it (`ccscale embed`)"
+            )
+    return values
+
+
+def _check_pairs(config: Config, features: Features) -> None:
+    """Check that the store has what pairs are made of."""
+    pairs, store = config.pairs, features.folder
+    if (
+        pairs.of in ("views", "both")
+        and not features.views
+        and not (pairs.of == "views" and config.views.raw == 2)
+    ):
+        raise InputError(
+            f"pairs.of is {pairs.of}, and {store} has no random views: set pairs.of=neighbours, or make them with "
+            "`ccscale embed --views 2`"
+        )
+    if pairs.of == "views":
+        return
+    there = (features.neighbour_section or {}).get("k", 0)
+    if there < (pairs.neighbours or 1):
+        what = f"has {counted(there, 'neighbour')} of each image" if there else "has no neighbours"
+        more = pairs.neighbours or 50
+        wanted = f"pairs.neighbours is {pairs.neighbours}" if there else f"pairs.of is {pairs.of}"
+        raise InputError(f"{wanted}, and {store} {what}: find them with `ccscale embed --neighbours {more}`")
+
+
+def check_shards(features: Features) -> None:
+    """Check that a store is of the shards that it names, where these can be read.
+
+    Raises
+    ------
+    InputError
+        If they are others by now.
+    """
+    root = features.listing.data.root
+    try:
+        manifest = Manifest.load(root, retry_seconds=1)
+    except (InputError, Fault):
+        return  # the features are all that training needs
+    known = {(shard.url, shard.nsamples, shard.sha256) for shard in manifest.shards}
+    others = [shard for shard in features.shards if (shard.url, shard.nsamples, shard.sha256) not in known]
+    if others:
+        raise InputError(
+            f"{features.folder} does not belong to the shards in {root}: {counted(len(others), 'shard')} that it "
+            f"was made of {agree(len(others), 'is', 'are')} not there, or changed, the first is {others[0].url}; "
+            f"make it anew with `ccscale embed {root} STORE`"
+        )
