@@ -65,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", type=count, default=64, metavar="N", help="views in a forward pass (default: 64)"
     )
     parser.add_argument(
+        "--neighbours",
+        type=count,
+        metavar="K",
+        help="find the K nearest neighbours of each image too, by cosine",
+    )
+    parser.add_argument(
         "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
     )
     parser.add_argument(
@@ -104,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
             idle=args.idle,
             request=request,
             access=Access.of(config.data),
+            neighbours=args.neighbours,
         )
     if result is not None and args.json:
         put_json(result)
@@ -148,6 +155,9 @@ def _show(result: dict[str, Any]) -> None:
         f"each image as it is{views}; {result['new']:,} new; by {result['origin']}",
         fold=False,
     )
+    if (found := result["neighbours"]) is not None:
+        how = "exactly" if found["exact"] else f"with a recall of {found['recall']:.3f} on a sample"
+        put(f"the {found['k']} nearest neighbours of each row, found {how}")
     if result["bad"]:
         put(f"{counted(result['bad'], 'row')} without features (zeros, marked bad)")
         for reason in result["reasons"][:TOLD]:

@@ -33,6 +33,8 @@ from ccscale.evaluate.following import follow
 from ccscale.evaluate.opened import open_shards
 from ccscale.features.feature_file import FeatureFileReader
 from ccscale.features.listing import Dtype, Settings
+from ccscale.features.neighbours import find_neighbours
+from ccscale.features.store import open_features
 from ccscale.preempt import StopRequest
 from ccscale.process_group import process_group
 from ccscale.rank_environment import RankEnvironment
@@ -131,6 +133,7 @@ def embed_shards(
     idle: float | None = None,
     request: StopRequest | None = None,
     access: Access | None = None,
+    neighbours: int | None = None,
 ) -> dict[str, Any] | None:
     """Make a feature store of shards, or go on with it; all ranks call it together.
 
@@ -158,12 +161,15 @@ def embed_shards(
         To stop following, of a caller who has begun to listen.
     access : Access, optional
         How remote shards are read.
+    neighbours : int, optional
+        Find so many nearest neighbours of each row too, by the mean of its views; see `find_neighbours`.
 
     Returns
     -------
     dict or None
         On rank 0: ``out``, ``rows``, ``width``, ``views``, ``dtype``, ``origin``, ``new`` (rows that were not there
-        before), ``bad`` (rows without features), ``reasons`` (a line for each new one of these). None elsewhere.
+        before), ``bad`` (rows without features), ``reasons`` (a line for each new one of these), ``neighbours``
+        (what `find_neighbours` returned, or None). None elsewhere.
 
     Raises
     ------
@@ -201,7 +207,11 @@ def embed_shards(
                 urls = {shard.url for shard in listed}
                 new = [shard for shard in found.shards if shard.url not in urls]
                 store.grow(replace(found, shards=(*listed, *new)), tuple(found.splits), request)
-        return _result(store) if dist.rank() == 0 else None
+        found_neighbours = None
+        if neighbours is not None and store.listing.complete:
+            view = None if wanted.views else 0
+            found_neighbours = find_neighbours(open_features(folder), neighbours, view, device=device)
+        return _result(store) | {"neighbours": found_neighbours} if dist.rank() == 0 else None
 
 
 def _images(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tuple[str, ...]]:

@@ -27,6 +27,7 @@ def make_store(
     bad: Sequence[int] = (),
     manifest: Manifest | None = None,
     block: int = ROWS,
+    keys: Sequence[str] | None = None,
     **settings: Any,
 ) -> Features:
     """Write a store and open it.
@@ -69,9 +70,9 @@ def make_store(
         batches = []
         for start in range(first, first + shard.nsamples, block):
             rows = slice(start, min(start + block, first + shard.nsamples))
-            keys = [f"key-{i:08d}" for i in range(rows.start, rows.stop)]
+            names = keys or [f"key-{i:08d}" for i in range(n)]
             kept = [encode(torch.from_numpy(np.ascontiguousarray(view[rows])), dtype) for view in views]
-            batches.append(record_batch(form, keys, labels[rows], is_bad[rows], kept))
+            batches.append(record_batch(form, names[rows], labels[rows], is_bad[rows], kept))
         name = shard.url.removesuffix(".tar").replace("/", "%2F") + ENDING
         written = write_file(folder / name, form, batches)
         files.append(
