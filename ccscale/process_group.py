@@ -12,6 +12,7 @@ import torch.distributed as torch_dist
 
 from ccscale import dist
 from ccscale.errors import Fault, InputError
+from ccscale.heap import keep_freed
 from ccscale.rank_environment import RankEnvironment
 from ccscale.threads import background
 
@@ -25,8 +26,9 @@ def process_group(
     """Join the process group of all ranks for the length of the context (one rank forms its own).
 
     Yields the store where the ranks met; None for one rank alone, or in a process group that was there before.
-    After an exception that is one rank's own of several the group is left as it is, and the process is to end: the
-    others may still be in a call that this rank does not make, and to take leave of them would wait for them.
+    On a CPU the memory that is freed is kept meanwhile (see `heap`). After an exception that is one rank's own of
+    several the group is left as it is, and the process is to end: the others may still be in a call that this rank
+    does not make, and to take leave of them would wait for them.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def process_group(
         torch.cuda.set_device(device)
     else:
         names["DS_ACCELERATOR"] = "cpu"
-    with _environment(names):
+    with _environment(names), keep_freed(device.type == "cpu"):
         yield from _joined(env, device, backend, meeting)
 
 

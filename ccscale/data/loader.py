@@ -14,6 +14,7 @@ from ccscale.data.images.decode import silence_pillow
 from ccscale.data.remote.retry import Closing
 from ccscale.data.watching import watched
 from ccscale.errors import Fault, InputError
+from ccscale.heap import give_back
 
 MAX_WORKERS = 8
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -55,6 +56,7 @@ def _start(closing: Closing, worker: int) -> None:
     for number in SIGNALS:
         signal.signal(number, end if number == signal.SIGTERM else signal.SIG_IGN)
     torch.set_num_threads(1)
+    give_back()  # it decodes, and computes no steps
     silence_pillow()
 
 
