@@ -7,6 +7,7 @@ from typing import Protocol
 from ccscale.cli import (
     config,
     demo,
+    duplicates,
     embed,
     embed_info,
     embed_verify,
@@ -57,6 +58,13 @@ VERBS = (
     Verb("shards index", "make a manifest for tars that others made", index),
     Verb("shards verify", "check every byte of shards", verify),
     Verb("shards info", "counts, classes and sizes of shards", info),
+    Verb(
+        "duplicates",
+        "find images that are nearly the same, by the features of a store",
+        duplicates,
+        goes_on=True,
+        more="Encoded again, resized, cropped: tables of pairs and groups, a picture, and a list of what stays.",
+    ),
     Verb("kmeans", "cluster the features of a store by k-means", kmeans),
     Verb(
         "train",

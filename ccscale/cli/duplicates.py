@@ -1,0 +1,79 @@
+"""``ccscale duplicates``: finds images that are nearly the same."""
+
+import argparse
+from typing import Any
+
+from ccscale.cli.arguments import add_json, add_split, amount, path
+from ccscale.printing import put, put_json
+from ccscale.progress import say, say_loading
+from ccscale.wording import agree, counted
+
+ABOVE = 0.97  # tools/bench/near_duplicates.py says what is found above it
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", metavar="STORE", type=path, help="what `ccscale embed` wrote")
+    parser.add_argument(
+        "--above",
+        metavar="COSINE",
+        type=amount,
+        default=ABOVE,
+        help=f"least cosine of two near-duplicates' features (default: {ABOVE})",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=path, help="a folder for tables and picture (default: STORE/duplicates)"
+    )
+    parser.add_argument(
+        "--keep",
+        choices=("resolution", "order"),
+        default="resolution",
+        help="which image of a group stays: the one of the most pixels (default), or the first",
+    )
+    parser.add_argument(
+        "--shards", metavar="DIR", type=path, help="where the images are now, if they were moved"
+    )
+    add_split(parser)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    say_loading()
+    from ccscale.evaluate.near_duplicates import find_duplicates
+
+    result = find_duplicates(
+        args.store,
+        args.above,
+        out=args.out,
+        keep=args.keep,
+        shards=args.shards,
+        splits=args.split,
+        device=args.device,
+    )
+    if result is not None:
+        put_json(result) if args.json else _show(result)
+    return 0
+
+
+def _show(result: dict[str, Any]) -> None:
+    """Print what `evaluate.near_duplicates.find_duplicates` found."""
+    put(
+        f"{counted(result['pairs'], 'pair')} of {counted(result['images'], 'image')} "
+        f"{agree(result['pairs'], 'has', 'have')} a cosine of {result['above']:g} or more: "
+        f"{counted(result['groups'], 'group')}; without {counted(result['left_out'], 'image')} one of each stays"
+    )
+    if result["across"]:
+        put(
+            f"{counted(result['across'], 'pair')} of them {agree(result['across'], 'is', 'are')} of two splits"
+        )
+    if result["recall"] < 1:
+        say(f"note: of the nearest neighbours, from which pairs are taken, {result['recall']:.1%} were found")
+    if result["crowded"]:
+        has = agree(result["crowded"], "has", "have")
+        say(
+            f"note: {counted(result['crowded'], 'image')} {has} all {result['k']} neighbours above it, and may be "
+            f"alike to more: `ccscale embed` with --neighbours {4 * result['k']} finds these"
+        )
+    put(f"{result['out']}: pairs.parquet, groups.parquet, keep.txt", fold=False)
+    if result["sheet"]:
+        put(f"{result['sheet']}: the largest groups", fold=False)
