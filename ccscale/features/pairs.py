@@ -12,7 +12,6 @@ has none left is paired with itself.
 """
 
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,9 +77,7 @@ class PairDraw:
 
     def _neighbours(self, samples: Int64, number: NDArray[np.float64]) -> Int64:
         """Return a neighbour of each sample."""
-        near: Int64 = cast(Any, self.features).neighbours(
-            samples
-        )  # (n, k), nearest first; -1: not among these rows
+        near = self.features.neighbours(samples)  # (n, k), nearest first; -1: not among these rows
         usable = (near >= 0) & (near != samples[:, None]) & ~self.features.bad[near]
         if self.pairs.neighbours is not None:
             usable &= np.cumsum(usable, axis=1) <= self.pairs.neighbours

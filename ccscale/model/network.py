@@ -106,6 +106,7 @@ class ContrastiveClustering(nn.Module):
         self.backbone: nn.Module
         self.frozen: FrozenPart
         draws: tuple[int | None, ...] = ()
+        random = torch.get_rng_state()
         if width is None:
             width, draws = try_backbone(settings, size)  # before anything is downloaded or given memory
             self.backbone = use_global_batch_norm(build_backbone(settings, size))
@@ -113,6 +114,8 @@ class ContrastiveClustering(nn.Module):
         else:
             self.backbone, self.frozen = NoBackbone(), FrozenPart(is_all=True)
         self.width, self.draws = width, Draws(draws)
+        if self.frozen.is_all:  # its heads begin alike, on images and on a store of their features
+            torch.set_rng_state(random)
         self.instance_head = InstanceHead(self.width, settings)
         self.cluster_head = make_cluster_heads(self.width, settings)
         self.serving = 0
