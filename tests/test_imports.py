@@ -40,6 +40,7 @@ ROOMS = {
     "launch": "launch",
     "plan": "plan",
     "report": "report",
+    "own_images": "own_images",
     "estimator": "estimator",
     "demo": "demo",
     "cli": "cli __main__",

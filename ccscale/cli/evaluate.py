@@ -111,7 +111,7 @@ def _show(result: dict[str, Any]) -> None:
         )
     for sentence in result["warnings"]:
         put(f"warning: {sentence}")
-    _clusters(result).put()
+    clusters_table(result).put()
     if result["labelled"]:
         rows = {"cluster head": result}
         for key, title in (
@@ -143,7 +143,7 @@ def scores_table(rows: dict[str, dict[str, float]], names: dict[str, str]) -> Te
     return table
 
 
-def _clusters(result: dict[str, Any]) -> TextTable:
+def clusters_table(result: dict[str, Any]) -> TextTable:
     """Return the largest clusters, a row each."""
     columns = result["per_cluster"]
     sizes = columns["size"]

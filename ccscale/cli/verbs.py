@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ccscale.cli import (
+    cluster,
     config,
     demo,
     duplicates,
@@ -52,6 +53,12 @@ class Verb:
 VERBS = (
     Verb(
         "demo", "handwritten digits, from files to clusters, in minutes", demo, True, "Run again, it goes on."
+    ),
+    Verb(
+        "cluster",
+        "a folder of images, from files to clusters, by a pretrained network",
+        cluster,
+        goes_on=True,
     ),
     Verb("shards", "make, index, verify and describe shards"),
     Verb("shards make", "write images as shards", make, goes_on=True),

@@ -59,7 +59,7 @@ class TestHelp:
         [
             ("train", "the following arguments are required: CONFIG"),
             ("plan --nodes 2", "the following arguments are required: CONFIG"),
-            ("predict run", "the following arguments are required: --shards, --out"),
+            ("predict run", "the following arguments are required: --out"),
             ("evaluate r --device cup", "'cup' is none of auto, cpu, cuda; did you mean 'cpu'?"),
             ("launch c.yaml --cluster locl", "'locl' is none of slurm, local; did you mean 'local'?"),
             ("evaluate r --workers -1", "argument --workers: '-1' is no number from 0"),

@@ -57,7 +57,7 @@ REFUSALS = [
     ),
     ("train {config} model.weights=none.safetensors", "…there is no file none.safetensors"),
     # the data
-    ("train folder run=x data.shards=/none", "there is no folder /none"),
+    ("train folder-scratch run=x data.shards=/none", "there is no folder /none"),
     ("train {config} data.shards={tmp}/none", "there is no folder {tmp}/none; "),
     (
         "train {config} data.shards={tmp}/tars",

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,9 @@ SMALL = [
 ]
 
 
+FROZEN = [recipe for recipe in RECIPES if load_config(CONFIGS / f"{recipe}.yaml").data.features is not None]
+
+
 def head_of(recipe: str) -> str:
     text = (CONFIGS / f"{recipe}.yaml").read_text()
     return text[: text.index("\ndata:")]
@@ -72,7 +76,14 @@ def test_a_head_names_aim_cost_and_commands(recipe: str) -> None:
     assert verbs[-1] == "evaluate"
     config = load_config(CONFIGS / f"{recipe}.yaml")
     assert config.run == commands[-1][1]
-    assert config.data.shards in commands[0]
+    if recipe in FROZEN:
+        (embed,) = (command for command in commands if command[0] == "embed")
+        assert embed[1] in commands[0]
+        assert embed[2] == config.data.features
+        assert int(embed[embed.index("--neighbours") + 1]) == config.pairs.neighbours
+        assert "has seen other images" in head
+    else:
+        assert config.data.shards in commands[0]
     training = [command for command in commands if command[0] in ("train", "launch")]
     assert all(command[1] == f"configs/{recipe}.yaml" for command in training)
     assert training
@@ -81,15 +92,21 @@ def test_a_head_names_aim_cost_and_commands(recipe: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "recipe", [recipe for recipe in RECIPES if recipe.removesuffix("-modern") in CLUSTERS]
+    "recipe",
+    [recipe for recipe in RECIPES if recipe.removesuffix("-modern").removeprefix("frozen-") in CLUSTERS],
 )
 def test_a_recipe_has_a_cluster_for_each_class(recipe: str) -> None:
     config = load_config(CONFIGS / f"{recipe}.yaml")
-    assert config.model.clusters == CLUSTERS[recipe.removesuffix("-modern")]
-    if not recipe.endswith("-modern") and recipe not in (
-        "imagenet-1k",
-        "fashion-mnist",
-        "digits",
+    assert config.model.clusters == CLUSTERS[recipe.removesuffix("-modern").removeprefix("frozen-")]
+    if (
+        not recipe.endswith("-modern")
+        and recipe not in FROZEN
+        and recipe
+        not in (
+            "imagenet-1k",
+            "fashion-mnist",
+            "digits",
+        )
     ):  # the paper's
         assert (config.views.size, config.model.backbone, config.model.stem) == (224, "resnet34", "standard")
         assert (config.train.global_batch, config.train.epochs, config.train.lr) == (256, 1000, 3e-4)
@@ -111,7 +128,38 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", FROZEN)
+def test_a_frozen_recipe_goes_from_the_download_to_the_score(
+    recipe: str, downloads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """The features are a small network's, with random weights; the heads and their training the recipe's."""
+    config = load_config(CONFIGS / f"{recipe}.yaml")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(CONFIGS)
+    shards, embed, *_, train, evaluate = (
+        command for command in commands_of(recipe) if command[0] in ("shards", "embed", "train", "evaluate")
+    )
+    place = downloads / "1000" if recipe == "frozen-imagenet-1k" else downloads
+    shards[3] = str(place / Path(shards[3]).name)
+    assert main([*shards, "--workers", "1"]) == 0
+    splits = [word for before, word in pairwise(embed) if before == "--split"]
+    made = [word for split in splits for word in ("--split", split)]
+    small = ["--backbone", "test_resnet", "--weights", "random", "--size", "32", "--neighbours", "4"]
+    views = ["--views", "2"] if config.pairs.of != "neighbours" else []
+    assert main([*embed[:3], *small, *views, *made, "--device", "cpu", "--workers", "0"]) == 0
+    overrides = [word for word in train[2:] if "=" in word and not word.endswith("=K")]
+    steps = ["train.global_batch=16", "train.max_steps=2", "train.device=cpu", "pairs.neighbours=4"]
+    assert main(["train", train[1], *overrides, *steps]) == 0
+    capsys.readouterr()
+    assert main([*evaluate, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    manifest = Manifest.load(embed[1])
+    assert sum(found["sizes"]) == sum(manifest.splits[split][0] for split in config.evaluated_splits)
+    assert len(found["sizes"]) == config.model.clusters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe not in FROZEN])
 def test_a_recipe_goes_from_the_download_to_the_score(
     recipe: str, downloads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -130,7 +178,7 @@ def test_a_recipe_goes_from_the_download_to_the_score(
         shards[3] = str(place / Path(shards[3]).name)
     assert main([*shards, "--workers", "1"]) == 0
     manifest = Manifest.load(config.data.shards)
-    if recipe != "folder":
+    if recipe != "folder-scratch":
         assert len(manifest.classes) == config.model.clusters
 
     overrides = [word for word in train[2:] if "=" in word and not word.endswith("=K")]

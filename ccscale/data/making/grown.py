@@ -26,6 +26,10 @@ from ccscale.data.sources.items import Item, Source
 from ccscale.progress import say
 
 NEW = ".new-"
+SHARD_SAMPLES, SHARDS = (
+    500,
+    1000,
+)  # a process makes a shard at a time: a few hundred images keep several at work
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ def grow_shards(source: Source, out: Path, *, resize: int | None = None, workers
     if any(new.splits.values()):
         out.mkdir(parents=True, exist_ok=True)
         try:
-            made = make_shards(new, part, resize=resize, workers=workers)
+            samples = max(SHARD_SAMPLES, sum(map(len, new.splits.values())) // SHARDS)
+            made = make_shards(new, part, resize=resize, shard_samples=samples, workers=workers)
         except NoneReadable as error:
             if before is None:
                 raise

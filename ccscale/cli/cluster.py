@@ -1,0 +1,83 @@
+"""``ccscale cluster``: clusters a folder of images, and tells what was found and where."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ccscale.cli.arguments import add_json, add_overrides, count, local_path, number, path
+from ccscale.cli.evaluate import NAMES, clusters_table, scores_table
+from ccscale.errors import InputError
+from ccscale.exit_codes import STOPPED
+from ccscale.printing import put, put_json
+from ccscale.progress import say_loading
+from ccscale.rank_environment import RankEnvironment
+from ccscale.wording import counted
+
+EXAMPLES = """\
+examples:
+  ccscale cluster ~/photos
+  ccscale cluster ~/photos --clusters 20 --out clusters/photos
+  ccscale cluster ~/photos --backbone convnext_tiny.in12k_ft_in1k --size 224
+
+The same command goes on where it was stopped, and takes in files that are new.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    parser.add_argument("folder", metavar="FOLDER", type=local_path, help="of images, at any depth")
+    parser.add_argument(
+        "--clusters", type=count, metavar="K", help="how many (default: advice, by a rule of thumb)"
+    )
+    parser.add_argument(
+        "--out",
+        type=local_path,
+        metavar="DIR",
+        help="folder for all it makes (default: here, NAME-clusters with the folder's NAME)",
+    )
+    parser.add_argument(
+        "--labels", action="store_true", help="sub-folders are classes: they score the clusters, no more"
+    )
+    which = parser.add_argument_group("what looks at the images (default: the best that can be had here)")
+    which.add_argument("--backbone", metavar="NAME", help="a timm model, with its pretrained weights")
+    which.add_argument("--weights", metavar="FILE", type=path, help="its weights, as model.weights has them")
+    which.add_argument("--size", type=count, metavar="PIXELS", help="side of the images that it sees")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--workers", type=number, metavar="N", help="processes that read images")
+    add_overrides(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if RankEnvironment.read().world > 1:
+        raise InputError(
+            "`ccscale cluster` is for one process: for many, use `shards make`, `embed` and `train`"
+        ).told_by(0)
+    if args.weights and not args.backbone:
+        raise InputError("--weights needs --backbone, the timm model that they are of")
+    say_loading()
+    from ccscale.own_images.stages import Asked, cluster_folder
+
+    out = args.out or Path(f"{args.folder.resolve().name or 'images'}-clusters")
+    given = {name: getattr(args, name) for name in ("clusters", "labels", "backbone", "weights", "size")}
+    result = cluster_folder(
+        Asked(args.folder, out, **given, device=args.device, workers=args.workers, overrides=args.overrides)
+    )
+    if result is None:
+        return STOPPED
+    put_json(result) if args.json else _show(result)
+    return 0
+
+
+def _show(result: dict[str, Any]) -> None:
+    for sentence in result["warnings"]:
+        put(f"warning: {sentence}")
+    clusters_table(result).put()
+    if "scores" in result:
+        scores_table({"against the folders": result["scores"]}, NAMES).put()
+    what = f"{counted(result['images'], 'image')} in {counted(result['clusters'], 'cluster')}"
+    left_out = f", {result['rejected']:,} cannot be read" if result["rejected"] else ""
+    put(f"{what}{left_out}; seen by {result['backbone']} at {result['size']} pixels")
+    put(f"a row for each image: {result['table']}", fold=False)
+    put(f"all about them, for a browser: {result['report']}", fold=False)

@@ -1,0 +1,1 @@
+"""``ccscale cluster``: a folder of photographs becomes clusters of them, in one line."""

@@ -1,0 +1,278 @@
+"""``ccscale cluster FOLDER``: from photographs to their clusters, a stage after the other.
+
+Each stage goes on where it was, and passes at once where it is done: the same command goes on after a kill, and
+takes in images that are new.
+
+    OUT/cluster.json    what was decided (`notebook.py`)
+    OUT/shards/         the images, reduced, and rejected.csv, a line for each that cannot be read
+    OUT/features/       their features and nearest neighbours
+    OUT/run-1/          heads trained on these; another run for each state of the shards
+    OUT/report.html     what was found, to look at
+    OUT/clusters.csv    a row for each image (`table.py`)
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.config import Config, Views
+from ccscale.config.file import load_config
+from ccscale.config.recipes import FOLDER
+from ccscale.data.making.grown import Grown, grow_shards
+from ccscale.data.sources.folders import folder as list_folder
+from ccscale.embed.embed import Source, Wanted, embed_shards
+from ccscale.errors import InputError
+from ccscale.evaluate.advice import advise
+from ccscale.evaluate.evaluate import FIGURES, evaluate_run
+from ccscale.features.store import Features, open_features
+from ccscale.model.backbone import build_backbone
+from ccscale.own_images.backbones import choose_backbone, named_backbone
+from ccscale.own_images.notebook import Notebook
+from ccscale.own_images.table import write_paths
+from ccscale.progress import say
+from ccscale.report.report import REPORT, report_run
+from ccscale.train.train import train_run
+from ccscale.wording import agree, counted
+
+RECIPE = "folder"
+TABLE = "clusters.csv"
+ABOUT = {
+    "images": "taking in the images",
+    "features": "looking at them",
+    "clusters": "deciding how many clusters there are",
+    "training": "clustering",
+    "report": "measuring the clusters and writing the report",
+    "table": "writing the table",
+}
+SHOWN = 28_000  # times that images are shown to a backbone on a CPU, about; as many views follow
+FEWEST, MOST = 2, 6  # random views of each image
+NEIGHBOURS = 25
+VIEWS = Views(crop_scale=(0.3, 1.0), strength=0.5)
+STEPS = 600  # of training, at least: a few images pass by more often
+KEPT = 8 / 7  # short side of the images in shards, in sides of those that the backbone sees
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for.
+
+    Attributes
+    ----------
+    folder
+        Of the images.
+    out
+        For all that is made.
+    clusters
+        How many; None for advice.
+    labels
+        Whether sub-folders are classes.
+    backbone, weights, size
+        In place of what this machine can have; see `backbones.py`.
+    device
+        As the config's ``train.device``.
+    workers
+        Processes that read and decode images.
+    overrides
+        ``key=value`` settings over those of the recipe.
+    """
+
+    folder: Path
+    out: Path
+    clusters: int | None = None
+    labels: bool = False
+    backbone: str | None = None
+    weights: str | None = None
+    size: int | None = None
+    device: str = "auto"
+    workers: int | None = None
+    overrides: Sequence[str] = ()
+
+
+def cluster_folder(asked: Asked) -> dict[str, Any] | None:
+    """Cluster the images of a folder.
+
+    Returns
+    -------
+    dict or None
+        ``report``, ``table``, ``run`` (paths); ``clusters``, ``advised``; ``backbone``, ``size``, ``seen``;
+        ``images``, ``new``, ``rejected``, ``gone``; ``sizes`` (of the clusters); ``scores`` where there are labels;
+        ``seconds`` of each stage. None if training was asked to stop.
+
+    Raises
+    ------
+    InputError
+        For a folder without images, an --out that holds something else, or no pretrained network to be had.
+    """
+    book = _open_book(asked)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    with FolderLock(asked.out) as lock:
+        lock.take()
+        clock = Clock()
+        with clock.stage("images"):
+            grown = _take_in(asked, book)
+        with clock.stage("features"):
+            features = _embed(asked, book, grown)
+        with clock.stage("clusters"):
+            _decide(asked, book, features)
+        with clock.stage("training"):
+            run = _train(asked, book, features)
+        if run is None:
+            return None
+        with clock.stage("report"):
+            figures = _report(asked, run)
+        with clock.stage("table"):
+            write_paths(asked.out / TABLE, run, grown.manifest, Path(book.folder))
+        return _result(asked, book, grown, run, figures) | {"seconds": clock.seconds}
+
+
+def _open_book(asked: Asked) -> Notebook:
+    """Go on by what was decided before, or decide which backbone looks at the images."""
+    folder = os.path.realpath(asked.folder)
+    if asked.out.resolve().is_relative_to(folder):
+        raise InputError(f"{asked.out} lies in {asked.folder}, which stays as it is: name an --out outside")
+    if not os.path.isdir(folder):
+        raise InputError(f"there is no folder {asked.folder}; name one with images in it")
+    book = Notebook.read(asked.out)
+    if book is None:
+        chosen = (
+            choose_backbone(asked.device)
+            if asked.backbone is None
+            else named_backbone(asked.backbone, asked.weights, None, asked.device)
+        )
+        chosen = chosen if asked.size is None else replace(chosen, size=asked.size)
+        if asked.backbone is not None:
+            build_backbone(chosen.model, chosen.size)  # what is wrong with it is told before an image is read
+        return Notebook(asked.out, folder, asked.labels, chosen, views=0)
+    named = {
+        "FOLDER": (book.folder, folder),
+        "--labels": (book.labels, asked.labels or book.labels),
+        "--backbone": (book.backbone.backbone, asked.backbone or book.backbone.backbone),
+        "--weights": (book.backbone.weights, asked.weights or book.backbone.weights),
+        "--size": (book.backbone.size, asked.size or book.backbone.size),
+    }
+    if different := [
+        f"{name} was {old} and is now {new}" for name, (old, new) in named.items() if old != new
+    ]:
+        raise InputError(f"{asked.out} holds other clusters: {'; '.join(different)}; name another --out")
+    return book
+
+
+def _take_in(asked: Asked, book: Notebook) -> Grown:
+    """Put the images that are new into shards."""
+    source = list_folder(asked.folder, split="train", labels=book.labels)
+    if book.views == 0:
+        images = sum(map(len, source.splits.values()))
+        book.views = max(FEWEST, min(MOST, SHOWN // images - 1))
+        book.save()
+    size = math.ceil(KEPT * book.backbone.size)
+    processes = None if asked.workers is None else max(1, asked.workers)  # 0: none beside the loader's own
+    grown = grow_shards(source, book.out / "shards", resize=size, workers=processes)
+    if grown.gone:
+        are, stay = agree(grown.gone, "is", "are"), agree(grown.gone, "stays", "stay")
+        say(f"{counted(grown.gone, 'image')} of before {are} not there any more, and {stay} in the clusters")
+    return grown
+
+
+def _embed(asked: Asked, book: Notebook, grown: Grown) -> Features:
+    """Make the features of all images that have none yet, and find their neighbours."""
+    say(f"by {book.backbone}")
+    source = Source(book.backbone.model)
+    wanted = Wanted(book.backbone.size, book.views, VIEWS, book.seed)
+    store = book.out / "features"
+    embed_shards(
+        grown.manifest.root,
+        store,
+        source,
+        wanted,
+        device=asked.device,
+        workers=asked.workers,
+        neighbours=min(NEIGHBOURS, grown.manifest.splits["train"][0] - 1),
+    )
+    return open_features(store)
+
+
+def _decide(asked: Asked, book: Notebook, features: Features) -> None:
+    """Decide how many clusters are made: what is asked for, what was advised before, or advice."""
+    if asked.clusters is not None:
+        book.clusters, book.advised = asked.clusters, False
+    elif book.clusters is None:
+        advice = advise(features, book.seed, show=True)
+        book.clusters, book.advised = advice.clusters, True
+        say(
+            f"{advice.clusters} clusters, by a rule of thumb: as many as two halves of the images agree on; "
+            "--clusters K makes others"
+        )
+    book.save()
+
+
+def _train(asked: Asked, book: Notebook, features: Features) -> Path | None:
+    """Train heads on the features, from those of before where there are some; None if asked to stop."""
+    assert book.clusters is not None
+    run, before = book.run_of(features.digest, book.clusters)
+    settings = [f"data.features={features.folder}", f"run={run}", f"model.clusters={book.clusters}"]
+    config = _config(asked, *settings)
+    batch = min(config.train.global_batch, 2 ** int(math.log2(max(2, features.rows // 2))))
+    epochs = max(config.train.epochs, math.ceil(STEPS / (features.rows // batch)))
+    settings += [f"train.global_batch={batch}", f"train.epochs={epochs}", f"train.device={asked.device}"]
+    if before is not None:
+        settings.append(f"train.start={before}")
+    return run if train_run(_config(asked, *settings)).finished else None
+
+
+def _config(asked: Asked, *settings: str) -> Config:
+    """Return the recipe's config with settings, the command line's over all."""
+    return load_config(FOLDER / f"{RECIPE}.yaml", [*settings, *asked.overrides])
+
+
+def _report(asked: Asked, run: Path) -> dict[str, Any]:
+    """Measure the clusters and write the report; return the figures."""
+    if not (run / FIGURES).exists():
+        evaluate_run(run, merge="backbone", device=asked.device, workers=asked.workers)
+    report_run(run, device=asked.device, workers=asked.workers)
+    shutil.copyfile(run / REPORT, asked.out / REPORT)
+    return json.loads((run / FIGURES).read_text(encoding="utf-8"))
+
+
+def _result(asked: Asked, book: Notebook, grown: Grown, run: Path, figures: dict[str, Any]) -> dict[str, Any]:
+    names = ("sizes", "empty", "largest", "confidence", "warnings", "per_cluster")
+    found = {
+        "report": str(asked.out / REPORT),
+        "table": str(asked.out / TABLE),
+        "run": str(run),
+        "clusters": book.clusters,
+        "advised": book.advised,
+        "backbone": book.backbone.backbone,
+        "size": book.backbone.size,
+        "seen": book.backbone.seen,
+        "images": figures["images"],
+        "new": grown.new,
+        "rejected": len(grown.rejected),
+        "gone": grown.gone,
+        **{name: figures[name] for name in names if name in figures},
+    }
+    if figures["labelled"]:
+        found["scores"] = {name: figures[name] for name in ("acc", "nmi", "ari", "f")}
+    return found
+
+
+class Clock:
+    """Says which stage begins, and how long each took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Say that a stage begins, and take its time."""
+        start = time.monotonic()
+        say(f"{len(self.seconds) + 1}/{len(ABOUT)} {ABOUT[name]}")
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 1)
