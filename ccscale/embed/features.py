@@ -1,10 +1,9 @@
 """Images -> features, batch by batch; no rank waits for another.
 
-A batch goes through the backbone with all its views at once. The next one is begun before the features of the one
-before are waited for, so that a GPU has always work.
+A batch goes through the backbone with all its views at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,16 +110,20 @@ class Embedder:
         if request is not None:
             batches = request.until(batches)
         with Meter("embedding", sum(map(len, spans)), "images", dist.rank() == 0) as meter:
-            before: _Coming | None = None
-            for batch in batches:
-                coming = _Coming(batch, self._features(batch))
-                if before is not None:
-                    yield before.wait(self.dtype)
-                    meter.advance(len(before.batch.keys))
-                before = coming
+            for embedded in self.embed_batches(batches):
+                yield embedded
+                meter.advance(len(embedded.keys))
+
+    def embed_batches(self, batches: Iterable[WholeBatch]) -> Iterator[Embedded]:
+        """Yield the features of batches: each once the next is begun, so that a GPU has always work."""
+        before: _Coming | None = None
+        for batch in batches:
+            coming = _Coming(batch, self._features(batch))
             if before is not None:
                 yield before.wait(self.dtype)
-                meter.advance(len(before.batch.keys))
+            before = coming
+        if before is not None:
+            yield before.wait(self.dtype)
 
     def _features(self, batch: WholeBatch) -> Tensor:
         """Begin to compute the features of a batch, (1 + V, n, D)."""

@@ -75,6 +75,16 @@ def what_is_converted(out: Path) -> dict[str, Any]:
     }
 
 
+def what_is_embedded(store: Path) -> dict[str, Any]:
+    """Return how far a store has come."""
+    names = [path.name for path in store.rglob("*") if path.is_file()]
+    return {
+        "parts": len(list(store.glob("parts/*.arrow"))),
+        "files": len(list(store.glob("*.arrow"))),
+        "unfinished": sum(name.endswith(".part") for name in names),
+    }
+
+
 def what_is_trained(run: Path) -> dict[str, Any]:
     """Return how far a run has come."""
     metrics = run / "metrics.jsonl"
@@ -119,6 +129,7 @@ def digests(folder: Path) -> Facts:
 
 COMMANDS = {
     "conversion": Command(("shards", "make"), lambda out: [str(out)], "*.tar*", digests, what_is_converted),
+    "embedding": Command(("embed",), lambda out: [str(out)], "features.json", digests, what_is_embedded),
     "training": Command(
         ("train",),
         # The unbroken run has a cache of its own, or the killed one would never read from the server.

@@ -2,13 +2,15 @@
 """Kill a command at random moments, start it again, and compare what comes of it with an unbroken run.
 
     python tools/faults/kill_often.py conversion KIND [SOURCE] [--kills 20] [--seed 0] [options of `shards make`]
+    python tools/faults/kill_often.py embedding SHARDS [--ranks W] [--kills 20] [options of `embed`]
     python tools/faults/kill_often.py training CONFIG [--ranks W] [--kills 20] [--serve DIR] [key=value ...]
 
 The moments are drawn from the seed: some fall into the start of the process, the others into its work, such that
-it comes to its end between the kills now and then, and is compared then: all files of a conversion; of a run the
-batches, losses and evaluations, and the weights at its end, bit for bit. Of a run every third moment waits for
-something that is soon over (a checkpoint being written, renamed, deleted; an evaluation; a conversion to another
-number of ranks). With several ranks all are killed, or a single one, and then the others must end by themselves.
+it comes to its end between the kills now and then, and is compared then: all files of a conversion or a store; of
+a run the batches, losses and evaluations, and the weights at its end, bit for bit. Of a run every third moment
+waits for something that is soon over (a checkpoint being written, renamed, deleted; an evaluation; a conversion
+to another number of ranks). With several ranks all are killed, or a single one; then the others must end by
+themselves.
 
 With --also two lives have another number of ranks, the next two the first again, and so on, and the losses are held
 to a tolerance. With --serve the shards in a folder are streamed over HTTP, from a server that fails one request in
@@ -222,22 +224,26 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     verbs = parser.add_subparsers(dest="what", required=True)
-    for name, about in (("conversion", "kill `ccscale shards make`"), ("training", "kill `ccscale train`")):
-        verb = verbs.add_parser(name, help=about, allow_abbrev=False)
+    for name, killed in (("conversion", "shards make"), ("embedding", "embed"), ("training", "train")):
+        verb = verbs.add_parser(name, help=f"kill `ccscale {killed}`", allow_abbrev=False)
         verb.add_argument("--kills", type=int, default=20)
         verb.add_argument("--seed", type=int, default=0, help="of the moments")
         verb.add_argument("--log", type=Path, metavar="FILE", help="a line of JSON for each kill")
         verb.add_argument("--json", action="store_true")
         verb.set_defaults(ranks=1, also=None, tolerance=0.0, fork=False, serve=None)
-    verb.add_argument("--ranks", type=int, metavar="W", help="processes (default: 1)")
-    verb.add_argument("--also", type=int, metavar="W", help="ranks of two lives, then W again for two")
+        if name == "conversion":
+            continue
+        verb.add_argument("--ranks", type=int, metavar="W", help="processes (default: 1)")
+        verb.add_argument("--also", type=int, metavar="W", help="ranks of two lives, then W again for two")
+        verb.add_argument(
+            "--fork",
+            action="store_true",
+            help="start ranks as copies of a process that has made their imports",
+        )
     verb.add_argument("--tolerance", type=float, help="of losses, relative, with --also (default: 1e-3)")
-    verb.add_argument(
-        "--fork", action="store_true", help="start ranks as copies of a process that has made their imports"
-    )
     verb.add_argument("--serve", metavar="DIR", help="stream the shards in DIR over HTTP, with faults")
     args, arguments = parser.parse_known_args()
-    tolerance = (args.tolerance or 1e-3) if args.also else 0.0
+    tolerance = (args.tolerance or 1e-3) if args.also and args.what == "training" else 0.0
     plan = Plan(args.kills, args.seed, args.ranks, args.also, tolerance, args.fork, args.log, args.json)
     with tempfile.TemporaryDirectory() as folder, _served(args.serve) as settings:
         result = carry_out(COMMANDS[args.what], [*arguments, *settings], plan, Path(folder))
