@@ -136,6 +136,12 @@ def k_means(
     return _assigned(blocks, best.centres, passes, len(vectors))
 
 
+def move_centres(vectors: Vectors, centres: Tensor, passes: int, spherical: bool = False) -> Tensor:
+    """Move centres (K, D) by Lloyd's algorithm, for so many passes at most; all ranks call it, and get the same."""
+    blocks = _Blocks(vectors, centres.device, keep=True)
+    return _lloyd(blocks, centres, _scale(blocks, len(vectors)), spherical, passes).centres
+
+
 class _Blocks:
     """A rank's share of the vectors, block by block, with the number of the first of each."""
 
@@ -214,7 +220,7 @@ def _sums(blocks: _Blocks, centres: Tensor, scale: _Scale) -> tuple[Tensor, Tens
     sums = torch.zeros(centres.shape, dtype=torch.float64, device=centres.device)
     counts = torch.zeros(len(centres), dtype=torch.int64, device=centres.device)
     for _, block in blocks:
-        nearest = _nearest(block, centres)
+        nearest = nearest_centres(block, centres)
         counts += torch.bincount(nearest, minlength=len(centres))
         sums.index_add_(0, nearest, block.double().mul_(scale.factor).round_())
     dist.sum_(sums)
@@ -222,7 +228,7 @@ def _sums(blocks: _Blocks, centres: Tensor, scale: _Scale) -> tuple[Tensor, Tens
     return sums / scale.factor, counts
 
 
-def _nearest(block: Tensor, centres: Tensor) -> Tensor:
+def nearest_centres(block: Tensor, centres: Tensor) -> Tensor:
     """Return the nearest centre of each vector, (m,); the first of equals."""
     half = centres.square().sum(1) / 2
     rows = max(1, SCORES // len(centres))
@@ -264,7 +270,7 @@ def _assigned(blocks: _Blocks, centres: Tensor, passes: int, rows: int) -> Means
     """Assign all vectors to the centres, and tell that on every rank."""
     mine = []
     for start, block in blocks:
-        nearest = _nearest(block, centres)
+        nearest = nearest_centres(block, centres)
         distances = (block - centres[nearest]).norm(dim=1)
         mine.append((start, nearest.cpu().numpy(), distances.cpu().numpy()))
     clusters, distances_ = np.empty(rows, np.int64), np.empty(rows, np.float32)

@@ -4,10 +4,19 @@ Of each tile of cosines only those are looked at closely that beat the k-th near
 these are few. Equals are taken in the order in which they come.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
+
+from ccscale.features.vectors import BLOCK, Vectors
+
+
+def tiles(vectors: Vectors, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield all vectors and their numbers, `BLOCK` at a time: a bank for `nearest`."""
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors.span(start, start + BLOCK).to(device)
+        yield torch.arange(start, start + len(block), device=device), block
 
 
 def nearest(

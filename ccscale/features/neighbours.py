@@ -3,7 +3,8 @@
     STORE/neighbours.part-HASH/000012.npz    of some rows, whole or not there; gone when all are
 
 Each part is worked out from the store alone, so the bytes are the same on any number of ranks, killed or not: a
-rank takes every W-th of the parts that are missing. Each row is compared with every other.
+rank takes every W-th of the parts that are missing. Up to `EXACT_WORK` each row is compared with every other;
+beyond it with those of the cells near its own (`cells.py`), of as many as a sample of rows says are needed.
 """
 
 import hashlib
@@ -15,16 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ccscale import atomic, dist
 from ccscale.device import pick_device
 from ccscale.errors import InputError
+from ccscale.features.cells import Cells, build
 from ccscale.features.listing import list_neighbours
-from ccscale.features.nearest import nearest
+from ccscale.features.nearest import nearest, tiles
 from ccscale.features.neighbour_file import FILE, ROWS, Float32, Int64, sha256_of, write_neighbours
 from ccscale.features.store import Features, open_features
-from ccscale.features.vectors import BLOCK, Vectors
+from ccscale.features.vectors import Vectors
 from ccscale.progress import Meter
 
 QUERIES = 4096  # rows whose neighbours are one part
@@ -75,50 +76,77 @@ def find_neighbours(
             "for fewer"
         )
     search = _Search(vectors, k, pick_device(device))
-    work = _Work(features.folder, wanted | {"k": k, "exact": search.exact}, search.parts)
+    work = _Work(features.folder, wanted | {"k": k, "exact": search.exact})
     dist.on_rank_zero(work.begin)
-    missing = dist.on_rank_zero(work.missing)
+    facts = search.prepare(work.folder, show)
+    missing = dist.on_rank_zero(lambda: work.missing(search.parts))
     mine = missing[dist.rank() :: dist.world()]
 
     def find() -> None:
-        with Meter(
-            "neighbours", search.parts, "parts", show and dist.rank() == 0, search.parts - len(missing)
-        ) as meter:
+        speaks, done = show and dist.rank() == 0, search.parts - len(missing)
+        with Meter("neighbours", search.parts, "parts", speaks, done) as meter:
             for part in mine:
                 work.save(part, *search.find(part))
                 meter.advance(dist.world())
 
     dist.together(find)
-    return dist.on_rank_zero(lambda: work.finish(whole, vectors, {"recall": 1.0}))
+    return dist.on_rank_zero(lambda: work.finish(whole.rows, vectors.numbers, search.parts, facts))
 
 
 class _Search:
-    """Finds the neighbours of the rows of a part."""
+    """Finds the neighbours of the vectors of a part: of a span of them, or of a span of cells."""
 
     def __init__(self, vectors: Vectors, k: int, device: torch.device) -> None:
         self.vectors, self.k, self.device = vectors, k, device
-        self.parts = -(-len(vectors) // QUERIES)
-        self.exact = True
+        most = EXACT_WORK * (ON_GPU if device.type == "cuda" else 1)
+        self.exact = len(vectors) ** 2 * vectors.width <= most
+        self._spans = spans(len(vectors), QUERIES)
+
+    @property
+    def parts(self) -> int:
+        """How many there are."""
+        return len(self._spans)
+
+    def prepare(self, folder: Path, show: bool) -> dict[str, Any]:
+        """Make cells, where they are needed; return what is to be told of the search. All ranks call it."""
+        if self.exact:
+            return {"recall": 1.0}
+        build(self.vectors, folder, self.device, show)
+        self.cells = dist.together(lambda: Cells.open(folder))
+        self.probes, recall = dist.on_rank_zero(lambda: self.cells.probes(self.vectors, self.k, self.device))
+        many = len(self.cells.near)
+        if show:
+            dist.say(
+                f"each image is compared with those of {self.probes:,} of {many:,} cells: recall {recall:.3f}"
+            )
+        self._spans = spans(many, max(1, QUERIES * many // len(self.vectors)))
+        return {"recall": recall, "cells": many, "probes": self.probes}
 
     def find(self, part: int) -> tuple[Int64, Int64, Float32]:
         """Return the numbers (q,) of a part's vectors, those of their neighbours (q, k), and the cosines."""
-        start, stop = part * QUERIES, min((part + 1) * QUERIES, len(self.vectors))
+        start, stop = self._spans[part]
+        if not self.exact:
+            found = [
+                self.cells.neighbours(cell, self.k, self.probes, self.device) for cell in range(start, stop)
+            ]
+            own, near, cosines = zip(*found, strict=True)
+            return np.concatenate(own), np.concatenate(near), torch.cat(cosines).cpu().numpy()
         queries = self.vectors.span(start, stop).to(self.device)
-        own = torch.arange(start, stop, device=self.device)
-        cosines, found = nearest(queries, own, self._bank(), self.k)
-        return own.cpu().numpy(), found.cpu().numpy(), cosines.cpu().numpy()
+        numbers = torch.arange(start, stop, device=self.device)
+        best, nearest_first = nearest(queries, numbers, tiles(self.vectors, self.device), self.k)
+        return numbers.cpu().numpy(), nearest_first.cpu().numpy(), best.cpu().numpy()
 
-    def _bank(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self.vectors), BLOCK):
-            block = self.vectors.span(start, start + BLOCK).to(self.device)
-            yield torch.arange(start, start + len(block), device=self.device), block
+
+def spans(count: int, size: int) -> list[tuple[int, int]]:
+    """Return the spans of so many things, of some size each, the last one shorter."""
+    return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 class _Work:
     """The parts that are done, in a folder of the store."""
 
-    def __init__(self, store: Path, settings: dict[str, Any], parts: int) -> None:
-        self.store, self.settings, self.parts = store, settings, parts
+    def __init__(self, store: Path, settings: dict[str, Any]) -> None:
+        self.store, self.settings = store, settings
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         self.folder = store / f"neighbours.part-{digest[:12]}"
 
@@ -129,34 +157,47 @@ class _Work:
                 shutil.rmtree(other)
         self.folder.mkdir(exist_ok=True)
 
-    def missing(self) -> list[int]:
-        """Return the parts that are not there."""
-        return [part for part in range(self.parts) if not self._path(part).exists()]
+    def missing(self, parts: int) -> list[int]:
+        """Return which of so many parts are not there."""
+        return [part for part in range(parts) if not self._path(part).exists()]
 
     def save(self, part: int, numbers: Int64, found: Int64, cosines: Float32) -> None:
         """Write a part, whole or not at all."""
         with atomic.replacing(self._path(part), hidden=True) as file:
             np.savez(file, numbers=numbers, found=found, cosines=cosines)
 
-    def finish(self, features: Features, vectors: Vectors, facts: dict[str, Any]) -> dict[str, Any]:
-        """Join the parts, list what they became, and remove them."""
-        path, k = self.store / FILE, self.settings["k"]
+    def finish(self, rows: int, numbers: Int64, parts: int, facts: dict[str, Any]) -> dict[str, Any]:
+        """Join the parts, list what they became, and remove them.
+
+        Parameters
+        ----------
+        rows
+            Of the store.
+        numbers
+            (n,): which of them the vectors are.
+        parts
+            How many there are.
+        facts
+            What is listed beside the settings.
+        """
+        path = self.store / FILE
         list_neighbours(self.store, None)
-        write_neighbours(path, self._joined(features.rows, vectors.numbers), k, features.rows)
+        write_neighbours(path, self._joined(rows, numbers, parts), self.settings["k"], rows)
         section = self.settings | facts | {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         list_neighbours(self.store, section)
         shutil.rmtree(self.folder)
         return section
 
-    def _joined(self, rows: int, numbers: Int64) -> Iterator[tuple[Int64, Float32]]:
+    def _joined(self, rows: int, numbers: Int64, parts: int) -> Iterator[tuple[Int64, Float32]]:
         """Yield the neighbours of all rows of the store, by row, `ROWS` at a time."""
         k = self.settings["k"]
         found = np.full((rows, k), -1, np.int32 if rows < 2**31 else np.int64)
         cosines = np.zeros((rows, k), np.float32)
-        for part in range(self.parts):
+        for part in range(parts):
             with np.load(self._path(part)) as content:
-                own = numbers[content["numbers"]]
-                found[own], cosines[own] = numbers[content["found"]], content["cosines"]
+                own, near = numbers[content["numbers"]], content["found"]
+                found[own] = np.where(near >= 0, numbers[near], -1)
+                cosines[own] = np.where(near >= 0, content["cosines"], 0)
         for start in range(0, rows, ROWS):
             yield found[start : start + ROWS], cosines[start : start + ROWS]
 

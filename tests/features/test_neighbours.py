@@ -8,7 +8,8 @@ from harness.stores import make_store
 
 from ccscale import open_features
 from ccscale.errors import InputError
-from ccscale.features import neighbours
+from ccscale.features import cells, neighbours
+from ccscale.features import nearest as nearest_
 from ccscale.features.nearest import nearest
 from ccscale.features.neighbour_file import FILE
 from ccscale.features.neighbours import find_neighbours
@@ -30,7 +31,7 @@ def by_brute_force(features: np.ndarray, k: int) -> np.ndarray:
 @pytest.fixture
 def small_parts(monkeypatch):
     monkeypatch.setattr(neighbours, "QUERIES", 128)
-    monkeypatch.setattr(neighbours, "BLOCK", 100)
+    monkeypatch.setattr(nearest_, "BLOCK", 100)
 
 
 def test_all_rows_against_brute_force(tmp_path, small_parts):
@@ -131,6 +132,51 @@ def test_a_killed_search_goes_on(tmp_path, small_parts, monkeypatch):
     assert (store.folder / FILE).read_bytes() == (whole.folder / FILE).read_bytes()
 
 
+@pytest.fixture
+def cells_of_few(small_parts, monkeypatch):
+    """Rows are looked for in cells of about forty."""
+    monkeypatch.setattr(neighbours, "EXACT_WORK", 0)
+    monkeypatch.setattr(cells, "CELL", 40)
+    monkeypatch.setattr(cells, "BLOCK", 100)
+
+
+def clustered(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (2 * rng.standard_normal((20, D))[rng.integers(0, 20, N)] + rng.standard_normal((N, D))).astype(
+        np.float32
+    )
+
+
+def test_cells_find_as_many_as_is_told(tmp_path, cells_of_few):
+    features = clustered(10)
+    store = make_store(tmp_path / "store", features, bad=[9])
+    facts = find_neighbours(store, K, show=False)
+    assert (facts["exact"], facts["cells"]) == (False, N // 40)
+    assert 1 < facts["probes"] < facts["cells"]
+    found, cosines = open_features(store.folder).neighbours_and_cosines(np.arange(N))
+    good = np.delete(np.arange(N), 9)
+    exact = good[by_brute_force(features[good], K)]
+    shares = [
+        len(set(near) & set(true)) / K
+        for near, true in zip(found[good].tolist(), exact.tolist(), strict=True)
+    ]
+    assert np.mean(shares) == pytest.approx(facts["recall"], abs=0.02)
+    assert facts["recall"] >= cells.RECALL
+    assert not (found[good] == good[:, None]).any()
+    assert (np.diff(cosines, axis=1) <= 0).all()
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert np.allclose(cosines[:9], np.einsum("nd,nkd->nk", unit, unit[found])[:9], atol=2e-3)
+
+
+def test_all_cells_find_all(tmp_path, cells_of_few, monkeypatch):
+    monkeypatch.setattr(cells, "RECALL", 1.1)
+    features = clustered(11)
+    store = make_store(tmp_path / "store", features)
+    assert find_neighbours(store, K, show=False)["recall"] == 1
+    found = open_features(store.folder).neighbours(np.arange(N))
+    assert (found == by_brute_force(features, K)).mean() > 0.98  # but where float16 makes equals of them
+
+
 def test_refusals(tmp_path):
     store = make_store(tmp_path / "store", rows_of(8, 20), bad=[1])
     with pytest.raises(InputError) as refused:
@@ -145,18 +191,23 @@ def test_refusals(tmp_path):
         open_features(store.folder).neighbours(np.arange(3))
 
 
-def on_rank(rank: int, folder: str) -> None:
+def on_rank(rank: int, folders: list[str]) -> None:
     neighbours.QUERIES = 128
-    neighbours.BLOCK = 100
-    find_neighbours(open_features(folder), K)
+    nearest_.BLOCK = cells.BLOCK = 100
+    cells.CELL = 40
+    for folder, neighbours.EXACT_WORK in zip(folders, (2**40, 0), strict=True):
+        find_neighbours(open_features(folder), K, show=False)
 
 
 @pytest.mark.dist
 def test_the_same_bytes_on_any_number_of_ranks(tmp_path, small_parts):
-    features = rows_of(9)
-    alone = make_store(tmp_path / "alone", features)
-    find_neighbours(alone, K, show=False)
-    store = make_store(tmp_path / "store", features)
-    run_ranks(3, on_rank, str(store.folder))
-    for name in (FILE, "features.json"):
-        assert (store.folder / name).read_bytes() == (alone.folder / name).read_bytes()
+    folders = []
+    for world in (1, 3):
+        folders.append(
+            [make_store(tmp_path / f"{world}-{way}", clustered(9)).folder for way in ("all", "cells")]
+        )
+    run_ranks(1, on_rank, list(map(str, folders[0])))
+    run_ranks(3, on_rank, list(map(str, folders[1])))
+    for alone, store in zip(*folders, strict=True):
+        for name in (FILE, "features.json"):
+            assert (store / name).read_bytes() == (alone / name).read_bytes()

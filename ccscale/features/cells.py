@@ -1,0 +1,165 @@
+"""Cells: vectors by the nearest of C centres. Neighbours of a cell's vectors are looked for in the cells near it.
+
+::
+
+    cells.npz      centres (C, D); order (n,): the vectors, cell by cell; starts (C + 1,): where each cell begins;
+                   near (C, P): for each cell the cells, that of the most votes first; itself is the first
+    vectors.npy    (n, D) float16, of length 1, in this order
+
+A vector of a sample votes, with 1/r, for the cell whose centre is its r-th nearest; the votes of a cell are those
+of its vectors. So the cells that are looked at are those where its vectors lie, not those of the nearest centres.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ccscale import atomic, dist
+from ccscale.features.kmeans import move_centres, nearest_centres
+from ccscale.features.nearest import nearest, tiles
+from ccscale.features.vectors import BLOCK, Vectors
+from ccscale.progress import Meter
+
+CELL = 256  # vectors of a cell, about
+SAMPLE_BYTES, PER_CELL = 2**28, 32  # of vectors that centres are found by, and that vote
+PASSES = 5
+VOTES = 64  # cells that a vector votes for
+MOST_NEAR = 1024  # cells that are kept of those near one
+ASKED = 256  # vectors whose neighbours are found exactly, to see how many cells are to be looked at
+RECALL = 0.95  # of the neighbours of these that is to be found
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Vectors, cell by cell; see the module."""
+
+    centres: NDArray[np.float32]
+    order: Int64
+    starts: Int64
+    near: NDArray[np.int32]
+    vectors: NDArray[np.float16]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Cells":
+        """Read what `build` wrote; the vectors stay on the disk."""
+        with np.load(folder / "cells.npz") as content:
+            own = {name: content[name] for name in ("centres", "order", "starts", "near")}
+        return cls(**own, vectors=np.load(folder / "vectors.npy", mmap_mode="r"))
+
+    def probes(self, vectors: Vectors, k: int, device: torch.device, seed: int = 0) -> tuple[int, float]:
+        """Return how many cells are to be looked at, and the share of the k nearest that is found then.
+
+        It is measured on `ASKED` vectors, whose neighbours are found exactly.
+        """
+        chosen = np.random.default_rng(seed).choice(len(vectors), min(ASKED, len(vectors)), replace=False)
+        asked = torch.from_numpy(np.sort(chosen)).to(device)
+        queries = vectors.take(np.sort(chosen)).to(device)
+        _, found = nearest(queries, asked, tiles(vectors, device), k)
+        home = np.empty(len(self.order), np.int64)
+        home[self.order] = np.repeat(np.arange(len(self.near)), np.diff(self.starts))
+        of_queries, of_found = home[asked.cpu().numpy()], home[found.cpu().numpy()]
+        looked_at = np.zeros(self.near.shape[1] + 1)
+        for cell, others in zip(of_queries, of_found, strict=True):
+            place = np.full(len(self.near), self.near.shape[1])
+            place[self.near[cell]] = np.arange(self.near.shape[1])
+            looked_at += np.bincount(place[others], minlength=len(looked_at))
+        recall = np.cumsum(looked_at[:-1]) / looked_at.sum()
+        many = min(int(np.searchsorted(recall, RECALL)) + 1, len(recall))
+        return many, float(recall[many - 1])
+
+    def neighbours(self, cell: int, k: int, probes: int, device: torch.device) -> tuple[Int64, Int64, Tensor]:
+        """Return a cell's vectors (q,), their nearest (q, k) in the cells near it, and the cosines (q, k)."""
+        own = torch.arange(self.starts[cell], self.starts[cell + 1], device=device)
+        queries = self._take([cell], device)
+        cosines, found = nearest(queries, own, self._bank(cell, queries, own, probes, device), k)
+        places = found.cpu().numpy()
+        return self.order[own.cpu().numpy()], np.where(places >= 0, self.order[places], -1), cosines
+
+    def _bank(
+        self, cell: int, queries: Tensor, own: Tensor, probes: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the cell itself, after which few others are near enough, and then the cells near it."""
+        yield own, queries
+        some: list[int] = []
+        size = 0
+        for other in np.sort(self.near[cell, 1:probes]).tolist():
+            some.append(other)
+            size += int(self.starts[other + 1] - self.starts[other])
+            if size >= BLOCK:
+                yield self._numbers(some, device), self._take(some, device)
+                some, size = [], 0
+        if size:
+            yield self._numbers(some, device), self._take(some, device)
+
+    def _numbers(self, cells: list[int], device: torch.device) -> Tensor:
+        spans = [np.arange(self.starts[cell], self.starts[cell + 1]) for cell in cells]
+        return torch.from_numpy(np.concatenate(spans)).to(device)
+
+    def _take(self, cells: list[int], device: torch.device) -> Tensor:
+        sizes = [int(self.starts[cell + 1] - self.starts[cell]) for cell in cells]
+        taken = torch.empty(sum(sizes), self.vectors.shape[1])
+        for cell, part in zip(cells, taken.split(sizes), strict=True):
+            part.numpy()[...] = self.vectors[self.starts[cell] : self.starts[cell + 1]]
+        return taken.to(device)
+
+
+def build(vectors: Vectors, folder: Path, device: torch.device, show: bool = True) -> None:
+    """Write the cells of vectors of length 1 into a folder, where they are not there yet; all ranks call it."""
+    if dist.on_rank_zero(lambda: (folder / "cells.npz").exists()):  # which is written last
+        return
+    count = max(1, min(len(vectors) // CELL, 4 * math.isqrt(len(vectors))))
+    most = min(len(vectors), PER_CELL * count, SAMPLE_BYTES // (4 * vectors.width))
+    generator = np.random.default_rng(0)
+    sample = vectors.subset(np.sort(generator.choice(len(vectors), max(most, count), replace=False)))
+    first = sample.take(np.sort(generator.choice(len(sample), count, replace=False))).to(device)
+    centres = move_centres(sample, first, PASSES, spherical=True)
+    mine = []
+    with Meter("cells", len(vectors), "images", show and dist.rank() == 0) as meter:
+        for start in range(dist.rank() * BLOCK, len(vectors), dist.world() * BLOCK):
+            block = vectors.span(start, start + BLOCK).to(device)
+            mine.append((start, nearest_centres(block, centres).cpu().numpy().astype(np.int32)))
+            meter.advance(min(len(block) * dist.world(), len(vectors) - start))
+    homes = np.empty(len(vectors), np.int32)
+    for some in dist.all_objects(mine):
+        for start, found in some:
+            homes[start : start + len(found)] = found
+    dist.on_rank_zero(lambda: _write(vectors, sample, centres, homes, folder))
+
+
+def _write(
+    vectors: Vectors, sample: Vectors, centres: Tensor, homes: NDArray[np.int32], folder: Path
+) -> None:
+    order = np.argsort(homes, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(homes, minlength=len(centres)))])
+    with atomic.replacing(folder / "vectors.npy") as file:
+        shape = {"descr": "<f2", "fortran_order": False, "shape": (len(vectors), vectors.width)}
+        np.lib.format.write_array_header_2_0(file, shape)
+        for start in range(0, len(order), BLOCK):
+            file.write(vectors.take(order[start : start + BLOCK]).half().numpy().tobytes())
+    with atomic.replacing(folder / "cells.npz") as file:
+        near = _near(sample, centres)
+        np.savez(file, centres=centres.cpu().numpy(), order=order, starts=starts, near=near)
+
+
+def _near(sample: Vectors, centres: Tensor) -> NDArray[np.int32]:
+    """Return for each cell the cells, that of the most votes first."""
+    count = len(centres)
+    votes = np.zeros((count, count), np.float32)
+    weights = (1 / np.arange(1, min(VOTES, count) + 1)).astype(np.float32)
+    for start in range(0, len(sample), BLOCK):
+        block = sample.span(start, start + BLOCK).to(centres.device)
+        for rows in block.split(max(1, 2**24 // count)):
+            nearest_first = (rows @ centres.T).topk(len(weights), dim=1).indices.cpu().numpy()
+            np.add.at(votes, (nearest_first[:, :1], nearest_first), weights)
+    np.fill_diagonal(votes, np.inf)
+    # Of cells that nobody voted for those of near centres come first; all cosines of centres are below any vote.
+    votes += 1e-6 * (centres @ centres.T).cpu().numpy()
+    return np.argsort(-votes, axis=1, kind="stable")[:, :MOST_NEAR].astype(np.int32)
