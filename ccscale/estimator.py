@@ -31,6 +31,7 @@ from ccscale.data.sources.arrays import Pixels, array_source, range_of, to_pixel
 from ccscale.data.sources.contents import encode_png
 from ccscale.device import pick_device
 from ccscale.errors import InputError
+from ccscale.evaluate.heads import serving_head
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.model.export import load
 from ccscale.model.network import ContrastiveClustering, Outputs
@@ -310,4 +311,5 @@ def _train(config: Config) -> tuple[ContrastiveClustering, int]:
             "takes less time; for one that goes on where it was stopped, use `ccscale train` on shards"
         ) from None
     _, checkpoint = run_and_checkpoint(config.run_folder)
-    return load(checkpoint.path), outcome.step or 0
+    head = serving_head(config.model, checkpoint.heads)
+    return load(checkpoint.path).serve(head), outcome.step or 0

@@ -8,7 +8,7 @@ Before the renaming a run has its old checkpoints, after it the new one too: the
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ccscale.checkpoint.run import versions
 from ccscale.checkpoint.snapshot import Snapshot
 from ccscale.config import Config
 from ccscale.engine.adapter import STATES, WEIGHTS
+from ccscale.errors import InputError
 from ccscale.model.average import served
 from ccscale.model.export import export
 from ccscale.model.teacher import without_teacher
@@ -38,6 +39,7 @@ def commit(
     measures: Mapping[str, float],
     damaged: Collection[str],
     may_write: Callable[[], None],
+    heads: Sequence[int] = (),
 ) -> str | None:
     """Make a checkpoint of what all ranks have written; see the module.
 
@@ -55,6 +57,8 @@ def commit(
         Names of checkpoints that are known not to be complete.
     may_write
         Called before the run's checkpoints are changed; raises where this process may no more.
+    heads
+        The cluster heads that this evaluation has chosen.
 
     Returns
     -------
@@ -78,6 +82,8 @@ def commit(
         "versions": versions(),
         "config": config.model_dump(mode="json"),
     }
+    if heads:
+        marker["heads"] = list(heads)
     seal(places.staging, marker, written)
     _flush_log(config.run_folder)
     may_write()
@@ -98,14 +104,37 @@ def _flush_log(run: Path) -> None:
     atomic.sync_folder(run)  # it has the names of the log and of the checkpoints' folder
 
 
-def rate(config: Config, step: int, measures: Mapping[str, float], damaged: Collection[str]) -> str | None:
+def rate(
+    config: Config,
+    step: int,
+    measures: Mapping[str, float],
+    damaged: Collection[str],
+    heads: Sequence[int] = (),
+) -> str | None:
     """Note an evaluation in the marker of its step's complete checkpoint; return what went wrong."""
     final = Places.of(config, step).final
     try:
-        write_marker(final, read_marker(final) | {"evaluation": dict(measures)})
+        chosen = {"heads": list(heads)} if heads else {}
+        write_marker(final, read_marker(final) | {"evaluation": dict(measures)} | chosen)
     except OSError as error:
         return f"the evaluation could not be noted in {final} ({error})"
     return tidy(config, step, damaged)
+
+
+def note_heads(checkpoint: Path, heads: Sequence[int]) -> None:
+    """Note in a checkpoint's marker which cluster heads serve, one for each K.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    try:
+        write_marker(checkpoint, read_marker(checkpoint) | {"heads": list(heads)})
+    except OSError as error:
+        raise InputError(
+            f"the choice of the heads could not be noted in {checkpoint} ({error.strerror}): make it writable"
+        ) from None
 
 
 def tidy(config: Config, step: int, damaged: Collection[str]) -> str | None:

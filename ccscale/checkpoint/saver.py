@@ -43,6 +43,8 @@ class Save:
     committing: bool = False
     """Whether all ranks have written."""
     measures: dict[str, float] = field(default_factory=dict)
+    heads: tuple[int, ...] = ()
+    """The cluster heads that an evaluation of this step has chosen."""
     last: bool = False
     """Whether the run ends with it: that it failed is a fault then."""
 
@@ -190,7 +192,8 @@ class Saver:
         step
             Steps done.
         summary
-            What `evaluate.tally.Tally.summary` found, on rank 0.
+            What `evaluate.tally.Tally.summary` found, on rank 0; with ``chosen``, the cluster heads that serve, if
+            there are several.
 
         Returns
         -------
@@ -198,13 +201,16 @@ class Saver:
             Whether it is the best so far, and there is no checkpoint of this step yet: save one, and rate it again.
         """
         save = self._under_way
-        measures = measures_of(summary)
+        measures, heads = measures_of(summary), tuple((summary or {}).get("chosen", ()))
         if save is not None and save.step == step:
-            save.measures = measures  # it is not being committed: that begins at the end of a step
+            save.measures, save.heads = (
+                measures,
+                heads,
+            )  # it is not being committed: that begins at the end of a step
             return False
         if self.saved == step and step:
             if measures:
-                _tell(rate(self.config, step, measures, self._damaged))
+                _tell(rate(self.config, step, measures, self._damaged, heads))
             return False
         folder = self.config.run_folder / FOLDER
 
@@ -236,6 +242,7 @@ class Saver:
             save.measures,
             self._damaged,
             self._may_write,
+            save.heads,
         )
         return background(call)
 

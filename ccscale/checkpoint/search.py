@@ -29,6 +29,8 @@ class Checkpoint:
     """Number of ranks that saved it."""
     zero: int = 0
     """ZeRO stage that it was saved under."""
+    heads: tuple[int, ...] = ()
+    """The cluster heads that its evaluation has chosen, one for each K; none, where it was not evaluated."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     marker = verify(path)
     try:
-        return Checkpoint(path, int(marker["step"]), int(marker["world"]), int(marker.get("zero", 0)))
+        heads = tuple(map(int, marker.get("heads", ())))
+        return Checkpoint(path, int(marker["step"]), int(marker["world"]), int(marker.get("zero", 0)), heads)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the marker of {path.name} cannot be read ({error})") from None
 

@@ -48,6 +48,16 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_clusters(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of K, where a network has heads of several."""
+    parser.add_argument(
+        "--clusters",
+        type=count,
+        metavar="K",
+        help="of several K that were trained at once (default: the first)",
+    )
+
+
 def add_split(parser: argparse.ArgumentParser) -> None:
     """Add the choice of splits."""
     parser.add_argument("--split", action="append", metavar="NAME", help="a split (again for more)")

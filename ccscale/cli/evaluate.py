@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ccscale.cli.arguments import add_checkpoint, add_device, add_run, add_split, path
+from ccscale.cli.arguments import add_checkpoint, add_clusters, add_device, add_run, add_split, path
 from ccscale.errors import InputError
 from ccscale.evaluate.notes import unscored
 from ccscale.printing import TextTable, put, put_json
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="join the clusters bottom-up, by these features (default: backbone): merge.json, merge.png",
     )
     add_checkpoint(parser)
+    add_clusters(parser)
     add_split(parser)
     add_device(parser)
 
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         workers=args.workers,
         checkpoint=args.checkpoint,
+        clusters=args.clusters,
     )
     return show_or_refuse(result, args.json, _show)
 
@@ -104,13 +106,17 @@ def _show(result: dict[str, Any]) -> None:
     )
     stability = result["stability"]
     if stability["views"]:
+        kinds = {"neighbours": "an image and its neighbour", "both": "views of an image and its neighbour"}
         put(
-            f"two views of an image are in the same cluster for {stability['agreement']:.1%} of "
-            f"{counted(stability['views'], 'image')}, {stability['chance']:.1%} by chance: stability "
-            f"{stability['stability']:.3f}"
+            f"{kinds.get(stability.get('of'), 'two views of an image')} are in the same cluster for "
+            f"{stability['agreement']:.1%} of {counted(stability['views'], 'image')}, {stability['chance']:.1%} by "
+            f"chance: stability {stability['stability']:.3f}"
         )
     for sentence in result["warnings"]:
         put(f"warning: {sentence}")
+    if "heads" in result:
+        put(f"head {result['head']} serves, chosen by loss and stability; of all heads:")
+        _heads(result["heads"]).put()
     clusters_table(result).put()
     if result["labelled"]:
         rows = {"cluster head": result}
@@ -162,6 +168,25 @@ def clusters_table(result: dict[str, Any]) -> TextTable:
     for cluster in largest:
         cells = (columns[name][cluster] for name in names)
         table.add(str(cluster), *map(_figure, cells))
+    return table
+
+
+def _heads(rows: Rows) -> TextTable:
+    """Return the cluster heads, a row each."""
+    names = {
+        "head": "head",
+        "clusters": "K",
+        "loss": "loss",
+        "stability": "stability",
+        "empty": "empty",
+        "largest": "largest",
+        "information": "information",
+    }
+    names |= {name: title for name, title in NAMES.items() if name in rows[0]}
+    table = TextTable(*names.values(), "", text=("",))
+    for row in rows:
+        state = "serves" if row["serves"] else "chosen of its K" if row["chosen"] else ""
+        table.add(*(_figure(row[name]) for name in names), state)
     return table
 
 

@@ -2,25 +2,31 @@
 
 import argparse
 
-from ccscale.cli.arguments import add_checkpoint, add_json, add_run, local_path
+from ccscale.cli.arguments import add_checkpoint, add_clusters, add_json, add_run, local_path
 from ccscale.printing import put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import say, say_loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("out", metavar="OUT", type=local_path, help="a new folder")
     add_checkpoint(parser)
+    add_clusters(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     say_loading()
+    from ccscale.evaluate.heads import serving_head
+    from ccscale.evaluate.notes import no_choice
     from ccscale.evaluate.opened import run_and_checkpoint
     from ccscale.model.export import copy_export
 
-    _, found = run_and_checkpoint(args.run, args.checkpoint)
-    copy_export(found.path, args.out)
+    config, found = run_and_checkpoint(args.run, args.checkpoint)
+    serves = serving_head(config.model, found.heads, args.clusters)
+    copy_export(found.path, args.out, found.heads, serves)
+    for sentence in () if found.heads else no_choice(config.model.heads):
+        say(f"note: {sentence}")
     if args.json:
         put_json({"out": str(args.out), "step": found.step})
     else:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ccscale.cli.arguments import add_checkpoint, add_device, add_split, amount, count, path
+from ccscale.cli.arguments import add_checkpoint, add_clusters, add_device, add_split, amount, count, path
 from ccscale.cli.evaluate import show_or_refuse
 from ccscale.errors import InputError
 from ccscale.preempt import SIGNALS, stop_on_signal
@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--idle", type=amount, metavar="SECONDS", help="stop following after so long without a new shard"
     )
     add_checkpoint(parser)
+    add_clusters(parser)
     add_split(parser)
     add_device(parser)
 
@@ -96,6 +97,7 @@ def _predict(args: argparse.Namespace, quiet: bool = False) -> int:
             device=args.device,
             workers=args.workers,
             checkpoint=args.checkpoint,
+            clusters=args.clusters,
             request=request,
         )
     return show_or_refuse(result, args.json, (lambda _: None) if quiet else _show)

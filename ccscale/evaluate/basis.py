@@ -2,7 +2,8 @@
 
 ::
 
-    {"step": 1000, "weights": SHA-256 of the network, "splits": ["train"], "data": `Manifest.digest` of these}
+    {"step": 1000, "weights": SHA-256 of the network, "splits": ["train"], "data": `Manifest.digest` of these,
+     "head": 3}     the cluster head that served, where it is not the first
 
 It is metadata of a parquet file (`KEY`), an array of an .npz, an entry of a JSON file (``basis``). Times say
 nothing: a file may be copied, and an evaluation of an older checkpoint is newer than the newest checkpoint.
@@ -36,30 +37,36 @@ class Basis:
         Of the data set.
     data
         Digest of their shards.
+    head
+        The cluster head that served, counted from 0.
     """
 
     step: int
     weights: str
     splits: tuple[str, ...]
     data: str
+    head: int = 0
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, manifest: Manifest, splits: Sequence[str]) -> "Basis":
+    def of(cls, checkpoint: Checkpoint, manifest: Manifest, splits: Sequence[str], head: int = 0) -> "Basis":
         """Return that of a checkpoint and some splits."""
-        return cls(checkpoint.step, weights_of(checkpoint), tuple(splits), manifest.digest(splits))
+        return cls(checkpoint.step, weights_of(checkpoint), tuple(splits), manifest.digest(splits), head)
 
     @classmethod
     def parse(cls, value: Any) -> "Basis | None":
         """Take what `as_json` or `to_bytes` returned; None for anything else, as where a file carries none."""
         try:
             found = json.loads(value) if isinstance(value, (str, bytes)) else value
-            return cls(found["step"], found["weights"], tuple(found["splits"]), found["data"])
+            return cls(
+                found["step"], found["weights"], tuple(found["splits"]), found["data"], found.get("head", 0)
+            )
         except (ValueError, KeyError, TypeError):
             return None
 
     def as_json(self) -> dict[str, Any]:
         """Return what JSON can hold."""
-        return asdict(self) | {"splits": list(self.splits)}
+        found = asdict(self) | {"splits": list(self.splits)}
+        return found if self.head else {name: value for name, value in found.items() if name != "head"}
 
     def to_bytes(self) -> bytes:
         """Return it as JSON's text."""

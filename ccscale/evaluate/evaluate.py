@@ -11,11 +11,12 @@ and with --merge, of whatever data, merge.json and merge.png (`merge_tree.py`). 
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ccscale import atomic, dist
+from ccscale.checkpoint.commit import note_heads
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate import notes
@@ -23,6 +24,7 @@ from ccscale.evaluate.assign import Assigned, assign
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.collapse import judge
 from ccscale.evaluate.feature_subset import FILE, FeatureSubset, SubsetTally, choose_rows, numbers_in_all
+from ccscale.evaluate.heads import Choice, HeadTallies, choose_heads, of_heads, serving_head
 from ccscale.evaluate.merge_tree import PICTURE, LinkageTally, write_tree
 from ccscale.evaluate.metrics import scores
 from ccscale.evaluate.opened import OpenedRun, open_own_data, open_run, open_shards
@@ -49,6 +51,7 @@ def evaluate_run(
     device: str = "auto",
     workers: int | None = None,
     checkpoint: str = "last",
+    clusters: int | None = None,
 ) -> dict[str, Any] | None:
     """Measure the clusters that a run's newest checkpoint makes of a data set; all ranks call it together.
 
@@ -72,6 +75,8 @@ def evaluate_run(
         As the config's ``data.workers``.
     checkpoint : str, default "last"
         Which one; see `checkpoint.choose`.
+    clusters : int, optional
+        K, of a run with heads of several; by default the first.
 
     Returns
     -------
@@ -82,8 +87,9 @@ def evaluate_run(
         clusters), ``undecodable`` (lines with key and reason), ``per_cluster`` (columns of `Tally.per_cluster`);
         where there are labels ``confusion`` (``cluster``, ``label``, ``count`` of the cells that are not empty,
         where these are not too many) and, of the probes, ``k_means`` and ``k_means_instance`` (scores), ``knn``
-        (``acc``) and ``probed`` (number of images); with `merge` ``cuts`` (see `merge_tree.measure_cuts`) and
-        ``dendrogram``, the picture's path. None elsewhere.
+        (``acc``) and ``probed`` (number of images); of several cluster heads ``head``, the one that serves, and
+        ``heads``, a row of each (see `heads.HeadTallies.table`); with `merge` ``cuts`` (see
+        `merge_tree.measure_cuts`) and ``dendrogram``, the picture's path. None elsewhere.
 
     Raises
     ------
@@ -92,7 +98,7 @@ def evaluate_run(
     """
     own = shards is None
     with FolderLock(Path(run)) as lock:
-        with open_run(run, device, workers, checkpoint, heads_alone=own) as opened:
+        with open_run(run, device, workers, checkpoint, heads_alone=own, clusters=clusters) as opened:
             if own or merge is not None:
                 dist.on_rank_zero(lock.take)
             features = None
@@ -100,7 +106,7 @@ def evaluate_run(
                 manifest, splits, features = open_own_data(opened.config, splits)
             else:
                 manifest, splits = open_shards(shards, splits)
-            evaluation = Evaluation(opened, manifest, splits, own, lock, features)
+            evaluation = Evaluation(opened, manifest, splits, own, lock, features, clusters)
             evaluation.measure(probe, neighbours, merge)
             first = dist.rank() == 0
         # The ranks have parted: none waits for the first while it looks at what was found.
@@ -114,6 +120,7 @@ class Pass:
     tally: Tally
     subset: FeatureSubset
     undecodable: list[str]
+    heads: HeadTallies
 
 
 class Evaluation:
@@ -127,13 +134,19 @@ class Evaluation:
         own: bool,
         lock: FolderLock,
         features: Features | None = None,
+        clusters: int | None = None,
     ) -> None:
         self.features = features
         self.opened, self.manifest, self.splits, self.own, self.lock = opened, manifest, splits, own, lock
         self.folder = opened.config.run_folder
+        self.pairs = view_pairs(opened.network, manifest, splits, opened.config, features=features)
+        found = dist.on_rank_zero(lambda: self._choose(clusters))
+        self.choice: Choice | None = None if found is None else found[0]
+        head = 0 if found is None else found[1]
+        opened.network.serve(head)
         self.k = opened.network.k
         self.parts = parts_of(manifest.select(splits))
-        self.basis = dist.on_rank_zero(lambda: Basis.of(opened.checkpoint, manifest, splits))
+        self.basis = dist.on_rank_zero(lambda: Basis.of(opened.checkpoint, manifest, splits, head))
         self.table = PartsFolder(self.folder / f"{TABLE}.parts", self.basis.as_json(), labels=True)
 
     def measure(self, probe: bool, neighbours: str | None, merge: str | None) -> None:
@@ -150,15 +163,14 @@ class Evaluation:
         if probe and neighbours is not None:
             self.bank = self.found if set(self.splits) == {neighbours} else self._pass([neighbours])
         self.sums = None if linkage is None else linkage.sums()
-        self.pairs = view_pairs(
-            opened.network, self.manifest, self.splits, opened.config, features=self.features
-        )
 
     def finish(self) -> dict[str, Any]:
         """Write the files and return the figures; on rank 0 alone."""
-        found, pairs, step = self.found, self.pairs, self.opened.checkpoint.step
+        found, opened = self.found, self.opened
+        step, network = opened.checkpoint.step, opened.network
         assert found is not None
-        assert pairs is not None
+        assert self.pairs is not None
+        pairs = of_heads(self.pairs, network.settings)[network.serving]
         cells = found.tally.table.cells()
         result = {
             "step": step,
@@ -169,13 +181,15 @@ class Evaluation:
             "labels": sum(self.manifest.labelled.get(split, 0) for split in self.splits),
             "notes": self._notes(found.tally),
             **found.tally.summary(),
-            "stability": agreement(pairs),
+            "stability": agreement(pairs) | ({} if self.features is None else {"of": opened.config.pairs.of}),
         }
         result |= {
             "warnings": [finding.sentence for finding in judge(result)],
             "undecodable": found.undecodable,
             "per_cluster": found.tally.per_cluster(),
         }
+        if self.choice is not None:
+            result |= {"head": network.serving, "heads": found.heads.table(self.choice, network.serving)}
         if result["labelled"] and len(cells.counts) <= CONFUSION_CELLS:
             columns = zip(("cluster", "label", "count"), cells, strict=True)
             result["confusion"] = {name: column.tolist() for name, column in columns}
@@ -206,6 +220,7 @@ class Evaluation:
         rows = choose_rows(sum(shard.nsamples for shard in shards), opened.config.seed)
         subset = SubsetTally(rows, widths)
         store = None if self.features is None else self.features.at(splits)
+        heads = HeadTallies(opened.config.model)
         undecodable: list[str] = []
 
         def batches() -> Iterator[Assigned]:
@@ -215,6 +230,7 @@ class Evaluation:
                 opened.network, *data, workers=workers, spans=spans, origins=table, features=store
             ):
                 assigned.count(tally)
+                heads.add(assigned)
                 subset.add(assigned)
                 undecodable.extend(assigned.batch.reasons)
                 if linkage is not None:
@@ -228,14 +244,30 @@ class Evaluation:
             dist.together(lambda: self.table.write(mine, batches()))
         else:
             dist.together(lambda: [None for _ in batches()])
-        gathered = dist.gather_objects(Pass(tally, subset.subset(), undecodable))
+        gathered = dist.gather_objects(Pass(tally, subset.subset(), undecodable, heads))
         if gathered is None:
             return None
         return Pass(
             Tally.join([part.tally for part in gathered]),
             FeatureSubset.join([part.subset for part in gathered]),
             [line for part in gathered for line in part.undecodable],
+            HeadTallies.join([part.heads for part in gathered], opened.config.model),
         )
+
+    def _choose(self, clusters: int | None) -> tuple[Choice, int] | None:
+        """Choose the heads that serve, where there are several, and note them; on rank 0."""
+        model, made = self.opened.config.model, self.opened.checkpoint
+        if len(model.head_clusters) == 1:
+            return None
+        assert self.pairs is not None
+        choice, chosen = choose_heads(self.pairs, self.opened.config), made.heads
+        # By the images that the run is evaluated on: what others look like, or another split, changes nothing.
+        if self.own and (self.splits == self.opened.config.evaluated_splits or not chosen):
+            chosen = choice.heads
+            if chosen != made.heads:
+                self.lock.check()
+                note_heads(made.path, chosen)
+        return replace(choice, heads=chosen), serving_head(model, chosen, clusters)
 
     def _notes(self, tally: Tally) -> list[str]:
         cells = tally.table.cells()

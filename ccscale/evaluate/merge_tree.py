@@ -201,7 +201,7 @@ class Tree:
         return cut_tree(self.merges, k)
 
 
-def read_tree(run: Path, step: int, weights: str) -> Tree:
+def read_tree(run: Path, step: int, weights: str, head: int = 0) -> Tree:
     """Read the tree of a run's clusters.
 
     Parameters
@@ -210,6 +210,8 @@ def read_tree(run: Path, step: int, weights: str) -> Tree:
         The run's folder.
     step, weights
         Of the checkpoint, and the SHA-256 of its network (`basis.weights_of`): the tree is to be of the same.
+    head
+        The cluster head whose clusters are merged.
 
     Raises
     ------
@@ -238,6 +240,10 @@ def read_tree(run: Path, step: int, weights: str) -> Tree:
     if basis.weights != weights:
         raise InputError(
             f"{path} is of another network of step {made} than the checkpoint asked for; {again} anew"
+        )
+    if basis.head != head:
+        raise InputError(
+            f"{path} is of the clusters of head {basis.head}, and those of head {head} are asked for; {again} anew"
         )
     other = f"the clusters are merged by a tree of the images of {shards} ({', '.join(basis.splits)})"
     return Tree(merges, () if tree["own"] else (other,))

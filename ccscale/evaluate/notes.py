@@ -26,6 +26,15 @@ def other_data(name: str, own: str | None, same: bool) -> list[str]:
     return [f"these are shards of the data set {name!r}; the run was trained on {own!r}"]
 
 
+def no_choice(heads: int) -> list[str]:
+    """Note that none of several cluster heads of one K was chosen to serve."""
+    if heads == 1:
+        return []
+    return [
+        f"none of {heads} cluster heads is chosen yet, and the first one serves: `ccscale evaluate RUN` chooses"
+    ]
+
+
 def no_neighbours(split: str) -> str:
     """Note that no image has a neighbour with a label in the split in which they are to be looked for."""
     return f"there are no nearest neighbours with a label in the split {split!r}"

@@ -16,7 +16,8 @@ from ccscale.data.loader import default_workers
 from ccscale.data.shards.manifest import Manifest
 from ccscale.device import pick_device
 from ccscale.errors import InputError
-from ccscale.evaluate.notes import other_data
+from ccscale.evaluate.heads import serving_head
+from ccscale.evaluate.notes import no_choice, other_data
 from ccscale.features.store import Features
 from ccscale.model.export import CONFIG, is_export, load, read_settings
 from ccscale.model.network import ContrastiveClustering
@@ -56,7 +57,8 @@ class OpenedRun:
         splits = self.config.data.splits
         trained = read_facts(self.config.run_folder)["data"].partition("/")[0]
         same = set(splits) <= set(manifest.splits) and manifest.digest(splits) == trained
-        return other_data(manifest.name, facts.get("data"), same)
+        unchosen = [] if self.checkpoint.heads else no_choice(self.config.model.heads)
+        return [*unchosen, *other_data(manifest.name, facts.get("data"), same)]
 
 
 def run_and_checkpoint(run: str | Path, which: str = "last") -> tuple[Config, Checkpoint]:
@@ -90,7 +92,7 @@ def settings_and_export(folder: Path, which: str = "last") -> tuple[Config, Chec
         raise InputError(f"{folder} is an exported network, which has one step: leave out --checkpoint")
     settings, image, facts = read_settings(folder)
     config = Config(data=Data(shards=""), model=settings, views=Views(**image))
-    return config, Checkpoint(folder, facts.get("step", 0), world=1)
+    return config, Checkpoint(folder, facts.get("step", 0), world=1, heads=tuple(facts.get("heads", ())))
 
 
 @contextmanager
@@ -102,11 +104,13 @@ def open_run(
     request: StopRequest | None = None,
     exports: bool = False,
     heads_alone: bool = False,
+    clusters: int | None = None,
 ) -> Iterator[OpenedRun]:
     """Join the ranks and load the network of a run's checkpoint, for the length of the context.
 
     The folder of an exported network is opened too, by those who take one (`settings_and_export`). Waiting for the
-    other ranks ends with a request. Of a run on a feature store its backbone can be left out (`load`).
+    other ranks ends with a request. Of a run on a feature store its backbone can be left out (`load`). Of several
+    cluster heads the chosen one serves, of `clusters` clusters if that is asked for.
 
     Raises
     ------
@@ -121,6 +125,8 @@ def open_run(
         find = settings_and_export if exports and is_export(Path(run)) else run_and_checkpoint
         config, found = dist.on_rank_zero(lambda: find(Path(run), which))
         network = dist.together(lambda: load(found.path, where, heads_alone=heads_alone))
+        if config.run is not None or clusters is not None:  # an exported network knows which head serves
+            network.serve(dist.together(lambda: serving_head(config.model, found.heads, clusters)))
         workers = default_workers(env.local_world) if workers is None else workers
         yield OpenedRun(config, found, network, workers)
 

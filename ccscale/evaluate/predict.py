@@ -103,6 +103,7 @@ def predict_run(
     workers: int | None = None,
     checkpoint: str = "last",
     request: StopRequest | None = None,
+    clusters: int | None = None,
 ) -> dict[str, Any] | None:
     """Write cluster and confidence of every image, each exactly once; all ranks call it together.
 
@@ -127,6 +128,8 @@ def predict_run(
         Which one; see `checkpoint.choose`.
     request : StopRequest, optional
         To stop following, of a caller who has begun to listen; by default nothing is listened to.
+    clusters : int, optional
+        K, of a network with heads of several; by default the first.
 
     Returns
     -------
@@ -145,7 +148,7 @@ def predict_run(
     if (shards is None) == (not images):
         raise InputError("predict takes either shards or images: give one of --shards DIR and --images PATH")
     with FolderLock(Path(run)) as lock:
-        with open_run(run, device, workers, checkpoint, request, exports=True) as opened:
+        with open_run(run, device, workers, checkpoint, request, exports=True, clusters=clusters) as opened:
             dist.on_rank_zero(wanted.check)
             if lock.covers(wanted.path):
                 dist.on_rank_zero(lock.take)
@@ -243,7 +246,8 @@ class Prediction:
             return None, []
         if self.opened.config.run is None:
             raise InputError("an exported network has no merge tree: leave out --merged, or name the run")
-        tree = read_tree(self.opened.config.run_folder, self.opened.checkpoint.step, weights)
+        opened = self.opened
+        tree = read_tree(opened.config.run_folder, opened.checkpoint.step, weights, opened.network.serving)
         return tree.groups(merged), list(tree.notes)
 
     def _parts_folder(self, weights: str) -> PartsFolder:
@@ -253,6 +257,7 @@ class Prediction:
             "weights": weights,
             "features": self.wanted.features,
             "merged": None if self.groups is None else self.k,
+            **({"head": self.opened.network.serving} if self.opened.network.serving else {}),
             "groups": None if self.groups is None else hashlib.sha256(self.groups.tobytes()).hexdigest(),
         }
         return PartsFolder(self.wanted.folder, settings, features=self.wanted.features)

@@ -29,6 +29,7 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import BadImage
 from ccscale.evaluate.assign import evaluating
 from ccscale.evaluate.feature_subset import choose_rows
+from ccscale.features.pairs import PairDraw
 from ccscale.features.store import Features
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import Meter
@@ -87,14 +88,13 @@ def view_pairs(
     progress
         Show how far it is.
     features
-        A store of these splits, whose views are taken: two random ones, or the one that it has and the image as it
-        is. Without random views no image is looked at.
+        A store of these splits, of which pairs are taken as training draws them: of views, or of neighbours.
 
     Returns
     -------
     ndarray or None
-        On rank 0 the soft assignments (2, n, K), in the order of the samples, without those that cannot be
-        decoded; None elsewhere.
+        On rank 0 the soft assignments (2, n, ΣK) by all cluster heads, side by side (`heads.of_heads`), in the
+        order of the samples, without those that cannot be decoded; None elsewhere.
 
     Raises
     ------
@@ -103,15 +103,14 @@ def view_pairs(
     """
     reader = SampleReader(manifest, splits, Access.of(config.data))
     total = len(reader) if features is None else features.rows
-    if features is not None and not features.views:
-        total = 0
-    images = min(images, NUMBERS // (VIEWS * network.k))
+    numbers = sum(network.settings.head_clusters)
+    images = min(images, NUMBERS // (VIEWS * numbers))
     rows = choose_rows(total, config.seed, images)
     mine = owned(len(rows), dist.rank(), dist.world())
     share = rows[mine.start : mine.stop]
 
     def assign_share() -> NDArray[np.float32]:
-        parts = [np.empty((VIEWS, 0, network.k), np.float32)]
+        parts = [np.empty((VIEWS, 0, numbers), np.float32)]
         show = progress and dist.rank() == 0
         with evaluating(network), Meter("assigning two views", len(share), "images", show) as meter:
             for start in range(0, len(share), config.evaluate.batch):
@@ -119,7 +118,7 @@ def view_pairs(
                 if features is None:
                     parts.append(_assign_views(network, reader, config, samples))
                 else:
-                    parts.append(_assign_stored(network, features, samples))
+                    parts.append(_assign_stored(network, features, config, samples))
                 meter.advance(len(samples))
         return np.concatenate(parts, axis=1)
 
@@ -128,21 +127,25 @@ def view_pairs(
 
 
 @torch.inference_mode()
-def _assign_stored(network: ContrastiveClustering, features: Features, samples: Int64) -> NDArray[np.float32]:
-    """Return the soft assignments (2, n, K) of two views in a store of those samples that have features."""
+def _assign_stored(
+    network: ContrastiveClustering, features: Features, config: Config, samples: Int64
+) -> NDArray[np.float32]:
+    """Return the soft assignments (2, n, ΣK) of pairs of those samples that have features, and a pair."""
     some = next(network.parameters())
-    samples = samples[~features.bad[samples]]
-    views = (1, 2) if features.views > 1 else (0, 1)
-    stored = np.stack([features.take(samples, view) for view in views]).reshape(-1, features.width)
-    p = network(torch.from_numpy(stored).to(some.device, some.dtype)).assignments
-    return p.float().cpu().numpy().reshape(VIEWS, len(samples), -1)
+    draw = PairDraw(features, config.pairs, config.seed, config.views.raw)
+    rows, views = draw(EPOCH, samples[~features.bad[samples]])
+    unlike = (rows[0] != rows[1]) | (views[0] != views[1])
+    rows, views = rows[:, unlike], views[:, unlike]
+    stored = features.take(rows.ravel(), views.ravel())
+    p = torch.cat(network(torch.from_numpy(stored).to(some.device, some.dtype)).heads, dim=1)
+    return p.float().cpu().numpy().reshape(VIEWS, rows.shape[1], -1)
 
 
 @torch.inference_mode()
 def _assign_views(
     network: ContrastiveClustering, reader: SampleReader, config: Config, samples: Int64
 ) -> NDArray[np.float32]:
-    """Return the soft assignments (2, n, K) of two views of those samples that can be decoded."""
+    """Return the soft assignments (2, n, ΣK) of two views of those samples that can be decoded."""
     size, some = config.views.size, next(network.parameters())
     params = draw_views(config.views, config.seed, EPOCH, samples)
     images = np.zeros((VIEWS, len(samples), size, size, 3), dtype=np.uint8)
@@ -163,5 +166,5 @@ def _assign_views(
         config.views,
         some.dtype,
     )
-    p = network(views.contiguous(memory_format=torch.channels_last)).assignments
+    p = torch.cat(network(views.contiguous(memory_format=torch.channels_last)).heads, dim=1)
     return p.float().cpu().numpy().reshape(VIEWS, len(samples), -1)[:, good]

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -177,7 +177,7 @@ def load(
             f"{folder / WEIGHTS} does not hold the network of its {CONFIG}: '{wrong[0]}' differs"
         )
     network.load_state_dict(weights, assign=True)
-    return network.to(device).eval()
+    return network.serve(int(facts.get("serves", 0))).to(device).eval()
 
 
 def differing(network: ContrastiveClustering, weights: Mapping[str, Tensor]) -> list[str]:
@@ -190,8 +190,15 @@ def differing(network: ContrastiveClustering, weights: Mapping[str, Tensor]) -> 
     ]
 
 
-def copy_export(source: Path, out: Path) -> None:
+def copy_export(source: Path, out: Path, heads: Sequence[int] = (), serves: int = 0) -> None:
     """Copy the exported network of a checkpoint into a new folder, with what the run keeps frozen of it.
+
+    Parameters
+    ----------
+    source, out
+        The two folders.
+    heads, serves
+        The cluster heads that are chosen, one for each K, and the one that is to serve.
 
     Raises
     ------
@@ -205,15 +212,15 @@ def copy_export(source: Path, out: Path) -> None:
     whole = read_export(source)[2] if content.pop("frozen", None) else None
     if whole is not None:
         content.pop("width", None)  # it takes images
+    chosen = {name: value for name, value in (("heads", list(heads)), ("serves", serves)) if value}
     try:
         shutil.rmtree(part, ignore_errors=True)  # of a copy that was cut off
         part.mkdir(parents=True)
         if whole is not None:
             save_file(whole, part / WEIGHTS, metadata={"format": "pt"})
-            (part / CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         else:
-            for name in (WEIGHTS, CONFIG):
-                shutil.copyfile(source / name, part / name)
+            shutil.copyfile(source / WEIGHTS, part / WEIGHTS)
+        (part / CONFIG).write_text(json.dumps(content | chosen, indent=1) + "\n", encoding="utf-8")
         part.rename(out)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}") from None

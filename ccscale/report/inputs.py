@@ -16,7 +16,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from ccscale.errors import Fault, InputError
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import FIGURES, TABLE, evaluate_run
 from ccscale.evaluate.feature_subset import FILE
+from ccscale.evaluate.heads import serving_head
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.evaluate.table import Assignments, read_table
 from ccscale.evaluate.tally import Tally
@@ -93,7 +94,7 @@ class Inputs:
 
 
 def read_inputs(
-    run: str | Path, device: str = "auto", workers: int | None = None
+    run: str | Path, device: str = "auto", workers: int | None = None, clusters: int | None = None
 ) -> tuple[Inputs, SampleReader | None]:
     """Read a run; evaluate it first if table or features are missing, or not of its newest checkpoint and its data.
 
@@ -113,11 +114,15 @@ def read_inputs(
     folder = config.run_folder
     splits = config.evaluated_splits
     manifest, reader = _open_images(config, splits)
-    basis = Basis.of(checkpoint, manifest, splits)
+    head = serving_head(config.model, checkpoint.heads, clusters)
+    basis = Basis.of(checkpoint, manifest, splits, head)
     table, points = _read_table(folder / TABLE, basis), _read_points(folder / FILE, basis)
     if table is None or points is None:
         say(f"{folder}: measuring the clusters of step {checkpoint.step} first")
-        evaluate_run(run, device=device, workers=workers, checkpoint=str(checkpoint.step))
+        step = str(checkpoint.step)
+        found = evaluate_run(run, device=device, workers=workers, checkpoint=step, clusters=clusters)
+        head = (found or {}).get("head", head)  # it may have chosen another one
+        basis = replace(basis, head=head)
         table, points = _read_table(folder / TABLE, basis), _read_points(folder / FILE, basis)
     if table is None or points is None:
         raise Fault(
@@ -130,7 +135,7 @@ def read_inputs(
             name="/".join(folder.resolve().parts[-2:]),
             facts=_facts(config, manifest, splits, checkpoint.step),
             shards=manifest.root,
-            clusters=config.model.cluster_counts[0],
+            clusters=config.model.head_clusters[head],
             classes=manifest.classes,
             table=table,
             points=points,

@@ -44,6 +44,7 @@ def report_run(
     *,
     device: str = "auto",
     workers: int | None = None,
+    clusters: int | None = None,
 ) -> dict[str, Any]:
     """Write the report of a run.
 
@@ -57,6 +58,8 @@ def report_run(
         The file; ``report.html`` in the run's folder by default.
     device, workers
         As in the config, for an evaluation that may be needed first.
+    clusters
+        K, of a run with heads of several; by default the first.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def report_run(
         if lock.covers(path):
             run_and_checkpoint(run)  # or it is no run
             lock.take()
-        one, reader = read_inputs(run, device, workers)
+        one, reader = read_inputs(run, device, workers, clusters)
         two = None if other is None else read_inputs(other, device, workers)[0]
         page = build(one, two, grey_tiles if reader is None else tiles_of(reader))
         lock.check()
@@ -111,6 +114,7 @@ def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles) -> bytes:
             {"name": name, "facts": run.facts, "figures": _figures(run)}
             for name, run in zip(names, runs, strict=True)
         ],
+        "heads": [_rounded(row) for row in one.evaluation.get("heads", ())],
         "warnings": list(one.evaluation.get("warnings", ())),
         "curves": panels([run.metrics for run in runs]),
         "classes": one.classes or _numbers(one),
@@ -132,6 +136,10 @@ def _figures(run: Inputs) -> dict[str, Any]:
         "used": found["clusters"] - found["empty"],
         "undecodable": run.tally.unassigned,
     }
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: rounded(value) if isinstance(value, float) else value for name, value in row.items()}
 
 
 def _numbers(run: Inputs) -> list[str]:

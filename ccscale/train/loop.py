@@ -1,18 +1,23 @@
 """The training loop: the steps that are left of a run, and what happens between two of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from ccscale import checkpoint, dist
 from ccscale.data.pairs import PairBatch
 from ccscale.data.remote.location import is_url
+from ccscale.data.shards.manifest import Manifest
 from ccscale.engine.guard import SkippedSteps
 from ccscale.engine.rates import Rates
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import measure
 from ccscale.evaluate.collapse import CollapseWatch
+from ccscale.evaluate.heads import choose_heads
+from ccscale.evaluate.stability import view_pairs
 from ccscale.features.batches import FeatureBatch
+from ccscale.features.store import Features
 from ccscale.preempt import Stopped, StopRequest
 from ccscale.progress import say
 from ccscale.train import messages
@@ -207,6 +212,7 @@ class Trainer:
         try:
             with self._saved_if_data_fail(), network.averaged():
                 store = None if setup.features is None else setup.features.at(splits)
+                chosen = self._choose_heads(manifest, splits, store)
                 tally = measure(
                     network, manifest, splits, config, workers, self.request, progress=False, features=store
                 )
@@ -216,6 +222,7 @@ class Trainer:
         trained = "cluster" in config.losses  # the clusters of a head that is not mean nothing
         summary = None if tally is None else tally.summary()
         if summary is not None:
+            summary |= chosen
             self.log.evaluation(
                 {"step": self.step, "epoch": self.setup.epoch(self.step), "splits": splits, **summary}
             )
@@ -226,6 +233,19 @@ class Trainer:
             self.save(wait=False)
             self.saver.rate(self.step, summary)
         return True
+
+    def _choose_heads(
+        self, manifest: Manifest, splits: Sequence[str], features: Features | None
+    ) -> dict[str, Any]:
+        """Let the best cluster head by now serve, where there are several; return what is noted of it."""
+        network, config = self.setup.engine.network, self.config
+        if len(config.model.head_clusters) == 1:
+            return {}
+        pairs = view_pairs(network, manifest, splits, config, progress=False, features=features)
+        choice = dist.on_rank_zero(lambda: None if pairs is None else choose_heads(pairs, config))
+        assert choice is not None
+        network.serve(choice.heads[0])
+        return {"head": choice.heads[0], "chosen": list(choice.heads), "heads": list(choice.rows)}
 
     @contextmanager
     def _saved_if_data_fail(self) -> Iterator[None]:

@@ -32,7 +32,7 @@ def evaluated(run, tmp_path, shards, monkeypatch):
     reader = SampleReader(Manifest.load(shards), ("train",))
     calls = []
 
-    def evaluate(run, device, workers, checkpoint):
+    def evaluate(run, device, workers, checkpoint, clusters):
         calls.append(run)
         count = len(reader)
         basis = basis_of(run).to_bytes()

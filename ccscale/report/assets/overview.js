@@ -31,9 +31,22 @@ function startOverview() {
   }
   $("figures").append(el("dl", { className: "figures" }, ...tiles),
     el("dl", { className: "facts" }, ...run.facts.map(([title, text]) => el("div", {}, el("dt", {}, title), el("dd", {}, text)))));
+  if (data.heads.length) startHeads();
   $("about").textContent = "Made by ccscale report. The file holds all that it shows and fetches nothing. Surest: highest soft " +
     "assignment to the cluster. Most doubtful: " + (data.clusters.second ? "smallest lead over the second choice." : "lowest soft assignment.");
   if (other) startComparison(names);
+}
+
+/** Show what is known of all cluster heads, of which one made these clusters. */
+function startHeads() {
+  const columns = [["clusters", "K"], ["loss", "loss"], ["stability", "stability"], ["empty", "empty"], ["largest", "largest"],
+    ["information", "information"], ["acc", "ACC"], ["nmi", "NMI"], ["ari", "ARI"]].filter(([name]) => name in data.heads[0]);
+  const shown = (name, value) => (value === null ? "–" : ["clusters", "empty"].includes(name) ? count(value) : shownFigure(name, value));
+  const state = (head) => (head.serves ? "serves" : head.chosen ? "chosen of its K" : "");
+  const rows = data.heads.map((head) => [String(head.head), ...columns.map(([name]) => shown(name, head[name])), state(head)]);
+  const titles = [["head", true], ...columns.map(([, title]) => [title]), ["", true]];
+  $("figures").append(tableDetails(`Cluster heads: ${data.heads.length}, chosen by loss and stability, without labels`,
+    () => table("Cluster heads", titles, rows)));
 }
 
 function startComparison(names) {

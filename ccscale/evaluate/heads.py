@@ -1,0 +1,164 @@
+"""Which of several cluster heads serves: chosen by loss and stability, never by labels; and all heads in a table.
+
+Two views of some images (`stability.py`) are assigned by every head. Of the heads of one K, the half that is more
+stable is kept, and of these the one of the lowest loss serves: a low loss alone may be that of a head which tells
+images apart by their views, and stability alone is high where a head tells little.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ccscale.config import Config, Loss, Model
+from ccscale.errors import InputError
+from ccscale.evaluate.assign import Assigned
+from ccscale.evaluate.stability import agreement
+from ccscale.evaluate.tally import Tally
+from ccscale.loss.temi import head_losses
+
+FIGURES = ("empty", "effective_clusters", "largest", "confidence", "information", "acc", "nmi", "ari")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The heads that were chosen.
+
+    Attributes
+    ----------
+    heads
+        The one of each K, in the order of the config; counted from 0 over all heads.
+    rows
+        Of each head ``head``, ``clusters``, ``loss`` (None where no image was looked at), ``stability``.
+    """
+
+    heads: tuple[int, ...]
+    rows: tuple[dict[str, Any], ...]
+
+
+def choose_heads(pairs: NDArray[np.float32], config: Config) -> Choice:
+    """Choose the head of each K that serves.
+
+    Parameters
+    ----------
+    pairs
+        (2, n, ΣK): the soft assignments of two views of n images by all heads, side by side.
+    config
+        The run's.
+    """
+    by_head, rows = of_heads(pairs, config.model), []
+    losses = _losses(by_head, config.model, config.loss) if pairs.shape[1] else None
+    for number, p in enumerate(by_head):
+        loss = None if losses is None else losses[number]
+        row = {"head": number, "clusters": p.shape[2], "loss": loss}
+        rows.append(row | {"stability": agreement(p)["stability"]})
+    chosen, heads = [], config.model.heads
+    for first in range(0, len(rows), heads):
+        alike = sorted(rows[first : first + heads], key=lambda row: -row["stability"])
+        best = min(alike[: -(-heads // 2)], key=lambda row: math.inf if row["loss"] is None else row["loss"])
+        chosen.append(best["head"])
+    return Choice(tuple(chosen), tuple(rows))
+
+
+def of_heads(pairs: NDArray[np.float32], settings: Model) -> list[NDArray[np.float32]]:
+    """Take assignments (2, n, ΣK) apart into those of each head, (2, n, K)."""
+    return np.split(pairs, np.cumsum(settings.head_clusters)[:-1], axis=2)
+
+
+def _losses(by_head: Sequence[NDArray[np.float32]], settings: Model, loss: Loss) -> list[float]:
+    """Return each head's loss over the images at hand, by the run's objective; of TEMI each is its own teacher."""
+    found: list[float] = []
+    for first in range(0, len(by_head), settings.heads):
+        p = torch.from_numpy(np.stack(by_head[first : first + settings.heads])).double()  # (H, 2, n, K)
+        if loss.objective == "temi":
+            views = p.flatten(1, 2)
+            found += head_losses(views, views, views.mean(dim=1), loss.temi_beta).tolist()
+        else:
+            found += [_contrast(p_a, p_b, loss) for p_a, p_b in p]
+    return found
+
+
+def _contrast(p_a: Tensor, p_b: Tensor, loss: Loss) -> float:
+    """Return the cluster loss (`loss/cluster.py`) of images that are all at hand."""
+    columns = F.normalize(torch.cat([p_a.T, p_b.T]), dim=1)
+    similarity = (columns @ columns.T / loss.cluster_temperature).fill_diagonal_(-torch.inf)
+    k = p_a.shape[1]
+    contrast = F.cross_entropy(similarity, torch.arange(2 * k).roll(k))
+    means = torch.stack([p_a.mean(dim=0), p_b.mean(dim=0)])
+    entropy = torch.special.entr(means).sum()
+    return float(contrast + loss.entropy_weight * (2 * math.log(k) - entropy))
+
+
+def serving_head(settings: Model, chosen: Sequence[int], clusters: int | None = None) -> int:
+    """Return the head that serves.
+
+    Parameters
+    ----------
+    settings
+        The config's section ``model``.
+    chosen
+        The chosen head of each K; the first ones, if none is chosen.
+    clusters
+        The K that is asked for; by default the first of the config.
+
+    Raises
+    ------
+    InputError
+        If there is no head of so many clusters.
+    """
+    counts = settings.cluster_counts
+    if clusters is not None and clusters not in counts:
+        has = " and ".join(f"{k:,}" for k in counts)
+        raise InputError(
+            f"there is no head of {clusters:,} clusters: the network has heads of {has} (--clusters)"
+        )
+    number = 0 if clusters is None else counts.index(clusters)
+    return chosen[number] if chosen else number * settings.heads
+
+
+class HeadTallies:
+    """What is counted of every head while samples are assigned by the one that serves; nothing of a single one."""
+
+    def __init__(self, settings: Model) -> None:
+        several = len(settings.head_clusters) > 1
+        self.tallies = [Tally(k) for k in settings.head_clusters] if several else []
+
+    def add(self, assigned: Assigned) -> None:
+        """Count a batch."""
+        bad, labels = assigned.batch.bad, assigned.batch.labels
+        for tally, p in zip(self.tallies, assigned.outputs.heads, strict=False):
+            confidence, clusters = (values.cpu().numpy() for values in p.max(dim=1))
+            good = p[torch.from_numpy(~bad).to(p.device)]
+            tally.add(np.where(bad, -1, clusters), np.where(bad, 0, confidence), labels, good)
+
+    @classmethod
+    def join(cls, parts: Sequence["HeadTallies"], settings: Model) -> "HeadTallies":
+        """Add up those of all ranks."""
+        joined = cls(settings)
+        joined.tallies = [
+            Tally.join(tallies) for tallies in zip(*(part.tallies for part in parts), strict=True)
+        ]
+        return joined
+
+    def table(self, choice: Choice, serving: int) -> list[dict[str, Any]]:
+        """Return a row of figures for each head.
+
+        Returns
+        -------
+        list of dict
+            Those of `Choice.rows`; ``chosen``, ``serves``; of `Tally.summary` ``empty``, ``effective_clusters``,
+            ``largest``, ``confidence``, ``information``, and where there are labels ``acc``, ``nmi``, ``ari``.
+        """
+        rows = []
+        for row, tally in zip(choice.rows, self.tallies, strict=True):
+            summary = tally.summary()
+            number = row["head"]
+            figures = {name: summary[name] for name in FIGURES if name in summary}
+            rows.append({**row, "chosen": number in choice.heads, "serves": number == serving, **figures})
+        return rows
