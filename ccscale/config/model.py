@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, WrapValidator, model_validator
 
-from ccscale.config.section import Fixed, Origin, PathText, Positive, Probability, Section
+from ccscale.config.section import Fixed, Origin, PathText, Positive, Probability, Rounding, Section
 
 MOST_CLASSES = 2**20  # that images are sorted into, as clusters or by their labels
 
@@ -55,6 +55,11 @@ class Model(Section):
     )
     dropout: Fixed[Probability | None] = Field(
         None, description="Probability of timm's drop_rate, most often of the features; null: as drop_path."
+    )
+    grad_checkpointing: Rounding[bool] = Field(
+        False,
+        description="Give up the activations of the backbone's blocks, as timm groups them, and make them again on "
+        "the way back: a third more time for a step, far less memory, the same step.",
     )
     normalize: Fixed[bool] = Field(
         False, description="Subtract the backbone's own mean and divide by its deviation (pretrained ones)."

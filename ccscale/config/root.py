@@ -72,6 +72,11 @@ class Config(Section):
             raise ValueError(
                 "train.precision fp64 needs train.zero 1 or 2: DeepSpeed's ZeRO 0 refuses float64"
             )
+        if self.train.compile and self.model.grad_checkpointing:
+            raise ValueError(
+                "train.compile and model.grad_checkpointing exclude each other: a compiled backbone decides itself "
+                "what is made again"
+            )
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ Which is which cannot be seen in a tensor: before a backbone is built, two passe
 (`model/trial.py`), by what grows with the batch.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -52,7 +53,7 @@ class Draws(TorchFunctionMode):
         singles = [draw for draw, each in enumerate(of_each) if each == 1]
         self._column = {draw: column for column, draw in enumerate(singles)}
         self._singles = torch.tensor(singles, dtype=torch.int64, device="cpu")
-        self._seed, self._next = 0, 0
+        self._seed, self._first, self._next = 0, 0, 0
         self._step = self._places = self._table = torch.zeros(0, dtype=torch.int64, device="cpu")
 
     @property
@@ -78,8 +79,14 @@ class Draws(TorchFunctionMode):
         self._singles = self._singles.to(places.device)
         self._table = self._philox(0, self._singles, places[:, None])[0]
 
+    def from_here(self) -> Self:
+        """Return what draws again, whenever it is entered, the numbers that follow now in this pass."""
+        again = copy.copy(self)
+        again._first = self._next
+        return again
+
     def __enter__(self) -> Self:
-        self._next = 0
+        self._next = self._first
         return super().__enter__()
 
     def __torch_function__(

@@ -20,6 +20,7 @@ from ccscale.model.dropout import Draws
 from ccscale.model.frozen import FrozenPart, freeze
 from ccscale.model.heads import InstanceHead, make_cluster_heads
 from ccscale.model.norm import use_global_batch_norm
+from ccscale.model.recompute import checkpointing, use_grad_checkpointing
 from ccscale.model.teacher import Teacher
 from ccscale.model.trial import try_backbone
 
@@ -110,6 +111,8 @@ class ContrastiveClustering(nn.Module):
         if width is None:
             width, draws = try_backbone(settings, size)  # before anything is downloaded or given memory
             self.backbone = use_global_batch_norm(build_backbone(settings, size))
+            if settings.grad_checkpointing:
+                use_grad_checkpointing(self.backbone, settings.backbone)
             self.frozen = freeze(self.backbone, settings)
         else:
             self.backbone, self.frozen = NoBackbone(), FrozenPart(is_all=True)
@@ -151,9 +154,11 @@ class ContrastiveClustering(nn.Module):
         """Return the backbone's features (m, D) of images (m, 3, size, size) in [0, 1]."""
         if self.settings.normalize:
             images = (images - self.mean) / self.std
+        draws = self.draws if self.training and self.draws.placed else None
         with (
-            self.draws if self.training and self.draws.placed else nullcontext(),
+            draws or nullcontext(),
             torch.no_grad() if self.frozen.is_all else nullcontext(),
+            checkpointing(self.backbone, draws) if self.settings.grad_checkpointing else nullcontext(),
         ):
             features: Tensor = self.backbone(images)
         return features

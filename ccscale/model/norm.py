@@ -30,7 +30,12 @@ class _GlobalNorm:
         assert isinstance(self, nn.modules.batchnorm._BatchNorm)
         training = self.training or self.running_mean is None
         updates = self.training and self.updates
-        running = (None, None) if training and not updates else (self.running_mean, self.running_var)
+        running = self.running_mean, self.running_var
+        if (
+            training and not updates
+        ):  # copies, or torch would keep less for the way back than in the pass before
+            mean, variance = (None if value is None else value.clone() for value in running)
+            running = mean, variance
         momentum = 0.0 if self.momentum is None else self.momentum
         if updates and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)

@@ -18,6 +18,7 @@ from ccscale.model.backbone import create_backbone, other_backbone
 from ccscale.model.dropout import Draws, Undrawable
 from ccscale.model.frozen import freeze
 from ccscale.model.norm import use_global_batch_norm
+from ccscale.model.recompute import checkpointing, not_checkpointed, use_grad_checkpointing
 
 FEW, MORE = 3, 5  # views of the two passes
 
@@ -54,9 +55,14 @@ def try_backbone(settings: Model, size: int) -> Trial:
         shapes = {_pass(backbone.eval(), FEW, size, settings, nothing)}
         backbone.train()
         freeze(backbone, settings)
-        shapes.add(_pass(backbone, FEW, size, settings, few))
+        if settings.grad_checkpointing:
+            use_grad_checkpointing(backbone, settings.backbone)
+        with checkpointing(backbone, None) as blocks:
+            shapes.add(_pass(backbone, FEW, size, settings, few))
         _pass(backbone, MORE, size, settings, more)
         use_global_batch_norm(backbone)
+    if settings.grad_checkpointing and not blocks:
+        raise not_checkpointed(settings.backbone)
     (shape, *others) = shapes
     if others or len(shape) != 2 or shape[0] != FEW:
         gives = " or ".join(f"({', '.join(['m', *map(str, shape[1:])])})" for shape in sorted(shapes))

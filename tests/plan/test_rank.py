@@ -40,11 +40,12 @@ def step_config(zero: int, micro_batches: int, clip: float | None) -> Config:
         {
             "data": {"shards": "nowhere"},
             "views": {"size": 48, "blur": 0.5, "blur_kernel": 3},
-            "model": {"backbone": "resnet18", "clusters": 5},
+            "model": {"backbone": "resnet18", "clusters": 5, "grad_checkpointing": zero == 2},
             "train": {
                 "global_batch": 32,
                 "micro_batch": 32 // micro_batches,
                 "zero": zero,
+                "ema": 0.9 if zero == 1 else None,
                 "clip": clip,
                 "device": "cpu",
             },
