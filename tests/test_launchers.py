@@ -7,13 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from conftest import small_settings
-from lives import fork, free_port
-from runs import steps
+from lives import Life, fork, free_port
+from runs import LIMIT, steps
 
 from ccscale.checkpoint import find
 from ccscale.cli.main import main
@@ -44,11 +43,16 @@ def tasks_of_a_slurm_step() -> list[dict[str, str]]:
 
 
 def test_a_slurm_step(config: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ccscale", "train", str(config), f"run={tmp_path / 'run'}", "--json"]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    tasks = [subprocess.Popen(command, env=os.environ | given, **pipes) for given in tasks_of_a_slurm_step()]
-    said = [task.communicate() for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], said
+    command = ["train", str(config), f"run={tmp_path / 'run'}", "--json"]
+    files = [[tmp_path / f"{what}-{task}" for what in ("out", "err")] for task in range(2)]
+    tasks = [
+        fork(command, out=out)(given, err)
+        for given, (out, err) in zip(tasks_of_a_slurm_step(), files, strict=True)
+    ]
+    while None in (codes := [task.poll() for task in tasks]):
+        time.sleep(0.05)
+    said = [[file.read_text() for file in of_task] for of_task in files]
+    assert codes == [0, 0], said
     assert json.loads(said[0][0]) == {"run": str(tmp_path / "run"), "step": 2, "finished": True}
     assert said[1][0] == ""  # only rank 0 speaks
     assert said[0][1].count("training on 2 ranks") == 1
@@ -71,35 +75,31 @@ def test_a_signal_to_one_rank_stops_all_at_the_same_step(config: Path, tmp_path:
     assert (run_folder / "checkpoints" / f"step-{done:08d}" / "COMMIT.json").exists()
 
 
-def test_torchrun_trains_evaluates_and_predicts(
+def test_torchrun_trains_and_as_many_ranks_evaluate_and_predict(
     config: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     folder = str(tmp_path / "run")
     trained = run([*torchrun, "-m", "ccscale", "train", str(config), f"run={folder}"])
     assert trained.returncode == 0, trained.stderr
-    command = ["evaluate", folder, "--device", "cpu", "--json"]
-    evaluated = run([*torchrun, "-m", "ccscale", *command])
-    assert evaluated.returncode == 0, evaluated.stderr
+    command, out = ["evaluate", folder, "--device", "cpu", "--json"], tmp_path / "out.json"
+    Life(fork(command, out=out), 2).finish(LIMIT)  # with the variables that torchrun gives
     assert main(command) == 0
-    alone, together = json.loads(capsys.readouterr().out), json.loads(evaluated.stdout)
+    alone, together = json.loads(capsys.readouterr().out), json.loads(out.read_text())
     for name in ("sizes", "acc", "nmi", "k_means"):
         assert alone[name] == together[name]
     table = tmp_path / "out.parquet"
-    predicted = run(
-        [*torchrun, "-m", "ccscale", "predict", folder, "--shards", str(shards), "--out", str(table)]
-    )
-    assert predicted.returncode == 0, predicted.stderr
+    Life(fork(["predict", folder, "--shards", str(shards), "--out", str(table)]), 2).finish(LIMIT)
     keys = pq.read_table(table)["key"].to_pylist()
     assert len(keys) == len(set(keys)) == 150
 
 
 def test_a_mistake_is_told_once(config: Path, tmp_path: Path) -> None:
     """16 lanes and 3 ranks: one sentence, not three, and nothing is written."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
-    failed = run([*torchrun, "-m", "ccscale", "train", str(config), f"run={tmp_path / 'run'}"])
-    assert failed.returncode != 0
-    lines = [line for line in failed.stderr.splitlines() if line.startswith("error")]
+    failed = Life(fork(["train", str(config), f"run={tmp_path / 'run'}"]), 3)
+    assert failed.wait(LIMIT)
+    assert failed.codes() == [2, 2, 2]
+    lines = [line for line in failed.said().splitlines() if line.startswith("error")]
     assert lines == [
         "error: 3 ranks do not divide the 16 lanes of this run; start 1, 2, 4, 8, 16 ranks, or set data.lanes and "
         "train.global_batch to multiples of 3"

@@ -3,14 +3,13 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from lives import Life, spawn
+from lives import Life, fork, spawn
 
 from ccscale.cli.main import main
 
@@ -24,11 +23,11 @@ def rows(folder: Path) -> list[str]:
     return [key for path in folder.glob("*.parquet") for key in pq.read_table(path)["key"].to_pylist()]
 
 
-def wait_for(folder: Path, count: int, processes: list[subprocess.Popen]) -> None:
+def wait_for(folder: Path, count: int, life: Life) -> None:
     """Wait for parts; how long is up to the machine, which may be busy, but not beyond a process's end."""
     end = time.monotonic() + 200
     while len(list(folder.glob("*.parquet"))) < count:
-        assert [process.poll() for process in processes] == [None] * len(processes)
+        assert life.codes() == [None] * life.ranks, life.said()
         assert time.monotonic() < end, "too few parts after five minutes"
         time.sleep(0.05)
 
@@ -51,30 +50,18 @@ def test_two_ranks_follow_until_a_signal_and_go_on(run, tars, tmp_path):
         "--workers",
         "0",
     ]
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "ccscale", *command],
-            env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    told = tmp_path / "told"
+    life = Life(fork(command, out=told), 2)
     try:
-        wait_for(out, 1, started)
+        wait_for(out, 1, life)
         for tar in tars[1:3]:
             shutil.copy(tar, growing)
-        wait_for(out, 3, started)
-        started[1].send_signal(signal.SIGINT)
-        told = [process.communicate(timeout=200) for process in started]
+        wait_for(out, 3, life)
+        os.kill(life.groups[1], signal.SIGINT)
+        life.finish(200)
     finally:
-        for process in started:
-            process.kill()
-    assert [process.returncode for process in started] == [0, 0], told
-    assert told[0][0] == f"{out}/: 90 images in 6 clusters\n"
-    assert told[1][0] == ""
+        life.kill_group()
+    assert told.read_text() == f"{out}/: 90 images in 6 clusters\n"  # by one of the two
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
 
     for tar in tars[3:]:

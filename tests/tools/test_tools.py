@@ -43,6 +43,15 @@ def test_loader():
         assert 0 < memory["grown"] <= memory["bound"]
 
 
+def test_heap(shards):
+    result = found("bench/heap.py", shards, *BENCH, "--turns", "1", "--steps", "3")
+    assert result["same_losses"]
+    for side in result["sides"].values():
+        assert 0 <= side["kernel_s"] < side["processor_s"]
+        assert side["images_per_second"] == pytest.approx(16 / side["wall_s"])
+    assert result["memory"] == pytest.approx(1, abs=0.5)
+
+
 @pytest.mark.dist
 def test_losses():
     sizes = ("--images", "64", "--clusters", "5", "--ranks", "2", "--repeats", "1")

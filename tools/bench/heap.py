@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -28,30 +30,24 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from tool import exit_code, parser, tell
 
 ROOT = Path(__file__).resolve().parents[2]
-# One run; argv: settings as JSON, whether freed memory is kept. Told: what each step took, and the peak of memory.
+# One run, by the command line, which older commits have too; argv: its config, "kept" or not, and the file for what
+# the process had used after each step.
 RUN = """
 import contextlib, json, resource, sys, time
-import ccscale.process_group as group
-from ccscale.config.file import parse_config
-from ccscale.train.step import Stepper
-from ccscale.train.train import train_run
-if sys.argv[2] != "kept":
+from torch.optim.optimizer import register_optimizer_step_post_hook
+config, side, file = sys.argv[1:]
+def note(*_):
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    noted = time.perf_counter(), used.ru_utime + used.ru_stime, used.ru_stime, used.ru_maxrss / 1024
+    print(json.dumps(noted), file=open(file, "a"))
+register_optimizer_step_post_hook(note)
+if side != "kept":
+    import ccscale.heap
+    import ccscale.process_group as group
     group.keep_freed = lambda wanted: contextlib.nullcontext()
-take, steps = Stepper.take, []
-def timed(*arguments):
-    used, begun = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    taken = take(*arguments)
-    now = resource.getrusage(resource.RUSAGE_SELF)
-    kernel = now.ru_stime - used.ru_stime
-    steps.append([time.perf_counter() - begun, now.ru_utime - used.ru_utime + kernel, kernel])
-    return taken
-Stepper.take = timed
-config = parse_config(json.loads(sys.argv[1]))
-train_run(config)
-lines = map(json.loads, open(config.run_folder / "metrics.jsonl"))
-losses = [line["loss"] for line in lines if line["kind"] == "step"]
-mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"steps": steps, "losses": losses, "peak_mib": mib}))
+from ccscale.cli import entry
+sys.argv = ["ccscale", "train", config]
+entry()
 """
 
 
@@ -82,45 +78,52 @@ def measure(
         "model": {"backbone": "tf_efficientnet_lite0", "clusters": 10},
         "train": {"global_batch": 256, "epochs": 1000, "max_steps": steps, "log_every": 1, "device": "cpu"},
     }
-    sides = {"kept": ROOT, "not kept": against or ROOT}
+    settings = parse_config(settings, overrides).model_dump(mode="json", exclude_unset=True)
+    sides = {"kept": ROOT, "not kept" if against is None else "the other": against or ROOT}
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     with Meter("measuring", 2 * turns, "runs", show=True) as meter, tempfile.TemporaryDirectory() as folder:
         for turn in range(turns):
             for side, checkout in sides.items() if turn % 2 else reversed(sides.items()):
-                settings["run"] = f"{folder}/{side}-{turn}"
-                config = parse_config(settings, overrides).model_dump(mode="json", exclude_defaults=True)
-                found[side].append(run(config, side, checkout))
+                found[side].append(run(settings, Path(folder, f"{side}-{turn}"), side, checkout, against))
                 meter.advance()
     quickest = {}
     for side, runs in found.items():
-        wall, processor, kernel = zip(*(step for one in runs for step in one["steps"][1:]), strict=True)
-        number = processor.index(min(processor))
+        wall, processor, kernel = (np.concatenate([one["steps"][part] for one in runs]) for part in range(3))
         quickest[side] = {
-            "wall_s": min(wall),
-            "processor_s": processor[number],
-            "kernel_s": kernel[number],
-            "images_per_second": config["train"]["global_batch"] / min(wall),
+            "wall_s": float(wall.min()),
+            "processor_s": float(processor.min()),
+            "kernel_s": float(kernel[processor.argmin()]),
+            "images_per_second": settings["train"]["global_batch"] / float(wall.min()),
             "peak_mib": max(one["peak_mib"] for one in runs),
         }
-    kept, other = quickest["kept"], quickest["not kept"]
+    kept, other = quickest.values()
     return {
         "sides": quickest,
-        "against": None if against is None else str(against),
+        "threads": torch.get_num_threads(),
         "ratio": {name: other[f"{name}_s"] / kept[f"{name}_s"] for name in ("wall", "processor")},
         "memory": kept["peak_mib"] / other["peak_mib"],
         "same_losses": len({json.dumps(one["losses"]) for runs in found.values() for one in runs}) == 1,
     }
 
 
-def run(config: dict[str, Any], side: str, checkout: Path) -> dict[str, Any]:
-    """Train in a process of its own, by the code of a checkout."""
-    command = [sys.executable, "-c", RUN, json.dumps(config), side.replace(" ", "-")]
+def run(
+    settings: dict[str, Any], folder: Path, side: str, checkout: Path, against: Path | None
+) -> dict[str, Any]:
+    """Train in a process of its own, by the code of a checkout; return what each step took after the first."""
+    folder.mkdir()
+    config, noted = folder / "config.json", folder / "noted"
+    config.write_text(json.dumps(settings | {"run": str(folder / "run")}))
+    as_it_is = side == "kept" or against is not None
+    command = [sys.executable, "-c", RUN, str(config), "kept" if as_it_is else "not", str(noted)]
     environment = os.environ | {"PYTHONPATH": str(checkout)}
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=2, env=environment, check=True, cwd=checkout
-    )
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    subprocess.run(command, stdout=2, env=environment, check=True, cwd=checkout)
+    used = np.array([json.loads(line) for line in noted.read_text().splitlines()])
+    lines = map(json.loads, (folder / "run" / "metrics.jsonl").read_text().splitlines())
+    return {
+        "steps": np.diff(used[:, :3], axis=0).T,
+        "peak_mib": float(used[-1, 3]),
+        "losses": [line["loss"] for line in lines if line["kind"] == "step"],
+    }
 
 
 def show(found: dict[str, Any]) -> None:

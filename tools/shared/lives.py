@@ -145,15 +145,18 @@ def spawn(command: Sequence[str]) -> Start:
     return start
 
 
-def fork(arguments: Sequence[str], before: Callable[[], object] | None = None) -> Start:
+def fork(
+    arguments: Sequence[str], before: Callable[[], object] | None = None, out: Path | None = None
+) -> Start:
     """Return what starts ``ccscale`` with `arguments` in a copy of the process that `server` gives.
 
-    `before`, which must be importable, is called first there: it may change what the command finds.
+    `before`, which must be importable, is called first there: it may change what the command finds. What it prints
+    on standard output is appended to the file `out`, or lost.
     """
 
     def start(environment: dict[str, str], said: Path) -> Process:
         process = server().Process(
-            target=_become, args=(arguments, dict(os.environ) | environment, said, before)
+            target=_become, args=(arguments, dict(os.environ) | environment, said, before, out)
         )
         process.start()
         return Forked(process)
@@ -199,14 +202,15 @@ def _become(
     environment: dict[str, str],
     said: Path,
     before: Callable[[], object] | None,
+    out: Path | None,
 ) -> None:
     """Go on as the command's process, and never return."""
     try:
         os.setsid()
         take_environment(environment)
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-        os.dup2(0, 1)
-        os.dup2(os.open(said, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
+        for number, path in ((1, out or os.devnull), (2, said)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), number)
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
         sys.argv = ["ccscale", *arguments]
         if before is not None:
