@@ -68,7 +68,7 @@ ON_A_GPU = (
     Chosen("convnext_tiny.in12k_ft_in1k", None, 224, "the labels of ImageNet-12k and ImageNet-1k"),
 )
 ON_A_CPU = (
-    Chosen("tf_efficientnet_lite0", LITE, CPU_SIZE, NAMED[LITE].seen),
+    Chosen("tf_efficientnet_lite0", LITE, CPU_SIZE, "the labels of ImageNet-1k"),
     Chosen("tf_efficientnet_lite0.in1k", None, CPU_SIZE, "the labels of ImageNet-1k"),
 )
 
