@@ -3,10 +3,12 @@
 glibc takes a large allocation from the kernel and returns it when it is freed. A step of training allocates the
 same activations and gradients again and again, and each time the kernel hands out pages of zeros: up to half of a
 step's time. With two thresholds (M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, mallopt(3)) at 1 GiB they come from the
-heap, and the heap keeps them. Where the C library is another, or refuses, all stays as it is.
+heap, and the heap keeps them. Where the C library is another, or refuses, or a user has chosen by glibc's own
+variables (MALLOC_TRIM_THRESHOLD_=131072, say, which gives back), all stays as it is.
 """
 
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +34,8 @@ def keep_freed(wanted: bool = True) -> Iterator[bool]:
     bool
         Whether it is kept.
     """
-    if wanted and not _kept and platform.libc_ver()[0] == "glibc":
+    chosen = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if wanted and not chosen and not _kept and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         if _set_thresholds(libc, KEPT, KEPT):
             _kept.append(libc)
