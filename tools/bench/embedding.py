@@ -89,9 +89,12 @@ def forward(
     store.begin()
     part = store.parts_of([replace(first, nsamples=count)])[0]
 
+    mean, std = (value.expand_as(floats[0][0]) for value in (backbone.mean, backbone.std))
+
+    @torch.inference_mode()
     def bare() -> None:
         for x in floats:
-            backbone.features(x, "float16")
+            backbone.module((x - mean) / std)
 
     def in_memory() -> None:
         store.write([part], embedder.embed_batches(batches))
