@@ -56,6 +56,21 @@ class FeatureBatch:
 Batch = PairBatch | FeatureBatch
 
 
+class _Keys:
+    """Gives the keys of a store's rows, wherever they lie."""
+
+    def __init__(self, features: Features) -> None:
+        self._chunks = features.keys.chunks
+        sizes = np.array([len(chunk) for chunk in self._chunks], dtype=np.int64)
+        self._firsts = np.cumsum(sizes) - sizes
+
+    def __getitem__(self, rows: Int64) -> list[str]:
+        chunks = np.searchsorted(self._firsts, rows, side="right") - 1
+        places = rows - self._firsts[chunks]
+        of = self._chunks
+        return [of[chunk][i].as_py() for chunk, i in zip(chunks.tolist(), places.tolist(), strict=True)]
+
+
 def feature_batches(
     draw: PairDraw, schedule: PhasedSchedule, start: int, stop: int, *, rank: int = 0, world: int = 1
 ) -> Iterator[FeatureBatch]:
@@ -75,17 +90,19 @@ def feature_batches(
     """
     lanes = owned(schedule.lanes, rank, world)
     places = range(lanes.start * schedule.share, lanes.stop * schedule.share)
-    order: EpochOrder | None = None
+    keys, order = _Keys(draw.features), None
     for step in range(start, stop):
         turn = schedule.locate(step)
         if order is None or order.epoch != turn.number:
             order = schedule.order(turn.number)
-        samples, features, bad = _read(draw, order, order.batch(turn.place, lanes))
-        digest = batch_digest(places, keys_of(draw.features, samples))
+        samples, features, bad = _read(draw, keys, order, order.batch(turn.place, lanes))
+        digest = batch_digest(places, keys[samples])
         yield FeatureBatch(step, torch.from_numpy(features), digest, tuple(bad))
 
 
-def _read(draw: PairDraw, order: EpochOrder, wanted: Int64) -> tuple[Int64, NDArray[np.float32], list[str]]:
+def _read(
+    draw: PairDraw, keys: _Keys, order: EpochOrder, wanted: Int64
+) -> tuple[Int64, NDArray[np.float32], list[str]]:
     """Return the samples that were read, their pairs (2, n, D), and a line for each that has no features."""
     store, samples, bad = draw.features, wanted.copy(), list[str]()
     features = np.empty((2, len(wanted), store.width), dtype=np.float32)
@@ -97,21 +114,12 @@ def _read(draw: PairDraw, order: EpochOrder, wanted: Int64) -> tuple[Int64, NDAr
         left = left[store.bad[samples[left]] | ~np.isfinite(read.sum(axis=2)).all(axis=0)]
         if not len(left):
             return samples, features, bad
-        bad += [f"{key}: {store.folder} has no features of it" for key in keys_of(store, samples[left])]
+        bad += [f"{key}: {store.folder} has no features of it" for key in keys[samples[left]]]
         samples[left] = [order.substitute(int(wanted[i]), attempt) for i in left]
     raise InputError(
         f"{SUBSTITUTES} images in a row have no features, the last is {bad[-1]}; run `ccscale embed verify "
         f"{store.folder}`"
     )
-
-
-def keys_of(features: Features, rows: Int64) -> list[str]:
-    """Return the keys of some rows."""
-    keys = features.keys
-    ends = np.cumsum([len(chunk) for chunk in keys.chunks])
-    chunks = np.searchsorted(ends, rows, side="right")
-    firsts = ends[chunks] - [len(keys.chunk(i)) for i in chunks]
-    return [keys.chunk(int(c))[int(i)].as_py() for c, i in zip(chunks, rows - firsts, strict=True)]
 
 
 def whole_features(features: Features, batch: int, spans: Sequence[range]) -> Iterator[WholeBatch]:
@@ -126,10 +134,11 @@ def whole_features(features: Features, batch: int, spans: Sequence[range]) -> It
     spans
         Rows to go over, one span after the other.
     """
+    names = _Keys(features)
     for span in spans:
         for start in range(span.start, span.stop, batch):
             rows = np.arange(start, min(start + batch, span.stop))
-            keys = tuple(keys_of(features, rows))
+            keys = tuple(names[rows])
             values = features.take(rows)
             bad = features.bad[rows] | ~np.isfinite(values.sum(axis=1))
             reasons = tuple(
