@@ -48,9 +48,14 @@ def show_plan(plan: "Plan") -> None:
     micro_batches = "" if config.micro_batches == 1 else f" in {config.micro_batches} micro-batches"
     clusters = " and ".join(f"{k:,}" for k in config.model.cluster_counts)
     heads = "" if config.model.heads == 1 else f" by {config.model.heads} heads"
+    backbone = f"{config.model.backbone} ({plan.rank.network.weights / 1e6:.1f} M parameters)"
+    if config.data.features is not None:
+        backbone = (
+            f"heads{backbone.removeprefix(config.model.backbone)} on features of {config.model.backbone}"
+        )
     put(
         f"{plan.nodes} × {plan.ranks_per_node} = {plan.world} ranks, {images:,} of {train.global_batch:,} images "
-        f"each{micro_batches}; {config.model.backbone} ({plan.rank.network.weights / 1e6:.1f} M parameters) at "
+        f"each{micro_batches}; {backbone} at "
         f"{config.views.size} px, {clusters} clusters{heads}, {train.precision}, ZeRO {train.zero}",
         fold=False,
     )

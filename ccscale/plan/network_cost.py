@@ -1,5 +1,6 @@
 """What the network takes of a rank and sends: measured on a forward and a backward pass (`meter.py`)."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +20,8 @@ class NetworkCost:
     ----------
     views
         Number of views in the pass.
+    numbers, loaded
+        Of one view: the numbers that the network takes, and its bytes as it is read: pixels, or features.
     weights, frozen
         Number of parameters; how many of them are not trained.
     buffers
@@ -34,6 +37,8 @@ class NetworkCost:
     """
 
     views: int
+    numbers: int
+    loaded: int
     weights: int
     frozen: int
     buffers: int
@@ -70,6 +75,8 @@ class Network:
         Number of ranks: batch norm works otherwise on several.
     device
         Kind of device that it is measured for; it need not be there where it is "cpu".
+    width
+        D of the features that it takes where a run's data are a feature store.
 
     Raises
     ------
@@ -77,13 +84,15 @@ class Network:
         If the network cannot be built.
     """
 
-    def __init__(self, config: Config, world: int, device: str) -> None:
+    def __init__(self, config: Config, world: int, device: str, width: int | None = None) -> None:
         self._config, self._world, self._device = config, world, device
+        size = config.views.size
+        self._shape = (3, size, size) if width is None else (width,)
         self._mode = FakeTensorMode()
         self._type = torch.float64 if config.train.precision == "fp64" else torch.float32
         # The weights' values do not matter: nothing is downloaded or read for them.
         with torch.device("meta"):
-            self._network = ContrastiveClustering(config.model.bare, config.views.size)
+            self._network = ContrastiveClustering(config.model.bare, size, width)
             if config.loss.objective == "temi":
                 self._network.add_teacher()
         with self._mode:
@@ -91,16 +100,16 @@ class Network:
 
     def measure(self, views: int) -> NetworkCost:
         """Send that many views forward and backward."""
-        network, size = self._network, self._config.views.size
+        network, images = self._network, len(self._shape) == 3
         bf16 = self._config.train.precision == "bf16"
         with fake_ranks(self._world), self._mode, torch.device(self._device):
-            x = torch.empty(views, 3, size, size, dtype=self._type)
+            x = torch.empty(views, *self._shape, dtype=self._type)
             meter = Meter([x, *network.parameters(), *network.buffers()])
             trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
             handles = [p.register_post_accumulate_grad_hook(meter.take_gradient) for p in trained]
             with meter:
                 with torch.autocast(self._device, torch.bfloat16, enabled=bf16):
-                    outputs = network(x.contiguous(memory_format=torch.channels_last))
+                    outputs = network(x.contiguous(memory_format=torch.channels_last) if images else x)
                 kept = meter.held
                 torch.autograd.backward([outputs.embeddings.sum() + outputs.assignments.sum()])
             del outputs
@@ -109,6 +118,8 @@ class Network:
             network.zero_grad(set_to_none=True)
         return NetworkCost(
             views,
+            numbers=math.prod(self._shape),
+            loaded=math.prod(self._shape) * (1 if images else torch.float32.itemsize),
             weights=sum(p.numel() for p in network.parameters()),
             frozen=sum(p.numel() for p in network.parameters() if not p.requires_grad),
             buffers=sum(b.numel() * b.element_size() for b in network.buffers()),

@@ -8,6 +8,7 @@ import torch
 
 from ccscale.config import Config
 from ccscale.errors import InputError
+from ccscale.features.following import open_followed
 from ccscale.plan.fit import Fits, check_division, largest_batch, largest_micro_batch
 from ccscale.plan.network_cost import Network
 from ccscale.plan.rank import MOMENTS, RankPlan, passed_views
@@ -123,12 +124,16 @@ def make_plan(
         if number is not None and number < 1:
             raise InputError(f"--{name} must be above 0")
     world = nodes * ranks_per_node
+    width = None
+    if config.data.features is not None:
+        config, features = open_followed(config)
+        width = features.width
     check_division(config, world)
     notes: list[str] = []
     device, device_bytes = _device(config, ranks_per_node, device_bytes, notes)
     if cpus is None:
         cpus = max(1, len(os.sched_getaffinity(0)) // ranks_per_node)
-        if config.data.workers is None:
+        if config.data.workers is None and width is None:
             notes.append(f"cores of a rank, as on this machine: {cpus} (--cpus-per-task)")
     reading, why = read_data(config, world)
     if why is not None:
@@ -141,7 +146,9 @@ def make_plan(
             "several times as many images work better"
         )
 
-    network = Network(config, world, "cuda" if device == "cuda" and torch.cuda.is_available() else "cpu")
+    network = Network(
+        config, world, "cuda" if device == "cuda" and torch.cuda.is_available() else "cpu", width
+    )
     views = passed_views(config, world)
     here, there = network.measure(views), network.measure(2 * views)
 
@@ -157,7 +164,7 @@ def make_plan(
         rank=at(config),
         device=device,
         device_bytes=device_bytes,
-        loading=plan_loading(config, world, cpus),
+        loading=plan_loading(config, world, cpus, width or 0),
         reading=reading,
         largest=largest_batch(config, world, fits, None if reading is None else reading.smallest_phase),
         remedies=(),

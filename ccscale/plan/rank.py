@@ -60,7 +60,6 @@ class RankPlan:
         """Part, to its bytes on the device in each of `MOMENTS`."""
         config, network, engine = self.config, self.network, self._engine
         n, one = config.train.global_batch // self.world, config.micro_batches == 1
-        pixels = config.views.size**2 * 3
         # With gradients that are added up, or moved elsewhere, they do not make up for activations that go.
         plain = one and config.train.zero < 2
         backward = network.most_with_gradients - min(engine.weights, network.most_with_gradients)
@@ -78,8 +77,8 @@ class RankPlan:
             "averaged weights": (self._averaged,) * 4,
             "gradients": (engine.between, 0, engine.gradients, engine.averaging),
             # On a GPU the next batch is there already.
-            "images": (VIEWS * n * pixels * (2 if self.cuda else 1),) * 4,
-            "views": (network.views * pixels * self._e, 0, 0, 0),
+            "images": (VIEWS * n * network.loaded * (2 if self.cuda else 1),) * 4,
+            "views": (network.views * network.numbers * self._e, 0, 0, 0),
             "activations": activations,
             "embeddings": (3 * embeddings,) * 4,
             "losses": (0, losses.peak, 0, 0),

@@ -15,6 +15,7 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import Fault, InputError
 from ccscale.features.store import Features
 
+STORED = 3  # batches of a feature store: as they are kept and as numbers, and the one in use
 COUNTED = 2**25  # samples of a rank whose shards are looked up
 
 
@@ -119,13 +120,15 @@ def read_data(config: Config, world: int) -> tuple[Reading | None, str | None]:
     )
 
 
-def plan_loading(config: Config, world: int, cpus: int) -> Loading:
+def plan_loading(config: Config, world: int, cpus: int, width: int = 0) -> Loading:
     """Return what the loader of a rank with that many cores takes. Pure.
 
     ::
 
         batches    (prefetch + 4) x 2 n S² 3: ready; being cut, joined, fetched ahead, in use
         blocks     2 block_bytes a lane, and a worker's requests
+
+    Of a feature store, whose rows have `width` numbers, there are no workers, and batches of features.
     """
     data, lanes = config.data, config.lanes // world
     wanted = min(MAX_WORKERS, max(1, cpus - 1)) if data.workers is None else data.workers
@@ -133,5 +136,7 @@ def plan_loading(config: Config, world: int, cpus: int) -> Loading:
     batch = VIEWS * (config.train.global_batch // world) * config.views.size**2 * 3
     ready = data.prefetch + 4 if workers else 3
     remote = location.is_url(location.local_or_url(data.place))
+    if data.features is not None:  # read from the memory map, by the process that trains
+        return Loading(0, lanes, STORED * VIEWS * (config.train.global_batch // world) * width * 4, 0)
     blocks = 2 * lanes * data.block_bytes + max(workers, 1) * REQUEST_BYTES if remote else 0
     return Loading(workers, lanes, ready * batch, blocks)
