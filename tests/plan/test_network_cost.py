@@ -66,3 +66,25 @@ def test_parameters_that_are_not_trained():
     """timm fixes four of this one's where it has no classifier."""
     network = Network(network_config("efficientvim_m1"), 1, "cpu")
     assert network.measure(2).most_with_gradients > network.measure(2).most > 0
+
+
+def test_what_is_frozen_has_no_gradients_and_keeps_no_activations():
+    config = network_config("resnet18")
+    costs = {
+        freeze: Network(
+            config.model_copy(update={"model": config.model.model_copy(update={"freeze": freeze})}), 1, "cpu"
+        ).measure(8)
+        for freeze in ("none", 2, "all")
+    }
+    assert costs["none"].frozen == 0
+    assert costs["all"].frozen == 11_176_512
+    assert 0 < costs[2].frozen < costs["all"].frozen
+    assert costs["none"].kept > 2 * costs[2].kept > 20 * costs["all"].kept
+    heads = costs["all"].weights - costs["all"].frozen
+    assert costs["all"].most_with_gradients < costs["all"].most + 4 * heads + 1
+
+
+def test_heads_on_a_store_take_features():
+    cost = Network(network_config("resnet18"), 1, "cpu", width=100).measure(8)
+    assert (cost.numbers, cost.loaded, cost.frozen) == (100, 400, 0)
+    assert cost.weights == 2 * (100 * 100 + 100) + 100 * 128 + 128 + 100 * 10 + 10
