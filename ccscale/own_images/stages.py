@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from ccscale.checkpoint.lock import FolderLock
-from ccscale.config import Config, Views
+from ccscale.checkpoint.run import CONFIG
+from ccscale.config import Views
 from ccscale.config.file import load_config
 from ccscale.config.recipes import FOLDER
 from ccscale.data.making.grown import Grown, grow_shards
@@ -217,19 +218,16 @@ def _train(asked: Asked, book: Notebook, features: Features) -> Path | None:
     """Train heads on the features, from those of before where there are some; None if asked to stop."""
     assert book.clusters is not None
     run, before = book.run_of(features.digest, book.clusters)
-    settings = [f"data.features={features.folder}", f"run={run}", f"model.clusters={book.clusters}"]
-    config = _config(asked, *settings)
-    batch = min(config.train.global_batch, 2 ** int(math.log2(max(2, features.rows // 2))))
-    epochs = max(config.train.epochs, math.ceil(STEPS / (features.rows // batch)))
-    settings += [f"train.global_batch={batch}", f"train.epochs={epochs}", f"train.device={asked.device}"]
-    if before is not None:
-        settings.append(f"train.start={before}")
-    return run if train_run(_config(asked, *settings)).finished else None
-
-
-def _config(asked: Asked, *settings: str) -> Config:
-    """Return the recipe's config with settings, the command line's over all."""
-    return load_config(FOLDER / f"{RECIPE}.yaml", [*settings, *asked.overrides])
+    settings = [f"data.features={features.folder}", f"run={run}", f"train.device={asked.device}"]
+    begun = run / CONFIG
+    if not begun.exists():  # a run that is begun keeps its config, whatever the recipe of a later release
+        begun = FOLDER / f"{RECIPE}.yaml" if before is None else before / CONFIG
+        settings += [f"model.clusters={book.clusters}", f"train.start={before or 'null'}"]
+        recipe = load_config(begun, [*settings, *asked.overrides])
+        batch = min(recipe.train.global_batch, 2 ** int(math.log2(max(2, features.rows // 2))))
+        epochs = max(recipe.train.epochs, math.ceil(STEPS / (features.rows // batch)))
+        settings += [f"train.global_batch={batch}", f"train.epochs={epochs}"]
+    return run if train_run(load_config(begun, [*settings, *asked.overrides])).finished else None
 
 
 def _report(asked: Asked, run: Path) -> dict[str, Any]:
@@ -242,7 +240,7 @@ def _report(asked: Asked, run: Path) -> dict[str, Any]:
 
 
 def _result(asked: Asked, book: Notebook, grown: Grown, run: Path, figures: dict[str, Any]) -> dict[str, Any]:
-    names = ("sizes", "empty", "largest", "confidence", "warnings", "per_cluster")
+    names = ("sizes", "empty", "largest", "confidence", "warnings", "per_cluster", "classes")
     found = {
         "report": str(asked.out / REPORT),
         "table": str(asked.out / TABLE),

@@ -79,6 +79,15 @@ def test_a_folder_that_grows(tmp_path, weights, capsys, monkeypatch):
     assert (found["clusters"], found["advised"], found["new"]) == (4, False, 0)
 
 
+@pytest.mark.slow
+def test_folders_are_classes_where_asked_for(tmp_path, weights, capsys):
+    make_images(tmp_path / "photos", 30, classes=3)
+    assert cluster(tmp_path, weights, "--labels", "--clusters", "2") == 0
+    told = capsys.readouterr().out
+    assert "commonest class" in told
+    assert "against the folders" in told
+
+
 @pytest.mark.parametrize("stage", ["embed_shards", "train_run", "write_paths"])
 @pytest.mark.slow
 def test_killed_between_stages(tmp_path, weights, monkeypatch, stage, capsys):
