@@ -8,8 +8,6 @@ from ccscale.printing import put, put_json
 from ccscale.progress import say, say_loading
 from ccscale.wording import agree, counted
 
-ABOVE = 0.97  # tools/bench/near_duplicates.py says what is found above it
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", type=path, help="what `ccscale embed` wrote")
@@ -17,8 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--above",
         metavar="COSINE",
         type=amount,
-        default=ABOVE,
-        help=f"least cosine of two near-duplicates' features (default: {ABOVE})",
+        help="go by features alone, and this least cosine (default: look at images that are neighbours)",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=path, help="a folder for tables and picture (default: STORE/duplicates)"
@@ -57,9 +54,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(result: dict[str, Any]) -> None:
     """Print what `evaluate.near_duplicates.find_duplicates` found."""
+    looks = agree(result["pairs"], "looks", "look") + " alike"
+    cosine = agree(result["pairs"], "has", "have") + f" a cosine of {result['above'] or 1:g} or more"
     put(
         f"{counted(result['pairs'], 'pair')} of {counted(result['images'], 'image')} "
-        f"{agree(result['pairs'], 'has', 'have')} a cosine of {result['above']:g} or more: "
+        f"{looks if result['above'] is None else cosine}: "
         f"{counted(result['groups'], 'group')}; without {counted(result['left_out'], 'image')} one of each stays"
     )
     if result["across"]:
@@ -71,8 +70,8 @@ def _show(result: dict[str, Any]) -> None:
     if result["crowded"]:
         has = agree(result["crowded"], "has", "have")
         say(
-            f"note: {counted(result['crowded'], 'image')} {has} all {result['k']} neighbours above it, and may be "
-            f"alike to more: `ccscale embed` with --neighbours {4 * result['k']} finds these"
+            f"note: {counted(result['crowded'], 'image')} {has} all {result['k']} neighbours for near-duplicates, "
+            f"and may have more: `ccscale embed` with --neighbours {4 * result['k']} finds these"
         )
     put(f"{result['out']}: pairs.parquet, groups.parquet, keep.txt", fold=False)
     if result["sheet"]:

@@ -1,4 +1,4 @@
-"""``ccscale duplicates STORE``: images that are nearly the same, by the cosine of their features.
+"""``ccscale duplicates STORE``: images that are nearly the same: neighbours that look alike, or by cosine alone.
 
 ::
 
@@ -28,6 +28,7 @@ from ccscale.device import pick_device
 from ccscale.draw.contact_sheet import TILE, Row, draw_sheet
 from ccscale.draw.tiles import square
 from ccscale.errors import BadImage, Fault, InputError
+from ccscale.evaluate.looks import pairs_by_looks
 from ccscale.features.near_pairs import Int64, NearPairs, groups_of, near_pairs
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import Features, open_features
@@ -44,7 +45,7 @@ ROWS, COLUMNS = 40, 10
 
 def find_duplicates(
     store: str | Path,
-    above: float,
+    above: float | None = None,
     *,
     out: str | Path | None = None,
     keep: str = "resolution",
@@ -58,8 +59,9 @@ def find_duplicates(
     ----------
     store : str or Path
         The store's folder. Where it has no neighbours they are found, and kept in it.
-    above : float
-        Least cosine of a pair.
+    above : float, optional
+        Least cosine of a pair, where features alone are to tell; by default neighbours are looked at (`looks.py`),
+        which needs the shards.
     out : str or Path, optional
         A folder; ``duplicates`` in the store by default.
     keep : str, default "resolution"
@@ -82,9 +84,9 @@ def find_duplicates(
     Raises
     ------
     InputError
-        If the store is not there, or the threshold no cosine.
+        If the store is not there, the threshold no cosine, or the images are to be looked at and cannot be read.
     """
-    if not 0 < above <= 1:
+    if above is not None and not 0 < above <= 1:
         raise InputError(f"--above is {above}: give a cosine above 0, at most 1")
     env = RankEnvironment.read()
     with process_group(env, pick_device(device, env.local_rank)):
@@ -94,9 +96,18 @@ def find_duplicates(
             features = open_features(store, splits)
         if dist.rank():
             return None
-    pairs = near_pairs(features, above)
+    images = _Images(features, shards)
+    if above is not None:
+        pairs = near_pairs(features, above)
+    elif images.readable:
+        pairs = pairs_by_looks(features, images.reader)
+    else:
+        raise InputError(
+            f"the images of {store} cannot be looked at ({images.reason}): name their shards with --shards, or "
+            "give --above 0.97, and features alone tell"
+        )
     groups = groups_of(pairs, features.rows)
-    images = _Images(features, shards, np.concatenate(groups) if groups else np.empty(0, np.int64))
+    images.open(np.concatenate(groups) if groups else np.empty(0, np.int64))
     if keep == "resolution" and not images.readable:
         say(f"the first image of each group is kept, as the shards cannot be read: {images.reason}")
         keep = "order"
@@ -133,9 +144,9 @@ def find_duplicates(
 
 
 class _Images:
-    """The images of some rows, as far as the shards can be read: their origins and sizes."""
+    """The images of a store's rows, where the shards can be read: origins and sizes of those that are opened."""
 
-    def __init__(self, features: Features, shards: str | None, rows: Int64) -> None:
+    def __init__(self, features: Features, shards: str | None) -> None:
         self.origins: dict[int, str | None] = {}
         self.sizes: dict[int, tuple[int, int, int]] = {}
         self.reason = ""
@@ -144,15 +155,20 @@ class _Images:
             if manifest.digest(features.splits) != features.manifest_digest:
                 raise InputError(f"{manifest.root} does not hold the images that the store was made of")
             self.reader = SampleReader(manifest, features.splits, origins=True)
-            with Meter("reading images", len(rows), "images", show=True) as meter:
-                for row in rows.tolist():
-                    self.origins[row] = self.reader.origin(row)
-                    self.sizes[row] = self._size(row)
-                    meter.advance()
+            if features.rows:
+                self.reader.origin(0)
         except (InputError, Fault, ShardError, RemoteError) as error:
             if shards is not None:
                 raise
-            self.origins, self.sizes, self.reason = {}, {}, str(error)
+            self.reason = str(error)
+
+    def open(self, rows: Int64) -> None:
+        """Read the origins and sizes of some."""
+        with Meter("reading images", len(rows), "images", show=self.readable) as meter:
+            for row in rows.tolist() if self.readable else ():
+                self.origins[row] = self.reader.origin(row)
+                self.sizes[row] = self._size(row)
+                meter.advance()
 
     @property
     def readable(self) -> bool:
@@ -233,7 +249,7 @@ def _write(path: Path, columns: dict[str, Any]) -> None:
 
 
 def _draw(
-    path: Path, features: Features, groups: list[Int64], kept: list[int], images: _Images, above: float
+    path: Path, features: Features, groups: list[Int64], kept: list[int], images: _Images, above: float | None
 ) -> None:
     """Draw the largest groups, a line each, the kept image first."""
 
@@ -248,7 +264,6 @@ def _draw(
         return Row(features.keys[first].as_py(), counted(len(group), "image"), map(tile, shown))
 
     shown = list(zip(groups, kept, strict=True))[:ROWS]
-    heading = (
-        f"{counted(len(groups), 'group')} of images with a cosine of {above:g} or more, the largest first"
-    )
+    how = "that look alike" if above is None else f"with a cosine of {above:g} or more"
+    heading = f"{counted(len(groups), 'group')} of images {how}, the largest first"
     draw_sheet(path, heading, (line(*one) for one in shown), len(shown), COLUMNS)

@@ -93,7 +93,7 @@ def test_with_the_images(tmp_path, features, images, capsys):
 def test_without_the_images(tmp_path, features, capsys):
     """Where the shards are gone, the first of each group stays, and it is told."""
     store = make_store(tmp_path / "store", features)
-    assert main(["duplicates", str(store.folder), "--out", str(tmp_path / "out")]) == 0
+    assert main(["duplicates", str(store.folder), "--above", "0.97", "--out", str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
     assert "4 pairs of 60 images have a cosine of" in " ".join(captured.out.split())
     assert "the first image of each group is kept" in captured.err
@@ -102,11 +102,14 @@ def test_without_the_images(tmp_path, features, capsys):
     assert [row["key"] for row in groups if row["kept"]] == ["key-00000000", "key-00000003"]
     assert {row["width"] for row in groups} == {None}
     assert main(["duplicates", str(store.folder), "--shards", str(tmp_path)]) == 2
+    capsys.readouterr()
+    assert main(["duplicates", str(store.folder)]) == 2
+    assert "cannot be looked at" in capsys.readouterr().err
 
 
 def test_nothing_alike(tmp_path, capsys):
     store = make_store(tmp_path / "store", np.eye(60, dtype=np.float32))
-    result = found(capsys, store.folder)
+    result = found(capsys, store.folder, "--above", 0.97)
     assert (result["pairs"], result["groups"], result["left_out"]) == (0, 0, 0)
     assert pq.read_table(tmp_path / "store" / "duplicates" / "groups.parquet").num_rows == 0
 
@@ -114,10 +117,10 @@ def test_nothing_alike(tmp_path, capsys):
 def test_more_alike_than_there_are_neighbours(tmp_path, capsys):
     """Sixty images that are one: all hang together by the fifty that are known of each, and it is told."""
     store = make_store(tmp_path / "store", np.ones((60, 4), np.float32))
-    assert main(["duplicates", str(store.folder)]) == 0
+    assert main(["duplicates", str(store.folder), "--above", "0.97"]) == 0
     captured = capsys.readouterr()
     assert "1 group; without 59 images" in " ".join(captured.out.split())
-    assert "60 images have all 50 neighbours above it" in captured.err
+    assert "60 images have all 50 neighbours for near-duplicates" in captured.err
     assert "--neighbours 200" in captured.err
 
 
@@ -127,3 +130,33 @@ def test_no_cosine(tmp_path, features, capsys):
     assert (
         capsys.readouterr().err.splitlines()[-1] == "error: --above is 97.0: give a cosine above 0, at most 1"
     )
+
+
+def test_copies_that_look_alike(tmp_path, capsys):
+    """Encoded again, half the size, grey, cropped; with features that say little; another picture is none."""
+    rng = np.random.default_rng(5)
+    coarse = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8)).resize(
+        (80, 80), Image.Resampling.BICUBIC
+    )
+    other = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8)).resize(
+        (80, 80), Image.Resampling.BICUBIC
+    )
+    folder = tmp_path / "images"
+    folder.mkdir()
+    coarse.save(folder / "0.png")
+    coarse.save(folder / "1.jpg", quality=50)
+    coarse.resize((40, 40)).save(folder / "2.png")
+    coarse.convert("L").save(folder / "3.png")
+    coarse.crop((8, 0, 80, 72)).save(folder / "4.png")
+    other.save(folder / "5.png")
+    Image.new("RGB", (80, 80)).save(folder / "6.png")
+    assert main(["shards", "make", "folder", str(folder), str(tmp_path / "shards"), "--workers", "1"]) == 0
+    features = np.ones((7, 8), np.float32) + 0.3 * rng.standard_normal((7, 8)).astype(np.float32)
+    manifest = Manifest.load(str(tmp_path / "shards"))
+    store = make_store(tmp_path / "store", features, manifest=manifest)
+    find_neighbours(store, 6, show=False)
+    result = found(capsys, store.folder)
+    assert (result["groups"], result["left_out"], result["above"]) == (1, 4, None)
+    groups = pq.read_table(tmp_path / "store" / "duplicates" / "groups.parquet").to_pylist()
+    assert sorted(Path(row["origin"]).stem for row in groups) == ["0", "1", "2", "3", "4"]
+    assert [row["width"] for row in groups if row["kept"]] == [80]
