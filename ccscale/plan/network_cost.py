@@ -26,8 +26,9 @@ class NetworkCost:
         Number of parameters; how many of them are not trained.
     buffers
         Running statistics and the like.
-    gathered, summed
-        Batch norms' statistics that are sent: gathered going forward, added up going backward.
+    gathered, gathered_again, summed
+        Batch norms' statistics that are sent: gathered going forward, and where activations are made again; added
+        up going backward.
     kept
         Activations that are held from the forward pass to the backward pass, and the network's input.
     most
@@ -43,6 +44,7 @@ class NetworkCost:
     frozen: int
     buffers: int
     gathered: int
+    gathered_again: int
     summed: int
     kept: int
     most: int
@@ -110,7 +112,7 @@ class Network:
             with meter:
                 with torch.autocast(self._device, torch.bfloat16, enabled=bf16):
                     outputs = network(x.contiguous(memory_format=torch.channels_last) if images else x)
-                kept = meter.held
+                kept, gathered = meter.held, meter.sent["all_gather"]
                 torch.autograd.backward([outputs.embeddings.sum() + outputs.assignments.sum()])
             del outputs
             for handle in handles:
@@ -123,7 +125,8 @@ class Network:
             weights=sum(p.numel() for p in network.parameters()),
             frozen=sum(p.numel() for p in network.parameters() if not p.requires_grad),
             buffers=sum(b.numel() * b.element_size() for b in network.buffers()),
-            gathered=meter.sent["all_gather"],
+            gathered=gathered,
+            gathered_again=meter.sent["all_gather"] - gathered,
             summed=meter.sent["all_reduce"],
             kept=kept,
             most=meter.most,

@@ -93,7 +93,8 @@ class RankPlan:
         sent = [Sent("gradients", "all_reduce", engine.sent["all_reduce"])]
         sent += [Sent("parameters", "all_gather", engine.sent["all_gather"])]
         forwards = count if count == 1 else 2 * count
-        sent += [Sent("batch norm, forward", "all_gather", self.network.gathered * forwards)]
+        gathered = self.network.gathered * forwards + self.network.gathered_again * count
+        sent += [Sent("batch norm, forward", "all_gather", gathered)]
         sent += [Sent("batch norm, backward", "all_reduce", self.network.summed * count)]
         for name in self._losses:
             of_loss = measure_losses(config, self.world, self.cuda, [name]).sent

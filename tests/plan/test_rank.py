@@ -126,7 +126,13 @@ def test_a_step_takes_and_sends_what_is_planned():
         planned = rank.traffic - Counter(all_reduce=agreement_of(rank))  # that is the loop's
         assert others == sent
         assert planned == sent, what
-        lasting = ("parameters", "master weights", "Adam's moments", "images")  # were there before the step
+        lasting = (
+            "parameters",
+            "master weights",
+            "Adam's moments",
+            "averaged weights",
+            "images",
+        )  # were there before the step
         before = sum(rank.memory[part][0] for part in lasting if part in rank.memory)
         assert rank.peak - before == pytest.approx(peak, rel=0.1), what
         assert rank.checkpoint == pytest.approx(checkpoint, rel=0.001), what
