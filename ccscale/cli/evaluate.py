@@ -175,6 +175,7 @@ def _heads(rows: Rows) -> TextTable:
     """Return the cluster heads, a row each."""
     names = {
         "head": "head",
+        "of": "of",
         "clusters": "K",
         "loss": "loss",
         "stability": "stability",
@@ -183,7 +184,7 @@ def _heads(rows: Rows) -> TextTable:
         "information": "information",
     }
     names |= {name: title for name, title in NAMES.items() if name in rows[0]}
-    table = TextTable(*names.values(), "", text=("",))
+    table = TextTable(*names.values(), "", text=("of", ""))
     for row in rows:
         state = "serves" if row["serves"] else "chosen of its K" if row["chosen"] else ""
         table.add(*(_figure(row[name]) for name in names), state)

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     config, found = run_and_checkpoint(args.run, args.checkpoint)
     serves = serving_head(config.model, found.heads, args.clusters)
     copy_export(found.path, args.out, found.heads, serves)
-    for sentence in () if found.heads else no_choice(config.model.heads):
+    for sentence in () if found.heads else no_choice(config.model):
         say(f"note: {sentence}")
     if args.json:
         put_json({"out": str(args.out), "step": found.step})

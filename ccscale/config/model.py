@@ -2,9 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, WrapValidator, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, WrapValidator, model_validator
 
-from ccscale.config.section import Fixed, Origin, PathText, Positive, Probability, Rounding, Section
+from ccscale.config.section import (
+    Fixed,
+    Origin,
+    PathText,
+    Positive,
+    Probability,
+    Rounding,
+    Section,
+    listed,
+)
 
 MOST_CLASSES = 2**20  # that images are sorted into, as clusters or by their labels
 
@@ -20,6 +29,9 @@ def _one_or_several(value: Any, _: Any) -> int | tuple[int, ...]:
     if len(set(counts)) < len(counts):
         raise ValueError("each number of clusters stands once; model.heads says how many heads each has")
     return counts if len(counts) > 1 else counts[0]
+
+
+CentresOf = Literal["embeddings", "features"]
 
 
 class Model(Section):
@@ -74,6 +86,12 @@ class Model(Section):
         le=1024,
         description="Cluster heads for each K. The evaluation chooses the one that serves, by loss and stability.",
     )
+    centres: Fixed[Annotated[tuple[CentresOf, ...], BeforeValidator(listed)]] = Field(
+        (),
+        description="Cluster heads beside the trained ones, one for each K, whose clusters are found and not "
+        "trained: the centres of spherical k-means on the embeddings, or on the features, of the images of a "
+        "feature store, at each evaluation. The most stable of all heads serves.",
+    )
     embedding: Fixed[int] = Field(128, ge=1, le=2**16, description="Width of the instance head's output.")
     head_width: Fixed[Positive | None] = Field(
         None,
@@ -99,6 +117,8 @@ class Model(Section):
     def _widths(self) -> "Model":
         if self.head_depth == 1 and self.head_width is not None:
             raise ValueError("head_width is that of hidden layers, and head_depth 1 has none: leave it out")
+        if len(set(self.centres)) < len(self.centres):
+            raise ValueError("centres names embeddings or features twice")
         return self
 
     @property
@@ -107,9 +127,14 @@ class Model(Section):
         return self.clusters if isinstance(self.clusters, tuple) else (self.clusters,)
 
     @property
-    def head_clusters(self) -> tuple[int, ...]:
-        """K of each cluster head; the heads of one K lie together."""
+    def trained_clusters(self) -> tuple[int, ...]:
+        """K of each cluster head that is trained; the heads of one K lie together."""
         return tuple(k for k in self.cluster_counts for _ in range(self.heads))
+
+    @property
+    def head_clusters(self) -> tuple[int, ...]:
+        """K of each cluster head: of those that are trained, then of the centres of each kind."""
+        return self.trained_clusters + self.cluster_counts * len(self.centres)
 
     @property
     def bare(self) -> "Model":

@@ -91,6 +91,20 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _centres(self) -> "Config":
+        if self.model.centres and self.data.features is None:
+            raise ValueError(
+                f"model.centres is {', '.join(self.model.centres)}, and centres are found in a feature store: give "
+                "data.features in place of data.shards (`ccscale embed SHARDS STORE` makes one), or leave it out"
+            )
+        if "embeddings" in self.model.centres and "instance" not in self.losses:
+            raise ValueError(
+                "model.centres has embeddings, and the head that makes them is not trained: set "
+                "loss.instance_weight above 0, or leave embeddings out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _losses(self) -> "Config":
         for number, phase in enumerate(self.phases, start=1):
             if not phase.losses:
@@ -115,6 +129,11 @@ class Config(Section):
     def losses(self) -> frozenset[LossName]:
         """The losses that are computed in any phase."""
         return frozenset(name for phase in self.phases for name in phase.losses)
+
+    @property
+    def has_clusters(self) -> bool:
+        """Whether there are clusters that mean something: of a head that is trained, or found."""
+        return "cluster" in self.losses or bool(self.model.centres)
 
     @property
     def evaluated_splits(self) -> tuple[str, ...]:

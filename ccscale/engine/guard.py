@@ -17,6 +17,7 @@ from ccscale import dist
 from ccscale.engine.adapter import Engine
 from ccscale.errors import Fault
 from ccscale.model.average import Average
+from ccscale.model.heads import CentreHeads
 
 
 class NotFinite(Fault):
@@ -48,9 +49,10 @@ class StepGuard:
     def __init__(self, engine: Engine, device: torch.device) -> None:
         self._engine = engine
         frozen = engine.network.frozen_names
-        # An average is no matter of the forward pass: it is told itself of a step that was skipped.
-        averages = [module for module in engine.network.modules() if isinstance(module, Average)]
-        still = {buffer for average in averages for buffer in average.buffers()}
+        # An average is no matter of the forward pass: it is told itself of a step that was skipped. Centres are
+        # found between steps.
+        others = [module for module in engine.network.modules() if isinstance(module, Average | CentreHeads)]
+        still = {buffer for other in others for buffer in other.buffers()}
         still |= {buffer for name, buffer in engine.network.named_buffers() if name in frozen}
         changing = [buffer for buffer in engine.network.buffers() if buffer not in still]
         self._buffers = [buffer for buffer in changing if buffer.is_floating_point()]

@@ -1,8 +1,9 @@
 """Which of several cluster heads serves: chosen by loss and stability, never by labels; and all heads in a table.
 
-Two views of some images (`stability.py`) are assigned by every head. Of the heads of one K, the half that is more
-stable is kept, and of these the one of the lowest loss serves: a low loss alone may be that of a head which tells
-images apart by their views, and stability alone is high where a head tells little.
+Two views of some images (`stability.py`) are assigned by every head. Of the trained heads of one K, the half that
+is more stable is kept, and of these the one of the lowest loss is chosen: a low loss alone may be that of a head
+which tells images apart by their views, and stability alone is high where a head tells little. Heads whose clusters
+are found (`centres.py`) have no loss: the most stable of them and of the chosen one serves.
 """
 
 import math
@@ -35,7 +36,8 @@ class Choice:
     heads
         The one of each K, in the order of the config; counted from 0 over all heads.
     rows
-        Of each head ``head``, ``clusters``, ``loss`` (None where no image was looked at), ``stability``.
+        Of each head ``head``; ``of``, how it came about: ``training``, or centres of ``embeddings`` or
+        ``features``; ``clusters``; ``loss`` (None of centres, and where no image was looked at); ``stability``.
     """
 
     heads: tuple[int, ...]
@@ -52,18 +54,36 @@ def choose_heads(pairs: NDArray[np.float32], config: Config) -> Choice:
     config
         The run's.
     """
-    by_head, rows = of_heads(pairs, config.model), []
-    losses = _losses(by_head, config.model, config.loss) if pairs.shape[1] else None
-    for number, p in enumerate(by_head):
-        loss = None if losses is None else losses[number]
-        row = {"head": number, "clusters": p.shape[2], "loss": loss}
-        rows.append(row | {"stability": agreement(p)["stability"]})
-    chosen, heads = [], config.model.heads
-    for first in range(0, len(rows), heads):
-        alike = sorted(rows[first : first + heads], key=lambda row: -row["stability"])
-        best = min(alike[: -(-heads // 2)], key=lambda row: math.inf if row["loss"] is None else row["loss"])
-        chosen.append(best["head"])
+    model, by_head = config.model, of_heads(pairs, config.model)
+    trained = len(model.trained_clusters)
+    losses: list[float | None] = [None] * len(by_head)
+    if pairs.shape[1]:
+        losses[:trained] = _losses(by_head[:trained], model, config.loss)
+    made_by = ["training"] * trained + [of for of in model.centres for _ in model.cluster_counts]
+    rows = [
+        {
+            "head": number,
+            "of": of,
+            "clusters": p.shape[2],
+            "loss": loss,
+            "stability": agreement(p)["stability"],
+        }
+        for number, (p, of, loss) in enumerate(zip(by_head, made_by, losses, strict=True))
+    ]
+    chosen = []
+    for k in model.cluster_counts:
+        of_k = [row for row in rows if row["clusters"] == k]
+        candidates = [row for row in of_k if row["of"] != "training"]
+        if "cluster" in config.losses or not candidates:
+            candidates.insert(0, _best_trained([row for row in of_k if row["of"] == "training"]))
+        chosen.append(max(candidates, key=lambda row: row["stability"])["head"])
     return Choice(tuple(chosen), tuple(rows))
+
+
+def _best_trained(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row of the lowest loss among the more stable half."""
+    stable = sorted(rows, key=lambda row: -row["stability"])[: -(-len(rows) // 2)]
+    return min(stable, key=lambda row: math.inf if row["loss"] is None else row["loss"])
 
 
 def of_heads(pairs: NDArray[np.float32], settings: Model) -> list[NDArray[np.float32]]:
@@ -119,7 +139,9 @@ def serving_head(settings: Model, chosen: Sequence[int], clusters: int | None = 
             f"there is no head of {clusters:,} clusters: the network has heads of {has} (--clusters)"
         )
     number = 0 if clusters is None else counts.index(clusters)
-    return chosen[number] if chosen else number * settings.heads
+    if chosen:
+        return chosen[number]
+    return len(settings.trained_clusters) + number if settings.centres else number * settings.heads
 
 
 class HeadTallies:

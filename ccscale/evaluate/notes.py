@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from ccscale.config import Model
 from ccscale.wording import agree, counted
 
 NAMED = 10  # classes that a sentence names
@@ -26,8 +27,9 @@ def other_data(name: str, own: str | None, same: bool) -> list[str]:
     return [f"these are shards of the data set {name!r}; the run was trained on {own!r}"]
 
 
-def no_choice(heads: int) -> list[str]:
+def no_choice(settings: Model) -> list[str]:
     """Note that none of several cluster heads of one K was chosen to serve."""
+    heads = settings.heads + len(settings.centres)
     if heads == 1:
         return []
     return [

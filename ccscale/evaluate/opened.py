@@ -57,7 +57,7 @@ class OpenedRun:
         splits = self.config.data.splits
         trained = read_facts(self.config.run_folder)["data"].partition("/")[0]
         same = set(splits) <= set(manifest.splits) and manifest.digest(splits) == trained
-        unchosen = [] if self.checkpoint.heads else no_choice(self.config.model.heads)
+        unchosen = [] if self.checkpoint.heads else no_choice(self.config.model)
         return [*unchosen, *other_data(manifest.name, facts.get("data"), same)]
 
 

@@ -6,17 +6,20 @@ DINO's head), in cosines::
     u = the perceptron's output, of length 1        logit_k = <u, w_k / |w_k|>        p = softmax(logits / τ)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ccscale.config import Model
+from ccscale.config import CentresOf, Model
 from ccscale.model.norm import GlobalBatchNorm1d
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": lambda: nn.ReLU(inplace=True), "gelu": nn.GELU}
 _NORMS: dict[str, type[nn.Module]] = {"batch": GlobalBatchNorm1d, "layer": nn.LayerNorm}
+
+CENTRE_TEMPERATURE = 0.1  # cosines of one kind of image differ by tenths
 
 
 class _Head(nn.Module):
@@ -69,6 +72,43 @@ class ClusterHead(_Head):
             return torch.softmax(out / self._temperature, dim=1)
 
 
+class CentreHead(nn.Module):
+    """Vectors (m, d) -> soft assignments (m, K): the softmax of their cosines with centres, which k-means finds.
+
+    Attributes
+    ----------
+    of : {"embeddings", "features"}
+        What the vectors are.
+    centres : Tensor
+        (K, d), of length 1; zeros until they are found, which assign nothing.
+    """
+
+    centres: Tensor
+
+    def __init__(self, of: CentresOf, width: int, clusters: int) -> None:
+        super().__init__()
+        self.of = of
+        self.register_buffer("centres", torch.zeros(clusters, width))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return the soft assignments."""
+        with torch.autocast(vectors.device.type, enabled=False):
+            cosines = F.normalize(vectors.to(self.centres.dtype), dim=1) @ self.centres.T
+            return torch.softmax(cosines / CENTRE_TEMPERATURE, dim=1)
+
+
+class CentreHeads(nn.ModuleList):
+    """Cluster heads whose clusters are found: (features (m, D), embeddings (m, d)) -> the assignments of each."""
+
+    def __iter__(self) -> Iterator[CentreHead]:
+        """Yield the heads."""
+        return cast(Iterator[CentreHead], super().__iter__())
+
+    def forward(self, features: Tensor, embeddings: Tensor) -> tuple[Tensor, ...]:
+        """Return the soft assignments of all of them, (m, K) each."""
+        return tuple(head(features if head.of == "features" else embeddings) for head in self)
+
+
 class ClusterHeads(nn.ModuleList):
     """Several cluster heads: features (m, D) -> the soft assignments of each, (m, K)."""
 
@@ -79,5 +119,13 @@ class ClusterHeads(nn.ModuleList):
 
 def make_cluster_heads(features: int, settings: Model) -> ClusterHead | ClusterHeads:
     """Return a network's cluster heads; one alone has the names that it had before there were several."""
-    heads = [ClusterHead(features, k, settings) for k in settings.head_clusters]
+    heads = [ClusterHead(features, k, settings) for k in settings.trained_clusters]
     return heads[0] if len(heads) == 1 else ClusterHeads(heads)
+
+
+def make_centre_heads(features: int, settings: Model) -> CentreHeads:
+    """Return a network's cluster heads that are found, none of them yet: those of `settings.centres`, of each K."""
+    widths = {"features": features, "embeddings": settings.embedding}
+    return CentreHeads(
+        CentreHead(of, widths[of], k) for of in settings.centres for k in settings.cluster_counts
+    )

@@ -18,7 +18,7 @@ from ccscale.model.average import Average
 from ccscale.model.backbone import NoBackbone, build_backbone
 from ccscale.model.dropout import Draws
 from ccscale.model.frozen import FrozenPart, freeze
-from ccscale.model.heads import InstanceHead, make_cluster_heads
+from ccscale.model.heads import CentreHeads, InstanceHead, make_centre_heads, make_cluster_heads
 from ccscale.model.norm import use_global_batch_norm
 from ccscale.model.recompute import checkpointing, use_grad_checkpointing
 from ccscale.model.teacher import Teacher
@@ -121,6 +121,7 @@ class ContrastiveClustering(nn.Module):
             torch.set_rng_state(random)
         self.instance_head = InstanceHead(self.width, settings)
         self.cluster_head = make_cluster_heads(self.width, settings)
+        self.centre_heads = make_centre_heads(self.width, settings)
         self.serving = 0
         self.teacher: Teacher | None = None
         statistics = (
@@ -165,14 +166,17 @@ class ContrastiveClustering(nn.Module):
 
     def heads_of(self, features: Tensor) -> Outputs:
         """Return what the heads make of features (m, D)."""
-        found = self.cluster_head(features)
+        found, embeddings = self.cluster_head(features), self.instance_head(features)
         heads = found if isinstance(found, tuple) else (found,)
-        targets = () if self.teacher is None or not self.training else self.teacher(features)
-        return Outputs(features, self.instance_head(features), heads[self.serving], heads, targets)
+        if self.training:  # by the trained heads alone
+            targets = () if self.teacher is None else self.teacher(features)
+            return Outputs(features, embeddings, heads[0], heads, targets)
+        heads += self.centre_heads(features, embeddings)
+        return Outputs(features, embeddings, heads[self.serving], heads)
 
     def add_teacher(self) -> None:
         """Give the cluster heads a teacher, which begins as what they are now."""
-        self.teacher = Teacher(self.cluster_head, self.settings.head_clusters)
+        self.teacher = Teacher(self.cluster_head, self.settings.trained_clusters)
 
     @property
     def k(self) -> int:
@@ -235,9 +239,9 @@ class ContrastiveClustering(nn.Module):
                 self.average.swap(self._parts())
 
     def _parts(self) -> nn.ModuleDict:
-        """Return the parts that are averaged: all that are no averages themselves."""
-        parts = self.named_children()
-        return nn.ModuleDict({name: part for name, part in parts if not isinstance(part, Average | Teacher)})
+        """Return the parts that are averaged: all that are trained, and no averages themselves."""
+        parts, others = self.named_children(), (Average, Teacher, CentreHeads)
+        return nn.ModuleDict({name: part for name, part in parts if not isinstance(part, others)})
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:

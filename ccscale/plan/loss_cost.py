@@ -56,7 +56,7 @@ def measure_losses(
     """
     rows = VIEWS * config.train.global_batch // world
     kind = torch.float64 if config.train.precision == "fp64" else torch.float32
-    widths = config.model.embedding, config.model.head_clusters
+    widths = config.model.embedding, config.model.trained_clusters
     return _measure(config.loss, rows, *widths, kind, world, cuda, tuple(by), few)
 
 

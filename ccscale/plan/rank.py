@@ -66,7 +66,7 @@ class RankPlan:
         activations = (network.kept, network.kept if one else 0, backward if plain else network.most, 0)
         # In micro-batches: z and p as found and joined, then with their gradients, are held to the end.
         embeddings = (
-            0 if one else VIEWS * n * (config.model.embedding + sum(config.model.head_clusters)) * self._e
+            0 if one else VIEWS * n * (config.model.embedding + sum(config.model.trained_clusters)) * self._e
         )
         losses = measure_losses(config, self.world, self.cuda, self._losses)
         memory = {

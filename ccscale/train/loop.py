@@ -13,6 +13,7 @@ from ccscale.engine.guard import SkippedSteps
 from ccscale.engine.rates import Rates
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import measure
+from ccscale.evaluate.centres import find_centres
 from ccscale.evaluate.collapse import CollapseWatch
 from ccscale.evaluate.heads import choose_heads
 from ccscale.evaluate.stability import view_pairs
@@ -81,7 +82,7 @@ class Trainer:
         """Take the steps that are left, save and evaluate on the way."""
         profile = StepProfile(self.config.run_folder, self.config.train.profile, dist.rank())
         with closing(self.feed), self.saver, self.log, profile, collect_by_hand(), self.beat.telling():
-            if self._lacks_evaluation() and not self.evaluate():
+            if self._lacks_evaluation() and not self.evaluate():  # (the checkpoint has that step's centres)
                 return self._stopped(evaluated=False)
             if dist.sum_integers([bool(self.request)])[0]:  # told before there was a step to take
                 return self._stopped()
@@ -97,6 +98,8 @@ class Trainer:
                 profile.step()
                 if self.step % self.config.train.log_every == 0:
                     collect()
+                if self.setup.is_evaluated(self.step) or (end.save_due and not end.stopping):
+                    self.find_centres()
                 if end.save_due or end.is_final:
                     self.save(wait=end.is_final)
                 if end.spoilt:
@@ -203,6 +206,15 @@ class Trainer:
         (self.saver.save if wait else self.saver.begin)(self.step, {"bad": list(self.bad)}, facts)
         self.log.skip_time()
 
+    def find_centres(self) -> None:
+        """Find the clusters of those heads that are not trained, by the network as it is now."""
+        network, features = self.setup.engine.network, self.setup.features
+        if features is not None and self.config.model.centres:
+            self.settle()
+            self.activity.begin(self.step, "finding centres", at_work=True)
+            with network.averaged():
+                find_centres(network, features, self.config.seed)
+
     def evaluate(self) -> bool:
         """Measure the clusters; return False if a request has ended that early, with the step saved."""
         self.settle()
@@ -219,7 +231,6 @@ class Trainer:
         except Stopped:
             self.save(wait=True)
             return False
-        trained = "cluster" in config.losses  # the clusters of a head that is not mean nothing
         summary = None if tally is None else tally.summary()
         if summary is not None:
             summary |= chosen
@@ -227,9 +238,9 @@ class Trainer:
                 {"step": self.step, "epoch": self.setup.epoch(self.step), "splits": splits, **summary}
             )
             say(f"epoch {self.setup.epoch(self.step)}: {evaluation_line(summary)}")
-            for sentence in self.collapse.news(summary) if trained else ():
+            for sentence in self.collapse.news(summary) if config.has_clusters else ():
                 say(f"warning: {sentence}")
-        if trained and self.saver.rate(self.step, summary):  # the best so far: it is kept
+        if config.has_clusters and self.saver.rate(self.step, summary):  # the best so far: it is kept
             self.save(wait=False)
             self.saver.rate(self.step, summary)
         return True

@@ -78,12 +78,14 @@ def describe_resume(step: int, stop: int, first_save_failed: bool) -> str:
 
 def advise(config: Config) -> Iterator[str]:
     """Yield what users should know of clusters that mean little."""
-    if "cluster" not in config.losses:
+    if not config.has_clusters:
         yield (
             "the cluster head is not trained: it is the features that tell how good the run is (k-means, "
             "`ccscale evaluate`), not its clusters"
         )
-    elif config.train.global_batch < 2 * (most := max(config.model.cluster_counts)):
+    elif "cluster" in config.losses and config.train.global_batch < 2 * (
+        most := max(config.model.cluster_counts)
+    ):
         yield (
             f"warning: a global batch of {config.train.global_batch} can hardly show {most} "
             "clusters; several times as many images work better (train.global_batch)"

@@ -1,0 +1,98 @@
+"""Cluster heads that are found: centres of k-means on a feature store; saved, chosen, served like trained ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import small_settings, write_config
+from harness.stores import make_store
+from runs import Trial, run_trial
+from safetensors.torch import load_file
+
+from ccscale.cli.main import main
+from ccscale.features.neighbours import find_neighbours
+from ccscale.features.store import Features
+
+K = 4
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Features:
+    """Four groups of features, three views of each row."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(K, size=192)
+    middles = 3 * np.eye(K, 16)[labels]
+    views = [(middles + draw.normal(size=middles.shape)).astype(np.float32) for _ in range(3)]
+    store = make_store(tmp_path_factory.mktemp("store") / "store", views, labels)
+    find_neighbours(store, 8, device="cpu", show=False)
+    return store
+
+
+def settings_of(store: Features, run: Path, **changes) -> dict:
+    settings = small_settings(Path(), run, **{"train__max_steps": 12, "train__save_every": 6} | changes)
+    model = {"clusters": [K, 6], "centres": ["embeddings", "features"], "embedding": 8}
+    found = {"data": {"features": str(store.folder)}, "views": {}, "model": model, "pairs": {"of": "both"}}
+    return settings | found | {"loss": {"cluster_weight": 0}}
+
+
+def centres_of(run: Path, step: int = 12) -> dict[str, torch.Tensor]:
+    weights = load_file(run / f"checkpoints/step-{step:08d}/model.safetensors")
+    return {name: value for name, value in weights.items() if name.startswith("centre_heads")}
+
+
+def test_found_saved_chosen_and_served(store, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", str(write_config(tmp_path, settings_of(store, run)))]) == 0
+    found = centres_of(run)
+    assert [tuple(value.shape) for value in found.values()] == [(4, 8), (6, 8), (4, 16), (6, 16)]
+    assert all(torch.allclose(value.norm(dim=1), torch.ones(len(value))) for value in found.values())
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [row["of"] for row in result["heads"]] == ["training"] * 2 + ["embeddings"] * 2 + ["features"] * 2
+    assert [row["loss"] is None for row in result["heads"]] == [False] * 2 + [True] * 4
+    served = result["heads"][result["head"]]
+    assert served["of"] != "training"  # which was none
+    assert served["stability"] == max(row["stability"] for row in result["heads"][2:] if row["clusters"] == K)
+    assert result["acc"] > 0.8
+    assert main(["evaluate", str(run), "--clusters", "6"]) == 0
+    assert "chosen by loss and stability" in capsys.readouterr().out
+
+
+def test_features_are_assigned_to_the_nearest_centre(store, tmp_path):
+    run = tmp_path / "run"
+    settings = settings_of(store, run)
+    settings["model"] |= {"clusters": K, "centres": "features"}
+    assert main(["train", str(write_config(tmp_path, settings))]) == 0
+    assert main(["evaluate", str(run)]) == 0
+    (centres,) = centres_of(run).values()
+    table = pq.read_table(run / "assignments.parquet")
+    features = store.take(np.arange(store.rows))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    assert table["cluster"].to_numpy().tolist() == (features @ centres.numpy().T).argmax(axis=1).tolist()
+
+
+@pytest.mark.parametrize("stop", [6, 7])
+def test_a_run_that_was_stopped_finds_the_same(store, tmp_path, stop):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    assert main(["train", str(write_config(tmp_path, settings_of(store, whole)))]) == 0
+    first = write_config(tmp_path, settings_of(store, resumed))
+    assert main(["train", str(first), f"train.max_steps={stop}"]) == 0
+    assert centres_of(resumed, stop)
+    assert main(["train", str(first)]) == 0
+    for name, value in centres_of(whole).items():
+        assert torch.equal(value, centres_of(resumed)[name])
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_ranks_find_what_one_does(store, tmp_path):
+    config = write_config(tmp_path, settings_of(store, tmp_path / "unused"))
+    precise = ["train.precision=fp64", "train.zero=1", "model.centres=[features]"]
+    for world in (1, 2):
+        run_trial(config, tmp_path / str(world), Trial(world, 0), precise)
+    one, two = (centres_of(tmp_path / str(world)) for world in (1, 2))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
