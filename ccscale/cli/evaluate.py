@@ -179,7 +179,6 @@ def _heads(rows: Rows) -> TextTable:
         "clusters": "K",
         "loss": "loss",
         "stability": "stability",
-        "empty": "empty",
         "largest": "largest",
         "information": "information",
     }

@@ -20,6 +20,7 @@ from ccscale.cli import (
     predict,
     report,
     train,
+    turtle,
 )
 from ccscale.cli.shards import index, info, make, verify
 
@@ -73,6 +74,7 @@ VERBS = (
         more="Encoded again, resized, cropped: tables of pairs and groups, a picture, and a list of what stays.",
     ),
     Verb("kmeans", "cluster the features of a store by k-means", kmeans),
+    Verb("turtle", "cluster images by the features of one or several stores", turtle),
     Verb(
         "train",
         "train a run, or go on with it",

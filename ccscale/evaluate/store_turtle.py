@@ -1,0 +1,124 @@
+"""TURTLE over feature stores of the same images: a table of keys and clusters, and how good they are by labels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ccscale.device import pick_device
+from ccscale.errors import InputError
+from ccscale.evaluate.metrics import scores, use
+from ccscale.evaluate.table import GROUP_ROWS, check_table_path, write_table
+from ccscale.features.store import Features, open_features
+from ccscale.features.turtle import BATCH, GAMMA, STEPS, Labels, turtle
+from ccscale.features.vectors import Vectors
+from ccscale.rank_environment import RankEnvironment
+
+FIGURES = ("acc", "nmi", "ari")
+
+
+def turtle_stores(
+    stores: Sequence[str],
+    clusters: int,
+    *,
+    steps: int = STEPS,
+    batch: int = BATCH,
+    gamma: float = GAMMA,
+    seeds: int = 1,
+    first_seed: int = 0,
+    splits: list[str] | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Cluster the images of one or several stores by TURTLE, from several seeds.
+
+    Parameters
+    ----------
+    stores
+        Their folders; each is a feature space of the same images.
+    clusters, steps, batch, gamma
+        As of `turtle`.
+    seeds, first_seed
+        How many seeds, from which on.
+    splits
+        All by default.
+    out
+        A .parquet or .csv file for ``key``, ``cluster`` and ``confidence`` of the seed of the lowest loss.
+    device
+        As the config's ``train.device``.
+
+    Returns
+    -------
+    dict
+        ``images``, ``clusters``, ``seeds`` (each with ``loss`` and, where there are labels, ``acc``, ``nmi``,
+        ``ari``), ``seed`` of the lowest loss, how evenly its clusters are ``use``d, and ``out``.
+
+    Raises
+    ------
+    InputError
+        If a store or the table's folder is not there, the stores are not of the same images, or there are fewer
+        images than clusters.
+    """
+    env = RankEnvironment.read()
+    if env.world > 1:
+        raise InputError("`ccscale turtle` runs in one process: start it without a launcher")
+    opened = [open_features(store, splits) for store in stores]
+    first = opened[0]
+    for other in opened[1:]:
+        if not other.keys.equals(first.keys):
+            raise InputError(f"{other.folder} is not of the images of {first.folder}: embed the same shards")
+    if out is not None:
+        check_table_path(Path(out))
+    good = np.flatnonzero(~np.logical_or.reduce([features.bad for features in opened]))
+    vectors = [replace(Vectors.of_store(features), numbers=good) for features in opened]
+    where, rows, found = pick_device(device, env.local_rank), [], []
+    for seed in range(first_seed, first_seed + seeds):
+        options = {"steps": steps, "batch": batch}
+        labels = turtle(vectors, clusters, seed, **options, gamma=gamma, device=where, show=True)
+        rows.append({"seed": seed, "loss": labels.loss} | _figures(labels, first.labels[good], clusters))
+        found.append(labels)
+    best = min(range(len(rows)), key=lambda number: rows[number]["loss"])
+    if out is not None:
+        _write(Path(out), first, good, found[best])
+    return {
+        "stores": list(stores),
+        "images": len(good),
+        "bad": first.rows - len(good),
+        "clusters": clusters,
+        "seeds": rows,
+        "seed": rows[best]["seed"],
+        "use": use(np.bincount(found[best].clusters, minlength=clusters)),
+        "out": None if out is None else str(out),
+    }
+
+
+def _figures(found: Labels, labels: np.ndarray, clusters: int) -> dict[str, float]:
+    """Return what labels tell of the images that have one; nothing where none has."""
+    known = labels >= 0
+    if not known.any():
+        return {}
+    figures = scores(found.clusters[known], labels[known], clusters)
+    return {name: figures[name] for name in FIGURES}
+
+
+def _write(path: Path, features: Features, good: np.ndarray, found: Labels) -> None:
+    """Write the table, with nothing but its key for a row that is bad."""
+    clusters, confidence = np.full(features.rows, -1, np.int64), np.zeros(features.rows, np.float32)
+    clusters[good], confidence[good] = found.clusters, found.confidence
+
+    def tables() -> Iterator[pa.Table]:
+        for start in range(0, features.rows, GROUP_ROWS):
+            rows = slice(start, start + GROUP_ROWS)
+            none = clusters[rows] < 0
+            yield pa.table(
+                {
+                    "key": features.keys[rows],
+                    "cluster": pa.array(clusters[rows], pa.int32(), mask=none),
+                    "confidence": pa.array(confidence[rows], pa.float32(), mask=none),
+                }
+            )
+
+    write_table(path, tables())
