@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from chromium import missing
 from conftest import small_settings, write_config
+from harness.stores import make_store
 from harness.tools import run_tool
 
 pytestmark = pytest.mark.slow
@@ -91,6 +93,14 @@ def test_schedule():
     one, all_lanes = result["ranks"]["64"], result["ranks"]["1"]
     assert all_lanes["peak_mb"] >= one["peak_mb"] > 0
     assert 100 < result["manifest"]["file_mb"] * 1e6 / 30 < 1000  # bytes of a shard's entry
+
+
+def test_store_batches(tmp_path):
+    features = np.ones((2000, 4), np.float32)
+    make_store(tmp_path / "store", [features] * 3, dtype="float16")
+    result = found("bench/store_batches.py", tmp_path / "store", "pairs.of=views")
+    assert result["width"] == 4
+    assert 0 < result["rows_a_second"] < 1.5 * result["rows_a_cpu_second"]
 
 
 def test_step(shards):
