@@ -148,7 +148,8 @@ CHANGES: dict[str, Any] = {
 
 def test_every_free_key_is_tried():
     free = {key.name for key in describe_keys() if key.may_change is MayChange.FREELY}
-    assert set(CHANGES) | {"run"} == free
+    moved = {"data.features"}  # in place of data.shards: tests/train/test_store_run.py moves a store
+    assert set(CHANGES) | {"run"} | moved == free
 
 
 @pytest.mark.parametrize(("key", "value"), CHANGES.items())

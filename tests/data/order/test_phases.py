@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccscale.config import Views
+from ccscale.data.digest import batch_digest
 from ccscale.data.order.phases import PhasedSchedule, Turn
 from ccscale.data.order.schedule import Schedule
-from ccscale.data.pairs import _digest, pair_batches
+from ccscale.data.pairs import pair_batches
 from ccscale.data.read_ahead import _blocks
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
@@ -192,6 +193,6 @@ def test_the_stream_has_the_phases_images(manifest: Manifest) -> None:
         turn = schedule.locate(step)
         samples = schedule.order(turn.number).batch(turn.place)
         assert np.all((samples < schedule.phases[0].samples) == (turn.phase == 0))
-        parts = [_digest(place, reader.key(int(sample))) for place, sample in enumerate(samples)]
-        digests.append((np.sum(parts, axis=0) % 2**32).tolist())
+        sums = batch_digest(range(len(samples)), [reader.key(int(sample)) for sample in samples])
+        digests.append([part % 2**32 for part in sums])
     assert [digest for digest, _ in read(manifest)] == digests
