@@ -53,11 +53,11 @@ ABOUT = {
     "report": "measuring the clusters and writing the report",
     "table": "writing the table",
 }
-SHOWN = 28_000  # times that images are shown to a backbone on a CPU, about; as many views follow
+SHOWN = 40_000  # times that images are shown to a backbone on a CPU, about; as many views follow
 FEWEST, MOST = 2, 6  # random views of each image
 NEIGHBOURS = 25
 VIEWS = Views(crop_scale=(0.3, 1.0), strength=0.5)
-STEPS = 600  # of training, at least: a few images pass by more often
+STEPS = 300  # of training, at least: a few images pass by more often
 KEPT = 8 / 7  # short side of the images in shards, in sides of those that the backbone sees
 
 
