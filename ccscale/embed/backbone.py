@@ -99,9 +99,15 @@ class Backbone:
                 return self.quick(images)
         return self.quick(images)
 
-    def save(self, folder: Path) -> None:
-        """Write weights and settings into a store, each whole or not at all: a run on it can be exported."""
-        part = folder / f".{WEIGHTS}.part"
+    def save(self, folder: Path, beside: Path) -> None:
+        """Write weights and settings into a store, each whole or not at all: a run on it can be exported.
+
+        They are written in a folder `beside` first, which is removed in the end: safetensors leaves files of its
+        own behind where it is killed.
+        """
+        beside.mkdir(exist_ok=True)
+        part = beside / WEIGHTS
+        part.unlink(missing_ok=True)
         part.touch()
         mode = part.stat().st_mode
         save_file(self.weights, part, metadata={"format": "pt"})  # for the owner's eyes alone

@@ -7,6 +7,7 @@ from typing import Any
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.shard_watch import UNLISTED
 from ccscale.embed.backbone import CONFIG, WEIGHTS, Backbone
+from ccscale.embed.parts_store import FOLDER as PARTS
 from ccscale.errors import Fault, InputError
 from ccscale.features.listing import LISTING, ROWS, Data, Listing, Settings, read_listing
 
@@ -40,7 +41,7 @@ def open_store(folder: Path, settings: Settings, backbone: Backbone, root: str) 
                 "another folder"
             )
         return found
-    ours = {WEIGHTS, CONFIG}
+    ours = {WEIGHTS, CONFIG, PARTS, f"{LISTING}.part", f"{CONFIG}.part"}  # of a rank that was killed
     if any(not entry.name.startswith(".") and entry.name not in ours for entry in folder.iterdir()):
         raise InputError(f"{folder} is neither empty nor a feature store; name another folder")
     listing = Listing(
@@ -50,7 +51,7 @@ def open_store(folder: Path, settings: Settings, backbone: Backbone, root: str) 
         data=Data(root=root, name="", splits=(), digest=""),
     )
     try:
-        backbone.save(folder)
+        backbone.save(folder, folder / PARTS)
         listing.save(folder)
     except OSError as error:
         raise Fault(f"{folder} cannot be written: {error.strerror or error}; make room for it") from None

@@ -50,7 +50,7 @@ class PartsStore:
         with _told(self._parts):
             self._parts.mkdir(exist_ok=True)
             for folder in (self.folder, self._parts):
-                for path in folder.glob(".*.part"):
+                for path in folder.glob("*.part"):
                     path.unlink()
 
     def end(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from harness.pictures import contents, spoil
 from harness.ranks import run_ranks
+from harness.stores import small_blocks
 from safetensors.torch import load_file, save_file
 
 import ccscale
@@ -22,7 +23,6 @@ from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.whole_images import _number
-from ccscale.embed import growing, opening
 from ccscale.embed.backbone import backbone_of_timm
 from ccscale.embed.embed import Source, Wanted, embed_shards
 from ccscale.embed.verify import verify_store
@@ -36,13 +36,7 @@ WANTED = Wanted(size=16, views=2, view_settings=VIEWS, dtype="float32", batch=12
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    make_small(monkeypatch.setattr)
-
-
-def make_small(change) -> None:
-    """Have several parts in a shard of 30 images, and several rounds in a store."""
-    change(opening, "ROWS", 8)
-    change(growing, "ROUND", 6)
+    small_blocks(monkeypatch.setattr)
 
 
 def embed(shards: Path, out: Path, wanted: Wanted = WANTED, source: Source = SOURCE, **options):
@@ -54,7 +48,7 @@ def unbroken(shards, tmp_path_factory) -> Path:
     """The store of `shards`, made at once."""
     out = tmp_path_factory.mktemp("unbroken") / "store"
     with pytest.MonkeyPatch.context() as patch:
-        make_small(patch.setattr)
+        small_blocks(patch.setattr)
         result = embed(shards, out)
     assert result["rows"] == result["new"] == 150
     assert not (out / "parts").exists()
@@ -102,7 +96,7 @@ def test_the_backbone_is_kept(unbroken):
 
 
 def embed_on_rank(rank: int, shards: Path, out: Path) -> None:
-    make_small(setattr)
+    small_blocks()
     result = embed(shards, out)
     assert (result is None) == (rank > 0)
 

@@ -1,7 +1,7 @@
 """Feature stores of given numbers, as `ccscale embed` would write them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
+from ccscale.embed import growing, opening
 from ccscale.features.feature_file import ENDING, encode, record_batch, schema, write_file
 from ccscale.features.listing import ROWS, Data, Dtype, FeatureFile, Listing, Settings
 from ccscale.features.store import Features, open_features
@@ -112,3 +113,9 @@ def make_store(
         complete=True,
     ).save(folder)
     return open_features(folder)
+
+
+def small_blocks(change: Callable[[Any, str, int], None] = setattr) -> None:
+    """Let `ccscale embed` make several parts of a shard of 30 images, and several rounds of 150."""
+    change(opening, "ROWS", 8)
+    change(growing, "ROUND", 6)
