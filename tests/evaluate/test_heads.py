@@ -111,7 +111,7 @@ def test_the_chosen_head_serves_everywhere(
     assert (pyarrow.parquet.read_table(again)["cluster"].to_numpy() == clusters).all()
     # The last evaluation was of three clusters: the report measures anew.
     assert main(["report", str(run)]) == 0
-    assert '"heads":[{"head":0,"clusters":4,' in (run / "report.html").read_text()
+    assert '"heads":[{"head":0,"of":"training","clusters":4,' in (run / "report.html").read_text()
     assert json.loads((run / "evaluation.json").read_text())["clusters"] == 4
 
 
