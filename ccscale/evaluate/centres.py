@@ -1,7 +1,7 @@
 """Cluster heads that are found: the centres of spherical k-means on what a network makes of a feature store.
 
-An image counts by the mean of its vectors over all views of the store, each of length 1: what is the views' noise
-is not in the centres. The heads then assign any image by the cosine of its own vector with the centres.
+An image counts by the mean of its features over all views of the store, as it does where it is assigned. The heads
+then assign any image by the cosine of its vector with the centres.
 """
 
 import numpy as np
@@ -30,21 +30,22 @@ def find_centres(network: ContrastiveClustering, features: Features, seed: int) 
     """
     with evaluating(network):
         for head in network.centre_heads:
-            if head.of == "features":
-                vectors = Vectors.of_store(features, view=None)
-            else:
-                vectors = _embedded(network, features)
+            vectors = _embedded(network, features) if head.of == "embeddings" else _means(features)
             found = k_means(vectors, len(head.centres), seed, spherical=True, device=head.centres.device)
             head.centres.copy_(torch.from_numpy(found.centres))
 
 
+def _means(features: Features) -> Vectors:
+    """Return the mean features of the good rows of a store."""
+    return Vectors(np.flatnonzero(~features.bad), features.width, features.mean)
+
+
 def _embedded(network: ContrastiveClustering, features: Features) -> Vectors:
-    """Return the mean embeddings of the good rows of a store."""
+    """Return the embeddings of the same."""
     some = next(network.parameters())
 
     def read(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        views = [torch.from_numpy(features.take(rows, view)) for view in range(features.views + 1)]
-        embeddings = [network.instance_head(view.to(some.device, some.dtype)) for view in views]
-        return torch.stack(embeddings).mean(dim=0).float().cpu().numpy()
+        means = torch.from_numpy(features.mean(rows)).to(some.device, some.dtype)
+        return network.instance_head(means).float().cpu().numpy()
 
     return Vectors(np.flatnonzero(~features.bad), network.settings.embedding, read)

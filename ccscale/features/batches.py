@@ -123,7 +123,9 @@ def _read(
 
 
 def whole_features(features: Features, batch: int, spans: Sequence[range]) -> Iterator[WholeBatch]:
-    """Yield the features of the images as they are, for evaluation: as `whole_batches` does images.
+    """Yield the mean features of images over all views, for evaluation: as `whole_batches` does images.
+
+    What the views have in common is the image: clusters by their mean are better than by the image as it is.
 
     Parameters
     ----------
@@ -139,7 +141,7 @@ def whole_features(features: Features, batch: int, spans: Sequence[range]) -> It
         for start in range(span.start, span.stop, batch):
             rows = np.arange(start, min(start + batch, span.stop))
             keys = tuple(names[rows])
-            values = features.take(rows)
+            values = features.mean(rows)
             bad = features.bad[rows] | ~np.isfinite(values.sum(axis=1))
             reasons = tuple(
                 f"{keys[i]}: {features.folder} has no features of it" for i in np.flatnonzero(bad)

@@ -312,6 +312,13 @@ class Features:
         """Return a view's features of `count` consecutive rows from `first` on, (count, D) float32."""
         return self.take(np.arange(first, first + count), view)
 
+    def mean(self, rows: Int64) -> Float32:
+        """Return the mean of some rows' features over all views, the image as it is among them; (m, D) float32."""
+        total = self.take(rows)
+        for view in range(1, self.views + 1):
+            total += self.take(rows, view)
+        return total / np.float32(self.views + 1)
+
     def check_finite(self, view: int = 0) -> int:
         """Return how many rows have features that are no finite numbers; `ccscale embed` leaves none."""
         return sum(int(np.count_nonzero(~np.isfinite(block).all(axis=1))) for _, block in self.blocks(view))

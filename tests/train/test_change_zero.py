@@ -49,7 +49,7 @@ def config_of(zero: int) -> Config:
             "train": {
                 "global_batch": N,
                 "zero": zero,
-                "lr": 0.003,
+                "lr": 0.0006,  # where a gradient is next to nothing rounding gives Adam's step its sign
                 "optimizer": "adamw",
                 "weight_decay": 0.1,
                 "layer_decay": 0.8,
@@ -143,4 +143,4 @@ def test_it_goes_on_as_it_was(tmp_path: Path) -> None:
             assert torch.equal(value, before[name]), f"{way}: {name}"  # the conversion is exact
         assert losses == pytest.approx(unchanged, rel=2e-5), way
         for name, value in after.items():
-            assert torch.allclose(value, end[name], rtol=1e-3, atol=1e-3), f"{way}: {name}"
+            assert torch.allclose(value, end[name], rtol=1e-3, atol=2e-4), f"{way}: {name}"

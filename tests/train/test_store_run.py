@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -83,7 +84,14 @@ def test_checkpoints_are_of_the_heads_and_exports_whole(run, store, shards, tmp_
     assert tables["run"] == tables["export"] == tables["moved"]
     on_store = pq.read_table(run / "assignments.parquet").to_pylist()
     assert [row["key"] for row in on_store] == [row["key"] for row in tables["run"]]
-    assert [row["cluster"] for row in on_store] == [int(row["cluster"]) for row in tables["run"]]
+    network, features = ccscale.load(tmp_path / "out"), open_features(store)
+    with torch.inference_mode():
+        as_it_is, of_all_views = (
+            network(torch.from_numpy(values)).assignments.argmax(dim=1).tolist()
+            for values in (features.take(np.arange(features.rows)), features.mean(np.arange(features.rows)))
+        )
+    assert [int(row["cluster"]) for row in tables["run"]] == as_it_is
+    assert [row["cluster"] for row in on_store] == of_all_views
 
 
 def test_the_report_has_the_shards_pictures_where_they_are(run, capsys, monkeypatch):
