@@ -106,6 +106,9 @@ def evaluate_run(
                 manifest, splits, features = open_own_data(opened.config, splits)
             else:
                 manifest, splits = open_shards(shards, splits)
+            if probe and neighbours is not None:
+                bank = [neighbours]
+                dist.on_rank_zero(lambda: manifest.select(bank))  # or there is no such split
             evaluation = Evaluation(opened, manifest, splits, own, lock, features, clusters)
             evaluation.measure(probe, neighbours, merge)
             first = dist.rank() == 0

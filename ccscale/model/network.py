@@ -152,7 +152,18 @@ class ContrastiveClustering(nn.Module):
         return self.heads_of(x if x.ndim == 2 else self.features_of(x))
 
     def features_of(self, images: Tensor) -> Tensor:
-        """Return the backbone's features (m, D) of images (m, 3, size, size) in [0, 1]."""
+        """Return the backbone's features of images.
+
+        Parameters
+        ----------
+        images : Tensor
+            (m, 3, size, size) in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            (m, D).
+        """
         if self.settings.normalize:
             images = (images - self.mean) / self.std
         draws = self.draws if self.training and self.draws.placed else None
@@ -165,7 +176,18 @@ class ContrastiveClustering(nn.Module):
         return features
 
     def heads_of(self, features: Tensor) -> Outputs:
-        """Return what the heads make of features (m, D)."""
+        """Return what the heads make of features.
+
+        Parameters
+        ----------
+        features : Tensor
+            (m, D), as the backbone makes them.
+
+        Returns
+        -------
+        Outputs
+            The features, embeddings (m, d), soft assignments (m, K).
+        """
         found, embeddings = self.cluster_head(features), self.instance_head(features)
         heads = found if isinstance(found, tuple) else (found,)
         if self.training:  # by the trained heads alone
@@ -208,7 +230,18 @@ class ContrastiveClustering(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode, but of what is frozen, which stays in evaluation mode."""
+        """Set the mode, but of what is frozen, which stays in evaluation mode.
+
+        Parameters
+        ----------
+        mode : bool, default True
+            Whether it is trained.
+
+        Returns
+        -------
+        ContrastiveClustering
+            Itself.
+        """
         super().train(mode)
         self.frozen.keep_still()
         return self
@@ -223,13 +256,27 @@ class ContrastiveClustering(nn.Module):
         self.average = Average(self._parts())
 
     def update_average(self, decay: float, skipped: Tensor | None = None) -> None:
-        """Take the weights of a step into the average; see `Average.update`."""
+        """Take the weights of a step into the average; see `Average.update`.
+
+        Parameters
+        ----------
+        decay : float
+            How much of the average stays.
+        skipped : Tensor, optional
+            Above 0 where the step was skipped: then it stays as it is.
+        """
         assert self.average is not None
         self.average.update(self._parts(), decay, skipped)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Compute with the averaged weights, where there are some, for the length of the context."""
+        """Compute with the averaged weights, where there are some, for the length of the context.
+
+        Yields
+        ------
+        None
+            Nothing.
+        """
         if self.average is not None:
             self.average.swap(self._parts())
         try:
