@@ -24,6 +24,7 @@ from ccscale.features.vectors import BLOCK, Vectors, unit
 from ccscale.progress import Meter
 
 STARTS = (
+    (2**28, 40),
     (2**31, 10),
     (2**36, 3),
 )  # up to how many multiplications of a pass how many starts are made; then one
@@ -83,7 +84,7 @@ def k_means(
     spherical
         Scale vectors and centres to length 1.
     starts
-        How many are made; 10, 3 or 1 by the size of the work, by default.
+        How many are made; 40, 10, 3 or 1 by the size of the work, by default.
     device
         Where distances are computed; the CPU by default.
     show
