@@ -24,7 +24,7 @@ from ccscale.features.vectors import BLOCK, Vectors, unit
 from ccscale.progress import Meter
 
 STARTS = (
-    (2**28, 40),
+    (2**26, 40),
     (2**31, 10),
     (2**36, 3),
 )  # up to how many multiplications of a pass how many starts are made; then one
