@@ -91,7 +91,8 @@ def settings_and_export(folder: Path, which: str = "last") -> tuple[Config, Chec
     if which != "last":
         raise InputError(f"{folder} is an exported network, which has one step: leave out --checkpoint")
     settings, image, facts = read_settings(folder)
-    config = Config(data=Data(shards=""), model=settings, views=Views(**image))
+    # It stands in, and is not checked as a run's is: there are no data in which centres could be found.
+    config = Config.model_construct(data=Data(shards=""), model=settings, views=Views(**image))
     return config, Checkpoint(folder, facts.get("step", 0), world=1, heads=tuple(facts.get("heads", ())))
 
 

@@ -12,9 +12,10 @@ from harness.stores import make_store
 from runs import Trial, run_trial
 from safetensors.torch import load_file
 
+import ccscale
 from ccscale.cli.main import main
 from ccscale.features.neighbours import find_neighbours
-from ccscale.features.store import Features
+from ccscale.features.store import Features, open_features
 
 K = 4
 
@@ -60,6 +61,26 @@ def test_found_saved_chosen_and_served(store, tmp_path, capsys):
     assert result["acc"] > 0.8
     assert main(["evaluate", str(run), "--clusters", "6"]) == 0
     assert "chosen by loss and stability" in capsys.readouterr().out
+
+
+def test_an_exported_network_has_them(tmp_path, shards, capsys):
+    """On images, too: of those of its own store an export makes what the run makes."""
+    store, run = tmp_path / "store", tmp_path / "run"
+    options = "--backbone test_resnet --weights random --size 32 --device cpu --workers 0 --neighbours 4"
+    assert main(["embed", str(shards), str(store), *options.split()]) == 0
+    settings = settings_of(open_features(store), run)
+    settings["model"] |= {"clusters": K}
+    settings["pairs"] = {"of": "neighbours"}
+    assert main(["train", str(write_config(tmp_path, settings))]) == 0
+    assert main(["evaluate", str(run)]) == 0
+    assert main(["export", str(run), str(tmp_path / "out")]) == 0
+    tables = []
+    for what in (run, tmp_path / "out"):
+        place = tmp_path / f"{what.name}.parquet"
+        assert main(["predict", str(what), "--shards", str(shards), "--out", str(place)]) == 0
+        tables.append(pq.read_table(place)["cluster"].to_pylist())
+    assert tables[0] == tables[1] == pq.read_table(run / "assignments.parquet")["cluster"].to_pylist()
+    assert ccscale.load(tmp_path / "out").serving > 0  # the trained one, which is none, is the first
 
 
 def test_features_are_assigned_to_the_nearest_centre(store, tmp_path):
