@@ -1,12 +1,11 @@
 """``ccscale kmeans``: k-means over a feature store."""
 
 import argparse
-from typing import Any
 
 from ccscale.cli.arguments import add_json, add_split, count, number, path
-from ccscale.printing import TextTable, put, put_json
+from ccscale.cli.seeds import add_seeds, show_seeds
+from ccscale.printing import put_json
 from ccscale.progress import say_loading
-from ccscale.wording import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spherical", action="store_true", help="scale features and centres to length 1 (by cosine)"
     )
     add_view(parser)
-    parser.add_argument("--seeds", metavar="N", type=count, default=1, help="so many seeds (default: 1)")
-    parser.add_argument(
-        "--seed", metavar="SEED", type=number, default=0, help="the first of them (default: 0)"
-    )
+    add_seeds(parser)
     add_split(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_json(parser)
@@ -63,22 +59,5 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
     )
     if result is not None:
-        put_json(result) if args.json else _show(result)
+        put_json(result) if args.json else show_seeds(result, inertia=",.6g", passes="d")
     return 0
-
-
-def _show(result: dict[str, Any]) -> None:
-    """Print what `evaluate.store_means.cluster_store` found."""
-    figures = [name for name in ("acc", "nmi", "ari") if name in result["seeds"][0]]
-    table = TextTable("seed", "inertia", "passes", *(name.upper() for name in figures))
-    for row in result["seeds"]:
-        shown = (f"{row[name]:.3f}" for name in figures)
-        table.add(str(row["seed"]), f"{row['inertia']:,.6g}", str(row["passes"]), *shown)
-    table.put()
-    use = result["use"]
-    put(
-        f"seed {result['seed']} has the lowest inertia: {counted(result['images'], 'image')} in "
-        f"{counted(result['clusters'], 'cluster')}, the largest with {use['largest']:.1%} of them"
-    )
-    if result["out"]:
-        put(f"{result['out']}: its clusters", fold=False)

@@ -1,12 +1,11 @@
 """``ccscale turtle``: clusters of feature stores by TURTLE."""
 
 import argparse
-from typing import Any
 
-from ccscale.cli.arguments import add_json, add_split, count, number, path
-from ccscale.printing import TextTable, put, put_json
+from ccscale.cli.arguments import add_json, add_split, count, path
+from ccscale.cli.seeds import add_seeds, show_seeds
+from ccscale.printing import put_json
 from ccscale.progress import say_loading
-from ccscale.wording import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", metavar="N", type=count, default=10_000, help="images of a step (default: 10000)"
     )
-    parser.add_argument("--seeds", metavar="N", type=count, default=1, help="so many seeds (default: 1)")
-    parser.add_argument(
-        "--seed", metavar="SEED", type=number, default=0, help="the first of them (default: 0)"
-    )
+    add_seeds(parser)
     add_split(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_json(parser)
@@ -45,20 +41,5 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         device=args.device,
     )
-    put_json(result) if args.json else _show(result)
+    put_json(result) if args.json else show_seeds(result, loss=".4f")
     return 0
-
-
-def _show(result: dict[str, Any]) -> None:
-    """Print what `evaluate.store_turtle.turtle_stores` found."""
-    figures = [name for name in ("acc", "nmi", "ari") if name in result["seeds"][0]]
-    table = TextTable("seed", "loss", *(name.upper() for name in figures))
-    for row in result["seeds"]:
-        table.add(str(row["seed"]), f"{row['loss']:.4f}", *(f"{row[name]:.3f}" for name in figures))
-    table.put()
-    put(
-        f"seed {result['seed']} has the lowest loss: {counted(result['images'], 'image')} in "
-        f"{counted(result['clusters'], 'cluster')}, the largest with {result['use']['largest']:.1%} of them"
-    )
-    if result["out"]:
-        put(f"{result['out']}: its clusters", fold=False)

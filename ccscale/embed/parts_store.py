@@ -21,7 +21,7 @@ import numpy as np
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.embed.features import Embedded
 from ccscale.errors import Fault, InputError
-from ccscale.evaluate.parts import Part, parts_of
+from ccscale.evaluate.parts import Part, by_part, parts_of
 from ccscale.features.feature_file import ENDING, FeatureFileReader, record_batch, schema, write_file
 from ccscale.features.listing import FeatureFile, Listing
 
@@ -76,15 +76,8 @@ class PartsStore:
         Fault
             If the disk does not take them.
         """
-        left = iter(parts)
-        held: list[Embedded] = []
-        for embedded in batches:
-            if not held:
-                part = next(left)
-            held.append(embedded)
-            if sum(len(one.keys) for one in held) == part.count:
-                self._write(part, held)
-                held = []
+        for part, held in by_part(parts, batches, lambda one: len(one.keys)):
+            self._write(part, held)
 
     def _write(self, part: Part, held: Sequence[Embedded]) -> None:
         form = schema(

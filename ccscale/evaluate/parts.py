@@ -6,9 +6,9 @@ shards come before it.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from ccscale.data.shards.manifest_file import Shard
@@ -16,6 +16,8 @@ from ccscale.data.shards.shard_watch import UNLISTED
 
 PART_SAMPLES = 8192  # with features of width 2,048 a part is held in 64 MiB
 LONGEST = 150  # characters of a shard's url in a file's name
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,28 @@ def parts_of(shards: Sequence[Shard], samples: int = PART_SAMPLES) -> list[Part]
 def deal(parts: Sequence[Part], done: Collection[str], rank: int, world: int) -> list[Part]:
     """Return a rank's share of those parts whose names are not in `done`."""
     return [part for part in parts if part.name not in done][rank::world]
+
+
+def by_part(
+    parts: Iterable[Part], batches: Iterable[T], size: Callable[[T], int]
+) -> Iterator[tuple[Part, list[T]]]:
+    """Yield each part with the batches of its samples, none of which goes across a part's end.
+
+    Parameters
+    ----------
+    parts
+        In the order of their samples.
+    batches
+        What is found of their samples, in the same order. They may end early: then a part that is not whole is left
+        out.
+    size
+        Returns of how many samples a batch is.
+    """
+    left, held = iter(parts), list[T]()
+    for batch in batches:
+        if not held:
+            part = next(left)
+        held.append(batch)
+        if sum(map(size, held)) == part.count:
+            yield part, held
+            held = []

@@ -30,7 +30,7 @@ from ccscale import atomic
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.metrics import use
-from ccscale.evaluate.parts import Part
+from ccscale.evaluate.parts import Part, by_part
 from ccscale.evaluate.table import to_table, write_table
 
 MARKER, FORMER_MARKER = "_predict.json", "predict.json"
@@ -135,23 +135,15 @@ class PartsFolder:
         Fault
             If the disk does not take them.
         """
-        left = iter(parts)
-        tables: list[pa.Table] = []
-        reasons: list[str] = []
-        for assigned in batches:
-            if not tables:
-                part = next(left)
-            tables.append(to_table(assigned, self._labels, self._features))
-            reasons += assigned.batch.reasons
-            if sum(map(len, tables)) == part.count:
-                table = pa.concat_tables(tables)
-                metadata = {PART: json.dumps(part.key)}
-                if reasons:
-                    metadata[REASONS] = json.dumps(reasons)
-                table = table.replace_schema_metadata(metadata)
-                with _told(self.path(part)):
-                    write_table(self.path(part), [table])
-                tables, reasons = [], []
+        # Tables at once: what a batch holds beside them, images and outputs on the device, can go.
+        found = ((to_table(one, self._labels, self._features), one.batch.reasons) for one in batches)
+        for part, held in by_part(parts, found, lambda one: len(one[0])):
+            metadata = {PART: json.dumps(part.key)}
+            if reasons := [line for _, lines in held for line in lines]:
+                metadata[REASONS] = json.dumps(reasons)
+            table = pa.concat_tables([table for table, _ in held]).replace_schema_metadata(metadata)
+            with _told(self.path(part)):
+                write_table(self.path(part), [table])
 
     def tables(self, parts: Iterable[Part]) -> Iterator[pa.Table]:
         """Yield the tables of parts, one by one, without what is told of images that cannot be decoded."""

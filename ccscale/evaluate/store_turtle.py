@@ -1,23 +1,20 @@
 """TURTLE over feature stores of the same images: a table of keys and clusters, and how good they are by labels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from ccscale.device import pick_device
 from ccscale.errors import InputError
-from ccscale.evaluate.metrics import scores, use
-from ccscale.evaluate.table import GROUP_ROWS, check_table_path, write_table
-from ccscale.features.store import Features, open_features
-from ccscale.features.turtle import BATCH, GAMMA, STEPS, Labels, turtle
+from ccscale.evaluate.store_table import label_figures, summary, write_clusters
+from ccscale.evaluate.table import check_table_path
+from ccscale.features.store import open_features
+from ccscale.features.turtle import BATCH, GAMMA, STEPS, turtle
 from ccscale.features.vectors import Vectors
 from ccscale.rank_environment import RankEnvironment
-
-FIGURES = ("acc", "nmi", "ari")
 
 
 def turtle_stores(
@@ -78,47 +75,11 @@ def turtle_stores(
     for seed in range(first_seed, first_seed + seeds):
         options = {"steps": steps, "batch": batch}
         labels = turtle(vectors, clusters, seed, **options, gamma=gamma, device=where, show=True)
-        rows.append({"seed": seed, "loss": labels.loss} | _figures(labels, first.labels[good], clusters))
+        rows.append({"seed": seed, "loss": labels.loss})
+        rows[-1] |= label_figures(labels.clusters, first.labels[good], clusters)
         found.append(labels)
     best = min(range(len(rows)), key=lambda number: rows[number]["loss"])
-    if out is not None:
-        _write(Path(out), first, good, found[best])
-    return {
-        "stores": list(stores),
-        "images": len(good),
-        "bad": first.rows - len(good),
-        "clusters": clusters,
-        "seeds": rows,
-        "seed": rows[best]["seed"],
-        "use": use(np.bincount(found[best].clusters, minlength=clusters)),
-        "out": None if out is None else str(out),
-    }
-
-
-def _figures(found: Labels, labels: np.ndarray, clusters: int) -> dict[str, float]:
-    """Return what labels tell of the images that have one; nothing where none has."""
-    known = labels >= 0
-    if not known.any():
-        return {}
-    figures = scores(found.clusters[known], labels[known], clusters)
-    return {name: figures[name] for name in FIGURES}
-
-
-def _write(path: Path, features: Features, good: np.ndarray, found: Labels) -> None:
-    """Write the table, with nothing but its key for a row that is bad."""
-    clusters, confidence = np.full(features.rows, -1, np.int64), np.zeros(features.rows, np.float32)
-    clusters[good], confidence[good] = found.clusters, found.confidence
-
-    def tables() -> Iterator[pa.Table]:
-        for start in range(0, features.rows, GROUP_ROWS):
-            rows = slice(start, start + GROUP_ROWS)
-            none = clusters[rows] < 0
-            yield pa.table(
-                {
-                    "key": features.keys[rows],
-                    "cluster": pa.array(clusters[rows], pa.int32(), mask=none),
-                    "confidence": pa.array(confidence[rows], pa.float32(), mask=none),
-                }
-            )
-
-    write_table(path, tables())
+    labels, table = found[best], None if out is None else Path(out)
+    if table is not None:
+        write_clusters(table, first, good, labels.clusters, confidence=labels.confidence)
+    return {"stores": list(stores)} | summary(first, rows, best, labels.clusters, clusters, table)

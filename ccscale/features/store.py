@@ -308,20 +308,12 @@ class Features:
             self._take(view, rows, np.flatnonzero(of_view == view), kept)
         return decode(kept).numpy()
 
-    def span(self, view: int, first: int, count: int) -> Float32:
-        """Return a view's features of `count` consecutive rows from `first` on, (count, D) float32."""
-        return self.take(np.arange(first, first + count), view)
-
     def mean(self, rows: Int64) -> Float32:
         """Return the mean of some rows' features over all views, the image as it is among them; (m, D) float32."""
         total = self.take(rows)
         for view in range(1, self.views + 1):
             total += self.take(rows, view)
         return total / np.float32(self.views + 1)
-
-    def check_finite(self, view: int = 0) -> int:
-        """Return how many rows have features that are no finite numbers; `ccscale embed` leaves none."""
-        return sum(int(np.count_nonzero(~np.isfinite(block).all(axis=1))) for _, block in self.blocks(view))
 
     def _take(self, view: int, rows: Int64, chosen: Int64, out: NDArray[Any]) -> None:
         """Copy the features of rows[chosen] to out[chosen], block by block."""

@@ -203,7 +203,7 @@ def test_features_that_are_not_finite_are_named(shards, tmp_path):
     result = embed(shards, tmp_path / "half", Wanted(size=16, dtype="float16"), source)
     assert result["bad"] == 150
     assert result["reasons"][0].endswith(": its features are not finite")
-    assert ccscale.open_features(tmp_path / "half").check_finite() == 0
+    assert not ccscale.open_features(tmp_path / "half").take(np.arange(150)).any()
     assert embed(shards, tmp_path / "whole", Wanted(size=16, dtype="float32"), source)["bad"] == 0
 
 

@@ -91,12 +91,6 @@ def test_bytes_are_the_features_alone(tmp_path, views):
     assert (first.folder / "features.json").read_bytes() == (second.folder / "features.json").read_bytes()
 
 
-def test_rows_that_are_not_finite_are_counted(tmp_path, views):
-    spoiled = views[0].copy()
-    spoiled[3, 0], spoiled[9, 1] = np.nan, np.inf
-    assert make_store(tmp_path, spoiled).check_finite() == 2
-
-
 class TestRefused:
     def test_no_store(self, tmp_path):
         with pytest.raises(InputError) as caught:
