@@ -203,10 +203,7 @@ class Saver:
         save = self._under_way
         measures, heads = measures_of(summary), tuple((summary or {}).get("chosen", ()))
         if save is not None and save.step == step:
-            save.measures, save.heads = (
-                measures,
-                heads,
-            )  # it is not being committed: that begins at the end of a step
+            save.measures, save.heads = measures, heads  # not committed yet: that begins at the end of a step
             return False
         if self.saved == step and step:
             if measures:

@@ -15,9 +15,8 @@ from ccscale.features.vectors import Vectors
 from ccscale.model.network import ContrastiveClustering
 
 
-@torch.no_grad()
-def find_centres(network: ContrastiveClustering, features: Features, seed: int) -> None:
-    """Find the centres of all of a network's centre heads anew; all ranks call it together, and find the same.
+class CentreFinder:
+    """Finds the centres of a network's centre heads; all ranks call it together, and find the same.
 
     Parameters
     ----------
@@ -28,24 +27,27 @@ def find_centres(network: ContrastiveClustering, features: Features, seed: int) 
     seed
         Of k-means.
     """
-    with evaluating(network):
-        for head in network.centre_heads:
-            vectors = _embedded(network, features) if head.of == "embeddings" else _means(features)
-            found = k_means(vectors, len(head.centres), seed, spherical=True, device=head.centres.device)
-            head.centres.copy_(torch.from_numpy(found.centres))
 
+    def __init__(self, network: ContrastiveClustering, features: Features, seed: int) -> None:
+        self._network, self._features, self._seed = network, features, seed
+        self._stale = list(network.centre_heads)
 
-def _means(features: Features) -> Vectors:
-    """Return the mean features of the good rows of a store."""
-    return Vectors(np.flatnonzero(~features.bad), features.width, features.mean)
+    @torch.no_grad()
+    def find(self) -> None:
+        """Find those anew that have changed: of embeddings all, of features none after the first time."""
+        with evaluating(self._network):
+            for head in self._stale:
+                read, width = self._features.mean, self._features.width
+                if head.of == "embeddings":
+                    read, width = self._embeddings, self._network.settings.embedding
+                vectors = Vectors(np.flatnonzero(~self._features.bad), width, read)
+                where = head.centres.device
+                found = k_means(vectors, len(head.centres), self._seed, spherical=True, device=where)
+                head.centres.copy_(torch.from_numpy(found.centres))
+        self._stale = [head for head in self._stale if head.of == "embeddings"]
 
-
-def _embedded(network: ContrastiveClustering, features: Features) -> Vectors:
-    """Return the embeddings of the same."""
-    some = next(network.parameters())
-
-    def read(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        means = torch.from_numpy(features.mean(rows)).to(some.device, some.dtype)
-        return network.instance_head(means).float().cpu().numpy()
-
-    return Vectors(np.flatnonzero(~features.bad), network.settings.embedding, read)
+    def _embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the embeddings of the mean features of rows of the store."""
+        some = next(self._network.parameters())
+        means = torch.from_numpy(self._features.mean(rows)).to(some.device, some.dtype)
+        return self._network.instance_head(means).float().cpu().numpy()

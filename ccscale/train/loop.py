@@ -13,7 +13,7 @@ from ccscale.engine.guard import SkippedSteps
 from ccscale.engine.rates import Rates
 from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import measure
-from ccscale.evaluate.centres import find_centres
+from ccscale.evaluate.centres import CentreFinder
 from ccscale.evaluate.collapse import CollapseWatch
 from ccscale.evaluate.heads import choose_heads
 from ccscale.evaluate.stability import view_pairs
@@ -77,6 +77,9 @@ class Trainer:
             lambda: messages.lower_rate(config, is_saved=saver.saved > 0 or saver.is_busy),
         )
         self.collapse = CollapseWatch()
+        self.centres: CentreFinder | None = None
+        if setup.features is not None and config.model.centres:
+            self.centres = CentreFinder(setup.engine.network, setup.features, config.seed)
 
     def run(self) -> Outcome:
         """Take the steps that are left, save and evaluate on the way."""
@@ -208,12 +211,11 @@ class Trainer:
 
     def find_centres(self) -> None:
         """Find the clusters of those heads that are not trained, by the network as it is now."""
-        network, features = self.setup.engine.network, self.setup.features
-        if features is not None and self.config.model.centres:
+        if self.centres is not None:
             self.settle()
             self.activity.begin(self.step, "finding centres", at_work=True)
-            with network.averaged():
-                find_centres(network, features, self.config.seed)
+            with self.setup.engine.network.averaged():
+                self.centres.find()
 
     def evaluate(self) -> bool:
         """Measure the clusters; return False if a request has ended that early, with the step saved."""
