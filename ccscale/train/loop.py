@@ -1,28 +1,22 @@
 """The training loop: the steps that are left of a run, and what happens between two of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from ccscale import checkpoint, dist
 from ccscale.data.pairs import PairBatch
 from ccscale.data.remote.location import is_url
-from ccscale.data.shards.manifest import Manifest
 from ccscale.engine.guard import SkippedSteps
 from ccscale.engine.rates import Rates
 from ccscale.errors import Fault, InputError
-from ccscale.evaluate.assign import measure
-from ccscale.evaluate.centres import CentreFinder
 from ccscale.evaluate.collapse import CollapseWatch
-from ccscale.evaluate.heads import choose_heads
-from ccscale.evaluate.stability import view_pairs
 from ccscale.features.batches import FeatureBatch
-from ccscale.features.store import Features
 from ccscale.preempt import Stopped, StopRequest
 from ccscale.progress import say
 from ccscale.train import messages
 from ccscale.train.agreement import Agreement, StepEnd
+from ccscale.train.clusters import RunClusters
 from ccscale.train.eta import TimeEstimate
 from ccscale.train.feed import Feed
 from ccscale.train.garbage import collect, collect_by_hand
@@ -77,9 +71,7 @@ class Trainer:
             lambda: messages.lower_rate(config, is_saved=saver.saved > 0 or saver.is_busy),
         )
         self.collapse = CollapseWatch()
-        self.centres: CentreFinder | None = None
-        if setup.features is not None and config.model.centres:
-            self.centres = CentreFinder(setup.engine.network, setup.features, config.seed)
+        self.clusters = RunClusters(setup, request)
 
     def run(self) -> Outcome:
         """Take the steps that are left, save and evaluate on the way."""
@@ -102,7 +94,7 @@ class Trainer:
                 if self.step % self.config.train.log_every == 0:
                     collect()
                 if self.setup.is_evaluated(self.step) or (end.save_due and not end.stopping):
-                    self.find_centres()
+                    self.find_clusters()
                 if end.save_due or end.is_final:
                     self.save(wait=end.is_final)
                 if end.spoilt:
@@ -209,33 +201,25 @@ class Trainer:
         (self.saver.save if wait else self.saver.begin)(self.step, {"bad": list(self.bad)}, facts)
         self.log.skip_time()
 
-    def find_centres(self) -> None:
+    def find_clusters(self) -> None:
         """Find the clusters of those heads that are not trained, by the network as it is now."""
-        if self.centres is not None:
+        if self.clusters.are_found:
             self.settle()
-            self.activity.begin(self.step, "finding centres", at_work=True)
-            with self.setup.engine.network.averaged():
-                self.centres.find()
+            self.activity.begin(self.step, "finding clusters", at_work=True)
+            self.clusters.find()
 
     def evaluate(self) -> bool:
         """Measure the clusters; return False if a request has ended that early, with the step saved."""
         self.settle()
         self.activity.begin(self.step, "evaluating", at_work=True)
-        config, setup, splits = self.config, self.setup, self.config.evaluated_splits
-        network, manifest, workers = setup.engine.network, setup.manifest, setup.workers
+        config, splits = self.config, self.config.evaluated_splits
         try:
-            with self._saved_if_data_fail(), network.averaged():
-                store = None if setup.features is None else setup.features.at(splits)
-                chosen = self._choose_heads(manifest, splits, store)
-                tally = measure(
-                    network, manifest, splits, config, workers, self.request, progress=False, features=store
-                )
+            with self._saved_if_data_fail():
+                summary = self.clusters.measure()
         except Stopped:
             self.save(wait=True)
             return False
-        summary = None if tally is None else tally.summary()
         if summary is not None:
-            summary |= chosen
             self.log.evaluation(
                 {"step": self.step, "epoch": self.setup.epoch(self.step), "splits": splits, **summary}
             )
@@ -246,19 +230,6 @@ class Trainer:
             self.save(wait=False)
             self.saver.rate(self.step, summary)
         return True
-
-    def _choose_heads(
-        self, manifest: Manifest, splits: Sequence[str], features: Features | None
-    ) -> dict[str, Any]:
-        """Let the best cluster head by now serve, where there are several; return what is noted of it."""
-        network, config = self.setup.engine.network, self.config
-        if len(config.model.head_clusters) == 1:
-            return {}
-        pairs = view_pairs(network, manifest, splits, config, progress=False, features=features)
-        choice = dist.on_rank_zero(lambda: None if pairs is None else choose_heads(pairs, config))
-        assert choice is not None
-        network.serve(choice.heads[0])
-        return {"head": choice.heads[0], "chosen": list(choice.heads), "heads": list(choice.rows)}
 
     @contextmanager
     def _saved_if_data_fail(self) -> Iterator[None]:

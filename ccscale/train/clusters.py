@@ -1,0 +1,71 @@
+"""The clusters of a run in training: found for heads that are not trained, measured, and a head chosen."""
+
+from typing import Any
+
+from ccscale import dist
+from ccscale.evaluate.assign import measure
+from ccscale.evaluate.centres import CentreFinder
+from ccscale.evaluate.heads import choose_heads
+from ccscale.evaluate.stability import view_pairs
+from ccscale.preempt import StopRequest
+from ccscale.train.setup import Setup
+
+
+class RunClusters:
+    """What the heads of a run make of its images, by the averaged weights where there are some.
+
+    All ranks call its methods together.
+
+    Parameters
+    ----------
+    setup
+        What the run trains with.
+    request
+        Whether this process was asked to stop.
+    """
+
+    def __init__(self, setup: Setup, request: StopRequest) -> None:
+        self._setup, self._request = setup, request
+        self._network = setup.engine.network
+        self._finder: CentreFinder | None = None
+        if setup.features is not None and setup.config.model.centres:
+            self._finder = CentreFinder(self._network, setup.features, setup.config.seed)
+
+    @property
+    def are_found(self) -> bool:
+        """Whether there are heads whose clusters are found and not trained."""
+        return self._finder is not None
+
+    def find(self) -> None:
+        """Find them, by the network as it is now."""
+        if self._finder is not None:
+            with self._network.averaged():
+                self._finder.find()
+
+    def measure(self) -> dict[str, Any] | None:
+        """Let the best head by now serve, and assign all images of the splits that are evaluated.
+
+        Returns
+        -------
+        dict or None
+            On rank 0 what `Tally.summary` tells, and of several heads ``head``, the one that serves, ``chosen``,
+            one for each K, and ``heads``, a row of each. None elsewhere.
+
+        Raises
+        ------
+        InputError, Fault, Stopped
+            As `measure` does.
+        """
+        setup, config = self._setup, self._setup.config
+        splits = config.evaluated_splits
+        features = None if setup.features is None else setup.features.at(splits)
+        data, chosen = (self._network, setup.manifest, splits, config), dict[str, Any]()
+        with self._network.averaged():
+            if len(config.model.head_clusters) > 1:
+                pairs = view_pairs(*data, progress=False, features=features)
+                choice = dist.on_rank_zero(lambda: None if pairs is None else choose_heads(pairs, config))
+                assert choice is not None
+                self._network.serve(choice.heads[0])
+                chosen = {"head": choice.heads[0], "chosen": list(choice.heads), "heads": list(choice.rows)}
+            tally = measure(*data, setup.workers, self._request, progress=False, features=features)
+        return None if tally is None else tally.summary() | chosen
