@@ -131,11 +131,12 @@ class GrowingStore:
 
 def _rounds(shards: Sequence[Shard], samples: int) -> Iterator[list[Shard]]:
     """Yield shards in their order, so many together that they have at least so many samples."""
-    held: list[Shard] = []
+    held, count = list[Shard](), 0
     for shard in shards:
         held.append(shard)
-        if sum(one.nsamples for one in held) >= samples:
+        count += shard.nsamples
+        if count >= samples:
             yield held
-            held = []
+            held, count = [], 0
     if held:
         yield held

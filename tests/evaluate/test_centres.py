@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import ccscale
 from ccscale.cli.main import main
+from ccscale.features.kmeans import k_means
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import Features, open_features
 
@@ -92,6 +93,7 @@ def test_features_are_assigned_to_the_nearest_centre(store, tmp_path):
     (centres,) = centres_of(run).values()
     table = pq.read_table(run / "assignments.parquet")
     features = np.mean([store.take(np.arange(store.rows), view) for view in range(3)], axis=0)
+    assert np.allclose(k_means(features, K, 0, spherical=True).centres, centres, atol=1e-6)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     assert table["cluster"].to_numpy().tolist() == (features @ centres.numpy().T).argmax(axis=1).tolist()
 
