@@ -1,6 +1,5 @@
 """A feature store checked: every byte, what its rows are, and that it belongs to its shards."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from ccscale.data.shards.hashing import hash_file
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.embed.opening import check_belongs
@@ -83,9 +83,7 @@ def _problems(folder: Path, listing: Listing, file: FeatureFile, manifest: Manif
     """Yield what is wrong with a file."""
     path = folder / file.name
     try:
-        with open(path, "rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != file.sha256:
+        if hash_file(path)[0] != file.sha256:
             yield "its SHA-256 is not the listed one: it was changed or damaged"
             return
         reader = FeatureFileReader(path)

@@ -8,7 +8,6 @@
 Row i is row i of the store. A row that is bad is nobody's neighbour and has none: its own are -1.
 """
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -38,12 +37,6 @@ def write_neighbours(path: Path, blocks: Iterable[tuple[Int64, Float32]], k: int
                 for values, values_kind in ((found, kind), (cosines, pa.float32()))
             ]
             writer.write_batch(pa.record_batch(columns, schema))
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hash of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class NeighbourFile:

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from ccscale import atomic, dist
+from ccscale.data.shards.hashing import hash_file
 from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.features.cells import Cells, build
 from ccscale.features.listing import list_neighbours
 from ccscale.features.nearest import nearest, tiles
-from ccscale.features.neighbour_file import FILE, ROWS, Float32, Int64, sha256_of, write_neighbours
+from ccscale.features.neighbour_file import FILE, ROWS, Float32, Int64, write_neighbours
 from ccscale.features.store import Features, open_features
 from ccscale.features.vectors import Vectors
 from ccscale.progress import Meter
@@ -183,7 +184,8 @@ class _Work:
         path = self.store / FILE
         list_neighbours(self.store, None)
         write_neighbours(path, self._joined(rows, numbers, parts), self.settings["k"], rows)
-        section = self.settings | facts | {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        sha256, size = hash_file(path)
+        section = self.settings | facts | {"bytes": size, "sha256": sha256}
         list_neighbours(self.store, section)
         shutil.rmtree(self.folder)
         return section

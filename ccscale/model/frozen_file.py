@@ -10,7 +10,6 @@
 So a checkpoint of heads on a large backbone is as small as the heads. What `ccscale export` writes is whole.
 """
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ccscale import atomic
+from ccscale.data.shards.hashing import hash_file
 from ccscale.errors import Fault, InputError, first_line
 
 FILE = "frozen.safetensors"
@@ -38,7 +38,7 @@ def write_frozen(run: Path, tensors: Mapping[str, Tensor]) -> str:
         values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         save_file(values, part, metadata={"format": "pt"})
         atomic.sync_file(part)
-        found = hash_of(part)
+        found, _ = hash_file(part)
         os.replace(part, path)
         atomic.sync_folder(run)
     except (OSError, SafetensorError) as error:
@@ -72,7 +72,7 @@ def check_frozen(run: Path, sha256: str) -> str:
     """
     path = run / FILE
     try:
-        found = hash_of(path)
+        found, _ = hash_file(path)
     except FileNotFoundError:
         raise InputError(
             f"{path} is gone, which holds what the run keeps frozen of its network and no checkpoint has: "
@@ -86,9 +86,3 @@ def check_frozen(run: Path, sha256: str) -> str:
             "with; restore it"
         )
     return found
-
-
-def hash_of(path: Path) -> str:
-    """Return a file's SHA-256."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

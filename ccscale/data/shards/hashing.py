@@ -104,7 +104,7 @@ def _full_read(file: BinaryIO) -> bytes:
     return data
 
 
-def hash_file(path: str, tick: Tick | None = None) -> tuple[str, int]:
+def hash_file(path: str | os.PathLike[str], tick: Tick | None = None) -> tuple[str, int]:
     """Return a local file's SHA-256 in hexadecimal and its size in bytes; `tick` counts its blocks."""
     with open(path, "rb") as file:
         return HashingReader(file, tick).finish()
