@@ -115,7 +115,8 @@ def _show(result: dict[str, Any]) -> None:
     for sentence in result["warnings"]:
         put(f"warning: {sentence}")
     if "heads" in result:
-        put(f"head {result['head']} serves, chosen by loss and stability; of all heads:")
+        by = "by its neighbours' kappa" if "kappa" in result["heads"][0] else "by loss and stability"
+        put(f"head {result['head']} serves, chosen {by}; of all heads:")
         _heads(result["heads"]).put()
     clusters_table(result).put()
     if result["labelled"]:
@@ -179,10 +180,11 @@ def _heads(rows: Rows) -> TextTable:
         "clusters": "K",
         "loss": "loss",
         "stability": "stability",
+        "kappa": "kappa",
         "largest": "largest",
         "information": "information",
     }
-    names |= {name: title for name, title in NAMES.items() if name in rows[0]}
+    names = {name: title for name, title in (names | NAMES).items() if name in rows[0]}
     table = TextTable(*names.values(), "", text=("of", ""))
     for row in rows:
         state = "serves" if row["serves"] else "chosen of its K" if row["chosen"] else ""

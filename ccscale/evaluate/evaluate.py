@@ -27,6 +27,7 @@ from ccscale.evaluate.feature_subset import FILE, FeatureSubset, SubsetTally, ch
 from ccscale.evaluate.heads import Choice, HeadTallies, choose_heads, of_heads, serving_head
 from ccscale.evaluate.merge_tree import PICTURE, LinkageTally, write_tree
 from ccscale.evaluate.metrics import scores
+from ccscale.evaluate.neighbourhood import head_kappas
 from ccscale.evaluate.opened import OpenedRun, open_own_data, open_run, open_shards
 from ccscale.evaluate.parts import deal, parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
@@ -143,6 +144,8 @@ class Evaluation:
         self.opened, self.manifest, self.splits, self.own, self.lock = opened, manifest, splits, own, lock
         self.folder = opened.config.run_folder
         self.pairs = view_pairs(opened.network, manifest, splits, opened.config, features=features)
+        several = len(opened.config.model.head_clusters) > 1
+        self.kappas = head_kappas(opened.network, features, opened.config) if several else None
         found = dist.on_rank_zero(lambda: self._choose(clusters))
         self.choice: Choice | None = None if found is None else found[0]
         head = 0 if found is None else found[1]
@@ -263,7 +266,7 @@ class Evaluation:
         if len(model.head_clusters) == 1:
             return None
         assert self.pairs is not None
-        choice, chosen = choose_heads(self.pairs, self.opened.config), made.heads
+        choice, chosen = choose_heads(self.pairs, self.opened.config, self.kappas), made.heads
         # By the images that the run is evaluated on: what others look like, or another split, changes nothing.
         if self.own and (self.splits == self.opened.config.evaluated_splits or not chosen):
             chosen = choice.heads

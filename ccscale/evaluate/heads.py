@@ -1,9 +1,11 @@
-"""Which of several cluster heads serves: chosen by loss and stability, never by labels; and all heads in a table.
+"""Which of several cluster heads serves: chosen without labels; and all heads in a table.
 
-Two views of some images (`stability.py`) are assigned by every head. Of the trained heads of one K, the half that
-is more stable is kept, and of these the one of the lowest loss is chosen: a low loss alone may be that of a head
-which tells images apart by their views, and stability alone is high where a head tells little. Heads whose clusters
-are found (`centres.py`) have no loss: the most stable of them and of the chosen one serves.
+On a feature store with neighbours the head of the highest kappa serves (`neighbourhood.py`), trained or found.
+
+Elsewhere two views of some images (`stability.py`) are assigned by every head. Of the trained heads of one K, the
+half that is more stable is kept, and of these the one of the lowest loss is chosen: a low loss alone may be of a
+head which tells images apart by their views, and stability alone is high where a head tells little. Heads whose
+clusters are found (`centres.py`) have no loss: the most stable of them and of the chosen one serves.
 """
 
 import math
@@ -37,14 +39,15 @@ class Choice:
         The one of each K, in the order of the config; counted from 0 over all heads.
     rows
         Of each head ``head``; ``of``, how it came about: ``training``, or centres of ``embeddings`` or
-        ``features``; ``clusters``; ``loss`` (None of centres, and where no image was looked at); ``stability``.
+        ``features``; ``clusters``; ``loss`` (None of centres, and where no image was looked at); ``stability``;
+        where it was measured ``kappa``, of neighbours.
     """
 
     heads: tuple[int, ...]
     rows: tuple[dict[str, Any], ...]
 
 
-def choose_heads(pairs: NDArray[np.float32], config: Config) -> Choice:
+def choose_heads(pairs: NDArray[np.float32], config: Config, kappas: Sequence[float] | None = None) -> Choice:
     """Choose the head of each K that serves.
 
     Parameters
@@ -53,6 +56,8 @@ def choose_heads(pairs: NDArray[np.float32], config: Config) -> Choice:
         (2, n, ΣK): the soft assignments of two views of n images by all heads, side by side.
     config
         The run's.
+    kappas
+        The neighbours' kappa by each head, where it was measured: then it chooses.
     """
     model, by_head = config.model, of_heads(pairs, config.model)
     trained = len(model.trained_clusters)
@@ -60,7 +65,7 @@ def choose_heads(pairs: NDArray[np.float32], config: Config) -> Choice:
     if pairs.shape[1]:
         losses[:trained] = _losses(by_head[:trained], model, config.loss)
     made_by = ["training"] * trained + [of for of in model.centres for _ in model.cluster_counts]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "head": number,
             "of": of,
@@ -70,13 +75,17 @@ def choose_heads(pairs: NDArray[np.float32], config: Config) -> Choice:
         }
         for number, (p, of, loss) in enumerate(zip(by_head, made_by, losses, strict=True))
     ]
+    if kappas is not None:
+        rows = [{**row, "kappa": kappa} for row, kappa in zip(rows, kappas, strict=True)]
+    measure = "stability" if kappas is None else "kappa"
     chosen = []
     for k in model.cluster_counts:
         of_k = [row for row in rows if row["clusters"] == k]
         candidates = [row for row in of_k if row["of"] != "training"]
         if "cluster" in config.losses or not candidates:
-            candidates.insert(0, _best_trained([row for row in of_k if row["of"] == "training"]))
-        chosen.append(max(candidates, key=lambda row: row["stability"])["head"])
+            of_training = [row for row in of_k if row["of"] == "training"]
+            candidates = (of_training if kappas else [_best_trained(of_training)]) + candidates
+        chosen.append(max(candidates, key=lambda row: row[measure])["head"])
     return Choice(tuple(chosen), tuple(rows))
 
 

@@ -1,12 +1,7 @@
 """Whether an image stays in its cluster when it is looked at differently: a figure that needs no labels.
 
-Two random views of each of some images, by the run's own config, are assigned. With the views' clusters a_i, b_i:
-
-    agreement = share of images with a_i = b_i
-    chance    = Σ_k share_a(k) share_b(k)         what views without any relation would agree on
-    stability = (agreement − chance) / (1 − chance)      Cohen's kappa: 1 at best, 0 by chance
-
-A collapsed clustering agrees always and by chance: its stability is 0.
+Two random views of each of some images, by the run's own config, are assigned. The stability is the kappa of their
+clusters (`features/kappa.py`): 1 at best, 0 by chance, and 0 of a collapsed clustering.
 """
 
 from collections.abc import Sequence
@@ -29,6 +24,7 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import BadImage
 from ccscale.evaluate.assign import evaluating
 from ccscale.evaluate.feature_subset import choose_rows
+from ccscale.features.kappa import kappa
 from ccscale.features.pairs import PairDraw
 from ccscale.features.store import Features
 from ccscale.model.network import ContrastiveClustering
@@ -54,14 +50,13 @@ def agreement(p: NDArray[np.float32], groups: Int64 | None = None) -> dict[str, 
     clusters = p.argmax(axis=2)
     if groups is not None:
         clusters = groups[clusters]
-    a, b = clusters
-    if not len(a):
-        return {"agreement": 0.0, "chance": 0.0, "stability": 0.0, "views": 0}
-    agreeing = float((a == b).mean())
-    k = int(clusters.max()) + 1
-    chance = float(np.bincount(a, minlength=k) @ np.bincount(b, minlength=k)) / len(a) ** 2
-    stability = (agreeing - chance) / (1 - chance) if chance < 1 else 0.0
-    return {"agreement": agreeing, "chance": chance, "stability": stability, "views": len(a)}
+    found = kappa(*clusters)
+    return {
+        "agreement": found.agreement,
+        "chance": found.chance,
+        "stability": found.kappa,
+        "views": clusters.shape[1],
+    }
 
 
 def view_pairs(

@@ -6,6 +6,7 @@ from ccscale import dist
 from ccscale.evaluate.assign import measure
 from ccscale.evaluate.centres import CentreFinder
 from ccscale.evaluate.heads import choose_heads
+from ccscale.evaluate.neighbourhood import head_kappas
 from ccscale.evaluate.stability import view_pairs
 from ccscale.preempt import StopRequest
 from ccscale.train.setup import Setup
@@ -63,7 +64,10 @@ class RunClusters:
         with self._network.averaged():
             if len(config.model.head_clusters) > 1:
                 pairs = view_pairs(*data, progress=False, features=features)
-                choice = dist.on_rank_zero(lambda: None if pairs is None else choose_heads(pairs, config))
+                kappas = head_kappas(self._network, features, config)
+                choice = dist.on_rank_zero(
+                    lambda: None if pairs is None else choose_heads(pairs, config, kappas)
+                )
                 assert choice is not None
                 self._network.serve(choice.heads[0])
                 chosen = {"head": choice.heads[0], "chosen": list(choice.heads), "heads": list(choice.rows)}

@@ -39,13 +39,13 @@ function startOverview() {
 
 /** Show what is known of all cluster heads, of which one made these clusters. */
 function startHeads() {
-  const columns = [["of", "of"], ["clusters", "K"], ["loss", "loss"], ["stability", "stability"], ["empty", "empty"], ["largest", "largest"],
+  const columns = [["of", "of"], ["clusters", "K"], ["loss", "loss"], ["stability", "stability"], ["kappa", "kappa"], ["empty", "empty"], ["largest", "largest"],
     ["information", "information"], ["acc", "ACC"], ["nmi", "NMI"], ["ari", "ARI"]].filter(([name]) => name in data.heads[0]);
   const shown = (name, value) => (value === null ? "–" : name === "of" ? value : ["clusters", "empty"].includes(name) ? count(value) : shownFigure(name, value));
   const state = (head) => (head.serves ? "serves" : head.chosen ? "chosen of its K" : "");
   const rows = data.heads.map((head) => [String(head.head), ...columns.map(([name]) => shown(name, head[name])), state(head)]);
   const titles = [["head", true], ...columns.map(([name, title]) => [title, name === "of"]), ["", true]];
-  $("figures").append(tableDetails(`Cluster heads: ${data.heads.length}, chosen by loss and stability, without labels`,
+  $("figures").append(tableDetails(`Cluster heads: ${data.heads.length}, chosen by ${"kappa" in data.heads[0] ? "the kappa of neighbours" : "loss and stability"}, without labels`,
     () => table("Cluster heads", titles, rows)));
 }
 
