@@ -13,7 +13,7 @@ A config is a YAML file (`file.py`) with the sections below; `keys.py` lists the
 
 from ccscale.config.data import LOSSES, MAX_LANES, Data, LossName
 from ccscale.config.loss import Loss
-from ccscale.config.model import MOST_CLASSES, CentresOf, Model
+from ccscale.config.model import MOST_CLASSES, BeginsAs, CentresOf, Model
 from ccscale.config.pairs import Pairs
 from ccscale.config.root import Config
 from ccscale.config.train import Train
@@ -23,6 +23,7 @@ __all__ = [
     "LOSSES",
     "MAX_LANES",
     "MOST_CLASSES",
+    "BeginsAs",
     "CentresOf",
     "Config",
     "Data",

@@ -31,7 +31,8 @@ def _one_or_several(value: Any, _: Any) -> int | tuple[int, ...]:
     return counts if len(counts) > 1 else counts[0]
 
 
-CentresOf = Literal["embeddings", "features"]
+CentresOf = Literal["embeddings", "whitened", "features"]
+BeginsAs = Literal["features", "smoothed", "spectral"]
 
 
 class Model(Section):
@@ -84,13 +85,22 @@ class Model(Section):
         1,
         ge=1,
         le=1024,
-        description="Cluster heads for each K. The evaluation chooses the one that serves, by loss and stability.",
+        description="Cluster heads for each K. The evaluation chooses the one that serves, without labels.",
+    )
+    begin: Origin[Annotated[tuple[BeginsAs, ...], BeforeValidator(listed)]] = Field(
+        (),
+        description="What the trained cluster heads begin from, those of one K in turn; by default random weights. "
+        "Else clusters of a feature store, which they are fitted to before the first step: features: k-means of "
+        "these; smoothed: k-means of features that were averaged over mutual neighbours; spectral: spectral "
+        "clustering of the graph of neighbours. A run that begins with the network of another (train.start) has "
+        "its heads.",
     )
     centres: Fixed[Annotated[tuple[CentresOf, ...], BeforeValidator(listed)]] = Field(
         (),
         description="Cluster heads beside the trained ones, one for each K, whose clusters are found and not "
-        "trained: the centres of spherical k-means on the embeddings, or on the features, of the images of a "
-        "feature store, at each evaluation. The most stable of all heads serves.",
+        "trained: the centres of spherical k-means on the embeddings, on K - 1 principal components of these, each "
+        "of deviation 1 (whitened), or on the features, of the images of a feature store, at each evaluation. Of "
+        "all heads the one that keeps most neighbours together serves.",
     )
     embedding: Fixed[int] = Field(128, ge=1, le=2**16, description="Width of the instance head's output.")
     head_width: Fixed[Positive | None] = Field(
@@ -118,7 +128,16 @@ class Model(Section):
         if self.head_depth == 1 and self.head_width is not None:
             raise ValueError("head_width is that of hidden layers, and head_depth 1 has none: leave it out")
         if len(set(self.centres)) < len(self.centres):
-            raise ValueError("centres names embeddings or features twice")
+            raise ValueError("centres names a kind twice")
+        if len(self.begin) > self.heads:
+            raise ValueError(
+                f"begin has {len(self.begin)} kinds of clusters, and there are model.heads {self.heads} that could "
+                f"begin from them: set model.heads={len(self.begin)}"
+            )
+        if self.begin and self.head_norm == "batch":
+            raise ValueError(
+                "begin goes with head_norm none or layer: heads are fitted before there is a global batch"
+            )
         return self
 
     @property
@@ -139,4 +158,4 @@ class Model(Section):
     @property
     def bare(self) -> "Model":
         """The same network without the weights to start from: for whom nothing is downloaded or read."""
-        return self.model_copy(update={"pretrained": False, "weights": None})
+        return self.model_copy(update={"pretrained": False, "weights": None, "begin": ()})

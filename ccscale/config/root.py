@@ -91,16 +91,31 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _begin(self) -> "Config":
+        if self.model.begin and self.data.features is None:
+            raise ValueError(
+                f"model.begin is {', '.join(self.model.begin)}, clusters of a feature store: give data.features in "
+                "place of data.shards (`ccscale embed SHARDS STORE --neighbours 25` makes one), or leave it out"
+            )
+        if self.model.begin and "cluster" not in self.losses:
+            raise ValueError(
+                "model.begin is what cluster heads begin from, and none is trained: set loss.cluster_weight above "
+                "0, or leave model.begin out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _centres(self) -> "Config":
         if self.model.centres and self.data.features is None:
             raise ValueError(
                 f"model.centres is {', '.join(self.model.centres)}, and centres are found in a feature store: give "
                 "data.features in place of data.shards (`ccscale embed SHARDS STORE` makes one), or leave it out"
             )
-        if "embeddings" in self.model.centres and "instance" not in self.losses:
+        of_embeddings = [kind for kind in self.model.centres if kind != "features"]
+        if of_embeddings and "instance" not in self.losses:
             raise ValueError(
-                "model.centres has embeddings, and the head that makes them is not trained: set "
-                "loss.instance_weight above 0, or leave embeddings out"
+                f"model.centres has {of_embeddings[0]}, and the head that makes embeddings is not trained: set "
+                f"loss.instance_weight above 0, or leave {of_embeddings[0]} out"
             )
         return self
 

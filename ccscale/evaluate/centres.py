@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ccscale import dist
 from ccscale.evaluate.assign import evaluating
 from ccscale.features.kmeans import k_means
 from ccscale.features.store import Features
 from ccscale.features.vectors import Vectors
+from ccscale.features.whitening import whitening
+from ccscale.model.heads import CentreHead
 from ccscale.model.network import ContrastiveClustering
 
 
@@ -37,14 +40,30 @@ class CentreFinder:
         """Find those anew that have changed: of embeddings all, of features none after the first time."""
         with evaluating(self._network):
             for head in self._stale:
-                read, width = self._features.mean, self._features.width
-                if head.of == "embeddings":
-                    read, width = self._embeddings, self._network.settings.embedding
-                vectors = Vectors(np.flatnonzero(~self._features.bad), width, read)
-                where = head.centres.device
-                found = k_means(vectors, len(head.centres), self._seed, spherical=True, device=where)
+                vectors = self._vectors(head)
+                found = k_means(
+                    vectors, len(head.centres), self._seed, spherical=True, device=head.centres.device
+                )
                 head.centres.copy_(torch.from_numpy(found.centres))
-        self._stale = [head for head in self._stale if head.of == "embeddings"]
+        self._stale = [head for head in self._stale if head.of != "features"]
+
+    def _vectors(self, head: CentreHead) -> Vectors:
+        """Return the vectors of which a head's centres are found; where they are whitened, find first by what."""
+        rows = np.flatnonzero(~self._features.bad)
+        if head.of == "features":
+            return Vectors(rows, self._features.width, self._features.mean)
+        vectors = Vectors(rows, self._network.settings.embedding, self._embeddings)
+        if head.of == "embeddings":
+            return vectors
+        middle, axes = dist.on_rank_zero(lambda: whitening(vectors, head.axes.shape[1]))
+        head.middle.copy_(torch.from_numpy(middle))
+        head.axes.copy_(torch.from_numpy(axes))
+
+        def read(some: NDArray[np.int64]) -> NDArray[np.float32]:
+            embeddings = torch.from_numpy(self._embeddings(some)).to(head.axes.device)
+            return head.prepare(embeddings).float().cpu().numpy()
+
+        return Vectors(rows, head.axes.shape[1], read)
 
     def _embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the embeddings of the mean features of rows of the store."""

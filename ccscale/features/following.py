@@ -45,6 +45,11 @@ def open_followed(config: Config) -> tuple[Config, Features]:
     features = Features(config.data.features, config.data.splits)
     config = follow(config, features)
     _check_pairs(config, features)
+    if set(config.model.begin) - {"features"} and features.neighbour_section is None:
+        raise InputError(
+            f"model.begin is {', '.join(config.model.begin)}, and {features.folder} has no neighbours: find them "
+            "with `ccscale embed --neighbours 25`"
+        )
     check_shards(features)
     if (most := max(config.model.cluster_counts)) > features.rows:
         splits = ", ".join(features.splits)
@@ -101,7 +106,8 @@ def read_backbone(features: Features) -> dict[str, Tensor] | None:
 
 def content_digest(config: Config, features: Features) -> str:
     """Return a hash of what a run reads of a store: its features and, where pairs are made of them, neighbours."""
-    neighbours = None if config.pairs.of == "views" else features.neighbour_section
+    reads_them = config.pairs.of != "views" or set(config.model.begin) - {"features"}
+    neighbours = features.neighbour_section if reads_them else None
     return hashlib.sha256(json.dumps([features.digest, neighbours], sort_keys=True).encode()).hexdigest()
 
 

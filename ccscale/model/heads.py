@@ -77,23 +77,36 @@ class CentreHead(nn.Module):
 
     Attributes
     ----------
-    of : {"embeddings", "features"}
-        What the vectors are.
+    of : {"embeddings", "whitened", "features"}
+        What the vectors are; whitened: embeddings, which are whitened here.
     centres : Tensor
         (K, d), of length 1; zeros until they are found, which assign nothing.
+    middle, axes : Tensor
+        (d,) and (d, q), of whitened embeddings alone, q = K - 1 or d if that is less: centres are (K, q).
     """
 
     centres: Tensor
+    middle: Tensor
+    axes: Tensor
 
     def __init__(self, of: CentresOf, width: int, clusters: int) -> None:
         super().__init__()
         self.of = of
+        if of == "whitened":
+            self.register_buffer("middle", torch.zeros(width))
+            self.register_buffer("axes", torch.zeros(width, min(width, clusters - 1)))
+            width = self.axes.shape[1]
         self.register_buffer("centres", torch.zeros(clusters, width))
+
+    def prepare(self, vectors: Tensor) -> Tensor:
+        """Return vectors as they are compared with the centres, but for their length."""
+        vectors = vectors.to(self.centres.dtype)
+        return (vectors - self.middle) @ self.axes if self.of == "whitened" else vectors
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Return the soft assignments."""
         with torch.autocast(vectors.device.type, enabled=False):
-            cosines = F.normalize(vectors.to(self.centres.dtype), dim=1) @ self.centres.T
+            cosines = F.normalize(self.prepare(vectors), dim=1) @ self.centres.T
             return torch.softmax(cosines / CENTRE_TEMPERATURE, dim=1)
 
 
@@ -125,7 +138,7 @@ def make_cluster_heads(features: int, settings: Model) -> ClusterHead | ClusterH
 
 def make_centre_heads(features: int, settings: Model) -> CentreHeads:
     """Return a network's cluster heads that are found, none of them yet: those of `settings.centres`, of each K."""
-    widths = {"features": features, "embeddings": settings.embedding}
+    widths = {"features": features, "embeddings": settings.embedding, "whitened": settings.embedding}
     return CentreHeads(
         CentreHead(of, widths[of], k) for of in settings.centres for k in settings.cluster_counts
     )

@@ -24,6 +24,7 @@ from ccscale.features.store import Features
 from ccscale.model.export import frozen_of, read_settings
 from ccscale.model.frozen_file import FILE, check_frozen, read_frozen, write_frozen
 from ccscale.model.network import ContrastiveClustering
+from ccscale.train.head_fit import fit_heads
 from ccscale.train.start import begin_with
 
 
@@ -44,7 +45,11 @@ class Opening:
 
 
 def open_training(
-    config: Config, data_digest: str, lock: FolderLock, features: Features | None = None
+    config: Config,
+    data_digest: str,
+    lock: FolderLock,
+    features: Features | None = None,
+    device: torch.device | None = None,
 ) -> Opening:
     """Open a run's folder, or make it; all ranks call it together.
 
@@ -56,6 +61,8 @@ def open_training(
         Of the run's folder: taken before its checkpoints are looked for.
     features
         The store that it is trained on: then its network has no backbone.
+    device
+        Where its heads are fitted to the clusters that they begin from; the CPU by default.
 
     Raises
     ------
@@ -86,6 +93,8 @@ def open_training(
         _tell(standing)
     # What is refused above leaves no folder.
     begun = dist.on_rank_zero(lambda: open_run(config, data_digest, lock.take))
+    if not saved and config.train.start is None and config.model.begin and features is not None:
+        fit_heads(network, features, config, device)
     if features is None:
         frozen = _keep_frozen(config, network, found.newest)
     else:

@@ -125,7 +125,7 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     digest = manifest.digest(config.data.splits)
     if features is not None:
         digest = f"{digest}/{content_digest(config, features)}"
-    opening = open_training(config, digest, lock, features)
+    opening = open_training(config, digest, lock, features, device)
     config, found = opening.config, opening.found
     for line in describe_run(config, manifest, schedule, device, stop):
         dist.say(line)

@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Features:
 
 def settings_of(store: Features, run: Path, **changes) -> dict:
     settings = small_settings(Path(), run, **{"train__max_steps": 12, "train__save_every": 6} | changes)
-    model = {"clusters": [K, 6], "centres": ["embeddings", "features"], "embedding": 8}
+    model = {"clusters": [K, 6], "centres": ["embeddings", "whitened", "features"], "embedding": 8}
     found = {"data": {"features": str(store.folder)}, "views": {}, "model": model, "pairs": {"of": "both"}}
     return settings | found | {"loss": {"cluster_weight": 0}}
 
@@ -49,19 +49,22 @@ def test_found_saved_chosen_and_served(store, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", str(write_config(tmp_path, settings_of(store, run)))]) == 0
     found = centres_of(run)
-    assert [tuple(value.shape) for value in found.values()] == [(4, 8), (6, 8), (4, 16), (6, 16)]
-    assert all(torch.allclose(value.norm(dim=1), torch.ones(len(value))) for value in found.values())
+    centres = [value for name, value in found.items() if name.endswith("centres")]
+    assert [tuple(value.shape) for value in centres] == [(4, 8), (6, 8), (4, 3), (6, 5), (4, 16), (6, 16)]
+    assert all(torch.allclose(value.norm(dim=1), torch.ones(len(value))) for value in centres)
     capsys.readouterr()
     assert main(["evaluate", str(run), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert [row["of"] for row in result["heads"]] == ["training"] * 2 + ["embeddings"] * 2 + ["features"] * 2
-    assert [row["loss"] is None for row in result["heads"]] == [False] * 2 + [True] * 4
+    assert [row["of"] for row in result["heads"]] == [
+        of for of in ("training", "embeddings", "whitened", "features") for _ in range(2)
+    ]
+    assert [row["loss"] is None for row in result["heads"]] == [False] * 2 + [True] * 6
     served = result["heads"][result["head"]]
     assert served["of"] != "training"  # which was none
-    assert served["stability"] == max(row["stability"] for row in result["heads"][2:] if row["clusters"] == K)
+    assert served["kappa"] == max(row["kappa"] for row in result["heads"][2:] if row["clusters"] == K)
     assert result["acc"] > 0.8
     assert main(["evaluate", str(run), "--clusters", "6"]) == 0
-    assert "chosen by loss and stability" in capsys.readouterr().out
+    assert "chosen by its neighbours' kappa" in capsys.readouterr().out
 
 
 def test_an_exported_network_has_them(tmp_path, shards, capsys):

@@ -1,12 +1,16 @@
 """Makes a feature store of random numbers, and measures what is done with it: time and memory.
 
-    python tools/bench/store.py make OUT [--rows 1000000] [--width 768] [--classes 1000] [--spread 1.5]
+    python tools/bench/store.py make OUT [--rows 1000000] [--width 768] [--classes 1000] [--spread 1.5] \
+        [--uneven 0] [--decay 0.5]
     python tools/bench/store.py kmeans STORE --clusters 1000 [--json]
     python tools/bench/store.py neighbours STORE --k 25 [--json]
 
 Each row is its class's centre, drawn from a normal distribution, and `--spread` times as much of its own; column i
-has the weight (i + 1)^-1/2 in both, as few directions carry most of what features tell. With 100,000 rows of width
-256 in 200 classes and a spread of 1.85, about 40 % of a row's 25 neighbours are of its class: many that overlap.
+has the weight (i + 1)^-decay in both, as few directions carry most of what features tell. With `--uneven s` classes
+have spreads of their own, log-normal with deviation s. Many classes that overlap, where about 41 % of a row's 25
+neighbours are of its class, are made by
+
+    --rows 100000 --width 256 --classes 200 --spread 2.75 --uneven 0.5 --decay 0.3
 
 Memory is what the process holds for itself at most, beyond the page cache (RssAnon).
 """
@@ -36,11 +40,22 @@ from ccscale.features.store import Features, open_features
 SHARD = 2**16
 
 
-def make(out: Path, rows: int, width: int, classes: int, spread: float, seed: int) -> dict[str, Any]:
+def make(
+    out: Path,
+    rows: int,
+    width: int,
+    classes: int,
+    spread: float,
+    seed: int,
+    uneven: float = 0.0,
+    decay: float = 0.5,
+) -> dict[str, Any]:
     """Write a store; its rows follow from the seed alone."""
     out.mkdir(parents=True)
-    weights = (1 + np.arange(width, dtype=np.float32)) ** -0.5
-    centres = np.random.default_rng(seed).standard_normal((classes, width), dtype=np.float32) * weights
+    weights = (1 + np.arange(width, dtype=np.float32)) ** -np.float32(decay)
+    generator = np.random.default_rng(seed)
+    centres = generator.standard_normal((classes, width), dtype=np.float32) * weights
+    spreads = np.float32(spread) * np.exp(uneven * generator.standard_normal(classes, dtype=np.float32))
     form, files, shards = schema(width, 0, "float16", {}), [], []
 
     def batches(first: int, count: int) -> Iterator[pa.RecordBatch]:
@@ -49,7 +64,7 @@ def make(out: Path, rows: int, width: int, classes: int, spread: float, seed: in
             generator = np.random.default_rng((seed, start))
             labels = generator.integers(0, classes, some)
             own = generator.standard_normal((some, width), dtype=np.float32) * weights
-            kept = encode(torch.from_numpy(centres[labels] + np.float32(spread) * own), "float16")
+            kept = encode(torch.from_numpy(centres[labels] + spreads[labels, None] * own), "float16")
             keys = [f"{row:09d}" for row in range(start, start + some)]
             yield record_batch(form, keys, labels, np.zeros(some, bool), [kept])
 
@@ -144,12 +159,16 @@ def main() -> int:
     options.add_argument("--width", type=int, default=768)
     options.add_argument("--classes", type=int, default=1000)
     options.add_argument("--spread", type=float, default=1.5)
+    options.add_argument("--uneven", type=float, default=0.0)
+    options.add_argument("--decay", type=float, default=0.5)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--clusters", type=int, default=1000)
     options.add_argument("--k", type=int, default=25)
     args = options.parse_args()
     if args.what == "make":
-        result = make(args.store, args.rows, args.width, args.classes, args.spread, args.seed)
+        result = make(
+            args.store, args.rows, args.width, args.classes, args.spread, args.seed, args.uneven, args.decay
+        )
     elif args.what == "kmeans":
         result = cluster(args.store, args.clusters)
     else:

@@ -1,0 +1,88 @@
+"""Cluster heads that begin from clusters of a store, and not from random weights (``model.begin``).
+
+Each is fitted to the clusters that were found, by cross-entropy, before the first step; an image counts by any of
+its views. What follows is training as ever. All of it follows from store, config and seed: a run that was killed
+before its first checkpoint begins with the same heads.
+"""
+
+import copy
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ccscale import dist
+from ccscale.config import Config
+from ccscale.features.first_clusters import FirstClusters
+from ccscale.features.store import Features
+from ccscale.features.vectors import Int64
+from ccscale.model.network import ContrastiveClustering
+from ccscale.progress import Meter
+
+EPOCHS, BATCH = 3, 256
+FEWEST, MOST = 2**9, 2**13  # steps, whatever the number of images
+RATE = 1e-3  # Adam's
+LEAST = 1e-12  # an assignment that is smaller counts as this one: its logarithm is finite
+
+
+def fit_heads(
+    network: ContrastiveClustering, features: Features, config: Config, device: torch.device | None = None
+) -> None:
+    """Fit each cluster head of a network to clusters of a store; all ranks call it together, and get the same.
+
+    Parameters
+    ----------
+    network
+        As it is built, with its teacher if it has one; it stays where it is.
+    features
+        The rows that are trained on.
+    config
+        The run's: kinds of clusters, seed.
+    device
+        Where it is computed; the CPU by default.
+    """
+    device = device or torch.device("cpu")
+    model, first = config.model, FirstClusters(features, device)
+    cluster_head = network.cluster_head
+    heads = cluster_head if isinstance(cluster_head, nn.ModuleList) else [cluster_head]
+    for number, (head, clusters) in enumerate(zip(heads, model.trained_clusters, strict=True)):
+        of_its_k = number % model.heads
+        kind = model.begin[of_its_k % len(model.begin)]
+        dist.say(f"cluster head {number} begins from {clusters:,} clusters of the store: {kind}")
+        found = first.find(kind, clusters, config.seed + of_its_k // len(model.begin))
+        fit = partial(_fitted, head, features, first.rows, found, (config.seed, number), device)
+        head.load_state_dict(dist.on_rank_zero(fit))
+    if network.teacher is not None:
+        network.add_teacher()
+
+
+def _fitted(
+    head: nn.Module,
+    features: Features,
+    rows: Int64,
+    clusters: Int64,
+    seed: tuple[int, int],
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Return the weights of a copy of a head that tells the clusters (n,) of rows (n,)."""
+    fitted = copy.deepcopy(head).to(device).train()
+    optimizer = torch.optim.Adam(fitted.parameters(), lr=RATE)
+    generator = np.random.default_rng(seed)
+    batch = min(BATCH, len(rows))
+    steps = min(MOST, max(FEWEST, EPOCHS * len(rows) // batch))
+    order: Int64 = np.empty(0, np.int64)
+    with Meter("fitting a head", steps, "steps", show=True) as meter:
+        for _ in range(steps):
+            if len(order) < batch:
+                order = generator.permutation(len(rows))
+            chosen, order = order[:batch], order[batch:]
+            views = generator.integers(features.views + 1, size=batch)
+            inputs = torch.from_numpy(features.take(rows[chosen], views)).to(device)
+            target = torch.from_numpy(clusters[chosen]).to(device)
+            right = fitted(inputs).gather(1, target[:, None])
+            optimizer.zero_grad()
+            (-right.clamp_min(LEAST).log().mean()).backward()
+            optimizer.step()
+            meter.advance(1)
+    return {name: value.detach().cpu() for name, value in fitted.state_dict().items()}
