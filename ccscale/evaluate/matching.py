@@ -8,7 +8,6 @@ each image is a cluster.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix, csr_matrix, hstack
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
@@ -64,6 +63,9 @@ def right(table: Contingency, classes: Int64) -> int:
 
 
 def _match_dense(counts: Int64) -> Int64:
+    # Here: it is a tenth of every rank's start, and training without labels never needs it.
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(counts, maximize=True)
     found = np.full(len(counts), -1, dtype=np.int64)
     together = counts[rows, columns] > 0
