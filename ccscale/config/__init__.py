@@ -17,12 +17,13 @@ from ccscale.config.model import MOST_CLASSES, BeginsAs, CentresOf, Model
 from ccscale.config.pairs import Pairs
 from ccscale.config.root import Config
 from ccscale.config.train import Train
-from ccscale.config.views import Views
+from ccscale.config.views import MOST_OPERATIONS, View, Views, strong_view, weak_view
 
 __all__ = [
     "LOSSES",
     "MAX_LANES",
     "MOST_CLASSES",
+    "MOST_OPERATIONS",
     "BeginsAs",
     "CentresOf",
     "Config",
@@ -32,5 +33,8 @@ __all__ = [
     "Model",
     "Pairs",
     "Train",
+    "View",
     "Views",
+    "strong_view",
+    "weak_view",
 ]

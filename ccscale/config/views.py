@@ -1,16 +1,30 @@
 """What a random view of an image is."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from ccscale.config.section import Fixed, Positive, Probability, Section
 
+MOST_OPERATIONS = 8  # of RandAugment: each has its place among a view's random numbers
 
-class Views(Section):
-    """What a random view of an image is (paper, section 'Data augmentation'; torchvision's definitions)."""
+AS_IT_IS: dict[str, Any] = {  # what leaves an image as it is
+    "crop_scale": None,
+    "flip": 0.0,
+    "rotate": 0.0,
+    "translate": 0.0,
+    "zoom": (1.0, 1.0),
+    "jitter": 0.0,
+    "grey": 0.0,
+    "blur": 0.0,
+    "rand_augment": 0,
+    "cutout": 0.0,
+}
 
-    size: Fixed[int] = Field(224, ge=1, le=2**13, description="Side of a view, in pixels.")
+
+class View(Section):
+    """What one random view of an image is (paper, section 'Data augmentation'; torchvision's definitions)."""
+
     crop_scale: Fixed[tuple[float, float] | None] = Field(
         (0.08, 1.0),
         description="RandomResizedCrop: share of the image's area; null: the whole image, resized.",
@@ -36,11 +50,48 @@ class Views(Section):
     hue: Fixed[float] = Field(0.2, ge=0, le=0.5, description="ColorJitter's hue, before the strength.")
     grey: Fixed[Probability] = Field(0.2, description="Probability of the conversion to grey.")
     blur: Fixed[Probability] = Field(0.0, description="Probability of the Gaussian blur.")
-    blur_kernel: Fixed[Positive] = Field(
-        23, description="Side of the blur's kernel in pixels, an odd number."
-    )
     blur_sigma: Fixed[tuple[float, float]] = Field(
         (0.1, 2.0), description="Range of the blur's sigma in pixels."
+    )
+    rand_augment: Fixed[int] = Field(
+        0,
+        ge=0,
+        le=MOST_OPERATIONS,
+        description="RandAugment: so many operations, drawn for each image of torchvision's fourteen (shears, "
+        "shifts, rotation, brightness, colour, contrast, sharpness, posterize, solarize, equalize, …), one after "
+        "the other between flip and jitter; 0: none.",
+    )
+    magnitude: Fixed[int] = Field(
+        9, ge=0, le=30, description="RandAugment: how strong each operation is, of 30."
+    )
+    cutout: Fixed[Probability] = Field(
+        0.0,
+        description="Cutout: a grey square at a random place, its side as a share of the view's, cut off at the "
+        "edges; 0: none.",
+    )
+
+    @field_validator("crop_scale", "crop_ratio", "zoom", "blur_sigma")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 < value[0] <= value[1]:
+            raise ValueError("must be two numbers above 0, the smaller one first")
+        return value
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.crop_scale is not None and self.crop_scale[1] > 1:
+            raise ValueError("crop_scale is a share of the image's area: at most 1")
+        if self.hue * self.strength > 0.5:
+            raise ValueError(f"hue * strength is {self.hue * self.strength:g}, and may be at most 0.5")
+        return self
+
+
+class Views(View):
+    """What a random view of an image is, and what all views have in common."""
+
+    size: Fixed[int] = Field(224, ge=1, le=2**13, description="Side of a view, in pixels.")
+    blur_kernel: Fixed[Positive] = Field(
+        23, description="Side of the blur's kernel in pixels, an odd number."
     )
     raw: Fixed[Literal[0, 1, 2]] = Field(
         0,
@@ -51,13 +102,6 @@ class Views(Section):
         True, description="Decode a JPEG at the smallest DCT scale that serves both crops: faster."
     )
 
-    @field_validator("crop_scale", "crop_ratio", "zoom", "blur_sigma")
-    @classmethod
-    def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and not 0 < value[0] <= value[1]:
-            raise ValueError("must be two numbers above 0, the smaller one first")
-        return value
-
     @field_validator("blur_kernel")
     @classmethod
     def _odd(cls, value: int) -> int:
@@ -66,14 +110,51 @@ class Views(Section):
         return value
 
     @model_validator(mode="after")
-    def _ranges(self) -> "Views":
-        if self.crop_scale is not None and self.crop_scale[1] > 1:
-            raise ValueError("crop_scale is a share of the image's area: at most 1")
-        if self.hue * self.strength > 0.5:
-            raise ValueError(f"hue * strength is {self.hue * self.strength:g}, and may be at most 0.5")
+    def _kernel(self) -> Self:
         if self.blur > 0 and self.blur_kernel // 2 >= self.size:
             raise ValueError(
                 f"blur_kernel {self.blur_kernel} is too large for size {self.size}: "
                 f"at most {2 * self.size - 1} (about a tenth of the size is usual)"
             )
         return self
+
+    def replaced(self, view: View) -> "Views":
+        """Return these settings with another random view; what all views have in common stays.
+
+        Raises
+        ------
+        ValueError
+            If the blur's kernel is too large for the size.
+        """
+        return Views.model_validate(self.model_dump() | view.model_dump() | {"raw": 0})
+
+    @property
+    def plain(self) -> "Views":
+        """The settings of a view that is the whole image as it is, only resized."""
+        return self.model_copy(update=AS_IT_IS | {"raw": 0})
+
+    def each(self, count: int) -> "tuple[Views, ...]":
+        """Return the settings of each of so many views of an image, the last `raw` of them `plain`."""
+        if not self.raw:
+            return (self,) * count
+        random = self.model_copy(update={"raw": 0})
+        return (random,) * (count - self.raw) + (self.plain,) * self.raw
+
+
+def weak_view(views: Views, weak: View | None) -> Views:
+    """Return the settings of a weak view: as it is given, or the data's own random view."""
+    return views.model_copy(update={"raw": 0}) if weak is None else views.replaced(weak)
+
+
+def strong_view(views: Views, strong: View | None) -> Views:
+    """Return the settings of a strong view: as it is given, or one that follows from the data's own random view.
+
+    The whole image in place of the crop, four operations of RandAugment and cutout in place of the colours (TCL,
+    Li et al., IJCV 2022, section "Data augmentation"); what tells which changes leave such an image what it is
+    (mirror image, rotation, shift, zoom) stays.
+    """
+    if strong is not None:
+        return views.replaced(strong)
+    colours = {"jitter": 0.0, "grey": 0.0, "blur": 0.0}
+    changes = {"crop_scale": None, "rand_augment": 4, "magnitude": 9, "cutout": 0.5}
+    return views.model_copy(update=colours | changes | {"raw": 0})

@@ -48,13 +48,16 @@ class PairBatch:
     step
         Number of the global batch, counted from 0 through all epochs.
     images
-        (2, n, size, size, 3) uint8, RGB: the geometry is done, colour and blur are not.
+        (2, n, size, size, 3) uint8, RGB: the geometry is done, colour and blur are not. (3, n, size, size, 3) where
+        there are triples: the weak view, the strong one, the image as it is.
     colour
-        What is still to be done to the 2 x n views.
+        What is still to be done to the 2 x n (or 3 x n) views.
     digest
         Two sums of 32-bit hashes over (place in the global batch, key); they add up over ranks, modulo 2**32.
     bad
         A line for each image that could not be decoded, with its key and the reason.
+    samples
+        (n,) int64: the number of each image in the splits trained on; of a substitute, its own.
     """
 
     step: int
@@ -62,6 +65,7 @@ class PairBatch:
     colour: ColourParameters
     digest: tuple[int, int]
     bad: tuple[str, ...]
+    samples: NDArray[np.int64]
 
     @property
     def held(self) -> Tensor:
@@ -71,6 +75,23 @@ class PairBatch:
     def holding(self, held: Tensor) -> Self:
         """Return it with its images elsewhere."""
         return replace(self, images=held)
+
+
+class Triples(NamedTuple):
+    """From some step on, three views of each image: a weak one, a strong one, and the image as it is.
+
+    The weak view has the random numbers that the first of a pair would have, the strong one those of the second.
+    """
+
+    first: int
+    """The step, counted from 0 through all epochs."""
+    weak: Views
+    strong: Views
+
+    @property
+    def views(self) -> tuple[Views, Views, Views]:
+        """The settings of each."""
+        return self.weak, self.strong, self.weak.plain
 
 
 def pair_batches(
@@ -87,6 +108,7 @@ def pair_batches(
     prefetch: int = 2,
     access: Access | None = None,
     closing: Closing | None = None,
+    triples: Triples | None = None,
 ) -> Iterator[PairBatch]:
     """Yield this rank's part of global batches `start` to `stop`, counted from 0 through all epochs.
 
@@ -108,6 +130,8 @@ def pair_batches(
         How shards that are no local files are read.
     closing
         Ends all reads, where nobody waits for a batch any more.
+    triples
+        From which step on there are three views of each image in place of a pair, and what they are.
 
     Raises
     ------
@@ -122,7 +146,16 @@ def pair_batches(
     reader = SampleReader(manifest, splits, access, closing)
     pipeline = wds.DataPipeline(
         partial(_parts_of_this_worker, schedule, lanes, start, stop),
-        partial(_read, reader=reader, schedule=schedule, views=views, lanes=lanes, start=start, stop=stop),
+        partial(
+            _read,
+            reader=reader,
+            schedule=schedule,
+            views=views,
+            triples=triples,
+            lanes=lanes,
+            start=start,
+            stop=stop,
+        ),
     )
     parts: list[PairBatch] = []
     for part in load(pipeline, closing, workers, prefetch):
@@ -165,25 +198,28 @@ def _read(
     reader: SampleReader,
     schedule: PhasedSchedule,
     views: Views,
+    triples: Triples | None,
     lanes: range,
     start: int,
     stop: int,
 ) -> Iterator[PairBatch | InputError | Fault]:
-    ahead = None
+    ahead, pair = None, views.each(VIEWS)
     if reader.shards.is_remote:
         ahead = read_ahead_lanes(reader, schedule, _of_this_worker(lanes), start, stop)
     for part in parts:
+        each = triples.views if triples is not None and part.step >= triples.first else pair
         try:
-            yield _read_part(part, reader, ahead, schedule, views)
+            yield _read_part(part, reader, ahead, schedule, each)
         except (InputError, Fault) as error:
             yield plain(error)
             return
 
 
 def _read_part(
-    part: _Part, reader: SampleReader, ahead: Ahead | None, schedule: PhasedSchedule, views: Views
+    part: _Part, reader: SampleReader, ahead: Ahead | None, schedule: PhasedSchedule, views: Sequence[Views]
 ) -> PairBatch:
-    images = np.empty((VIEWS, len(part.samples), views.size, views.size, 3), dtype=np.uint8)
+    size, samples = views[0].size, part.samples.copy()
+    images = np.empty((len(views), len(samples), size, size, 3), dtype=np.uint8)
     keys, bad = list[str](), list[str]()
     # All samples' views are drawn at once; those of substitutes one by one, as they come up.
     params = draw_views(views, schedule.seed, part.order.epoch, part.samples)
@@ -214,10 +250,11 @@ def _read_part(
             encoded, attempt = reader[substitute], attempt + 1
             drawn = draw_views(views, schedule.seed, part.order.epoch, np.array([substitute]))
             colour = colour.replaced(i, drawn.colour)
+            samples[i] = substitute
             decoded = crop(encoded, drawn, 0, images[:, i])
         keys.append(encoded.key)
     digest = batch_digest(part.places, keys)
-    return PairBatch(part.step, torch.from_numpy(images), colour, digest, tuple(bad))
+    return PairBatch(part.step, torch.from_numpy(images), colour, digest, tuple(bad), samples)
 
 
 def _join(parts: Sequence[PairBatch]) -> PairBatch:
@@ -230,4 +267,5 @@ def _join(parts: Sequence[PairBatch]) -> PairBatch:
         ColourParameters.concatenate([part.colour for part in parts]),
         (sum(part.digest[0] for part in parts), sum(part.digest[1] for part in parts)),
         tuple(line for part in parts for line in part.bad),
+        np.concatenate([part.samples for part in parts]),
     )

@@ -6,6 +6,7 @@ grid. The images are spread evenly over those of the class, in the order of the 
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,7 @@ def draw_preview(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> 
         If there is no valid manifest, a shard cannot be read, or `path` is no place for a PNG.
     """
     path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise InputError(f"{path} does not end with .png: the preview is a PNG file")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} for {path.name}: make it first")
+    check_target(path)
     manifest = Manifest.load(root)
     reader = SampleReader(manifest, list(manifest.splits))
     # Indexes of the samples in the reader's order, which is the manifest's.
@@ -73,8 +71,23 @@ def draw_preview(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> 
     )
     columns = min(COLUMNS, max((len(inside) for _, inside in members), default=1))
     text = _text_width([name for name, _ in members]) if len(shown) else 0
-    try:
+    with writing(path):
         draw_sheet(path, heading, rows, len(members), columns, tile=TILE, text=text, footer=footer)
+
+
+def check_target(path: Path) -> None:
+    """Refuse a path where no PNG can go."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path} does not end with .png: the preview is a PNG file")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} for {path.name}: make it first")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Refuse, in a sentence, a file that cannot be written to."""
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{path} cannot be written to ({error.strerror}): name another file") from None
 

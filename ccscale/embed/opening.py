@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ccscale.config import Views
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.shard_watch import UNLISTED
 from ccscale.embed.backbone import CONFIG, WEIGHTS, Backbone
@@ -61,6 +62,10 @@ def open_store(folder: Path, settings: Settings, backbone: Backbone, root: str) 
 def _differences(before: Settings, now: Settings) -> Iterator[str]:
     for name, value in now.model_dump(mode="json").items():
         old: Any = getattr(before, name)
+        if name == "view_settings" and old is not None:
+            old = (
+                Views().model_dump(mode="json") | old
+            )  # a key that there was not then does nothing by default
         if name in PEOPLE or old == value:
             continue
         if isinstance(value, dict) and isinstance(old, dict):

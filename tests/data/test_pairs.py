@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ccscale.config import Views
+from ccscale.config import Views, strong_view
+from ccscale.data.images.crops import whole_image
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule
-from ccscale.data.pairs import PairBatch, pair_batches
+from ccscale.data.pairs import PairBatch, Triples, pair_batches
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
@@ -25,14 +26,29 @@ def schedule_of(manifest: Manifest, lanes: int = 6) -> PhasedSchedule:
 
 
 def read(
-    manifest: Manifest, start: int = 0, stop: int = 9, world: int = 1, workers: int = 0
+    manifest: Manifest,
+    start: int = 0,
+    stop: int = 9,
+    world: int = 1,
+    workers: int = 0,
+    triples: Triples | None = None,
+    views: Views = VIEWS,
 ) -> list[PairBatch]:
     """Read global batches, those of several ranks joined."""
     schedule = schedule_of(manifest)
     ranks = [
         list(
             pair_batches(
-                manifest, ["train"], schedule, VIEWS, start, stop, rank=rank, world=world, workers=workers
+                manifest,
+                ["train"],
+                schedule,
+                views,
+                start,
+                stop,
+                rank=rank,
+                world=world,
+                workers=workers,
+                triples=triples,
             )
         )
         for rank in range(world)
@@ -44,6 +60,7 @@ def read(
             type(parts[0].colour).concatenate([part.colour for part in parts]),
             (sum(part.digest[0] for part in parts), sum(part.digest[1] for part in parts)),
             tuple(line for part in parts for line in part.bad),
+            np.concatenate([part.samples for part in parts]),
         )
         for parts in zip(*ranks, strict=True)
     ]
@@ -57,6 +74,7 @@ def assert_equal(found: list[PairBatch], expected: list[PairBatch]) -> None:
         for name in ("order", "factors", "grey", "sigma"):
             assert np.array_equal(getattr(a.colour, name), getattr(b.colour, name))
         assert a.digest == b.digest
+        assert np.array_equal(a.samples, b.samples)
         assert sorted(a.bad) == sorted(b.bad)
 
 
@@ -71,6 +89,29 @@ def test_batches_are_the_same_for_every_number_of_ranks_and_workers(
 def test_a_resume_goes_on_exactly_there(manifest: Manifest, start: int) -> None:
     assert schedule_of(manifest).steps_per_epoch == 6  # so that the starts lie in and between epochs
     assert_equal(read(manifest, start, workers=2), read(manifest)[start:])
+
+
+FULL = VIEWS.model_copy(update={"scaled_decode": False})  # else a crop depends on what else is cut
+TRIPLES = Triples(4, FULL, strong_view(FULL, None))
+
+
+@pytest.mark.parametrize(("start", "world", "workers"), [(0, 1, 2), (5, 2, 0)])
+def test_triples_begin_with_their_step_for_every_number_of_ranks_and_workers(
+    manifest: Manifest, start: int, world: int, workers: int
+) -> None:
+    pairs, whole = read(manifest, views=FULL), read(manifest, triples=TRIPLES, views=FULL)
+    assert_equal(whole[:4], pairs[:4])
+    again = read(manifest, start, world=world, workers=workers, triples=TRIPLES, views=FULL)
+    assert_equal(again, whole[start:])
+    reader = SampleReader(manifest, ["train"])
+    for pair, triple in zip(pairs[4:], whole[4:], strict=True):
+        assert (pair.digest, triple.images.shape[0], len(triple.colour)) == (triple.digest, 3, 3)
+        assert np.array_equal(triple.images[0], pair.images[0])  # weak: the first of the pair, here
+        assert not np.array_equal(triple.images[1], pair.images[1])
+        raw = [whole_image(reader[int(sample)].data, FULL.size, False) for sample in triple.samples]
+        assert np.array_equal(triple.images[2], np.stack(raw))
+        assert not triple.colour.sigma[1:].any()
+        assert not triple.colour.grey[1:].any()
 
 
 def test_the_digest_tells_batches_apart(manifest: Manifest) -> None:

@@ -13,6 +13,7 @@ from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.contents import Bytes
 from ccscale.data.sources.items import Item, Source
+from ccscale.draw import view_sheet
 from ccscale.draw.canvas import FAINT, MARGIN, PAPER, TITLE
 from ccscale.draw.contact_sheet import GAP
 from ccscale.draw.preview import COLUMNS, GRID, MANY, TILE, draw_preview, spread
@@ -159,3 +160,41 @@ def test_what_is_refused(tmp_path, name, message):
     with pytest.raises(InputError, match=message):
         draw_preview(tmp_path / name, tmp_path / "shards")
     assert not list(tmp_path.rglob("sheet*"))
+
+
+def test_a_sheet_of_views_shows_what_training_will_see(tmp_path, capsys):
+    """Rows: as they are; views a and b of two epochs; weak and strong of three. Twelve images of the split."""
+    make(tmp_path / "x", [0, 1] * 20, 2)
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"data: {{shards: {tmp_path / 'x'}}}\nmodel: {{clusters: 2}}\n"
+        "views: {size: 24, flip: 0, jitter: 0, grey: 0}\n"
+    )
+    for name in ("a.png", "b.png"):
+        assert main(["config", str(config), "--views", str(tmp_path / name)]) == 0
+    assert "clusters: 2" in capsys.readouterr().out
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
+        picture = np.array(image)
+    tile, text = view_sheet.TILE, view_sheet.TEXT
+    assert picture.shape == (2 * MARGIN + TITLE + 11 * (tile + GAP), 2 * MARGIN + text + 12 * (tile + GAP), 3)
+    middles = picture[MARGIN + TITLE + tile // 2 :: tile + GAP, MARGIN + text + tile // 2 :: tile + GAP][
+        :11, :12
+    ]
+    assert (middles[:5] == middles[0]).all()  # an image of one colour is that in each crop of it
+    reader = SampleReader(Manifest.load(tmp_path / "x"), ["train"])
+    assert [tuple(map(int, middle)) for middle in middles[0]] == [
+        shade(int(reader[i].key)) for i in spread(np.arange(20), 12).tolist()
+    ]
+    assert (middles[6::2] != middles[0]).any()  # strong
+
+
+def test_views_are_drawn_of_shards_named_in_a_config(tmp_path, capsys):
+    store = tmp_path / "store.yaml"
+    store.write_text("data: {features: here}\nmodel: {clusters: 2}\n")
+    for arguments, message in (
+        (["config", "--views", "v.png"], "name one, as in"),
+        (["config", str(store), "--views", "v.png"], "--views takes a config with data.shards"),
+    ):
+        assert main(arguments) == 2
+        assert message in " ".join(capsys.readouterr().err.split())

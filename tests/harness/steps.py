@@ -59,4 +59,4 @@ def batch_of(config: Config, step: int, rank: int = 0, world: int = 1) -> PairBa
     mine = slice(rank * n // world, (rank + 1) * n // world)
     images = np.random.default_rng(step).integers(0, 256, (2, n, size, size, 3), dtype=np.uint8)
     colour = draw_views(config.views, config.seed, 0, np.arange(n)).colour.part(mine)
-    return PairBatch(step, torch.from_numpy(images[:, mine]), colour, (0, 0), ())
+    return PairBatch(step, torch.from_numpy(images[:, mine]), colour, (0, 0), (), np.arange(n)[mine])

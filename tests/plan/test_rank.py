@@ -70,7 +70,9 @@ def steps_on_rank(rank: int, world: int) -> list[tuple[dict[str, int], int, int]
 def one_step(world: int, config: Config, count: Counter[str]) -> tuple[dict[str, int], int, int]:
     n, size, device = config.train.global_batch // world, config.views.size, torch.device("cpu")
     images = torch.randint(256, (2, n, size, size, 3), dtype=torch.uint8)
-    batch = PairBatch(0, images, draw_views(config.views, 0, 0, np.arange(n)).colour, (0, 0), ())
+    batch = PairBatch(
+        0, images, draw_views(config.views, 0, 0, np.arange(n)).colour, (0, 0), (), np.arange(n)
+    )
     engine = build_engine(config, ContrastiveClustering(config.model, size), device)
     stepper = Stepper(config, engine, device)
     stepper.take(batch)

@@ -23,7 +23,7 @@ def asked() -> StopRequest:
 
 
 def batch(step: int) -> PairBatch:
-    return PairBatch(step, None, None, (0, 0), ())  # type: ignore[arg-type]
+    return PairBatch(step, None, None, (0, 0), (), None)  # type: ignore[arg-type]
 
 
 def test_it_fetches_one_after_the_other_and_notes_the_failure() -> None:
@@ -97,7 +97,9 @@ def test_on_a_gpu_images_are_there_when_the_device_uses_them() -> None:
     """They are copied on another stream, while the step before them is computed."""
     device = torch.device("cuda", 0)
     images = [torch.full((2, 64, 224, 224, 3), step, dtype=torch.uint8) for step in range(8)]
-    feed = Feed(lambda closing: (PairBatch(i, x, None, (0, 0), ()) for i, x in enumerate(images)), device)  # type: ignore[arg-type]
+    feed = Feed(
+        lambda closing: (PairBatch(i, x, None, (0, 0), (), None) for i, x in enumerate(images)), device
+    )  # type: ignore[arg-type]
     feed.fetch_first()
     sums = []
     for step in range(8):

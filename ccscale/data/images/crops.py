@@ -1,6 +1,10 @@
-"""The geometry of views, on the worker: an encoded image is decoded once and both crops are taken from it."""
+"""The geometry of views, on the worker: an encoded image is decoded once and all crops are taken from it.
+
+So are RandAugment and cutout, which work on pixels of 8 bits.
+"""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,54 +12,76 @@ from PIL import Image
 
 from ccscale.config import Views
 from ccscale.data.images.decode import Box, Encoded, crop, decode, open_image
-from ccscale.data.images.views import ViewParameters, crop_box, is_cropped
+from ccscale.data.images.rand_augment import carry_out
+from ccscale.data.images.views import ViewParameters, crop_box, settings_of_each
+
+GREY = 128  # of a cutout
 
 
 def crop_views(
-    data: bytes, settings: Views, params: ViewParameters, i: int, out: npt.NDArray[np.uint8] | None = None
+    data: bytes,
+    settings: Views | Sequence[Views],
+    params: ViewParameters,
+    i: int,
+    out: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Decode an image and crop its two views, or as many as `params` were drawn for.
+    """Decode an image and crop its views.
 
     Parameters
     ----------
     data
         The encoded image.
     settings
-        The config's section; the one that `params` were drawn with.
+        What `params` were drawn with: the config's section, or the settings of each view.
     params
         The views of a batch.
     i
         Which image of the batch this is.
     out
-        Shape (2, size, size, 3), uint8: where to write; by default a new array.
+        Shape (V, size, size, 3), uint8: where to write; by default a new array.
 
     Returns
     -------
     numpy.ndarray
-        Shape (2, size, size, 3), uint8, RGB.
+        Shape (V, size, size, 3), uint8, RGB.
 
     Raises
     ------
     BadImage
         If the data cannot be decoded.
     """
-    size = settings.size
+    each = settings_of_each(settings, len(params.flip))
+    size = each[0].size  # that, and how it is decoded, all views have in common
     if out is None:
-        out = np.empty((len(params.flip), size, size, 3), dtype=np.uint8)
+        out = np.empty((len(each), size, size, 3), dtype=np.uint8)
     encoded = open_image(data)
-    boxes = [_view_box(encoded, settings, params, view, i) for view in range(len(params.flip))]
-    image, boxes = decode(encoded, boxes, size if settings.scaled_decode else None)
-    affine = settings.rotate > 0 or settings.translate > 0 or settings.zoom != (1, 1)
+    boxes = [_view_box(encoded, view, u) for view, u in zip(each, params.crop[:, i], strict=True)]
+    image, boxes = decode(encoded, boxes, size if each[0].scaled_decode else None)
+    resized = {box: _resize(image, box, size) for box in set(boxes)}  # the whole image may be seen twice
     for view, box in enumerate(boxes):
-        seen = _resize(image, box, size)
-        if affine:
-            matrix = _inverse_affine(size, params.angle[view, i], params.shift[view, i], params.zoom[view, i])
-            seen = seen.transform(seen.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-        if params.flip[view, i]:
-            seen = seen.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        seen = _change(resized[box], each[view], params, view, i)
         pixels = np.frombuffer(seen.tobytes(), dtype=np.uint8)  # np.asarray takes half as long again
         out[view] = pixels.reshape(size, size, 3)
+        left, top, right, bottom = params.hole[view, i].tolist()
+        out[view, top:bottom, left:right] = GREY
     return out
+
+
+def _change(seen: Image.Image, settings: Views, params: ViewParameters, view: int, i: int) -> Image.Image:
+    """Turn, shift and mirror a view, and carry out RandAugment's operations."""
+    if settings.rotate > 0 or settings.translate > 0 or settings.zoom != (1, 1):
+        matrix = _inverse_affine(
+            settings.size, params.angle[view, i], params.shift[view, i], params.zoom[view, i]
+        )
+        seen = seen.transform(seen.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    if params.flip[view, i]:
+        seen = seen.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if settings.rand_augment:
+        operations, backwards = params.operations[view, i].tolist(), params.backwards[view, i].tolist()
+        for operation, turned in zip(operations, backwards, strict=True):
+            if operation >= 0:
+                seen = carry_out(seen, operation, settings.magnitude, turned)
+    return seen
 
 
 def whole_image(data: bytes, size: int, scaled_decode: bool = True) -> npt.NDArray[np.uint8]:
@@ -96,11 +122,12 @@ def _resize(image: Image.Image, box: Box, size: int) -> Image.Image:
     )
 
 
-def _view_box(encoded: Encoded, settings: Views, params: ViewParameters, view: int, i: int) -> Box:
-    if settings.crop_scale is None or not is_cropped(settings, view, len(params.flip)):
+def _view_box(encoded: Encoded, settings: Views, u: npt.NDArray[np.float64]) -> Box:
+    """Return the part of an image that a view is cut from, by the numbers of `crop_box`."""
+    if settings.crop_scale is None:
         return (0, 0, encoded.width, encoded.height)
     left, top, width, height = crop_box(
-        params.crop[view, i], encoded.width, encoded.height, settings.crop_scale, settings.crop_ratio
+        u, encoded.width, encoded.height, settings.crop_scale, settings.crop_ratio
     )
     return (left, top, left + width, top + height)
 

@@ -3,23 +3,26 @@
 An image's view is (paper, section "Data augmentation")
 
     RandomResizedCrop - RandomAffine - RandomHorizontalFlip      geometry, on the worker   (crops.py)
+    - RandAugment - cutout                                       pixels, on the worker     (rand_augment.py)
     - ColorJitter - RandomGrayscale - GaussianBlur               colour, on the device     (colour.py)
 
 Each parameter has a slot of its own among the uniform numbers of the sample's view (philox.py), used or not:
-switching one operation off leaves the draws of the others as they are. The last `raw` of the two views (paper,
-Table 3) have the parameters that leave an image as it is.
+switching one operation off leaves the draws of the others as they are. Each view has settings of its own: the two
+of a pair have the same ones, but for the last `raw` of them (paper, Table 3), which leave an image as it is; a weak
+and a strong view have different ones.
 """
 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ccscale.config import Views
+from ccscale.config import MOST_OPERATIONS, Views
+from ccscale.data.images.rand_augment import OPERATIONS
 from ccscale.philox import uniforms
 
 VIEWS = 2
@@ -37,7 +40,11 @@ _FACTORS = slice(29, 33)
 _GREY = 33
 _BLUR = 34  # is it applied?
 _SIGMA = 35
-_SLOTS = 36
+_PLAIN_SLOTS = 36  # what is drawn where no view has RandAugment or cutout
+_OPERATIONS = slice(36, 36 + MOST_OPERATIONS)
+_BACKWARDS = slice(44, 44 + MOST_OPERATIONS)  # is an operation's magnitude turned round?
+_HOLE = slice(52, 54)  # middle of the cutout: from left, top
+_SLOTS = 54
 
 # The jitter's operations by their numbers, as torchvision's ColorJitter has them, and the factors that leave
 # an image as it is.
@@ -71,6 +78,11 @@ class ColourParameters:
     sigma: npt.NDArray[np.float32]
 
     @classmethod
+    def stack(cls, views: Sequence["ColourParameters"]) -> "ColourParameters":
+        """Join views, each (B, ...), to (V, B, ...)."""
+        return cls(*(np.stack(arrays) for arrays in zip(*map(cls._arrays, views), strict=True)))
+
+    @classmethod
     def concatenate(cls, parts: Sequence["ColourParameters"]) -> "ColourParameters":
         """Join the parts of a batch, each (2, B_i, ...), along the batch axis."""
         return cls(*(np.concatenate(arrays, axis=1) for arrays in zip(*map(cls._arrays, parts), strict=True)))
@@ -87,7 +99,7 @@ class ColourParameters:
         return ColourParameters(*(array[:, images] for array in self._arrays()))
 
     def flatten(self) -> "ColourParameters":
-        """Merge the leading axes into one of M = 2B views: the first views of all images, then the second."""
+        """Merge the leading axes into one of M = 2B views: the first views of all images, then the second ones."""
         return ColourParameters(
             self.order.reshape(-1, 4), self.factors.reshape(-1, 4), self.grey.ravel(), self.sigma.ravel()
         )
@@ -106,7 +118,7 @@ class ColourParameters:
 
 @dataclass(frozen=True, slots=True)
 class ViewParameters:
-    """The two views of each of B images.
+    """The views of each of B images; two of them where the first axis has length 2.
 
     Attributes
     ----------
@@ -120,6 +132,12 @@ class ViewParameters:
         (2, B, 2) int64: pixels of the view, to the right and down.
     zoom
         (2, B) float64.
+    operations
+        (2, B, 8) int8: of RandAugment by their numbers, first to last; -1: none.
+    backwards
+        (2, B, 8) bool: an operation that has a direction goes the other way.
+    hole
+        (2, B, 4) int64: left, top, right, bottom of the cutout in pixels of the view; all 0: none.
     colour
         What is done on the device.
     """
@@ -129,50 +147,88 @@ class ViewParameters:
     angle: npt.NDArray[np.float64]
     shift: npt.NDArray[np.int64]
     zoom: npt.NDArray[np.float64]
+    operations: npt.NDArray[np.int8]
+    backwards: npt.NDArray[np.bool_]
+    hole: npt.NDArray[np.int64]
     colour: ColourParameters
+
+    @classmethod
+    def stack(cls, views: Sequence["ViewParameters"]) -> "ViewParameters":
+        """Join views, each (B, ...), to (V, B, ...)."""
+        names = [field.name for field in fields(cls) if field.name != "colour"]
+        arrays = {name: np.stack([getattr(view, name) for view in views]) for name in names}
+        return cls(**arrays, colour=ColourParameters.stack([view.colour for view in views]))
 
 
 def draw_views(
-    settings: Views, seed: int, epoch: int, samples: npt.NDArray[np.int64], views: int = VIEWS
+    settings: Views | Sequence[Views],
+    seed: int,
+    epoch: int,
+    samples: npt.NDArray[np.int64],
+    views: int = VIEWS,
 ) -> ViewParameters:
     """Draw the views of a batch; those of a sample depend on (settings, seed, epoch, sample) alone.
 
     Parameters
     ----------
     settings
-        The config's section.
+        The config's section; or the settings of each view, which has the random numbers of its place among them.
     seed, epoch
         From 0 to 2**32 - 1.
     samples
         Shape (B,): which samples of the data set.
     views
-        How many of each: where training has 2 on the first axis, there are so many.
+        How many of each where there is but one section: where training has 2 on the first axis, there are so many.
     """
-    u = np.stack([uniforms(seed, epoch, samples, view, _SLOTS) for view in range(views)])  # (views, B, slots)
+    each = settings_of_each(settings, views)
+    slots = _SLOTS if any(view.rand_augment or view.cutout for view in each) else _PLAIN_SLOTS
+    return ViewParameters.stack(
+        [_draw_view(view, uniforms(seed, epoch, samples, number, slots)) for number, view in enumerate(each)]
+    )
+
+
+def settings_of_each(settings: Views | Sequence[Views], views: int) -> Sequence[Views]:
+    """Return the settings of each of so many views of an image."""
+    return settings.each(views) if isinstance(settings, Views) else settings
+
+
+def _draw_view(settings: Views, u: npt.NDArray[np.float64]) -> ViewParameters:
+    """Return the parameters of one view of each image, (B, ...), by its numbers (B, slots)."""
     reach = settings.translate * settings.size
-    params = ViewParameters(
-        crop=u[..., _CROP],
-        flip=u[..., _FLIP] < settings.flip,
-        angle=_between(u[..., _ANGLE], -settings.rotate, settings.rotate),
-        shift=np.rint(_between(u[..., _SHIFT], -reach, reach)).astype(np.int64),
-        zoom=_between(u[..., _ZOOM], *settings.zoom),
+    operations, backwards = _draw_operations(settings, u)
+    return ViewParameters(
+        crop=u[:, _CROP],
+        flip=u[:, _FLIP] < settings.flip,
+        angle=_between(u[:, _ANGLE], -settings.rotate, settings.rotate),
+        shift=np.rint(_between(u[:, _SHIFT], -reach, reach)).astype(np.int64),
+        zoom=_between(u[:, _ZOOM], *settings.zoom),
+        operations=operations,
+        backwards=backwards,
+        hole=_draw_hole(settings, u),
         colour=_draw_colour(settings, u),
     )
-    _leave_as_it_is(params, slice(views - settings.raw, None))
-    return params
 
 
-def is_cropped(settings: Views, view: int, views: int = VIEWS) -> bool:
-    """Tell whether a view of so many is a crop; else it is the whole image, resized."""
-    return settings.crop_scale is not None and view < views - settings.raw
+def _draw_operations(
+    settings: Views, u: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
+    """Return RandAugment's operations, each as likely as another, and which go backwards: half of them."""
+    count = settings.rand_augment
+    operations = np.full((len(u), MOST_OPERATIONS), -1, dtype=np.int8)
+    backwards = np.zeros((len(u), MOST_OPERATIONS), dtype=bool)
+    if count:
+        operations[:, :count] = (u[:, _OPERATIONS] * len(OPERATIONS)).astype(np.int8)[:, :count]
+        backwards[:, :count] = (u[:, _BACKWARDS] < 0.5)[:, :count]
+    return operations, backwards
 
 
-def _leave_as_it_is(params: ViewParameters, views: slice) -> None:
-    """Give some views the parameters that change nothing; the crop is left out by `is_cropped`."""
-    for array in (params.flip, params.angle, params.shift, params.colour.grey, params.colour.sigma):
-        array[views] = 0
-    params.zoom[views] = 1
-    params.colour.factors[views] = NEUTRAL
+def _draw_hole(settings: Views, u: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the cutout's square, its middle anywhere in the image (DeVries and Taylor, 2017)."""
+    side = round(settings.cutout * settings.size)
+    if not side:
+        return np.zeros((len(u), 4), dtype=np.int64)
+    first = (u[:, _HOLE] * settings.size).astype(np.int64) - side // 2
+    return np.hstack([first, first + side]).clip(0, settings.size)
 
 
 def _draw_colour(settings: Views, u: npt.NDArray[np.float64]) -> ColourParameters:

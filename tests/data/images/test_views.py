@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ccscale.config import Views
-from ccscale.data.images.views import NEUTRAL, ColourParameters, crop_box, draw_views, is_cropped
+from ccscale.config import View, Views, strong_view, weak_view
+from ccscale.data.images.views import NEUTRAL, ColourParameters, crop_box, draw_views
 
 COUNT = 4000
 SAMPLES = np.arange(COUNT)
-ALL_ON = Views(rotate=30, translate=0.2, zoom=(0.8, 1.2), blur=0.5, strength=1.0)
-FIELDS = ("crop", "flip", "angle", "shift", "zoom")
+ALL_ON = Views(rotate=30, translate=0.2, zoom=(0.8, 1.2), blur=0.5, strength=1.0, rand_augment=3, cutout=0.3)
+FIELDS = ("crop", "flip", "angle", "shift", "zoom", "operations", "backwards", "hole")
 COLOUR_FIELDS = ("order", "factors", "grey", "sigma")
 
 
@@ -43,6 +43,9 @@ def test_shapes_and_types():
         "angle": ((2, 5), "float64"),
         "shift": ((2, 5, 2), "int64"),
         "zoom": ((2, 5), "float64"),
+        "operations": ((2, 5, 8), "int8"),
+        "backwards": ((2, 5, 8), "bool"),
+        "hole": ((2, 5, 4), "int64"),
         "order": ((2, 5, 4), "int8"),
         "factors": ((2, 5, 4), "float32"),
         "grey": ((2, 5), "bool"),
@@ -70,6 +73,10 @@ def test_a_sample_has_the_same_views_in_every_batch():
         ({"grey": 0}, {"grey"}),
         ({"blur": 0}, {"sigma"}),
         ({"crop_scale": None}, set()),
+        ({"rand_augment": 0}, {"operations", "backwards"}),
+        ({"rand_augment": 4}, {"operations", "backwards"}),
+        ({"cutout": 0}, {"hole"}),
+        ({"rand_augment": 0, "cutout": 0}, {"operations", "backwards", "hole"}),
     ],
 )
 def test_switching_one_operation_off_leaves_the_others_as_they_are(change, affected):
@@ -82,13 +89,24 @@ def test_switching_one_operation_off_leaves_the_others_as_they_are(change, affec
 def test_raw_views_are_left_as_they_are_and_the_others_are_not_touched(raw):
     before = arrays(draw_views(ALL_ON, 0, 0, SAMPLES[:100]))
     after = arrays(draw_views(ALL_ON.model_copy(update={"raw": raw}), 0, 0, SAMPLES[:100]))
-    neutral = {"flip": 0, "angle": 0, "shift": 0, "zoom": 1, "factors": NEUTRAL, "grey": 0, "sigma": 0}
+    neutral = {
+        "operations": -1,
+        "backwards": 0,
+        "hole": 0,
+        "flip": 0,
+        "angle": 0,
+        "shift": 0,
+        "zoom": 1,
+        "factors": NEUTRAL,
+        "grey": 0,
+        "sigma": 0,
+    }
     for name, array in after.items():
         np.testing.assert_array_equal(array[: 2 - raw], before[name][: 2 - raw], err_msg=name)
         if name in neutral:
             assert (array[2 - raw :] == neutral[name]).all(), name
-    settings = ALL_ON.model_copy(update={"raw": raw})
-    assert [is_cropped(settings, view) for view in range(2)] == [view < 2 - raw for view in range(2)]
+    each = ALL_ON.model_copy(update={"raw": raw}).each(2)
+    assert [view.crop_scale is not None for view in each] == [view < 2 - raw for view in range(2)]
 
 
 def test_the_two_views_and_two_epochs_differ():
@@ -260,3 +278,39 @@ def test_one_image_of_a_batch_is_replaced():
     for name in COLOUR_FIELDS:
         np.testing.assert_array_equal(getattr(replaced, name), getattr(wanted, name))
         np.testing.assert_array_equal(getattr(batch, name), getattr(before, name))
+
+
+def test_rand_augment_takes_each_operation_and_direction_as_often():
+    params = draw_views(Views(rand_augment=3), 0, 0, SAMPLES)
+    chosen = params.operations[..., :3]
+    assert (params.operations[..., 3:] == -1).all()
+    assert stats.chisquare(np.bincount(chosen.ravel(), minlength=14)).pvalue > 1e-3
+    table = stats.contingency.crosstab(chosen[0, :, 0], chosen[0, :, 1]).count  # independent of each other
+    assert stats.chi2_contingency(table).pvalue > 1e-3
+    backwards = params.backwards[..., :3]
+    assert stats.binomtest(int(backwards.sum()), backwards.size, 0.5).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("size", "cutout", "side"), [(32, 0.5, 16), (33, 0.21, 7), (20, 1.0, 20)])
+def test_the_middle_of_a_cutout_is_anywhere(size, cutout, side):
+    left, top, right, bottom = np.moveaxis(
+        draw_views(Views(size=size, cutout=cutout), 0, 0, SAMPLES).hole, -1, 0
+    )
+    assert (np.minimum(left, top) >= 0).all()
+    assert (np.maximum(right, bottom) <= size).all()
+    assert (right - left).max() == (bottom - top).max() == side
+    middles = np.where(left > 0, left + side // 2, right - (side - side // 2))[0]  # of those cut off too
+    assert stats.chisquare(np.bincount(middles, minlength=size)).pvalue > 1e-3 or cutout == 1
+
+
+def test_weak_and_strong_views_follow_the_data_s_own_unless_given():
+    digits = Views(size=32, flip=0, rotate=20, blur=0.5, blur_kernel=3, raw=1)
+    strong = strong_view(digits, None)
+    kept = {"size", "flip", "rotate", "translate", "zoom", "blur_kernel", "scaled_decode"}
+    assert strong.model_dump(include=kept) == digits.model_dump(include=kept)
+    assert (strong.crop_scale, strong.jitter, strong.grey, strong.blur) == (None, 0, 0, 0)
+    assert (strong.rand_augment, strong.cutout, strong.raw) == (4, 0.5, 0)
+    assert weak_view(digits, None) == digits.model_copy(update={"raw": 0})
+    given = View(crop_scale=(0.2, 1.0), blur=0.5)
+    assert weak_view(digits, given) == strong_view(digits, given)
+    assert weak_view(digits, given) == Views(size=32, crop_scale=(0.2, 1.0), blur=0.5, blur_kernel=3)
