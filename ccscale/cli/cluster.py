@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.add_argument("folder", metavar="FOLDER", type=local_path, help="of images, at any depth")
     parser.add_argument(
-        "--clusters", type=count, metavar="K", help="how many (default: advice, by a rule of thumb)"
+        "--clusters", type=count, metavar="K", help="how many (default: by advice, as of `ccscale how-many`)"
     )
     parser.add_argument(
         "--out",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ccscale.cli.arguments import add_checkpoint, add_clusters, add_device, add_run, add_split, path
+from ccscale.cli.how_many import show_advice
 from ccscale.errors import InputError
 from ccscale.evaluate.notes import unscored
 from ccscale.printing import TextTable, put, put_json
@@ -41,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("backbone", "instance"),
         help="join the clusters bottom-up, by these features (default: backbone): merge.json, merge.png",
     )
+    parser.add_argument(
+        "--how-many",
+        nargs="?",
+        const="backbone",
+        choices=("backbone", "instance"),
+        help="advise on the number of clusters, by these features (default: backbone): how-many.json, how-many.png",
+    )
     add_checkpoint(parser)
     add_clusters(parser)
     add_split(parser)
@@ -58,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         probe=args.probes,
         neighbours=args.neighbours,
         merge=args.merge,
+        how_many=args.how_many,
         device=args.device,
         workers=args.workers,
         checkpoint=args.checkpoint,
@@ -140,6 +149,8 @@ def _show(result: dict[str, Any]) -> None:
         put("clusters joined, the most alike first:")
         _cuts(result["cuts"]).put()
         put(f"the tree: {result['dendrogram']}", fold=False)
+    if "how_many" in result:
+        show_advice(result["how_many"])
 
 
 def scores_table(rows: dict[str, dict[str, float]], names: dict[str, str]) -> TextTable:

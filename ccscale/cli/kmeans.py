@@ -10,7 +10,13 @@ from ccscale.progress import say_loading
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", type=path, help="what `ccscale embed` wrote")
-    parser.add_argument("--clusters", metavar="K", type=count, required=True, help="how many clusters")
+    parser.add_argument(
+        "--clusters",
+        metavar="K",
+        type=count,
+        required=True,
+        help="how many clusters (`ccscale how-many` advises)",
+    )
     parser.add_argument(
         "--out",
         metavar="FILE",

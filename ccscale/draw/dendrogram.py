@@ -18,7 +18,7 @@ from ccscale.draw.lettering import width_of, write
 
 MAX_LEAVES = 200  # of more clusters the top of the tree is drawn
 ROW, TREE, MAX_TEXT = 20, 640, 480
-LINE, GRID = (26, 95, 180), (235, 236, 238)
+LINE, GRID, CUT = (26, 95, 180), (235, 236, 238), (192, 80, 20)
 TICKS = 5
 SCALE = "score of the merge"
 
@@ -29,6 +29,7 @@ def draw_dendrogram(
     joined: NDArray[np.int64],
     scores: NDArray[np.float64],
     describe: Callable[[list[int]], str],
+    cut: int | None = None,
 ) -> None:
     """Draw a tree of K clusters, at least two.
 
@@ -44,6 +45,8 @@ def draw_dendrogram(
         (K − 1,): how alike these are, 1 at most.
     describe
         Called with the clusters below a leaf of the picture (one, unless there are many); what stands beside it.
+    cut
+        The number of clusters where the tree should be cut: a line goes through as many branches.
     """
     from scipy.cluster.hierarchy import dendrogram
 
@@ -78,6 +81,10 @@ def draw_dendrogram(
         one, above, beside, other = map(lambda h, place: (across(h), down(place)), reach, places)
         for line in ((one, above), (other, beside), (above, beside)):
             pen.line(line, LINE, 2)
+    if cut is not None and 1 < cut < shown:
+        place = across((heights[2 * count - cut] + heights[2 * count - cut - 1]) / 2)
+        pen.line([(place, top), (place, bottom)], CUT, 2)
+        write(pen, (place - 40, top - 16), f"{cut} clusters", 120, SMALL, CUT)
     save(picture, path)
 
 

@@ -1,30 +1,32 @@
-"""How many clusters to ask for, where nobody knows: a simple rule on features that are there, before any training.
+"""How many clusters to ask for, where nobody knows: by features that are there, without labels.
 
-The images are parted in two halves at random. k-means on each half makes K clusters, and both assign all images:
-where K suits the images, the two agree (Ben-Hur et al. 2002; adjusted Rand index, mean over `PARTINGS` partings).
-The advice is
-
-    the largest K whose agreement is at least `NEAR` of the best one's
-
-It is a rule of thumb, not a test. On EfficientNet-Lite0's features of photographs of 5, 6, 10, 10 and 16 classes
-(2,500, 1,500, 2,500, 500 and 4,000 images) it said 6, 4, 13, 13 and 22; of blobs, their number or one more.
+Rows are drawn at random and projected (`structureless.py`), k-means makes K clusters of them for each K of `tried`,
+criteria tell how well these suit (`criteria.py`), and votes become advice (`votes.py`). Where the advice comes near
+the largest K that was tried, larger ones are tried with more rows.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccscale.errors import InputError
+from ccscale.evaluate.criteria import measure
 from ccscale.evaluate.feature_subset import choose_rows
-from ccscale.evaluate.probes import unit_rows
+from ccscale.evaluate.structureless import Projection
+from ccscale.evaluate.votes import WIDE, Vote, centre, vote
 from ccscale.features.store import Features
 from ccscale.progress import Meter
+from ccscale.wording import counted
 
-NEAR, PARTINGS = 0.95, 3
-TRIED = (3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 28, 32, 40, 50, 64)
-EACH = 20  # images of a cluster that is tried, at least, over both halves
-ROWS, WIDTH = 4_000, 32  # of what is looked at: images, and principal components of their features
+EACH = 20  # rows of a cluster that is tried, at least
+LEAST, FIRST, MOST = 3, 64, 1024  # the largest K that is tried: at least, at first, ever
+ROWS, ROWS_EACH = 4_000, 24  # rows that are looked at, and of each cluster of the largest K
+DRAWS = 2  # of features without clusters
+ROOM = 0.7  # share of the largest K that was tried, from which on a vote asks for larger ones
 
 
 @dataclass(frozen=True)
@@ -34,24 +36,57 @@ class Advice:
     Attributes
     ----------
     clusters
-        K.
-    agreement
-        Of two halves, by the number of clusters that was tried; 1 at best, 0 by chance.
+        K: where the votes meet; also where no clusters are seen.
+    low, high
+        The range.
+    seen
+        Whether the features have clusters at all.
+    reason
+        Why the range is wide, or no clusters are seen; empty where neither is so.
+    tried
+        The numbers of clusters that were tried.
+    votes
+        Of each criterion.
+    images
+        How many were looked at.
     """
 
     clusters: int
-    agreement: dict[int, float]
+    low: int
+    high: int
+    seen: bool
+    reason: str
+    tried: tuple[int, ...]
+    votes: tuple[Vote, ...]
+    images: int
+
+    @property
+    def headline(self) -> str:
+        """K and the range, in words."""
+        if not self.seen:
+            return "no clusters are seen"
+        between = f"between {self.low:,} and {self.high:,}" if self.low < self.high else "all criteria agree"
+        return f"about {counted(self.clusters, 'cluster')}, {between}"
+
+    @property
+    def sentence(self) -> str:
+        """The advice, in words."""
+        return f"{self.headline}; {self.reason}" if self.reason else self.headline
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it for JSON."""
+        return asdict(self) | {"sentence": self.sentence}
 
 
 def advise(features: Features, seed: int = 0, show: bool = False) -> Advice:
-    """Return how many clusters there seem to be.
+    """Return how many clusters the images of a store seem to have.
 
     Parameters
     ----------
     features
         A store; the images as they are count, not their random views.
     seed
-        Of the halves, of k-means, and of which images are looked at where there are more than `ROWS`.
+        Of all that is drawn.
     show
         Whether to tell on standard error how far it is.
 
@@ -60,31 +95,92 @@ def advise(features: Features, seed: int = 0, show: bool = False) -> Advice:
     InputError
         If there are too few images.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.decomposition import PCA
-    from sklearn.metrics import adjusted_rand_score
-
     good = np.flatnonzero(~features.bad)
-    tried = [k for k in TRIED if k * EACH <= len(good)]
-    if not tried:
+    return advise_rows(
+        lambda most: features.take(good[choose_rows(len(good), seed, most)]),
+        len(good),
+        str(features.folder),
+        seed,
+        show,
+    )
+
+
+def tried_numbers(most: int) -> list[int]:
+    """Return the numbers of clusters that are tried: each up to 16, then about eight to each doubling, or four."""
+    found = [*range(2, 17), 18, 20, 22, 25, 28, 32]
+    while found[-1] < most:
+        found.append(round(found[-1] * 1.19))
+    return [k for k in found if k <= most]
+
+
+def advise_rows(
+    take: Callable[[int], NDArray[np.floating]], images: int, place: str, seed: int = 0, show: bool = False
+) -> Advice:
+    """Return how many clusters there seem to be among images of which some features can be had.
+
+    Parameters
+    ----------
+    take
+        Called with a number of images, returns the features of as many, or of all; (n, D).
+    images
+        How many there are.
+    place
+        Where they are, for messages.
+    seed, show
+        As `advise` has them.
+
+    Raises
+    ------
+    InputError
+        If there are too few images.
+    """
+    largest = images // EACH
+    if largest < LEAST:
         raise InputError(
-            f"{features.folder} has {len(good)} images, too few to advise on a number of clusters: say how many "
-            "with --clusters"
+            f"{place} has {counted(images, 'image')}, too few to advise on a number of clusters (at least "
+            f"{LEAST * EACH}): say how many with --clusters"
         )
-    rows = unit_rows(features.take(good[choose_rows(len(good), seed, ROWS)]))
-    rows = PCA(min(WIDTH, *rows.shape), random_state=seed).fit_transform(rows).astype(np.float32)
-    orders = [np.random.default_rng((seed, parting)).permutation(len(rows)) for parting in range(PARTINGS)]
+    most = min(FIRST, largest)
+    while True:
+        projection = Projection.of(take(max(ROWS, ROWS_EACH * most)), seed)
+        tried = tried_numbers(most)
+        votes = _ask(projection, tried, seed, show)
+        if most == min(MOST, largest) or all(one.clusters < ROOM * most for one in votes if one.sees):
+            return _join(votes, tried, len(projection.rows))
+        most = min(2 * most, MOST, largest)
 
-    def clusters(half: NDArray[np.float32], k: int) -> NDArray[np.int32]:
-        return KMeans(n_clusters=k, n_init=3, random_state=seed).fit(half).predict(rows)
 
-    agreement = {}
-    with Meter("looking for the number of clusters", len(tried), "numbers", show) as meter:
-        for k in tried:
-            halves = [(rows[order[::2]], rows[order[1::2]]) for order in orders]
-            agreement[k] = float(
-                np.mean([adjusted_rand_score(clusters(a, k), clusters(b, k)) for a, b in halves])
-            )
-            meter.advance()
-    best = max(agreement.values())
-    return Advice(max(k for k, found in agreement.items() if found >= NEAR * best), agreement)
+def _ask(projection: Projection, tried: list[int], seed: int, show: bool) -> tuple[Vote, ...]:
+    """Measure features and such without clusters, and return the votes."""
+    title = f"trying 2 to {tried[-1]:,} clusters"
+    with Meter(title, len(tried) * (1 + DRAWS), "numbers", show) as meter:
+        found = measure(projection.rows, tried, seed, meter.advance)
+        draws = [projection.draw(seed + draw) for draw in range(1, 1 + DRAWS)]
+        return vote(tried, found, [measure(rows, tried, seed, meter.advance) for rows in draws])
+
+
+def _join(votes: tuple[Vote, ...], tried: list[int], images: int) -> Advice:
+    """Put votes together."""
+    seeing = [one for one in votes if one.sees]
+    seen = 2 * len(seeing) > len(votes)
+    heard = seeing if seen else votes
+    low, high = min(one.clusters for one in heard), max(one.clusters for one in heard)
+    reason = ""
+    if not seen:
+        reason = (
+            f"{len(seeing)} of {len(votes)} criteria tell these features from a single cloud of the same spread: "
+            "any number would be arbitrary"
+        )
+    elif high > WIDE * low:
+        middle = math.sqrt(low * high)
+        coarse = _names(one for one in heard if one.clusters <= middle)
+        fine = _names(one for one in heard if one.clusters > middle)
+        reason = (
+            f"the range is wide: by {coarse} there are few, large groups, by {fine} finer ones within them"
+        )
+    return Advice(centre(heard), low, high, seen, reason, tuple(tried), votes, images)
+
+
+def _names(votes: Iterable[Vote]) -> str:
+    *some, last = [one.criterion for one in votes]
+    return f"{', '.join(some)} and {last}" if some else last

@@ -5,7 +5,8 @@ Of the run's own data it leaves in its folder
     assignments.parquet   a row a sample (`table.py`)      features.npz   of a subset (`feature_subset.py`)
     evaluation.json       all figures, also per cluster
 
-and with --merge, of whatever data, merge.json and merge.png (`merge_tree.py`). Each carries its `basis.Basis`.
+with --merge, of whatever data, merge.json and merge.png (`merge_tree.py`), with --how-many how-many.json and .png
+(`how_many.py`). Each carries its `basis.Basis`.
 """
 
 import json
@@ -25,6 +26,7 @@ from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.collapse import judge
 from ccscale.evaluate.feature_subset import FILE, FeatureSubset, SubsetTally, choose_rows, numbers_in_all
 from ccscale.evaluate.heads import Choice, HeadTallies, choose_heads, of_heads, serving_head
+from ccscale.evaluate.how_many import advise_run, read_advice
 from ccscale.evaluate.merge_tree import PICTURE, LinkageTally, write_tree
 from ccscale.evaluate.metrics import scores
 from ccscale.evaluate.neighbourhood import head_kappas
@@ -49,6 +51,7 @@ def evaluate_run(
     probe: bool = True,
     neighbours: str | None = None,
     merge: str | None = None,
+    how_many: str | None = None,
     device: str = "auto",
     workers: int | None = None,
     checkpoint: str = "last",
@@ -70,6 +73,8 @@ def evaluate_run(
         The split that the nearest neighbours are looked for in; by default among the images themselves.
     merge : str, optional
         Also join the clusters bottom-up, by these features: ``backbone`` or ``instance``.
+    how_many : str, optional
+        Also advise on the number of clusters, by these features: ``backbone`` or ``instance``.
     device : str, default "auto"
         As the config's ``train.device``.
     workers : int, optional
@@ -90,7 +95,8 @@ def evaluate_run(
         where these are not too many) and, of the probes, ``k_means`` and ``k_means_instance`` (scores), ``knn``
         (``acc``) and ``probed`` (number of images); of several cluster heads ``head``, the one that serves, and
         ``heads``, a row of each (see `heads.HeadTallies.table`); with `merge` ``cuts`` (see
-        `merge_tree.measure_cuts`) and ``dendrogram``, the picture's path. None elsewhere.
+        `merge_tree.measure_cuts`) and ``dendrogram``, the picture's path; with `how_many` ``how_many`` (see
+        `how_many.advise_run`), which stays in the figures as long as it is of the same. None elsewhere.
 
     Raises
     ------
@@ -112,6 +118,7 @@ def evaluate_run(
                 dist.on_rank_zero(lambda: manifest.select(bank))  # or there is no such split
             evaluation = Evaluation(opened, manifest, splits, own, lock, features, clusters)
             evaluation.measure(probe, neighbours, merge)
+            evaluation.how_many = how_many
             first = dist.rank() == 0
         # The ranks have parted: none waits for the first while it looks at what was found.
         return evaluation.finish() if first else None
@@ -129,6 +136,8 @@ class Pass:
 
 class Evaluation:
     """One evaluation; all ranks make it together, up to `finish`."""
+
+    how_many: str | None = None
 
     def __init__(
         self,
@@ -204,16 +213,30 @@ class Evaluation:
             if self.neighbours is not None and "probed" in result and "knn" not in result:
                 result["notes"].append(notes.no_neighbours(self.neighbours))
         self.lock.check()
+        result |= self._advise(found.subset, result.get("heads", ()))
         if self.merge is not None and self.sums is not None:
             made_of = self.basis, self.manifest.root, self.own
             classes = self.manifest.classes
-            tree = write_tree(self.folder, *made_of, self.merge, self.sums, found.tally, pairs, classes)
+            advised = result.get("how_many")
+            tree = write_tree(
+                self.folder, *made_of, self.merge, self.sums, found.tally, pairs, classes, advised
+            )
             result |= {"cuts": tree["cuts"], "dendrogram": str(self.folder / PICTURE)}
         if self.own:
             self.table.join(self.parts, self.folder / TABLE, {KEY: self.basis.to_bytes()})
             found.subset.save(self.folder / FILE, self.basis)
             atomic.write_bytes(self.folder / FIGURES, (json.dumps(result) + "\n").encode())
         return result
+
+    def _advise(self, subset: FeatureSubset, heads: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return advice on the number of clusters: new if it is asked for, else what there is of the same."""
+        if self.how_many is None:
+            told = read_advice(self.folder, self.basis)
+        else:
+            rows = subset.backbone if self.how_many == "backbone" else subset.instance
+            seed = self.opened.config.seed
+            told = advise_run(self.folder, self.basis, self.how_many, rows, seed, heads)
+        return {} if told is None else {"how_many": told}
 
     def _pass(
         self, splits: Sequence[str], linkage: LinkageTally | None = None, table: bool = False

@@ -11,7 +11,7 @@ tells whether they are the run's. ``ccscale predict RUN --merged K`` reads the t
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -138,8 +138,12 @@ def write_tree(
     tally: Tally,
     pairs: NDArray[np.float32],
     classes: Sequence[str],
+    advice: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Join the clusters, write ``merge.json`` and ``merge.png`` into a run's folder; return the first's content."""
+    """Join the clusters, write ``merge.json`` and ``merge.png`` into a run's folder; return the first's content.
+
+    Where there is advice on the number of clusters (`how_many.advise_run`), the picture shows its cut.
+    """
     merges = link(sums)
     tree = {
         "step": basis.step,
@@ -166,7 +170,10 @@ def write_tree(
     made_of = f"{features} features, step {basis.step:,}"
     heading = f"{counted(len(sums.sizes), 'cluster')}, the most alike joined first ({made_of})"
     joined = np.array([(merge.a, merge.b) for merge in merges])
-    draw_dendrogram(run / PICTURE, heading, joined, np.array([merge.score for merge in merges]), describe)
+    cut = advice["clusters"] if advice is not None and advice["seen"] else None
+    draw_dendrogram(
+        run / PICTURE, heading, joined, np.array([merge.score for merge in merges]), describe, cut
+    )
     return tree
 
 

@@ -207,10 +207,7 @@ def _decide(asked: Asked, book: Notebook, features: Features) -> None:
     elif book.clusters is None:
         advice = advise(features, book.seed, show=True)
         book.clusters, book.advised = advice.clusters, True
-        say(
-            f"{advice.clusters} clusters, by a rule of thumb: as many as two halves of the images agree on; "
-            "--clusters K makes others"
-        )
+        say(f"{advice.sentence}; --clusters K makes another number than {advice.clusters}")
     book.save()
 
 

@@ -1,17 +1,20 @@
-"""Advice on the number of clusters: right where clusters are plain."""
+"""Advice on the number of clusters: right where clusters are plain, none where there are none."""
+
+import itertools
 
 import numpy as np
 import pytest
 from harness.stores import make_store
 
 from ccscale.errors import InputError
-from ccscale.evaluate.advice import advise
+from ccscale.evaluate.advice import MOST, advise, advise_rows, tried_numbers
+from ccscale.evaluate.criteria import CRITERIA
 
 
-def blobs(clusters: int, each: int) -> np.ndarray:
+def blobs(clusters: int, each: int, width: int = 32) -> np.ndarray:
     """Return images around centres."""
     rng = np.random.default_rng(0)
-    places = np.repeat(rng.normal(size=(clusters, 32)), each, axis=0)
+    places = np.repeat(rng.normal(size=(clusters, width)), each, axis=0)
     return (places + 0.4 * rng.normal(size=places.shape)).astype(np.float32)
 
 
@@ -22,9 +25,21 @@ def test_plain_clusters(tmp_path, clusters):
     features[::10] = 0
     store = make_store(tmp_path, features, bad=range(0, len(features), 10))
     advice = advise(store)
-    assert clusters <= advice.clusters <= clusters + 1
-    assert list(advice.agreement) == list(range(3, clusters * 36 // 20 + 1))
+    assert clusters - 1 <= advice.clusters <= clusters + 1
+    assert advice.low <= clusters <= advice.high
+    assert advice.seen
+    assert list(advice.tried) == list(range(2, clusters * 36 // 20 + 1))
+    assert [vote.criterion for vote in advice.votes] == list(CRITERIA)
     assert advice == advise(store)
+
+
+@pytest.mark.parametrize("kind", ["normal", "sphere", "cube"])
+def test_no_clusters(kind):
+    rng = np.random.default_rng(1)
+    rows = rng.uniform(size=(240, 8)) if kind == "cube" else rng.normal(size=(240, 8)) + (kind == "normal")
+    advice = advise_rows(lambda most: rows[:most], len(rows), "here")
+    assert not advice.seen
+    assert advice.sentence.startswith("no clusters are seen; ")
 
 
 def test_too_few_images(tmp_path):
@@ -32,5 +47,13 @@ def test_too_few_images(tmp_path):
     with pytest.raises(InputError) as error:
         advise(store)
     assert str(error.value) == (
-        f"{tmp_path}/store has 40 images, too few to advise on a number of clusters: say how many with --clusters"
+        f"{tmp_path}/store has 40 images, too few to advise on a number of clusters (at least 60): say how many "
+        "with --clusters"
     )
+
+
+def test_numbers_lie_closely_where_they_are_small():
+    tried = tried_numbers(MOST)
+    assert tried[:15] == list(range(2, 17))
+    assert all(after <= 1.2 * before for before, after in itertools.pairwise(tried[14:]))
+    assert tried[-1] <= MOST < tried[-1] * 1.2

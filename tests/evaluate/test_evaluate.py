@@ -19,6 +19,7 @@ from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import evaluate_run
+from ccscale.evaluate.how_many import read_advice
 from ccscale.evaluate.merge_tree import TREE, read_tree
 from ccscale.evaluate.metrics import scores
 
@@ -41,15 +42,14 @@ def folder(run, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(folder) -> dict[str, Any]:
-    found = on_rank(0, str(folder), {"merge": "backbone"})
+    found = on_rank(0, str(folder), {"merge": "backbone", "how_many": "instance"})
     assert found is not None
     return found
 
 
 def test_files(folder, result):
-    assert {"assignments.parquet", "features.npz", "evaluation.json", "merge.json", "merge.png"} <= {
-        path.name for path in folder.iterdir()
-    }
+    made = ("assignments.parquet", "features.npz", "evaluation.json", "merge.json", "merge.png")
+    assert {*made, "how-many.json", "how-many.png"} <= {path.name for path in folder.iterdir()}
     assert not list(folder.glob("*.part*s"))
     assert json.loads((folder / "evaluation.json").read_text()) == json.loads(json.dumps(result))
     table = pq.read_table(folder / "assignments.parquet")
@@ -68,7 +68,7 @@ def test_all_files_tell_what_they_were_made_of(folder, result, manifest):
     basis = Basis(2, digest, ("train",), manifest.digest(["train"]))
     assert Basis.parse(result["basis"]) == basis
     assert Basis.parse(pq.read_schema(folder / "assignments.parquet").metadata[KEY]) == basis
-    for name in ("evaluation.json", "merge.json"):
+    for name in ("evaluation.json", "merge.json", "how-many.json"):
         assert Basis.parse(json.loads((folder / name).read_text())["basis"]) == basis
     with np.load(folder / "features.npz") as arrays:
         assert Basis.parse(str(arrays["basis"])) == basis
@@ -104,6 +104,16 @@ def test_two_ranks_find_the_same(run, result, tmp_path):
     assert first["stability"] == pytest.approx(result["stability"], abs=1e-6)
     assert [cut["clusters"] for cut in first["cuts"]] == [cut["clusters"] for cut in result["cuts"]]
     assert len(pq.read_table(copy / "assignments.parquet")) == 150
+
+
+def test_advice_on_the_number_of_clusters(folder, result):
+    """It stays with the run as long as it is of the same network and images."""
+    advice = result["how_many"]
+    assert advice["features"] == "instance"
+    assert advice["low"] <= advice["clusters"] <= advice["high"]
+    assert json.loads((folder / "how-many.json").read_text()) == json.loads(json.dumps(advice))
+    assert read_advice(folder, Basis.parse(result["basis"])) == json.loads(json.dumps(advice))
+    assert read_advice(folder, replace(Basis.parse(result["basis"]), step=7)) is None
 
 
 def test_cuts(folder, result):

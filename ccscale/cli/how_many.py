@@ -1,0 +1,44 @@
+"""``ccscale how-many``: how many clusters the images of a feature store seem to have."""
+
+import argparse
+from typing import Any
+
+from ccscale.cli.arguments import add_json, add_split, local_path, number, path
+from ccscale.printing import TextTable, put, put_json
+from ccscale.progress import say_loading
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", metavar="STORE", type=path, help="what `ccscale embed` wrote")
+    parser.add_argument(
+        "--picture", metavar="FILE", type=local_path, help="draw the criteria's curves into this .png file"
+    )
+    parser.add_argument(
+        "--seed", type=number, default=0, metavar="N", help="of what is drawn at random (default: 0)"
+    )
+    add_split(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    say_loading()
+    from ccscale.evaluate.how_many import advise_store
+
+    result = advise_store(args.store, args.split, args.seed, args.picture)
+    put_json(result) if args.json else show_advice(result)
+    return 0
+
+
+def show_advice(result: dict[str, Any]) -> None:
+    """Print advice: the sentence, and what each criterion votes for."""
+    put(f"{result['sentence']} (of {result['images']:,} images that were looked at)")
+    table = TextTable("criterion", "votes for", "nearly as good", text=("criterion",))
+    for vote in result["votes"]:
+        low, high = vote["near"]
+        votes = (f"{vote['clusters']:,}", f"{low:,} to {high:,}") if vote["sees"] else ("no clusters", "")
+        table.add(vote["criterion"], *votes)
+    table.put()
+    for head in result.get("heads", ()):
+        put(f"the head of {head['clusters']:,} clusters has a stability of {head['stability']:.3f}")
+    if result["picture"] is not None:
+        put(f"the curves: {result['picture']}", fold=False)

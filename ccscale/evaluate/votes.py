@@ -1,0 +1,95 @@
+"""What each criterion says on the number of clusters, and what they say together.
+
+Of a criterion's values f(K) and those of features without clusters, f_0(K), the excess f − f_0 counts. It sees
+clusters where its largest excess is beyond what two such draws differ by. It then votes for
+
+    stability, silhouette, neighbours    the smallest K whose excess is at least `NEAR` of the largest
+    coding                               the K of the largest value: the shortest code
+    merging                              the K up to which pairs are less alike than without clusters, on the whole:
+                                         where the sum of the excess over all K up to it is largest
+
+The advice is the geometric mean of the votes, its range goes from the least to the most. There are clusters where
+more than half of the criteria see some.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccscale.evaluate.criteria import CRITERIA, Curves
+
+NEAR = 0.95
+BEYOND = 5.0  # times the difference of two draws without clusters
+LEAST = {"stability": 0.05, "silhouette": 0.01, "neighbours": 0.05, "coding": 0.0, "merging": 0.02}
+WIDE = 2.0  # times the lower end of a range, from where on it is called wide
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What a criterion says.
+
+    Attributes
+    ----------
+    criterion
+        One of `CRITERIA`.
+    clusters
+        Its K, also where it sees none.
+    sees
+        Whether there are clusters by this criterion.
+    near
+        The least and the largest K that are nearly as good.
+    values, null
+        Its value for each K that was tried, of the features and of such without clusters.
+    """
+
+    criterion: str
+    clusters: int
+    sees: bool
+    near: tuple[int, int]
+    values: tuple[float, ...]
+    null: tuple[float, ...]
+
+
+def vote(tried: Sequence[int], found: Curves, nulls: Sequence[Curves]) -> tuple[Vote, ...]:
+    """Return the vote of each criterion.
+
+    Parameters
+    ----------
+    tried
+        The numbers of clusters, rising.
+    found
+        The criteria's values of the features.
+    nulls
+        Of two or more draws without clusters.
+    """
+    return tuple(
+        _vote(name, np.array(tried), found[name], np.array([null[name] for null in nulls]))
+        for name in CRITERIA
+    )
+
+
+def _vote(
+    name: str, tried: NDArray[np.int64], values: NDArray[np.float64], nulls: NDArray[np.float64]
+) -> Vote:
+    null = nulls.mean(axis=0)
+    noise = float(np.median(nulls.std(axis=0, ddof=1)))
+    excess = values - null
+    if name == "coding":
+        excess = values
+        sees = bool(values.max() > max(0.0, float(nulls.max())))
+    else:
+        sees = bool(excess.max() > max(LEAST[name], BEYOND * noise))
+    gain = np.cumsum(excess * np.diff(tried, prepend=tried[0] - 1)) if name == "merging" else excess
+    near = tried[gain >= NEAR * gain.max()] if gain.max() > 0 else tried[[gain.argmax()]]
+    best = tried[gain.argmax()] if name in ("coding", "merging") else near[0]
+    return Vote(
+        name, int(best), sees, (int(near[0]), int(near[-1])), tuple(values.tolist()), tuple(null.tolist())
+    )
+
+
+def centre(votes: Sequence[Vote]) -> int:
+    """Return the geometric mean of votes."""
+    return round(math.exp(np.mean([math.log(vote.clusters) for vote in votes])))
