@@ -1,7 +1,8 @@
 """What each criterion says on the number of clusters, and what they say together.
 
 Of a criterion's values f(K) and those of features without clusters, f_0(K), the excess f − f_0 counts. It sees
-clusters where its largest excess is beyond what two such draws differ by. It then votes for
+clusters where the mean excess (of merging, up to its vote) is more than `LEAST`; coding, where clusters shorten the
+code, and by more than without. It votes for
 
     stability, silhouette, neighbours    the smallest K whose excess is at least `NEAR` of the largest
     coding                               the K of the largest value: the shortest code
@@ -22,8 +23,7 @@ from numpy.typing import NDArray
 from ccscale.evaluate.criteria import CRITERIA, Curves
 
 NEAR = 0.95
-BEYOND = 5.0  # times the difference of two draws without clusters
-LEAST = {"stability": 0.05, "silhouette": 0.01, "neighbours": 0.05, "coding": 0.0, "merging": 0.02}
+LEAST = {"stability": 0.05, "silhouette": 0.01, "neighbours": 0.05, "merging": 0.025}
 WIDE = 2.0  # times the lower end of a range, from where on it is called wide
 
 
@@ -75,19 +75,27 @@ def _vote(
     name: str, tried: NDArray[np.int64], values: NDArray[np.float64], nulls: NDArray[np.float64]
 ) -> Vote:
     null = nulls.mean(axis=0)
-    noise = float(np.median(nulls.std(axis=0, ddof=1)))
-    excess = values - null
+    gain = excess = values - null
     if name == "coding":
-        excess = values
+        gain = values
+        best = tried[gain.argmax()]
         sees = bool(values.max() > max(0.0, float(nulls.max())))
+    elif name == "merging":
+        gain = np.cumsum(excess * np.diff(tried, prepend=tried[0] - 1))
+        best = tried[gain.argmax()]
+        sees = bool(excess[tried <= best].mean() > LEAST[name])
     else:
-        sees = bool(excess.max() > max(LEAST[name], BEYOND * noise))
-    gain = np.cumsum(excess * np.diff(tried, prepend=tried[0] - 1)) if name == "merging" else excess
-    near = tried[gain >= NEAR * gain.max()] if gain.max() > 0 else tried[[gain.argmax()]]
-    best = tried[gain.argmax()] if name in ("coding", "merging") else near[0]
+        best = tried[_near(gain)][0]
+        sees = bool(excess.mean() > LEAST[name])
+    near = tried[_near(gain)]
     return Vote(
         name, int(best), sees, (int(near[0]), int(near[-1])), tuple(values.tolist()), tuple(null.tolist())
     )
+
+
+def _near(gain: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return where a gain is nearly as large as at best; at the best alone where there is none."""
+    return (gain >= NEAR * gain.max()) if gain.max() > 0 else gain == gain.max()
 
 
 def centre(votes: Sequence[Vote]) -> int:
