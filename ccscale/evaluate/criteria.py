@@ -16,6 +16,7 @@ always more stable than many. They are compared with those of features without c
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
