@@ -74,7 +74,7 @@ def measure(rows: Float32, tried: Sequence[int], seed: int, advance: Callable[[]
     return {name: np.array(values) for name, values in found.items()} | {"merging": merging}
 
 
-def _k_means(rows: Float32, k: int, seed: int):
+def _k_means(rows: Float32, k: int, seed: int) -> Any:
     from sklearn.cluster import KMeans
 
     return KMeans(n_clusters=k, n_init=STARTS, random_state=seed).fit(rows)
