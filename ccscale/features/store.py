@@ -14,7 +14,7 @@ one of the store.
 import hashlib
 import json
 import os
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.errors import InputError, nearest
-from ccscale.features.feature_file import FeatureFileReader, decode, view_name
+from ccscale.features.feature_file import decode
 from ccscale.features.listing import FeatureFile, Listing, Settings, read_listing
 from ccscale.features.neighbour_file import NeighbourFile
+from ccscale.features.rows import StoredRows, check_files
 
-OPEN_FILES = 128
 BLOCK = 8192  # rows that are looked at together, where a caller names no number
 
 Int64 = NDArray[np.int64]
@@ -40,10 +40,7 @@ Float32 = NDArray[np.float32]
 
 
 class Features:
-    """The features of a store, which stay on the disk until they are used.
-
-    It is small and can be sent to a worker; files are opened when they are needed, and the least recently used are
-    closed.
+    """The features of a store, which stay on the disk until they are used; it is small and can be sent to a worker.
 
     Parameters
     ----------
@@ -88,40 +85,15 @@ class Features:
         self.files: tuple[FeatureFile, ...] = tuple(
             file for file in self.listing.files if file.shard.split in self.splits
         )
-        self._check_files()
-        self._start()
-
-    def _check_files(self) -> None:
-        for file in self.files:
-            path = self.folder / file.name
-            try:
-                size = os.stat(path).st_size
-                wrong = "" if size == file.bytes else f"it has {size} bytes, not {file.bytes}"
-            except OSError as error:
-                wrong = f"it cannot be read ({error.strerror})"
-            if wrong:
-                raise InputError(
-                    f"{path} disagrees with the store's listing: {wrong}; run `ccscale embed verify {self.folder}`"
-                )
-
-    def _start(self) -> None:
-        counts = np.array([file.rows for file in self.files], dtype=np.int64)
-        self._firsts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        # Record batches ("blocks") of all files, counted through: where each begins, and which file it is of.
-        rows = self.listing.block
-        blocks = -(-counts // rows)
-        self._file_of_block = np.repeat(np.arange(len(counts)), blocks)
-        self._first_blocks = np.concatenate([[0], np.cumsum(blocks)]).astype(np.int64)
-        within = np.arange(len(self._file_of_block)) - self._first_blocks[self._file_of_block]
-        self._block_firsts = self._firsts[self._file_of_block] + within * rows
-        self._open: OrderedDict[int, FeatureFileReader] = OrderedDict()
+        check_files(self.folder, self.files)
+        self._stored = StoredRows(self.folder, self.listing, self.files)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("folder", "listing", "files", "splits")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
-        self._start()
+        self._stored = StoredRows(self.folder, self.listing, self.files)
 
     @property
     def settings(self) -> Settings:
@@ -131,7 +103,7 @@ class Features:
     @property
     def rows(self) -> int:
         """Number of rows, n."""
-        return int(self._firsts[-1])
+        return self._stored.count
 
     @property
     def width(self) -> int:
@@ -152,9 +124,9 @@ class Features:
     def manifest(self) -> Manifest:
         """The manifest of these shards, without what only their files tell."""
         data = self.listing.data
-        labelled: dict[str, int] = {}
+        labelled = Counter[str]()
         for file in self.files:
-            labelled[file.shard.split] = labelled.get(file.shard.split, 0) + file.labelled
+            labelled[file.shard.split] += file.labelled
         return Manifest(data.root, data.name, self.shards, data.classes, data.class_ids, labelled, {})
 
     def manifest_at(self, manifest: Manifest) -> Manifest:
@@ -184,11 +156,6 @@ class Features:
     def model(self) -> dict[str, Any]:
         """What the backbone that made the features is, as keys of the config's section ``model``."""
         return {"backbone": self.settings.backbone, **self.settings.model}
-
-    @property
-    def view_settings(self) -> dict[str, Any]:
-        """The config's section ``views`` that the random views were drawn with; empty without views."""
-        return dict(self.settings.view_settings or {})
 
     @property
     def neighbour_section(self) -> dict[str, Any] | None:
@@ -226,24 +193,17 @@ class Features:
     @cached_property
     def labels(self) -> Int64:
         """Class of each row, (n,) int64; -1 where it is not known."""
-        return self._column("label", np.int64)
+        return self._stored.column("label", np.int64)
 
     @cached_property
     def bad(self) -> NDArray[np.bool_]:
         """Rows whose features are zeros: no image, or no finite features; (n,) bool."""
-        return self._column("bad", np.bool_)
+        return self._stored.column("bad", np.bool_)
 
     @cached_property
     def keys(self) -> pa.ChunkedArray:
         """Name of each row's sample; n texts, not copied."""
-        return pa.chunked_array(
-            [
-                chunk
-                for number in range(len(self.files))
-                for chunk in self._reader(number).column("key").chunks
-            ],
-            pa.string(),
-        )
+        return pa.chunked_array(self._stored.chunks("key"), pa.string())
 
     def array(self, view: int = 0, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return a view's features of consecutive rows, as they are kept.
@@ -261,15 +221,14 @@ class Features:
             (stop - start, D): float16, float32, or bfloat16's bits as uint16. Mapped, not copied, where the rows
             are of one block (see `arrays`).
         """
-        pieces = list(self._pieces(view, start, self.rows if stop is None else stop))
+        pieces = list(self._stored.pieces(view, start, self.rows if stop is None else stop))
         if len(pieces) == 1:
             return pieces[0]
-        kind = self._kept_type
-        return np.concatenate(pieces) if pieces else np.empty((0, self.width), kind)
+        return np.concatenate(pieces) if pieces else np.empty((0, self.width), self._stored.kind)
 
     def arrays(self, view: int = 0) -> Iterator[NDArray[Any]]:
         """Yield a view's features block by block, (m, D) each, as they are kept: mapped, not copied."""
-        return self._pieces(view, 0, self.rows)
+        return self._stored.pieces(view, 0, self.rows)
 
     def blocks(self, view: int = 0, size: int = BLOCK) -> Iterator[tuple[int, Float32]]:
         """Yield the number of the first row and the features, (size, D) float32, of consecutive rows.
@@ -302,10 +261,11 @@ class Features:
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.rows:
             raise IndexError(f"there are {self.rows} rows")
-        kept = np.empty((len(rows), self.width), self._kept_type)
+        kept = np.empty((len(rows), self.width), self._stored.kind)
         of_view = np.broadcast_to(np.asarray(views, dtype=np.int64), rows.shape)
         for view in np.unique(of_view).tolist():
-            self._take(view, rows, np.flatnonzero(of_view == view), kept)
+            places = np.flatnonzero(of_view == view)
+            self._stored.copy(view, rows[places], kept, places)
         return decode(kept).numpy()
 
     def mean(self, rows: Int64) -> Float32:
@@ -314,52 +274,6 @@ class Features:
         for view in range(1, self.views + 1):
             total += self.take(rows, view)
         return total / np.float32(self.views + 1)
-
-    def _take(self, view: int, rows: Int64, chosen: Int64, out: NDArray[Any]) -> None:
-        """Copy the features of rows[chosen] to out[chosen], block by block."""
-        blocks = np.searchsorted(self._block_firsts, rows[chosen], side="right") - 1
-        order = np.argsort(blocks, kind="stable")
-        blocks, chosen = blocks[order], chosen[order]
-        ends = np.flatnonzero(np.diff(blocks, append=-1)) + 1
-        start = 0
-        for end in ends.tolist():
-            block, places = int(blocks[start]), chosen[start:end]
-            out[places] = self._block(view, block)[rows[places] - self._block_firsts[block]]
-            start = end
-
-    def _pieces(self, view: int, start: int, stop: int) -> Iterator[NDArray[Any]]:
-        """Yield a view's features of consecutive rows, not copied."""
-        while start < stop:
-            block = int(np.searchsorted(self._block_firsts, start, side="right")) - 1
-            first = int(self._block_firsts[block])
-            piece = self._block(view, block)[start - first : stop - first]
-            yield piece
-            start += len(piece)
-
-    def _block(self, view: int, block: int) -> NDArray[Any]:
-        file = int(self._file_of_block[block])
-        return self._reader(file).arrays(view)[block - int(self._first_blocks[file])]
-
-    def _reader(self, number: int) -> FeatureFileReader:
-        if number not in self._open:
-            reader = FeatureFileReader(self.folder / self.files[number].name)
-            if reader.width != self.width or reader.schema.get_field_index(view_name(self.views)) < 0:
-                raise InputError(
-                    f"{reader.path} does not fit its store; run `ccscale embed verify {self.folder}`"
-                )
-            self._open[number] = reader
-            if len(self._open) > OPEN_FILES:
-                self._open.popitem(last=False)
-        self._open.move_to_end(number)
-        return self._open[number]
-
-    def _column(self, name: str, kind: Any) -> NDArray[Any]:
-        columns = [self._reader(number).column(name).to_numpy() for number in range(len(self.files))]
-        return np.concatenate([np.empty(0, kind), *columns]).astype(kind, copy=False)
-
-    @property
-    def _kept_type(self) -> Any:
-        return {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}[self.settings.dtype]
 
 
 def open_features(folder: str | os.PathLike[str], splits: Sequence[str] | None = None) -> Features:
