@@ -1,4 +1,4 @@
-"""One writer at a time in a run's folder, on this machine or another, also over NFS.
+"""One writer at a time in the folder of a run or a store, on this machine or another, also over NFS.
 
 The writer has a file ``.lock`` there, which only one can make (``O_EXCL``). It says who it is, and a count that a
 thread raises every few seconds. Whoever finds it looks whether that process lives, at once where it is one of this
@@ -69,7 +69,7 @@ class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
         try:
             self._lock.take()
         except OSError as error:
-            raise InputError(f"the run's folder {self.folder} cannot be written: {error.strerror}") from None
+            raise InputError(f"the folder {self.folder} cannot be written: {error.strerror}") from None
         self._held = True
         _mine.held[key] = self
         self._lock.count_on()
@@ -131,7 +131,7 @@ class _Lock:
             if alive:
                 raise InputError(
                     f"{self._path.parent} is being written by {found}: wait for its end, or end it; one process at "
-                    "a time writes a run's folder"
+                    "a time writes a folder"
                 )
             if self._remove(found.token) and self._path.name == NAME:
                 say(f"passed over the lock of {found}, which has ended, in {self._path.parent}")

@@ -1,4 +1,4 @@
-"""One process at a time writes a run's folder; a dead one is passed over; one that was passed over stops."""
+"""One process at a time writes a folder; a dead one is passed over; one that was passed over stops."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_two_writers(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
         mine.take()
     assert str(caught.value) == (
         f"{tmp_path} is being written by `ccscale train c.yaml` (process {other.pid} on here, job 12, for 3 h): "
-        "wait for its end, or end it; one process at a time writes a run's folder"
+        "wait for its end, or end it; one process at a time writes a folder"
     )
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
