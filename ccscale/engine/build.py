@@ -34,6 +34,8 @@ def build_engine(
     train = config.train
     double = train.precision == "fp64"
     network.to(device, dtype=torch.float64 if double else torch.float32)
+    if train.precision == "bf16":
+        network.frozen = network.frozen.kept_as(torch.bfloat16)
     if train.ema is not None:
         network.keep_average()
     # DeepSpeed's own "Adam" is AdamW with a decay of 0.01: the optimizer is made here.

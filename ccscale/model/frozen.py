@@ -4,18 +4,26 @@ timm groups a backbone's tensors by `group_matcher`: a stem, and stage after sta
 ResNet, the blocks of a vision transformer; what comes behind the last of them is one more). ``model.freeze: N``
 freezes the stem and the first N stages, ``all`` the whole. What is frozen stays in evaluation mode while the rest
 is trained, so that autograd keeps nothing of its pass.
+
+Under autocast the weights of linear maps and convolutions are rounded in each pass to the type that it computes in.
+Those that are frozen can be kept in that type: the same numbers, half the memory.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
+import torch
+from timm.layers import Conv2dSame, Linear
 from timm.models import group_parameters
 from torch import nn
 
 from ccscale.config import Model
 from ccscale.errors import InputError
 from ccscale.wording import counted
+
+ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame, Linear)
+"""What uses its weights as they are, and autocast rounds them; no layer that makes others of its own."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +38,30 @@ class FrozenPart:
         The largest modules that lie in it whole.
     is_all
         Whether it is the whole backbone.
+    kind
+        The type that its linear maps and convolutions are kept in, and the backbone computes in; None: as all else.
     """
 
     names: frozenset[str] = frozenset()
     modules: tuple[nn.Module, ...] = field(default=(), repr=False)
     is_all: bool = False
+    kind: torch.dtype | None = None
 
     def keep_still(self) -> None:
         """Put it into evaluation mode, in which it stays while the rest is trained."""
         for module in self.modules:
             module.eval()
+
+    def kept_as(self, kind: torch.dtype) -> Self:
+        """Keep the weights of linear maps and convolutions in a type, in place; return the part that says so."""
+        for parameter in self.rounded():
+            parameter.data = parameter.data.to(kind)
+        return replace(self, kind=kind if self.modules else None)
+
+    def rounded(self) -> list[nn.Parameter]:
+        """Return the weights and biases of linear maps and convolutions, which autocast rounds."""
+        layers = (layer for module in self.modules for layer in module.modules() if type(layer) in ROUNDED)
+        return [parameter for layer in layers for parameter in layer.parameters(recurse=False)]
 
 
 def freeze(backbone: nn.Module, settings: Model) -> FrozenPart:

@@ -167,13 +167,16 @@ class ContrastiveClustering(nn.Module):
         if self.settings.normalize:
             images = (images - self.mean) / self.std
         draws = self.draws if self.training and self.draws.placed else None
+        kind, device = self.frozen.kind, images.device.type
+        rounds = kind is not None and not torch.is_autocast_enabled(device)  # as in an evaluation
         with (
             draws or nullcontext(),
+            torch.autocast(device, kind) if rounds else nullcontext(),
             torch.no_grad() if self.frozen.is_all else nullcontext(),
             checkpointing(self.backbone, draws) if self.settings.grad_checkpointing else nullcontext(),
         ):
             features: Tensor = self.backbone(images)
-        return features
+        return features.to(images.dtype) if rounds else features
 
     def heads_of(self, features: Tensor) -> Outputs:
         """Return what the heads make of features.

@@ -24,6 +24,8 @@ class NetworkCost:
         Of one view: the numbers that the network takes, and its bytes as it is read: pixels, or features.
     weights, frozen
         Number of parameters; how many of them are not trained.
+    frozen_bytes
+        Of those that are not trained.
     buffers
         Running statistics and the like.
     gathered, gathered_again, summed
@@ -42,6 +44,7 @@ class NetworkCost:
     loaded: int
     weights: int
     frozen: int
+    frozen_bytes: int
     buffers: int
     gathered: int
     gathered_again: int
@@ -99,6 +102,8 @@ class Network:
                 self._network.add_teacher()
         with self._mode:
             _make_fake(self._network, device, self._type, channels_last=config.train.zero == 0)
+            if config.train.precision == "bf16":
+                self._network.frozen = self._network.frozen.kept_as(torch.bfloat16)
 
     def measure(self, views: int) -> NetworkCost:
         """Send that many views forward and backward."""
@@ -124,6 +129,7 @@ class Network:
             loaded=math.prod(self._shape) * (1 if images else torch.float32.itemsize),
             weights=sum(p.numel() for p in network.parameters()),
             frozen=sum(p.numel() for p in network.parameters() if not p.requires_grad),
+            frozen_bytes=sum(p.nbytes for p in network.parameters() if not p.requires_grad),
             buffers=sum(b.numel() * b.element_size() for b in network.buffers()),
             gathered=gathered,
             gathered_again=meter.sent["all_gather"] - gathered,

@@ -71,7 +71,7 @@ class RankPlan:
         losses = measure_losses(config, self.world, self.cuda, self._losses)
         memory = {
             "parameters": (engine.weights + network.buffers,) * 4,
-            "frozen parameters": (network.frozen * self._e,) * 4,
+            "frozen parameters": (network.frozen_bytes,) * 4,
             "master weights": (engine.masters,) * 4,
             "Adam's moments": (engine.moments,) * 4,
             "averaged weights": (self._averaged,) * 4,

@@ -112,3 +112,33 @@ def test_a_backbone_without_stages(monkeypatch):
         str(caught.value)
         == "model.freeze is 3, and timm knows no stages of 'test_resnet': set it to none or all"
     )
+
+
+@pytest.mark.parametrize(
+    ("backbone", "freeze"),
+    [("test_resnet", 2), ("test_resnet", "all"), ("test_vit", 2), ("test_efficientnet", "all")],
+)
+def test_what_is_frozen_is_kept_in_bf16_where_that_is_computed_in(backbone, freeze):
+    """The same losses and gradients, bit for bit; in an evaluation, too, and in float32 what comes out of it."""
+    plain, kept = network(backbone, freeze).train(), network(backbone, freeze).train()
+    kept.frozen = kept.frozen.kept_as(torch.bfloat16)
+    images = torch.rand(4, 3, SIZE, SIZE)
+    gradients = []
+    for net in (plain, kept):
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = net(images)
+        (outputs.embeddings.square() * torch.arange(128)).sum().backward()
+        trained = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+        gradients.append(trained | {"features": outputs.features})
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradient, gradients[1][name]), name
+    names = kept.frozen_names
+    kinds = {name: p.dtype for name, p in kept.named_parameters()}
+    assert {kind for name, kind in kinds.items() if name not in names} == {torch.float32}
+    assert {kind for name, kind in kinds.items() if name in names} == {torch.bfloat16, torch.float32}
+    with torch.no_grad():
+        found = kept.eval()(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            expected = plain.eval()(images).features
+    assert found.features.dtype == torch.float32
+    assert torch.equal(found.features, expected.float())
