@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale import atomic, dist
-from ccscale.features.kmeans import move_centres, nearest_centres
+from ccscale.features.lloyd import move_centres, nearest_centres
 from ccscale.features.nearest import nearest, tiles
 from ccscale.features.vectors import BLOCK, Vectors
 from ccscale.progress import Meter
@@ -53,27 +53,6 @@ class Cells:
         with np.load(folder / "cells.npz") as content:
             own = {name: content[name] for name in ("centres", "order", "starts", "near")}
         return cls(**own, vectors=np.load(folder / "vectors.npy", mmap_mode="r"))
-
-    def probes(self, vectors: Vectors, k: int, device: torch.device, seed: int = 0) -> tuple[int, float]:
-        """Return how many cells are to be looked at, and the share of the k nearest that is found then.
-
-        It is measured on `ASKED` vectors, whose neighbours are found exactly.
-        """
-        chosen = np.random.default_rng(seed).choice(len(vectors), min(ASKED, len(vectors)), replace=False)
-        asked = torch.from_numpy(np.sort(chosen)).to(device)
-        queries = vectors.take(np.sort(chosen)).to(device)
-        _, found = nearest(queries, asked, tiles(vectors, device), k)
-        home = np.empty(len(self.order), np.int64)
-        home[self.order] = np.repeat(np.arange(len(self.near)), np.diff(self.starts))
-        of_queries, of_found = home[asked.cpu().numpy()], home[found.cpu().numpy()]
-        looked_at = np.zeros(self.near.shape[1] + 1)
-        for cell, others in zip(of_queries, of_found, strict=True):
-            place = np.full(len(self.near), self.near.shape[1])
-            place[self.near[cell]] = np.arange(self.near.shape[1])
-            looked_at += np.bincount(place[others], minlength=len(looked_at))
-        recall = np.cumsum(looked_at[:-1]) / looked_at.sum()
-        many = min(int(np.searchsorted(recall, RECALL)) + 1, len(recall))
-        return many, float(recall[many - 1])
 
     def neighbours(self, cell: int, k: int, probes: int, device: torch.device) -> tuple[Int64, Int64, Tensor]:
         """Return a cell's vectors (q,), their nearest (q, k) in the cells near it, and the cosines (q, k)."""
@@ -115,12 +94,7 @@ def build(vectors: Vectors, folder: Path, device: torch.device, show: bool = Tru
     """Write the cells of vectors of length 1 into a folder, where they are not there yet; all ranks call it."""
     if dist.on_rank_zero(lambda: (folder / "cells.npz").exists()):  # which is written last
         return
-    count = max(1, min(len(vectors) // CELL, 4 * math.isqrt(len(vectors))))
-    most = min(len(vectors), PER_CELL * count, SAMPLE_BYTES // (4 * vectors.width))
-    generator = np.random.default_rng(0)
-    sample = vectors.subset(np.sort(generator.choice(len(vectors), max(most, count), replace=False)))
-    first = sample.take(np.sort(generator.choice(len(sample), count, replace=False))).to(device)
-    centres = move_centres(sample, first, PASSES, spherical=True)
+    centres, sample = find_centres(vectors, device)
     mine = []
     with Meter("cells", len(vectors), "images", show and dist.rank() == 0) as meter:
         for start in range(dist.rank() * BLOCK, len(vectors), dist.world() * BLOCK):
@@ -134,6 +108,39 @@ def build(vectors: Vectors, folder: Path, device: torch.device, show: bool = Tru
     dist.on_rank_zero(lambda: _write(vectors, sample, centres, homes, folder))
 
 
+def find_centres(vectors: Vectors, device: torch.device) -> tuple[Tensor, Vectors]:
+    """Return the centres (C, D) of cells, and the sample that they were found by; all ranks call it."""
+    count = max(1, min(len(vectors) // CELL, 4 * math.isqrt(len(vectors))))
+    most = min(len(vectors), PER_CELL * count, SAMPLE_BYTES // (4 * vectors.width))
+    generator = np.random.default_rng(0)
+    sample = vectors.subset(np.sort(generator.choice(len(vectors), max(most, count), replace=False)))
+    first = sample.take(np.sort(generator.choice(len(sample), count, replace=False))).to(device)
+    return move_centres(sample, first, PASSES, spherical=True), sample
+
+
+def probes(
+    vectors: Vectors, centres: Tensor, near: NDArray[np.int32], k: int, seed: int = 0
+) -> tuple[int, float]:
+    """Return how many cells are to be looked at, and the share of the k nearest that is found then.
+
+    It is measured on `ASKED` vectors, whose neighbours are found exactly.
+    """
+    device = centres.device
+    asked = np.sort(np.random.default_rng(seed).choice(len(vectors), min(ASKED, len(vectors)), replace=False))
+    queries = vectors.take(asked).to(device)
+    _, found = nearest(queries, torch.from_numpy(asked).to(device), tiles(vectors, device), k)
+    of_queries = nearest_centres(queries, centres).cpu().numpy()
+    of_found = nearest_centres(vectors.take(found.flatten().cpu().numpy()).to(device), centres)
+    looked_at = np.zeros(near.shape[1] + 1)
+    for cell, others in zip(of_queries, of_found.view(found.shape).cpu().numpy(), strict=True):
+        place = np.full(len(near), near.shape[1])
+        place[near[cell]] = np.arange(near.shape[1])
+        looked_at += np.bincount(place[others], minlength=len(looked_at))
+    recall = np.cumsum(looked_at[:-1]) / looked_at.sum()
+    many = min(int(np.searchsorted(recall, RECALL)) + 1, len(recall))
+    return many, float(recall[many - 1])
+
+
 def _write(
     vectors: Vectors, sample: Vectors, centres: Tensor, homes: NDArray[np.int32], folder: Path
 ) -> None:
@@ -145,11 +152,11 @@ def _write(
         for start in range(0, len(order), BLOCK):
             file.write(vectors.take(order[start : start + BLOCK]).half().numpy().tobytes())
     with atomic.replacing(folder / "cells.npz") as file:
-        near = _near(sample, centres)
+        near = near_cells(sample, centres)
         np.savez(file, centres=centres.cpu().numpy(), order=order, starts=starts, near=near)
 
 
-def _near(sample: Vectors, centres: Tensor) -> NDArray[np.int32]:
+def near_cells(sample: Vectors, centres: Tensor) -> NDArray[np.int32]:
     """Return for each cell the cells, that of the most votes first."""
     count = len(centres)
     votes = np.zeros((count, count), np.float32)

@@ -21,7 +21,7 @@ from ccscale import atomic, dist
 from ccscale.data.shards.hashing import hash_file
 from ccscale.device import pick_device
 from ccscale.errors import InputError
-from ccscale.features.cells import Cells, build
+from ccscale.features.cells import Cells, build, probes
 from ccscale.features.listing import list_neighbours
 from ccscale.features.nearest import nearest, tiles
 from ccscale.features.neighbour_file import FILE, ROWS, Float32, Int64, write_neighbours
@@ -114,7 +114,10 @@ class _Search:
             return {"recall": 1.0}
         build(self.vectors, folder, self.device, show)
         self.cells = dist.together(lambda: Cells.open(folder))
-        self.probes, recall = dist.on_rank_zero(lambda: self.cells.probes(self.vectors, self.k, self.device))
+        centres = torch.from_numpy(self.cells.centres).to(self.device)
+        self.probes, recall = dist.on_rank_zero(
+            lambda: probes(self.vectors, centres, self.cells.near, self.k)
+        )
         many = len(self.cells.near)
         if show:
             dist.say(

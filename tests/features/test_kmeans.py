@@ -9,8 +9,8 @@ from sklearn.cluster import KMeans
 
 from ccscale import open_features
 from ccscale.errors import InputError
-from ccscale.features import kmeans
-from ccscale.features.kmeans import k_means
+from ccscale.features import kmeans, lloyd
+from ccscale.features.kmeans import k_means, work_of
 from ccscale.features.vectors import Vectors
 
 
@@ -57,11 +57,21 @@ def test_what_is_more_than_the_sample_is_gone_over_block_by_block(monkeypatch):
     features = blobs(1, 4000)
     whole = k_means(features, 8)
     monkeypatch.setattr(kmeans, "SAMPLE_BYTES", 500 * 16 * 4)
-    monkeypatch.setattr(kmeans, "BLOCK", 300)
-    monkeypatch.setattr(kmeans, "SCORES", 8 * 70)
+    monkeypatch.setattr(lloyd, "BLOCK", 300)
+    monkeypatch.setattr(lloyd, "SCORES", 8 * 70)
     parts = k_means(features, 8)
     assert parts.inertia == pytest.approx(whole.inertia, rel=1e-3)
     assert pairs_alike(parts.clusters[:500], whole.clusters[:500]) > 0.999
+
+
+def test_work_is_bounded():
+    """Of a million rows of width 768 in a thousand clusters: known beforehand, and what a plan is made of."""
+    work = work_of(1_000_000, 768, 1000)
+    assert (work.starts, work.sample, work.sample_passes, work.passes) == (1, 174_762, 32, 11)
+    assert work.first_rows == 16_384
+    small = work_of(8000, 128, 16)
+    assert (small.starts, small.sample, small.sample_passes, small.passes) == (40, 8000, 100, 0)
+    assert work_of(10**9, 768, 1000).passes == 2
 
 
 def test_no_cluster_stays_empty():
@@ -73,7 +83,7 @@ def test_no_cluster_stays_empty():
     rows = blobs(2, 60, k=1)
     counts = torch.tensor([60, 0, 0])
     sums = torch.tensor(rows, dtype=torch.float64).sum(0).repeat(3, 1) * torch.tensor([[1], [0], [0]])
-    moved = kmeans._moved(sums, counts, torch.zeros(3, 16), spherical=False)
+    moved = lloyd._moved(sums, counts, torch.zeros(3, 16), spherical=False)
     assert len({tuple(centre) for centre in moved.tolist()}) == 3
 
 
@@ -104,7 +114,7 @@ def test_no_numbers():
 
 
 def of_rank(rank: int, folder: str) -> list[np.ndarray]:
-    kmeans.BLOCK = 128
+    lloyd.BLOCK = 128
     torch.set_num_threads(1)
     vectors = Vectors.of_store(open_features(folder))
     found = [k_means(vectors, 8, seed, spherical=spherical) for seed, spherical in ((0, False), (1, True))]
@@ -117,7 +127,7 @@ def of_rank(rank: int, folder: str) -> list[np.ndarray]:
 def test_any_number_of_ranks_finds_the_same_bytes(tmp_path, monkeypatch):
     folder = tmp_path / "store"
     make_store(folder, blobs(4, 1100, spread=2.0), shards=3, dtype="float16")
-    monkeypatch.setattr(kmeans, "BLOCK", 128)
+    monkeypatch.setattr(lloyd, "BLOCK", 128)
     monkeypatch.setattr(kmeans, "SAMPLE_BYTES", kmeans.SAMPLE_BYTES)
     alone = [array.tobytes() for array in of_rank(0, str(folder))]
     for rank in run_ranks(3, of_rank, str(folder)):
