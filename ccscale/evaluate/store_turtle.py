@@ -1,5 +1,6 @@
 """TURTLE over feature stores of the same images: a table of keys and clusters, and how good they are by labels."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from ccscale.evaluate.store_table import label_figures, summary, write_clusters
 from ccscale.evaluate.table import check_table_path
 from ccscale.features.store import open_features
 from ccscale.features.turtle import BATCH, GAMMA, STEPS, turtle
+from ccscale.features.turtle_state import Keeper
 from ccscale.features.vectors import Vectors
 from ccscale.rank_environment import RankEnvironment
 
@@ -43,7 +45,8 @@ def turtle_stores(
     splits
         All by default.
     out
-        A .parquet or .csv file for ``key``, ``cluster`` and ``confidence`` of the seed of the lowest loss.
+        A .parquet or .csv file for ``key``, ``cluster`` and ``confidence`` of the seed of the lowest loss. Until it
+        is there, how far each seed has come is kept beside it: the same call goes on after a kill.
     device
         As the config's ``train.device``.
 
@@ -72,9 +75,22 @@ def turtle_stores(
     good = np.flatnonzero(~np.logical_or.reduce([features.bad for features in opened]))
     vectors = [replace(Vectors.of_store(features), numbers=good) for features in opened]
     where, rows, found = pick_device(device, env.local_rank), [], []
-    for seed in range(first_seed, first_seed + seeds):
-        options = {"steps": steps, "batch": batch}
-        labels = turtle(vectors, clusters, seed, **options, gamma=gamma, device=where, show=True)
+    options = {"steps": steps, "batch": batch, "gamma": gamma}
+    of = repr([[features.digest for features in opened], clusters, options, where.type])
+    keepers = [] if out is None else [_keeper(Path(out), of, first_seed + number) for number in range(seeds)]
+    for number, seed in enumerate(range(first_seed, first_seed + seeds)):
+        keeper = keepers[number] if keepers else None
+        labels = turtle(
+            vectors,
+            clusters,
+            seed,
+            steps=steps,
+            batch=batch,
+            gamma=gamma,
+            device=where,
+            keeper=keeper,
+            show=True,
+        )
         rows.append({"seed": seed, "loss": labels.loss})
         rows[-1] |= label_figures(labels.clusters, first.labels[good], clusters)
         found.append(labels)
@@ -82,4 +98,12 @@ def turtle_stores(
     labels, table = found[best], None if out is None else Path(out)
     if table is not None:
         write_clusters(table, first, good, labels.clusters, confidence=labels.confidence)
+        for keeper in keepers:
+            keeper.path.unlink(missing_ok=True)
     return {"stores": list(stores)} | summary(first, rows, best, labels.clusters, clusters, table)
+
+
+def _keeper(out: Path, search: str, seed: int) -> Keeper:
+    """Return what keeps how far a seed's search has come, beside the table."""
+    digest = hashlib.sha256(f"{search} {seed}".encode()).hexdigest()
+    return Keeper(out.with_name(f"{out.name}.seed-{seed}"), digest)

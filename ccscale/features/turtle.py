@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from ccscale.errors import InputError
+from ccscale.features.turtle_state import Keeper, TurtleState
 from ccscale.features.vectors import BLOCK, Vectors
 from ccscale.progress import Meter
 
@@ -59,6 +60,7 @@ def turtle(
     batch: int = BATCH,
     gamma: float = GAMMA,
     device: torch.device | None = None,
+    keeper: Keeper | None = None,
     show: bool = False,
 ) -> Labels:
     """Cluster images by their features in one or several spaces.
@@ -77,6 +79,8 @@ def turtle(
         Weight of the entropies.
     device
         Where it is computed; the CPU by default.
+    keeper
+        Goes on from what it has kept of the search, and keeps more.
     show
         Show how far it has come.
 
@@ -93,11 +97,13 @@ def turtle(
     device = device or torch.device("cpu")
     draw = torch.Generator().manual_seed(seed)
     spaces = [_Space(of, device) for of in vectors]
-    maps = [weight_norm(_linear(of.width, clusters, draw)).to(device) for of in vectors]
-    optimizer = torch.optim.Adam([value for layer in maps for value in layer.parameters()], lr=RATE)
-    losses: list[Tensor] = []
-    with Meter("finding labels", steps, "steps", show) as meter:
-        for _ in range(steps):
+    maps = nn.ModuleList([weight_norm(_linear(of.width, clusters, draw)) for of in vectors]).to(device)
+    optimizer = torch.optim.Adam(maps.parameters(), lr=RATE)
+    state = TurtleState(maps, optimizer, draw)
+    if keeper is not None:
+        keeper.restore(state)
+    with Meter("finding labels", steps, "steps", show, state.step) as meter:
+        while state.step < steps:
             rows = torch.randperm(images, generator=draw)[:batch].sort().values
             features = [space.take(rows.numpy()) for space in spaces]
             labels = [layer(z).softmax(dim=1) for layer, z in zip(maps, features, strict=True)]
@@ -109,7 +115,10 @@ def turtle(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            losses = [*losses[1 - LAST :], loss.detach()]
+            state.losses = [*state.losses[1 - LAST :], loss.detach()]
+            state.step += 1
+            if keeper is not None:
+                keeper.keep(state, is_last=state.step == steps)
             meter.advance()
     parts = []
     with torch.inference_mode():
@@ -120,7 +129,7 @@ def turtle(
             ]
             parts.append([values.cpu() for values in torch.stack(found).mean(dim=0).max(dim=1)])
     confidence, chosen = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
-    return Labels(chosen, confidence, float(torch.stack(losses).mean()))
+    return Labels(chosen, confidence, float(torch.stack(state.losses).mean()))
 
 
 class _Space:

@@ -10,6 +10,7 @@ from harness.stores import make_store
 from ccscale.cli.main import main
 from ccscale.errors import InputError
 from ccscale.evaluate.store_turtle import turtle_stores
+from ccscale.features import turtle_state
 
 K, IMAGES = 3, 150
 
@@ -49,6 +50,30 @@ def test_a_seed_gives_the_same(stores: list[str]) -> None:
     assert found[0] == found[1]
     assert found[0]["seeds"][0]["loss"] != found[0]["seeds"][1]["loss"]
     assert found[0]["seed"] == min(found[0]["seeds"], key=lambda row: row["loss"])["seed"]
+
+
+def test_a_killed_search_goes_on(stores: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the last state that was kept, to the bytes of one that was not killed; another search begins anew."""
+    options = {"steps": 12, "batch": 64, "seeds": 2, "device": "cpu"}
+    expected = turtle_stores(stores, K, out=tmp_path / "whole.csv", **options)
+    original, steps = turtle_state.Keeper.keep, []
+
+    def until_killed(keeper: turtle_state.Keeper, state: turtle_state.TurtleState, is_last: bool) -> None:
+        steps.append(state.step)
+        if len(steps) == 17:  # the second seed's fifth
+            raise KeyboardInterrupt
+        original(keeper, state, is_last)
+
+    monkeypatch.setattr(turtle_state, "SECONDS", 0.0)
+    monkeypatch.setattr(turtle_state.Keeper, "keep", until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        turtle_stores(stores, K, out=tmp_path / "out.csv", **options)
+    steps.clear()
+    found = turtle_stores(stores, K, out=tmp_path / "out.csv", **options)
+    assert steps == [5, 6, 7, 8, 9, 10, 11, 12]
+    assert found == expected | {"out": str(tmp_path / "out.csv")}
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "whole.csv"]
 
 
 def test_what_is_refused(stores: list[str], tmp_path: Path) -> None:
