@@ -78,8 +78,10 @@ def what_is_converted(out: Path) -> dict[str, Any]:
 def what_is_embedded(store: Path) -> dict[str, Any]:
     """Return how far a store has come."""
     names = [path.name for path in store.rglob("*") if path.is_file()]
+    searches = any(name.endswith(".npz") for name in names)
     return {
-        "parts": len(list(store.glob("parts/*.arrow"))),
+        "at": "neighbours" if searches else "embedding",
+        "parts": sum(name.endswith(".npz") for name in names) or len(list(store.glob("parts/*.arrow"))),
         "files": len(list(store.glob("*.arrow"))),
         "unfinished": sum(name.endswith(".part") for name in names),
     }

@@ -2,8 +2,9 @@
 """Kill a command at random moments, start it again, and compare what comes of it with an unbroken run.
 
     python tools/faults/kill_often.py conversion KIND [SOURCE] [--kills 20] [--seed 0] [options of `shards make`]
-    python tools/faults/kill_often.py embedding SHARDS [--ranks W] [--kills 20] [options of `embed`]
+    python tools/faults/kill_often.py embedding SHARDS [--ranks W] [--kills 20] [--small] [options of `embed`]
     python tools/faults/kill_often.py training CONFIG [--ranks W] [--kills 20] [--serve DIR] [key=value ...]
+    python tools/faults/kill_often.py training CONFIG data.features=STORE [--ranks W] [--kills 20] [key=value ...]
 
 The moments are drawn from the seed: some fall into the start of the process, the others into its work, such that
 it comes to its end between the kills now and then, and is compared then: all files of a conversion or a store; of
@@ -16,7 +17,7 @@ With --also two lives have another number of ranks, the next two the first again
 to a tolerance. With --serve the shards in a folder are streamed over HTTP, from a server that fails one request in
 twenty, through a cache that every start finds as the last kill left it. With --fork the ranks are copies of a
 process that has imported all they need: that saves each life the seconds of the imports, and spares those the
-kills.
+kills. With --small, which forks too, a store is made in small parts, and its neighbours (--neighbours K) in cells.
 
 Standard output has a line for each kill and what came of it (or, with --json, one object at the end), --log a file
 with an object a line for each kill; the exit code is 1 if anything differs.
@@ -42,6 +43,7 @@ from commands import COMMANDS, Command, compare, evaluated_steps
 from kills import LIMIT, Kill, Moment, kill_often
 from lives import Life, Start, fork, spawn
 from servers import ShardServer
+from small_parts import small_parts
 from under_way import EVENTS, UnderWay
 
 LIVES_A_ROUND = 6
@@ -64,6 +66,8 @@ class Plan:
         Relative, of losses, where it is.
     forked
         Whether ranks are copies of a process that has made their imports.
+    small
+        Whether a store is made in small parts; then they are forked.
     log
         A file for a line of JSON for each kill.
     quiet
@@ -76,6 +80,7 @@ class Plan:
     also: int | None = None
     tolerance: float = 0.0
     forked: bool = False
+    small: bool = False
     log: Path | None = None
     quiet: bool = False
 
@@ -104,7 +109,9 @@ def carry_out(command: Command, arguments: list[str], plan: Plan, folder: Path) 
 
     def started(out: Path) -> Start:
         line = [*command.verb, *arguments, *command.options(out)]
-        return fork(line) if plan.forked else spawn([*CCSCALE, *line])
+        if plan.forked or plan.small:
+            return fork(line, small_parts if plan.small else None)
+        return spawn([*CCSCALE, *line])
 
     unbroken, broken = folder / "unbroken", folder / "broken"
     seconds, startup = _time(Life(started(unbroken), plan.ranks), unbroken, command.first)
@@ -230,7 +237,7 @@ def main() -> int:
         verb.add_argument("--seed", type=int, default=0, help="of the moments")
         verb.add_argument("--log", type=Path, metavar="FILE", help="a line of JSON for each kill")
         verb.add_argument("--json", action="store_true")
-        verb.set_defaults(ranks=1, also=None, tolerance=0.0, fork=False, serve=None)
+        verb.set_defaults(ranks=1, also=None, tolerance=0.0, fork=False, small=False, serve=None)
         if name == "conversion":
             continue
         verb.add_argument("--ranks", type=int, metavar="W", help="processes (default: 1)")
@@ -240,11 +247,15 @@ def main() -> int:
             action="store_true",
             help="start ranks as copies of a process that has made their imports",
         )
+        if name == "embedding":
+            verb.add_argument("--small", action="store_true", help="in small parts")
     verb.add_argument("--tolerance", type=float, help="of losses, relative, with --also (default: 1e-3)")
     verb.add_argument("--serve", metavar="DIR", help="stream the shards in DIR over HTTP, with faults")
     args, arguments = parser.parse_known_args()
     tolerance = (args.tolerance or 1e-3) if args.also and args.what == "training" else 0.0
-    plan = Plan(args.kills, args.seed, args.ranks, args.also, tolerance, args.fork, args.log, args.json)
+    plan = Plan(
+        args.kills, args.seed, args.ranks, args.also, tolerance, args.fork, args.small, args.log, args.json
+    )
     with tempfile.TemporaryDirectory() as folder, _served(args.serve) as settings:
         result = carry_out(COMMANDS[args.what], [*arguments, *settings], plan, Path(folder))
     if args.json:
