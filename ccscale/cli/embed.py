@@ -1,7 +1,7 @@
 """``ccscale embed``: writes a feature store, and tells what it holds."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ccscale.cli.arguments import (
     add_checkpoint,
@@ -22,12 +22,32 @@ from ccscale.process_exit import exit_at_once
 from ccscale.progress import say_loading
 from ccscale.wording import counted
 
+if TYPE_CHECKING:
+    from ccscale.embed.embed import Source, Wanted
+
 TOLD = 5  # images without features that are told one by one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shards", metavar="SHARDS", type=path, help="the images, with labels or without")
     parser.add_argument("out", metavar="OUT", type=path, help="the store's folder")
+    add_source(parser)
+    parser.add_argument(
+        "--neighbours",
+        type=count,
+        metavar="K",
+        help="find the K nearest neighbours of each image too, by cosine",
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
+    )
+    parser.add_argument(
+        "--idle", type=amount, metavar="SECONDS", help="stop following after so long without a new shard"
+    )
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add what makes the features, and what features are wanted."""
     parser.add_argument(
         "--backbone", metavar="NAME", help="a timm model; with its pretrained weights, if not told"
     )
@@ -64,45 +84,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=count, default=64, metavar="N", help="views in a forward pass (default: 64)"
     )
-    parser.add_argument(
-        "--neighbours",
-        type=count,
-        metavar="K",
-        help="find the K nearest neighbours of each image too, by cosine",
-    )
-    parser.add_argument(
-        "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
-    )
-    parser.add_argument(
-        "--idle", type=amount, metavar="SECONDS", help="stop following after so long without a new shard"
-    )
     add_split(parser)
     add_device(parser)
     add_overrides(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        config = _config(args)
-    except InputError as error:
-        raise error.told_by(0) from None  # every rank reads the same
+    config = read_config(args)
     say_loading()
     with stop_on_signal(SIGNALS if args.follow else (), exit_at_once) as request:
         from ccscale.data.remote.access import Access
-        from ccscale.embed.embed import Source, Wanted, embed_shards
+        from ccscale.embed.embed import embed_shards
 
         result = embed_shards(
             args.shards,
             args.out,
-            Source(config.model, args.weights, args.run, args.checkpoint),
-            Wanted(
-                args.size or (config.views.size if args.config else None),
-                args.views,
-                config.views,
-                config.seed,
-                args.dtype,
-                args.batch,
-            ),
+            *what_is_asked(args, config),
             args.split,
             device=args.device,
             workers=args.workers,
@@ -119,8 +116,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _config(args: argparse.Namespace) -> Config:
+def what_is_asked(args: argparse.Namespace, config: Config) -> tuple["Source", "Wanted"]:
+    """Return what makes the features, and what features are wanted."""
+    from ccscale.embed.embed import Source, Wanted
+
+    size = args.size or (config.views.size if args.config else None)
+    wanted = Wanted(size, args.views, config.views, config.seed, args.dtype, args.batch)
+    return Source(config.model, args.weights, args.run, args.checkpoint), wanted
+
+
+def read_config(args: argparse.Namespace) -> Config:
     """Return the config that the settings come from, with what the options say over it."""
+    try:
+        return _config(args)
+    except InputError as error:
+        raise error.told_by(0) from None  # every rank reads the same
+
+
+def _config(args: argparse.Namespace) -> Config:
     if args.run is not None and (args.backbone is not None or args.weights is not None):
         raise InputError("--run brings backbone and weights: leave out --backbone and --weights")
     if args.run is None and args.backbone is None and args.config is None:

@@ -9,7 +9,7 @@ from ccscale.cli.arguments import add_config, add_json, amount, number
 from ccscale.config.file import load_config
 from ccscale.exit_codes import FAULT
 from ccscale.printing import TextTable, put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import duration, say_loading
 
 if TYPE_CHECKING:
     from ccscale.plan.plan import Plan
@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cpus-per-task", type=number, metavar="C", help="cores of each rank (default: as here)"
     )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="also take some steps here, as one process, and tell how long the run will take",
+    )
     add_json(parser)
 
 
@@ -36,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from ccscale.plan.plan import make_plan
 
     memory = None if args.gpu_memory is None else round(args.gpu_memory * 1e9)
-    plan = make_plan(config, args.nodes, args.gpus_per_node, memory, args.cpus_per_task)
+    plan = make_plan(config, args.nodes, args.gpus_per_node, memory, args.cpus_per_task, args.measure)
     put_json(plan.as_json()) if args.json else show_plan(plan)
     return 0 if plan.fits else FAULT
 
@@ -65,6 +70,13 @@ def show_plan(plan: "Plan") -> None:
     else:
         put("One rank alone sends nothing.")
     put(_reading(plan), fold=False)
+    if (pace := plan.pace) is not None:
+        put(
+            f"measured here, by one process on {pace.device}: a step takes {duration(pace.step)}, an epoch "
+            f"{duration(pace.epoch)}, all steps {duration(pace.total)}, evaluations not counted; the process holds "
+            f"{_bytes(pace.bytes)} of the host's memory",
+            fold=False,
+        )
     for note in plan.notes:
         put(f"note: {note}", fold=False)
     put(_verdict(plan), fold=False)

@@ -18,6 +18,8 @@ from ccscale.cli import (
     kmeans,
     launch,
     plan,
+    plan_embed,
+    plan_store,
     predict,
     report,
     train,
@@ -81,7 +83,13 @@ VERBS = (
         more="No label is looked at. Of a run: `ccscale evaluate RUN --how-many`.",
     ),
     Verb("kmeans", "cluster the features of a store by k-means", kmeans),
-    Verb("turtle", "cluster images by the features of one or several stores", turtle),
+    Verb(
+        "turtle",
+        "cluster images by the features of one or several stores",
+        turtle,
+        goes_on=True,
+        more="In one process. With --out the same command again goes on where it stopped.",
+    ),
     Verb(
         "train",
         "train a run, or go on with it",
@@ -121,7 +129,20 @@ VERBS = (
         "plan",
         "what each rank of a run will hold, send and read, and what does not fit",
         plan,
-        more="Nothing is trained or written. Exit code 1: it does not fit the memory; 2: it cannot run there.",
+        more="Nothing is kept or written. Exit code 1: it does not fit the memory; 2: it cannot run there.",
+    ),
+    Verb(
+        "plan embed",
+        "how long embedding will take, and what memory and disk",
+        plan_embed,
+        more="Measured on the first images. Nothing is written.",
+    ),
+    Verb(
+        "plan store",
+        "what k-means and the search for neighbours will take of a feature store",
+        plan_store,
+        more="It is measured on parts of the work, which takes seconds, and for neighbours among very many images "
+        "a minute. Nothing is written.",
     ),
     Verb("config", "list the config's keys, or show a config with all its defaults", config),
 )

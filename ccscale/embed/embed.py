@@ -186,7 +186,7 @@ def embed_shards(
     with FolderLock(folder) as lock, process_group(env, where, request.at_once()):
         backbone = dist.together(lambda: source.load(wanted.size, wanted.seed, where))
         settings = dist.on_rank_zero(lambda: wanted.settings(backbone))
-        there = None if following else _images(shards, splits)
+        there = None if following else images_of(shards, splits)
         root = location.local_or_url(shards)
         dist.on_rank_zero(lambda: _take(folder, lock))
         listing = dist.on_rank_zero(lambda: open_store(folder, settings, backbone, root))
@@ -214,7 +214,7 @@ def embed_shards(
         return _result(store) | {"neighbours": found_neighbours} if dist.rank() == 0 else None
 
 
-def _images(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tuple[str, ...]]:
+def images_of(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tuple[str, ...]]:
     """Return a data set with images in it, and the splits asked for."""
     manifest, chosen = open_shards(shards, splits)
     if not any(shard.nsamples for shard in manifest.select(chosen)):

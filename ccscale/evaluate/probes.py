@@ -1,4 +1,8 @@
-"""What the features alone are worth: k-means beside the cluster head (paper, Table 4), and nearest neighbours."""
+"""What the features alone are worth: k-means beside the cluster head (paper, Table 4), and nearest neighbours.
+
+They are taken on one rank, of a subset, beside every evaluation, and so in seconds: k-means is scikit-learn's, in
+mini-batches where there is much. That over a store (`features/kmeans.py`) is all ranks' and goes over all rows.
+"""
 
 from typing import Any
 

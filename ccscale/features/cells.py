@@ -152,13 +152,14 @@ def _write(
         for start in range(0, len(order), BLOCK):
             file.write(vectors.take(order[start : start + BLOCK]).half().numpy().tobytes())
     with atomic.replacing(folder / "cells.npz") as file:
-        near = near_cells(sample, centres)
+        near, _ = near_cells(sample, centres)
         np.savez(file, centres=centres.cpu().numpy(), order=order, starts=starts, near=near)
 
 
-def near_cells(sample: Vectors, centres: Tensor) -> NDArray[np.int32]:
-    """Return for each cell the cells, that of the most votes first."""
+def near_cells(sample: Vectors, centres: Tensor) -> tuple[NDArray[np.int32], Int64]:
+    """Return for each cell the cells, that of the most votes first; and how many of the sample lie in each."""
     count = len(centres)
+    sizes = np.zeros(count, np.int64)
     votes = np.zeros((count, count), np.float32)
     weights = (1 / np.arange(1, min(VOTES, count) + 1)).astype(np.float32)
     for start in range(0, len(sample), BLOCK):
@@ -166,7 +167,8 @@ def near_cells(sample: Vectors, centres: Tensor) -> NDArray[np.int32]:
         for rows in block.split(max(1, 2**24 // count)):
             nearest_first = (rows @ centres.T).topk(len(weights), dim=1).indices.cpu().numpy()
             np.add.at(votes, (nearest_first[:, :1], nearest_first), weights)
+            sizes += np.bincount(nearest_first[:, 0], minlength=count)
     np.fill_diagonal(votes, np.inf)
     # Of cells that nobody voted for those of near centres come first; all cosines of centres are below any vote.
     votes += 1e-6 * (centres @ centres.T).cpu().numpy()
-    return np.argsort(-votes, axis=1, kind="stable")[:, :MOST_NEAR].astype(np.int32)
+    return np.argsort(-votes, axis=1, kind="stable")[:, :MOST_NEAR].astype(np.int32), sizes

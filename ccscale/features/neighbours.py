@@ -99,8 +99,7 @@ class _Search:
 
     def __init__(self, vectors: Vectors, k: int, device: torch.device) -> None:
         self.vectors, self.k, self.device = vectors, k, device
-        most = EXACT_WORK * (ON_GPU if device.type == "cuda" else 1)
-        self.exact = len(vectors) ** 2 * vectors.width <= most
+        self.exact = is_exact(vectors, device)
         self._spans = spans(len(vectors), QUERIES)
 
     @property
@@ -139,6 +138,12 @@ class _Search:
         numbers = torch.arange(start, stop, device=self.device)
         best, nearest_first = nearest(queries, numbers, tiles(self.vectors, self.device), self.k)
         return numbers.cpu().numpy(), nearest_first.cpu().numpy(), best.cpu().numpy()
+
+
+def is_exact(vectors: Vectors, device: torch.device) -> bool:
+    """Tell whether each of these vectors is compared with every other."""
+    most = EXACT_WORK * (ON_GPU if device.type == "cuda" else 1)
+    return len(vectors) ** 2 * vectors.width <= most
 
 
 def spans(count: int, size: int) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ from ccscale.errors import InputError
 from ccscale.features.following import open_followed
 from ccscale.plan.fit import Fits, check_division, largest_batch, largest_micro_batch
 from ccscale.plan.network_cost import Network
+from ccscale.plan.pace import Pace, measure_pace
 from ccscale.plan.rank import MOMENTS, RankPlan, passed_views
 from ccscale.plan.reading import Loading, Reading, plan_loading, read_data
 
@@ -39,6 +40,8 @@ class Plan:
         Settings that make a plan fit that does not.
     notes
         What was assumed, and what may not be meant.
+    pace
+        How fast it goes here; None where that was not asked for.
     """
 
     nodes: int
@@ -51,6 +54,7 @@ class Plan:
     largest: int | None
     remedies: tuple[str, ...]
     notes: tuple[str, ...]
+    pace: Pace | None = None
 
     @property
     def world(self) -> int:
@@ -90,11 +94,17 @@ class Plan:
             "largest_global_batch": self.largest,
             "remedies": list(self.remedies),
             "notes": list(self.notes),
+            **({} if self.pace is None else {"pace": self.pace.as_json()}),
         }
 
 
 def make_plan(
-    config: Config, nodes: int, ranks_per_node: int, device_bytes: int | None = None, cpus: int | None = None
+    config: Config,
+    nodes: int,
+    ranks_per_node: int,
+    device_bytes: int | None = None,
+    cpus: int | None = None,
+    measure: bool = False,
 ) -> Plan:
     """Plan a run.
 
@@ -108,6 +118,8 @@ def make_plan(
         Memory of each rank's device; by default that of the one at hand.
     cpus
         Cores of each rank; by default this machine's, shared by its ranks.
+    measure
+        Also take some steps here, as one process.
 
     Raises
     ------
@@ -124,6 +136,8 @@ def make_plan(
         if number is not None and number < 1:
             raise InputError(f"--{name} must be above 0")
     world = nodes * ranks_per_node
+    if measure and world > 1:
+        raise InputError("--measure takes steps as one rank: leave out --nodes and --gpus-per-node")
     width = None
     if config.data.features is not None:
         config, features = open_followed(config)
@@ -170,6 +184,8 @@ def make_plan(
         remedies=(),
         notes=tuple(notes),
     )
+    if measure:
+        plan = replace(plan, pace=measure_pace(config))
     return plan if plan.fits else replace(plan, remedies=_remedies(plan, fits))
 
 

@@ -1,0 +1,112 @@
+"""How fast a run goes here, measured: a few of its steps, with the weights that it begins with, and none kept."""
+
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ccscale.checkpoint import Search
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.config import Config
+from ccscale.data.loader import default_workers
+from ccscale.data.order.run import last_step, make_schedule
+from ccscale.device import pick_device
+from ccscale.engine.build import build_engine
+from ccscale.model.network import ContrastiveClustering
+from ccscale.plan.probe import measured
+from ccscale.preempt import StopRequest
+from ccscale.process_group import process_group
+from ccscale.rank_environment import RankEnvironment
+from ccscale.train.feed import Feed
+from ccscale.train.setup import Setup, open_data
+from ccscale.train.step import Stepper
+
+WARM_UP, STEPS, SECONDS = 3, 10, 10.0  # steps that do not count; steps that do, at least; how long they go on
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast one process goes, and what it holds.
+
+    Attributes
+    ----------
+    device
+        Where it was measured.
+    step, epoch, total
+        Seconds of a step, of an epoch, and of all steps of the run, without evaluations.
+    bytes
+        What the process holds for itself in the host's memory, its loader processes not counted.
+    """
+
+    device: str
+    step: float
+    epoch: float
+    total: float
+    bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return asdict(self)
+
+
+def measure_pace(config: Config) -> Pace:
+    """Take some steps of a run as one process would, where it is now.
+
+    Raises
+    ------
+    InputError
+        If the data are not there, or the device.
+    """
+    device = pick_device(config.train.device)
+    with process_group(RankEnvironment(), device):
+        setup = _set_up(config, device)
+        step, cost = measured(lambda: _step_seconds(setup))
+    return Pace(str(device), step, step * setup.schedule.steps_per_epoch, step * setup.stop, cost.bytes)
+
+
+def _set_up(config: Config, device: torch.device) -> Setup:
+    """Return what such a run is trained with: in no folder, from weights of chance."""
+    config, manifest, features = open_data(config)
+    schedule = make_schedule(config, manifest.select(config.data.splits), 1)
+    network = ContrastiveClustering(
+        config.model.bare, config.views.size, None if features is None else features.width
+    )
+    if config.loss.objective == "temi":
+        network.add_teacher()
+    return Setup(
+        config,
+        device,
+        default_workers() if config.data.workers is None else config.data.workers,
+        manifest,
+        schedule,
+        FolderLock(Path("nowhere")),  # never taken
+        Search(None, ()),
+        build_engine(config, network, device),
+        step=0,
+        stop=last_step(config, schedule),
+        bad={},
+        features=features,
+    )
+
+
+def _step_seconds(setup: Setup) -> float:
+    """Return the seconds of a step, with the wait for its batch, as the loop takes them."""
+    stepper, phases = Stepper(setup.config, setup.engine, setup.device), setup.config.phases
+    request, ends = StopRequest(), [time.perf_counter()]
+    with closing(Feed(setup.batches, setup.device)) as feed:
+        feed.fetch_first()
+        for step in range(setup.stop):
+            feed.check()
+            stepper.take(feed.batch, phases[setup.schedule.locate(step).phase].losses)
+            if setup.device.type == "cuda":
+                torch.cuda.synchronize(setup.device)
+            if step + 1 < setup.stop:
+                feed.fetch(request)
+            ends.append(time.perf_counter())
+            if step > WARM_UP + STEPS and ends[-1] - ends[WARM_UP] > SECONDS:
+                break
+    first = min(WARM_UP, len(ends) - 2)
+    return (ends[-1] - ends[first]) / (len(ends) - 1 - first)

@@ -1,0 +1,64 @@
+"""What a call takes here, measured: seconds, and the memory that the process holds for itself meanwhile.
+
+Pages of files that are mapped are not in it: the system takes them back when it is short (RssAnon, on Linux).
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+WATCH_SECONDS = 0.05
+
+
+class Cost(NamedTuple):
+    """What a call takes.
+
+    Attributes
+    ----------
+    seconds
+        From its begin to its end.
+    bytes
+        The most that the process holds for itself, the call's part and what was there before; 0 where the system
+        does not tell.
+    """
+
+    seconds: float
+    bytes: int
+
+
+def measured(call: Callable[[], T]) -> tuple[T, Cost]:
+    """Call, and return what it returns and what it took."""
+    most, ended = [held()], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(WATCH_SECONDS):
+            most[0] = max(most[0], held())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    begun = time.perf_counter()
+    try:
+        result = call()
+    finally:
+        seconds = time.perf_counter() - begun
+        ended.set()
+        watcher.join()
+    return result, Cost(seconds, max(most[0], held()))
+
+
+def seconds_of(call: Callable[[], object], times: int = 3) -> float:
+    """Return how long a call takes: the shortest of some, after one that may have to warm up."""
+    return min([measured(call)[1].seconds for _ in range(times + 1)][1:])
+
+
+def held() -> int:
+    """Return the bytes that the process holds for itself now; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)
