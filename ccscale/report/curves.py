@@ -1,10 +1,11 @@
-"""The lines of ``metrics.jsonl`` as curves: panels of series, thinned to what a screen shows."""
+"""The lines of ``metrics.jsonl``, and advice on K, as curves: panels of series, thinned to what a screen shows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ccscale.evaluate.how_many import describe_vote
 from ccscale.report.encoding import rounded
 
 POINTS = 500
@@ -64,6 +65,38 @@ def panels(runs: Sequence[Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
         if series and not constant:
             result.append({"title": title, "zero": zero, "series": series})
     return result
+
+
+def advice(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the curves of advice on the number of clusters (`how_many.advise_run`), a panel for each criterion.
+
+    Returns
+    -------
+    dict or None
+        ``sentence``, ``images``, ``features``, ``heads`` as they are, and ``panels``, as `panels` has them, with
+        ``over`` (what the curves are over), ``note``, ``mark`` (the vote) and ``shaded`` (the range). None where
+        there is no advice.
+    """
+    if told is None:
+        return None
+    shown = []
+    for vote in told["votes"]:
+        curves = {"these features": vote["values"], "without clusters": vote["null"]}
+        series = [
+            {
+                "name": name,
+                "run": 0,
+                "every": 1,
+                "x": told["tried"],
+                "y": [rounded(value) for value in values],
+            }
+            for name, values in curves.items()
+        ]
+        panel = {"title": vote["criterion"].capitalize(), "zero": False, "series": series, "over": "clusters"}
+        panel |= {"note": describe_vote(vote["clusters"], vote["sees"]), "mark": vote["clusters"]}
+        shown.append(panel | ({"shaded": [told["low"], told["high"]]} if told["seen"] else {}))
+    kept = {name: told[name] for name in ("sentence", "images", "features", "heads") if name in told}
+    return kept | {"panels": shown}
 
 
 def _series(lines: Iterable[dict[str, Any]], kind: str, key: str) -> dict[str, Any] | None:

@@ -30,7 +30,19 @@ from ccscale.report.encoding import rounded, to_base64, to_json
 from ccscale.report.inputs import Inputs
 from ccscale.report.projection import Plane
 
-SCRIPTS = ("base", "series", "chart", "sizes", "matrix", "clusters", "map_data", "map", "overview", "main")
+SCRIPTS = (
+    "base",
+    "series",
+    "chart",
+    "how_many",
+    "sizes",
+    "matrix",
+    "clusters",
+    "map_data",
+    "map",
+    "overview",
+    "main",
+)
 SHEET = 32  # tiles of a sheet, at most
 MAP_PICTURES = 2_000  # points of the map with a picture, beside those of the clusters' sections
 LARGE_TILE, SMALL_TILE = 80, 48

@@ -13,7 +13,7 @@ from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.rank_environment import RankEnvironment
 from ccscale.report.clusters import CLASSES, choose, describe
 from ccscale.report.comparison import compare
-from ccscale.report.curves import panels
+from ccscale.report.curves import advice, panels
 from ccscale.report.encoding import rounded
 from ccscale.report.inputs import Inputs, read_inputs
 from ccscale.report.page import render
@@ -116,6 +116,7 @@ def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles) -> bytes:
         ],
         "heads": [_rounded(row) for row in one.evaluation.get("heads", ())],
         "warnings": list(one.evaluation.get("warnings", ())),
+        "how_many": advice(one.evaluation.get("how_many")),
         "curves": panels([run.metrics for run in runs]),
         "classes": one.classes or _numbers(one),
         "most_classes": CLASSES,

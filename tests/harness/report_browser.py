@@ -4,7 +4,7 @@ import pytest
 from chromium import address, browser, complaints, requests
 
 from ccscale.report.report import build
-from harness.report_examples import CLASSES, draw, example
+from harness.report_examples import ADVICE, CLASSES, draw, example
 
 WIDTH, HEIGHT = 1280, 900
 
@@ -17,6 +17,7 @@ def reports(tmp_path_factory):
     pages = {
         "full": build(example(), None, draw),
         "plain": build(example(**plain), None, draw),
+        "advised": build(example(evaluation={"how_many": ADVICE}), None, draw),
         "compared": build(example(0), example(1, clusters=50), draw),
         "many": build(example(clusters=150, images=900, classes=CLASSES * 20), None, draw),
     }

@@ -7,6 +7,28 @@ from ccscale.evaluate.table import Assignments
 from ccscale.report.inputs import Inputs, Points
 
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\">'&amp;"
+TRIED = list(range(2, 17))
+ADVICE = {
+    "sentence": "about 7 clusters, between 4 and 12; the range is wide: by stability there are few, large groups",
+    "clusters": 7,
+    "low": 4,
+    "high": 12,
+    "seen": True,
+    "images": 400,
+    "features": "backbone",
+    "tried": TRIED,
+    "votes": [
+        {
+            "criterion": name,
+            "clusters": vote,
+            "sees": True,
+            "values": [1 - abs(k - vote) / 20 for k in TRIED],
+            "null": [0.3 - k / 100 for k in TRIED],
+        }
+        for name, vote in (("stability", 4), ("coding", 12))
+    ],
+    "heads": [{"clusters": 5, "stability": 0.8}, {"clusters": 12, "stability": 0.7}],
+}
 CLASSES = ("cat", HOSTILE, "a rather long name of a class")
 
 

@@ -212,3 +212,12 @@ def test_no_two_marks_look_alike(page, scheme):
     driver = page("many", scheme)
     driver.execute_script("dispatchEvent(new Event('beforeprint')); dispatchEvent(new Event('afterprint'))")
     assert len(set(driver.execute_script(LOOKS))) == 60
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_advice_on_the_number_of_clusters_on_a_phone(page, scheme):
+    ask = page("advised", scheme, width=360).execute_script
+    assert ask("return document.getElementById('how-many').hidden") is False
+    assert ask("return document.getElementById('how-many-lead').textContent").startswith("About 7 clusters")
+    assert ask("return document.querySelectorAll('#how-many svg rect.range').length") == 2
+    assert ask("return document.documentElement.scrollWidth <= innerWidth")

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from harness.report_examples import ADVICE, TRIED
 
-from ccscale.report.curves import POINTS, panels
+from ccscale.report.curves import POINTS, advice, panels
 
 
 def steps(count, **more):
@@ -60,3 +61,13 @@ def test_two_runs_share_the_panels():
     losses, scores = panels([steps(3), [*steps(4), *other]])
     assert [series["run"] for series in losses["series"]] == [0, 1]
     assert [series["run"] for series in scores["series"]] == [1]
+
+
+def test_advice_has_a_panel_for_each_criterion():
+    found = advice(ADVICE)
+    assert [panel["title"] for panel in found["panels"]] == ["Stability", "Coding"]
+    assert [panel["mark"] for panel in found["panels"]] == [4, 12]
+    assert all(panel["shaded"] == [4, 12] for panel in found["panels"])
+    assert all(series["x"] == TRIED for panel in found["panels"] for series in panel["series"])
+    assert "shaded" not in advice(ADVICE | {"seen": False})["panels"][0]
+    assert advice(None) is None

@@ -1,11 +1,20 @@
-// Curves over steps: a panel each, a line a series, the second run's dashed.
+// Curves over steps, or over numbers of clusters: a panel each, a line a series, the second run's dashed.
 
 const HEIGHT = 200;
 const MARGIN = { left: 46, right: 8, top: 8, bottom: 24 };
 
 const lastStep = () => Math.max(1, ...data.curves.flatMap((panel) => panel.series.map((series) => series.x.at(-1))));
 
+/** Places of an axis over numbers of clusters: equal ratios are equally far apart. */
+function ratioTicks(first, last) {
+  const found = [];
+  for (let at = 2 ** Math.ceil(Math.log2(first)); at <= last; at *= 2) found.push(at);
+  return found;
+}
+
 function chartPanel(panel) {
+  const { over = "step", shaded, mark: chosen } = panel;
+  const place = over === "step" ? (value) => value : Math.log2;
   const names = [...new Set(panel.series.map((series) => series.name))];
   const style = (series) => `s${names.indexOf(series.name) % 3}${series.run ? " other" : ""}`;
   const title = (series) => (other ? `${series.name}, ${data.runs[series.run].name}` : series.name);
@@ -25,19 +34,20 @@ function chartPanel(panel) {
   low = panel.zero && low === 0 ? 0 : Math.min(low, Math.floor(low / step + 1e-9) * step);
   high = Math.max(high, Math.ceil(high / step - 1e-9) * step);
   if (low === high) high = low + step;
-  const [first, last] = [0, lastStep()]; // the same in all panels
+  const [first, last] = over === "step" ? [0, lastStep()] : [steps[0], steps.at(-1)]; // the same in all panels
   let x, y, cursor;
 
   const draw = (width) => {
     const [w, h] = [width - MARGIN.left - MARGIN.right, HEIGHT - MARGIN.top - MARGIN.bottom];
-    x = (value) => MARGIN.left + ((value - first) / (last - first)) * w;
+    x = (value) => MARGIN.left + ((place(value) - place(first)) / (place(last) - place(first) || 1)) * w;
     y = (value) => MARGIN.top + h - ((value - low) / (high - low)) * h;
     const root = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, height: HEIGHT, "aria-hidden": "true" });
+    if (shaded) root.append(svg("rect", { class: "range", x: x(shaded[0]) - 3, y: MARGIN.top, width: x(shaded[1]) - x(shaded[0]) + 6, height: h }));
     for (const mark of ticks(low, high, 4)) {
       root.append(svg("line", { class: mark === low ? "axis" : "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(mark), y2: y(mark) }));
       root.append(svg("text", { x: MARGIN.left - 8, y: y(mark) + 4, "text-anchor": "end" }, tickText(mark)));
     }
-    for (const mark of ticks(first, last, Math.max(2, Math.floor(w / 90))).filter(Number.isInteger)) {
+    for (const mark of over === "step" ? ticks(first, last, Math.max(2, Math.floor(w / 90))).filter(Number.isInteger) : ratioTicks(first, last)) {
       const anchor = x(mark) > width - 30 ? "end" : "middle";
       root.append(svg("text", { x: Math.min(x(mark), width - MARGIN.right), y: HEIGHT - 6, "text-anchor": anchor }, tickText(mark)));
     }
@@ -46,6 +56,7 @@ function chartPanel(panel) {
       root.append(svg("path", { class: `curve ${style(series)}`, d: path }));
       if (series.x.length === 1) root.append(svg("circle", { class: `dot ${style(series)}`, cx: x(series.x[0]), cy: y(series.y[0]), r: 4 }));
     }
+    if (chosen) root.append(svg("circle", { class: "dot s0", cx: x(chosen), cy: y(panel.series[0].y[steps.indexOf(chosen)]), r: 5 }));
     root.append((cursor = svg("g")));
     plot.replaceChildren(root);
   };
@@ -62,16 +73,16 @@ function chartPanel(panel) {
       cursor.append(svg("circle", { class: `dot ${style(series)}`, cx: x(at), cy: y(series.y[i]), r: 4 }));
       return [`${title(series)} ${figure(series.y[i])}`];
     });
-    return (readout.textContent = `step ${count(at)}: ${words.join(" · ")}`);
+    return (readout.textContent = `${over} ${count(at)}: ${words.join(" · ")}`);
   };
   const at = (pixel) => steps.reduce((best, value, i) => (Math.abs(x(value) - pixel) < Math.abs(x(steps[best]) - pixel) ? i : best), 0);
 
   onWidth(plot, draw);
   const ends = panel.series.map((series) => `${title(series)} from ${figure(series.y[0])} to ${figure(series.y.at(-1))}`);
   addCursor(plot, `${panel.title}: ${ends.join(", ")}`, steps.length, at, show);
-  const rows = () => table(panel.title, [["step"], ...panel.series.map((series) => [title(series)])], steps.map((value) =>
+  const rows = () => table(panel.title, [[over], ...panel.series.map((series) => [title(series)])], steps.map((value) =>
     [count(value), ...panel.series.map((series) => figure(series.y[series.x.indexOf(value)]))]));
-  return el("div", { className: "panel" }, el("h3", {}, panel.title), legend, plot, readout,
+  return el("div", { className: "panel" }, el("h3", {}, panel.title), panel.note ? el("p", { className: "lead" }, panel.note) : null, legend, plot, readout,
     tableDetails(`${panel.title} as a table`, rows));
 }
 

@@ -16,6 +16,7 @@ function startSections() {
 onPaper.start();
 startTheme();
 startOverview();
+startHowMany();
 startCurves();
 startSizes();
 startMap();
