@@ -40,6 +40,7 @@ def commit(
     damaged: Collection[str],
     may_write: Callable[[], None],
     heads: Sequence[int] = (),
+    marks: Mapping[str, Any] | None = None,
 ) -> str | None:
     """Make a checkpoint of what all ranks have written; see the module.
 
@@ -59,6 +60,8 @@ def commit(
         Called before the run's checkpoints are changed; raises where this process may no more.
     heads
         The cluster heads that this evaluation has chosen.
+    marks
+        What else the marker says of this run's checkpoints: ``pins``, ``serves``.
 
     Returns
     -------
@@ -81,6 +84,7 @@ def commit(
         "evaluation": dict(measures),
         "versions": versions(),
         "config": config.model_dump(mode="json"),
+        **(marks or {}),
     }
     if heads:
         marker["heads"] = list(heads)

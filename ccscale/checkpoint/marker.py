@@ -5,6 +5,7 @@
     COMMIT.json   {"step": 1000, "world": 2, "zero": 1, "config": {...}, "versions": {...},
                    "evaluation": {"information": 1.9, "nmi": 0.7},      where the step was evaluated
                    "heads": [3],                     and which of several cluster heads it has chosen, for each K
+                   "pins": [800], "serves": 800,     steps to be kept; the one that serves in its place
                    "files": {"deepspeed/mp_rank_00_model_states.pt": {"bytes": ..., "sha256": "..."}, ...}}
 """
 

@@ -1,10 +1,12 @@
-"""A run's ``metrics.jsonl``: a line is a step or an evaluation.
+"""A run's ``metrics.jsonl``: a line is a step, an evaluation, or a look at how a stage goes.
 
 ::
 
     {"kind": "step", "step": 1, "epoch": 1, "loss": …, "instance_loss": …, "cluster_loss": …, "lr": …,
      "images_per_second": …, "data_wait": …, "batch_digest": "…", "time": …}
     {"kind": "evaluation", "step": …, "epoch": …, "splits": […], "sizes": […], "acc": …, …, "time": …}
+    {"kind": "stage", "stage": "boost", "step": …, "labelled": …, "unlabelled_clusters": …, "agreement": …,
+     "stability": …, "effective_clusters": …, "ended": null, "time": …}
 
 A loss that the step does not compute is null; where epochs have phases, `phase` counts them from 1.
 

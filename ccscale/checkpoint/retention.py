@@ -1,7 +1,8 @@
 """Which checkpoints are kept.
 
-The newest `train.keep_last`; of every `train.keep_every` steps the first one, for good; and the best one by each
-measure of the evaluations that were made at steps with a checkpoint:
+The newest `train.keep_last`; those that the newest one pins, since the run may go back to them; of every
+`train.keep_every` steps the first one, for good; and the best one by each measure of the evaluations that were made
+at steps with a checkpoint:
 
     information     H(mean p) - mean H(p), in nats: needs no labels
     nmi             against the labels, where there are any
@@ -32,6 +33,8 @@ class Kept:
 
     step: int
     measures: Mapping[str, float] = field(default_factory=dict)
+    pins: tuple[int, ...] = ()
+    """Steps that are kept as long as this is the newest."""
 
 
 def measures_of(summary: Mapping[str, Any] | None) -> dict[str, float]:
@@ -50,7 +53,8 @@ def list_kept(folder: Path, until: int, damaged: Collection[str] = ()) -> list[K
             marker = read_marker(path)
             step = int(marker["step"])
             if step <= until and path == step_folder(folder, step):
-                kept.append(Kept(step, measures_of(marker.get("evaluation"))))
+                pins = tuple(map(int, marker.get("pins", ())))
+                kept.append(Kept(step, measures_of(marker.get("evaluation")), pins))
         except (InputError, KeyError, TypeError, ValueError, AttributeError):
             continue
     return kept[::-1]
@@ -72,6 +76,7 @@ def steps_to_keep(kept: Collection[Kept], last: int, every: int | None) -> set[i
     """Return the steps whose checkpoints are kept."""
     numbers = sorted(one.step for one in kept)
     keep = set(numbers[-last:])
+    keep |= set(max(kept, key=lambda one: one.step).pins) if kept else set()
     if every is not None:
         before = [0, *numbers]
         keep |= {

@@ -108,6 +108,9 @@ def compare_run(config: Config, data_digest: str) -> Standing:
         different = [str(change) for change in changes if MAY_CHANGE[change.key] in fixed]
         if config.train.rate_depends_on_length:
             different += _other_length(before, config)
+        elif before.stages.boost.epochs and before.train.epochs != config.train.epochs:
+            change = Change("train.epochs", before.train.epochs, config.train.epochs)
+            different.append(f"{change}, and stages.boost begins after them")
         if facts["data"] != data_digest:
             different.append(f"the data in {config.data.place} are not the ones it was begun with")
         if different:
@@ -227,12 +230,13 @@ def _flat(config: Config) -> dict[str, Any]:
 
 
 def _compare(before: Config, now: Config) -> list[Change]:
-    """Return what has changed and may not do so freely."""
+    """Return what has changed and may not do so freely; of a stage that the run did not have nothing counts."""
     old, new = _flat(before), _flat(now)
+    added = () if before.stages.boost.epochs else ("stages.boost.",)
     return [
         Change(key, old[key], new[key])
         for key, may in MAY_CHANGE.items()
-        if old[key] != new[key] and may is not MayChange.FREELY
+        if old[key] != new[key] and may is not MayChange.FREELY and not key.startswith(added)
     ]
 
 

@@ -47,6 +47,8 @@ class Save:
     """The cluster heads that an evaluation of this step has chosen."""
     last: bool = False
     """Whether the run ends with it: that it failed is a fault then."""
+    marks: Mapping[str, Any] = field(default_factory=dict)
+    """What else its marker says; see `commit`."""
 
 
 class Saver:
@@ -125,7 +127,14 @@ class Saver:
         else:
             save.committing, save.work = True, self._commit(save) if dist.rank() == 0 else None
 
-    def begin(self, step: int, state: Mapping[str, Any], facts: dict[str, Any], last: bool = False) -> None:
+    def begin(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        facts: dict[str, Any],
+        marks: Mapping[str, Any] | None = None,
+        last: bool = False,
+    ) -> None:
         """Copy the state of this step and begin to write it; all ranks call it together.
 
         A save that is still under way is waited for.
@@ -138,6 +147,8 @@ class Saver:
             What a resume needs beside weights and optimizer.
         facts
             Goes into the exported network's config.
+        marks
+            Goes into its marker; see `commit`.
         last
             Whether the run ends with it.
         """
@@ -146,10 +157,19 @@ class Saver:
             snapshot = take_snapshot(self.engine, {"step": step, **state})
             staging = Places.of(self.config, step).staging
             work: Future[str | None] = background(partial(write_files, staging, dist.rank(), snapshot))
-            self._under_way, self._tried = Save(step, facts, snapshot, work, last=last), step
+            self._under_way, self._tried = (
+                Save(step, facts, snapshot, work, last=last, marks=marks or {}),
+                step,
+            )
             self._begun = time.monotonic()
 
-    def save(self, step: int, state: Mapping[str, Any], facts: dict[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        facts: dict[str, Any],
+        marks: Mapping[str, Any] | None = None,
+    ) -> None:
         """Save a checkpoint and wait until it is complete; all ranks call it together.
 
         Raises
@@ -159,7 +179,7 @@ class Saver:
         """
         self.finish()
         if self.saved != step:
-            self.begin(step, state, facts, last=True)
+            self.begin(step, state, facts, marks, last=True)
             self.finish()
         if self.saved != step:
             raise Fault(
@@ -240,6 +260,7 @@ class Saver:
             self._damaged,
             self._may_write,
             save.heads,
+            save.marks,
         )
         return background(call)
 

@@ -1,10 +1,11 @@
 """Which checkpoint a run goes on from, and which one is looked at.
 
-That is the newest complete one, unless another one is asked for by name.
+That is the newest complete one, unless another one is asked for by name; or, to look at, the one that serves in its
+place.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ccscale.checkpoint.layout import FOLDER, STAGING, step_folder, steps
@@ -31,6 +32,8 @@ class Checkpoint:
     """ZeRO stage that it was saved under."""
     heads: tuple[int, ...] = ()
     """The cluster heads that its evaluation has chosen, one for each K; none, where it was not evaluated."""
+    serves: int | None = None
+    """The step of the one that serves in its place, where a stage of the run has made it worse."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
     marker = verify(path)
     try:
         heads = tuple(map(int, marker.get("heads", ())))
-        return Checkpoint(path, int(marker["step"]), int(marker["world"]), int(marker.get("zero", 0)), heads)
+        serves = None if marker.get("serves") is None else int(marker["serves"])
+        return Checkpoint(
+            path, int(marker["step"]), int(marker["world"]), int(marker.get("zero", 0)), heads, serves
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the marker of {path.name} cannot be read ({error})") from None
 
@@ -109,17 +115,21 @@ def choose(run: Path, which: str = LAST) -> Search:
     run
         The run's folder.
     which
-        ``last``; ``best`` or ``best-information``, by what the assignments tell about the images, which needs no
-        labels; ``best-nmi``, by labels; or a step.
+        ``last``, or the one that serves in its place; ``best`` or ``best-information``, by what the assignments
+        tell about the images, which needs no labels; ``best-nmi``, by labels; or a step.
 
     Raises
     ------
     InputError
         If there is none such, or it is damaged.
     """
-    if which == LAST:
-        return find(run)
     folder = run / FOLDER
+    if which == LAST:
+        found = find(run)
+        if found.newest is None or found.newest.serves is None:
+            return found
+        serving = open_checkpoint(step_folder(folder, found.newest.serves))
+        return replace(found, newest=serving)
     kept = list_kept(folder, sys.maxsize)
     if which in BEST:
         chosen = best(kept, BEST[which])

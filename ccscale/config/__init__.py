@@ -8,6 +8,7 @@ A config is a YAML file (`file.py`) with the sections below; `keys.py` lists the
                            model:    backbone and heads
                            loss:     temperatures, weights
                            train:    batch, epochs, optimizer, precision, checkpoints, logs
+                           stages:   what comes after the training epochs
                            evaluate: when and on what
 """
 

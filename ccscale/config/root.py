@@ -12,6 +12,7 @@ from ccscale.config.loss import Loss
 from ccscale.config.model import Model
 from ccscale.config.pairs import Pairs
 from ccscale.config.section import Fixed, Free, PathText, Section
+from ccscale.config.stages import Stages
 from ccscale.config.train import Train
 from ccscale.config.views import Views
 from ccscale.errors import InputError
@@ -38,6 +39,8 @@ class Config(Section):
         Temperatures and weights.
     train : Train
         Batch, epochs, optimizer, precision, checkpoints, logs.
+    stages : Stages
+        What a run goes through after its training epochs.
     evaluate : Evaluate
         When and on what the clusters are measured.
     """
@@ -52,6 +55,7 @@ class Config(Section):
     model: Model
     loss: Loss = Loss()
     train: Train = Train()
+    stages: Stages = Stages()
     evaluate: Evaluate = Evaluate()
 
     @model_validator(mode="after")
@@ -128,6 +132,27 @@ class Config(Section):
                     f"the losses{which} have all the weight 0: set loss.instance_weight or loss.cluster_weight "
                     "above 0"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _stages(self) -> "Config":
+        if not self.stages.boost.epochs:
+            return self
+        if "cluster" not in self.losses:
+            raise ValueError(
+                "stages.boost trains a cluster head by its own labels, and none is trained: set "
+                "loss.cluster_weight above 0, or stages.boost.epochs to 0"
+            )
+        if len(self.model.trained_clusters) > 1:
+            raise ValueError(
+                f"stages.boost labels by one cluster head, and there are {len(self.model.trained_clusters)}: set "
+                "model.heads to 1 and model.clusters to one number, or stages.boost.epochs to 0"
+            )
+        if self.data.phases is not None and len(self.data.phases) > 1:
+            raise ValueError(
+                f"stages.boost takes epochs of one phase, and data.phases has {len(self.data.phases)}: set "
+                "stages.boost.epochs to 0 and begin another run with it (train.start)"
+            )
         return self
 
     @property

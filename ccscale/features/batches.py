@@ -35,11 +35,14 @@ class FeatureBatch:
     step, digest, bad
         As those of a `PairBatch`.
     features
-        (2, n, D) float32.
+        (2, n, D) float32; (3, n, D) with the images as they are, the mean of all views, behind the pair.
+    samples
+        (n,) int64: which samples they are.
     """
 
     step: int
     features: Tensor
+    samples: Int64
     digest: tuple[int, int]
     bad: tuple[str, ...] = ()
 
@@ -72,7 +75,14 @@ class _Keys:
 
 
 def feature_batches(
-    draw: PairDraw, schedule: PhasedSchedule, start: int, stop: int, *, rank: int = 0, world: int = 1
+    draw: PairDraw,
+    schedule: PhasedSchedule,
+    start: int,
+    stop: int,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    triples_from: int | None = None,
 ) -> Iterator[FeatureBatch]:
     """Yield this rank's part of global batches `start` to `stop`, counted from 0 through all epochs.
 
@@ -82,6 +92,9 @@ def feature_batches(
         Draws pairs of a store's rows; row i is sample i of `schedule`.
     schedule, rank, world
         As for `pair_batches`.
+    triples_from
+        The step from which on pairs are two views of an image, whatever pairs are before, and the image as it is
+        comes with them.
 
     Raises
     ------
@@ -95,9 +108,13 @@ def feature_batches(
         turn = schedule.locate(step)
         if order is None or order.epoch != turn.number:
             order = schedule.order(turn.number)
+        if whole := triples_from is not None and step >= triples_from:
+            draw = draw.of_views()
         samples, features, bad = _read(draw, keys, order, order.batch(turn.place, lanes))
+        if whole:
+            features = np.concatenate([features, draw.features.mean(samples)[None]])
         digest = batch_digest(places, keys[samples])
-        yield FeatureBatch(step, torch.from_numpy(features), digest, tuple(bad))
+        yield FeatureBatch(step, torch.from_numpy(features), samples, digest, tuple(bad))
 
 
 def _read(

@@ -11,7 +11,7 @@ Neighbours that are not among the rows, in another split, or that have no featur
 has none left is paired with itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,10 @@ class PairDraw:
         if self.pairs.of != "neighbours":
             views[:] = self._views(numbers[:, _VIEW_A], numbers[:, _VIEW_B])
         return rows, views
+
+    def of_views(self) -> "PairDraw":
+        """Return the draw of two views of each image."""
+        return self if self.pairs.of == "views" else replace(self, pairs=Pairs())
 
     def _views(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> Int64:
         """Return two random views (2, n), which are different ones where they are of one image."""

@@ -7,6 +7,7 @@ ranks therefore steps along the exact gradient of the global loss.
 
 from ccscale.loss.cluster import cluster_loss
 from ccscale.loss.instance import instance_loss
+from ccscale.loss.label import label_loss
 from ccscale.loss.temi import temi_loss
 
-__all__ = ["cluster_loss", "instance_loss", "temi_loss"]
+__all__ = ["cluster_loss", "instance_loss", "label_loss", "temi_loss"]

@@ -13,9 +13,14 @@ scattered back. Each rank computes its own 2n rows of S and never keeps them: ti
 What is sent: the rows of z once, gathered in the type they have, while the rank's own block of S is computed;
 then 2N logsumexps and a number per rank. The backward pass sends nothing. In a ring no rank holds all of z: the
 ranks' rows are passed on from rank to rank behind the computation, once forward and once backward.
+
+Where images have labels, those of one label are not told apart: they leave each other's sums over k, and nothing
+pulls them together (TCL: Li et al., "Twin contrastive learning for online clustering", 2022, section 3.3). An image
+without a label is told from all others. For the tiles an image is a group by itself, or its label is one: rows of a
+group do not meet, and the pair that is to be pulled together is added for itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -38,6 +43,7 @@ def instance_loss(
     group: ProcessGroup | None = None,
     ring_bytes: int = RING_BYTES,
     check: bool = True,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """Return the instance-level contrastive loss of the global batch.
 
@@ -55,6 +61,9 @@ def instance_loss(
     check : bool, default True
         Compare the ranks' shapes first, by a small collective call. Where batches can differ between ranks, they
         would wait for each other for ever; false saves the call where they cannot.
+    labels : Tensor, optional
+        (N,) integers, the same on all ranks: the label of each image of the global batch, rank by rank; below 0
+        for an image that has none. Pairs of different images with one label leave the denominators.
 
     Returns
     -------
@@ -70,41 +79,70 @@ def instance_loss(
     check_inputs("z_a and z_b", z_a, z_b, 1, temperature, group, check)
     z = torch.cat([z_a, z_b])  # (2n, d)
     ring = z.nbytes * dist.world(group) > ring_bytes
-    return _InstanceLoss.apply(z, temperature, group, ring)
+    groups = [] if labels is None else list(_groups(labels, dist.world(group)))
+    return _InstanceLoss.apply(z, temperature, group, ring, groups)
 
 
 class _InstanceLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, temperature: float, group: ProcessGroup | None, ring: bool) -> Tensor:
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        temperature: float,
+        group: ProcessGroup | None,
+        ring: bool,
+        groups: Sequence[Tensor],
+    ) -> Tensor:
+        of = _of_rank(groups)
         with torch.autocast(z.device.type, enabled=False):
             others = _Others(z, group, ring)
-            sums = row_sums(z, temperature)
+            sums = row_sums(z, temperature, of(dist.rank(group)))
             sums.add_own()  # meanwhile the others' rows are on their way
-            for _, columns in others:
-                sums.add(columns)
+            for rank, columns in others:
+                sums.add(columns, of(rank))
             lse = sums.log()
             del sums
             rows = computed_in(z)
-            own = (lse - (rows * _positives(rows)).sum(dim=1) / temperature).sum()
+            positive = (rows * _positives(rows)).sum(dim=1) / temperature
+            if groups:
+                lse = torch.logaddexp(lse, positive)
+            own = (lse - positive).sum()
             told = dist.gather_rows(torch.cat([lse, own[None]]), group)  # (W, 2n + 1)
         ctx.save_for_backward(z, told[:, :-1], *others.gathered())
-        ctx.temperature, ctx.group, ctx.ring = temperature, group, ring
+        ctx.temperature, ctx.group, ctx.ring, ctx.groups = temperature, group, ring, groups
         return told[:, -1].sum() / told[:, :-1].numel()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         z, all_lse, *gathered = ctx.saved_tensors  # (2n, d), (W, 2n)
+        own, of = dist.rank(ctx.group), _of_rank(ctx.groups)
         with torch.autocast(z.device.type, enabled=False):
             others = _Others(z, ctx.group, ctx.ring, *gathered)
-            pulls = row_pulls(z, all_lse[dist.rank(ctx.group)], ctx.temperature)
+            pulls = row_pulls(z, all_lse[own], ctx.temperature, of(own))
             pulls.add_own()
             for rank, columns in others:
-                pulls.add(columns, all_lse[rank])
-            gradient = pulls.total().sub_(_positives(z), alpha=2)
+                pulls.add(columns, all_lse[rank], of(rank))
+            gradient, positives = pulls.total(), _positives(z)
+            if ctx.groups:
+                positive = (computed_in(z) * positives).sum(dim=1) / ctx.temperature
+                lse = all_lse[own]
+                weights = (positive - lse).exp() + (positive - _positives(lse)).exp()
+                gradient.addcmul_(computed_in(positives), weights[:, None])
+            gradient.sub_(positives, alpha=2)
             # The ranks' average is to be the derivative: W times that is handed on.
             scale = dist.world(ctx.group) / (all_lse.numel() * ctx.temperature)
             gradient *= gradients[0] * scale
-        return gradient.to(z.dtype), None, None, None
+        return gradient.to(z.dtype), None, None, None, None
+
+
+def _groups(labels: Tensor, world: int) -> Tensor:
+    """Return the group of each rank's rows, (W, 2n): an image's label, or a number below 0 for it alone."""
+    alone = -1 - torch.arange(len(labels), device=labels.device)
+    return torch.where(labels < 0, alone, labels).view(world, -1).repeat(1, 2)
+
+
+def _of_rank(groups: Sequence[Tensor]) -> Callable[[int], Tensor | None]:
+    return lambda rank: groups[rank] if groups else None
 
 
 class _Others:

@@ -21,22 +21,24 @@ TOLERANCES = {torch.float16: 5e-3, torch.bfloat16: 2e-2, torch.float32: 1e-4}
 """Largest error of the fused sums, of the largest number, by the type of the rows."""
 
 
-def row_sums(rows: Tensor, temperature: float) -> "RowSums | FusedRowSums":
+def row_sums(rows: Tensor, temperature: float, groups: Tensor | None = None) -> "RowSums | FusedRowSums":
     """Begin sums over the columns of some rows; parameters as of `tiles.RowSums`."""
     if _is_fused(rows, temperature):
         from ccscale.loss.fused import FusedRowSums
 
-        return FusedRowSums(rows, temperature)
-    return RowSums(rows, temperature)
+        return FusedRowSums(rows, temperature, groups)
+    return RowSums(rows, temperature, groups)
 
 
-def row_pulls(rows: Tensor, lse: Tensor, temperature: float) -> "RowPulls | FusedRowPulls":
+def row_pulls(
+    rows: Tensor, lse: Tensor, temperature: float, groups: Tensor | None = None
+) -> "RowPulls | FusedRowPulls":
     """Begin the gradients' sums over the columns of some rows; parameters as of `tiles.RowPulls`."""
     if _is_fused(rows, temperature):
         from ccscale.loss.fused import FusedRowPulls
 
-        return FusedRowPulls(rows, lse, temperature)
-    return RowPulls(rows, lse, temperature)
+        return FusedRowPulls(rows, lse, temperature, groups)
+    return RowPulls(rows, lse, temperature, groups)
 
 
 def _is_fused(rows: Tensor, temperature: float) -> bool:
@@ -74,7 +76,8 @@ def works(device: torch.device, dtype: torch.dtype, width: int) -> bool:
 def largest_error(device: torch.device, dtype: torch.dtype, width: int, count: int = 333) -> float:
     """Return the largest error of the fused sums beside the tiles', each of the largest number of its kind.
 
-    The rows are random, and no multiple of a block; half of the columns are the rows themselves.
+    The rows are random, in groups and without, and no multiple of a block; half of the columns are the rows
+    themselves.
     """
     from ccscale.loss.fused import FusedRowPulls, FusedRowSums
 
@@ -85,19 +88,22 @@ def largest_error(device: torch.device, dtype: torch.dtype, width: int, count: i
         .detach()
         for extra in (0, 57)
     )
-    temperature, found = 0.1, []
-    lse = None
-    for kinds in ((RowSums, RowPulls), (FusedRowSums, FusedRowPulls)):
-        sums = kinds[0](rows, temperature)
-        sums.add_own()
-        sums.add(others)
-        # Both take the pulls of the same sums: the tiles'.
-        lse = sums.log() if lse is None else lse
-        pulls = kinds[1](rows, lse, temperature)
-        pulls.add_own()
-        pulls.add(others, lse.mean().expand(len(others)).contiguous())
-        found.append((sums.log(), pulls.total()))
-    errors = [
-        float((fused - tiled).abs().max() / tiled.abs().max()) for tiled, fused in zip(*found, strict=True)
-    ]
+    temperature, errors = 0.1, list[float]()
+    some = [torch.arange(len(part), device=device) % 7 for part in (rows, others)]
+    for of_rows, of_others in ((None, None), some):
+        found, lse = [], None
+        for kinds in ((RowSums, RowPulls), (FusedRowSums, FusedRowPulls)):
+            sums = kinds[0](rows, temperature, of_rows)
+            sums.add_own()
+            sums.add(others, of_others)
+            # Both take the pulls of the same sums: the tiles'.
+            lse = sums.log() if lse is None else lse
+            pulls = kinds[1](rows, lse, temperature, of_rows)
+            pulls.add_own()
+            pulls.add(others, lse.mean().expand(len(others)).contiguous(), of_others)
+            found.append((sums.log(), pulls.total()))
+        errors += [
+            float((fused - tiled).abs().max() / tiled.abs().max())
+            for tiled, fused in zip(*found, strict=True)
+        ]
     return max(errors) if all(error == error for error in errors) else float("inf")

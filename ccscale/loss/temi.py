@@ -16,7 +16,6 @@ loss depends on its own rank alone, since no gradient goes to the teacher.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from torch.distributed import ProcessGroup
 
 from ccscale import dist
 from ccscale.loss.inputs import check_inputs
+from ccscale.loss.over_ranks import mean_over_ranks
 
 EPSILON = 1e-12  # an assignment that is smaller counts as this one: its logarithm has a finite gradient
 
@@ -100,7 +100,7 @@ class TemiLoss:
         with torch.autocast(self._prior.device.type, enabled=False):
             parts = [head_losses(p, q, prior, self._beta) for p, q, prior in self._by_clusters()]
             own: Tensor = torch.cat(parts).mean()
-        return _MeanOverRanks.apply(own, self._group)
+        return mean_over_ranks(own, self._group)
 
     def _by_clusters(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield (H, 2n, K) of the student and of the teacher, and (H, K) of the prior, of the heads of each K."""
@@ -134,15 +134,3 @@ def head_losses(p: Tensor, q: Tensor, prior: Tensor, beta: float = 0.6) -> Tenso
     weight = (q * other).sum(dim=2).mean(dim=0)  # (2n,)
     pull = other.pow(beta) / prior.clamp_min(EPSILON)[:, None]
     return -(weight * (p.clamp_min(EPSILON).pow(beta) * pull).sum(dim=2).log()).mean(dim=1)
-
-
-class _MeanOverRanks(torch.autograd.Function):
-    """The mean of a number of each rank. Its gradient to the rank's own is W times the derivative, which is 1/W."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor, group: ProcessGroup | None) -> Tensor:
-        return dist.sum_(own.detach().clone(), group) / dist.world(group)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0], None

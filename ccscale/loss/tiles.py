@@ -9,6 +9,8 @@ Two ways lead there. Where no similarity exceeds `SAFE` in size, ``E = e^S`` fit
 ``g = (E ⊙ (w_i + w_k)) v`` with ``w = e^{−lse}``, and where rows meet themselves both factors are symmetric: a tile
 above the diagonal serves the rows below it too, and half of S is never computed. Otherwise each row keeps a running
 maximum.
+
+Rows and columns may be in groups, which are numbers: those of one group do not meet, the row itself among them.
 """
 
 from collections.abc import Iterator
@@ -31,23 +33,27 @@ class RowSums:
         (m, d), of unit length. What is computed is float32, float64 for float64 rows.
     temperature
         τ.
+    groups
+        (m,) integers: each row's group, where there are some.
     """
 
-    def __init__(self, rows: Tensor, temperature: float) -> None:
+    def __init__(self, rows: Tensor, temperature: float, groups: Tensor | None = None) -> None:
         self._root, self._safe = temperature**-0.5, is_safe(temperature)
-        self._rows = _scaled(rows, self._root)
+        self._rows, self._groups = _scaled(rows, self._root), groups
         self._sums = self._rows.new_zeros(len(rows))
         self._most = self._rows.new_full((len(rows),), -torch.inf)
 
-    def add(self, columns: Tensor) -> None:
-        """Add the columns (c, d), none of which is one of the rows."""
-        for i, _, similarity in tiles(self._rows, _scaled(columns, self._root)):
+    def add(self, columns: Tensor, groups: Tensor | None = None) -> None:
+        """Add the columns (c, d), none of which is one of the rows, and whose groups are (c,)."""
+        for i, j, similarity in tiles(self._rows, _scaled(columns, self._root)):
+            _keep_apart(similarity, self._groups, groups, i, j)
             self._add(i, similarity)
 
     def add_own(self) -> None:
         """Add the rows themselves as columns; no row meets itself."""
         if self._safe:
             for i, j, similarity in tiles(self._rows, self._rows, upper=True):
+                _keep_apart(similarity, self._groups, self._groups, i, j)
                 e = similarity.exp_()
                 if i == j:
                     e.fill_diagonal_(0)
@@ -58,6 +64,7 @@ class RowSums:
         for i, j, similarity in tiles(self._rows, self._rows):
             if i == j:
                 similarity.fill_diagonal_(-torch.inf)
+            _keep_apart(similarity, self._groups, self._groups, i, j)
             self._add(i, similarity)
 
     def log(self) -> Tensor:
@@ -84,17 +91,20 @@ class RowPulls:
         (m, d), of unit length, and their logarithms of sums over *all* columns, (m,).
     temperature
         τ.
+    groups
+        As of `RowSums`.
     """
 
-    def __init__(self, rows: Tensor, lse: Tensor, temperature: float) -> None:
+    def __init__(self, rows: Tensor, lse: Tensor, temperature: float, groups: Tensor | None = None) -> None:
         self._root, self._safe = temperature**-0.5, is_safe(temperature)
-        self._rows, self._lse = _scaled(rows, self._root), lse
+        self._rows, self._lse, self._groups = _scaled(rows, self._root), lse, groups
         self._pulls = torch.zeros_like(self._rows)
 
-    def add(self, columns: Tensor, lse: Tensor) -> None:
+    def add(self, columns: Tensor, lse: Tensor, groups: Tensor | None = None) -> None:
         """Add the columns (c, d) with their logarithms of sums (c,), none of which is one of the rows."""
         columns = _scaled(columns, self._root)
         for i, j, similarity in tiles(self._rows, columns):
+            _keep_apart(similarity, self._groups, groups, i, j)
             self._pulls[i].addmm_(self._weights(similarity, i, lse[j]), columns[j])
 
     def add_own(self) -> None:
@@ -102,6 +112,7 @@ class RowPulls:
         for i, j, similarity in tiles(self._rows, self._rows, upper=True):
             if i == j:
                 similarity.fill_diagonal_(-torch.inf)
+            _keep_apart(similarity, self._groups, self._groups, i, j)
             weights = self._weights(similarity, i, self._lse[j])
             self._pulls[i].addmm_(weights, self._rows[j])
             if i != j:
@@ -127,6 +138,14 @@ def is_safe(temperature: float) -> bool:
 def computed_in(rows: Tensor) -> Tensor:
     """Return rows in the type that is computed in."""
     return rows if rows.dtype == torch.float64 else rows.float()
+
+
+def _keep_apart(
+    similarity: Tensor, of_rows: Tensor | None, of_columns: Tensor | None, i: slice, j: slice
+) -> None:
+    """Take what is of one group out of a tile."""
+    if of_rows is not None and of_columns is not None:
+        similarity.masked_fill_(of_rows[i, None] == of_columns[j], -torch.inf)
 
 
 def _scaled(rows: Tensor, factor: float) -> Tensor:

@@ -5,9 +5,9 @@ from typing import Any
 from ccscale import dist
 from ccscale.evaluate.assign import measure
 from ccscale.evaluate.centres import CentreFinder
-from ccscale.evaluate.heads import choose_heads
+from ccscale.evaluate.heads import choose_heads, of_heads
 from ccscale.evaluate.neighbourhood import head_kappas
-from ccscale.evaluate.stability import view_pairs
+from ccscale.evaluate.stability import agreement, view_pairs
 from ccscale.preempt import StopRequest
 from ccscale.train.setup import Setup
 
@@ -42,6 +42,19 @@ class RunClusters:
         if self._finder is not None:
             with self._network.averaged():
                 self._finder.find()
+
+    def stability(self) -> float | None:
+        """Return on rank 0 how stable the serving clusters are; None where no image has views."""
+        setup = self._setup
+        splits = setup.config.data.splits
+        features = None if setup.features is None else setup.features.at(splits)
+        with self._network.averaged():
+            pairs = view_pairs(
+                self._network, setup.manifest, splits, setup.config, progress=False, features=features
+            )
+        if pairs is None or not pairs.shape[1]:
+            return None
+        return agreement(of_heads(pairs, setup.config.model)[self._network.serving])["stability"]
 
     def measure(self) -> dict[str, Any] | None:
         """Let the best head by now serve, and assign all images of the splits that are evaluated.

@@ -11,6 +11,9 @@ from ccscale.checkpoint.metrics_file import METRICS, MetricsFile, drop_after
 from ccscale.progress import Meter
 from ccscale.train.tensorboard import Board
 
+GROUPS = {"step": "train", "evaluation": "evaluate", "stage": "stage"}
+"""TensorBoard's, by the kind of a line."""
+
 
 class RunLog:
     """The log of one run, on rank 0; on the other ranks it writes nothing.
@@ -88,6 +91,11 @@ class RunLog:
         self._append([{"kind": "evaluation", **record, "time": time.time()}])
         self.skip_time()
 
+    def stage(self, record: dict[str, Any]) -> None:
+        """Note how a stage goes."""
+        self.flush()
+        self._append([{"kind": "stage", **record, "time": time.time()}])
+
     def flush(self) -> None:
         """Write what is pending, for which the device is waited for."""
         pending, self._pending = self._pending, []
@@ -99,7 +107,8 @@ class RunLog:
         ]
         self._append(records)
         last = records[-1]
-        self._meter.update(last["step"], f"epoch {last['epoch']}, loss {last['loss']:.4f}")
+        loss = "labels only" if last["loss"] != last["loss"] else f"loss {last['loss']:.4f}"
+        self._meter.update(last["step"], f"epoch {last['epoch']}, {loss}")
 
     def skip_time(self) -> None:
         """Do not count the time since the last step (a save) as the next one's."""
@@ -108,7 +117,7 @@ class RunLog:
     def _append(self, records: list[dict[str, Any]]) -> None:
         if self._board is not None:
             for record in self.file.append(records):
-                self._board.add("train" if record["kind"] == "step" else "evaluate", record)
+                self._board.add(GROUPS[record["kind"]], record)
 
 
 def evaluation_line(summary: dict[str, Any]) -> str:

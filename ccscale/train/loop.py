@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from ccscale import checkpoint, dist
 from ccscale.data.pairs import PairBatch
@@ -16,6 +17,7 @@ from ccscale.preempt import Stopped, StopRequest
 from ccscale.progress import say
 from ccscale.train import messages
 from ccscale.train.agreement import Agreement, StepEnd
+from ccscale.train.boost.stage import BoostStage
 from ccscale.train.clusters import RunClusters
 from ccscale.train.eta import TimeEstimate
 from ccscale.train.feed import Feed
@@ -54,13 +56,15 @@ class Trainer:
         self.setup, self.request, self.beat, self.activity = setup, request, beat, beat.activity
         self.config = config = setup.config
         self.schedule, self.stop, self.phases = setup.schedule, setup.stop, config.phases
-        self.rates = Rates.of(config.train, setup.schedule.steps_per_epoch, setup.stop)
+        training = min(setup.stop, setup.boost.first)
+        self.rates = Rates.of(config.train, setup.schedule.steps_per_epoch, training)
         shards = () if setup.features else setup.manifest.select(config.data.splits)
         # A remote shard is tried again for as long as `data.retry_seconds` says.
         self.reads_for_long = any(is_url(setup.manifest.locate(shard)) for shard in shards)
         self.begun = self.step = setup.step
-        self.bad = dict(setup.bad)
+        self.bad = dict.fromkeys(setup.state["bad"])
         self.stepper = Stepper(config, setup.engine, setup.device, self.activity.part)
+        self.boost = BoostStage(config, setup.boost, self.stepper, setup.images, setup.state.get("boost", {}))
         self.saver = saver = checkpoint.Saver(setup.engine, config, setup.found, setup.lock.check)
         self.feed = Feed(setup.batches, setup.device)
         every, images, write = config.train.log_every, config.train.global_batch, dist.rank() == 0
@@ -95,7 +99,7 @@ class Trainer:
                     collect()
                 if self.setup.is_evaluated(self.step) or (end.save_due and not end.stopping):
                     self.find_clusters()
-                if end.save_due or end.is_final:
+                if (end.save_due or end.is_final) and not self._is_saved_later(end):
                     self.save(wait=end.is_final)
                 if end.spoilt:
                     raise messages.too_many_bad(self.config, list(self.bad), self.step).told_by(0)
@@ -106,14 +110,19 @@ class Trainer:
                         dist.together(self.feed.check)
                 if self.setup.is_evaluated(self.step) and not self.evaluate():
                     return self._stopped(evaluated=False)
+                if self.boost.ended:
+                    break
         return Outcome(self.step, finished=True)
 
     def take_step(self) -> StepEnd:
         """Take a step, fetch the next batch meanwhile, and agree between ranks how it has ended."""
         batch, data_wait = self.feed.batch, self.feed.wait
         phase, rate = self.schedule.locate(self.step).phase, self.rates.at(self.step)
+        taker: Stepper | BoostStage = self.stepper
+        if self.boost.steps.covers(self.step):
+            taker, rate = self.boost, self.boost.rate
         self.activity.begin(self.step + 1, "views", at_work=self.step == self.begun)  # the first may compile
-        losses, verdict = self.stepper.take(batch, self.phases[phase].losses, rate)
+        losses, verdict = taker.take(batch, self.phases[phase].losses, rate)
         self.step += 1
         if self.step < self.stop:
             self.activity.begin(self.step, "waiting for data", at_work=self.reads_for_long)
@@ -148,9 +157,15 @@ class Trainer:
 
     def _lacks_evaluation(self) -> bool:
         """Tell whether the run was stopped between a save and the end of that step's evaluation."""
+        if self.boost.lacks_check(self.step, self.stop):
+            return True
         return self.setup.is_evaluated(self.step) and not dist.on_rank_zero(
             lambda: self.log.file.has_evaluation(self.step)
         )
+
+    def _is_saved_later(self, end: StepEnd) -> bool:
+        """Tell whether a step is saved with what its check finds, and not before."""
+        return self.boost.lacks_check(self.step, self.stop) and not (end.spoilt or end.stopping)
 
     def agree(self, batch: PairBatch | FeatureBatch) -> Agreement:
         """Agree between ranks at a step's end; note bad images, and go on with the save that is under way."""
@@ -198,7 +213,9 @@ class Trainer:
             **({"frozen": self.setup.frozen} if self.setup.frozen else {}),
             **({"width": self.setup.features.width} if self.setup.features else {}),
         }
-        (self.saver.save if wait else self.saver.begin)(self.step, {"bad": list(self.bad)}, facts)
+        state = {"bad": list(self.bad), **self.boost.state()}
+        marks = self.boost.marks(self.step, self.stop)
+        (self.saver.save if wait else self.saver.begin)(self.step, state, facts, marks)
         self.log.skip_time()
 
     def find_clusters(self) -> None:
@@ -216,6 +233,8 @@ class Trainer:
         try:
             with self._saved_if_data_fail():
                 summary = self.clusters.measure()
+                is_checked = self.boost.lacks_check(self.step, self.stop)
+                stability = self.clusters.stability() if is_checked else None
         except Stopped:
             self.save(wait=True)
             return False
@@ -226,10 +245,20 @@ class Trainer:
             say(f"epoch {self.setup.epoch(self.step)}: {evaluation_line(summary)}")
             for sentence in self.collapse.news(summary) if config.has_clusters else ():
                 say(f"warning: {sentence}")
+        if is_checked:
+            self.check(summary, stability)
         if config.has_clusters and self.saver.rate(self.step, summary):  # the best so far: it is kept
             self.save(wait=False)
             self.saver.rate(self.step, summary)
         return True
+
+    def check(self, summary: dict[str, Any] | None, stability: float | None) -> None:
+        """Judge the self-labelling by the clusters as they are now, and save what follows."""
+        record = self.boost.check(self.step, summary, stability)
+        if record is not None:
+            self.log.stage({"epoch": self.setup.epoch(self.step), **record})
+            say(messages.checked(record, self.boost.serves))
+        self.save(wait=self.step == self.stop or bool(self.boost.ended))
 
     @contextmanager
     def _saved_if_data_fail(self) -> Iterator[None]:

@@ -14,7 +14,8 @@ What it tells of the first steps is `eta.py`'s.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -61,9 +62,10 @@ def _name(device: torch.device, asked: str) -> str:
 
 
 def _ends(config: Config, steps: int, stop: int) -> str:
-    epochs = config.train.epochs
-    said = f"{counted(epochs, 'epoch')}: {counted(epochs * steps, 'step')}"
-    return said if stop == epochs * steps else f"{said}, of which train.max_steps takes {stop:,}"
+    boost, epochs = config.stages.boost.epochs, config.train.epochs
+    more = f" and {boost:,} of self-labelling" if boost else ""
+    said = f"{counted(epochs, 'epoch')}{more}: {counted((epochs + boost) * steps, 'step')}"
+    return said if stop == (epochs + boost) * steps else f"{said}, of which train.max_steps takes {stop:,}"
 
 
 def describe_resume(step: int, stop: int, first_save_failed: bool) -> str:
@@ -98,6 +100,22 @@ def stopped(request: StopRequest, step: int, stop: int, evaluated: bool) -> str:
     saved = "saved" if step else "with nothing to save"
     where = f"at step {step} of {stop}" + ("" if evaluated else ", which is still to be evaluated")
     return f"stopped on {request.name} {where}, {saved}{took}; run the same command to go on"
+
+
+def checked(record: Mapping[str, Any], serves: int | None) -> str:
+    """Return a line about how a self-labelling goes; what serves, where it has ended."""
+    stability = "" if record["stability"] is None else f", stability {record['stability']:.3f}"
+    without = record["unlabelled_clusters"]
+    line = (
+        f"self-labelling: {record['labelled']:.0%} of the images labelled"
+        + (f", {counted(without, 'cluster')} without" if without else "")
+        + f"; agreement with the clusters before {record['agreement']:.3f}{stability}"
+    )
+    if record["ended"] is None:
+        return line if serves is None else f"{line}; the clusters of step {serves} are the best so far"
+    which = record["step"] if serves is None else serves
+    end = f"it ends at step {record['step']}: {record['ended']}"
+    return f"{line}; {end}; the run serves the clusters of step {which}"
 
 
 def too_many_bad(config: Config, bad: Sequence[str], step: int) -> InputError:

@@ -6,6 +6,7 @@ the shards are all that it needs.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -140,14 +141,14 @@ def _keep_frozen(config: Config, network: ContrastiveClustering, newest: Checkpo
     return dist.together(read)
 
 
-def restore(opening: Opening, device: torch.device) -> tuple[Engine, int, dict[str, None]]:
-    """Build the engine and load the newest checkpoint; return engine, step and images known to be bad.
+def restore(opening: Opening, device: torch.device) -> tuple[Engine, int, dict[str, Any]]:
+    """Build the engine and load the newest checkpoint; return engine, step and what was saved beside them.
 
     All ranks call it together.
     """
     config, network, newest = opening.config, opening.network, opening.found.newest
     if newest is None:
-        return build_engine(config, network, device), 0, {}
+        return build_engine(config, network, device), 0, {"bad": []}
     universal = None
     if checkpoint.needs_universal(newest, config):
         ranks, zero = dist.world(), config.train.zero
@@ -158,7 +159,7 @@ def restore(opening: Opening, device: torch.device) -> tuple[Engine, int, dict[s
         universal = dist.on_rank_zero(lambda: checkpoint.make_universal(newest, names))
     engine = build_engine(config, network, device, universal=universal is not None)
     state = checkpoint.load(engine, newest, universal)
-    return engine, newest.step, dict.fromkeys(state["bad"])
+    return engine, newest.step, state
 
 
 def _tell(standing: Standing) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from ccscale.config import Config
 from ccscale.data.loader import default_workers
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.run import last_step, make_schedule
+from ccscale.data.order.stages import BoostSteps
 from ccscale.data.pairs import pair_batches
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.cache import Cache
@@ -49,8 +51,11 @@ class Setup:
         DeepSpeed's, with the network.
     step, stop
         Steps that are done, steps that there will be.
-    bad
-        Lines about images that are known not to be decodable, in the order in which they were met.
+    boost
+        The steps of its self-labelling.
+    state
+        What the newest checkpoint has beside weights and optimizer: ``bad``, lines about images that are known not
+        to be decodable, in the order in which they were met; ``boost`` of the self-labelling, once it has begun.
     frozen
         SHA-256 of the run's file with what is frozen of the network, if anything is.
     """
@@ -65,7 +70,8 @@ class Setup:
     engine: Engine
     step: int
     stop: int
-    bad: dict[str, None]
+    boost: BoostSteps
+    state: dict[str, Any]
     frozen: str | None = None
     features: Features | None = None
 
@@ -74,7 +80,8 @@ class Setup:
         if self.features is not None:
             draw = PairDraw(self.features, self.config.pairs, self.config.seed, self.config.views.raw)
             steps = self.step, self.stop
-            return feature_batches(draw, self.schedule, *steps, rank=dist.rank(), world=dist.world())
+            ranks = {"rank": dist.rank(), "world": dist.world()}
+            return feature_batches(draw, self.schedule, *steps, **ranks, triples_from=self.boost.first)
         return pair_batches(
             self.manifest,
             self.config.data.splits,
@@ -98,7 +105,13 @@ class Setup:
         """Tell whether the clusters are measured after a step."""
         epochs, rest = divmod(step, self.schedule.steps_per_epoch)
         every = self.config.evaluate.every
-        return step == self.stop or bool(step and every and rest == 0 and epochs % every == 0)
+        due = bool(step and every and rest == 0 and epochs % every == 0)
+        return due or step == self.stop or self.boost.is_checked(step, self.stop)
+
+    @property
+    def images(self) -> int:
+        """Samples of the splits that are trained on."""
+        return sum(shard.nsamples for shard in self.manifest.select(self.config.data.splits))
 
 
 def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: FolderLock) -> Setup:
@@ -129,7 +142,9 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     config, found = opening.config, opening.found
     for line in describe_run(config, manifest, schedule, device, stop):
         dist.say(line)
-    engine, step, bad = restore(opening, device)
+    engine, step, state = restore(opening, device)
+    if state.get("boost", {}).get("ended"):
+        stop = step  # what its steps would be is not asked any more
     for reason in found.passed_over:
         dist.say(f"passed over a checkpoint: {reason}")
     if opening.begun:
@@ -137,10 +152,9 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     for line in advise(config):
         dist.say(line)
     workers = default_workers(env.local_world) if config.data.workers is None else config.data.workers
-    frozen = opening.frozen
-    return Setup(
-        config, device, workers, manifest, schedule, lock, found, engine, step, stop, bad, frozen, features
-    )
+    steps = step, stop, BoostSteps.of(config, schedule.steps_per_epoch)
+    data = manifest, schedule, lock, found
+    return Setup(config, device, workers, *data, engine, *steps, state, opening.frozen, features)
 
 
 def open_data(config: Config) -> tuple[Config, Manifest, Features | None]:

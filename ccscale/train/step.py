@@ -15,7 +15,7 @@ micro-batches (but not on the number of ranks); with other norms it does not.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,31 +24,21 @@ from torch.profiler import record_function
 from ccscale import dist
 from ccscale.config import LOSSES, Config, Loss, LossName
 from ccscale.data.images.colour import apply_colour
+from ccscale.data.images.views import VIEWS
 from ccscale.data.pairs import PairBatch
 from ccscale.engine.adapter import Engine
 from ccscale.engine.guard import StepGuard, Verdict
 from ccscale.engine.parameter_groups import set_rate, train_by
 from ccscale.engine.rates import averaging
+from ccscale.evaluate.assign import evaluating
 from ccscale.features.batches import Batch
 from ccscale.loss import instance_loss
 from ccscale.loss.cluster import ClusterLoss
 from ccscale.loss.temi import TemiLoss
 from ccscale.model.network import Outputs
 from ccscale.model.norm import keep_running_statistics
-
-
-class Losses(NamedTuple):
-    """The losses of a step, scalars on the device; None: not computed."""
-
-    loss: Tensor
-    """The weighted sum."""
-    instance_loss: Tensor | None
-    cluster_loss: Tensor | None
-
-    def detach(self) -> "Losses":
-        """Return the values alone."""
-        instances, clusters = (None if loss is None else loss.detach() for loss in self[1:])
-        return Losses(self.loss.detach(), instances, clusters)
+from ccscale.train.boost.losses import boost_losses
+from ccscale.train.losses import Losses
 
 
 class Stepper:
@@ -78,7 +68,11 @@ class Stepper:
         self.guard = StepGuard(engine, device)
 
     def take(
-        self, batch: Batch, by: Sequence[LossName] = LOSSES, rate: float | None = None
+        self,
+        batch: Batch,
+        by: Sequence[LossName] = LOSSES,
+        rate: float | None = None,
+        labels: Tensor | None = None,
     ) -> tuple[Losses, Verdict]:
         """Take a step by some of the losses, or skip it if it is not finite; the batch is on the device.
 
@@ -90,6 +84,8 @@ class Stepper:
             The losses.
         rate
             The learning rate; by default the config's.
+        labels
+            (N,): of the global batch, where it is trained by labels (`boost_losses`).
 
         Returns
         -------
@@ -104,16 +100,16 @@ class Stepper:
             outputs = self._forward(batch, 0, 1)
             z, heads = outputs.embeddings, outputs.heads
             with self._part("losses"):
-                losses = self._take_losses(z, heads, outputs.targets, by)
+                losses = self._take_losses(z, heads, outputs.targets, by, labels)
             with self._part("backward"):
                 self.engine.backward(losses.loss)
             with self._part("optimizer"):
                 self.engine.step()
         else:
-            losses, z, heads = self._take_in_micro_batches(batch, count, by)
+            losses, z, heads = self._take_in_micro_batches(batch, count, by, labels)
         verdict = self.guard.end(z, heads)
         network = self.engine.network
-        if network.teacher is not None and "cluster" in by:
+        if network.teacher is not None and "cluster" in by and labels is None:
             decay = self.config.loss.teacher_decay
             network.teacher.heads.update(network.cluster_head, decay, verdict.skipped)
         if self.config.train.ema is not None:
@@ -121,7 +117,7 @@ class Stepper:
         return losses.detach(), verdict
 
     def _take_in_micro_batches(
-        self, batch: Batch, count: int, by: Sequence[LossName]
+        self, batch: Batch, count: int, by: Sequence[LossName], labels: Tensor | None
     ) -> tuple[Losses, Tensor, tuple[Tensor, ...]]:
         with torch.no_grad(), keep_running_statistics(self.engine.network):
             found = [self._forward(batch, number, count) for number in range(count)]
@@ -132,7 +128,7 @@ class Stepper:
             _join(list(parts)) for parts in zip(*(outputs.targets for outputs in found), strict=True)
         )
         with self._part("losses"):
-            losses = self._take_losses(z, heads, targets, by)
+            losses = self._take_losses(z, heads, targets, by, labels)
         losses.loss.backward()
         gradients = [None if joined.grad is None else _split(joined.grad, count) for joined in (z, *heads)]
         for number in range(count):
@@ -149,8 +145,15 @@ class Stepper:
         return losses, z, heads
 
     def _take_losses(
-        self, z: Tensor, heads: Sequence[Tensor], targets: Sequence[Tensor], by: Sequence[LossName]
+        self,
+        z: Tensor,
+        heads: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        by: Sequence[LossName],
+        labels: Tensor | None,
     ) -> Losses:
+        if labels is not None:
+            return boost_losses(self.config.loss, self.config.stages.boost, z, heads[0], labels, by)
         teacher = self.engine.network.teacher
         return take_losses(
             self.config.loss, z, heads, by, targets, None if teacher is None else teacher.prior
@@ -169,13 +172,35 @@ class Stepper:
         both = torch.cat([places, places + self.config.train.global_batch])
         self.engine.network.draws.place(self.config.seed, batch.step, both)
         with self._part("views"):
-            inputs = batch.held[:, number::count].flatten(0, 1)
-            if isinstance(batch, PairBatch):
-                colour = batch.colour.part(slice(number, None, count)).flatten()
-                views = apply_colour(inputs, colour, self.config.views, self.dtype)  # (2m, 3, S, S)
-                inputs = views.contiguous(memory_format=torch.channels_last)
+            inputs = self._inputs(batch, slice(VIEWS), slice(number, None, count))
         with self._part("forward"):
-            return self.engine(inputs.to(self.dtype))
+            return self.engine(inputs)
+
+    def _inputs(self, batch: Batch, views: slice, images: slice) -> Tensor:
+        """Return some views of some of a batch's images as the network takes them, the first views first."""
+        inputs = batch.held[views, images].flatten(0, 1)
+        if isinstance(batch, PairBatch):
+            colour = batch.colour[views].part(images).flatten()
+            inputs = apply_colour(inputs, colour, self.config.views, self.dtype)  # (2m, 3, S, S)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return inputs.to(self.dtype)
+
+    @torch.no_grad()
+    def assign(self, batch: Batch) -> Tensor:
+        """Return the soft assignments (n, K) of a batch's images as they are, its third view.
+
+        They are those of the network in evaluation mode, of the averaged weights where there are some.
+        """
+        network, count = self.engine.network, self.config.micro_batches
+        autocast = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"
+        )
+        with self._part("labelling"), evaluating(network), network.averaged(), autocast:
+            raw, n = slice(VIEWS, None), batch.held.shape[1]
+            parts = [
+                self._inputs(batch, raw, slice(i * n // count, (i + 1) * n // count)) for i in range(count)
+            ]
+            return torch.cat([network(part).assignments for part in parts])
 
 
 def take_losses(

@@ -19,16 +19,25 @@ TEMPERATURES = {
     "ring": 0.3,
     "cold": 0.01,
     "cold ring": 0.01,
+    "labelled": 0.3,
+    "labelled ring": 0.3,
+    "cold labelled": 0.01,
     "cluster": 0.7,
     "many clusters": 0.7,
 }
+LABELS = torch.tensor([0, 1, -1, 0, 2, -1, 0, 1, 1, 2, 3, -1])  # of N images
 
 
-def plain_instance_loss(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
-    """The paper's formula with the whole matrix, by cross-entropy."""
+def plain_instance_loss(z_a: Tensor, z_b: Tensor, temperature: float, labels: Tensor | None = None) -> Tensor:
+    """The paper's formula with the whole matrix, by cross-entropy; TCL's, where there are labels."""
     z = torch.cat([z_a, z_b])
     similarity = z @ z.T / temperature
     similarity.fill_diagonal_(-torch.inf)
+    if labels is not None:
+        image = torch.arange(len(labels)).repeat(2)
+        label = labels.repeat(2)
+        alike = (label[:, None] == label) & (label >= 0)[:, None] & (image[:, None] != image)
+        similarity = similarity.masked_fill(alike, -torch.inf)
     return F.cross_entropy(similarity, torch.arange(len(z)).roll(len(z_a)))
 
 
@@ -70,10 +79,12 @@ def losses_and_gradients(x: Tensor, which: str, plain: bool) -> tuple[float, lis
     if which in CLUSTERS:
         loss = (plain_cluster_loss if plain else cluster_loss)(p_a, p_b, temperature)
     elif plain:
-        loss = plain_instance_loss(z_a, z_b, temperature)
+        loss = plain_instance_loss(z_a, z_b, temperature, LABELS if "labelled" in which else None)
     else:
-        ring = {"ring_bytes": 0} if "ring" in which else {}
-        loss = instance_loss(z_a, z_b, temperature, **ring)
+        options: dict[str, Any] = {"ring_bytes": 0} if "ring" in which else {}
+        if "labelled" in which:
+            options["labels"] = LABELS
+        loss = instance_loss(z_a, z_b, temperature, **options)
     loss.backward()
     return loss.item(), [p.grad for p in heads.parameters() if p.grad is not None]
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from ccscale.config import Config
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule, default_block, default_piece
+from ccscale.data.order.stages import BoostSteps
 from ccscale.errors import InputError
 
 
@@ -70,5 +71,5 @@ def _phase_schedule(config: Config, shards: Sequence[SizedShard], splits: tuple[
 
 def last_step(config: Config, schedule: PhasedSchedule) -> int:
     """Return the number of steps that a run has."""
-    steps = config.train.epochs * schedule.steps_per_epoch
+    steps = BoostSteps.of(config, schedule.steps_per_epoch).stop
     return min(steps, config.train.max_steps or steps)

@@ -1,0 +1,56 @@
+"""What a run goes through after its training epochs."""
+
+from pydantic import Field
+
+from ccscale.config.section import Count, Fixed, Free, Positive, Probability, Section
+
+
+class Boost(Section):
+    """Self-labelling: the clusters' most confident images are trained on as if their clusters were classes."""
+
+    epochs: Free[Count] = Field(
+        0,
+        description="Epochs of it, after train.epochs; 0: none. The first only labels. A run that is finished may "
+        "be given some; from then on train.epochs and the keys here may not change.",
+    )
+    threshold: Fixed[Probability] = Field(
+        0.99, description="An image whose confidence is below it has no label, or loses the one that it has."
+    )
+    share: Fixed[float] = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Of each cluster so many of a batch's most confident images may get a label: this share of "
+        "what it would have, were all clusters of one size.",
+    )
+    label_smoothing: Fixed[float] = Field(
+        0.0, ge=0, lt=1, description="How much of a label is shared among all clusters in the cross-entropy."
+    )
+    class_balance: Fixed[bool] = Field(
+        True,
+        description="Let each cluster's labels weigh the same in the cross-entropy, however many there are.",
+    )
+    lr: Fixed[float | None] = Field(
+        None, gt=0, description="Learning rate, which stays; null: train.lr, whatever its schedule."
+    )
+    check_epochs: Fixed[Positive] = Field(
+        5,
+        description="Epochs between looks at how it goes, beside the first's: each is an evaluation, and a "
+        "checkpoint where it is the best so far.",
+    )
+    tolerance: Fixed[Probability] = Field(
+        0.05,
+        description="How much stability may be lost against the clusters before; with more the stage ends, and the "
+        "run serves its best clusters from before.",
+    )
+    least_agreement: Fixed[Probability] = Field(
+        0.5,
+        description="The stage ends where the clusters agree less than this with those before (Cohen's kappa): "
+        "they are other clusters then.",
+    )
+
+
+class Stages(Section):
+    """What a run goes through after its training epochs."""
+
+    boost: Boost = Boost()

@@ -1,0 +1,74 @@
+"""What a run remembers of each image in its self-labelling: the same on every rank, part of the checkpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ccscale.config.stages import Boost
+from ccscale.train.boost.selection import relabel
+
+_NAMES = ("labels", "clusters", "before")
+
+
+class LastingLabels:
+    """The label of each image, and its clusters.
+
+    Parameters
+    ----------
+    images
+        Samples of the data that are trained on.
+    k
+        K.
+    settings
+        The config's section.
+    device
+        Where it is kept.
+
+    Attributes
+    ----------
+    labels, clusters, before
+        (images,) int32 each: the lasting label, -1 for none; the cluster that the image was in when it was last
+        looked at, and when it was first, before anything was trained by labels; -1 for one that was not looked at.
+    """
+
+    def __init__(self, images: int, k: int, settings: Boost, device: torch.device) -> None:
+        self._k, self._settings = k, settings
+        self.labels, self.clusters, self.before = (
+            torch.full((images,), -1, dtype=torch.int32, device=device) for _ in _NAMES
+        )
+
+    def take(self, samples: Tensor, confidence: Tensor, clusters: Tensor) -> Tensor:
+        """Look at a global batch; return its labels, (N,) int32.
+
+        Parameters
+        ----------
+        samples
+            (N,) int64: which samples they are. One that stands in for another may be there twice.
+        confidence, clusters
+            As of `relabel`.
+        """
+        settings = self._settings
+        old = self.labels[samples]
+        new = relabel(old, confidence, clusters, self._k, settings.share, settings.threshold)
+        _put(self.labels, samples, new)
+        found = clusters.to(torch.int32)
+        _put(self.clusters, samples, found)
+        before = self.before[samples]
+        _put(self.before, samples, torch.where(before < 0, found, before))
+        return self.labels[samples]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint keeps."""
+        return {name: getattr(self, name) for name in _NAMES}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on with what a checkpoint has kept."""
+        for name in _NAMES:
+            getattr(self, name).copy_(state[name])
+
+
+def _put(kept: Tensor, samples: Tensor, values: Tensor) -> None:
+    """Set values by sample; of one that is there twice the larger one, in whatever order a device takes them."""
+    kept.scatter_reduce_(0, samples, values, "amax", include_self=False)

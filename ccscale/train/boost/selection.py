@@ -1,0 +1,73 @@
+"""Which images of a global batch have a label after a step: pure, a function of what the network says of them.
+
+With M images of a batch and K clusters (TCL, section 3.3):
+
+1. Of each cluster the ceil(share M / K) most confident images are candidates.
+2. An image without a label gets its cluster's, if it is a candidate.
+3. An image whose confidence is below the threshold has no label.
+
+So an older label stays though the image's cluster has become another one. Of equally confident images the first in
+the batch comes first.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def candidates(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Tensor:
+    """Tell which images are among the most confident of their clusters.
+
+    Parameters
+    ----------
+    confidence, clusters
+        (M,): the largest soft assignment of each image of the global batch, and to which cluster.
+    k
+        K.
+    share
+        Of what a cluster would have of the batch, were all of one size.
+
+    Returns
+    -------
+    Tensor
+        (M,) bool.
+    """
+    quota = math.ceil(share * len(clusters) / k)
+    order = torch.argsort(confidence, descending=True, stable=True)
+    order = order[torch.argsort(clusters[order], stable=True)]  # cluster by cluster, the most confident first
+    ordered = clusters[order]
+    sizes = torch.zeros(k, dtype=torch.long, device=clusters.device).index_add_(0, clusters, _ones(clusters))
+    firsts = sizes.cumsum(0) - sizes
+    place = torch.arange(len(order), device=order.device) - firsts[ordered]
+    found = torch.empty_like(place, dtype=torch.bool)
+    found[order] = place < quota
+    return found
+
+
+def relabel(
+    labels: Tensor, confidence: Tensor, clusters: Tensor, k: int, share: float, threshold: float
+) -> Tensor:
+    """Return the labels of a batch after a step.
+
+    Parameters
+    ----------
+    labels
+        (M,) integers: those that the images had; -1 for none.
+    confidence, clusters, k, share
+        As of `candidates`.
+    threshold
+        What the confidence must reach.
+
+    Returns
+    -------
+    Tensor
+        (M,), of the type of `labels`.
+    """
+    offered = torch.where(candidates(confidence, clusters, k, share), clusters, -1).to(labels.dtype)
+    kept = torch.where(labels < 0, offered, labels)
+    return torch.where(confidence >= threshold, kept, -1).to(labels.dtype)
+
+
+def _ones(like: Tensor) -> Tensor:
+    return torch.ones_like(like, dtype=torch.long)

@@ -1,0 +1,141 @@
+"""The self-labelling of a run: its steps, its checks, and what is kept of it; see the package."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ccscale import dist
+from ccscale.config import Config, LossName
+from ccscale.data.order.stages import BoostSteps
+from ccscale.engine.guard import Verdict
+from ccscale.features.batches import Batch
+from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end
+from ccscale.train.boost.labels import LastingLabels
+from ccscale.train.losses import Losses
+from ccscale.train.step import Stepper
+
+KEY = "boost"
+"""Under which a checkpoint's state has what is kept."""
+
+
+class BoostStage:
+    """Takes the steps of one rank, and judges the stage; all ranks call its methods together.
+
+    Parameters
+    ----------
+    config, steps, stepper
+        The run's.
+    images
+        Samples of the data that are trained on.
+    state
+        What the newest checkpoint has kept; nothing before the stage.
+
+    Attributes
+    ----------
+    steps
+        When it is.
+    rate
+        The learning rate of its steps.
+    ended
+        Why it was ended before its last step, if it was.
+    """
+
+    def __init__(
+        self, config: Config, steps: BoostSteps, stepper: Stepper, images: int, state: Mapping[str, Any]
+    ) -> None:
+        self.steps, self._stepper, self._settings = steps, stepper, config.stages.boost
+        self.rate = self._settings.lr or config.train.lr
+        self._k, self._images = config.model.trained_clusters[0], images
+        self._memory: LastingLabels | None = None
+        self._checks = [Check(**check) for check in state.get("checks", ())]
+        self.ended: str | None = state.get("ended")
+        if state:
+            self._remember().load(state)
+
+    def take(self, batch: Batch, by: Sequence[LossName], rate: float) -> tuple[Losses, Verdict]:
+        """Take a step, as `Stepper.take` does: look at the images, then train by their labels.
+
+        The first epoch only looks. There is no loss then: it is not a number.
+        """
+        labels = self._look(batch)
+        if self.steps.trains(batch.step):
+            return self._stepper.take(batch, by, rate, labels)
+        nothing = torch.zeros((), device=labels.device)
+        return Losses(nothing * torch.nan, None, None), Verdict(nothing, nothing, nothing)
+
+    def _look(self, batch: Batch) -> Tensor:
+        """Assign this rank's images, and give and take the labels of the global batch; return these, (N,)."""
+        p = self._stepper.assign(batch)
+        confidence, clusters = p.max(dim=1)
+        samples = torch.from_numpy(batch.samples).to(p.device)
+        # Numbers up to 2^53 are exact in float64: one call for all three.
+        told = torch.stack([samples.double(), clusters.double(), confidence.double()], dim=1)
+        told = dist.gather_rows(told).flatten(0, 1)
+        return self._remember().take(told[:, 0].long(), told[:, 2].to(p.dtype), told[:, 1].long())
+
+    def _remember(self) -> LastingLabels:
+        if self._memory is None:
+            device = self._stepper.device
+            self._memory = LastingLabels(self._images, self._k, self._settings, device)
+        return self._memory
+
+    def lacks_check(self, step: int, last: int) -> bool:
+        """Tell whether a check that is due after so many steps, of a run that ends after `last`, was not made."""
+        return self.steps.is_checked(step, last) and all(check.step != step for check in self._checks)
+
+    def check(
+        self, step: int, summary: Mapping[str, Any] | None, stability: float | None
+    ) -> dict[str, Any] | None:
+        """Judge how it goes.
+
+        Parameters
+        ----------
+        step
+            Steps done.
+        summary, stability
+            Of the clusters as they are now, on rank 0: of `RunClusters.measure` and `RunClusters.stability`.
+
+        Returns
+        -------
+        dict or None
+            On rank 0 the line for the log; None elsewhere.
+        """
+
+        def judge() -> tuple[Check, str | None]:
+            assert summary is not None
+            memory = {name: kept.cpu().numpy() for name, kept in self._remember().state().items()}
+            figures = of_labels(**memory, k=self._k)
+            effective = float(summary["effective_clusters"])
+            now = Check(step, **figures, stability=stability, effective_clusters=effective)
+            return now, reason_to_end([*self._checks, now], self._settings)
+
+        now, self.ended = dist.on_rank_zero(judge)
+        self._checks.append(now)
+        if dist.rank() > 0:
+            return None
+        return {"stage": KEY, **now._asdict(), "ended": self.ended}
+
+    @property
+    def serves(self) -> int | None:
+        """The step whose clusters serve, where it is not the last one checked; None where it is."""
+        checks = self._checks[:-1] if self.ended else self._checks
+        chosen = best(checks or self._checks) if self._checks else None
+        return None if chosen is None or chosen is self._checks[-1] else chosen.step
+
+    def marks(self, step: int, last: int) -> dict[str, Any]:
+        """Return what the marker of a checkpoint after `step`, of a run that ends after `last`, is to say."""
+        if not self._checks:
+            return {}
+        marks: dict[str, Any] = {"pins": sorted({self._checks[0].step, self.serves or self._checks[-1].step})}
+        if self.serves is not None and (self.ended or step == last):
+            marks["serves"] = self.serves
+        return marks
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: nothing before the stage."""
+        if self._memory is None:
+            return {}
+        checks = [check._asdict() for check in self._checks]
+        return {KEY: {**self._memory.state(), "checks": checks, "ended": self.ended}}

@@ -1,0 +1,167 @@
+"""Runs with self-labelling on a feature store: stopped and killed, on other ranks, and made to fail."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_settings, write_config
+from harness.stores import make_store
+from runs import BOUNDS, Trial, difference, run_trial, steps
+
+from ccscale.checkpoint import choose, find
+from ccscale.cli.main import main
+from ccscale.config.file import parse_config
+from ccscale.train.train import train_run
+
+EPOCH = 9  # steps: 150 images in batches of 16
+FIRST, BEGIN, STOP = (
+    5 * EPOCH,
+    6 * EPOCH,
+    9 * EPOCH,
+)  # of the self-labelling: it labels, it trains, it is done
+WEIGHTS = f"checkpoints/step-{STOP:08d}/model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 150 images in four clusters that lie near each other, with three views beside the images as they are."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(150) % 4
+    images = (3 * np.eye(4, 12)[labels] + 0.5 * rng.normal(size=(150, 12))).astype(np.float32)
+    views = [images + 0.3 * rng.normal(size=images.shape).astype(np.float32) * (n > 0) for n in range(4)]
+    return make_store(tmp_path_factory.mktemp("boost") / "store", views, labels).folder
+
+
+def settings_of(store: Path, run: Path, **boost: Any) -> dict[str, Any]:
+    settings = small_settings(Path(), run, train__epochs=5, train__lr=0.01, train__save_every=5)
+    stage = {"epochs": 4, "threshold": 0.5, "check_epochs": 1, "label_smoothing": 0.1} | boost
+    return settings | {
+        "data": {"features": str(store)},
+        "views": {},
+        "model": {"clusters": 4},
+        "stages": {"boost": stage},
+    }
+
+
+def remembered(run: Path) -> dict[str, Any]:
+    """What the newest checkpoint keeps of the stage."""
+    newest = find(run).newest
+    assert newest is not None
+    file = newest.path / "deepspeed" / "mp_rank_00_model_states.pt"
+    kept: dict[str, Any] = torch.load(file, weights_only=False)["ccscale"]["boost"]
+    return kept
+
+
+def lines(run: Path, kind: str) -> list[dict[str, Any]]:
+    return [line for line in map(json.loads, (run / "metrics.jsonl").open()) if line["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def unbroken(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    assert train_run(parse_config(settings_of(store, run))).finished
+    return run
+
+
+def test_it_labels_first_and_then_trains(unbroken: Path) -> None:
+    found = steps(unbroken)
+    assert len(found) == STOP
+    only_labels = [line["step"] for line in found if line["loss"] is None]
+    assert only_labels == list(range(FIRST + 1, BEGIN + 1))
+    checks = lines(unbroken, "stage")
+    assert [line["step"] for line in checks] == list(range(BEGIN, STOP + 1, EPOCH))
+    assert checks[0]["agreement"] == 1
+    assert 0 < checks[0]["labelled"] < checks[-1]["labelled"]
+    assert {line["ended"] for line in checks} == {None}
+    labels, before = remembered(unbroken)["labels"], remembered(unbroken)["before"]
+    assert labels.dtype == torch.int32
+    assert 0 < int((labels >= 0).sum()) <= int((before >= 0).sum()) == 144
+
+
+@pytest.mark.parametrize("stop", [FIRST + 4, BEGIN, BEGIN + 14])
+def test_it_goes_on_bit_for_bit(store: Path, tmp_path: Path, unbroken: Path, stop: int) -> None:
+    """Stopped while it labels, at the first check, while it trains."""
+    settings = settings_of(store, tmp_path / "run")
+    for last in (stop, None):
+        settings["train"]["max_steps"] = last
+        assert train_run(parse_config(settings)).finished
+    digests, worst = difference(steps(tmp_path / "run"), steps(unbroken))
+    assert digests
+    assert worst == 0
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (unbroken / WEIGHTS).read_bytes()
+    mine, other = remembered(tmp_path / "run"), remembered(unbroken)
+    assert all(torch.equal(mine[name], other[name]) for name in ("labels", "clusters", "before"))
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_it_is_the_same_on_any_number_of_ranks(store: Path, tmp_path: Path) -> None:
+    """In float64; killed while it labels and while it trains, and gone on with on another number of ranks."""
+    config = write_config(tmp_path, settings_of(store, tmp_path / "unused"))
+    overrides = ["train.precision=fp64", "train.zero=1"]
+    run_trial(config, tmp_path / "one", Trial(1, 0), overrides)
+    trials = (
+        Trial(2, 0, killed_after=FIRST + 4, goes_on_at=1),
+        Trial(4, 0, killed_after=BEGIN + 5, goes_on_at=2),
+    )
+    for number, trial in enumerate(trials):
+        run = tmp_path / f"run{number}"
+        run_trial(config, run, trial, overrides)
+        digests, worst = difference(steps(run), steps(tmp_path / "one"))
+        assert digests
+        assert worst <= BOUNDS["fp64"]
+        mine, other = remembered(run), remembered(tmp_path / "one")
+        assert all(torch.equal(mine[name], other[name]) for name in ("labels", "clusters", "before"))
+        assert [check["step"] for check in mine["checks"]] == [check["step"] for check in other["checks"]]
+
+
+def test_a_stage_that_makes_it_worse_ends_and_the_clusters_before_serve(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network that was hardly trained, a low threshold, steps far too long."""
+    run = tmp_path / "run"
+    bad = settings_of(store, run, threshold=0.3, lr=3.0, epochs=20)
+    bad["train"] |= {"lr": 1e-5, "keep_last": 1}
+    config = str(write_config(tmp_path, bad))
+    assert main(["train", config]) == 0
+    said = capsys.readouterr().err
+    assert "; it ends at step " in said
+    assert f"the run serves the clusters of step {BEGIN}" in said
+    last, serving = find(run).newest, choose(run).newest
+    assert last is not None
+    assert serving is not None
+    assert (last.serves, serving.step) == (BEGIN, BEGIN)
+    assert last.step < 25 * EPOCH
+    assert lines(run, "stage")[-1]["ended"]
+    assert main(["train", config]) == 0  # it has ended, and stays so
+    assert "there is nothing left to do" in capsys.readouterr().err
+    assert find(run).newest == last
+
+
+def test_a_random_network_labels_nothing(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(store, tmp_path / "run", threshold=0.5)
+    settings["train"] |= {"epochs": 1, "lr": 1e-9}
+    assert train_run(parse_config(settings)).finished
+    assert "no image is so surely in its cluster (stages.boost.threshold 0.5)" in capsys.readouterr().err
+    assert len(steps(tmp_path / "run")) == 2 * EPOCH
+
+
+def test_a_finished_run_can_be_given_a_stage(
+    store: Path, tmp_path: Path, unbroken: Path, refused: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(store, tmp_path / "run")
+    stage = settings.pop("stages")
+    assert train_run(parse_config(settings)).finished
+    assert train_run(parse_config(settings | {"stages": stage})).finished
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (unbroken / WEIGHTS).read_bytes()
+    config = write_config(tmp_path, settings | {"stages": stage})
+    capsys.readouterr()
+    assert "stages.boost.threshold was 0.5 and is now 0.7" in refused(
+        "train", config, "stages.boost.threshold=0.7"
+    )
+    assert "and stages.boost begins after them" in refused("train", config, "train.epochs=3")

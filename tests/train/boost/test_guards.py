@@ -1,0 +1,60 @@
+"""When a stage ends, and which of its checks serves."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from ccscale.config.stages import Boost
+from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end
+
+BEFORE = Check(10, 0.4, 1, 1.0, 0.8, 9.5)
+
+
+def after(**changes: Any) -> Check:
+    return BEFORE._replace(**{"step": 20, "agreement": 0.9} | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, None),
+        ({"labelled": 0.0}, "no image is so surely in its cluster (stages.boost.threshold 0.99)"),
+        ({"effective_clusters": 5.0}, "as if there were 5.0 of equal size, and 9.5 before it"),
+        ({"effective_clusters": 8.0}, None),
+        ({"agreement": 0.4}, "others than before it (agreement 0.40)"),
+        ({"stability": 0.74}, "less stable than before it (0.74, and 0.80 before)"),
+        ({"stability": 0.76}, None),
+        ({"stability": None}, None),
+    ],
+)
+def test_why_it_ends(changes: dict[str, Any], why: str | None) -> None:
+    found = reason_to_end([BEFORE, after(**changes)], Boost())
+    assert found is None if why is None else why in str(found)
+
+
+def test_the_last_serves_that_is_as_stable_as_any() -> None:
+    checks = [BEFORE, after(step=20, stability=0.9), after(step=30, stability=0.895)]
+    assert best(checks).step == 30
+    assert best([*checks, after(step=40, stability=0.85)]).step == 30
+    assert best([BEFORE._replace(stability=None), after(stability=None)]).step == 20
+
+
+def test_the_figures_of_what_is_remembered() -> None:
+    rng = np.random.default_rng(0)
+    before, clusters = rng.integers(0, 3, 50), rng.integers(0, 3, 50)
+    clusters[:30] = before[:30]
+    before[40:] = clusters[45:] = -1  # not looked at
+    labels = np.where(rng.random(50) < 0.5, clusters, -1)
+    labels[labels == 2] = -1
+    found = of_labels(labels, clusters, before, 4)
+    assert found["agreement"] == pytest.approx(cohen_kappa_score(before[:40], clusters[:40]))
+    assert found["labelled"] == (labels[:40] >= 0).mean()
+    assert found["unlabelled_clusters"] == 2
+    nothing = np.full(5, -1)
+    assert of_labels(nothing, nothing, nothing, 2) == {
+        "labelled": 0.0,
+        "unlabelled_clusters": 2,
+        "agreement": 0.0,
+    }
