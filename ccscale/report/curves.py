@@ -32,6 +32,18 @@ PANELS: tuple[tuple[str, str, dict[str, str], bool], ...] = (
         {"confidence": "mean confidence", "stability": "stability", "largest": "largest cluster's share"},
         True,
     ),
+    (
+        "stage",
+        "Self-labelling",
+        {
+            "labelled": "images with a label",
+            "agreement": "agreement with the clusters before",
+            "stability": "stability",
+            "neighbours": "kappa of neighbours",
+        },
+        True,
+    ),
+    ("stage", "Clusters without labels", {"unlabelled_clusters": "clusters without labels"}, True),
     ("step", "Images a second", {"images_per_second": "images a second"}, True),
     ("step", "Learning rate", {"lr": "learning rate"}, True),
 )

@@ -43,18 +43,31 @@ class RunClusters:
             with self._network.averaged():
                 self._finder.find()
 
-    def stability(self) -> float | None:
-        """Return on rank 0 how stable the serving clusters are; None where no image has views."""
-        setup = self._setup
-        splits = setup.config.data.splits
+    def judged(self) -> dict[str, float | None]:
+        """Return what tells how good the serving clusters are on the images that are trained on, without labels.
+
+        Returns
+        -------
+        dict
+            On rank 0 ``stability`` (`evaluate.stability`), None where no image has two views, and ``neighbours``,
+            their kappa (`evaluate.neighbourhood`), None where there is no store with neighbours. Nothing elsewhere.
+        """
+        setup, config = self._setup, self._setup.config
+        splits, serving = config.data.splits, self._network.serving
         features = None if setup.features is None else setup.features.at(splits)
         with self._network.averaged():
             pairs = view_pairs(
-                self._network, setup.manifest, splits, setup.config, progress=False, features=features
+                self._network, setup.manifest, splits, config, progress=False, features=features
             )
-        if pairs is None or not pairs.shape[1]:
-            return None
-        return agreement(of_heads(pairs, setup.config.model)[self._network.serving])["stability"]
+            kappas = head_kappas(self._network, features, config)
+        if pairs is None:
+            return {}
+        return {
+            "stability": agreement(of_heads(pairs, config.model)[serving])["stability"]
+            if pairs.shape[1]
+            else None,
+            "neighbours": None if kappas is None else kappas[serving],
+        }
 
     def measure(self) -> dict[str, Any] | None:
         """Let the best head by now serve, and assign all images of the splits that are evaluated.

@@ -234,7 +234,7 @@ class Trainer:
             with self._saved_if_data_fail():
                 summary = self.clusters.measure()
                 is_checked = self.boost.lacks_check(self.step, self.stop)
-                stability = self.clusters.stability() if is_checked else None
+                judged = self.clusters.judged() if is_checked else {}
         except Stopped:
             self.save(wait=True)
             return False
@@ -246,15 +246,15 @@ class Trainer:
             for sentence in self.collapse.news(summary) if config.has_clusters else ():
                 say(f"warning: {sentence}")
         if is_checked:
-            self.check(summary, stability)
+            self.check(summary, judged)
         if config.has_clusters and self.saver.rate(self.step, summary):  # the best so far: it is kept
             self.save(wait=False)
             self.saver.rate(self.step, summary)
         return True
 
-    def check(self, summary: dict[str, Any] | None, stability: float | None) -> None:
+    def check(self, summary: dict[str, Any] | None, judged: dict[str, float | None]) -> None:
         """Judge the self-labelling by the clusters as they are now, and save what follows."""
-        record = self.boost.check(self.step, summary, stability)
+        record = self.boost.check(self.step, summary, judged)
         if record is not None:
             self.log.stage({"epoch": self.setup.epoch(self.step), **record})
             say(messages.checked(record, self.boost.serves))

@@ -104,12 +104,13 @@ def stopped(request: StopRequest, step: int, stop: int, evaluated: bool) -> str:
 
 def checked(record: Mapping[str, Any], serves: int | None) -> str:
     """Return a line about how a self-labelling goes; what serves, where it has ended."""
-    stability = "" if record["stability"] is None else f", stability {record['stability']:.3f}"
+    measures = {"stability": "stability", "neighbours": "neighbours' kappa"}
+    told = [f", {name} {record[key]:.3f}" for key, name in measures.items() if record[key] is not None]
     without = record["unlabelled_clusters"]
     line = (
         f"self-labelling: {record['labelled']:.0%} of the images labelled"
         + (f", {counted(without, 'cluster')} without" if without else "")
-        + f"; agreement with the clusters before {record['agreement']:.3f}{stability}"
+        + f"; agreement with the clusters before {record['agreement']:.3f}{''.join(told)}"
     )
     if record["ended"] is None:
         return line if serves is None else f"{line}; the clusters of step {serves} are the best so far"

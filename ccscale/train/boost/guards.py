@@ -1,9 +1,10 @@
 """How a self-labelling goes, told without labels of people, and whether it goes on: pure.
 
 The first check, before anything is trained by labels, is what the others are compared with. A stage ends where no
-image has a label, where fewer clusters are in use, where the clusters are less stable, or have become others than
-they were. Then, and at its end, the run serves the best of its checks: the most stable one, the last one unless
-that is less stable.
+image has a label, where fewer clusters are in use, where the clusters have become others than they were, or are
+worse by a measure: whether neighbours by the features are together, which nothing trains, and whether the views of
+an image are. Then, and at its end, the run serves the best of its checks by the first of these that there is: the
+last one of those that are as good as any.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from ccscale.config.stages import Boost
 LEAST_USED = (
     0.8  # of the effective clusters before: a stage may find sizes less even than the cluster loss has them
 )
-SLACK = 0.01  # of the stability, by which two checks of the same clusters may differ
+SLACK = 0.01  # of the measure, by which checks of clusters that are as good may differ
 
 Int = NDArray[np.integer[Any]]
 
@@ -37,6 +38,9 @@ class Check(NamedTuple):
         Of the images' clusters with those before: Cohen's kappa, 1 for the same, 0 by chance.
     stability
         Of `evaluate.stability`; None where there are no two views of an image.
+    neighbours
+        Of `evaluate.neighbourhood`: whether nearest neighbours by the features are in one cluster, a kappa; None
+        where there is no store with neighbours.
     effective_clusters
         Of `evaluate.metrics.use`: so many of equal size would be as even.
     """
@@ -46,6 +50,7 @@ class Check(NamedTuple):
     unlabelled_clusters: int
     agreement: float
     stability: float | None
+    neighbours: float | None
     effective_clusters: float
 
 
@@ -92,15 +97,18 @@ def reason_to_end(checks: Sequence[Check], boost: Boost) -> str | None:
         )
     if now.agreement < boost.least_agreement:
         return f"the clusters are others than before it (agreement {now.agreement:.2f})"
-    if now.stability is None or before.stability is None:
-        return None
-    if now.stability < before.stability - boost.tolerance:
-        were = f"{now.stability:.2f}, and {before.stability:.2f} before"
-        return f"the clusters are less stable than before it ({were})"
+    for what, of in (("keep fewer neighbours together", "neighbours"), ("are less stable", "stability")):
+        was, found = getattr(before, of), getattr(now, of)
+        if was is not None and found is not None and found < was - boost.tolerance:
+            return f"the clusters {what} than before it (kappa {found:.2f}, and {was:.2f} before)"
     return None
 
 
 def best(checks: Sequence[Check]) -> Check:
-    """Return the check whose clusters serve: of those a stage may go on after, the most stable one."""
-    most = max((check.stability for check in checks if check.stability is not None), default=0.0)
-    return [check for check in checks if check.stability is None or check.stability >= most - SLACK][-1]
+    """Return the check whose clusters serve, of those a stage may go on after."""
+    measured = [check.stability if check.neighbours is None else check.neighbours for check in checks]
+    most = max((value for value in measured if value is not None), default=0.0)
+    as_good = [
+        check for check, value in zip(checks, measured, strict=True) if value is None or value >= most - SLACK
+    ]
+    return as_good[-1]

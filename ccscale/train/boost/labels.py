@@ -30,7 +30,7 @@ class LastingLabels:
     ----------
     labels, clusters, before
         (images,) int32 each: the lasting label, -1 for none; the cluster that the image was in when it was last
-        looked at, and when it was first, before anything was trained by labels; -1 for one that was not looked at.
+        looked at, and before anything was trained by labels; -1 for one that was not looked at.
     """
 
     def __init__(self, images: int, k: int, settings: Boost, device: torch.device) -> None:
@@ -39,7 +39,7 @@ class LastingLabels:
             torch.full((images,), -1, dtype=torch.int32, device=device) for _ in _NAMES
         )
 
-    def take(self, samples: Tensor, confidence: Tensor, clusters: Tensor) -> Tensor:
+    def take(self, samples: Tensor, confidence: Tensor, clusters: Tensor, trained: bool = True) -> Tensor:
         """Look at a global batch; return its labels, (N,) int32.
 
         Parameters
@@ -48,6 +48,8 @@ class LastingLabels:
             (N,) int64: which samples they are. One that stands in for another may be there twice.
         confidence, clusters
             As of `relabel`.
+        trained
+            Whether anything was trained by labels before.
         """
         settings = self._settings
         old = self.labels[samples]
@@ -55,8 +57,8 @@ class LastingLabels:
         _put(self.labels, samples, new)
         found = clusters.to(torch.int32)
         _put(self.clusters, samples, found)
-        before = self.before[samples]
-        _put(self.before, samples, torch.where(before < 0, found, before))
+        if not trained:
+            _put(self.before, samples, found)
         return self.labels[samples]
 
     def state(self) -> dict[str, Tensor]:

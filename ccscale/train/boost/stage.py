@@ -10,7 +10,7 @@ from ccscale import dist
 from ccscale.config import Config, LossName
 from ccscale.data.order.stages import BoostSteps
 from ccscale.engine.guard import Verdict
-from ccscale.features.batches import Batch
+from ccscale.features.batches import Batch, FeatureBatch
 from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end
 from ccscale.train.boost.labels import LastingLabels
 from ccscale.train.losses import Losses
@@ -67,13 +67,16 @@ class BoostStage:
 
     def _look(self, batch: Batch) -> Tensor:
         """Assign this rank's images, and give and take the labels of the global batch; return these, (N,)."""
+        assert isinstance(batch, FeatureBatch)
         p = self._stepper.assign(batch)
         confidence, clusters = p.max(dim=1)
         samples = torch.from_numpy(batch.samples).to(p.device)
         # Numbers up to 2^53 are exact in float64: one call for all three.
         told = torch.stack([samples.double(), clusters.double(), confidence.double()], dim=1)
         told = dist.gather_rows(told).flatten(0, 1)
-        return self._remember().take(told[:, 0].long(), told[:, 2].to(p.dtype), told[:, 1].long())
+        samples, clusters, confidence = told[:, 0].long(), told[:, 1].long(), told[:, 2].to(p.dtype)
+        trained = self.steps.trains(batch.step)
+        return self._remember().take(samples, confidence, clusters, trained)
 
     def _remember(self) -> LastingLabels:
         if self._memory is None:
@@ -86,7 +89,7 @@ class BoostStage:
         return self.steps.is_checked(step, last) and all(check.step != step for check in self._checks)
 
     def check(
-        self, step: int, summary: Mapping[str, Any] | None, stability: float | None
+        self, step: int, summary: Mapping[str, Any] | None, judged: Mapping[str, float | None]
     ) -> dict[str, Any] | None:
         """Judge how it goes.
 
@@ -94,8 +97,8 @@ class BoostStage:
         ----------
         step
             Steps done.
-        summary, stability
-            Of the clusters as they are now, on rank 0: of `RunClusters.measure` and `RunClusters.stability`.
+        summary, judged
+            Of the clusters as they are now, on rank 0: of `RunClusters.measure` and `RunClusters.judged`.
 
         Returns
         -------
@@ -108,7 +111,13 @@ class BoostStage:
             memory = {name: kept.cpu().numpy() for name, kept in self._remember().state().items()}
             figures = of_labels(**memory, k=self._k)
             effective = float(summary["effective_clusters"])
-            now = Check(step, **figures, stability=stability, effective_clusters=effective)
+            now = Check(
+                step,
+                **figures,
+                stability=judged["stability"],
+                neighbours=judged["neighbours"],
+                effective_clusters=effective,
+            )
             return now, reason_to_end([*self._checks, now], self._settings)
 
         now, self.ended = dist.on_rank_zero(judge)

@@ -9,7 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 from ccscale.config.stages import Boost
 from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end
 
-BEFORE = Check(10, 0.4, 1, 1.0, 0.8, 9.5)
+BEFORE = Check(10, 0.4, 1, 1.0, 0.8, None, 9.5)
 
 
 def after(**changes: Any) -> Check:
@@ -24,7 +24,7 @@ def after(**changes: Any) -> Check:
         ({"effective_clusters": 5.0}, "as if there were 5.0 of equal size, and 9.5 before it"),
         ({"effective_clusters": 8.0}, None),
         ({"agreement": 0.4}, "others than before it (agreement 0.40)"),
-        ({"stability": 0.74}, "less stable than before it (0.74, and 0.80 before)"),
+        ({"stability": 0.74}, "less stable than before it (kappa 0.74, and 0.80 before)"),
         ({"stability": 0.76}, None),
         ({"stability": None}, None),
     ],
@@ -38,6 +38,8 @@ def test_the_last_serves_that_is_as_stable_as_any() -> None:
     checks = [BEFORE, after(step=20, stability=0.9), after(step=30, stability=0.895)]
     assert best(checks).step == 30
     assert best([*checks, after(step=40, stability=0.85)]).step == 30
+    by_neighbours = [check._replace(neighbours=0.1 * number) for number, check in enumerate(checks)]
+    assert best([*by_neighbours, after(step=40, stability=1, neighbours=0.1)]).step == 30
     assert best([BEFORE._replace(stability=None), after(stability=None)]).step == 20
 
 

@@ -39,17 +39,18 @@ def test_labels_last_by_the_rules(share: float, threshold: float) -> None:
     memory = LastingLabels(IMAGES, K, Boost(share=share, threshold=threshold), torch.device("cpu"))
     expected, first = dict.fromkeys(range(IMAGES), -1), dict.fromkeys(range(IMAGES), -1)
     moved = 0
-    for _ in range(30):
+    for step in range(30):
+        trained = step >= 3
         samples = rng.permutation(IMAGES)[:16]
         confidence = rng.integers(0, 11, 16) / 10  # many are equal
         clusters = rng.integers(0, K - 1, 16)  # the last one is empty
         batch = list(zip(samples.tolist(), confidence.tolist(), clusters.tolist(), strict=True))
-        of_batch = memory.take(*map(torch.from_numpy, (samples, confidence, clusters)))
+        of_batch = memory.take(*map(torch.from_numpy, (samples, confidence, clusters)), trained)
         expected = plain(expected, batch, share, threshold)
         assert memory.labels.tolist() == list(expected.values())
         assert of_batch.tolist() == [expected[sample] for sample in samples.tolist()]
         for sample, _, cluster in batch:
-            first[sample] = cluster if first[sample] == -1 else first[sample]
+            first[sample] = first[sample] if trained else cluster
             moved += expected[sample] not in (-1, cluster)
     assert memory.before.tolist() == list(first.values())
     assert moved or share == 1  # an older label has stayed though the cluster was another one
