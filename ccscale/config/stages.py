@@ -53,4 +53,4 @@ class Boost(Section):
 class Stages(Section):
     """What a run goes through after its training epochs."""
 
-    boost: Boost = Boost()
+    boost: Boost = Field(Boost(), description="Self-labelling.")

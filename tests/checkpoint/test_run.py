@@ -140,6 +140,7 @@ CHANGES: dict[str, Any] = {
     "train.keep_last": 9,
     "train.keep_every": 5,
     "train.log_every": 1,
+    "stages.boost.epochs": 3,
     "evaluate.every": 2,
     "evaluate.splits": ["val"],
     "evaluate.batch": 1,

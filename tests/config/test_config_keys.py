@@ -31,12 +31,13 @@ def test_every_key_of_a_folder_or_file_knows_home(monkeypatch):
 
 def test_resolved_yaml_has_every_key():
     resolved = yaml.safe_load(parse_config(LEAST).to_yaml())
-    flat = {
-        f"{name}.{key}" if isinstance(section, dict) else name
-        for name, section in resolved.items()
-        for key in (section if isinstance(section, dict) else [""])
-    }
-    assert flat == {row[0] for row in describe_keys()}
+
+    def flat(section: dict[str, Any], prefix: str = "") -> set[str]:
+        inner = {name: value for name, value in section.items() if isinstance(value, dict)}
+        own = {f"{prefix}{name}" for name in section.keys() - inner.keys()}
+        return own.union(*(flat(value, f"{prefix}{name}.") for name, value in inner.items()))
+
+    assert flat(resolved) == {row[0] for row in describe_keys()}
 
 
 def test_every_key_is_described():
