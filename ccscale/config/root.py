@@ -138,11 +138,6 @@ class Config(Section):
     def _stages(self) -> "Config":
         if not self.stages.boost.epochs:
             return self
-        if self.data.features is None:
-            raise ValueError(
-                "stages.boost labels images of a feature store, and there is none: give data.features in place of "
-                "data.shards (`ccscale embed SHARDS STORE` makes one), or set stages.boost.epochs to 0"
-            )
         if "cluster" not in self.losses:
             raise ValueError(
                 "stages.boost trains a cluster head by its own labels, and none is trained: set "

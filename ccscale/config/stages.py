@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from ccscale.config.section import Count, Fixed, Free, Positive, Probability, Section
+from ccscale.config.views import View
 
 
 class Boost(Section):
@@ -32,6 +33,16 @@ class Boost(Section):
     )
     lr: Fixed[float | None] = Field(
         None, gt=0, description="Learning rate, which stays; null: train.lr, whatever its schedule."
+    )
+    weak: Fixed[View | None] = Field(
+        None,
+        description="What the first view of an image is, as `views` says it: {crop_scale: [0.2, 1.0], …}; null: as "
+        "views. On a feature store both are two of its random views.",
+    )
+    strong: Fixed[View | None] = Field(
+        None,
+        description="What the second view is, which learns the labels; null: the whole image, with what views has "
+        "of flip, rotation and shift, four operations of RandAugment and cutout.",
     )
     check_epochs: Fixed[Positive] = Field(
         5,

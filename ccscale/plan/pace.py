@@ -13,6 +13,7 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
 from ccscale.data.loader import default_workers
 from ccscale.data.order.run import last_step, make_schedule
+from ccscale.data.order.stages import BoostSteps
 from ccscale.device import pick_device
 from ccscale.engine.build import build_engine
 from ccscale.model.network import ContrastiveClustering
@@ -87,7 +88,8 @@ def _set_up(config: Config, device: torch.device) -> Setup:
         build_engine(config, network, device),
         step=0,
         stop=last_step(config, schedule),
-        bad={},
+        boost=BoostSteps.of(config, schedule.steps_per_epoch),
+        state={"bad": []},
         features=features,
     )
 

@@ -10,11 +10,12 @@ from ccscale import dist
 from ccscale.checkpoint import Search
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
+from ccscale.config.views import strong_view, weak_view
 from ccscale.data.loader import default_workers
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.run import last_step, make_schedule
 from ccscale.data.order.stages import BoostSteps
-from ccscale.data.pairs import pair_batches
+from ccscale.data.pairs import Triples, pair_batches
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.cache import Cache
 from ccscale.data.remote.retry import Closing
@@ -95,7 +96,16 @@ class Setup:
             prefetch=self.config.data.prefetch,
             access=Access.of(self.config.data),
             closing=closing,
+            triples=self._triples,
         )
+
+    @property
+    def _triples(self) -> Triples | None:
+        """What the views of an image are while it is labelled; None where there is no such stage."""
+        boost, views = self.config.stages.boost, self.config.views
+        if not boost.epochs:
+            return None
+        return Triples(self.boost.first, weak_view(views, boost.weak), strong_view(views, boost.strong))
 
     def epoch(self, step: int) -> int:
         """Return the epoch of the last of so many steps, counted from 1; 0 before the first."""

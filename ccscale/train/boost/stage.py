@@ -10,7 +10,7 @@ from ccscale import dist
 from ccscale.config import Config, LossName
 from ccscale.data.order.stages import BoostSteps
 from ccscale.engine.guard import Verdict
-from ccscale.features.batches import Batch, FeatureBatch
+from ccscale.features.batches import Batch
 from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end
 from ccscale.train.boost.labels import LastingLabels
 from ccscale.train.losses import Losses
@@ -67,7 +67,6 @@ class BoostStage:
 
     def _look(self, batch: Batch) -> Tensor:
         """Assign this rank's images, and give and take the labels of the global batch; return these, (N,)."""
-        assert isinstance(batch, FeatureBatch)
         p = self._stepper.assign(batch)
         confidence, clusters = p.max(dim=1)
         samples = torch.from_numpy(batch.samples).to(p.device)
