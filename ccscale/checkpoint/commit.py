@@ -25,7 +25,7 @@ from ccscale.engine.adapter import STATES, WEIGHTS
 from ccscale.errors import InputError
 from ccscale.model.average import served
 from ccscale.model.export import export
-from ccscale.model.teacher import without_teacher
+from ccscale.model.teacher import without_training
 
 WEIGHTS_FILE = f"{TAG}/{STATES}"
 
@@ -75,7 +75,7 @@ def commit(
     """
     places = Places.of(config, step)
     written = collect_notes(places.staging, world)
-    weights = served(without_teacher(snapshot[WEIGHTS_FILE].restore()[WEIGHTS]))
+    weights = served(without_training(snapshot[WEIGHTS_FILE].restore()[WEIGHTS]))
     export(places.staging, config.model, config.views, weights, facts)
     marker = {
         "step": step,

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ccscale.config.section import Count, Fixed, Free, Probability, Section
 
@@ -22,7 +22,20 @@ class Loss(Section):
         1.0,
         ge=0,
         description="Weight of the cluster loss's entropy term, which keeps clusters from emptying; 1 in the "
-        "paper. Data whose clusters differ in size want less.",
+        "paper. Data whose clusters differ in size want less, or another prior.",
+    )
+    prior: Fixed[Literal["uniform", "none", "power", "estimated"]] = Field(
+        "uniform",
+        description="The sizes that the entropy term draws clusters to. uniform: even ones, as in the paper. "
+        "none: there is no such term. power: a power of their rank by size (prior_exponent). estimated: those that "
+        "they have had so far, by what both views agree on (prior_decay).",
+    )
+    prior_exponent: Fixed[float] = Field(
+        0.5,
+        gt=0,
+        le=4,
+        description="Of prior power: the r-th largest cluster is to have r^-exponent of the largest. Of 10 "
+        "clusters the largest is then 10 times the smallest with 1, 100 times with 2.",
     )
     objective: Fixed[Literal["contrast", "temi"]] = Field(
         "contrast",
@@ -36,10 +49,26 @@ class Loss(Section):
         0.996, description="How much of TEMI's teacher stays in a step."
     )
     prior_decay: Fixed[Probability] = Field(
-        0.9, description="How much of the teacher's mean assignments, TEMI's prior, stays in a step."
+        0.9,
+        description="How much of a prior that follows the run stays in a step: of TEMI's, the teacher's mean "
+        "assignments, or of an estimated one.",
     )
     ring_bytes: Free[Count] = Field(
         2**30,
         description="Where the embeddings of the global batch are larger, they go round from rank to rank, and no "
         "rank holds all of them.",
     )
+
+    @model_validator(mode="after")
+    def _prior(self) -> "Loss":
+        if self.objective == "temi" and self.prior != "uniform":
+            raise ValueError(
+                f"prior {self.prior} goes with objective contrast: TEMI has no entropy term, and temi_beta says "
+                "how even its clusters become; leave prior out"
+            )
+        return self
+
+    @property
+    def prior_weight(self) -> float:
+        """Weight of the divergence from the prior."""
+        return 0.0 if self.prior == "none" else self.entropy_weight

@@ -24,6 +24,7 @@ from ccscale.errors import InputError
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.stability import agreement
 from ccscale.evaluate.tally import Tally
+from ccscale.loss.prior import prior_of
 from ccscale.loss.temi import head_losses
 
 FIGURES = ("empty", "effective_clusters", "largest", "confidence", "information", "acc", "nmi", "ari")
@@ -120,8 +121,13 @@ def _contrast(p_a: Tensor, p_b: Tensor, loss: Loss) -> float:
     k = p_a.shape[1]
     contrast = F.cross_entropy(similarity, torch.arange(2 * k).roll(k))
     means = torch.stack([p_a.mean(dim=0), p_b.mean(dim=0)])
-    entropy = torch.special.entr(means).sum()
-    return float(contrast + loss.entropy_weight * (2 * math.log(k) - entropy))
+    # Of an estimated prior these images alone tell the sizes.
+    prior = prior_of(loss, torch.zeros(k, dtype=means.dtype), decay=0)
+    log_prior = (
+        torch.full((k,), -math.log(k)) if prior is None else prior(means.mean(dim=0), (p_a * p_b).sum(dim=0))
+    )
+    divergence = -(means * log_prior).sum() - torch.special.entr(means).sum()
+    return float(contrast + loss.prior_weight * divergence)
 
 
 def serving_head(settings: Model, chosen: Sequence[int], clusters: int | None = None) -> int:

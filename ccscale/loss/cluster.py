@@ -6,7 +6,8 @@ other view::
 
     loss = mean_i ( logsumexp_{k≠i} S_ik − S_ip(i) )  +  w Σ_{views} ( Σ_k q_k log q_k + log K ),   q = column mean
 
-The weight w of the entropy term is 1 in the paper.
+The weight w of the entropy term is 1 in the paper. The term is the divergence of q from even sizes; other sizes may
+take their place (`prior.py`).
 
 There are two ways to it, both exact:
 
@@ -29,6 +30,7 @@ from torch.distributed import ProcessGroup
 from ccscale import dist
 from ccscale.loss.dry_run import alike
 from ccscale.loss.inputs import check_inputs
+from ccscale.loss.prior import Prior
 from ccscale.loss.tiles import RowPulls, RowSums
 
 EPSILON = (
@@ -44,6 +46,7 @@ def cluster_loss(
     group: ProcessGroup | None = None,
     check: bool = True,
     entropy_weight: float = 1.0,
+    prior: Prior | None = None,
 ) -> Tensor:
     """Return the cluster-level contrastive loss of the global batch, with its entropy term.
 
@@ -60,6 +63,9 @@ def cluster_loss(
         Compare the ranks' shapes first, by a small collective call; see `instance_loss`.
     entropy_weight : float, default 1.0
         Weight of the entropy term; 1 in the paper.
+    prior : callable, optional
+        Gives the logarithm of the sizes that the clusters are to have, (K,), of the batch's mean assignments (K,)
+        and of what both views agree on (K,); even ones by default, as in the paper. See `ccscale.loss.prior`.
 
     Returns
     -------
@@ -73,7 +79,7 @@ def cluster_loss(
         If the shapes differ, on this rank or between ranks, or are not (n, K) with K at least 2, or the
         temperature is not above 0.
     """
-    return ClusterLoss(p_a, p_b, temperature, group, check, entropy_weight).value()
+    return ClusterLoss(p_a, p_b, temperature, group, check, entropy_weight, prior).value()
 
 
 class ClusterLoss:
@@ -90,11 +96,12 @@ class ClusterLoss:
         group: ProcessGroup | None = None,
         check: bool = True,
         entropy_weight: float = 1.0,
+        prior: Prior | None = None,
     ) -> None:
         check_inputs("p_a and p_b", p_a, p_b, 2, temperature, group, check)
         c = torch.cat([p_a, p_b], dim=1)  # (n, 2K)
         self._c = c if c.dtype == torch.float64 else c.float()
-        self._settings, self._group = (temperature, entropy_weight), group
+        self._settings, self._group, self._prior = (temperature, entropy_weight), group, prior
         with torch.no_grad(), torch.autocast(c.device.type, enabled=False):
             c = self._c.detach()
             self._gathers = len(c) * dist.world(group) < c.shape[1]
@@ -105,10 +112,23 @@ class ClusterLoss:
                 self._coming = dist.start_sum(torch.cat([c.T @ c, sums]), group)
 
     def value(self) -> Tensor:
-        """Return the loss."""
+        """Return the loss; once, where a prior goes on from step to step."""
         loss = _OfColumns if self._gathers else _OfProducts
         with torch.autocast(self._c.device.type, enabled=False):
-            return loss.apply(self._c, self._coming.wait(), *self._settings, self._group)
+            came = self._coming.wait()
+            log_prior = None if self._prior is None else self._log_prior(self._prior, came)
+            return loss.apply(self._c, came, *self._settings, log_prior, self._group)
+
+    def _log_prior(self, prior: Prior, came: Tensor) -> Tensor:
+        """Return log π of both views, (2K,)."""
+        half = self._c.shape[1] // 2
+        if self._gathers:
+            columns = came.flatten(0, 1)  # (N, 2K)
+            sums, agreed = columns.sum(dim=0), (columns[:, :half] * columns[:, half:]).sum(dim=0)
+        else:
+            sums, agreed = came[-1], came[:-1].diagonal(half)
+        images = len(self._c) * dist.world(self._group)
+        return prior((sums[:half] + sums[half:]) / (2 * images), agreed).to(came.dtype).repeat(2)
 
 
 def _in_full(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,6 +152,7 @@ class _OfProducts(torch.autograd.Function):
         summed: Tensor,
         temperature: float,
         entropy_weight: float,
+        log_prior: Tensor | None,
         group: ProcessGroup | None,
     ) -> Tensor:
         images = len(c) * dist.world(group)
@@ -142,16 +163,16 @@ class _OfProducts(torch.autograd.Function):
             lse[rows] = torch.logsumexp(similarity, dim=1)
         half = len(gram) // 2
         positive = gram.diagonal(half) / (lengths[:half] * lengths[half:]) / temperature
-        ctx.save_for_backward(c, summed, lengths, lse)
+        ctx.save_for_backward(c, summed, lengths, lse, log_prior)
         ctx.temperature, ctx.entropy_weight = temperature, entropy_weight
         ctx.images, ctx.world = images, dist.world(group)
-        entropy = entropy_weight * _negative_entropy(means)
-        return lse.mean() - positive.mean() + entropy + entropy_weight * 2 * math.log(half)
+        entropy, cross = _negative_entropy(means), _cross_entropy(means, log_prior)
+        return lse.mean() - positive.mean() + entropy_weight * entropy + entropy_weight * cross
 
     @staticmethod
     @_in_full
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        c, summed, lengths, lse = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        c, summed, lengths, lse, log_prior = ctx.saved_tensors
         gram, means = summed[:-1], summed[-1] / ctx.images
         count, half = len(gram), len(gram) // 2
         # With Ĉ the columns of unit length, the derivative to C is (Ĉ A − Ĉ diag(ĉ·Ĉ A)) / length,
@@ -170,8 +191,8 @@ class _OfProducts(torch.autograd.Function):
         # A column shorter than EPSILON has the length EPSILON, whatever it is: no derivative through its length.
         along *= gram.diagonal() > EPSILON**2
         gradient = (pulled - unit * along) / (lengths * (count * ctx.temperature))
-        gradient += _entropy_gradient(means) * ctx.entropy_weight / ctx.images
-        return gradient * (gradients[0] * ctx.world), None, None, None, None
+        gradient += _entropy_gradient(means, log_prior) * ctx.entropy_weight / ctx.images
+        return gradient * (gradients[0] * ctx.world), None, None, None, None, None
 
 
 class _OfColumns(torch.autograd.Function):
@@ -184,6 +205,7 @@ class _OfColumns(torch.autograd.Function):
         gathered: Tensor,
         temperature: float,
         entropy_weight: float,
+        log_prior: Tensor | None,
         group: ProcessGroup | None,
     ) -> Tensor:
         columns = gathered.flatten(0, 1).T  # (2K, N)
@@ -197,16 +219,16 @@ class _OfColumns(torch.autograd.Function):
         positive = (rows[:half] * rows[half:]).sum(dim=1) / temperature
         means = columns.mean(dim=1)
         first = dist.rank(group) * len(c)
-        ctx.save_for_backward(rows, lengths, lse, means)
+        ctx.save_for_backward(rows, lengths, lse, means, log_prior)
         ctx.temperature, ctx.entropy_weight = temperature, entropy_weight
         ctx.own, ctx.world = slice(first, first + len(c)), dist.world(group)
-        entropy = entropy_weight * _negative_entropy(means)
-        return lse.mean() - positive.mean() + entropy + entropy_weight * 2 * math.log(half)
+        entropy, cross = _negative_entropy(means), _cross_entropy(means, log_prior)
+        return lse.mean() - positive.mean() + entropy_weight * entropy + entropy_weight * cross
 
     @staticmethod
     @_in_full
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        rows, lengths, lse, means = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        rows, lengths, lse, means, log_prior = ctx.saved_tensors
         count, half = len(rows), len(rows) // 2
         pulls = RowPulls(rows, lse, ctx.temperature)
         pulls.add_own()
@@ -215,8 +237,8 @@ class _OfColumns(torch.autograd.Function):
         along = (pulled * rows).sum(dim=1) * (lengths > EPSILON)
         gradient = pulled[:, ctx.own] - rows[:, ctx.own] * along[:, None]
         gradient /= (lengths.clamp_min(EPSILON) * (count * ctx.temperature))[:, None]
-        gradient += (_entropy_gradient(means) * ctx.entropy_weight / rows.shape[1])[:, None]
-        return gradient.T * (gradients[0] * ctx.world), None, None, None, None
+        gradient += (_entropy_gradient(means, log_prior) * ctx.entropy_weight / rows.shape[1])[:, None]
+        return gradient.T * (gradients[0] * ctx.world), None, None, None, None, None
 
 
 @alike
@@ -236,6 +258,12 @@ def _negative_entropy(means: Tensor) -> Tensor:
     return (means * means.clamp_min(torch.finfo(means.dtype).tiny).log()).sum()
 
 
-def _entropy_gradient(means: Tensor) -> Tensor:
-    """Return the derivative of `_negative_entropy`, log q + 1, finite where q is 0."""
-    return means.clamp_min(torch.finfo(means.dtype).tiny).log() + 1
+def _cross_entropy(means: Tensor, log_prior: Tensor | None) -> Tensor | float:
+    """Return −Σ q log π of both views; of even sizes 2 log K, whatever q is."""
+    return 2 * math.log(len(means) // 2) if log_prior is None else -(means * log_prior).sum()
+
+
+def _entropy_gradient(means: Tensor, log_prior: Tensor | None) -> Tensor:
+    """Return the derivative of both, log q + 1 − log π, finite where q is 0; of even sizes log π is left out."""
+    gradient = means.clamp_min(torch.finfo(means.dtype).tiny).log() + 1
+    return gradient if log_prior is None else gradient - log_prior

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from ccscale.config import Model
+from ccscale.config import Loss, Model
 from ccscale.errors import InputError
 from ccscale.model.average import Average
 from ccscale.model.backbone import NoBackbone, build_backbone
@@ -21,7 +21,7 @@ from ccscale.model.frozen import FrozenPart, freeze
 from ccscale.model.heads import CentreHeads, InstanceHead, make_centre_heads, make_cluster_heads
 from ccscale.model.norm import use_global_batch_norm
 from ccscale.model.recompute import checkpointing, use_grad_checkpointing
-from ccscale.model.teacher import Teacher
+from ccscale.model.teacher import Teacher, even_shares
 from ccscale.model.trial import try_backbone
 
 
@@ -82,7 +82,9 @@ class ContrastiveClustering(nn.Module):
     width : int
         D.
     teacher : Teacher or None
-        Of the cluster heads, where the objective has one; `add_teacher` makes it.
+        Of the cluster heads, where the objective has one; `begin_training` makes it.
+    shares : Tensor or None
+        (ΣK,): how large the clusters of each head have been so far, where the loss's prior is estimated; likewise.
     serving : int
         Which of the cluster heads makes the assignments, counted from 0; `serve` sets it.
     draws : Draws
@@ -99,6 +101,7 @@ class ContrastiveClustering(nn.Module):
     mean: Tensor
     std: Tensor
     average: Average | None
+    shares: Tensor | None
 
     def __init__(self, settings: Model, size: int, width: int | None = None) -> None:
         super().__init__()
@@ -124,6 +127,7 @@ class ContrastiveClustering(nn.Module):
         self.centre_heads = make_centre_heads(self.width, settings)
         self.serving = 0
         self.teacher: Teacher | None = None
+        self.register_buffer("shares", None)
         statistics = (
             self.backbone.pretrained_cfg
             if settings.normalize and not isinstance(self.backbone, NoBackbone)
@@ -199,9 +203,19 @@ class ContrastiveClustering(nn.Module):
         heads += self.centre_heads(features, embeddings)
         return Outputs(features, embeddings, heads[self.serving], heads)
 
-    def add_teacher(self) -> None:
-        """Give the cluster heads a teacher, which begins as what they are now."""
-        self.teacher = Teacher(self.cluster_head, self.settings.trained_clusters)
+    def begin_training(self, loss: Loss) -> None:
+        """Add what a run keeps beside the weights, by its loss: a teacher of the cluster heads, or shares.
+
+        Parameters
+        ----------
+        loss : Loss
+            The config's section ``loss``.
+        """
+        clusters = self.settings.trained_clusters
+        if loss.objective == "temi":  # it begins as what the heads are now
+            self.teacher = Teacher(self.cluster_head, clusters)
+        if loss.prior == "estimated":
+            self.register_buffer("shares", even_shares(clusters))
 
     @property
     def k(self) -> int:

@@ -1,6 +1,7 @@
 """The teacher of the cluster heads: their moving average, and how often it takes each cluster (see `loss/temi.py`).
 
-All of it is buffers: a checkpoint has it, under ``teacher.``, and an exported network does not.
+All of it is buffers: a checkpoint has it, under ``teacher.``, and an exported network does not. The same goes for
+``shares``, by which a prior is estimated (see `loss/prior.py`).
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ccscale.model.average import Average
 
-PREFIX = "teacher."
+PREFIX, SHARES = "teacher.", "shares"
 
 
 class Teacher(nn.Module):
@@ -36,7 +37,7 @@ class Teacher(nn.Module):
     def __init__(self, cluster_head: nn.Module, clusters: tuple[int, ...]) -> None:
         super().__init__()
         self.heads = Average(cluster_head)
-        self.register_buffer("prior", torch.cat([torch.full((k,), 1 / k) for k in clusters]))
+        self.register_buffer("prior", even_shares(clusters))
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """Return the assignments."""
@@ -44,6 +45,11 @@ class Teacher(nn.Module):
         return found if isinstance(found, tuple) else (found,)
 
 
-def without_teacher(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def even_shares(clusters: tuple[int, ...]) -> Tensor:
+    """Return (ΣK,): for heads of so many clusters the same share of each, one head behind the other."""
+    return torch.cat([torch.full((k,), 1 / k) for k in clusters])
+
+
+def without_training(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a network's state dict as it serves, when nothing trains it any more."""
-    return {name: value for name, value in weights.items() if not name.startswith(PREFIX)}
+    return {name: value for name, value in weights.items() if not name.startswith(PREFIX) and name != SHARES}

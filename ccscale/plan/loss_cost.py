@@ -74,10 +74,10 @@ def _measure(
 ) -> LossCost:
     with fake_ranks(world), FakeTensorMode(), dry_run(few, cuda):
         z, *heads = (torch.empty(rows, width, dtype=kind, requires_grad=True) for width in (d, *clusters))
-        targets, prior = [torch.empty_like(p) for p in heads], torch.empty(sum(clusters), dtype=kind)
-        meter = Meter([z, *heads, *targets, prior])
+        targets, shares = [torch.empty_like(p) for p in heads], torch.empty(sum(clusters), dtype=kind)
+        meter = Meter([z, *heads, *targets, shares])
         with meter:
-            take_losses(settings, z, heads, by, targets, prior).loss.backward()
+            take_losses(settings, z, heads, by, targets, shares).loss.backward()
     rounds = min(world - 1, few + 1)  # of the ring that were taken: it is one ahead
     if rounds:
         meter.sent["send"] = meter.sent["send"] // rounds * (world - 1)

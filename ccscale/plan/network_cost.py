@@ -98,8 +98,7 @@ class Network:
         # The weights' values do not matter: nothing is downloaded or read for them.
         with torch.device("meta"):
             self._network = ContrastiveClustering(config.model.bare, size, width)
-            if config.loss.objective == "temi":
-                self._network.add_teacher()
+            self._network.begin_training(config.loss)
         with self._mode:
             _make_fake(self._network, device, self._type, channels_last=config.train.zero == 0)
             if config.train.precision == "bf16":

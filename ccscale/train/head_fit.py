@@ -54,7 +54,7 @@ def fit_heads(
         fit = partial(_fitted, head, features, first.rows, found, (config.seed, number), device)
         head.load_state_dict(dist.on_rank_zero(fit))
     if network.teacher is not None:
-        network.add_teacher()
+        network.begin_training(config.loss)
 
 
 def _fitted(

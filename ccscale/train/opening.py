@@ -86,8 +86,7 @@ def open_training(
     else:
         model = config.model.bare if saved else config.model
         network = dist.together(lambda: ContrastiveClustering(model, config.views.size, width))
-    if config.loss.objective == "temi":
-        network.add_teacher()
+    network.begin_training(config.loss)
     dist.together(lambda: standing.check(network))
     dist.together(lambda: parameter_groups(config, network))  # what is refused there is refused now
     if saved:

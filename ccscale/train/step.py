@@ -34,6 +34,7 @@ from ccscale.evaluate.assign import evaluating
 from ccscale.features.batches import Batch
 from ccscale.loss import instance_loss
 from ccscale.loss.cluster import ClusterLoss
+from ccscale.loss.prior import prior_of
 from ccscale.loss.temi import TemiLoss
 from ccscale.model.network import Outputs
 from ccscale.model.norm import keep_running_statistics
@@ -152,12 +153,11 @@ class Stepper:
         by: Sequence[LossName],
         labels: Tensor | None,
     ) -> Losses:
+        network = self.engine.network
         if labels is not None:
             return boost_losses(self.config.loss, self.config.stages.boost, z, heads[0], labels, by)
-        teacher = self.engine.network.teacher
-        return take_losses(
-            self.config.loss, z, heads, by, targets, None if teacher is None else teacher.prior
-        )
+        shares = network.shares if network.teacher is None else network.teacher.prior
+        return take_losses(self.config.loss, z, heads, by, targets, shares)
 
     def _part(self, name: str) -> Any:
         """Return a context in which a part of the step is taken."""
@@ -209,7 +209,7 @@ def take_losses(
     heads: Sequence[Tensor],
     by: Sequence[LossName],
     targets: Sequence[Tensor] = (),
-    prior: Tensor | None = None,
+    shares: Tensor | None = None,
 ) -> Losses:
     """Return losses of the global batch; the clusters' traffic goes on behind the instances' work.
 
@@ -221,13 +221,15 @@ def take_losses(
         This rank's embeddings (2n, d), and the assignments (2n, K) of each cluster head, view a first.
     by
         Which are computed.
-    targets, prior
-        The teacher's assignments of each head, and its mean ones, where the objective has a teacher.
+    targets
+        The teacher's assignments of each head, where the objective has a teacher.
+    shares
+        (ΣK,): what a prior that follows the run has come to; changed in place.
     """
     z_a, z_b = z.chunk(2)
     parts = []
     instances, clusters = None, None
-    cluster = _cluster_loss(settings, heads, targets, prior) if "cluster" in by else None
+    cluster = _cluster_loss(settings, heads, targets, shares) if "cluster" in by else None
     if "instance" in by:
         instances = instance_loss(
             z_a, z_b, settings.instance_temperature, ring_bytes=settings.ring_bytes, check=False
@@ -240,21 +242,23 @@ def take_losses(
 
 
 def _cluster_loss(
-    settings: Loss, heads: Sequence[Tensor], targets: Sequence[Tensor], prior: Tensor | None
+    settings: Loss, heads: Sequence[Tensor], targets: Sequence[Tensor], shares: Tensor | None
 ) -> Callable[[], Tensor]:
     """Send for what the clusters' loss needs of the other ranks; return what waits for it and gives the loss.
 
     It is the mean over the heads: beside the instance loss they weigh as much as one.
     """
     if settings.objective == "temi":
-        assert prior is not None
+        assert shares is not None
         options = settings.temi_beta, settings.prior_decay
-        return TemiLoss(heads, targets, prior, *options, check=False).value
-    losses = []  # check: the schedule gives every rank as many images
-    for p in heads:
-        p_a, p_b = p.chunk(2)
-        temperature, weight = settings.cluster_temperature, settings.entropy_weight
-        losses.append(ClusterLoss(p_a, p_b, temperature, check=False, entropy_weight=weight))
+        return TemiLoss(heads, targets, shares, *options, check=False).value
+    of_heads = [None] * len(heads) if shares is None else shares.split([p.shape[1] for p in heads])
+    temperature, weight = settings.cluster_temperature, settings.prior_weight
+    losses = []
+    for p, own in zip(heads, of_heads, strict=True):
+        prior = prior_of(settings, own)
+        p_a, p_b = p.chunk(2)  # check: the schedule gives every rank as many images
+        losses.append(ClusterLoss(p_a, p_b, temperature, check=False, entropy_weight=weight, prior=prior))
     return lambda: torch.stack([loss.value() for loss in losses]).mean()
 
 

@@ -94,6 +94,7 @@ def test_wrong_type(override, expected):
         "train.keep_last=0",
         "model.clusters=1",
         "loss.instance_temperature=0",
+        "loss.prior_exponent=0",
         "views.flip=1.1",
         "views.hue=0.6",
         "views.size=0",
@@ -133,6 +134,11 @@ def test_blur_kernel_that_the_view_cannot_hold():
     message = refusal("views.blur=0.5", "views.size=11")
     assert "blur_kernel 23 is too large for size 11: at most 21" in message
     parse_config(LEAST, ["views.blur=0.5", "views.size=11", "views.blur_kernel=21"])
+
+
+def test_temi_has_a_prior_of_its_own():
+    message = refusal("loss.objective=temi", "loss.prior=power")
+    assert "prior power goes with objective contrast" in message
 
 
 def test_float64_needs_zero():

@@ -48,8 +48,7 @@ def config_of(
 def network_of(config: Config, seed: int = 0) -> ContrastiveClustering:
     torch.manual_seed(seed)
     network = ContrastiveClustering(config.model, config.views.size)
-    if config.loss.objective == "temi":
-        network.add_teacher()
+    network.begin_training(config.loss)
     return network
 
 

@@ -60,7 +60,7 @@ def test_heads_are_fitted_in_turn_and_the_teacher_begins_with_them(
 ) -> None:
     config, features = open_followed(parse_config(settings_of(store, tmp_path)))
     network = ContrastiveClustering(config.model, 8, width=8)
-    network.add_teacher()
+    network.begin_training(config.loss)
     fit_heads(network, features, config)
     told = [line for line in capsys.readouterr().err.splitlines() if "begins from" in line]
     assert [line.rsplit(": ")[-1] for line in told] == ["spectral", "smoothed"] * 2

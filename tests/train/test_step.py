@@ -67,16 +67,20 @@ def test_any_divisor_gives_the_same_step(world: int) -> None:
 def test_many_heads_take_the_same_step_in_micro_batches_and_on_any_number_of_ranks() -> None:
     heads = {"clusters": [5, 7], "heads": 2, "head_width": 6, "head_norm": "layer"}
     contrast = {"model": heads, "loss": {"entropy_weight": 0.5}}
-    cases = [config_of("test_vit", micro, **which) for which in (contrast, TEMI) for micro in (None, 4)]
+    estimated = {"model": heads, "loss": {"prior": "estimated"}}
+    kinds = contrast, TEMI, estimated
+    cases = [config_of("test_vit", micro, **which) for which in kinds for micro in (None, 4)]
     (alone,) = run_ranks(1, on_rank, 1, cases)
     check_same(alone[1], alone[0])
     check_same(alone[3], alone[2])
+    check_same(alone[5], alone[4])
     for of_rank in run_ranks(2, on_rank, 2, cases):
         for found, expected in zip(of_rank, alone, strict=True):
             check_same(found, expected)
     for config, (_, after) in zip(cases, alone, strict=True):
         parts = [f"cluster_head.{head}.layers.0.weight" for head in range(4)]
         parts += ["teacher.prior"] if config.loss.objective == "temi" else []
+        parts += ["shares"] if config.loss.prior == "estimated" else []
         before = network_of(config).state_dict()
         assert all((after[name] - before[name]).abs().max() > 0 for name in parts)
 

@@ -1,4 +1,4 @@
-"""Runs with a teacher: stopped and gone on with, at another number of ranks too; the network that they leave."""
+"""Runs with a teacher, or shares: stopped and gone on with, at another number of ranks too; what they leave."""
 
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,32 @@ HEADS = {
     "prototypes": 6,
     "head_temperature": 0.1,
 }
-CASES = [("fp32", 0, (1, 1), SAME), ("fp64", 1, (2, 1), BOUNDS["fp64"])]
+TEMI, SHARES = {"objective": "temi", "teacher_decay": 0.5}, {"prior": "estimated"}
+CASES = [
+    (TEMI, "fp32", 0, (1, 1), SAME),
+    (TEMI, "fp64", 1, (2, 1), BOUNDS["fp64"]),
+    (SHARES, "fp64", 1, (2, 1), BOUNDS["fp64"]),
+]
 
 
-def settings(shards: Path, run: Path) -> dict[str, Any]:
-    loss = {"objective": "temi", "teacher_decay": 0.5, "instance_weight": 0.0}
+def settings(shards: Path, run: Path, loss: dict[str, Any]) -> dict[str, Any]:
+    loss = {**loss, "instance_weight": 0.0}
     return small_settings(shards, run, model=HEADS, loss=loss, train__max_steps=6)
 
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "zero", "worlds", "bound"), CASES)
-def test_a_run_with_a_teacher_goes_on_where_it_was(
-    shards: Path, tmp_path: Path, precision: str, zero: int, worlds: tuple[int, int], bound: float
+@pytest.mark.parametrize(("loss", "precision", "zero", "worlds", "bound"), CASES)
+def test_a_run_goes_on_where_it_was(
+    shards: Path,
+    tmp_path: Path,
+    loss: dict[str, Any],
+    precision: str,
+    zero: int,
+    worlds: tuple[int, int],
+    bound: float,
 ) -> None:
-    config = write_config(tmp_path, settings(shards, tmp_path / "run"))
+    config = write_config(tmp_path, settings(shards, tmp_path / "run", loss))
     overrides = [f"train.precision={precision}", f"train.zero={zero}"]
     train(config, 1, [*overrides, f"run={tmp_path / 'unbroken'}"])
     train(config, worlds[0], [*overrides, "train.max_steps=3"])
@@ -47,5 +58,5 @@ def test_a_run_with_a_teacher_goes_on_where_it_was(
         weights = load_file(tmp_path / run / "checkpoints" / "step-00000006" / "model.safetensors")
         names.append({name for name in weights if not name.startswith("backbone.")})
     assert names[0] == names[1]
-    assert not any("teacher" in name for name in names[0])
+    assert not any("teacher" in name or name == "shares" for name in names[0])
     assert "cluster_head.3.prototypes.weight" in names[0]
