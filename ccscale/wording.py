@@ -1,4 +1,6 @@
-"""Numbers in sentences: one image is, two images are."""
+"""Numbers and names in sentences: one image is, two images are; a class by its name or its number."""
+
+from collections.abc import Sequence
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -9,3 +11,8 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 def agree(number: int, one: str, many: str) -> str:
     """Return the form of a verb that goes with a number: is or are, has or have."""
     return one if number == 1 else many
+
+
+def class_name(classes: Sequence[str], label: int) -> str:
+    """Return the name of a class, or its number where there are no names of so many."""
+    return classes[label] if label < len(classes) else str(label)

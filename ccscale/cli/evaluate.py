@@ -11,7 +11,7 @@ from ccscale.errors import InputError
 from ccscale.evaluate.notes import unscored
 from ccscale.printing import TextTable, put, put_json
 from ccscale.progress import say, say_loading
-from ccscale.wording import agree, counted
+from ccscale.wording import agree, class_name, counted
 
 NAMES = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "f": "F"}
 PURITY = {"purity": "purity"}
@@ -170,10 +170,7 @@ def clusters_table(result: dict[str, Any]) -> TextTable:
     names = {"size": "images", "confidence": "confidence"}
     if "majority" in columns:
         classes = result["classes"]
-        majority = [
-            classes[label] if label is not None and label < len(classes) else label
-            for label in columns["majority"]
-        ]
+        majority = [None if label is None else class_name(classes, label) for label in columns["majority"]]
         columns = columns | {"majority": majority}
         names |= {"majority": "commonest class", "purity": "its share", "entropy": "entropy"}
     table = TextTable("cluster", *names.values(), text=("cluster", "commonest class"), title=more)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ccscale.data.images.crops import whole_image
 from ccscale.data.reader import SampleReader
 from ccscale.draw.contact_sheet import TILE, Row, draw_sheet
-from ccscale.wording import counted
+from ccscale.wording import class_name, counted
 
 
 def draw_gallery(
@@ -59,5 +59,5 @@ def _describe(labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:
     if len(known) and classes:
         counts = np.bincount(known)
         label, share = int(counts.argmax()), counts.max() / len(known)
-        text += f", {share:.0%} '{classes[label] if label < len(classes) else label}'"
+        text += f", {share:.0%} '{class_name(classes, label)}'"
     return text

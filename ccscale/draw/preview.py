@@ -21,6 +21,7 @@ from ccscale.draw.contact_sheet import TEXT, Row, draw_sheet
 from ccscale.draw.lettering import width_of
 from ccscale.draw.tiles import square
 from ccscale.errors import BadImage, InputError
+from ccscale.wording import class_name
 
 MANY = 20  # rows of classes
 COLUMNS = 12
@@ -59,7 +60,9 @@ def draw_preview(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> 
         heading += f" in {len(present[present != UNKNOWN]):,} classes"
         hidden = int((present != UNKNOWN).sum()) - len(shown)
         footer = f"{hidden:,} more classes are not shown" if hidden else ""
-        members = [(_name(manifest, int(label)), np.flatnonzero(labels == label)) for label in shown]
+        members = [
+            (class_name(manifest.classes, int(label)), np.flatnonzero(labels == label)) for label in shown
+        ]
         if UNKNOWN in present:
             members.append(("no label", np.flatnonzero(labels == UNKNOWN)))
     else:
@@ -105,10 +108,6 @@ def _tiles(reader: SampleReader, samples: npt.NDArray[np.int64]) -> Iterator[npt
             yield square(reader[int(sample)].data, TILE)
         except BadImage:
             yield None
-
-
-def _name(manifest: Manifest, label: int) -> str:
-    return manifest.classes[label] if label < len(manifest.classes) else f"label {label}"
 
 
 def _text_width(names: list[str]) -> int:

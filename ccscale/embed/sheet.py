@@ -12,7 +12,7 @@ from ccscale.draw.tiles import square
 from ccscale.embed.opening import check_belongs
 from ccscale.errors import BadImage, InputError
 from ccscale.features.store import Features
-from ccscale.wording import counted
+from ccscale.wording import class_name, counted
 
 ROWS, COLUMNS = 16, 10
 
@@ -54,7 +54,7 @@ def draw_neighbours(path: str | Path, store: Features, shards: str | None = None
 
     def line(number: int, row: int) -> Row:
         label = int(store.labels[row])
-        name = classes[label] if 0 <= label < len(classes) else store.keys[row].as_py()
+        name = class_name(classes, label) if label >= 0 else store.keys[row].as_py()
         same = store.labels[nearest[number]]
         detail = (
             f"{np.mean(same == label):.0%} of its class" if label >= 0 else f"cosine {cosines[number, 0]:.2f}"

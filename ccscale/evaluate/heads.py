@@ -27,6 +27,7 @@ from ccscale.evaluate.tally import Tally
 from ccscale.loss.prior import prior_of
 from ccscale.loss.temi import head_losses
 
+TRAINED, UNTRAINED = "training", "no training"
 FIGURES = ("empty", "effective_clusters", "largest", "confidence", "information", "acc", "nmi", "ari")
 
 
@@ -39,9 +40,9 @@ class Choice:
     heads
         The one of each K, in the order of the config; counted from 0 over all heads.
     rows
-        Of each head ``head``; ``of``, how it came about: ``training``, or centres of ``embeddings`` or
-        ``features``; ``clusters``; ``loss`` (None of centres, and where no image was looked at); ``stability``;
-        where it was measured ``kappa``, of neighbours.
+        Of each head ``head``; ``of``, how it came about: ``training``, ``no training`` where no loss is taken of
+        it, or centres of ``embeddings`` or ``features``; ``clusters``; ``loss`` (None of centres, and where no
+        image was looked at); ``stability``; where it was measured ``kappa``, of neighbours.
     """
 
     heads: tuple[int, ...]
@@ -65,7 +66,8 @@ def choose_heads(pairs: NDArray[np.float32], config: Config, kappas: Sequence[fl
     losses: list[float | None] = [None] * len(by_head)
     if pairs.shape[1]:
         losses[:trained] = _losses(by_head[:trained], model, config.loss)
-    made_by = ["training"] * trained + [of for of in model.centres for _ in model.cluster_counts]
+    made_by = [TRAINED if "cluster" in config.losses else UNTRAINED] * trained
+    made_by += [of for of in model.centres for _ in model.cluster_counts]
     rows: list[dict[str, Any]] = [
         {
             "head": number,
@@ -82,9 +84,9 @@ def choose_heads(pairs: NDArray[np.float32], config: Config, kappas: Sequence[fl
     chosen = []
     for k in model.cluster_counts:
         of_k = [row for row in rows if row["clusters"] == k]
-        candidates = [row for row in of_k if row["of"] != "training"]
+        candidates = [row for row in of_k if row["of"] in model.centres]
         if "cluster" in config.losses or not candidates:
-            of_training = [row for row in of_k if row["of"] == "training"]
+            of_training = [row for row in of_k if row["of"] not in model.centres]
             candidates = (of_training if kappas else [_best_trained(of_training)]) + candidates
         chosen.append(max(candidates, key=lambda row: row[measure])["head"])
     return Choice(tuple(chosen), tuple(rows))

@@ -31,7 +31,7 @@ from ccscale.evaluate.linkage import MAX_CLUSTERS, Int64, LinkageSums, Merge, cu
 from ccscale.evaluate.metrics import score_table
 from ccscale.evaluate.stability import agreement
 from ccscale.evaluate.tally import Tally
-from ccscale.wording import counted
+from ccscale.wording import class_name, counted
 
 TREE, PICTURE = "merge.json", "merge.png"
 AT_ONCE = 2**24  # soft assignments that are joined at a time
@@ -164,7 +164,7 @@ def write_tree(
         if len(clusters) > 1:
             return f"{len(clusters):,} clusters, {counted(images, 'image')}"
         label = majority[clusters[0]]
-        name = "" if label is None else f", most '{classes[label] if label < len(classes) else label}'"
+        name = "" if label is None else f", most '{class_name(classes, label)}'"
         return f"{clusters[0]}: {counted(images, 'image')}{name}"
 
     made_of = f"{features} features, step {basis.step:,}"

@@ -56,11 +56,11 @@ def test_found_saved_chosen_and_served(store, tmp_path, capsys):
     assert main(["evaluate", str(run), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert [row["of"] for row in result["heads"]] == [
-        of for of in ("training", "embeddings", "whitened", "features") for _ in range(2)
+        of for of in ("no training", "embeddings", "whitened", "features") for _ in range(2)
     ]
     assert [row["loss"] is None for row in result["heads"]] == [False] * 2 + [True] * 6
     served = result["heads"][result["head"]]
-    assert served["of"] != "training"  # which was none
+    assert served["of"] != "no training"
     assert served["kappa"] == max(row["kappa"] for row in result["heads"][2:] if row["clusters"] == K)
     assert result["acc"] > 0.8
     assert main(["evaluate", str(run), "--clusters", "6"]) == 0

@@ -17,6 +17,7 @@ from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.evaluate.heads import choose_heads
 from ccscale.loss import cluster_loss, temi_loss
+from ccscale.loss.prior import estimated, power_law
 
 STEP = "step-00000002"
 
@@ -41,6 +42,17 @@ def test_losses_are_those_of_training() -> None:
     choice = choose_heads(pairs, config_of(2, [4, 3], cluster_temperature=0.7, entropy_weight=0.5))
     for row, (p_a, p_b) in zip(choice.rows, a_and_b, strict=True):
         assert row["loss"] == pytest.approx(float(cluster_loss(p_a, p_b, 0.7, entropy_weight=0.5)))
+    for loss, prior in (
+        ({"prior": "none"}, None),
+        ({"prior": "power", "prior_exponent": 1.0}, power_law(1.0)),
+        ({"prior": "estimated"}, None),
+    ):
+        choice = choose_heads(pairs, config_of(2, [4, 3], **loss))
+        for row, (p_a, p_b) in zip(choice.rows, a_and_b, strict=True):
+            if loss["prior"] == "estimated":
+                prior = estimated(torch.zeros(p_a.shape[1], dtype=torch.float64), 0)
+            weight = 0 if prior is None else 1
+            assert row["loss"] == pytest.approx(float(cluster_loss(p_a, p_b, 1, None, True, weight, prior)))
     choice = choose_heads(pairs, config_of(2, [4, 3], objective="temi", temi_beta=0.8))
     heads = [torch.cat(views) for views in a_and_b]
     prior = torch.cat([p.mean(dim=0) for p in heads])
