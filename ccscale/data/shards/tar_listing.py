@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
+from ccscale.data.shards.folder_walk import Entry, entries_below, is_hidden
 from ccscale.data.shards.manifest import NAME
 from ccscale.data.shards.tar_reader import PACKINGS
 from ccscale.errors import InputError
@@ -40,33 +41,11 @@ def refuse_compressed(folder: str) -> None:
         )
 
 
-def _files_below(folder: str, prefix: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+def _files_below(folder: str) -> Iterator[str]:
     """Yield the names of all files that are not hidden, relative with '/'; see `tars_below`."""
-    place = os.path.realpath(os.path.join(folder, prefix))
-    if place in above:
-        raise InputError(
-            f"{os.path.join(folder, prefix)} links back to a folder that holds it: remove the link"
-        )
-    try:
-        with os.scandir(place) as entries:
-            found = [entry for entry in entries if not entry.name.startswith(".")]
-    except FileNotFoundError:  # it has gone since its name was read
-        return
-    except OSError as error:
-        raise InputError(
-            f"{os.path.join(folder, prefix)} cannot be read ({error.strerror}): check your rights to it"
-        ) from None
-    if prefix and any(entry.name == NAME for entry in found):
-        return
-    for entry in found:
-        if _is_folder(entry):
-            yield from _files_below(folder, f"{prefix}{entry.name}/", (*above, place))
-        else:
-            yield f"{prefix}{entry.name}"
 
+    def is_data_set(entries: list[Entry]) -> bool:
+        return any(entry.name == NAME for entry in entries)
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+    found = entries_below(folder, passed_by=is_data_set)
+    return (name for name, entry in found if not is_hidden(entry))

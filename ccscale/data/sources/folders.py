@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from ccscale.data.images.endings import ENDINGS, is_image
+from ccscale.data.shards.folder_walk import entries_below, is_hidden
 from ccscale.data.shards.keys import escaped
 from ccscale.data.shards.passed_over import SPECIAL, PassedOver
 from ccscale.data.shards.splits import SPLIT_NAMES, TRAINING_SPLITS, UNLABELLED_SPLITS, check_split
@@ -73,36 +74,22 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
     return source_of_files(root, "folder", classes, classes, splits, passed)
 
 
-def image_files(
-    root: str, prefix: str = "", passed: PassedOver | None = None, above: tuple[str, ...] = ()
-) -> Iterator[str]:
+def image_files(root: str, prefix: str = "", passed: PassedOver | None = None) -> Iterator[str]:
     """Yield the image files below `root`, relative to it with '/', each folder's files before its sub-folders.
 
-    `passed` counts what is passed over; `above` are the real paths of folders that were left by a link.
+    `passed` counts what is passed over.
     """
     passed = PassedOver() if passed is None else passed
-    folders = []
-    with os.scandir(os.path.join(root, prefix)) as entries:
-        for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
-            if entry.name.startswith("."):
-                passed.add(prefix + entry.name)
-            elif entry.is_dir():
-                folders.append(entry)
-            # A broken link to an image is listed, so that it is reported as an image that cannot be read.
-            elif not entry.is_file() and not entry.is_symlink():
-                passed.add(prefix + entry.name, SPECIAL)
-            elif is_image(entry.name):
-                yield prefix + entry.name
-            else:
-                passed.add(prefix + entry.name)
-    for entry in folders:
-        left = above
-        if entry.is_symlink():
-            target = os.path.join(os.path.realpath(entry.path), "")
-            left = (*above, os.path.join(os.path.realpath(os.path.join(root, prefix)), ""))
-            if any(place.startswith(target) for place in left):
-                raise InputError(f"{entry.path} links back to a folder that holds it: remove the link")
-        yield from image_files(root, f"{prefix}{entry.name}/", passed, left)
+    for name, entry in entries_below(root, prefix):
+        if is_hidden(entry):
+            passed.add(name)
+        # A broken link to an image is listed, so that it is reported as an image that cannot be read.
+        elif not entry.is_symlink() and not entry.is_file():
+            passed.add(name, SPECIAL)
+        elif is_image(name):
+            yield name
+        else:
+            passed.add(name)
 
 
 def _first(name: str) -> str:

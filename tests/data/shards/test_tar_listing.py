@@ -44,7 +44,7 @@ def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pyt
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    with pytest.raises(InputError, match=r"/b/ cannot be read \(Permission denied\)"):
+    with pytest.raises(InputError, match=r"/b cannot be read \(Permission denied\)"):
         adopt(tmp_path, workers=1, progress=False)
 
 

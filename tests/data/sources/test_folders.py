@@ -70,6 +70,7 @@ def test_links_are_followed_and_loops_refused(tmp_path):
     (images / "cat/2.jpg").symlink_to(store / "photo.jpg")
     (images / "dog").symlink_to(store)
     (images / "cat/3.jpg").symlink_to(tmp_path / "gone.jpg")
+    (images / "itself").symlink_to("itself")
     source = folder(images)
     assert listing(source)["train"] == [("cat/1", 0), ("cat/2", 0), ("cat/3", 0), ("dog/photo", 1)]
     assert source.splits["train"][1].content.read() == b"never decoded while listing"

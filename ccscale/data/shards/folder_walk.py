@@ -1,0 +1,54 @@
+"""Walks a folder and its sub-folders: images, and tars, are looked for in the files that it finds."""
+
+import os
+from collections.abc import Callable, Iterator
+
+from ccscale.errors import InputError
+
+Entry = os.DirEntry[str]
+
+
+def entries_below(
+    root: str,
+    prefix: str = "",
+    passed_by: Callable[[list[Entry]], bool] = lambda entries: False,
+    above: tuple[str, ...] = (),
+) -> Iterator[tuple[str, Entry]]:
+    """Yield (name relative to `root` with '/', entry) of all but folders, each folder's before its sub-folders'.
+
+    Names are in the order of their bytes. Links are followed, hidden folders are not entered, nor those of whose
+    entries `passed_by` is true. `prefix`, with '/', is a sub-folder to begin in; `above` has the real paths of the
+    folders that hold it. InputError tells of a folder that cannot be read, or that a link leads back to.
+    """
+    place, named = os.path.realpath(os.path.join(root, prefix)), os.path.join(root, prefix).rstrip("/")
+    if place in above:
+        raise InputError(f"{named} links back to a folder that holds it: remove the link")
+    try:
+        with os.scandir(place) as found:
+            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+    except FileNotFoundError:  # it has gone since its name was read
+        return
+    except OSError as error:
+        raise InputError(f"{named} cannot be read ({error.strerror}): check your rights to it") from None
+    if above and passed_by(entries):
+        return
+    folders = []
+    for entry in entries:
+        if not is_hidden(entry) and _is_folder(entry):
+            folders.append(f"{prefix}{entry.name}/")
+        else:
+            yield f"{prefix}{entry.name}", entry
+    for folder in folders:
+        yield from entries_below(root, folder, passed_by, (*above, place))
+
+
+def is_hidden(entry: Entry) -> bool:
+    """Tell whether it is hidden by its name."""
+    return entry.name.startswith(".")
+
+
+def _is_folder(entry: Entry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
