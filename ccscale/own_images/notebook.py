@@ -61,9 +61,9 @@ class Notebook:
         InputError
             If it cannot be read, or the folder holds something else.
         """
-        place = out / NAME
+        path = out / NAME
         try:
-            content = json.loads(place.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("version") != VERSION:
                 raise ValueError(f"its version is not {VERSION}")
             chosen = Chosen(**{name: content.pop(name) for name in ("backbone", "weights", "size", "seen")})
@@ -76,7 +76,7 @@ class Notebook:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{place} cannot be read ({error}); delete {out}, or name another --out"
+                f"{path} cannot be read ({error}); delete {out}, or name another --out"
             ) from None
 
     def save(self) -> None:
@@ -95,5 +95,5 @@ class Notebook:
             alike.append({"data": data, "clusters": clusters, "folder": f"run-{len(self.runs) + 1}"})
             self.runs.append(alike[-1])
             self.save()
-        place = known.index(data)
-        return self.out / alike[place]["folder"], self.out / alike[place - 1]["folder"] if place else None
+        number = known.index(data)
+        return self.out / alike[number]["folder"], self.out / alike[number - 1]["folder"] if number else None

@@ -2,7 +2,7 @@
 
 An epoch's order is made in three moves, none of which knows of ranks, workers or files:
 
-1. The shards are cut into *pieces*; the pieces are permuted and laid end to end.
+1. The shards are divided into *pieces*; the pieces are permuted and laid end to end.
 2. That line is dealt to the *lanes* in equal, contiguous spans; what is left over at its end is dropped,
    another part in each epoch.
 3. Each lane reads its span in *blocks* and permutes the samples of a block among each other.
@@ -204,9 +204,9 @@ class EpochOrder:
 def default_piece(shard_sizes: tuple[int, ...]) -> int | None:
     """Return the size of a piece where the config names none; None is a whole shard.
 
-    Small data are permuted sample by sample. Larger ones are cut as finely as is read well, and as their order can
-    be held; where that is no finer than a block, whole shards mix as well. The answer does not depend on where the
-    data lie: a run whose shards are moved to a bucket goes on in the same order.
+    Small data are permuted sample by sample. Larger ones are divided as finely as is read well, and as their order
+    can be held; where that is no finer than a block, whole shards mix as well. The answer does not depend on where
+    the data lie: a run whose shards are moved to a bucket goes on in the same order.
     """
     samples, shards = sum(shard_sizes), len(shard_sizes)
     if samples <= FULL_PERMUTATION:
@@ -230,7 +230,7 @@ def default_block(samples: int, total_bytes: int, block_bytes: int) -> int:
 
 
 def owned(total: int, part: int, parts: int) -> range:
-    """Return the share of `part` when `range(total)` is cut into `parts` contiguous runs, equal up to one."""
+    """Return the share of `part` when `range(total)` is divided into `parts` contiguous runs, equal up to one."""
     return range(part * total // parts, (part + 1) * total // parts)
 
 

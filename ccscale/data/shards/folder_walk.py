@@ -20,11 +20,11 @@ def entries_below(
     entries `passed_by` is true. `prefix`, with '/', is a sub-folder to begin in; `above` has the real paths of the
     folders that hold it. InputError tells of a folder that cannot be read, or that a link leads back to.
     """
-    place, named = os.path.realpath(os.path.join(root, prefix)), os.path.join(root, prefix).rstrip("/")
-    if place in above:
+    path, named = os.path.realpath(os.path.join(root, prefix)), os.path.join(root, prefix).rstrip("/")
+    if path in above:
         raise InputError(f"{named} links back to a folder that holds it: remove the link")
     try:
-        with os.scandir(place) as found:
+        with os.scandir(path) as found:
             entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
     except FileNotFoundError:  # it has gone since its name was read
         return
@@ -39,7 +39,7 @@ def entries_below(
         else:
             yield f"{prefix}{entry.name}", entry
     for folder in folders:
-        yield from entries_below(root, folder, passed_by, (*above, place))
+        yield from entries_below(root, folder, passed_by, (*above, path))
 
 
 def is_hidden(entry: Entry) -> bool:
