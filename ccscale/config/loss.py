@@ -28,7 +28,7 @@ class Loss(Section):
         "uniform",
         description="The sizes that the entropy term draws clusters to. uniform: even ones, as in the paper. "
         "none: there is no such term. power: a power of their rank by size (prior_exponent). estimated: those that "
-        "they have had so far, by what both views agree on (prior_decay).",
+        "they have had so far, by what both views agree on (shares_decay).",
     )
     prior_exponent: Fixed[float] = Field(
         0.5,
@@ -49,9 +49,12 @@ class Loss(Section):
         0.996, description="How much of TEMI's teacher stays in a step."
     )
     prior_decay: Fixed[Probability] = Field(
-        0.9,
-        description="How much of a prior that follows the run stays in a step: of TEMI's, the teacher's mean "
-        "assignments, or of an estimated one.",
+        0.9, description="How much of the teacher's mean assignments, TEMI's prior, stays in a step."
+    )
+    shares_decay: Fixed[Probability] = Field(
+        0.99,
+        description="How much of an estimated prior stays in a step. It may not follow the run too closely: "
+        "clusters that grow make it draw more to them.",
     )
     ring_bytes: Free[Count] = Field(
         2**30,

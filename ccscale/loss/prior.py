@@ -7,7 +7,8 @@ With q the column mean of a view's assignments, the term is ``Σ_views Σ_k q_k 
                ("PET-TURTLE: deep unsupervised support vector machines for imbalanced data clusters", IEEE Signal
                Processing Letters 33, 2026)
     estimated  π = (1 − ε) s + ε/K, where s is the moving average of the share of each cluster among what both views
-               agree on, Σ_i p^a_ik p^b_ik: an image counts by how sure it is. ε keeps a cluster from being given up
+               agree on, Σ_i p^a_ik p^b_ik: an image counts by how sure it is. It begins even, or as the clusters
+               are that the heads begin from. ε keeps a cluster from being given up
 
 A prior is called once a step with what the loss has of the global batch anyway, so nothing more is sent for it; no
 gradient goes through π.
@@ -78,5 +79,5 @@ def prior_of(settings: Loss, shares: Tensor | None, decay: float | None = None) 
         return power_law(settings.prior_exponent)
     if settings.prior == "estimated":
         assert shares is not None
-        return estimated(shares, settings.prior_decay if decay is None else decay)
+        return estimated(shares, settings.shares_decay if decay is None else decay)
     return None

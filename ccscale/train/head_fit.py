@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ccscale import dist
@@ -34,7 +35,7 @@ def fit_heads(
     Parameters
     ----------
     network
-        As it is built, with its teacher if it has one; it stays where it is.
+        As it is built, with its teacher or shares if it has them; it stays where it is.
     features
         The rows that are trained on.
     config
@@ -45,16 +46,19 @@ def fit_heads(
     device = device or torch.device("cpu")
     model, first = config.model, FirstClusters(features, device)
     cluster_head = network.cluster_head
+    shares: list[NDArray[np.float64]] = []
     heads = cluster_head if isinstance(cluster_head, nn.ModuleList) else [cluster_head]
     for number, (head, clusters) in enumerate(zip(heads, model.trained_clusters, strict=True)):
         of_its_k = number % model.heads
         kind = model.begin[of_its_k % len(model.begin)]
         dist.say(f"cluster head {number} begins from {clusters:,} clusters of the store: {kind}")
         found = first.find(kind, clusters, config.seed + of_its_k // len(model.begin))
+        shares.append(np.bincount(found, minlength=clusters) / len(found))
         fit = partial(_fitted, head, features, first.rows, found, (config.seed, number), device)
         head.load_state_dict(dist.on_rank_zero(fit))
-    if network.teacher is not None:
-        network.begin_training(config.loss)
+    network.begin_training(config.loss)  # a teacher begins as what they are now
+    if network.shares is not None:
+        network.shares.copy_(torch.from_numpy(np.concatenate(shares)))
 
 
 def _fitted(
