@@ -124,7 +124,7 @@ def _contrast(p_a: Tensor, p_b: Tensor, loss: Loss) -> float:
     contrast = F.cross_entropy(similarity, torch.arange(2 * k).roll(k))
     means = torch.stack([p_a.mean(dim=0), p_b.mean(dim=0)])
     # Of an estimated prior these images alone tell the sizes.
-    prior = prior_of(loss, torch.zeros(k, dtype=means.dtype), decay=0)
+    prior = prior_of(loss.prior, loss.prior_exponent, torch.zeros(k, dtype=means.dtype), decay=0)
     log_prior = (
         torch.full((k,), -math.log(k)) if prior is None else prior(means.mean(dim=0), (p_a * p_b).sum(dim=0))
     )

@@ -19,8 +19,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ccscale.config import Loss
-
 EVEN_PART = 0.1  # ε
 
 Prior = Callable[[Tensor, Tensor], Tensor]
@@ -63,21 +61,21 @@ def estimated(shares: Tensor, decay: float) -> Prior:
     return prior
 
 
-def prior_of(settings: Loss, shares: Tensor | None, decay: float | None = None) -> Prior | None:
-    """Return the prior of a config's section ``loss``; None: even sizes, or no term at all.
+def prior_of(kind: str, exponent: float, shares: Tensor | None = None, decay: float = 0.99) -> Prior | None:
+    """Return the prior of a kind, as the config's section ``loss`` names them; None: even sizes, or no term at all.
 
     Parameters
     ----------
-    settings
-        The section.
-    shares
-        (K,), of an estimated prior.
-    decay
-        Of that; by default the section's.
+    kind
+        ``uniform``, ``none``, ``power`` or ``estimated``.
+    exponent
+        Of `power_law`.
+    shares, decay
+        Of `estimated`.
     """
-    if settings.prior == "power":
-        return power_law(settings.prior_exponent)
-    if settings.prior == "estimated":
+    if kind == "power":
+        return power_law(exponent)
+    if kind == "estimated":
         assert shares is not None
-        return estimated(shares, settings.shares_decay if decay is None else decay)
+        return estimated(shares, decay)
     return None

@@ -256,7 +256,7 @@ def _cluster_loss(
     temperature, weight = settings.cluster_temperature, settings.prior_weight
     losses = []
     for p, own in zip(heads, of_heads, strict=True):
-        prior = prior_of(settings, own)
+        prior = prior_of(settings.prior, settings.prior_exponent, own, settings.shares_decay)
         p_a, p_b = p.chunk(2)  # check: the schedule gives every rank as many images
         losses.append(ClusterLoss(p_a, p_b, temperature, check=False, entropy_weight=weight, prior=prior))
     return lambda: torch.stack([loss.value() for loss in losses]).mean()

@@ -110,7 +110,7 @@ def test_a_cluster_without_an_image_has_a_finite_gradient_under_any_prior() -> N
 
 def test_the_default_is_the_paper_s_term() -> None:
     p = torch.rand(9, 5, generator=torch.Generator().manual_seed(1)).softmax(dim=1)
-    assert prior_of(Loss(), None) is prior_of(Loss(prior="none"), None) is None
+    assert prior_of("uniform", 0.5) is prior_of("none", 0.5) is None
     assert (Loss().prior_weight, Loss(prior="none").prior_weight) == (1, 0)
 
     def even(sizes: Tensor, agreed: Tensor) -> Tensor:
