@@ -75,8 +75,7 @@ def _set_up(config: Config, device: torch.device) -> Setup:
     network = ContrastiveClustering(
         config.model.bare, config.views.size, None if features is None else features.width
     )
-    if config.loss.objective == "temi":
-        network.add_teacher()
+    network.begin_training(config.loss)
     return Setup(
         config,
         device,
