@@ -123,7 +123,9 @@ def write_sample(features: Features, rows: NDArray[np.int64], folder: Path, comp
         for start in range(0, len(rows), ROWS)
     ]
     written = write_file(folder / name, form, iter(batches))
-    shard = Shard("train-000000.tar", len(rows), len(rows), hashlib.sha256(rows.tobytes()).hexdigest(), "train")
+    shard = Shard(
+        "train-000000.tar", len(rows), len(rows), hashlib.sha256(rows.tobytes()).hexdigest(), "train"
+    )
     names = tuple(map(str, range(int(features.labels.max()) + 1)))
     manifest = Manifest("nowhere", "sample", (shard,), names, names, {"train": len(rows)}, {})
     data = Data(
