@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccscale.evaluate.linkage import LinkageSums, link
+from ccscale.features.kappa import neighbour_kappa
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -67,7 +68,7 @@ def measure(rows: Float32, tried: Sequence[int], seed: int, advance: Callable[[]
         apart = 1 < len(np.unique(few)) < len(few)
         found["stability"].append(_stability(rows, orders, k, seed))
         found["silhouette"].append(float(silhouette_score(rows[some], few)) if apart else 0.0)
-        found["neighbours"].append(_kappa(clusters, near))
+        found["neighbours"].append(neighbour_kappa(clusters, clusters[near]))
         found["coding"].append(float((whole - _code_lengths(rows, clusters)).mean()))
         advance()
     merging = _merging(rows, near, tried, seed)
@@ -89,13 +90,6 @@ def _stability(rows: Float32, orders: Sequence[Int64], k: int, seed: int) -> flo
     return float(
         np.mean([adjusted_rand_score(assigned(order[::2]), assigned(order[1::2])) for order in orders])
     )
-
-
-def _kappa(clusters: Int64, near: Int64) -> float:
-    """Return how much more often neighbours share a cluster than any two rows do."""
-    agreeing = float((clusters[near] == clusters[:, None]).mean())
-    chance = float(np.square(np.bincount(clusters) / len(clusters)).sum())
-    return (agreeing - chance) / (1 - chance) if chance < 1 else 0.0
 
 
 def _code_lengths(rows: Float32, clusters: Int64) -> NDArray[np.float64]:
