@@ -269,7 +269,7 @@ class Features:
         return decode(kept).numpy()
 
     def mean(self, rows: Int64) -> Float32:
-        """Return the mean of some rows' features over all views, the image as it is among them; (m, D) float32."""
+        """Return the mean of features as they are over all views, the image itself among them; (m, D) float32."""
         total = self.take(rows)
         for view in range(1, self.views + 1):
             total += self.take(rows, view)

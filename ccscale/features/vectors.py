@@ -49,15 +49,10 @@ class Vectors:
 
     @classmethod
     def of_store(cls, features: Features, view: int | None = 0) -> "Vectors":
-        """Take the good rows of a store: of one view, or (None) the mean of all, each scaled to length 1."""
+        """Take the good rows of a store: of one view, or (None) the mean direction of all."""
 
         def read(rows: Int64) -> Float32:
-            if view is not None:
-                return features.take(rows, view)
-            total = np.zeros((len(rows), features.width), np.float32)
-            for each in range(features.views + 1):
-                total += unit(torch.from_numpy(features.take(rows, each))).numpy()
-            return total / np.float32(features.views + 1)
+            return mean_directions(features, rows) if view is None else features.take(rows, view)
 
         return cls(np.flatnonzero(~features.bad), features.width, read)
 
@@ -80,6 +75,18 @@ class Vectors:
     def span(self, start: int, stop: int) -> Tensor:
         """Return consecutive vectors, (stop - start, D) float32."""
         return self.take(np.arange(start, min(stop, len(self))))
+
+
+def mean_directions(features: Features, rows: Int64) -> Float32:
+    """Return the mean of some rows' views, each scaled to length 1 before: (m, D).
+
+    Where vectors are compared by cosines every view counts alike. What a network is given in place of an image
+    is `Features.mean`, of the features as they are.
+    """
+    total = np.zeros((len(rows), features.width), np.float32)
+    for each in range(features.views + 1):
+        total += unit(torch.from_numpy(features.take(rows, each))).numpy()
+    return total / np.float32(features.views + 1)
 
 
 def unit(rows: Tensor) -> Tensor:

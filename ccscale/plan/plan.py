@@ -13,7 +13,7 @@ from ccscale.plan.fit import Fits, check_division, largest_batch, largest_micro_
 from ccscale.plan.network_cost import Network
 from ccscale.plan.pace import Pace, measure_pace
 from ccscale.plan.rank import MOMENTS, RankPlan, passed_views
-from ccscale.plan.reading import Loading, Reading, plan_loading, read_data
+from ccscale.plan.reading import RunData, RunLoader, plan_loading, read_data
 
 GPU_BYTES = 80 * 10**9  # where there is none at hand
 
@@ -49,8 +49,8 @@ class Plan:
     rank: RankPlan
     device: str
     device_bytes: int
-    loading: Loading
-    reading: Reading | None
+    loading: RunLoader
+    reading: RunData | None
     largest: int | None
     remedies: tuple[str, ...]
     notes: tuple[str, ...]

@@ -20,7 +20,7 @@ COUNTED = 2**25  # samples of a rank whose shards are looked up
 
 
 @dataclass(frozen=True)
-class Reading:
+class RunData:
     """The data of a run; a rank's part is that of rank 0, and the others' are alike.
 
     Attributes
@@ -47,7 +47,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Loading:
+class RunLoader:
     """The loader of one rank.
 
     Attributes
@@ -68,12 +68,12 @@ class Loading:
     blocks: int
 
 
-def read_data(config: Config, world: int) -> tuple[Reading | None, str | None]:
+def read_data(config: Config, world: int) -> tuple[RunData | None, str | None]:
     """Look at a run's data, where they can be read from here.
 
     Returns
     -------
-    Reading or None, str or None
+    RunData or None, str or None
         What is read; or why it cannot be told.
 
     Raises
@@ -107,7 +107,7 @@ def read_data(config: Config, world: int) -> tuple[Reading | None, str | None]:
         rank_shards = len(np.unique(np.searchsorted(np.cumsum(sizes), samples, side="right")))
     seen = sum(phase.samples for phase in phases)
     return (
-        Reading(
+        RunData(
             images=int(sizes.sum()),
             shards=len(sizes),
             smallest_phase=min(phase.samples for phase in phases),
@@ -120,7 +120,7 @@ def read_data(config: Config, world: int) -> tuple[Reading | None, str | None]:
     )
 
 
-def plan_loading(config: Config, world: int, cpus: int, width: int = 0) -> Loading:
+def plan_loading(config: Config, world: int, cpus: int, width: int = 0) -> RunLoader:
     """Return what the loader of a rank with that many cores takes. Pure.
 
     ::
@@ -137,6 +137,6 @@ def plan_loading(config: Config, world: int, cpus: int, width: int = 0) -> Loadi
     ready = data.prefetch + 4 if workers else 3
     remote = location.is_url(location.local_or_url(data.place))
     if data.features is not None:  # read from the memory map, by the process that trains
-        return Loading(0, lanes, STORED * VIEWS * (config.train.global_batch // world) * width * 4, 0)
+        return RunLoader(0, lanes, STORED * VIEWS * (config.train.global_batch // world) * width * 4, 0)
     blocks = 2 * lanes * data.block_bytes + max(workers, 1) * REQUEST_BYTES if remote else 0
-    return Loading(workers, lanes, ready * batch, blocks)
+    return RunLoader(workers, lanes, ready * batch, blocks)
