@@ -16,6 +16,7 @@ from ccscale.wording import agree, class_name, counted
 NAMES = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "f": "F"}
 PURITY = {"purity": "purity"}
 SHOWN = 20  # rows of a table; the file has all
+SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)  # of images that are answered
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -49,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("backbone", "instance"),
         help="advise on the number of clusters, by these features (default: backbone): how-many.json, how-many.png",
     )
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        type=path,
+        help="a few labels of the run's images (.csv or .parquet: key, class), to name clusters and calibrate",
+    )
     add_checkpoint(parser)
     add_clusters(parser)
     add_split(parser)
@@ -71,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         checkpoint=args.checkpoint,
         clusters=args.clusters,
+        labels=args.labels,
     )
     return show_or_refuse(result, args.json, _show)
 
@@ -95,7 +103,7 @@ def show_or_refuse(
     if len(lines) > 10:
         say(f"… and {len(lines) - 10:,} more")
     put_json(result) if as_json else show(result)
-    if lines and not result["images"]:
+    if lines and not result["images"] + result.get("unassigned", 0):
         raise InputError(
             f"no cluster for any of {counted(len(lines), 'image')}: none can be decoded; are these images?"
         )
@@ -145,6 +153,10 @@ def _show(result: dict[str, Any]) -> None:
             put(f"features: of {counted(probed, 'image')}, by the seed")
     else:
         put(unscored(result["images"], len(result["undecodable"]), result["labels"]))
+    if "given" in result:
+        _named(result)
+    if "trust" in result:
+        _trusted(result["trust"])
     if "cuts" in result:
         put("clusters joined, the most alike first:")
         _cuts(result["cuts"]).put()
@@ -168,16 +180,41 @@ def clusters_table(result: dict[str, Any]) -> TextTable:
     largest = sorted(range(len(sizes)), key=lambda cluster: -sizes[cluster])[:SHOWN]
     more = f"the {SHOWN} largest of {len(sizes):,} clusters" if len(sizes) > SHOWN else None
     names = {"size": "images", "confidence": "confidence"}
+    if "names" in result:
+        columns = columns | result["names"]
+        names |= {"name": "name", "said": "labels that say so", "labels": "of"}
     if "majority" in columns:
         classes = result["classes"]
         majority = [None if label is None else class_name(classes, label) for label in columns["majority"]]
         columns = columns | {"majority": majority}
         names |= {"majority": "commonest class", "purity": "its share", "entropy": "entropy"}
-    table = TextTable("cluster", *names.values(), text=("cluster", "commonest class"), title=more)
+    table = TextTable("cluster", *names.values(), text=("cluster", "name", "commonest class"), title=more)
     for cluster in largest:
         cells = (columns[name][cluster] for name in names)
         table.add(str(cluster), *map(_figure, cells))
     return table
+
+
+def _named(result: dict[str, Any]) -> None:
+    """Print what given labels tell."""
+    given = result["given"]
+    put(
+        f"{counted(given['images'], 'label')} of {counted(len(given['classes']), 'class', 'classes')} given: "
+        f"{given['purity']:.1%} of these images are of the class that their cluster is called, "
+        f"{given['left_out']:.1%} where each is left out of the naming; against them "
+        f"ACC {given['acc']:.3f}, NMI {given['nmi']:.3f}, ARI {given['ari']:.3f}"
+    )
+
+
+def _trusted(trust: dict[str, Any]) -> None:
+    """Print how far confidence can be trusted."""
+    calibrated = f", calibrated by {trust['ece_calibrated']:.3f}" if "ece_calibrated" in trust else ""
+    put(f"confidence is off by {trust['ece']:.3f} (expected calibration error){calibrated}")
+    put(f"right of the surest share of {counted(trust['images'], 'image')}:")
+    shown = [trust["coverage"].index(share) for share in SHARES]
+    table = TextTable("answered", *(f"{share:.0%}" for share in SHARES), text=("answered",))
+    table.add("right", *(f"{trust['accuracy'][place]:.3f}" for place in shown))
+    table.put()
 
 
 def _heads(rows: Rows) -> TextTable:

@@ -17,14 +17,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     say_loading()
+    from ccscale.evaluate.basis import weights_of
     from ccscale.evaluate.heads import serving_head
     from ccscale.evaluate.notes import no_choice
     from ccscale.evaluate.opened import run_and_checkpoint
+    from ccscale.evaluate.sureness import FILE, Sureness
     from ccscale.model.export import copy_export
 
     config, found = run_and_checkpoint(args.run, args.checkpoint)
     serves = serving_head(config.model, found.heads, args.clusters)
-    copy_export(found.path, args.out, found.heads, serves)
+    sureness = Sureness.load(config.run_folder)
+    beside = {}
+    if sureness is not None and sureness.is_of(weights_of(found), serves):
+        beside[FILE] = sureness.to_bytes()
+    copy_export(found.path, args.out, found.heads, serves, beside)
     for sentence in () if found.heads else no_choice(config.model):
         say(f"note: {sentence}")
     if args.json:

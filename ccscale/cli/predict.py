@@ -10,6 +10,7 @@ from typing import Any
 from ccscale.cli.arguments import add_checkpoint, add_clusters, add_device, add_split, amount, count, path
 from ccscale.cli.evaluate import show_or_refuse
 from ccscale.errors import InputError
+from ccscale.evaluate.reject import Reject
 from ccscale.preempt import SIGNALS, stop_on_signal
 from ccscale.printing import put
 from ccscale.process_exit import exit_at_once
@@ -25,6 +26,7 @@ examples:
   ccscale predict runs/photos --shards data/new --out clusters.parquet
   ccscale predict runs/photos --images ~/photos/2026 --out clusters.csv
   ccscale predict exported --images a.jpg b.heic --out -
+  ccscale predict runs/photos --images ~/new --reject .95 --out clusters.csv   # -1 where nothing fits
 """
 
 
@@ -59,6 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--merged", type=count, metavar="K", help="merge to K clusters, by the tree of `evaluate --merge`"
     )
     parser.add_argument(
+        "--reject",
+        metavar="WHICH",
+        type=reject,
+        help="leave images without a cluster (-1), with the reason: .95 answers that share of images like the "
+        "run's own; confidence=.6 those of at least that calibrated confidence",
+    )
+    parser.add_argument(
         "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
     )
     parser.add_argument(
@@ -68,6 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_clusters(parser)
     add_split(parser)
     add_device(parser)
+
+
+def reject(text: str) -> Reject:
+    """Read what is to be left without a cluster."""
+    try:
+        return Reject.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,7 +108,7 @@ def _predict(args: argparse.Namespace, quiet: bool = False) -> int:
         result = predict_run(
             args.run,
             args.shards,
-            Wanted(args.out, args.features, args.merged, args.follow, args.idle),
+            Wanted(args.out, args.features, args.merged, args.follow, args.idle, args.reject),
             args.split,
             images=args.images or (),
             device=args.device,
@@ -106,4 +123,9 @@ def _predict(args: argparse.Namespace, quiet: bool = False) -> int:
 def _show(result: dict[str, Any]) -> None:
     """Print what `evaluate.predict.predict_run` found."""
     where = f"{counted(result['images'], 'image')} in {counted(result['clusters'], 'cluster')}"
+    if "unassigned" in result:
+        far, left = result["too_far"], result["unassigned"]
+        where += (
+            f"; {left:,} without a cluster: {far:,} too far from the run's images, {left - far:,} doubtful"
+        )
     put(f"{result['out']}: {where}", fold=False)

@@ -48,6 +48,12 @@ class Assigned:
         (n,) float32: the soft assignment to the cluster; 0 for an image that cannot be decoded.
     second, second_confidence
         The same of the next likely cluster.
+    calibrated
+        (n,) float32: the confidence, calibrated; None where it is not.
+    names
+        The cluster's name, of each image; None where clusters have none.
+    reasons
+        Why an image was left without a cluster, None for those that were not; None where none is to be.
     """
 
     batch: WholeBatch
@@ -56,6 +62,9 @@ class Assigned:
     confidence: Float32
     second: Int64
     second_confidence: Float32
+    calibrated: Float32 | None = None
+    names: Sequence[str | None] | None = None
+    reasons: Sequence[str | None] | None = None
 
     @property
     def soft(self) -> Tensor:

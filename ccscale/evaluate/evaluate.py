@@ -3,7 +3,7 @@
 Of the run's own data it leaves in its folder
 
     assignments.parquet   a row a sample (`table.py`)      features.npz   of a subset (`feature_subset.py`)
-    evaluation.json       all figures, also per cluster
+    evaluation.json       all figures, also per cluster       sureness.npz   how sure it is (`sureness.py`)
 
 with --merge, of whatever data, merge.json and merge.png (`merge_tree.py`), with --how-many how-many.json and .png
 (`how_many.py`). Each carries its `basis.Basis`.
@@ -16,17 +16,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ccscale import atomic, dist
 from ccscale.checkpoint.commit import note_heads
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.data.shards.manifest import Manifest
+from ccscale.errors import InputError
 from ccscale.evaluate import notes
+from ccscale.evaluate.answers import Answers
 from ccscale.evaluate.assign import Assigned, assign
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.collapse import judge
 from ccscale.evaluate.feature_subset import FILE, FeatureSubset, SubsetTally, choose_rows, numbers_in_all
+from ccscale.evaluate.given_labels import GivenLabels, read_labels
 from ccscale.evaluate.heads import Choice, HeadTallies, choose_heads, of_heads, serving_head
 from ccscale.evaluate.how_many import advise_run, read_advice
+from ccscale.evaluate.matching import one_to_one
 from ccscale.evaluate.merge_tree import PICTURE, LinkageTally, write_tree
 from ccscale.evaluate.metrics import scores
 from ccscale.evaluate.neighbourhood import head_kappas
@@ -56,6 +63,7 @@ def evaluate_run(
     workers: int | None = None,
     checkpoint: str = "last",
     clusters: int | None = None,
+    labels: str | Path | None = None,
 ) -> dict[str, Any] | None:
     """Measure the clusters that a run's newest checkpoint makes of a data set; all ranks call it together.
 
@@ -83,6 +91,9 @@ def evaluate_run(
         Which one; see `checkpoint.choose`.
     clusters : int, optional
         K, of a run with heads of several; by default the first.
+    labels : str or Path, optional
+        A few labels of the run's own images, by which clusters are named and confidences calibrated: a .csv or
+        .parquet file of ``key`` and ``class``.
 
     Returns
     -------
@@ -96,7 +107,8 @@ def evaluate_run(
         (``acc``) and ``probed`` (number of images); of several cluster heads ``head``, the one that serves, and
         ``heads``, a row of each (see `heads.HeadTallies.table`); with `merge` ``cuts`` (see
         `merge_tree.measure_cuts`) and ``dendrogram``, the picture's path; with `how_many` ``how_many`` (see
-        `how_many.advise_run`), which stays in the figures as long as it is of the same. None elsewhere.
+        `how_many.advise_run`), which stays in the figures as long as it is of the same; and what
+        `Answers.keep`, of other images `Answers.measure` tells. None elsewhere.
 
     Raises
     ------
@@ -104,6 +116,10 @@ def evaluate_run(
         If the run or the data are not there, or another process writes the run.
     """
     own = shards is None
+    if labels is not None and (shards or splits):
+        raise InputError(
+            "--labels are of the images that the run is evaluated on: leave out --shards and --split"
+        )
     with FolderLock(Path(run)) as lock:
         with open_run(run, device, workers, checkpoint, heads_alone=own, clusters=clusters) as opened:
             if own or merge is not None:
@@ -116,7 +132,8 @@ def evaluate_run(
             if probe and neighbours is not None:
                 bank = [neighbours]
                 dist.on_rank_zero(lambda: manifest.select(bank))  # or there is no such split
-            evaluation = Evaluation(opened, manifest, splits, own, lock, features, clusters)
+            given = None if labels is None else dist.on_rank_zero(lambda: read_labels(labels))
+            evaluation = Evaluation(opened, manifest, splits, own, lock, features, clusters, given)
             evaluation.measure(probe, neighbours, merge)
             evaluation.how_many = how_many
             first = dist.rank() == 0
@@ -148,8 +165,9 @@ class Evaluation:
         lock: FolderLock,
         features: Features | None = None,
         clusters: int | None = None,
+        given: GivenLabels | None = None,
     ) -> None:
-        self.features = features
+        self.features, self.given = features, given
         self.opened, self.manifest, self.splits, self.own, self.lock = opened, manifest, splits, own, lock
         self.folder = opened.config.run_folder
         self.pairs = view_pairs(opened.network, manifest, splits, opened.config, features=features)
@@ -225,6 +243,10 @@ class Evaluation:
         if self.own:
             self.table.join(self.parts, self.folder / TABLE, {KEY: self.basis.to_bytes()})
             found.subset.save(self.folder / FILE, self.basis)
+        result |= self._answer(found, pairs)
+        if "given" in result:
+            result["notes"] += notes.strange_keys(result["given"]["unknown"])
+        if self.own:
             atomic.write_bytes(self.folder / FIGURES, (json.dumps(result) + "\n").encode())
         return result
 
@@ -297,6 +319,15 @@ class Evaluation:
                 self.lock.check()
                 note_heads(made.path, chosen)
         return replace(choice, heads=chosen), serving_head(model, chosen, clusters)
+
+    def _answer(self, found: Pass, pairs: NDArray[np.float32]) -> dict[str, Any]:
+        """Tell how sure the run is; of its own images also keep that."""
+        opened = self.opened
+        made_of = self.folder, opened.network, self.basis, found.subset
+        answers = Answers(*made_of, one_to_one(found.tally.table))
+        if not self.own or self.splits != opened.config.evaluated_splits:
+            return answers.measure()
+        return answers.keep(pairs, self.folder / TABLE, self.given, self.features, opened.config.seed)
 
     def _notes(self, tally: Tally) -> list[str]:
         cells = tally.table.cells()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from ccscale.config import Model
 from ccscale.wording import agree, counted
 
-NAMED = 10  # classes that a sentence names
+NAMED = 10  # classes, or keys, that a sentence names
 
 
 def other_data(name: str, own: str | None, same: bool) -> list[str]:
@@ -40,6 +40,15 @@ def no_choice(settings: Model) -> list[str]:
 def no_neighbours(split: str) -> str:
     """Note that no image has a neighbour with a label in the split in which they are to be looked for."""
     return f"there are no nearest neighbours with a label in the split {split!r}"
+
+
+def strange_keys(unknown: Sequence[str]) -> list[str]:
+    """Note given labels whose keys are those of no image."""
+    if not unknown:
+        return []
+    keys = ", ".join(unknown[:NAMED]) + (", …" if len(unknown) > NAMED else "")
+    of = agree(len(unknown), "is", "are")
+    return [f"{counted(len(unknown), 'given label')} {of} of no image of the run: {keys}"]
 
 
 def unscored(images: int, undecodable: int, labels: int) -> str:

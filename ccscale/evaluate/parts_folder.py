@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from ccscale import atomic
@@ -31,6 +32,7 @@ from ccscale.errors import Fault, InputError
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.metrics import use
 from ccscale.evaluate.parts import Part, by_part
+from ccscale.evaluate.reject import TOO_FAR
 from ccscale.evaluate.table import to_table, write_table
 
 MARKER, FORMER_MARKER = "_predict.json", "predict.json"
@@ -171,19 +173,29 @@ class PartsFolder:
         Returns
         -------
         dict
-            Of `metrics.use`; ``confidence`` (mean); ``undecodable`` (lines with key and reason).
+            Of `metrics.use`; ``confidence`` (mean); ``undecodable`` (lines with key and reason); where images may
+            be left without a cluster ``unassigned``, how many are, and ``too_far``, how many of these are that.
         """
-        sizes, confidence = np.zeros(k, dtype=np.int64), 0.0
+        sizes, confidence, left = np.zeros(k, dtype=np.int64), 0.0, dict[str, int]()
         reasons: list[str] = []
         for part in parts:
-            table = pa.parquet.read_table(self.path(part), columns=["cluster", "confidence"])
+            wanted = {"cluster", "confidence", "reason"}.intersection(
+                pa.parquet.read_schema(self.path(part)).names
+            )
+            table = pa.parquet.read_table(self.path(part), columns=list(wanted))
+            reasons += json.loads((table.schema.metadata or {}).get(REASONS, "[]"))
+            if "reason" in wanted:
+                why = table["reason"].drop_null()
+                left["unassigned"] = left.get("unassigned", 0) + len(why)
+                left["too_far"] = left.get("too_far", 0) + why.to_pylist().count(TOO_FAR)
+                table = table.filter(pc.is_null(table["reason"]))
             sizes += np.bincount(table["cluster"].drop_null().to_numpy(), minlength=k)
             confidence += float(np.sum(table["confidence"].drop_null().to_numpy(), dtype=np.float64))
-            reasons += json.loads((table.schema.metadata or {}).get(REASONS, "[]"))
         return {
             **use(sizes),
             "confidence": confidence / max(int(sizes.sum()), 1),
             "undecodable": reasons,
+            **left,
         }
 
 

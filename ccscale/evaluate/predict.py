@@ -27,6 +27,8 @@ from ccscale.evaluate.merge_tree import read_tree
 from ccscale.evaluate.opened import OpenedRun, open_run, open_shards
 from ccscale.evaluate.parts import Part, deal, parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
+from ccscale.evaluate.reject import Reject
+from ccscale.evaluate.sureness import Sureness
 from ccscale.evaluate.table import check_table_path
 from ccscale.preempt import StopRequest
 from ccscale.progress import say
@@ -49,6 +51,8 @@ class Wanted:
         Go on with shards that appear, until stopped.
     idle : float, optional
         Stop following after so many seconds without a new shard.
+    reject : Reject, optional
+        Leave images without a cluster that are too far from the run's own, or too doubtful.
     """
 
     out: str
@@ -56,6 +60,7 @@ class Wanted:
     merged: int | None = None
     follow: bool = False
     idle: float | None = None
+    reject: Reject | None = None
 
     @property
     def path(self) -> Path:
@@ -90,6 +95,8 @@ class Wanted:
             raise InputError(f"there is no folder {self.path.parent} for {self.path.name}; make it first")
         if self.idle is not None and not self.follow:
             raise InputError("--idle goes with --follow")
+        if self.reject is not None and self.merged is not None:
+            raise InputError("--reject is of the clusters as they are: leave out --merged")
 
 
 def predict_run(
@@ -173,6 +180,7 @@ class Prediction:
         self.opened, self.wanted = opened, wanted
         weights = dist.on_rank_zero(lambda: weights_of(opened.checkpoint))
         self.groups, self.notes = dist.on_rank_zero(lambda: self._cut_tree(weights))
+        self.sureness = dist.on_rank_zero(lambda: self._find_sureness(weights))
         self.k = opened.network.k if self.groups is None else int(self.groups.max()) + 1
         self.folder = self._parts_folder(weights)
         self.parts: dict[str, Part] = {}
@@ -237,8 +245,30 @@ class Prediction:
             origins=True,
             files=self._files,
         )
+        if (sureness := self.sureness) is not None:
+            batches = (sureness.judge(assigned, self.wanted.reject) for assigned in batches)
         dist.together(lambda: self.folder.write(mine, batches))
         return len(done)
+
+    def _find_sureness(self, weights: str) -> Sureness | None:
+        """Return what the run knows of its answers, where it was evaluated; of merged clusters that is nothing."""
+        opened = self.opened
+        exported = opened.config.run is None
+        found = Sureness.load(opened.checkpoint.path if exported else opened.config.run_folder)
+        weights = (
+            found.basis.weights if found is not None and exported else weights
+        )  # it was copied with them
+        if found is not None and not found.is_of(weights, opened.network.serving):
+            found = None
+        if self.wanted.reject is not None and (found is None or found.reach is None):
+            remedy = (
+                "export a run that was evaluated" if exported else "run `ccscale evaluate` on the run first"
+            )
+            raise InputError(
+                f"--reject compares with the run's own images, and nothing tells of these at step "
+                f"{opened.checkpoint.step}: {remedy}"
+            )
+        return found if self.groups is None else None
 
     def _cut_tree(self, weights: str) -> tuple[Int64 | None, list[str]]:
         """Return the groups that clusters are merged into, if they are, and what is to be said of them."""
@@ -259,5 +289,7 @@ class Prediction:
             "merged": None if self.groups is None else self.k,
             **({"head": self.opened.network.serving} if self.opened.network.serving else {}),
             "groups": None if self.groups is None else hashlib.sha256(self.groups.tobytes()).hexdigest(),
+            "sureness": None if self.sureness is None else self.sureness.digest,
+            "reject": None if self.wanted.reject is None else str(self.wanted.reject),
         }
         return PartsFolder(self.wanted.folder, settings, features=self.wanted.features)

@@ -2,10 +2,14 @@
 
 key                string
 origin             string   where the image came from, a path or a URL; null where the shards do not tell
-cluster            int32    null for an image that cannot be decoded, as all that follow but the label
+cluster            int32    null for an image that cannot be decoded, as all that follow but the label; -1 for one
+                            that is left without a cluster
+name               string   of the cluster; only where labels were given, null where it has none
 confidence         float32  the soft assignment to the cluster
+calibrated         float32  how often images of such a confidence are right; only where that was measured
 second             int32    the next likely cluster
 second_confidence  float32
+reason             string   why the image is left without a cluster; only where that was asked for
 label              int32    only where asked for; null where not known
 features           list of D float32, only where asked for
 
@@ -91,10 +95,16 @@ def to_table(assigned: Assigned, labels: bool = False, features: str | None = No
         "key": pa.array(assigned.batch.keys, pa.string()),
         "origin": pa.array(assigned.batch.origins or [None] * len(bad), pa.string()),
         "cluster": pa.array(assigned.clusters, pa.int32(), mask=bad),
-        "confidence": pa.array(assigned.confidence, pa.float32(), mask=bad),
-        "second": pa.array(assigned.second, pa.int32(), mask=alone),
-        "second_confidence": pa.array(assigned.second_confidence, pa.float32(), mask=alone),
     }
+    if assigned.names is not None:
+        columns["name"] = pa.array(assigned.names, pa.string())
+    columns["confidence"] = pa.array(assigned.confidence, pa.float32(), mask=bad)
+    if assigned.calibrated is not None:
+        columns["calibrated"] = pa.array(assigned.calibrated, pa.float32(), mask=bad)
+    columns["second"] = pa.array(assigned.second, pa.int32(), mask=alone)
+    columns["second_confidence"] = pa.array(assigned.second_confidence, pa.float32(), mask=alone)
+    if assigned.reasons is not None:
+        columns["reason"] = pa.array(assigned.reasons, pa.string())
     if labels:
         columns["label"] = pa.array(assigned.batch.labels, pa.int32(), mask=unknown)
     if features is not None:

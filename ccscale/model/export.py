@@ -190,7 +190,13 @@ def differing(network: ContrastiveClustering, weights: Mapping[str, Tensor]) -> 
     ]
 
 
-def copy_export(source: Path, out: Path, heads: Sequence[int] = (), serves: int = 0) -> None:
+def copy_export(
+    source: Path,
+    out: Path,
+    heads: Sequence[int] = (),
+    serves: int = 0,
+    beside: Mapping[str, bytes] | None = None,
+) -> None:
     """Copy the exported network of a checkpoint into a new folder, with what the run keeps frozen of it.
 
     Parameters
@@ -199,6 +205,8 @@ def copy_export(source: Path, out: Path, heads: Sequence[int] = (), serves: int 
         The two folders.
     heads, serves
         The cluster heads that are chosen, one for each K, and the one that is to serve.
+    beside
+        What else goes into the folder: contents by the files' names.
 
     Raises
     ------
@@ -221,6 +229,8 @@ def copy_export(source: Path, out: Path, heads: Sequence[int] = (), serves: int 
         else:
             shutil.copyfile(source / WEIGHTS, part / WEIGHTS)
         (part / CONFIG).write_text(json.dumps(content | chosen, indent=1) + "\n", encoding="utf-8")
+        for name, content_beside in (beside or {}).items():
+            (part / name).write_bytes(content_beside)
         part.rename(out)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}") from None

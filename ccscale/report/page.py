@@ -35,6 +35,7 @@ SCRIPTS = (
     "series",
     "chart",
     "how_many",
+    "sure",
     "sizes",
     "matrix",
     "clusters",

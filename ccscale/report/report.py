@@ -117,6 +117,7 @@ def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles) -> bytes:
         "heads": [_rounded(row) for row in one.evaluation.get("heads", ())],
         "warnings": list(one.evaluation.get("warnings", ())),
         "how_many": advice(one.evaluation.get("how_many")),
+        "trust": _rounded(one.evaluation["trust"]) if "trust" in one.evaluation else None,
         "curves": panels([run.metrics for run in runs]),
         "classes": one.classes or _numbers(one),
         "most_classes": CLASSES,
@@ -139,8 +140,13 @@ def _figures(run: Inputs) -> dict[str, Any]:
     }
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: rounded(value) if isinstance(value, float) else value for name, value in row.items()}
+def _rounded(value: Any) -> Any:
+    """Return figures, however deep, as a page holds them."""
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return rounded(value) if isinstance(value, float) else value
 
 
 def _numbers(run: Inputs) -> list[str]:

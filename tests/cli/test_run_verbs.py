@@ -144,7 +144,8 @@ class TestRun:
         assert capfd.readouterr().out.startswith(f"{tmp_path}/out: the network of step {STEPS}; load it with")
 
         table = pq.read_table(tmp_path / "p.parquet").to_pydict()
-        assert list(table) == COLUMNS
+        evaluated = ["calibrated"] if (run / "sureness.npz").exists() else []
+        assert list(table) == [*COLUMNS[:4], *evaluated, *COLUMNS[4:]]
         manifest = Manifest.load(plain / "shards")
         reader = SampleReader(manifest, ["train"])
         assert table["key"] == [reader[i].key for i in range(9)]
@@ -168,6 +169,7 @@ class TestRun:
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
             "config.json",
             "model.safetensors",
+            *(["sureness.npz"] if (run / "sureness.npz").exists() else []),  # where it was evaluated
         ]
 
 

@@ -44,9 +44,9 @@ def test_all_of_it_can_be_read(page, name):
     assert wait(driver, tables)
     shown = [
         bool(driver.find_elements(By.CSS_SELECTOR, f"#{part}:not([hidden])"))
-        for part in ("map", "confusion", "compare")
+        for part in ("map", "confusion", "sure", "compare")
     ]
-    assert shown == [name != "plain", name != "plain", name == "compared"]
+    assert shown == [name != "plain"] * 3 + [name == "compared"]
 
 
 def test_names_of_classes_and_keys_are_only_text(page):
@@ -73,6 +73,16 @@ def test_figures(page):
     assert shown["of 12 clusters have images"] == "11"
     assert shown["mean confidence"] == f"{one.table.confidence[1:].mean():.3f}"
     assert {"ACC", "NMI", "ARI", "F"} <= shown.keys()
+
+
+def test_how_sure(page):
+    driver = page()
+    trust = example().evaluation["trust"]
+    assert f"off by {trust['ece']:.3f}" in text(driver, "#sure-lead")
+    plot = driver.find_element(By.CSS_SELECTOR, "#sure .plot")
+    driver.execute_script("arguments[0].focus()", plot)
+    plot.send_keys(Keys.END)
+    assert text(driver, "#sure .readout") == f"answered 100%: right {trust['accuracy'][0]:.3f}"
 
 
 def test_confusion_matrix(page):

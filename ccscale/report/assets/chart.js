@@ -1,4 +1,4 @@
-// Curves over steps, or over numbers of clusters: a panel each, a line a series, the second run's dashed.
+// Curves over steps, over numbers of clusters, or over shares: a panel each, a line a series, the second run's dashed.
 
 const HEIGHT = 200;
 const MARGIN = { left: 46, right: 8, top: 8, bottom: 24 };
@@ -13,8 +13,10 @@ function ratioTicks(first, last) {
 }
 
 function chartPanel(panel) {
-  const { over = "step", shaded, mark: chosen } = panel;
-  const place = over === "step" ? (value) => value : Math.log2;
+  const { over = "step", share = false, shaded, mark: chosen } = panel;
+  const straight = share || over === "step";
+  const place = straight ? (value) => value : Math.log2;
+  const text = share ? percent : count;
   const names = [...new Set(panel.series.map((series) => series.name))];
   const style = (series) => `s${names.indexOf(series.name) % 3}${series.run ? " other" : ""}`;
   const title = (series) => (other ? `${series.name}, ${data.runs[series.run].name}` : series.name);
@@ -34,7 +36,7 @@ function chartPanel(panel) {
   low = panel.zero && low === 0 ? 0 : Math.min(low, Math.floor(low / step + 1e-9) * step);
   high = Math.max(high, Math.ceil(high / step - 1e-9) * step);
   if (low === high) high = low + step;
-  const [first, last] = over === "step" ? [0, lastStep()] : [steps[0], steps.at(-1)]; // the same in all panels
+  const [first, last] = share ? [0, 1] : over === "step" ? [0, lastStep()] : [steps[0], steps.at(-1)]; // the same in all panels
   let x, y, cursor;
 
   const draw = (width) => {
@@ -47,9 +49,9 @@ function chartPanel(panel) {
       root.append(svg("line", { class: mark === low ? "axis" : "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(mark), y2: y(mark) }));
       root.append(svg("text", { x: MARGIN.left - 8, y: y(mark) + 4, "text-anchor": "end" }, tickText(mark)));
     }
-    for (const mark of over === "step" ? ticks(first, last, Math.max(2, Math.floor(w / 90))).filter(Number.isInteger) : ratioTicks(first, last)) {
+    for (const mark of straight ? ticks(first, last, Math.max(2, Math.floor(w / 90))).filter((at) => share || Number.isInteger(at)) : ratioTicks(first, last)) {
       const anchor = x(mark) > width - 30 ? "end" : "middle";
-      root.append(svg("text", { x: Math.min(x(mark), width - MARGIN.right), y: HEIGHT - 6, "text-anchor": anchor }, tickText(mark)));
+      root.append(svg("text", { x: Math.min(x(mark), width - MARGIN.right), y: HEIGHT - 6, "text-anchor": anchor }, share ? percent(mark) : tickText(mark)));
     }
     for (const series of [...panel.series].reverse()) {
       const path = series.x.map((value, i) => `${i ? "L" : "M"}${x(value).toFixed(1)} ${y(series.y[i]).toFixed(1)}`).join("");
@@ -73,7 +75,7 @@ function chartPanel(panel) {
       cursor.append(svg("circle", { class: `dot ${style(series)}`, cx: x(at), cy: y(series.y[i]), r: 4 }));
       return [`${title(series)} ${figure(series.y[i])}`];
     });
-    return (readout.textContent = `${over} ${count(at)}: ${words.join(" · ")}`);
+    return (readout.textContent = `${over} ${text(at)}: ${words.join(" · ")}`);
   };
   const at = (pixel) => steps.reduce((best, value, i) => (Math.abs(x(value) - pixel) < Math.abs(x(steps[best]) - pixel) ? i : best), 0);
 
@@ -81,7 +83,7 @@ function chartPanel(panel) {
   const ends = panel.series.map((series) => `${title(series)} from ${figure(series.y[0])} to ${figure(series.y.at(-1))}`);
   addCursor(plot, `${panel.title}: ${ends.join(", ")}`, steps.length, at, show);
   const rows = () => table(panel.title, [[over], ...panel.series.map((series) => [title(series)])], steps.map((value) =>
-    [count(value), ...panel.series.map((series) => figure(series.y[series.x.indexOf(value)]))]));
+    [text(value), ...panel.series.map((series) => figure(series.y[series.x.indexOf(value)]))]));
   return el("div", { className: "panel" }, el("h3", {}, panel.title), panel.note ? el("p", { className: "lead" }, panel.note) : null, legend, plot, readout,
     tableDetails(`${panel.title} as a table`, rows));
 }

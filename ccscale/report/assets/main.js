@@ -18,6 +18,7 @@ startTheme();
 startOverview();
 startHowMany();
 startCurves();
+startSure();
 startSizes();
 startMap();
 startConfusion();

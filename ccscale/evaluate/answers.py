@@ -1,0 +1,136 @@
+"""How sure a run is of its clusters, found out when it is evaluated; on one rank.
+
+RUN/labels.csv    the labels that were given last (``evaluate --labels``): they count at later checkpoints, too
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ccscale.evaluate.basis import Basis
+from ccscale.evaluate.calibration import Calibration
+from ccscale.evaluate.feature_subset import FeatureSubset
+from ccscale.evaluate.given_labels import GivenLabels, Named, name_clusters, read_labels
+from ccscale.evaluate.reach import Reach
+from ccscale.evaluate.risk import trust
+from ccscale.evaluate.sureness import Sureness, assign_features
+from ccscale.features.store import Features
+from ccscale.model.network import ContrastiveClustering
+
+LABELS = "labels.csv"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a pass over images leaves to find out how sure a run is of them.
+
+    Attributes
+    ----------
+    folder
+        The run's.
+    network
+        With the head that serves.
+    basis
+        The network and the images.
+    subset
+        Features of some of the images, as they were assigned.
+    matched
+        (K,) int64: the class that each cluster stands for, one-to-one; -1 for none.
+    """
+
+    folder: Path
+    network: ContrastiveClustering
+    basis: Basis
+    subset: FeatureSubset
+    matched: NDArray[np.int64]
+
+    def keep(
+        self,
+        pairs: NDArray[np.float32],
+        table: Path,
+        given: GivenLabels | None,
+        features: Features | None,
+        seed: int,
+    ) -> dict[str, Any]:
+        """Keep what the run knows of its answers, for whoever predicts; these are its own images.
+
+        Parameters
+        ----------
+        pairs
+            (2, n, K): two looks at some of the images, by the head that serves.
+        table
+            The run's table of assignments.
+        given
+            A few labels; by default those that were given before, if there were some.
+        features
+            The store that the images are in; None for shards.
+        seed
+            Of which images are kept.
+
+        Returns
+        -------
+        dict
+            As of `measure`; of given labels ``names`` (columns ``name``, ``said``, ``labels`` of the clusters) and
+            ``given`` (see `Named.figures`).
+
+        Raises
+        ------
+        InputError
+            If none of the given labels is of an image.
+        """
+        if given is None and (self.folder / LABELS).exists():
+            given = read_labels(self.folder / LABELS)
+        named = None if given is None else self._name(given, table)
+        known = () if named is None else (named.confidence, named.right)
+        calibration, names = Calibration.fit(pairs, *known), None if named is None else named.names
+        Sureness(self.basis, calibration, self._reach(features, seed), names).save(self.folder)
+        if given is None or named is None:
+            return self._trust(calibration)
+        given.save(self.folder / LABELS)
+        columns = {"name": named.names.names, "said": named.names.said, "labels": named.names.labels}
+        told = {"names": {key: list(row) for key, row in columns.items()}, "given": named.figures}
+        return told | self._trust(calibration, named)
+
+    def measure(self) -> dict[str, Any]:
+        """Measure by what is kept already; these are other images than the run's own, or some of them.
+
+        Returns
+        -------
+        dict
+            ``trust`` (see `risk.trust`), where the data set's labels are known.
+        """
+        kept = Sureness.load(self.folder)
+        is_own = kept is not None and kept.is_of(self.basis.weights, self.basis.head)
+        return self._trust(kept.calibration if kept is not None and is_own else None)
+
+    def _name(self, given: GivenLabels, table: Path) -> Named:
+        """Name the clusters by given labels."""
+        found = pq.read_table(table, columns=["key", "cluster", "confidence"])
+        clusters = found["cluster"].fill_null(-1).to_numpy().astype(np.int64)
+        confidence = found["confidence"].fill_null(0).to_numpy().astype(np.float32)
+        return name_clusters(given, found["key"].combine_chunks(), clusters, confidence, self.network.k)
+
+    def _reach(self, features: Features | None, seed: int) -> Reach | None:
+        """Measure how far the images lie from each other, each as one from outside would be looked at."""
+        if len(self.subset.rows) < 2:
+            return None
+        order = Reach.choose(len(self.subset.rows), seed)
+        images = self.subset.rows[order]
+        rows = self.subset.backbone[order] if features is None else features.take(images)
+        return Reach.of(rows, assign_features(self.network, rows)[1])
+
+    def _trust(self, calibration: Calibration | None, named: Named | None = None) -> dict[str, Any]:
+        """Measure by the data set's labels, but on none of those images that the map was fitted by."""
+        kept = self.subset.labels >= 0
+        if named is not None:
+            kept &= ~np.isin(self.subset.rows, named.rows)
+        measured = self.subset.of(kept)
+        if not len(measured.rows):
+            return {}
+        clusters, confidence = assign_features(self.network, measured.backbone)
+        right = self.matched[clusters] == measured.labels
+        return {"trust": trust(confidence, None if calibration is None else calibration(confidence), right)}

@@ -1,0 +1,96 @@
+"""Which images lie too far from those that a run knows, and which are doubtful. Pure.
+
+An image's distance is 1 − the cosine of its features with those of its k-th nearest neighbour among a sample of the
+run's own images (Sun et al., ICML 2022: no label, no assumption about how features are spread); its doubt is
+1 − confidence. Both are compared with those of the run's own images, each without itself among the neighbours: the
+share of these that lie strictly below is the image's rank in distance, and in doubt.
+
+    rank = max(rank in distance, rank in doubt)
+
+An image is answered up to that rank below which COVERAGE of the run's own images lie. So this share of images like
+the run's own is answered; of the others it is told whether they are too far, or doubtful. (Of the own images
+themselves some more are: each of the sample is a neighbour of itself.)
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+NEIGHBOUR = 3  # of 1 to 10 the fewer the stricter; one alone may be a copy
+SAMPLE, OWN = 4_096, 10_000  # images at most: whose features are kept; whose distances are compared with
+GRID = 1_000  # quantiles that are kept
+TILE = 1_024  # rows of similarities that are held at a time
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far images may lie from a run's own, and how doubtful these are.
+
+    Attributes
+    ----------
+    sample
+        (m, D) float16: features of some of the run's images, of length 1.
+    distances, doubts, ranks
+        (`GRID` + 1,) float64, rising: quantiles of these of the run's own images.
+    """
+
+    sample: NDArray[np.float16]
+    distances: Float64
+    doubts: Float64
+    ranks: Float64
+
+    @staticmethod
+    def choose(images: int, seed: int) -> NDArray[np.int64]:
+        """Return which of a run's images are measured, in an order by the seed."""
+        return np.random.default_rng(seed).permutation(images)[:OWN]
+
+    @classmethod
+    def of(cls, features: Float32, confidence: Float32) -> "Reach":
+        """Measure (n, D) features and (n,) confidences of a run's own images, two or more, in no order."""
+        features = _unit(features)
+        sample = features[:SAMPLE].astype(np.float16)
+        own = np.arange(len(features))
+        distances = _distances(features, sample, np.where(own < len(sample), own, -1))
+        grid = np.linspace(0, 1, GRID + 1)
+        doubts = 1.0 - confidence
+        far, doubtful = np.quantile(distances, grid), np.quantile(doubts, grid)
+        ranks = np.maximum(_rank(distances, far), _rank(doubts, doubtful))
+        return cls(sample, far, doubtful, np.quantile(ranks, grid, method="higher"))
+
+    def rank(self, features: Float32, confidence: Float32) -> tuple[Float64, Float64]:
+        """Return the ranks in distance and in doubt of images, (n,) each in [0, 1], by (n, D) features."""
+        distances = _distances(_unit(features), self.sample)
+        return _rank(distances, self.distances), _rank(1.0 - confidence, self.doubts)
+
+    def limit(self, coverage: float) -> float:
+        """Return the rank up to which that share of the run's own images is answered."""
+        return float(self.ranks[np.ceil(coverage * GRID - 1e-9).astype(int)])
+
+
+def _rank(values: NDArray[np.floating], quantiles: Float64) -> Float64:
+    """Return the share of quantiles strictly below each value."""
+    return np.searchsorted(quantiles, values, side="left") / len(quantiles)
+
+
+def _distances(
+    features: Float32, sample: NDArray[np.float16], own: NDArray[np.int64] | None = None
+) -> Float64:
+    """Return the distances of unit features from their k-th neighbours, but from themselves: `own` row, or -1."""
+    others, found = sample.astype(np.float32), np.empty(len(features))
+    k = min(NEIGHBOUR, len(others) - (own is not None))
+    for start in range(0, len(features), TILE):
+        rows = slice(start, start + TILE)
+        cosines = features[rows] @ others.T
+        if own is not None:
+            there = np.flatnonzero(own[rows] >= 0)
+            cosines[there, own[rows][there]] = -np.inf
+        found[rows] = 1 - np.partition(cosines, -k, axis=1)[:, -k]
+    return found
+
+
+def _unit(features: Float32) -> Float32:
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12))

@@ -1,0 +1,48 @@
+"""What ``predict --reject`` asks for: which images are to be left without a cluster. Pure."""
+
+from dataclasses import dataclass
+
+CONFIDENCE = "confidence="
+TOO_FAR = "too far"  # the reason of an image out of place; that of a doubtful one names two clusters
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One of the two is given.
+
+    Attributes
+    ----------
+    coverage
+        The share of images like the run's own that is answered, above 0 and at most 1.
+    confidence
+        The calibrated confidence below which an image is left without a cluster, between 0 and 1.
+    """
+
+    coverage: float | None = None
+    confidence: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Reject":
+        """Read ``.95`` or ``confidence=.6``.
+
+        Raises
+        ------
+        ValueError
+            With what is wrong.
+        """
+        by_confidence = text.startswith(CONFIDENCE)
+        try:
+            value = float(text.removeprefix(CONFIDENCE))
+        except ValueError:
+            value = -1.0
+        if by_confidence and 0 <= value < 1:
+            return cls(confidence=value)
+        if not by_confidence and 0 < value <= 1:
+            return cls(coverage=value)
+        raise ValueError(
+            f"{text!r} is neither a share of images to answer, as .95, nor a least confidence, as confidence=.6"
+        )
+
+    def __str__(self) -> str:
+        """Return what `parse` reads."""
+        return f"{self.coverage:g}" if self.confidence is None else f"{CONFIDENCE}{self.confidence:g}"

@@ -1,0 +1,171 @@
+"""What a run knows of its own answers: how sure they are, how far its images lie, what its clusters are called.
+
+``ccscale evaluate`` of a run's own images makes it, ``predict`` and ``export`` use it:
+
+    RUN/sureness.npz    basis, facts ()           JSON: see `basis.py`; pairs, labels, and the names
+                        confidence, calibrated    see `calibration.py`
+                        sample, distances, doubts, ranks    see `reach.py`; not there for less than two images
+
+Of a feature store its images count by the features of the image as it is, not by the mean over its views: so will
+images that come later.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ccscale import atomic
+from ccscale.errors import InputError
+from ccscale.evaluate.assign import Assigned, evaluating
+from ccscale.evaluate.basis import Basis
+from ccscale.evaluate.calibration import Calibration
+from ccscale.evaluate.given_labels import Names
+from ccscale.evaluate.reach import Reach
+from ccscale.evaluate.reject import TOO_FAR, Reject
+from ccscale.evaluate.table import chosen_features
+from ccscale.model.network import ContrastiveClustering
+
+FILE = "sureness.npz"
+FAR = 0.99  # with a least confidence: the rank in distance up to which an image is answered
+BLOCK = 8_192  # rows that the heads take at a time
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """What is kept.
+
+    Attributes
+    ----------
+    basis
+        The network and the images that it was made of.
+    calibration
+        From confidence to how often images are right.
+    reach
+        How far the run's own images lie from each other, and how doubtful they are; None for less than two.
+    names
+        Of the clusters, where labels were given.
+    """
+
+    basis: Basis
+    calibration: Calibration
+    reach: Reach | None
+    names: Names | None = None
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content."""
+        facts = {"pairs": self.calibration.pairs, "labels": self.calibration.labels}
+        named = None if self.names is None else asdict(self.names)
+        data = io.BytesIO()
+        np.savez(
+            data,
+            basis=np.array(self.basis.to_bytes().decode()),
+            facts=np.array(json.dumps(facts | {"names": named})),
+            confidence=self.calibration.confidence,
+            calibrated=self.calibration.calibrated,
+            **(
+                {}
+                if self.reach is None
+                else {one.name: getattr(self.reach, one.name) for one in fields(Reach)}
+            ),
+        )
+        return data.getvalue()
+
+    @property
+    def digest(self) -> str:
+        """Return what tells it from another."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write it into a run's folder."""
+        atomic.write_bytes(folder / FILE, self.to_bytes())
+
+    @classmethod
+    def load(cls, folder: Path) -> "Sureness | None":
+        """Read it; None if there is none.
+
+        Raises
+        ------
+        InputError
+            If it is damaged.
+        """
+        path = folder / FILE
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                facts, basis = json.loads(str(arrays["facts"])), Basis.parse(str(arrays["basis"]))
+                if basis is None:
+                    raise ValueError("it does not tell what it was made of")
+                reach = Reach(*(arrays[one.name] for one in fields(Reach))) if "sample" in arrays else None
+                corners = arrays["confidence"], arrays["calibrated"]
+                named = facts["names"]
+                names = None if named is None else Names(**{key: tuple(row) for key, row in named.items()})
+                return cls(basis, Calibration(*corners, facts["pairs"], facts["labels"]), reach, names)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{path} cannot be read ({error}); delete it, and `ccscale evaluate` makes it anew"
+            ) from None
+
+    def is_of(self, weights: str, head: int) -> bool:
+        """Tell whether it is of a network, with that head serving."""
+        return (self.basis.weights, self.basis.head) == (weights, head)
+
+    def judge(self, assigned: Assigned, reject: Reject | None = None) -> Assigned:
+        """Add calibrated confidences and names to a batch; images that are to be rejected lose their cluster."""
+        bad = assigned.batch.bad
+        calibrated = np.where(bad, 0, self.calibration(assigned.confidence)).astype(np.float32)
+        judged = replace(assigned, calibrated=calibrated)
+        if reject is not None:
+            reasons = self._reasons(judged, reject)
+            clusters = np.where([reason is not None for reason in reasons], -1, judged.clusters)
+            judged = replace(judged, clusters=clusters, reasons=reasons)
+        if self.names is not None:
+            called = [self.names.names[cluster] if cluster >= 0 else None for cluster in judged.clusters]
+            judged = replace(judged, names=called)
+        return judged
+
+    def _reasons(self, assigned: Assigned, reject: Reject) -> list[str | None]:
+        """Return why each image is left without a cluster; None for those that are not."""
+        assert self.reach is not None
+        far, doubtful = self.reach.rank(chosen_features(assigned, "backbone"), assigned.confidence)
+        if reject.coverage is not None:
+            limit = self.reach.limit(reject.coverage)
+            is_far, is_doubtful = far > limit, doubtful > limit
+        else:
+            assert assigned.calibrated is not None
+            is_far, is_doubtful = far > FAR, assigned.calibrated < np.float32(reject.confidence)
+        return [
+            None if bad else TOO_FAR if too_far else self._between(int(first), int(second)) if doubt else None
+            for bad, too_far, doubt, first, second in zip(
+                assigned.batch.bad, is_far, is_doubtful, assigned.clusters, assigned.second, strict=True
+            )
+        ]
+
+    def _between(self, first: int, second: int) -> str:
+        called = [
+            str(one) if self.names is None else self.names.of(one) for one in (first, second) if one >= 0
+        ]
+        return f"between {' and '.join(called)}" if len(called) > 1 else f"not sure of {called[0]}"
+
+
+@torch.inference_mode()
+def assign_features(network: ContrastiveClustering, features: Float32) -> tuple[NDArray[np.int64], Float32]:
+    """Return cluster and confidence, (n,) each, of images by their features (n, D)."""
+    some = next(network.parameters())
+    clusters, confidence = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    with evaluating(network):
+        for start in range(0, len(features), BLOCK):
+            rows = torch.from_numpy(features[start : start + BLOCK]).to(some.device, some.dtype)
+            largest, of = network.heads_of(rows).assignments.max(dim=1)
+            clusters.append(of.cpu().numpy())
+            confidence.append(largest.float().cpu().numpy())
+    return np.concatenate(clusters), np.concatenate(confidence)
