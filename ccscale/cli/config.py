@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.png",
         type=path,
         help="draw what training with the config will see of some images into this file: as they are, their random "
-        "views, and weak and strong ones",
+        "views, and the weak and strong ones of its self-labelling",
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON schema, for editors")
 
@@ -62,9 +62,11 @@ def draw_views_of(config: Config, path: str) -> None:
     views = config.views
     seen = [
         Seen(("as they are",), (views.plain,), 1),
-        Seen(("view a", "view b"), views.each(2), 2),
-        Seen(("weak view", "strong view"), (weak_view(views, None), strong_view(views, None)), 3),
+        Seen(("view a", "view b"), views.each(2), 3),
     ]
+    if (boost := config.stages.boost).epochs:
+        settings = weak_view(views, boost.weak), strong_view(views, boost.strong)
+        seen.append(Seen(("weak view", "strong view"), settings, 3))
     manifest = Manifest.load(config.data.shards, config.data.retry_seconds)
     draw_view_sheet(path, manifest, config.data.splits, config.seed, seen)
     say(f"the views are drawn in {path}")

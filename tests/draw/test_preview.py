@@ -163,12 +163,12 @@ def test_what_is_refused(tmp_path, name, message):
 
 
 def test_a_sheet_of_views_shows_what_training_will_see(tmp_path, capsys):
-    """Rows: as they are; views a and b of two epochs; weak and strong of three. Twelve images of the split."""
+    """Rows: as they are; views a and b of three epochs; weak and strong of three. Twelve images of the split."""
     make(tmp_path / "x", [0, 1] * 20, 2)
     config = tmp_path / "config.yaml"
     config.write_text(
         f"data: {{shards: {tmp_path / 'x'}}}\nmodel: {{clusters: 2}}\n"
-        "views: {size: 24, flip: 0, jitter: 0, grey: 0}\n"
+        "views: {size: 24, flip: 0, jitter: 0, grey: 0}\nstages: {boost: {epochs: 5}}\n"
     )
     for name in ("a.png", "b.png"):
         assert main(["config", str(config), "--views", str(tmp_path / name)]) == 0
@@ -177,16 +177,16 @@ def test_a_sheet_of_views_shows_what_training_will_see(tmp_path, capsys):
     with Image.open(tmp_path / "a.png") as image:
         picture = np.array(image)
     tile, text = view_sheet.TILE, view_sheet.TEXT
-    assert picture.shape == (2 * MARGIN + TITLE + 11 * (tile + GAP), 2 * MARGIN + text + 12 * (tile + GAP), 3)
+    assert picture.shape == (2 * MARGIN + TITLE + 13 * (tile + GAP), 2 * MARGIN + text + 12 * (tile + GAP), 3)
     middles = picture[MARGIN + TITLE + tile // 2 :: tile + GAP, MARGIN + text + tile // 2 :: tile + GAP][
-        :11, :12
+        :13, :12
     ]
-    assert (middles[:5] == middles[0]).all()  # an image of one colour is that in each crop of it
+    assert (middles[:7] == middles[0]).all()  # an image of one colour is that in each crop of it
     reader = SampleReader(Manifest.load(tmp_path / "x"), ["train"])
     assert [tuple(map(int, middle)) for middle in middles[0]] == [
         shade(int(reader[i].key)) for i in spread(np.arange(20), 12).tolist()
     ]
-    assert (middles[6::2] != middles[0]).any()  # strong
+    assert (middles[8::2] != middles[0]).any()  # strong
 
 
 def test_views_are_drawn_of_shards_named_in_a_config(tmp_path, capsys):

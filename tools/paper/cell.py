@@ -62,9 +62,15 @@ def run(config: Config) -> dict[str, Any] | None:
 
         metrics = config.run_folder / METRICS
         start = time.time()
-        if not train_run(config, request).finished:
+        done = train_run(config, request)
+        if not done.finished:
             return None
-        result = evaluate_run(config.run_folder, device=config.train.device, workers=config.data.workers)
+        result = evaluate_run(
+            config.run_folder,
+            device=config.train.device,
+            workers=config.data.workers,
+            checkpoint=str(done.step),  # also where a self-labelling has ended, and an earlier step serves
+        )
     assert result is not None
     if "acc" not in result:
         raise InputError(

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from boosting import Boosting
 from cell import SCORES
 from PIL import Image
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from ccscale.config import Config, Views
+from ccscale.config import Config, Views, strong_view, weak_view
+from ccscale.data.images.crops import GREY
 from ccscale.data.images.decode import decode, open_image
 from ccscale.data.loader import default_workers
 from ccscale.data.reader import SampleReader
@@ -48,14 +50,31 @@ def transform(views: Views) -> transforms.Compose:
         s * views.brightness, s * views.contrast, s * views.saturation, s * views.hue
     )
     blur = transforms.GaussianBlur(views.blur_kernel, views.blur_sigma)
+    steps.append(transforms.RandomHorizontalFlip(views.flip))
+    if views.rand_augment:
+        steps.append(transforms.RandAugment(views.rand_augment, views.magnitude, interpolation=BILINEAR))
     steps += [
-        transforms.RandomHorizontalFlip(views.flip),
         transforms.RandomApply([jitter], p=views.jitter),
         transforms.RandomGrayscale(views.grey),
         transforms.RandomApply([blur], p=views.blur),
         transforms.ToTensor(),
+        *([Cutout(round(views.cutout * views.size))] if views.cutout else []),
     ]
     return transforms.Compose(steps)
+
+
+class Cutout:
+    """Erases a square of an image, its middle anywhere."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return it with a grey square."""
+        top, left = ((torch.rand(2) * image.shape[1]).long() - self.side // 2).tolist()
+        bottom, right = top + self.side, left + self.side
+        image[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = GREY / 255
+        return image
 
 
 class Images(Dataset[Any]):
@@ -85,6 +104,18 @@ class Pairs(Images):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         image, _ = self.image(number)
         return self.transform(image), self.transform(image)
+
+
+class Triples(Images):
+    """Every image's number, a weak view of it, a strong one, and the image resized."""
+
+    def __init__(self, manifest: Manifest, splits: Sequence[str], settings: Sequence[Views]) -> None:
+        super().__init__(manifest, splits)
+        self.transforms = [transform(views) for views in settings]
+
+    def __getitem__(self, number: int) -> tuple[int, list[Tensor]]:
+        image, _ = self.image(number)
+        return number, [transform(image) for transform in self.transforms]
 
 
 class Whole(Images):
@@ -162,15 +193,18 @@ def train(config: Config) -> dict[str, Any]:
     manifest, settings, epochs = open_data(config)[1], config.loss, config.train.epochs
     torch.manual_seed(config.seed)
     network = Network(config).to(device)
-    images = Pairs(manifest, config.data.splits, config.views)
-    loader = DataLoader(
-        images,
-        config.train.global_batch,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-    )
+
+    def batches(images: Images) -> DataLoader[Any]:
+        return DataLoader(
+            images,
+            config.train.global_batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+        )
+
+    loader = batches(Pairs(manifest, config.data.splits, config.views))
     optimizer = torch.optim.Adam(
         network.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay
     )
@@ -188,6 +222,17 @@ def train(config: Config) -> dict[str, Any]:
                 optimizer.step()
                 steps += 1
             meter.update(epoch + 1, f"loss {loss.item():.4f}")
+    boost = config.stages.boost
+    if boost.epochs:
+        weak, strong = weak_view(config.views, boost.weak), strong_view(config.views, boost.strong)
+        loader = batches(Triples(manifest, config.data.splits, (weak, strong, weak.plain)))
+        boosting = Boosting(config, network, optimizer)
+        with Meter("the same, self-labelling", boost.epochs, "epochs", show=True) as meter:
+            for epoch in range(boost.epochs):
+                for numbers, views in loader:
+                    boosting.step(numbers.tolist(), [x.to(device) for x in views], trains=epoch > 0)
+                    steps += 1
+                meter.update(epoch + 1, f"{len(boosting.labels)} labels")
     seconds = time.perf_counter() - start
     return {"steps": steps, "seconds": seconds, **score(config, network, manifest, device, workers)}
 

@@ -6,8 +6,9 @@
 The formulation (formulation.py): one process; torchvision's transforms on PIL images in a DataLoader; a
 forward pass for each view, with ordinary batch norm; the losses by the whole similarity matrix with a mask; torch's
 Adam. The network begins with the same weights; shards, backbone, batch, epochs, learning rate, temperatures and the
-settings of the views are the config's. Both are scored alike: the whole image resized, the cluster head's argmax
-after the last step. The seconds are those of training alone, waiting for images included.
+settings of the views are the config's; so is the self-labelling afterwards, where the config has one (boosting.py).
+Both are scored alike: the whole image resized, the cluster head's argmax after the last step. The seconds are those
+of training alone, waiting for images included.
 
 What is not the same: the order of the images and the views' random numbers. ccscale takes the statistics of batch
 norm over both views together, decodes an image once for both, a JPEG at a reduced scale where that serves, and
@@ -65,6 +66,8 @@ def check(config: Config) -> None:
         ("train.compile", train.compile),
         ("train.max_steps", train.max_steps is not None),
         ("loss.instance_weight and loss.cluster_weight", config.losses != set(LOSSES)),
+        ("stages.boost.label_smoothing", config.stages.boost.label_smoothing > 0),
+        ("stages.boost without class_balance", not config.stages.boost.class_balance),
     ):
         if wrong:
             raise InputError(f"the published formulation has no {key}: leave it at what it is by default")
