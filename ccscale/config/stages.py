@@ -50,9 +50,9 @@ class Boost(Section):
         "checkpoint where it is the best so far.",
     )
     tolerance: Fixed[Probability] = Field(
-        0.05,
-        description="How much stability may be lost against the clusters before; with more the stage ends, and the "
-        "run serves its best clusters from before.",
+        0.03,
+        description="How much of the kappa of neighbours (whether they are in one cluster) may be lost against the "
+        "clusters before; with more the stage ends, and the run serves its best clusters from before.",
     )
     least_agreement: Fixed[Probability] = Field(
         0.5,

@@ -8,6 +8,7 @@ from ccscale.evaluate.centres import CentreFinder
 from ccscale.evaluate.heads import choose_heads, of_heads
 from ccscale.evaluate.neighbourhood import head_kappas
 from ccscale.evaluate.stability import agreement, view_pairs
+from ccscale.evaluate.surroundings import Int64, judge_surroundings
 from ccscale.preempt import StopRequest
 from ccscale.train.setup import Setup
 
@@ -43,30 +44,40 @@ class RunClusters:
             with self._network.averaged():
                 self._finder.find()
 
-    def judged(self) -> dict[str, float | None]:
+    def judged(self, near: Int64 | None) -> dict[str, Any]:
         """Return what tells how good the serving clusters are on the images that are trained on, without labels.
+
+        Parameters
+        ----------
+        near
+            On rank 0: what it returned as ``near`` before.
 
         Returns
         -------
         dict
-            On rank 0 ``stability`` (`evaluate.stability`), None where no image has two views, and ``neighbours``,
-            their kappa (`evaluate.neighbourhood`), None where there is no store with neighbours. Nothing elsewhere.
+            On rank 0 ``stability`` (`evaluate.stability`), None where no image has two views; ``neighbours``, their
+            kappa: of a store's own, else of those by the features when it was called first, ``near``. Nothing
+            elsewhere.
         """
         setup, config = self._setup, self._setup.config
         splits, serving = config.data.splits, self._network.serving
         features = None if setup.features is None else setup.features.at(splits)
+        data = self._network, setup.manifest, splits, config
+        found: tuple[float, Int64 | None] | None
         with self._network.averaged():
-            pairs = view_pairs(
-                self._network, setup.manifest, splits, config, progress=False, features=features
-            )
-            kappas = head_kappas(self._network, features, config)
-        if pairs is None:
+            pairs = view_pairs(*data, progress=False, features=features)
+            if features is not None and features.neighbour_section is not None:
+                kappas = head_kappas(self._network, features, config)
+                found = None if kappas is None else (kappas[serving], None)
+            else:
+                found = judge_surroundings(*data, near, setup.workers, features)
+        if pairs is None or found is None:
             return {}
+        stable = agreement(of_heads(pairs, config.model)[serving])
         return {
-            "stability": agreement(of_heads(pairs, config.model)[serving])["stability"]
-            if pairs.shape[1]
-            else None,
-            "neighbours": None if kappas is None else kappas[serving],
+            "stability": stable["stability"] if stable["views"] else None,
+            "neighbours": found[0],
+            "near": found[1],
         }
 
     def measure(self) -> dict[str, Any] | None:

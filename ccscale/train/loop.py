@@ -234,7 +234,7 @@ class Trainer:
             with self._saved_if_data_fail():
                 summary = self.clusters.measure()
                 is_checked = self.boost.lacks_check(self.step, self.stop)
-                judged = self.clusters.judged() if is_checked else {}
+                judged = self.clusters.judged(self.boost.near) if is_checked else {}
         except Stopped:
             self.save(wait=True)
             return False
@@ -252,7 +252,7 @@ class Trainer:
             self.saver.rate(self.step, summary)
         return True
 
-    def check(self, summary: dict[str, Any] | None, judged: dict[str, float | None]) -> None:
+    def check(self, summary: dict[str, Any] | None, judged: dict[str, Any]) -> None:
         """Judge the self-labelling by the clusters as they are now, and save what follows."""
         record = self.boost.check(self.step, summary, judged)
         if record is not None:

@@ -104,7 +104,7 @@ def stopped(request: StopRequest, step: int, stop: int, evaluated: bool) -> str:
 
 def checked(record: Mapping[str, Any], serves: int | None) -> str:
     """Return a line about how a self-labelling goes; what serves, where it has ended."""
-    measures = {"stability": "stability", "neighbours": "neighbours' kappa"}
+    measures = {"neighbours": "with their neighbours", "stability": "of two views"}
     told = [f", {name} {record[key]:.3f}" for key, name in measures.items() if record[key] is not None]
     without = record["unlabelled_clusters"]
     line = (

@@ -1,10 +1,11 @@
 """How a self-labelling goes, told without labels of people, and whether it goes on: pure.
 
 The first check, before anything is trained by labels, is what the others are compared with. A stage ends where no
-image has a label, where fewer clusters are in use, where the clusters have become others than they were, or are
-worse by a measure: whether neighbours by the features are together, which nothing trains, and whether the views of
-an image are. Then, and at its end, the run serves the best of its checks by the first of these that there is: the
-last one of those that are as good as any.
+image has a label, where clusters fall out of use, where the clusters have become others than they were, and where
+they keep fewer neighbours together, by features that the stage does not train. It ends where far fewer images are
+in one cluster by two views, too; that falls where all goes well, since before the stage it is trained for itself.
+In the end the run serves the check whose clusters keep most neighbours together: the last of those that are as good
+as any.
 """
 
 from collections.abc import Sequence
@@ -15,10 +16,8 @@ from numpy.typing import NDArray
 
 from ccscale.config.stages import Boost
 
-LEAST_USED = (
-    0.8  # of the effective clusters before: a stage may find sizes less even than the cluster loss has them
-)
-SLACK = 0.01  # of the measure, by which checks of clusters that are as good may differ
+LEAST = 0.8  # of the effective clusters, and of the stability, before
+SLACK = 0.003  # of the neighbours' kappa, by which checks of clusters that are as good may differ
 
 Int = NDArray[np.integer[Any]]
 
@@ -39,8 +38,8 @@ class Check(NamedTuple):
     stability
         Of `evaluate.stability`; None where there are no two views of an image.
     neighbours
-        Of `evaluate.neighbourhood`: whether nearest neighbours by the features are in one cluster, a kappa; None
-        where there is no store with neighbours.
+        Whether nearest neighbours by features that the stage does not train are in one cluster, a kappa: of
+        `evaluate.neighbourhood` or `evaluate.surroundings`.
     effective_clusters
         Of `evaluate.metrics.use`: so many of equal size would be as even.
     """
@@ -50,7 +49,7 @@ class Check(NamedTuple):
     unlabelled_clusters: int
     agreement: float
     stability: float | None
-    neighbours: float | None
+    neighbours: float
     effective_clusters: float
 
 
@@ -90,25 +89,25 @@ def reason_to_end(checks: Sequence[Check], boost: Boost) -> str | None:
             f"no image is so surely in its cluster (stages.boost.threshold {boost.threshold:g}) that it would have "
             "a label"
         )
-    if now.effective_clusters < LEAST_USED * before.effective_clusters:
+    if now.effective_clusters < LEAST * before.effective_clusters:
         return (
             f"the clusters are used as unevenly as if there were {now.effective_clusters:.1f} of equal size, and "
             f"{before.effective_clusters:.1f} before it"
         )
     if now.agreement < boost.least_agreement:
         return f"the clusters are others than before it (agreement {now.agreement:.2f})"
-    for what, of in (("keep fewer neighbours together", "neighbours"), ("are less stable", "stability")):
-        was, found = getattr(before, of), getattr(now, of)
-        if was is not None and found is not None and found < was - boost.tolerance:
-            return f"the clusters {what} than before it (kappa {found:.2f}, and {was:.2f} before)"
+    if now.neighbours < before.neighbours - boost.tolerance:
+        return (
+            f"the clusters keep fewer neighbours together than before it (kappa {now.neighbours:.2f}, and "
+            f"{before.neighbours:.2f} before)"
+        )
+    if now.stability is not None and now.stability < LEAST * (before.stability or 0):
+        were = f"{now.stability:.2f}, and {before.stability:.2f} before"
+        return f"the clusters are less stable than before it ({were})"
     return None
 
 
 def best(checks: Sequence[Check]) -> Check:
     """Return the check whose clusters serve, of those a stage may go on after."""
-    measured = [check.stability if check.neighbours is None else check.neighbours for check in checks]
-    most = max((value for value in measured if value is not None), default=0.0)
-    as_good = [
-        check for check, value in zip(checks, measured, strict=True) if value is None or value >= most - SLACK
-    ]
-    return as_good[-1]
+    most = max(check.neighbours for check in checks)
+    return [check for check in checks if check.neighbours >= most - SLACK][-1]

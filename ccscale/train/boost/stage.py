@@ -10,6 +10,7 @@ from ccscale import dist
 from ccscale.config import Config, LossName
 from ccscale.data.order.stages import BoostSteps
 from ccscale.engine.guard import Verdict
+from ccscale.evaluate.surroundings import Int64
 from ccscale.features.batches import Batch
 from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end
 from ccscale.train.boost.labels import LastingLabels
@@ -40,6 +41,8 @@ class BoostStage:
         The learning rate of its steps.
     ended
         Why it was ended before its last step, if it was.
+    near
+        On rank 0 the neighbours that it is judged by, where it was; see `RunClusters.judged`.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class BoostStage:
         self._memory: LastingLabels | None = None
         self._checks = [Check(**check) for check in state.get("checks", ())]
         self.ended: str | None = state.get("ended")
+        self.near: Int64 | None = None if state.get("near") is None else state["near"].numpy()
         if state:
             self._remember().load(state)
 
@@ -88,7 +92,7 @@ class BoostStage:
         return self.steps.is_checked(step, last) and all(check.step != step for check in self._checks)
 
     def check(
-        self, step: int, summary: Mapping[str, Any] | None, judged: Mapping[str, float | None]
+        self, step: int, summary: Mapping[str, Any] | None, judged: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         """Judge how it goes.
 
@@ -119,6 +123,7 @@ class BoostStage:
             )
             return now, reason_to_end([*self._checks, now], self._settings)
 
+        self.near = judged.get("near")
         now, self.ended = dist.on_rank_zero(judge)
         self._checks.append(now)
         if dist.rank() > 0:
@@ -146,4 +151,5 @@ class BoostStage:
         if self._memory is None:
             return {}
         checks = [check._asdict() for check in self._checks]
-        return {KEY: {**self._memory.state(), "checks": checks, "ended": self.ended}}
+        near = None if self.near is None else torch.from_numpy(self.near)
+        return {KEY: {**self._memory.state(), "checks": checks, "ended": self.ended, "near": near}}

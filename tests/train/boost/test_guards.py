@@ -9,7 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 from ccscale.config.stages import Boost
 from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end
 
-BEFORE = Check(10, 0.4, 1, 1.0, 0.8, None, 9.5)
+BEFORE = Check(10, 0.4, 1, 1.0, 0.8, 0.7, 9.5)
 
 
 def after(**changes: Any) -> Check:
@@ -24,8 +24,10 @@ def after(**changes: Any) -> Check:
         ({"effective_clusters": 5.0}, "as if there were 5.0 of equal size, and 9.5 before it"),
         ({"effective_clusters": 8.0}, None),
         ({"agreement": 0.4}, "others than before it (agreement 0.40)"),
-        ({"stability": 0.74}, "less stable than before it (kappa 0.74, and 0.80 before)"),
-        ({"stability": 0.76}, None),
+        ({"neighbours": 0.66}, "fewer neighbours together than before it (kappa 0.66, and 0.70 before)"),
+        ({"neighbours": 0.68}, None),
+        ({"stability": 0.63}, "less stable than before it (0.63, and 0.80 before)"),
+        ({"stability": 0.66}, None),
         ({"stability": None}, None),
     ],
 )
@@ -34,13 +36,11 @@ def test_why_it_ends(changes: dict[str, Any], why: str | None) -> None:
     assert found is None if why is None else why in str(found)
 
 
-def test_the_last_serves_that_is_as_stable_as_any() -> None:
-    checks = [BEFORE, after(step=20, stability=0.9), after(step=30, stability=0.895)]
+def test_the_last_serves_that_keeps_as_many_neighbours_together_as_any() -> None:
+    checks = [BEFORE, after(step=20, neighbours=0.75), after(step=30, neighbours=0.748, stability=0.7)]
     assert best(checks).step == 30
-    assert best([*checks, after(step=40, stability=0.85)]).step == 30
-    by_neighbours = [check._replace(neighbours=0.1 * number) for number, check in enumerate(checks)]
-    assert best([*by_neighbours, after(step=40, stability=1, neighbours=0.1)]).step == 30
-    assert best([BEFORE._replace(stability=None), after(stability=None)]).step == 20
+    assert best([*checks, after(step=40, neighbours=0.74)]).step == 30
+    assert best([BEFORE, after(step=20, neighbours=0.69)]) is BEFORE
 
 
 def test_the_figures_of_what_is_remembered() -> None:
