@@ -7,8 +7,8 @@
 
 Each row is its class's centre, drawn from a normal distribution, and `--spread` times as much of its own; column i
 has the weight (i + 1)^-decay in both, as few directions carry most of what features tell. With `--uneven s` classes
-have spreads of their own, log-normal with deviation s. Many classes that overlap, where about 41 % of a row's 25
-neighbours are of its class, are made by
+have spreads of their own, log-normal with deviation s, and rows are of length 1. Many classes that overlap, where
+about 42 % of a row's 25 neighbours are of its class, are made by
 
     --rows 100000 --width 256 --classes 200 --spread 2.75 --uneven 0.5 --decay 0.3
 
@@ -36,6 +36,7 @@ from ccscale.data.shards.manifest_file import Shard
 from ccscale.features.feature_file import ENDING, encode, record_batch, schema, write_file
 from ccscale.features.listing import ROWS, Data, FeatureFile, Listing, Settings
 from ccscale.features.store import Features, open_features
+from ccscale.features.vectors import unit
 
 SHARD = 2**16
 
@@ -64,7 +65,8 @@ def make(
             generator = np.random.default_rng((seed, start))
             labels = generator.integers(0, classes, some)
             own = generator.standard_normal((some, width), dtype=np.float32) * weights
-            kept = encode(torch.from_numpy(centres[labels] + spreads[labels, None] * own), "float16")
+            x = torch.from_numpy(centres[labels] + spreads[labels, None] * own)
+            kept = encode(unit(x) if uneven else x, "float16")
             keys = [f"{row:09d}" for row in range(start, start + some)]
             yield record_batch(form, keys, labels, np.zeros(some, bool), [kept])
 
