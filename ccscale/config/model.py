@@ -89,11 +89,11 @@ class Model(Section):
     )
     begin: Origin[Annotated[tuple[BeginsAs, ...], BeforeValidator(listed)]] = Field(
         (),
-        description="What the trained cluster heads begin from, those of one K in turn; by default random weights. "
-        "Else clusters of a feature store, which they are fitted to before the first step: features: k-means of "
-        "these; smoothed: k-means of features that were averaged over mutual neighbours; spectral: spectral "
-        "clustering of the graph of neighbours. A run that begins with the network of another (train.start) has "
-        "its heads.",
+        description="What the trained cluster heads begin from; by default random weights. Else clusters of a "
+        "feature store, which they are fitted to before the first step: features: k-means of these; smoothed: "
+        "k-means of features that were averaged over mutual neighbours; spectral: spectral clustering of the graph "
+        "of neighbours; of several, those clusters that keep most neighbours together. A run that begins with the "
+        "network of another (train.start) has its heads.",
     )
     centres: Fixed[Annotated[tuple[CentresOf, ...], BeforeValidator(listed)]] = Field(
         (),
@@ -103,6 +103,12 @@ class Model(Section):
         "all heads the one that keeps most neighbours together serves.",
     )
     embedding: Fixed[int] = Field(128, ge=1, le=2**16, description="Width of the instance head's output.")
+    head_input: Fixed[Literal["features", "centred"]] = Field(
+        "features",
+        description="What the trained cluster heads take: the features as the backbone makes them, or those of a "
+        "feature store centred: without their mean over the store, and brought to length 1. Backbones differ in "
+        "how large their features are, and so does what a learning rate does to a head.",
+    )
     head_width: Fixed[Positive | None] = Field(
         None,
         description="Width of the hidden layers of all heads; null: that of the features, as in the paper.",
@@ -129,11 +135,6 @@ class Model(Section):
             raise ValueError("head_width is that of hidden layers, and head_depth 1 has none: leave it out")
         if len(set(self.centres)) < len(self.centres):
             raise ValueError("centres names a kind twice")
-        if len(self.begin) > self.heads:
-            raise ValueError(
-                f"begin has {len(self.begin)} kinds of clusters, and there are model.heads {self.heads} that could "
-                f"begin from them: set model.heads={len(self.begin)}"
-            )
         if self.begin and self.head_norm == "batch":
             raise ValueError(
                 "begin goes with head_norm none or layer: heads are fitted before there is a global batch"

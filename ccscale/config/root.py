@@ -95,6 +95,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _head_input(self) -> "Config":
+        if self.model.head_input == "centred" and self.data.features is None:
+            raise ValueError(
+                "model.head_input is centred, by the mean of a feature store: give data.features in place of "
+                "data.shards (`ccscale embed SHARDS STORE` makes one), or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _begin(self) -> "Config":
         if self.model.begin and self.data.features is None:
             raise ValueError(

@@ -2,9 +2,12 @@
 
 features     spherical k-means of the features, the mean of an image's views
 smoothed     the same of features that were smoothed over the graph of neighbours (`graph.py`)
-spectral     spectral clustering of that graph, by K and by K / 2 coordinates: of the two the clusters that keep
-             more neighbours together (`kappa.py`)
+spectral     spectral clustering of that graph, by K and by K / 2 coordinates
+
+Of those that are asked for the clusters count that keep most neighbours together (`kappa.py`).
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -39,16 +42,16 @@ class FirstClusters:
         self.rows: Int64 = np.flatnonzero(~features.bad)
         self._kept: dict[tuple[BeginsAs, int], Vectors] = {}
 
-    def find(self, kind: BeginsAs, clusters: int, seed: int) -> Int64:
-        """Return the cluster of each good row, (n,)."""
-        if kind != "spectral":
-            return self._means(self._vectors(kind), clusters, seed)
-        found = [
-            self._means(self._vectors(kind, count), clusters, seed)
-            for count in sorted({max(2, clusters // 2), clusters})
-        ]
+    def find(self, kinds: Sequence[BeginsAs], clusters: int, seed: int) -> tuple[BeginsAs, Int64]:
+        """Return the clusters that keep most neighbours together: their kind, and that of each good row, (n,)."""
+        found: list[tuple[BeginsAs, Int64]] = []
+        for kind in kinds:
+            counts = sorted({max(2, clusters // 2), clusters}) if kind == "spectral" else [0]
+            found += [(kind, self._means(self._vectors(kind, count), clusters, seed)) for count in counts]
+        if len(found) == 1:
+            return found[0]
         near = near_places(self._features, self.rows)
-        kappas = [neighbour_kappa(some, np.append(some, -1)[near]) for some in found]
+        kappas = [neighbour_kappa(some, np.append(some, -1)[near]) for _, some in found]
         return found[int(np.argmax(kappas))]
 
     def _means(self, vectors: Vectors, clusters: int, seed: int) -> Int64:

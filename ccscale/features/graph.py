@@ -15,7 +15,6 @@ Mutual neighbours share a cluster more often than one-sided ones do.
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sparse
 
 from ccscale.features.store import Features
 from ccscale.features.vectors import Float32, Int64
@@ -38,9 +37,11 @@ def near_places(features: Features, rows: Int64) -> Int64:
 
 def neighbour_graph(near: Int64) -> Graph:
     """Return the graph A, (n, n) float32, of nodes whose neighbours are `near` (n, k); see `near_places`."""
+    from scipy.sparse import csr_array
+
     joined, n = near >= 0, len(near)
     ends = np.concatenate([[0], np.cumsum(joined.sum(axis=1))])
-    directed = sparse.csr_array((np.ones(ends[-1], np.float32), near[joined], ends), shape=(n, n))
+    directed = csr_array((np.ones(ends[-1], np.float32), near[joined], ends), shape=(n, n))
     other = directed.T.tocsr()
     return (directed.minimum(other) + np.float32(ONE_SIDED) * directed.maximum(other)).tocsr()
 
@@ -59,10 +60,11 @@ def smooth(graph: Graph, vectors: Float32, times: int = 2) -> Float32:
 
 def spectral_coordinates(graph: Graph, count: int) -> Float32:
     """Return the first spectral coordinates (n, q) of a graph's nodes, of the largest eigenvalue first; q < n."""
+    from scipy.sparse import diags_array
     from scipy.sparse.linalg import eigsh
 
     degrees = np.asarray(graph.sum(axis=1)).ravel() + 1e-6
-    scale = sparse.diags_array(1 / np.sqrt(degrees))
+    scale = diags_array(1 / np.sqrt(degrees))
     matrix = (scale @ graph @ scale).astype(np.float32)
     if len(degrees) < SPARSE * count:
         return np.linalg.eigh(matrix.toarray())[1][:, : -count - 1 : -1]

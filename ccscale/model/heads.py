@@ -42,6 +42,27 @@ class _Head(nn.Module):
         return out if out.dtype == torch.float64 else out.float()
 
 
+class Centred(nn.Module):
+    """Features (m, D) without their mean, brought to length 1.
+
+    Attributes
+    ----------
+    mean : Tensor
+        (D,): of the features of a store; zeros until it is found.
+    """
+
+    mean: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return them in the type of the mean."""
+        with torch.autocast(h.device.type, enabled=False):
+            return F.normalize(h.to(self.mean.dtype) - self.mean, dim=1)
+
+
 class InstanceHead(_Head):
     """Features (m, D) -> embeddings (m, d) of unit length."""
 
@@ -58,6 +79,7 @@ class ClusterHead(_Head):
 
     def __init__(self, features: int, clusters: int, settings: Model) -> None:
         super().__init__(features, settings.prototypes or clusters, settings)
+        self.centred = Centred(features) if settings.head_input == "centred" else None
         self._temperature = settings.head_temperature
         self.prototypes = (
             nn.Linear(settings.prototypes, clusters, bias=False) if settings.prototypes else None
@@ -65,7 +87,7 @@ class ClusterHead(_Head):
 
     def forward(self, h: Tensor) -> Tensor:
         """Return the soft assignments."""
-        out = self._project(h)
+        out = self._project(h if self.centred is None else self.centred(h))
         with torch.autocast(out.device.type, enabled=False):
             if self.prototypes is not None:
                 out = F.normalize(out, dim=1) @ F.normalize(self.prototypes.weight, dim=1).T
@@ -124,6 +146,10 @@ class CentreHeads(nn.ModuleList):
 
 class ClusterHeads(nn.ModuleList):
     """Several cluster heads: features (m, D) -> the soft assignments of each, (m, K)."""
+
+    def __iter__(self) -> Iterator[ClusterHead]:
+        """Yield the heads."""
+        return cast(Iterator[ClusterHead], super().__iter__())
 
     def forward(self, h: Tensor) -> tuple[Tensor, ...]:
         """Return the soft assignments of all heads."""

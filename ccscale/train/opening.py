@@ -25,7 +25,7 @@ from ccscale.features.store import Features
 from ccscale.model.export import frozen_of, read_settings
 from ccscale.model.frozen_file import FILE, check_frozen, read_frozen, write_frozen
 from ccscale.model.network import ContrastiveClustering
-from ccscale.train.head_fit import fit_heads
+from ccscale.train.first_heads import prepare_heads
 from ccscale.train.start import begin_with
 
 
@@ -93,8 +93,8 @@ def open_training(
         _tell(standing)
     # What is refused above leaves no folder.
     begun = dist.on_rank_zero(lambda: open_run(config, data_digest, lock.take))
-    if not saved and config.train.start is None and config.model.begin and features is not None:
-        fit_heads(network, features, config, device)
+    if not saved and config.train.start is None and features is not None:
+        prepare_heads(network, features, config, device)
     if features is None:
         frozen = _keep_frozen(config, network, found.newest)
     else:

@@ -13,7 +13,7 @@ from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import say
 
 ALIKE = (
-    *("backbone", "stem", "normalize", "clusters", "heads", "embedding"),
+    *("backbone", "stem", "normalize", "clusters", "heads", "embedding", "head_input"),
     *("head_width", "head_depth", "head_norm", "head_activation", "prototypes", "head_temperature"),
 )
 """What two runs must have in common for one to begin with the other's network."""

@@ -19,7 +19,7 @@ from ccscale.features.following import open_followed
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import Features, open_features
 from ccscale.model.network import ContrastiveClustering
-from ccscale.train.head_fit import fit_heads
+from ccscale.train.first_heads import prepare_heads
 
 K = 4
 
@@ -39,6 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Features:
 def settings_of(store: Features, run: Path) -> dict[str, Any]:
     settings = small_settings(Path(), run, train__max_steps=6)
     model = {"clusters": [K, 3], "heads": 2, "begin": ["spectral", "smoothed"], "head_width": 16}
+    model |= {"head_input": "centred"}
     return settings | {
         "data": {"features": str(store.folder)},
         "views": {},
@@ -52,20 +53,35 @@ def test_each_kind_finds_the_groups(store: Features) -> None:
     first = FirstClusters(store, torch.device("cpu"))
     assert np.array_equal(first.rows, np.delete(np.arange(240), [5, 200]))
     for kind in ("features", "smoothed", "spectral"):
-        assert adjusted_rand_score(store.labels[first.rows], first.find(kind, K, seed=0)) > 0.95
+        found, clusters = first.find([kind], K, seed=0)
+        assert found == kind
+        assert adjusted_rand_score(store.labels[first.rows], clusters) > 0.95
 
 
-def test_heads_are_fitted_in_turn_and_the_teacher_begins_with_them(
+def test_of_several_kinds_the_one_that_keeps_neighbours_together(
+    store: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = FirstClusters(store, torch.device("cpu"))
+    monkeypatch.setattr(first, "_means", lambda vectors, k, seed: np.arange(len(first.rows)) % 2)
+    assert first.find(["smoothed", "features"], K, seed=0)[0] == "smoothed"  # the first of equals
+    good = store.labels[first.rows]
+    monkeypatch.setattr(first, "_means", lambda vectors, k, seed: good if vectors.width == 8 else 0 * good)
+    assert first.find(["spectral", "smoothed"], K, seed=0)[0] == "smoothed"
+
+
+def test_heads_are_fitted_and_the_teacher_begins_with_them(
     store: Features, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, features = open_followed(parse_config(settings_of(store, tmp_path)))
     network = ContrastiveClustering(config.model, 8, width=8)
     network.begin_training(config.loss)
-    fit_heads(network, features, config)
+    prepare_heads(network, features, config)
     told = [line for line in capsys.readouterr().err.splitlines() if "begins from" in line]
-    assert [line.rsplit(": ")[-1] for line in told] == ["spectral", "smoothed"] * 2
+    assert len(told) == 4
     rows = np.flatnonzero(~store.bad)
     network.eval()
+    for head in network.cluster_head:
+        assert np.allclose(head.centred.mean, store.mean(rows).mean(axis=0), atol=1e-5)
     x = torch.from_numpy(store.mean(rows))
     for p in network(x).heads[:2]:
         assert adjusted_rand_score(store.labels[rows], p.argmax(dim=1).numpy()) > 0.9
@@ -76,7 +92,7 @@ def test_heads_are_fitted_in_turn_and_the_teacher_begins_with_them(
 def test_what_does_not_go_together_is_refused(store: Features, tmp_path: Path) -> None:
     settings = settings_of(store, tmp_path)
     assert "clusters of a feature store" in refusal("model.begin=features")
-    assert "set model.heads=2" in refusal("model.heads=1", settings=settings)
+    assert "by the mean of a feature store" in refusal("model.head_input=centred")
     assert "head_norm none or layer" in refusal("model.head_norm=batch", settings=settings)
     weightless = {**settings, "loss": {"cluster_weight": 0}}
     assert "none is trained" in refusal(settings=weightless)

@@ -1,4 +1,5 @@
-"""Cluster heads that begin from clusters of a store, and not from random weights (``model.begin``).
+"""Cluster heads as training begins: the mean of what they take (``model.head_input``), and the clusters of a store
+that they tell in place of random weights (``model.begin``).
 
 Each is fitted to the clusters that were found, by cross-entropy, before the first step; an image counts by any of
 its views. What follows is training as ever. All of it follows from store, config and seed: a run that was killed
@@ -17,7 +18,8 @@ from ccscale import dist
 from ccscale.config import Config
 from ccscale.features.first_clusters import FirstClusters
 from ccscale.features.store import Features
-from ccscale.features.vectors import Int64
+from ccscale.features.vectors import BLOCK, Int64
+from ccscale.model.heads import ClusterHead
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import Meter
 
@@ -27,10 +29,10 @@ RATE = 1e-3  # Adam's
 LEAST = 1e-12  # an assignment that is smaller counts as this one: its logarithm is finite
 
 
-def fit_heads(
+def prepare_heads(
     network: ContrastiveClustering, features: Features, config: Config, device: torch.device | None = None
 ) -> None:
-    """Fit each cluster head of a network to clusters of a store; all ranks call it together, and get the same.
+    """Make the cluster heads of a network as they begin; all ranks call it together, and get the same.
 
     Parameters
     ----------
@@ -39,26 +41,39 @@ def fit_heads(
     features
         The rows that are trained on.
     config
-        The run's: kinds of clusters, seed.
+        The run's: what heads take and begin from, the seed.
     device
         Where it is computed; the CPU by default.
     """
-    device = device or torch.device("cpu")
-    model, first = config.model, FirstClusters(features, device)
+    model, device = config.model, device or torch.device("cpu")
     cluster_head = network.cluster_head
+    heads = [cluster_head] if isinstance(cluster_head, ClusterHead) else list(cluster_head)
+    if model.head_input == "centred":
+        mean = dist.on_rank_zero(lambda: _mean(features))
+        for head in heads:
+            assert head.centred is not None
+            head.centred.mean.copy_(mean)
     shares: list[NDArray[np.float64]] = []
-    heads = cluster_head if isinstance(cluster_head, nn.ModuleList) else [cluster_head]
-    for number, (head, clusters) in enumerate(zip(heads, model.trained_clusters, strict=True)):
-        of_its_k = number % model.heads
-        kind = model.begin[of_its_k % len(model.begin)]
-        dist.say(f"cluster head {number} begins from {clusters:,} clusters of the store: {kind}")
-        found = first.find(kind, clusters, config.seed + of_its_k // len(model.begin))
-        shares.append(np.bincount(found, minlength=clusters) / len(found))
-        fit = partial(_fitted, head, features, first.rows, found, (config.seed, number), device)
-        head.load_state_dict(dist.on_rank_zero(fit))
+    if model.begin:
+        first = FirstClusters(features, device)
+        for number, (head, k) in enumerate(zip(heads, model.trained_clusters, strict=True)):
+            kind, found = first.find(model.begin, k, config.seed + number % model.heads)
+            dist.say(f"cluster head {number} begins from {k:,} clusters of the store: {kind}")
+            shares.append(np.bincount(found, minlength=k) / len(found))
+            fit = partial(_fitted, head, features, first.rows, found, (config.seed, number), device)
+            head.load_state_dict(dist.on_rank_zero(fit))
     network.begin_training(config.loss)  # a teacher begins as what they are now
-    if network.shares is not None:
+    if shares and network.shares is not None:
         network.shares.copy_(torch.from_numpy(np.concatenate(shares)))
+
+
+def _mean(features: Features) -> Tensor:
+    """Return the mean (D,) of the features of all good rows, each of them the mean of its views."""
+    rows = np.flatnonzero(~features.bad)
+    total = np.zeros(features.width)
+    for start in range(0, len(rows), BLOCK):
+        total += features.mean(rows[start : start + BLOCK]).sum(axis=0, dtype=np.float64)
+    return torch.from_numpy(total / max(1, len(rows)))
 
 
 def _fitted(
