@@ -38,7 +38,9 @@ def show_advice(result: dict[str, Any]) -> None:
         votes = (f"{vote['clusters']:,}", f"{low:,} to {high:,}") if vote["sees"] else ("no clusters", "")
         table.add(vote["criterion"], *votes)
     table.put()
-    for head in result.get("heads", ()):
-        put(f"the head of {head['clusters']:,} clusters has a stability of {head['stability']:.3f}")
+    if "heads" in result:
+        stable = ", ".join(f"{head['stability']:.3f} of {head['clusters']:,}" for head in result["heads"])
+        vote = f"{result['heads_vote']:,}"
+        put(f"the run's own heads vote for {vote}, which is not counted: stability {stable} clusters")
     if result["picture"] is not None:
         put(f"the curves: {result['picture']}", fold=False)

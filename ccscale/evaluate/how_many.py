@@ -22,6 +22,7 @@ from ccscale.errors import InputError
 from ccscale.evaluate.advice import Advice, advise, advise_rows
 from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.feature_subset import choose_rows
+from ccscale.evaluate.votes import NEAR
 from ccscale.features.store import open_features
 
 ADVICE, PICTURE = "how-many.json", "how-many.png"
@@ -93,7 +94,8 @@ def advise_run(
     -------
     dict
         What is written: what `Advice.as_json` has, ``features``, ``picture``, ``basis``, and where there are heads
-        of several K ``heads``: ``clusters`` and ``stability`` of the chosen one of each.
+        of several K ``heads`` (``clusters`` and ``stability`` of the chosen one of each) and ``heads_vote``, the
+        largest K that is nearly as stable as the best: told, but not counted, as they know no other K.
     """
 
     def take(most: int) -> NDArray[np.floating]:
@@ -104,6 +106,8 @@ def advise_run(
     told = {"basis": basis.as_json(), "features": features, "picture": str(run / PICTURE)} | advice.as_json()
     if len(chosen) > 1:
         told["heads"] = [{"clusters": row["clusters"], "stability": row["stability"]} for row in chosen]
+        enough = NEAR * max(row["stability"] for row in chosen)
+        told["heads_vote"] = max(row["clusters"] for row in chosen if row["stability"] >= enough)
     draw_advice(run / PICTURE, advice)
     atomic.write_bytes(run / ADVICE, (json.dumps(told) + "\n").encode())
     return told

@@ -15,7 +15,7 @@ from ccscale.evaluate.probes import unit_rows
 Float32 = NDArray[np.float32]
 
 SPREAD = 256  # principal components in which features without clusters are drawn
-WIDTH, ROWS_EACH = 32, 32  # of them that are looked at, at most; rows that each takes
+WIDTH, FEWEST, ROWS_EACH = 32, 4, 32  # of them that are looked at: at most, at least; rows that each takes
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Projection:
         all_rows = unit @ axes.T
         mean = all_rows.mean(axis=0)
         rest = max(0.0, 1.0 - float(np.square(all_rows).sum(axis=1).mean()))
-        width = min(WIDTH, max(2, len(unit) // ROWS_EACH))
+        width = min(WIDTH, max(FEWEST, len(unit) // ROWS_EACH))
         rows = np.ascontiguousarray((all_rows - mean)[:, :width])
         return cls(rows, mean, np.sqrt(components.explained_variance_).astype(np.float32), rest)
 

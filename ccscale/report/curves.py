@@ -85,9 +85,9 @@ def advice(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``sentence``, ``images``, ``features``, ``heads`` as they are, and ``panels``, as `panels` has them, with
-        ``over`` (what the curves are over), ``note``, ``mark`` (the vote) and ``shaded`` (the range). None where
-        there is no advice.
+        ``sentence``, ``images``, ``features``, ``heads``, ``heads_vote`` as they are, and ``panels``, as `panels`
+        has them, with ``over`` (what the curves are over), ``note``, ``mark`` (the vote) and ``shaded`` (the
+        range). None where there is no advice.
     """
     if told is None:
         return None
@@ -107,7 +107,9 @@ def advice(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
         panel = {"title": vote["criterion"].capitalize(), "zero": False, "series": series, "over": "clusters"}
         panel |= {"note": describe_vote(vote["clusters"], vote["sees"]), "mark": vote["clusters"]}
         shown.append(panel | ({"shaded": [told["low"], told["high"]]} if told["seen"] else {}))
-    kept = {name: told[name] for name in ("sentence", "images", "features", "heads") if name in told}
+    kept = {
+        name: told[name] for name in ("sentence", "images", "features", "heads", "heads_vote") if name in told
+    }
     return kept | {"panels": shown}
 
 

@@ -21,14 +21,14 @@ def blobs(clusters: int, each: int, width: int = 32) -> np.ndarray:
 @pytest.mark.parametrize("clusters", [3, 7])
 def test_plain_clusters(tmp_path, clusters):
     """Also where some images cannot be decoded."""
-    features = blobs(clusters, 40)
+    features = blobs(clusters, 30)
     features[::10] = 0
     store = make_store(tmp_path, features, bad=range(0, len(features), 10))
     advice = advise(store)
     assert clusters - 1 <= advice.clusters <= clusters + 1
     assert advice.low <= clusters <= advice.high
     assert advice.seen
-    assert list(advice.tried) == list(range(2, clusters * 36 // 20 + 1))
+    assert list(advice.tried) == list(range(2, clusters * 27 // 20 + 1))
     assert [vote.criterion for vote in advice.votes] == list(CRITERIA)
     assert advice == advise(store)
 
@@ -36,7 +36,7 @@ def test_plain_clusters(tmp_path, clusters):
 @pytest.mark.parametrize("kind", ["normal", "sphere", "cube"])
 def test_no_clusters(kind):
     rng = np.random.default_rng(1)
-    rows = rng.uniform(size=(240, 8)) if kind == "cube" else rng.normal(size=(240, 8)) + (kind == "normal")
+    rows = rng.uniform(size=(120, 8)) if kind == "cube" else rng.normal(size=(120, 8)) + (kind == "normal")
     advice = advise_rows(lambda most: rows[:most], len(rows), "here")
     assert not advice.seen
     assert advice.sentence.startswith("no clusters are seen; ")

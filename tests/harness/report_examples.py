@@ -29,6 +29,7 @@ ADVICE = {
         for name, vote in (("stability", 4), ("coding", 12))
     ],
     "heads": [{"clusters": 5, "stability": 0.8}, {"clusters": 12, "stability": 0.7}],
+    "heads_vote": 5,
 }
 CLASSES = ("cat", HOSTILE, "a rather long name of a class")
 

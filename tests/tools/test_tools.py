@@ -66,6 +66,16 @@ def test_losses():
     assert rows["instance", "c"]["peak"] < rows["instance", "a"]["peak"]
 
 
+def test_how_many(tmp_path):
+    classes = np.arange(180) % 6
+    rows = 5 * np.eye(6, 8)[classes] + np.random.default_rng(0).normal(size=(180, 8))
+    np.save(tmp_path / "some.npy", rows.astype(np.float32))
+    np.save(tmp_path / "some_y.npy", classes)
+    (row,) = found("bench/how_many.py", tmp_path / "some.npy", "--seeds", "1", "--classes", "5")["rows"]
+    assert (row["images"], row["classes"], row["seen"]) == (150, 5, True)
+    assert row["low"] <= 5 <= row["high"]
+
+
 def test_metrics():
     result = found("bench/metrics.py", "--images", "20000", "--clusters", "60", "--classes", "20")
     assert 1100 < result["cells"] <= 60 * 20

@@ -9,6 +9,6 @@ function startHowMany() {
   $("how-many-body").append(el("div", { className: "panels" }, ...advice.panels.map(chartPanel)));
   if (advice.heads) {
     const rows = advice.heads.map((head) => [count(head.clusters), figure(head.stability)]);
-    $("how-many-body").append(tableDetails("Stability of the heads of each K", () => table("Heads", [["K"], ["stability"]], rows)));
+    $("how-many-body").append(tableDetails(`The run's own heads, which are not counted: they vote for ${count(advice.heads_vote)}`, () => table("Heads", [["K"], ["stability"]], rows)));
   }
 }
