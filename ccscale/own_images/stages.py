@@ -43,7 +43,8 @@ from ccscale.report.report import REPORT, report_run
 from ccscale.train.train import train_run
 from ccscale.wording import agree, counted
 
-RECIPE = "folder"
+RECIPE, RECIPE_OF_MANY = "folder", "folder-many"
+MANY = 50  # clusters from which on they are many
 TABLE = "clusters.csv"
 ABOUT = {
     "images": "taking in the images",
@@ -218,7 +219,8 @@ def _train(asked: Asked, book: Notebook, features: Features) -> Path | None:
     settings = [f"data.features={features.folder}", f"run={run}", f"train.device={asked.device}"]
     begun = run / CONFIG
     if not begun.exists():  # a run that is begun keeps its config, whatever the recipe of a later release
-        begun = FOLDER / f"{RECIPE}.yaml" if before is None else before / CONFIG
+        recipe_name = RECIPE if book.clusters < MANY else RECIPE_OF_MANY
+        begun = FOLDER / f"{recipe_name}.yaml" if before is None else before / CONFIG
         settings += [f"model.clusters={book.clusters}", f"train.start={before or 'null'}"]
         recipe = load_config(begun, [*settings, *asked.overrides])
         batch = min(recipe.train.global_batch, 2 ** int(math.log2(max(2, features.rows // 2))))
