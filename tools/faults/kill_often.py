@@ -43,7 +43,6 @@ from commands import COMMANDS, Command, compare, evaluated_steps
 from kills import LIMIT, Kill, Moment, kill_often
 from lives import Life, Start, fork, spawn
 from servers import ShardServer
-from small_parts import small_parts
 from under_way import EVENTS, UnderWay
 
 LIVES_A_ROUND = 6
@@ -109,9 +108,11 @@ def carry_out(command: Command, arguments: list[str], plan: Plan, folder: Path) 
 
     def started(out: Path) -> Start:
         line = [*command.verb, *arguments, *command.options(out)]
-        if plan.forked or plan.small:
-            return fork(line, small_parts if plan.small else None)
-        return spawn([*CCSCALE, *line])
+        if plan.small:
+            from small_parts import small_parts  # with all of torch
+
+            return fork(line, small_parts)
+        return fork(line) if plan.forked else spawn([*CCSCALE, *line])
 
     unbroken, broken = folder / "unbroken", folder / "broken"
     seconds, startup = _time(Life(started(unbroken), plan.ranks), unbroken, command.first)
