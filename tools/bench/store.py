@@ -37,6 +37,8 @@ from ccscale.features.feature_file import ENDING, encode, record_batch, schema, 
 from ccscale.features.listing import ROWS, Data, FeatureFile, Listing, Settings
 from ccscale.features.store import Features, open_features
 from ccscale.features.vectors import unit
+from ccscale.process_group import process_group
+from ccscale.rank_environment import RankEnvironment
 
 SHARD = 2**16
 
@@ -124,7 +126,8 @@ def cluster(store: Path, clusters: int) -> dict[str, Any]:
     from ccscale.features.vectors import Vectors
 
     features = open_features(store)
-    means, cost = measured(lambda: k_means(Vectors.of_store(features), clusters, show=True))
+    with process_group(RankEnvironment(), torch.device("cpu")):  # as the command: what is freed is kept
+        means, cost = measured(lambda: k_means(Vectors.of_store(features), clusters, show=True))
     figures = scores(means.clusters, features.labels, clusters)
     kept = {name: figures[name] for name in ("acc", "nmi", "ari")}
     return {
@@ -141,7 +144,8 @@ def neighbours(store: Path, k: int) -> dict[str, Any]:
     """Find the neighbours of a store's rows, which it does not have yet."""
     from ccscale.features.neighbours import find_neighbours
 
-    facts, cost = measured(lambda: find_neighbours(open_features(store), k))
+    with process_group(RankEnvironment(), torch.device("cpu")):
+        facts, cost = measured(lambda: find_neighbours(open_features(store), k, device="cpu"))
     told = {name: facts.get(name) for name in ("k", "exact", "recall", "cells", "probes")}
     return {**told, **cost, "purity": purity(open_features(store), min(25, k)), "machine": machine()}
 
