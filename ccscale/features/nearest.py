@@ -27,7 +27,7 @@ def nearest(
     Parameters
     ----------
     queries
-        (q, D) float32, of length 1.
+        (q, D), of length 1; of a type below float32 the cosines are rounded to it.
     own
         (q,) int64: the number of each, which is not its own neighbour.
     bank
@@ -40,10 +40,10 @@ def nearest(
     tuple
         Cosines (q, k) float32 and numbers (q, k) int64; -inf and -1 where the bank has fewer.
     """
-    best = queries.new_full((len(queries), k), -torch.inf)
+    best = queries.new_full((len(queries), k), -torch.inf, dtype=torch.float32)
     found = own.new_full((len(queries), k), -1)
     for numbers, vectors in bank:
-        cosines = queries @ vectors.T
+        cosines = (queries @ vectors.T).float()
         _leave_out(cosines, own, numbers)
         least = best[:, -1:]
         empty = bool(torch.isinf(least).any())

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ccscale.errors import InputError
-from ccscale.features.cells import find_centres, near_cells, probes
+from ccscale.features.cells import Cells, find_centres, near_cells, probes
 from ccscale.features.lloyd import nearest_centres
 from ccscale.features.nearest import nearest, tiles
 from ccscale.features.neighbours import QUERIES, is_exact
@@ -19,6 +19,7 @@ from ccscale.features.vectors import BLOCK, Vectors
 from ccscale.plan.probe import measured, seconds_of
 
 TILES = 4  # that a part's search is tried on
+FEW_CELLS = 64  # that a cell's search is tried on
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def neighbour_cost(vectors: Vectors, k: int, device: torch.device) -> NeighbourC
     if seconds:
         return NeighbourCost(seconds, cost.bytes + joined, disk, parts)
     (seconds, found), cost = measured(lambda: _by_cells(vectors, k, device))
-    held = cost.bytes + max(0, joined - 4 * len(found["near"]) ** 2)  # the table of votes is gone by then
+    held = cost.bytes + max(0, joined - 4 * len(found["near"]) ** 2)  # the votes are gone by then
     meanwhile = parts + 2 * vectors.width * rows
     counts = {"cells": len(found["near"]), "probes": found["probes"], "recall": found["recall"]}
     return NeighbourCost(seconds, held, disk, meanwhile, **counts)
@@ -110,14 +111,20 @@ def _by_cells(vectors: Vectors, k: int, device: torch.device) -> tuple[float, di
     write = seconds_of(lambda: vectors.take(scattered).half().numpy().tobytes())
     # Large cells are looked at more often, and by more vectors.
     compared = float(sizes @ sizes[near[:, :many]].sum(1)) * (rows / len(sample)) ** 2
-    queries = block[: rows // len(near)]
-    bank = sample.take(np.arange(int(compared / rows)) % len(sample)).half()
-    own, numbers = torch.arange(len(queries), device=device), torch.arange(len(bank), device=device)
-
-    def search() -> None:
-        pieces = zip(numbers.split(BLOCK), bank.split(BLOCK), strict=True)
-        nearest(queries, own, ((number, piece.float().to(device)) for number, piece in pieces), k)
-
-    a_pair = seconds_of(search) / (len(queries) * len(bank))
+    few = _few_cells(sample, rows // len(near), many)
+    a_pair = seconds_of(lambda: few.neighbours(0, k, many, device)) / (many * (rows // len(near)) ** 2)
     seconds = begin.seconds + rows / len(block) * (read + assign + write) + compared * a_pair
     return seconds, {"near": near, "probes": many, "recall": recall}
+
+
+def _few_cells(sample: Vectors, size: int, probes: int) -> Cells:
+    """Return cells of one size, of a few of which the first is near again and again."""
+    places = np.arange(size * (FEW_CELLS + 1)) % len(sample)
+    near = np.append([0], 1 + np.arange(probes - 1) % FEW_CELLS)
+    return Cells(
+        np.empty((0, sample.width), np.float32),
+        order=places,
+        starts=size * np.arange(FEW_CELLS + 2),
+        near=near[None].astype(np.int32),
+        vectors=sample.take(places).half().numpy(),
+    )
