@@ -4,9 +4,11 @@
     python tools/bench/planned.py neighbours STORE --k 25 [--json]
     python tools/bench/planned.py heads STORE [key=value ...] [--json]
 
-Plan and work are processes of their own, one after the other; the machine should have nothing else to do. Memory is
-what the process holds beyond the page cache at most (RssAnon), seen from outside. Of heads the steps count, from
-the run's log, without start and evaluations; the run's folder is a temporary one.
+Plan and work are processes of their own, one after the other; the machine should have nothing else to do. Where it
+has, `--busy` reckons with the processor's seconds in place of the clock's, and one thread. Memory is what the
+process holds beyond the page cache at most (RssAnon), seen from outside. Of heads the steps count, from the run's
+log, without start and evaluations (with `--busy` all of the process but what it takes with one step alone); the
+run's folder is a temporary one.
 """
 
 import json
@@ -23,6 +25,7 @@ from measure import commit, machine
 from tool import exit_code, parser, tell
 
 CCSCALE = [sys.executable, "-m", "ccscale"]
+PLAN = "import time as t; t.perf_counter = t.process_time; import ccscale.cli.main as m; raise SystemExit(m.main())"
 STORE_TOOL = [sys.executable, str(Path(__file__).with_name("store.py"))]
 
 
@@ -83,28 +86,39 @@ def compare(planned: dict[str, Any], plan: Taken, seconds: float, work: Taken) -
     }
 
 
-def of_store(what: str, store: Path, arguments: list[str], work: list[str]) -> dict[str, Any]:
+def plan_of(line: list[str], busy: bool) -> Taken:
+    """Run `ccscale plan`."""
+    command = [sys.executable, "-c", PLAN] if busy else CCSCALE
+    return run([*command, "plan", *line, "--json"])
+
+
+def of_store(what: str, store: Path, arguments: list[str], work: list[str], busy: bool) -> dict[str, Any]:
     """Plan and do something with a store."""
-    plan = run([*CCSCALE, "plan", "store", str(store), *arguments, "--json"])
+    plan = plan_of(["store", str(store), *arguments], busy)
     planned = json.loads(plan.output)[what]
     taken = run(work)
     told = json.loads(taken.output)
+    if busy:
+        told["seconds"] = told["cpu_seconds"]
     kept = {name: told[name] for name in ("passes", "acc", "recall", "probes", "cells") if name in told}
     return {"what": what, **compare(planned, plan, told["seconds"], taken), **kept}
 
 
-def heads(store: Path, overrides: list[str]) -> dict[str, Any]:
+def heads(store: Path, overrides: list[str], busy: bool) -> dict[str, Any]:
     """Plan and train heads on a store."""
     with tempfile.TemporaryDirectory() as folder:
         config, steps = Path(folder) / "config.yaml", Path(folder) / "run" / "metrics.jsonl"
         config.write_text(json.dumps({"data": {"features": str(store)}, "run": f"{folder}/run"}))
         line = [str(config), *overrides]
-        plan = run([*CCSCALE, "plan", *line, "--measure", "--json"])
+        plan = plan_of([*line, "--measure"], busy)
         pace = json.loads(plan.output)["pace"]
+        short = run([*CCSCALE, "train", *line, "train.max_steps=1"]) if busy else None
         taken = run([*CCSCALE, "train", *line])
         records = [json.loads(line) for line in steps.read_text().splitlines()]
         of_steps = [record for record in records if record["kind"] == "step"]
         seconds = of_steps[-1]["time"] - of_steps[0]["time"]
+        if short is not None:
+            seconds = taken.cpu_seconds - short.cpu_seconds
         planned = pace["step"] * (of_steps[-1]["step"] - of_steps[0]["step"])
         return {
             "what": "heads",
@@ -129,17 +143,20 @@ def main() -> int:
     options.add_argument("overrides", metavar="key=value", nargs="*", help="of the heads' config")
     options.add_argument("--clusters", type=int, default=1000)
     options.add_argument("--k", type=int, default=25)
+    options.add_argument("--busy", action="store_true", help="the machine has other work")
     args = options.parse_args()
+    if args.busy:
+        os.environ["OMP_NUM_THREADS"] = "1"
     store = str(args.store)
     if args.what == "kmeans":
         clusters = ["--clusters", str(args.clusters)]
         work = [*STORE_TOOL, "kmeans", store, *clusters, "--json"]
-        result = of_store("k_means", args.store, clusters, work)
+        result = of_store("k_means", args.store, clusters, work, args.busy)
     elif args.what == "neighbours":
         work = [*STORE_TOOL, "neighbours", store, "--k", str(args.k), "--json"]
-        result = of_store("neighbours", args.store, ["--neighbours", str(args.k)], work)
+        result = of_store("neighbours", args.store, ["--neighbours", str(args.k)], work, args.busy)
     else:
-        result = heads(args.store, args.overrides)
+        result = heads(args.store, args.overrides, args.busy)
     tell(result, args.json, show)
     return 0
 
