@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from ccscale.config.section import Count, Fixed, Free, Positive, Probability, Section
+from ccscale.config.section import Count, Fixed, Free, PathText, Positive, Probability, Section
 from ccscale.config.views import View
 
 
@@ -33,6 +33,11 @@ class Boost(Section):
     )
     lr: Fixed[float | None] = Field(
         None, gt=0, description="Learning rate, which stays; null: train.lr, whatever its schedule."
+    )
+    labels: Fixed[PathText | None] = Field(
+        None,
+        description="A few labels of the images, a .csv or .parquet file of `key` and `class`: these stay, "
+        "whatever the confidence. Their classes are matched with clusters after the first epoch.",
     )
     weak: Fixed[View | None] = Field(
         None,

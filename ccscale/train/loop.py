@@ -64,7 +64,8 @@ class Trainer:
         self.begun = self.step = setup.step
         self.bad = dict.fromkeys(setup.state["bad"])
         self.stepper = Stepper(config, setup.engine, setup.device, self.activity.part)
-        self.boost = BoostStage(config, setup.boost, self.stepper, setup.images, setup.state.get("boost", {}))
+        kept = setup.state.get("boost", {})
+        self.boost = BoostStage(config, setup.boost, self.stepper, setup.images, kept, setup.given)
         self.saver = saver = checkpoint.Saver(setup.engine, config, setup.found, setup.lock.check)
         self.feed = Feed(setup.batches, setup.device)
         every, images, write = config.train.log_every, config.train.global_batch, dist.rank() == 0

@@ -26,6 +26,7 @@ from ccscale.features.following import content_digest, open_followed
 from ccscale.features.pairs import PairDraw
 from ccscale.features.store import Features
 from ccscale.rank_environment import RankEnvironment
+from ccscale.train.boost.given import GivenClasses, find_given
 from ccscale.train.messages import advise, describe_resume, describe_run
 from ccscale.train.opening import open_training, restore
 
@@ -59,6 +60,8 @@ class Setup:
         to be decodable, in the order in which they were met; ``boost`` of the self-labelling, once it has begun.
     frozen
         SHA-256 of the run's file with what is frozen of the network, if anything is.
+    given
+        Labels that a user gives for the self-labelling.
     """
 
     config: Config
@@ -75,6 +78,7 @@ class Setup:
     state: dict[str, Any]
     frozen: str | None = None
     features: Features | None = None
+    given: GivenClasses | None = None
 
     def batches(self, closing: Closing) -> Iterator[Batch]:
         """Yield this rank's part of the batches that are left; see `pair_batches` and `feature_batches`."""
@@ -144,6 +148,7 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     config, manifest, features = dist.on_rank_zero(lambda: open_data(config))
     shards = manifest.select(config.data.splits)
     schedule = dist.on_rank_zero(lambda: make_schedule(config, shards, dist.world()))
+    given = dist.on_rank_zero(lambda: find_given(config, manifest, features))
     stop = last_step(config, schedule)
     digest = manifest.digest(config.data.splits)
     if features is not None:
@@ -164,7 +169,7 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     workers = default_workers(env.local_world) if config.data.workers is None else config.data.workers
     steps = step, stop, BoostSteps.of(config, schedule.steps_per_epoch)
     data = manifest, schedule, lock, found
-    return Setup(config, device, workers, *data, engine, *steps, state, opening.frozen, features)
+    return Setup(config, device, workers, *data, engine, *steps, state, opening.frozen, features, given)
 
 
 def open_data(config: Config) -> tuple[Config, Manifest, Features | None]:

@@ -54,7 +54,7 @@ class Own:
         found = list(assign(*data, workers=opened.workers, features=features))
         self.p = np.concatenate([one.outputs.assignments.float().cpu().numpy() for one in found])
         self.labels = np.concatenate([one.batch.labels for one in found])
-        self.classes, self.k, self.seed = manifest.classes, network.k, config.seed
+        self.classes, self.k, self.seed = manifest.class_ids, network.k, config.seed
         self.clusters, self.confidence = self.p.argmax(axis=1), self.p.max(axis=1)
         self.matched = one_to_one(Contingency.of(self.clusters, self.labels, self.k))
         self.right = self.matched[self.clusters] == self.labels
@@ -111,7 +111,7 @@ def look_at(
         "answered": float(np.mean(np.maximum(far, doubt) <= limit)),
         "too_far": float(np.mean(far > limit)),
     }
-    if manifest.classes == own.classes:
+    if manifest.class_ids == own.classes:
         clusters = np.concatenate([one.clusters for one in found])
         right = own.matched[clusters] == np.concatenate([one.batch.labels for one in found])
         told |= {

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ccscale.config.stages import Boost
+from ccscale.train.boost.given import GivenClasses
 from ccscale.train.boost.selection import relabel
 
 _NAMES = ("labels", "clusters", "before")
@@ -31,6 +33,8 @@ class LastingLabels:
     labels, clusters, before
         (images,) int32 each: the lasting label, -1 for none; the cluster that the image was in when it was last
         looked at, and before anything was trained by labels; -1 for one that was not looked at.
+    given
+        (images,) int32: the label that a user gives, which stays whatever is found; -1 for none.
     """
 
     def __init__(self, images: int, k: int, settings: Boost, device: torch.device) -> None:
@@ -38,6 +42,7 @@ class LastingLabels:
         self.labels, self.clusters, self.before = (
             torch.full((images,), -1, dtype=torch.int32, device=device) for _ in _NAMES
         )
+        self.given = torch.full_like(self.labels, -1)
 
     def take(self, samples: Tensor, confidence: Tensor, clusters: Tensor, trained: bool = True) -> Tensor:
         """Look at a global batch; return its labels, (N,) int32.
@@ -54,12 +59,19 @@ class LastingLabels:
         settings = self._settings
         old = self.labels[samples]
         new = relabel(old, confidence, clusters, self._k, settings.share, settings.threshold)
+        given = self.given[samples]
+        new = torch.where(given >= 0, given, new)
         _put(self.labels, samples, new)
         found = clusters.to(torch.int32)
         _put(self.clusters, samples, found)
         if not trained:
             _put(self.before, samples, found)
         return self.labels[samples]
+
+    def give(self, given: GivenClasses) -> None:
+        """Let labels last that a user gives, by the clusters that the images are in before they train anything."""
+        labels = torch.from_numpy(given.clusters(self.before.cpu().numpy().astype(np.int64), self._k))
+        self.given[torch.from_numpy(given.samples).to(self.given.device)] = labels.to(self.given)
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps."""
@@ -69,6 +81,8 @@ class LastingLabels:
         """Go on with what a checkpoint has kept."""
         for name in _NAMES:
             getattr(self, name).copy_(state[name])
+        if "given" in state:
+            self.given.copy_(state["given"])
 
 
 def _put(kept: Tensor, samples: Tensor, values: Tensor) -> None:

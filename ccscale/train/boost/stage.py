@@ -12,6 +12,7 @@ from ccscale.data.order.stages import BoostSteps
 from ccscale.engine.guard import Verdict
 from ccscale.evaluate.surroundings import Int64
 from ccscale.features.batches import Batch
+from ccscale.train.boost.given import GivenClasses
 from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end
 from ccscale.train.boost.labels import LastingLabels
 from ccscale.train.losses import Losses
@@ -32,6 +33,8 @@ class BoostStage:
         Samples of the data that are trained on.
     state
         What the newest checkpoint has kept; nothing before the stage.
+    given
+        Labels that a user gives; matched with clusters when all images have been looked at.
 
     Attributes
     ----------
@@ -46,7 +49,13 @@ class BoostStage:
     """
 
     def __init__(
-        self, config: Config, steps: BoostSteps, stepper: Stepper, images: int, state: Mapping[str, Any]
+        self,
+        config: Config,
+        steps: BoostSteps,
+        stepper: Stepper,
+        images: int,
+        state: Mapping[str, Any],
+        given: GivenClasses | None = None,
     ) -> None:
         self.steps, self._stepper, self._settings = steps, stepper, config.stages.boost
         self.rate = self._settings.lr or config.train.lr
@@ -55,6 +64,7 @@ class BoostStage:
         self._checks = [Check(**check) for check in state.get("checks", ())]
         self.ended: str | None = state.get("ended")
         self.near: Int64 | None = None if state.get("near") is None else state["near"].numpy()
+        self._given = None if "given" in state else given
         if state:
             self._remember().load(state)
 
@@ -79,6 +89,9 @@ class BoostStage:
         told = dist.gather_rows(told).flatten(0, 1)
         samples, clusters, confidence = told[:, 0].long(), told[:, 1].long(), told[:, 2].to(p.dtype)
         trained = self.steps.trains(batch.step)
+        if trained and self._given is not None:
+            self._remember().give(self._given)
+            self._given = None
         return self._remember().take(samples, confidence, clusters, trained)
 
     def _remember(self) -> LastingLabels:
@@ -152,4 +165,6 @@ class BoostStage:
             return {}
         checks = [check._asdict() for check in self._checks]
         near = None if self.near is None else torch.from_numpy(self.near)
-        return {KEY: {**self._memory.state(), "checks": checks, "ended": self.ended, "near": near}}
+        given = self._memory.given
+        labels = self._memory.state() | ({"given": given} if bool((given >= 0).any()) else {})
+        return {KEY: {**labels, "checks": checks, "ended": self.ended, "near": near}}
