@@ -50,6 +50,7 @@ class Own:
         manifest, splits, features = open_own_data(config, None)
         data = network, manifest, splits, config
         looks = view_pairs(*data, features=features)
+        assert looks is not None
         self.pairs = of_heads(looks, config.model)[network.serving]
         found = list(assign(*data, workers=opened.workers, features=features))
         self.p = np.concatenate([one.outputs.assignments.float().cpu().numpy() for one in found])
