@@ -17,6 +17,8 @@ from ccscale.config.section import (
 
 MOST_CLASSES = 2**20  # that images are sorted into, as clusters or by their labels
 
+MOST_JOINED = 4096  # centres of a head: comparing and joining them takes their number to the third
+
 _K = Annotated[int, Field(ge=2, le=MOST_CLASSES)]
 _one, _several = TypeAdapter(_K), TypeAdapter(Annotated[tuple[_K, ...], Field(min_length=1)])
 
@@ -102,6 +104,14 @@ class Model(Section):
         "of deviation 1 (whitened), or on the features, of the images of a feature store, at each evaluation. Of "
         "all heads the one that keeps most neighbours together serves.",
     )
+    centre_parts: Fixed[int] = Field(
+        1,
+        ge=1,
+        le=16,
+        description="For clusters that differ in size, of which k-means halves the large ones: it finds so many "
+        "times K centres, and the most alike are joined, by the mean cosine of their images, until there are K "
+        "clusters.",
+    )
     embedding: Fixed[int] = Field(128, ge=1, le=2**16, description="Width of the instance head's output.")
     head_input: Fixed[Literal["features", "centred"]] = Field(
         "features",
@@ -135,6 +145,10 @@ class Model(Section):
             raise ValueError("head_width is that of hidden layers, and head_depth 1 has none: leave it out")
         if len(set(self.centres)) < len(self.centres):
             raise ValueError("centres names a kind twice")
+        if self.centre_parts > 1 and max(self.cluster_counts) * self.centre_parts > MOST_JOINED:
+            raise ValueError(
+                f"centre_parts times clusters may be {MOST_JOINED:,} at most: each centre is compared with each"
+            )
         if self.begin and self.head_norm == "batch":
             raise ValueError(
                 "begin goes with head_norm none or layer: heads are fitted before there is a global batch"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ccscale import dist
 from ccscale.evaluate.assign import evaluating
+from ccscale.features.joining import join_clusters
 from ccscale.features.kmeans import k_means
 from ccscale.features.store import Features
 from ccscale.features.vectors import Vectors
@@ -45,6 +46,8 @@ class CentreFinder:
                     vectors, len(head.centres), self._seed, spherical=True, device=head.centres.device
                 )
                 head.centres.copy_(torch.from_numpy(found.centres))
+                if head.parts > 1:
+                    head.joined.copy_(torch.from_numpy(join_clusters(found, head.clusters)))
         self._stale = [head for head in self._stale if head.of != "features"]
 
     def _vectors(self, head: CentreHead) -> Vectors:

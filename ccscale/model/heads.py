@@ -97,28 +97,36 @@ class ClusterHead(_Head):
 class CentreHead(nn.Module):
     """Vectors (m, d) -> soft assignments (m, K): the softmax of their cosines with centres, which k-means finds.
 
+    With several parts there are so many times K centres, and a cluster is as near as the nearest of its own.
+
     Attributes
     ----------
     of : {"embeddings", "whitened", "features"}
         What the vectors are; whitened: embeddings, which are whitened here.
     centres : Tensor
-        (K, d), of length 1; zeros until they are found, which assign nothing.
+        (K parts, d), of length 1; zeros until they are found, which assign nothing.
+    joined : Tensor
+        (K parts,) int64: the cluster of each centre, where there are several parts.
     middle, axes : Tensor
-        (d,) and (d, q), of whitened embeddings alone, q = K - 1 or d if that is less: centres are (K, q).
+        (d,) and (d, q), of whitened embeddings alone, q = K - 1 or d if that is less: centres have q
+        entries.
     """
 
     centres: Tensor
+    joined: Tensor
     middle: Tensor
     axes: Tensor
 
-    def __init__(self, of: CentresOf, width: int, clusters: int) -> None:
+    def __init__(self, of: CentresOf, width: int, clusters: int, parts: int = 1) -> None:
         super().__init__()
-        self.of = of
+        self.of, self.clusters, self.parts = of, clusters, parts
         if of == "whitened":
             self.register_buffer("middle", torch.zeros(width))
             self.register_buffer("axes", torch.zeros(width, min(width, clusters - 1)))
             width = self.axes.shape[1]
-        self.register_buffer("centres", torch.zeros(clusters, width))
+        self.register_buffer("centres", torch.zeros(clusters * parts, width))
+        if parts > 1:
+            self.register_buffer("joined", torch.arange(clusters * parts) % clusters)
 
     def prepare(self, vectors: Tensor) -> Tensor:
         """Return vectors as they are compared with the centres, but for their length."""
@@ -129,6 +137,9 @@ class CentreHead(nn.Module):
         """Return the soft assignments."""
         with torch.autocast(vectors.device.type, enabled=False):
             cosines = F.normalize(self.prepare(vectors), dim=1) @ self.centres.T
+            if self.parts > 1:
+                nearest = cosines.new_full((len(cosines), self.clusters), -1.0)
+                cosines = nearest.scatter_reduce(1, self.joined.expand_as(cosines), cosines, "amax")
             return torch.softmax(cosines / CENTRE_TEMPERATURE, dim=1)
 
 
@@ -166,5 +177,7 @@ def make_centre_heads(features: int, settings: Model) -> CentreHeads:
     """Return a network's cluster heads that are found, none of them yet: those of `settings.centres`, of each K."""
     widths = {"features": features, "embeddings": settings.embedding, "whitened": settings.embedding}
     return CentreHeads(
-        CentreHead(of, widths[of], k) for of in settings.centres for k in settings.cluster_counts
+        CentreHead(of, widths[of], k, settings.centre_parts)
+        for of in settings.centres
+        for k in settings.cluster_counts
     )

@@ -2,12 +2,13 @@
 """What a prior gives where clusters differ in size: cluster heads on long-tailed samples of a feature store.
 
     python tools/bench/long_tail.py STORE [--ratios 10 100] [--seeds 0 1 2] [--priors uniform none power estimated]
-        [--components 64] [key=value ...]
+        [--parts 2 3] [--components 64] [key=value ...]
 
 Of each sample the largest class has as many images as the store's smallest, and the i-th of C classes, in an order
 of the seed's own, RATIO^(-i/(C-1)) times as many. A cluster head is trained on pairs of neighbours by each prior;
-beside it stands spherical k-means on the same features: of length 1, and their first principal components, which
-keep it quick. Labels choose the sample, and measure; nothing else.
+beside it stand spherical k-means on the same features, and that of more parts than clusters, joined. Features are
+of length 1, and their first principal components, which keep it quick. Labels choose the sample, and measure;
+nothing else.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ from ccscale.data.shards.manifest_file import Shard
 from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.evaluate.store_table import label_figures
 from ccscale.features.feature_file import ENDING, encode, record_batch, schema, write_file
+from ccscale.features.joining import join_clusters
 from ccscale.features.kmeans import k_means
 from ccscale.features.listing import ROWS, Data, FeatureFile, Listing, Settings
 from ccscale.features.neighbours import find_neighbours
@@ -42,7 +44,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from tool import exit_code, parser, tell
 
 SCORES = ("acc", "nmi", "ari")
-K_MEANS = "k-means"
 
 
 def main() -> int:
@@ -52,12 +53,15 @@ def main() -> int:
     options.add_argument("overrides", metavar="key=value", nargs="*", help="settings of the runs")
     options.add_argument("--ratios", type=float, nargs="+", default=[10, 100])
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    options.add_argument("--priors", nargs="+", default=["uniform", "none", "power", "estimated"])
+    options.add_argument("--priors", nargs="*", default=["uniform", "none", "power", "estimated"])
+    options.add_argument("--parts", type=int, nargs="*", default=[2, 3], help="of model.centre_parts")
     options.add_argument("--components", type=int, default=64, metavar="D", help="principal components")
     args = options.parse_args()
 
     def compare() -> int:
-        rows = measure(args.store, args.ratios, args.seeds, args.priors, args.overrides, args.components)
+        rows = measure(
+            args.store, args.ratios, args.seeds, args.priors, args.overrides, args.components, args.parts
+        )
         tell(rows, args.json, show)
         return 0
 
@@ -71,6 +75,7 @@ def measure(
     priors: Sequence[str],
     overrides: Sequence[str],
     components: int,
+    parts: Sequence[int],
 ) -> list[dict[str, Any]]:
     """Return a row of scores for each sample and prior, and of k-means."""
     features, found = open_features(store), []
@@ -80,8 +85,12 @@ def measure(
                 rows = long_tail(features.labels, ratio, seed)
                 sample = write_sample(features, rows, Path(folder, "store"), components)
                 classes = len(set(sample.labels.tolist()))
-                means = k_means(Vectors.of_store(sample), classes, seed, spherical=True)
-                scores = {K_MEANS: label_figures(means.clusters, sample.labels, classes)}
+                scores = {}
+                for many in (1, *parts):
+                    means = k_means(Vectors.of_store(sample), many * classes, seed, spherical=True)
+                    clusters = join_clusters(means, classes)[means.clusters]
+                    way = f"k-means, {many} parts" if many > 1 else "k-means"
+                    scores[way] = label_figures(clusters, sample.labels, classes)
                 for prior in priors:
                     run = Path(folder, prior)
                     scores[prior] = train(sample, classes, run, prior, seed, overrides)

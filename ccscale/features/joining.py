@@ -1,0 +1,46 @@
+"""Clusters of k-means joined to fewer: for data whose clusters differ in size, where k-means halves the large ones.
+
+Average linkage: the two clusters whose images have the largest mean cosine with each other are joined, again and
+again. Of vectors of length 1 that mean is the product of the clusters' mean vectors: the clusters tell all of it.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccscale.features.kmeans import Means
+
+Int64 = NDArray[np.int64]
+
+
+def join_clusters(means: Means, clusters: int) -> Int64:
+    """Return which of so many clusters each of those of spherical k-means belongs to.
+
+    Parameters
+    ----------
+    means
+        What spherical k-means found.
+    clusters
+        K, at most the number of centres.
+
+    Returns
+    -------
+    numpy.ndarray
+        (centres,) int64, numbered by the first centre of each.
+    """
+    count = len(means.centres)
+    sizes = np.bincount(means.clusters, minlength=count).astype(np.float64)
+    squares = np.bincount(means.clusters, np.square(means.distances, dtype=np.float64), count)
+    # A centre has length 1; the mean of its vectors lies in its direction and is shorter, as they lie apart.
+    lengths = 1 - squares / (2 * np.maximum(sizes, 1))
+    middles = means.centres * lengths[:, None]
+    alike = middles @ middles.T
+    np.fill_diagonal(alike, -np.inf)
+    joined = np.arange(count)
+    for _ in range(count - clusters):
+        i, j = sorted(divmod(int(alike.argmax()), count))
+        alike[i] = np.average(alike[[i, j]], axis=0, weights=np.maximum(sizes[[i, j]], 1))
+        alike[:, i] = alike[i]
+        alike[i, i] = alike[j] = alike[:, j] = -np.inf
+        sizes[i] += sizes[j]
+        joined[joined == j] = i
+    return np.unique(joined, return_inverse=True)[1]
