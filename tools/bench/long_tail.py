@@ -37,13 +37,13 @@ from ccscale.features.kmeans import k_means
 from ccscale.features.listing import ROWS, Data, FeatureFile, Listing, Settings
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import Features, open_features
-from ccscale.features.vectors import Vectors
 from ccscale.train.train import train_run
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from tool import exit_code, parser, tell
 
 SCORES = ("acc", "nmi", "ari")
+STARTS = 10
 
 
 def main() -> int:
@@ -83,20 +83,20 @@ def measure(
         for seed in seeds:
             with tempfile.TemporaryDirectory() as folder:
                 rows = long_tail(features.labels, ratio, seed)
-                sample = write_sample(features, rows, Path(folder, "store"), components)
-                classes = len(set(sample.labels.tolist()))
-                scores = {}
+                labels, kept = features.labels[rows], reduced(features, rows, components)
+                classes, scores = len(set(labels.tolist())), {}
                 for many in (1, *parts):
-                    means = k_means(Vectors.of_store(sample), many * classes, seed, spherical=True)
+                    means = k_means(kept, many * classes, seed, spherical=True, starts=STARTS)
                     clusters = join_clusters(means, classes)[means.clusters]
                     way = f"k-means, {many} parts" if many > 1 else "k-means"
-                    scores[way] = label_figures(clusters, sample.labels, classes)
+                    scores[way] = label_figures(clusters, labels, classes)
+                sample = write_sample(features, rows, kept, Path(folder, "store")) if priors else features
                 for prior in priors:
                     run = Path(folder, prior)
                     scores[prior] = train(sample, classes, run, prior, seed, overrides)
             for way, figures in scores.items():
                 found.append(
-                    {"ratio": ratio, "seed": seed, "images": sample.rows, "prior": way}
+                    {"ratio": ratio, "seed": seed, "images": len(rows), "prior": way}
                     | {name: figures[name] for name in SCORES}
                 )
                 print(found[-1], file=sys.stderr, flush=True)
@@ -114,12 +114,19 @@ def long_tail(labels: NDArray[np.int64], ratio: float, seed: int) -> NDArray[np.
     return np.sort(np.concatenate(rows))
 
 
-def write_sample(features: Features, rows: NDArray[np.int64], folder: Path, components: int) -> Features:
-    """Write components of some rows of a store as a store with 25 neighbours; and open it."""
-    folder.mkdir()
+def reduced(features: Features, rows: NDArray[np.int64], components: int) -> NDArray[np.float32]:
+    """Return principal components of some rows, of length 1."""
     whole = normalize(features.take(rows))
-    kept = normalize(PCA(components, random_state=0).fit_transform(whole)).astype(np.float32)
-    form, name = schema(components, 0, "float32", {}), f"train-000000{ENDING}"
+    kept = normalize(PCA(components, random_state=0).fit_transform(whole))
+    return kept.astype(np.float32)
+
+
+def write_sample(
+    features: Features, rows: NDArray[np.int64], kept: NDArray[np.float32], folder: Path
+) -> Features:
+    """Write what is kept of some rows of a store as a store with 25 neighbours; and open it."""
+    folder.mkdir()
+    form, name = schema(kept.shape[1], 0, "float32", {}), f"train-000000{ENDING}"
     keys = features.keys.take(rows).to_pylist()
     batches = [
         record_batch(
@@ -142,7 +149,7 @@ def write_sample(features: Features, rows: NDArray[np.int64], folder: Path, comp
     )
     settings = Settings(backbone="none", weights="0" * 64, size=1)
     files = (FeatureFile(name=name, shard=shard, **vars(written)),)
-    Listing(settings=settings, width=components, data=data, files=files, complete=True).save(folder)
+    Listing(settings=settings, width=kept.shape[1], data=data, files=files, complete=True).save(folder)
     find_neighbours(open_features(folder), 25, device="cpu", show=False)
     return open_features(folder)
 
