@@ -10,9 +10,8 @@ with --merge, of whatever data, merge.json and merge.png (`merge_tree.py`), with
 """
 
 import json
-import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,20 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.evaluate import notes
 from ccscale.evaluate.answers import Answers
-from ccscale.evaluate.assign import Assigned, assign
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.collapse import judge
-from ccscale.evaluate.feature_subset import FILE, FeatureSubset, SubsetTally, choose_rows, numbers_in_all
+from ccscale.evaluate.feature_subset import FILE, FeatureSubset, numbers_in_all
 from ccscale.evaluate.given_labels import GivenLabels, read_labels
-from ccscale.evaluate.heads import Choice, HeadTallies, choose_heads, of_heads, serving_head
+from ccscale.evaluate.heads import Choice, choose_heads, of_heads, serving_head
 from ccscale.evaluate.how_many import advise_run, read_advice
 from ccscale.evaluate.matching import one_to_one
 from ccscale.evaluate.merge_tree import PICTURE, LinkageTally, write_tree
-from ccscale.evaluate.metrics import scores
 from ccscale.evaluate.neighbourhood import head_kappas
 from ccscale.evaluate.opened import OpenedRun, open_own_data, open_run, open_shards
-from ccscale.evaluate.parts import deal, parts_of
+from ccscale.evaluate.parts import parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
-from ccscale.evaluate.probes import k_means, knn_accuracy
+from ccscale.evaluate.passes import Pass, assign_all
+from ccscale.evaluate.probes import score_features
 from ccscale.evaluate.stability import agreement, view_pairs
 from ccscale.evaluate.tally import Tally
 from ccscale.features.store import Features
@@ -141,16 +139,6 @@ def evaluate_run(
         return evaluation.finish() if first else None
 
 
-@dataclass
-class Pass:
-    """What a pass over some splits finds, on rank 0."""
-
-    tally: Tally
-    subset: FeatureSubset
-    undecodable: list[str]
-    heads: HeadTallies
-
-
 class Evaluation:
     """One evaluation; all ranks make it together, up to `finish`."""
 
@@ -191,10 +179,12 @@ class Evaluation:
         linkage = None
         if merge is not None:
             linkage = LinkageTally(self.k, opened.width(merge), merge, opened.device)
-        self.found = self._pass(self.splits, linkage, table=self.own)
+        data = opened, self.manifest, self.features
+        self.found = assign_all(*data, self.splits, self.table if self.own else None, linkage)
         self.bank: Pass | None = None
         if probe and neighbours is not None:
-            self.bank = self.found if set(self.splits) == {neighbours} else self._pass([neighbours])
+            same = set(self.splits) == {neighbours}
+            self.bank = self.found if same else assign_all(*data, [neighbours])
         self.sums = None if linkage is None else linkage.sums()
 
     def finish(self) -> dict[str, Any]:
@@ -227,7 +217,11 @@ class Evaluation:
             columns = zip(("cluster", "label", "count"), cells, strict=True)
             result["confusion"] = {name: column.tolist() for name, column in columns}
         if result["labelled"] and self.probe:
-            result |= self._probe(found.subset)
+            bank = None
+            if self.bank is not None and self.neighbours is not None:
+                bank = self._labelled(self.bank, [self.neighbours])
+            images = self._labelled(found, self.splits)
+            result |= score_features(images, self.k, opened.config.seed, bank)
             if self.neighbours is not None and "probed" in result and "knn" not in result:
                 result["notes"].append(notes.no_neighbours(self.neighbours))
         self.lock.check()
@@ -260,51 +254,6 @@ class Evaluation:
             told = advise_run(self.folder, self.basis, self.how_many, rows, seed, heads)
         return {} if told is None else {"how_many": told}
 
-    def _pass(
-        self, splits: Sequence[str], linkage: LinkageTally | None = None, table: bool = False
-    ) -> Pass | None:
-        """Assign all samples of some splits."""
-        opened, shards = self.opened, self.manifest.select(splits)
-        mine = deal(parts_of(shards), (), dist.rank(), dist.world())
-        widths = opened.width("backbone"), opened.width("instance")
-        tally = Tally(self.k)
-        rows = choose_rows(sum(shard.nsamples for shard in shards), opened.config.seed)
-        subset = SubsetTally(rows, widths)
-        store = None if self.features is None else self.features.at(splits)
-        heads = HeadTallies(opened.config.model)
-        undecodable: list[str] = []
-
-        def batches() -> Iterator[Assigned]:
-            spans = [part.span for part in mine]
-            data, workers = (self.manifest, splits, opened.config), opened.workers
-            for assigned in assign(
-                opened.network, *data, workers=workers, spans=spans, origins=table, features=store
-            ):
-                assigned.count(tally)
-                heads.add(assigned)
-                subset.add(assigned)
-                undecodable.extend(assigned.batch.reasons)
-                if linkage is not None:
-                    linkage.add(assigned)
-                yield assigned
-
-        if table:
-            # What an evaluation that was killed has left has no sums: all is assigned anew.
-            dist.on_rank_zero(lambda: shutil.rmtree(self.table.folder, ignore_errors=True))
-            dist.on_rank_zero(self.table.begin)
-            dist.together(lambda: self.table.write(mine, batches()))
-        else:
-            dist.together(lambda: [None for _ in batches()])
-        gathered = dist.gather_objects(Pass(tally, subset.subset(), undecodable, heads))
-        if gathered is None:
-            return None
-        return Pass(
-            Tally.join([part.tally for part in gathered]),
-            FeatureSubset.join([part.subset for part in gathered]),
-            [line for part in gathered for line in part.undecodable],
-            HeadTallies.join([part.heads for part in gathered], opened.config.model),
-        )
-
     def _choose(self, clusters: int | None) -> tuple[Choice, int] | None:
         """Choose the heads that serve, where there are several, and note them; on rank 0."""
         model, made = self.opened.config.model, self.opened.checkpoint
@@ -335,29 +284,7 @@ class Evaluation:
         found = notes.labels(images, labelled, cells.classes.tolist(), self.manifest.classes)
         return found if self.own else [*self.opened.notes(self.manifest), *found]
 
-    def _probe(self, subset: FeatureSubset) -> dict[str, Any]:
-        """Score the features against the labels; nothing where there are fewer labelled images than clusters."""
-        subset = subset.of(subset.labels >= 0)
-        if len(subset.rows) < self.k:
-            return {}
-        seed = self.opened.config.seed
-        found: dict[str, Any] = {
-            name: scores(k_means(features, self.k, seed), subset.labels, self.k)
-            for name, features in (("k_means", subset.backbone), ("k_means_instance", subset.instance))
-        }
-        acc = self._neighbours(subset)
-        return found | ({} if acc is None else {"knn": {"acc": acc}}) | {"probed": len(subset.rows)}
-
-    def _neighbours(self, subset: FeatureSubset) -> float | None:
-        """Return what nearest neighbours tell of labelled images; None where none of them has a label."""
-        if self.bank is None or self.neighbours is None:
-            return knn_accuracy(subset.backbone, subset.labels)
-        bank = self.bank.subset.of(self.bank.subset.labels >= 0)
-        return knn_accuracy(
-            subset.backbone,
-            subset.labels,
-            bank.backbone,
-            bank.labels,
-            images=numbers_in_all(self.manifest, self.splits, subset.rows),
-            bank_images=numbers_in_all(self.manifest, [self.neighbours], bank.rows),
-        )
+    def _labelled(self, found: Pass, splits: Sequence[str]) -> FeatureSubset:
+        """Return a pass's labelled images, numbered among all of the data set."""
+        labelled = found.subset.of(found.subset.labels >= 0)
+        return replace(labelled, rows=numbers_in_all(self.manifest, splits, labelled.rows))

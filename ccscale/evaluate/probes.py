@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.evaluate.feature_subset import FeatureSubset
+from ccscale.evaluate.metrics import scores
+
 Int64 = NDArray[np.int64]
 Features = NDArray[Any]
 
@@ -16,6 +19,40 @@ FULL_WORK = 2**31  # rows x clusters x width up to which k-means looks at all ro
 MINI_BATCH = 4096
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 SCORES_BYTES = 2**28  # of similarities that are held at a time
+
+
+def score_features(
+    images: FeatureSubset, k: int, seed: int = 0, bank: FeatureSubset | None = None
+) -> dict[str, Any]:
+    """Score the features of labelled images; nothing where there are fewer of them than clusters.
+
+    Parameters
+    ----------
+    images
+        With the numbers that they have among all of the data set.
+    k
+        K.
+    seed
+        Of k-means.
+    bank
+        Labelled images among which the nearest neighbours are looked for; by default these themselves.
+
+    Returns
+    -------
+    dict
+        ``k_means`` and ``k_means_instance`` (scores), ``knn`` (``acc``), where an image has a neighbour, and
+        ``probed``, the number of images.
+    """
+    if len(images.rows) < k:
+        return {}
+    found: dict[str, Any] = {
+        name: scores(k_means(features, k, seed), images.labels, k)
+        for name, features in (("k_means", images.backbone), ("k_means_instance", images.instance))
+    }
+    among: dict[str, Any] = {} if bank is None else {"images": images.rows, "bank_images": bank.rows}
+    known = () if bank is None else (bank.backbone, bank.labels)
+    acc = knn_accuracy(images.backbone, images.labels, *known, **among)
+    return found | ({} if acc is None else {"knn": {"acc": acc}}) | {"probed": len(images.rows)}
 
 
 def k_means(features: Features, k: int, seed: int = 0) -> Int64:
