@@ -161,8 +161,10 @@ def _show(result: dict[str, Any]) -> None:
         put("clusters joined, the most alike first:")
         _cuts(result["cuts"]).put()
         put(f"the tree: {result['dendrogram']}", fold=False)
-    if "how_many" in result:
-        show_advice(result["how_many"])
+    if (advice := result.get("how_many")) is not None:
+        show_advice(advice)
+        if "cuts" in result and advice["seen"] and advice["clusters"] < used:
+            put(f"the tree is cut there by `ccscale predict` with `--merged {advice['clusters']}`")
 
 
 def scores_table(rows: dict[str, dict[str, float]], names: dict[str, str]) -> TextTable:
