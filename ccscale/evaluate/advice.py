@@ -168,8 +168,8 @@ def _join(votes: tuple[Vote, ...], tried: list[int], images: int) -> Advice:
     reason = ""
     if not seen:
         reason = (
-            f"{len(seeing)} of {len(votes)} criteria tell these features from a single cloud of the same spread: "
-            "any number would be arbitrary"
+            f"{len(seeing)} of {len(votes)} criteria tell these features from a single cloud of the same spread, "
+            f"with 2 to {tried[-1]:,} clusters of {images:,} images; hundreds of small ones could be missed"
         )
     elif high > WIDE * low:
         middle = math.sqrt(low * high)
