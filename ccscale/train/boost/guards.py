@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccscale.config.stages import Boost
+from ccscale.features.kappa import kappa
 
 LEAST = 0.8  # of the effective clusters, and of the stability, before
 SLACK = 0.003  # of the neighbours' kappa, by which checks of clusters that are as good may differ
 
-Int = NDArray[np.integer[Any]]
+Int64 = NDArray[np.int64]
 
 
 class Check(NamedTuple):
@@ -53,7 +54,7 @@ class Check(NamedTuple):
     effective_clusters: float
 
 
-def of_labels(labels: Int, clusters: Int, before: Int, k: int) -> dict[str, Any]:
+def of_labels(labels: Int64, clusters: Int64, before: Int64, k: int) -> dict[str, Any]:
     """Return those figures of a check that follow from what is remembered of each image.
 
     Parameters
@@ -68,17 +69,8 @@ def of_labels(labels: Int, clusters: Int, before: Int, k: int) -> dict[str, Any]
     return {
         "labelled": float((labels[seen] >= 0).mean()) if seen.any() else 0.0,
         "unlabelled_clusters": int((sizes == 0).sum()),
-        "agreement": kappa(clusters[seen], before[seen], k),
+        "agreement": kappa(clusters[seen], before[seen]).kappa,
     }
-
-
-def kappa(a: Int, b: Int, k: int) -> float:
-    """Return Cohen's kappa of two assignments to the same k clusters."""
-    if not len(a):
-        return 0.0
-    agreeing = float((a == b).mean())
-    chance = float(np.bincount(a, minlength=k) @ np.bincount(b, minlength=k)) / len(a) ** 2
-    return (agreeing - chance) / (1 - chance) if chance < 1 else 1.0
 
 
 def reason_to_end(checks: Sequence[Check], boost: Boost) -> str | None:

@@ -124,7 +124,7 @@ class BoostStage:
 
         def judge() -> tuple[Check, str | None]:
             assert summary is not None
-            memory = {name: kept.cpu().numpy() for name, kept in self._remember().state().items()}
+            memory = {name: kept.long().cpu().numpy() for name, kept in self._remember().state().items()}
             figures = of_labels(**memory, k=self._k)
             effective = float(summary["effective_clusters"])
             now = Check(
