@@ -5,7 +5,7 @@ image has a label, where clusters fall out of use, where the clusters have becom
 they keep fewer neighbours together, by features that the stage does not train. It ends where far fewer images are
 in one cluster by two views, too; that falls where all goes well, since before the stage it is trained for itself.
 In the end the run serves the check whose clusters keep most neighbours together: the last of those that are as good
-as any.
+as any. Where pairs of neighbours were trained on before, that is compared among the checks after the first alone.
 """
 
 from collections.abc import Sequence
@@ -99,7 +99,21 @@ def reason_to_end(checks: Sequence[Check], boost: Boost) -> str | None:
     return None
 
 
-def best(checks: Sequence[Check]) -> Check:
-    """Return the check whose clusters serve, of those a stage may go on after."""
+def best(checks: Sequence[Check], trained_neighbours: bool = False, ended: bool = False) -> Check:
+    """Return the check whose clusters serve, of those a stage may go on after.
+
+    Parameters
+    ----------
+    checks
+        The first one, and those after it.
+    trained_neighbours
+        Whether pairs of neighbours were trained on before the stage. Then the first check keeps more of them
+        together than others that may well be better; `reason_to_end` has compared it with these, and it serves
+        where the stage was ended.
+    ended
+        Whether it was.
+    """
+    if trained_neighbours:
+        checks = checks[:1] if ended else checks[1:] or checks
     most = max(check.neighbours for check in checks)
     return [check for check in checks if check.neighbours >= most - SLACK][-1]

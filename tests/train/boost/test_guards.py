@@ -43,6 +43,13 @@ def test_the_last_serves_that_keeps_as_many_neighbours_together_as_any() -> None
     assert best([BEFORE, after(step=20, neighbours=0.69)]) is BEFORE
 
 
+def test_neighbours_that_were_trained_before_are_compared_among_the_checks_after_that() -> None:
+    checks = [BEFORE, after(step=20, neighbours=0.67), after(step=30, neighbours=0.66)]
+    assert best(checks, trained_neighbours=True).step == 20
+    assert best(checks, trained_neighbours=True, ended=True) is BEFORE
+    assert best(checks[:1], trained_neighbours=True) is BEFORE
+
+
 def test_the_figures_of_what_is_remembered() -> None:
     rng = np.random.default_rng(0)
     before, clusters = rng.integers(0, 3, 50), rng.integers(0, 3, 50)
