@@ -75,10 +75,12 @@ def plan_store(
     if clusters is None and neighbours is None:
         raise InputError("say what is to be planned: --clusters K for k-means, --neighbours K, or both")
     where, features = pick_device(device), open_features(store, splits)
-    with process_group(RankEnvironment(), where):  # as the work itself: it keeps memory that is freed
-        vectors = Vectors.of_store(features, view)
-        means = None if clusters is None else k_means_cost(vectors, clusters, spherical, where)
-        near = None
-        if neighbours is not None:
+    vectors, means, near = Vectors.of_store(features, view), None, None
+    # As the work itself, each in a group of its own: memory that is freed is kept, and given back at its end.
+    if clusters is not None:
+        with process_group(RankEnvironment(), where):
+            means = k_means_cost(vectors, clusters, spherical, where)
+    if neighbours is not None:
+        with process_group(RankEnvironment(), where):
             near = neighbour_cost(Vectors.of_store(features.whole, view), neighbours, where)
     return StorePlan(str(store), len(vectors), vectors.width, str(where), means, near)
