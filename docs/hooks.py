@@ -88,10 +88,7 @@ def _config() -> str:
         section = key.name.rpartition(".")[0]
         if section != latest:
             latest = section
-            about = (
-                Config.model_fields[section].annotation.__doc__ if section else Config.__doc__.split("\n")[0]
-            )
-            lines += [f"## {section or 'run, seed'}", "", about, ""]
+            lines += [f"## {section or 'run, seed'}", "", _about(section), ""]
         default = "required" if key.default == "(required)" else f"default {key.default}"
         facts = f"{key.kind}; {default}; {key.may_change}"
         lines += [
@@ -101,6 +98,14 @@ def _config() -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _about(section: str) -> str:
+    """Return what a section is, by its path: stages.boost, say."""
+    model: Any = Config
+    for name in filter(None, section.split(".")):
+        model = model.model_fields[name].annotation
+    return str(model.__doc__).split("\n")[0] if model is Config else str(model.__doc__)
 
 
 def _recipes() -> str:

@@ -2,8 +2,10 @@
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
+import pytest
 from test_imports import ROOMS, imports
 
 SOURCES = Path(__file__).parents[1]
@@ -57,3 +59,19 @@ def test_files_that_are_named_are_there():
     for page in [*SOURCES.glob("*.md"), *SOURCES.glob("docs/**/*.md")]:
         named = re.findall(r"\b(?:ccscale|tests|tools)/[\w/]+\.py\b", page.read_text(encoding="utf-8"))
         assert [path for path in named if not (SOURCES / path).exists()] == [], page
+
+
+def test_the_reference_of_the_config_has_every_key_under_its_section():
+    pytest.importorskip(
+        "latex2mathml", reason="what the site is built with (the extra `docs`) is not installed"
+    )
+    page = runpy.run_path(str(SOURCES / "docs" / "hooks.py"))["_config"]()
+    sections = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    keys = {
+        section.split("\n")[0]: re.findall(r"^`([\w.]+)`\{", section, flags=re.MULTILINE)
+        for section in sections
+    }
+    assert "stages.boost.epochs" in keys["stages.boost"]
+    for section, own in keys.items():
+        assert own
+        assert section == "run, seed" or all(key.rpartition(".")[0] == section for key in own)

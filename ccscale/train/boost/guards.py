@@ -66,10 +66,12 @@ def of_labels(labels: Int64, clusters: Int64, before: Int64, k: int) -> dict[str
     """
     seen = (clusters >= 0) & (before >= 0)
     sizes = np.bincount(labels[labels >= 0], minlength=k)
+    now, then = clusters[seen], before[seen]
+    same = bool(seen.any()) and np.array_equal(now, then)  # where all are in one cluster, kappa would be 0
     return {
         "labelled": float((labels[seen] >= 0).mean()) if seen.any() else 0.0,
         "unlabelled_clusters": int((sizes == 0).sum()),
-        "agreement": kappa(clusters[seen], before[seen]).kappa,
+        "agreement": 1.0 if same else kappa(now, then).kappa,
     }
 
 

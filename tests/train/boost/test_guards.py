@@ -67,3 +67,5 @@ def test_the_figures_of_what_is_remembered() -> None:
         "unlabelled_clusters": 2,
         "agreement": 0.0,
     }
+    all_in_one = np.zeros(5, np.int64)
+    assert of_labels(nothing, all_in_one, all_in_one, 2)["agreement"] == 1  # not 0, as if others had come
