@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ccscale.data.reader import SampleReader
@@ -11,7 +12,9 @@ from ccscale.draw.contact_sheet import TILE, Row, draw_sheet
 from ccscale.draw.tiles import square
 from ccscale.embed.opening import check_belongs
 from ccscale.errors import BadImage, InputError
+from ccscale.features.nearest import nearest, tiles
 from ccscale.features.store import Features
+from ccscale.features.vectors import Vectors
 from ccscale.wording import class_name, counted
 
 ROWS, COLUMNS = 16, 10
@@ -43,7 +46,7 @@ def draw_neighbours(path: str | Path, store: Features, shards: str | None = None
     if not len(usable):
         raise InputError(f"no row of {store.folder} has features: there is nothing to draw")
     chosen = usable[np.linspace(0, len(usable) - 1, min(rows, len(usable))).round().astype(np.int64)]
-    nearest, cosines = nearest_rows(store, chosen, COLUMNS)
+    near, cosines = nearest_rows(store, chosen, COLUMNS)
     classes = store.listing.data.classes
 
     def tile(row: int) -> NDArray[np.uint8] | None:
@@ -55,11 +58,11 @@ def draw_neighbours(path: str | Path, store: Features, shards: str | None = None
     def line(number: int, row: int) -> Row:
         label = int(store.labels[row])
         name = class_name(classes, label) if label >= 0 else store.keys[row].as_py()
-        same = store.labels[nearest[number]]
+        same = store.labels[near[number]]
         detail = (
             f"{np.mean(same == label):.0%} of its class" if label >= 0 else f"cosine {cosines[number, 0]:.2f}"
         )
-        return Row(name, detail, map(tile, [row, *nearest[number].tolist()]))
+        return Row(name, detail, map(tile, [row, *near[number].tolist()]))
 
     lines = (line(number, int(row)) for number, row in enumerate(chosen))
     heading = f"{counted(len(chosen), 'image')} of {store.rows:,}, each with the {COLUMNS} most like it"
@@ -70,21 +73,8 @@ def nearest_rows(
     store: Features, queries: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the rows nearest to some by cosine, exactly, (m, k), and the cosines; reads the store once."""
-    wanted = _unit(store.take(queries))
-    best = np.full((len(queries), 0), 0, dtype=np.int64)
-    cosines = np.empty((len(queries), 0), dtype=np.float32)
-    for first, block in store.blocks(0):
-        rows = np.arange(first, first + len(block))
-        found = wanted @ _unit(block).T
-        found[:, store.bad[rows]] = -np.inf
-        found[queries[:, None] == rows] = -np.inf
-        cosines = np.hstack([cosines, found])
-        best = np.hstack([best, np.broadcast_to(rows, found.shape)])
-        order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-        cosines, best = np.take_along_axis(cosines, order, 1), np.take_along_axis(best, order, 1)
-    there = np.isfinite(cosines).all(axis=0)
-    return best[:, there], cosines[:, there]
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    vectors = Vectors.of_store(store).scaled()
+    own = np.searchsorted(vectors.numbers, queries)
+    bank = tiles(vectors, torch.device("cpu"))
+    cosines, best = nearest(vectors.take(own), torch.from_numpy(own), bank, min(k, len(vectors) - 1))
+    return vectors.numbers[best.numpy()], cosines.numpy()

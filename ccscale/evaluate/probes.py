@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ccscale.evaluate.feature_subset import FeatureSubset
 from ccscale.evaluate.metrics import scores
+from ccscale.features.vectors import unit_rows
 
 Int64 = NDArray[np.int64]
 Features = NDArray[Any]
@@ -140,9 +141,3 @@ def _places(images: Int64 | None, bank: Int64 | None, count: int) -> Int64:
     order = np.argsort(bank)
     found = order[np.minimum(np.searchsorted(bank, images, sorter=order), len(bank) - 1)]
     return np.where(bank[found] == images, found, -1)
-
-
-def unit_rows(features: Features) -> NDArray[np.float32]:
-    """Scale rows to length 1, in float32; a row of zeros stays one."""
-    rows = features.astype(np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.features.vectors import unit_rows
+
 NEIGHBOUR = 3  # of 1 to 10 the fewer the stricter; one alone may be a copy
 SAMPLE, OWN = 4_096, 10_000  # images at most: whose features are kept; whose distances are compared with
 GRID = 1_000  # quantiles that are kept
@@ -51,7 +53,7 @@ class Reach:
     @classmethod
     def of(cls, features: Float32, confidence: Float32) -> "Reach":
         """Measure (n, D) features and (n,) confidences of a run's own images, two or more, in no order."""
-        features = _unit(features)
+        features = unit_rows(features)
         sample = features[:SAMPLE].astype(np.float16)
         own = np.arange(len(features))
         distances = _distances(features, sample, np.where(own < len(sample), own, -1))
@@ -63,7 +65,7 @@ class Reach:
 
     def rank(self, features: Float32, confidence: Float32) -> tuple[Float64, Float64]:
         """Return the ranks in distance and in doubt of images, (n,) each in [0, 1], by (n, D) features."""
-        distances = _distances(_unit(features), self.sample)
+        distances = _distances(unit_rows(features), self.sample)
         return _rank(distances, self.distances), _rank(1.0 - confidence, self.doubts)
 
     def limit(self, coverage: float) -> float:
@@ -90,7 +92,3 @@ def _distances(
             cosines[there, own[rows][there]] = -np.inf
         found[rows] = 1 - np.partition(cosines, -k, axis=1)[:, -k]
     return found
-
-
-def _unit(features: Float32) -> Float32:
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12))

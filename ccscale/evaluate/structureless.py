@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ccscale.evaluate.probes import unit_rows
+from ccscale.features.vectors import unit_rows
 
 Float32 = NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ccscale.features.store import Features
-from ccscale.features.vectors import Float32, Int64
+from ccscale.features.vectors import Float32, Int64, unit_rows
 
 NEIGHBOURS = 25  # of each image, at most
 ONE_SIDED = 0.1  # ω
@@ -48,12 +48,12 @@ def neighbour_graph(near: Int64) -> Graph:
 
 def smooth(graph: Graph, vectors: Float32, times: int = 2) -> Float32:
     """Return vectors (n, D) smoothed over their graph; they are brought to length 1 before, too."""
-    x = _unit(vectors)
+    x = unit_rows(vectors)
     for _ in range(times):
         smoothed = np.empty_like(x)
         for start in range(0, len(x), ROWS):
             part = slice(start, start + ROWS)
-            smoothed[part] = _unit(x[part] + graph[part] @ x)
+            smoothed[part] = unit_rows(x[part] + graph[part] @ x)
         x = smoothed
     return x
 
@@ -71,7 +71,3 @@ def spectral_coordinates(graph: Graph, count: int) -> Float32:
     begin = np.sqrt(degrees).astype(np.float32)  # the first eigenvector of a graph that hangs together
     values, vectors = eigsh(matrix, k=count, which="LA", v0=begin, tol=TOLERANCE)
     return vectors[:, np.argsort(-values, kind="stable")]
-
-
-def _unit(rows: Float32) -> Float32:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -92,3 +92,9 @@ def mean_directions(features: Features, rows: Int64) -> Float32:
 def unit(rows: Tensor) -> Tensor:
     """Scale rows to length 1; a row of zeros stays one."""
     return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def unit_rows(rows: NDArray[np.floating]) -> Float32:
+    """Scale rows (n, D) to length 1, in float32; a row of zeros stays one."""
+    rows = rows.astype(np.float32, copy=False)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccscale.evaluate.contingency import Contingency
-from ccscale.evaluate.probes import unit_rows
 from ccscale.evaluate.table import Assignments
 from ccscale.evaluate.tally import Tally
+from ccscale.features.vectors import unit_rows
 from ccscale.report.encoding import rounded
 from ccscale.report.inputs import Points
 

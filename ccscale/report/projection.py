@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccscale.evaluate.probes import unit_rows
+from ccscale.features.vectors import unit_rows
 from ccscale.progress import say
 
 DIMENSIONS = 50

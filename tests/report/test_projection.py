@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ccscale.evaluate.probes import unit_rows
+from ccscale.features.vectors import unit_rows
 from ccscale.report.projection import project
 
 
