@@ -133,16 +133,13 @@ def evaluate_run(
             given = None if labels is None else dist.on_rank_zero(lambda: read_labels(labels))
             evaluation = Evaluation(opened, manifest, splits, own, lock, features, clusters, given)
             evaluation.measure(probe, neighbours, merge)
-            evaluation.how_many = how_many
             first = dist.rank() == 0
         # The ranks have parted: none waits for the first while it looks at what was found.
-        return evaluation.finish() if first else None
+        return evaluation.finish(how_many) if first else None
 
 
 class Evaluation:
     """One evaluation; all ranks make it together, up to `finish`."""
-
-    how_many: str | None = None
 
     def __init__(
         self,
@@ -187,8 +184,8 @@ class Evaluation:
             self.bank = self.found if same else assign_all(*data, [neighbours])
         self.sums = None if linkage is None else linkage.sums()
 
-    def finish(self) -> dict[str, Any]:
-        """Write the files and return the figures; on rank 0 alone."""
+    def finish(self, how_many: str | None) -> dict[str, Any]:
+        """Write the files and return the figures, with advice on the number of clusters; on rank 0 alone."""
         found, opened = self.found, self.opened
         step, network = opened.checkpoint.step, opened.network
         assert found is not None
@@ -225,7 +222,7 @@ class Evaluation:
             if self.neighbours is not None and "probed" in result and "knn" not in result:
                 result["notes"].append(notes.no_neighbours(self.neighbours))
         self.lock.check()
-        result |= self._advise(found.subset, result.get("heads", ()))
+        result |= self._advise(how_many, found.subset, result.get("heads", ()))
         if self.merge is not None and self.sums is not None:
             made_of = self.basis, self.manifest.root, self.own
             classes = self.manifest.classes
@@ -244,14 +241,16 @@ class Evaluation:
             atomic.write_bytes(self.folder / FIGURES, (json.dumps(result) + "\n").encode())
         return result
 
-    def _advise(self, subset: FeatureSubset, heads: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _advise(
+        self, how_many: str | None, subset: FeatureSubset, heads: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
         """Return advice on the number of clusters: new if it is asked for, else what there is of the same."""
-        if self.how_many is None:
+        if how_many is None:
             told = read_advice(self.folder, self.basis)
         else:
-            rows = subset.backbone if self.how_many == "backbone" else subset.instance
+            rows = subset.backbone if how_many == "backbone" else subset.instance
             seed = self.opened.config.seed
-            told = advise_run(self.folder, self.basis, self.how_many, rows, seed, heads)
+            told = advise_run(self.folder, self.basis, how_many, rows, seed, heads)
         return {} if told is None else {"how_many": told}
 
     def _choose(self, clusters: int | None) -> tuple[Choice, int] | None:
