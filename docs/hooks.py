@@ -17,6 +17,7 @@ from typing import Any
 from latex2mathml.converter import convert
 
 from ccscale.cli.main import build_parser
+from ccscale.cli.parser import IntermixedParser
 from ccscale.config import Config
 from ccscale.config.keys import describe_keys
 from ccscale.config.recipes import FOLDER, recipes
@@ -73,6 +74,8 @@ def _cli() -> str:
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Yield a section a command, those of its own sub-commands after it."""
+    if isinstance(parser, IntermixedParser):
+        parser.fill()
     inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if not inner:
         yield f"## `{parser.prog}`\n\n```text\n{parser.format_help()}```\n"

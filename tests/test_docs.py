@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from test_imports import ROOMS, imports
 
+from ccscale.cli.verbs import VERBS
+
 SOURCES = Path(__file__).parents[1]
 
 
@@ -50,6 +52,9 @@ def test_the_walk_is_of_nine_files_that_import_one_another():
     assert len(set(walk)) == len(walk)
     modules = [path.removeprefix("ccscale/").replace("/", ".") for path in walk]
     arrows = {(found.source, found.target) for found in imports()}
+    arrows |= {
+        ("cli.verbs", f"cli.{verb.name}") for verb in VERBS
+    }  # the table imports a verb when it is asked for
     for number, module in enumerate(modules[1:], start=1):
         names = {module, module.rpartition(".")[0]}  # a package hands on what it is for
         assert any((before, name) in arrows for before in modules[:number] for name in names), module

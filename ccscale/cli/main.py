@@ -5,10 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 
-from ccscale.cli.parser import IntermixedParser, Parser
-from ccscale.cli.verbs import GROUPS, VERBS
+from ccscale.cli.parser import IntermixedParser, Parser, ShowVersion
+from ccscale.cli.verbs import GROUPS, VERBS, Verb
 from ccscale.errors import Fault, InputError
 from ccscale.exit_codes import FAULT, INTERRUPTED, STOPPED
 from ccscale.orphan import stop_when_orphaned
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, with all verbs."""
     parser = Parser(prog="ccscale", description="Groups images without labels, at any scale.")
-    parser.add_argument("--version", action="version", version=f"ccscale {version('ccscale')}")
+    parser.add_argument("--version", action=ShowVersion, help="show program's version number and exit")
     parser.set_defaults(call=partial(_print_help, parser))
     groups = {"": parser.add_subparsers(metavar="COMMAND", parser_class=IntermixedParser)}
     for verb in VERBS:
@@ -66,13 +65,18 @@ def build_parser() -> argparse.ArgumentParser:
             group, name = "", verb.name
         about = f"{verb.about[0].upper()}{verb.about[1:]}. {verb.more}"
         command = groups[group].add_parser(name, help=verb.about, description=about)
-        if verb.code is None:
+        if verb.is_group:
             groups[verb.name] = command.add_subparsers(metavar="COMMAND")
             command.set_defaults(call=partial(_print_help, command))
         else:
-            verb.code.add_arguments(command)
-            command.set_defaults(call=verb.code.run, goes_on=verb.goes_on)
+            command.fill_by(partial(_fill, command, verb))
     return parser
+
+
+def _fill(command: argparse.ArgumentParser, verb: Verb) -> None:
+    code = verb.code
+    code.add_arguments(command)
+    command.set_defaults(call=code.run, goes_on=verb.goes_on)
 
 
 def _print_help(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:

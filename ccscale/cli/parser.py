@@ -1,7 +1,7 @@
-"""What argparse lacks: what is near to a wrong word, and options between positional arguments."""
+"""What argparse lacks: what is near to a wrong word, options between positional arguments, a verb at a time."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ccscale.errors import InputError, nearest
@@ -30,11 +30,23 @@ class IntermixedParser(Parser):
     """
 
     _within = False
+    _fill: Callable[[], None] | None = None
+
+    def fill_by(self, fill: Callable[[], None]) -> None:
+        """Let `fill` add the arguments once they are needed: the other verbs' code is not even imported."""
+        self._fill = fill
+
+    def fill(self) -> None:
+        """Add the arguments, if that is still to be done."""
+        fill, self._fill = self._fill, None
+        if fill is not None:
+            fill()
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse; this is also what a sub-command's parser is called by, and what the intermixed one calls."""
+        self.fill()
         if self._within or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
         self._within = True
@@ -42,3 +54,17 @@ class IntermixedParser(Parser):
             return self.parse_known_intermixed_args(args, namespace)
         finally:
             self._within = False
+
+
+class ShowVersion(argparse.Action):
+    """What ``--version`` does: the package's own, looked up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
+        """Print it and exit."""
+        from importlib.metadata import version
+
+        print(f"ccscale {version('ccscale')}")
+        parser.exit()
