@@ -71,10 +71,11 @@ def show_plan(plan: "Plan") -> None:
         put("One rank alone sends nothing.")
     put(_reading(plan), fold=False)
     if (pace := plan.pace) is not None:
+        labels = "" if pace.boost_step is None else f", a step of self-labelling {duration(pace.boost_step)}"
         put(
             f"measured here, by one process on {pace.device}: a step takes {duration(pace.step)}, an epoch "
-            f"{duration(pace.epoch)}, all steps {duration(pace.total)}, evaluations not counted; the process holds "
-            f"{_bytes(pace.bytes)} of the host's memory",
+            f"{duration(pace.epoch)}{labels}, all steps {duration(pace.total)}, evaluations not counted; the "
+            f"process holds {_bytes(pace.bytes)} of the host's memory",
             fold=False,
         )
     for note in plan.notes:

@@ -1,8 +1,9 @@
 """How fast a run goes here, measured: a few of its steps, with the weights that it begins with, and none kept."""
 
 import time
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from ccscale.data.order.run import last_step, make_schedule
 from ccscale.data.order.stages import BoostSteps
 from ccscale.device import pick_device
 from ccscale.engine.build import build_engine
+from ccscale.features.batches import Batch
 from ccscale.model.network import ContrastiveClustering
 from ccscale.plan.probe import measured
 from ccscale.preempt import StopRequest
 from ccscale.process_group import process_group
 from ccscale.rank_environment import RankEnvironment
+from ccscale.train.boost.stage import BoostStage
 from ccscale.train.feed import Feed
 from ccscale.train.setup import Setup, open_data
 from ccscale.train.step import Stepper
@@ -40,6 +43,8 @@ class Pace:
         Seconds of a step, of an epoch, and of all steps of the run, without evaluations.
     bytes
         What the process holds for itself in the host's memory, its loader processes not counted.
+    boost_step
+        Seconds of a step of the self-labelling; None where the run has none.
     """
 
     device: str
@@ -47,6 +52,7 @@ class Pace:
     epoch: float
     total: float
     bytes: int
+    boost_step: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -64,8 +70,10 @@ def measure_pace(config: Config) -> Pace:
     device = pick_device(config.train.device)
     with process_group(RankEnvironment(), device):
         setup = _set_up(config, device)
-        step, cost = measured(lambda: _step_seconds(setup))
-    return Pace(str(device), step, step * setup.schedule.steps_per_epoch, step * setup.stop, cost.bytes)
+        (step, boost_step), cost = measured(lambda: (_step_seconds(setup), _boost_step_seconds(setup)))
+    before = min(setup.stop, setup.boost.first)
+    total = step * before + (boost_step or step) * (setup.stop - before)
+    return Pace(str(device), step, step * setup.schedule.steps_per_epoch, total, cost.bytes, boost_step)
 
 
 def _set_up(config: Config, device: torch.device) -> Setup:
@@ -94,20 +102,37 @@ def _set_up(config: Config, device: torch.device) -> Setup:
 
 
 def _step_seconds(setup: Setup) -> float:
-    """Return the seconds of a step, with the wait for its batch, as the loop takes them."""
+    """Return the seconds of a step of the training epochs."""
     stepper, phases = Stepper(setup.config, setup.engine, setup.device), setup.config.phases
+    return _seconds(
+        setup, lambda batch: stepper.take(batch, phases[setup.schedule.locate(batch.step).phase].losses)
+    )
+
+
+def _boost_step_seconds(setup: Setup) -> float | None:
+    """Return the seconds of a step that labels and trains by labels; None where the run has none."""
+    if setup.stop <= setup.boost.begin:
+        return None
+    setup = replace(setup, step=setup.boost.begin)
+    stepper = Stepper(setup.config, setup.engine, setup.device)
+    stage = BoostStage(setup.config, setup.boost, stepper, setup.images, {})
+    return _seconds(setup, lambda batch: stage.take(batch, setup.config.phases[0].losses, stage.rate))
+
+
+def _seconds(setup: Setup, take: Callable[[Batch], object]) -> float:
+    """Return the seconds of a step from a setup's on, with the wait for its batch, as the loop takes them."""
     request, ends = StopRequest(), [time.perf_counter()]
     with closing(Feed(setup.batches, setup.device)) as feed:
         feed.fetch_first()
-        for step in range(setup.stop):
+        for number, step in enumerate(range(setup.step, setup.stop)):
             feed.check()
-            stepper.take(feed.batch, phases[setup.schedule.locate(step).phase].losses)
+            take(feed.batch)
             if setup.device.type == "cuda":
                 torch.cuda.synchronize(setup.device)
             if step + 1 < setup.stop:
                 feed.fetch(request)
             ends.append(time.perf_counter())
-            if step > WARM_UP + STEPS and ends[-1] - ends[WARM_UP] > SECONDS:
+            if number > WARM_UP + STEPS and ends[-1] - ends[WARM_UP] > SECONDS:
                 break
     first = min(WARM_UP, len(ends) - 2)
     return (ends[-1] - ends[first]) / (len(ends) - 1 - first)

@@ -12,8 +12,8 @@ from ccscale.plan import pace
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("epochs", [1, 20])
-def test_heads_on_a_store(tmp_path, capsys, monkeypatch, epochs):
+@pytest.mark.parametrize(("epochs", "boost"), [(1, 0), (20, 0), (1, 2)])
+def test_heads_on_a_store(tmp_path, capsys, monkeypatch, epochs, boost):
     monkeypatch.setattr(pace, "SECONDS", 0.0)
     make_store(tmp_path / "store", np.random.default_rng(0).standard_normal((96, 8)).astype(np.float32))
     settings = {
@@ -21,6 +21,7 @@ def test_heads_on_a_store(tmp_path, capsys, monkeypatch, epochs):
         "pairs": {"of": "neighbours", "neighbours": 3},
         "model": {"clusters": 4},
         "train": {"global_batch": 32, "epochs": epochs, "device": "cpu"},
+        "stages": {"boost": {"epochs": boost}},
         "run": str(tmp_path / "run"),
     }
     from ccscale import open_features
@@ -31,7 +32,9 @@ def test_heads_on_a_store(tmp_path, capsys, monkeypatch, epochs):
     found = json.loads(capsys.readouterr().out)["pace"]
     assert found["device"] == "cpu"
     assert found["epoch"] == pytest.approx(3 * found["step"])
-    assert found["total"] == pytest.approx(3 * epochs * found["step"])
+    assert (found["boost_step"] is None) == (boost == 0)
+    steps_of_boost = 3 * boost * (found["boost_step"] or 0)
+    assert found["total"] == pytest.approx(3 * epochs * found["step"] + steps_of_boost)
     assert found["bytes"] > 2**20
     assert not (tmp_path / "run").exists()
 
