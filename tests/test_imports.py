@@ -39,6 +39,7 @@ ROOMS = {
     "train": "train",
     "launch": "launch",
     "plan": "plan",
+    "clusters": "clusters",
     "report": "report",
     "own_images": "own_images",
     "estimator": "estimator",

@@ -1,0 +1,121 @@
+"""What living clusters are, at some version: ids, centres, how far images lie from them. Pure.
+
+A cluster has one centre or several (a merged one keeps those of both). A centre belongs to the network's
+cluster that it came from, or (-1) to none: a cluster that was born later, which an image of any of the
+network's may belong to.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccscale.clusters.space import Space
+
+GRID = 200  # quantiles of distances that are kept
+
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class State:
+    """C centres of K clusters.
+
+    Attributes
+    ----------
+    mean, axes
+        See `Space`: (D,), (D, q).
+    ids
+        (C,) int64: the cluster of each centre.
+    heads
+        (C,) int64: the network's cluster of each, or -1.
+    centres
+        (C, q) float32, of length 1.
+    distances
+        (C, `GRID` + 1) float32, rising: quantiles of 1 − cosine of the cluster's images with the centre; of images
+        that it was not made of.
+    sizes
+        (C,) int64: images that have been assigned; of a cluster of several centres their sum counts.
+    tightness
+        (C,) float32: the mean cosine of two images of it.
+    """
+
+    mean: Float32
+    axes: Float32
+    ids: Int64
+    heads: Int64
+    centres: Float32
+    distances: Float32
+    sizes: Int64
+    tightness: Float32
+
+    @property
+    def space(self) -> Space:
+        """Return where it measures."""
+        return Space(self.mean, self.axes)
+
+    @property
+    def clusters(self) -> Int64:
+        """Return the ids of all clusters, (K,), rising."""
+        return np.unique(self.ids)
+
+    def size_of(self, cluster: int) -> int:
+        """Return how many images a cluster has got."""
+        return int(self.sizes[self.ids == cluster].sum())
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "State":
+        """Take it from what `arrays` has given."""
+        return cls(**{one.name: np.asarray(arrays[one.name]) for one in fields(cls)})
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what is to be kept."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def grown(self, ids: Int64) -> "State":
+        """Return it with more images, by their clusters (n,); -1 counts for none."""
+        sizes = self.sizes.copy()
+        for cluster, count in zip(*np.unique(ids[ids >= 0], return_counts=True), strict=True):
+            sizes[np.flatnonzero(self.ids == cluster)[0]] += count
+        return replace(self, sizes=sizes)
+
+    def only(self, rows: NDArray[Any]) -> "State":
+        """Return it with some of its centres."""
+        kept = {
+            one: getattr(self, one)[rows]
+            for one in ("ids", "heads", "centres", "distances", "sizes", "tightness")
+        }
+        return replace(self, **kept)
+
+    def with_centres(self, more: "State") -> "State":
+        """Return it with more centres, of the same space."""
+        return replace(
+            self,
+            **{
+                one: np.concatenate([getattr(self, one), getattr(more, one)])
+                for one in ("ids", "heads", "centres", "distances", "sizes", "tightness")
+            },
+        )
+
+
+def rank(values: NDArray[np.floating], quantiles: Float32) -> Float64:
+    """Return the share of rising quantiles (n, G) strictly below each value (n,)."""
+    return (quantiles < values[:, None]).mean(axis=1)
+
+
+def nearest(rows: Float32, centres: Float32, allowed: NDArray[np.bool_]) -> tuple[Int64, Float32]:
+    """Return for each row (n, q) the nearest of the centres (C, q) that are allowed to it (n, C): which, how far.
+
+    Where none is allowed it is -1, at distance 2.
+    """
+    if not len(centres):
+        return np.full(len(rows), -1), np.full(len(rows), 2, np.float32)
+    cosines = np.where(allowed, rows @ centres.T, -np.inf)
+    best = cosines.argmax(axis=1)
+    found = allowed[np.arange(len(rows)), best]
+    far = np.where(found, 1 - cosines[np.arange(len(rows)), best], 2)
+    return np.where(found, best, -1), far.astype(np.float32)
