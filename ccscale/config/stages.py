@@ -54,6 +54,10 @@ class Boost(Section):
         description="Epochs between looks at how it goes, beside the first's: each is an evaluation, and a "
         "checkpoint where it is the best so far.",
     )
+    least_labelled: Fixed[Probability] = Field(
+        0.05,
+        description="The stage ends before it trains where a smaller share of the images than this has a label.",
+    )
     tolerance: Fixed[Probability] = Field(
         0.03,
         description="How much of the kappa of neighbours (whether they are in one cluster) may be lost against the "

@@ -1,9 +1,11 @@
 """How a self-labelling goes, told without labels of people, and whether it goes on: pure.
 
-The first check, before anything is trained by labels, is what the others are compared with. A stage ends where no
-image has a label, where clusters fall out of use, where the clusters have become others than they were, and where
-they keep fewer neighbours together, by features that the stage does not train. It ends where far fewer images are
-in one cluster by two views, too; that falls where all goes well, since before the stage it is trained for itself.
+The first check, before anything is trained by labels, is what the others are compared with. A stage ends there
+where too few images have a label, or too few clusters. Later it ends where no image has one, where clusters fall
+out of use, where the clusters have become others than they were, and where they keep fewer neighbours together, by
+features that the stage does not train. It ends where far fewer images are in one cluster by two views, too; that
+falls where all goes well, since before the stage it is trained for itself.
+
 In the end the run serves the check whose clusters keep most neighbours together: the last of those that are as good
 as any. Where pairs of neighbours were trained on before, that is compared among the checks after the first alone.
 """
@@ -18,6 +20,7 @@ from ccscale.config.stages import Boost
 from ccscale.features.kappa import kappa
 
 LEAST = 0.8  # of the effective clusters, and of the stability, before
+FEWEST = 0.5  # of the clusters in use, that must have labels before anything is trained by them
 SLACK = 0.003  # of the neighbours' kappa, by which checks of clusters that are as good may differ
 
 Int64 = NDArray[np.int64]
@@ -75,14 +78,16 @@ def of_labels(labels: Int64, clusters: Int64, before: Int64, k: int) -> dict[str
     }
 
 
-def reason_to_end(checks: Sequence[Check], boost: Boost) -> str | None:
-    """Return why a stage is not to go on after the last of its checks; None where it is."""
+def reason_to_end(checks: Sequence[Check], boost: Boost, k: int) -> str | None:
+    """Return why a stage of K clusters is not to go on after the last of its checks; None where it is."""
     before, now = checks[0], checks[-1]
     if not now.labelled:
         return (
             f"no image is so surely in its cluster (stages.boost.threshold {boost.threshold:g}) that it would have "
             "a label"
         )
+    if len(checks) == 1:
+        return _too_few(now, boost, k)
     if now.effective_clusters < LEAST * before.effective_clusters:
         return (
             f"the clusters are used as unevenly as if there were {now.effective_clusters:.1f} of equal size, and "
@@ -98,6 +103,19 @@ def reason_to_end(checks: Sequence[Check], boost: Boost) -> str | None:
     if now.stability is not None and now.stability < LEAST * (before.stability or 0):
         were = f"{now.stability:.2f}, and {before.stability:.2f} before"
         return f"the clusters are less stable than before it ({were})"
+    return None
+
+
+def _too_few(first: Check, boost: Boost, k: int) -> str | None:
+    """Return why there is too little to learn from; None where there is enough."""
+    remedy = f"train for more epochs first, or lower stages.boost.threshold ({boost.threshold:g})"
+    if first.labelled < boost.least_labelled:
+        return (
+            f"only {first.labelled:.1%} of the images are so surely in their clusters that they have a label, and "
+            f"stages.boost.least_labelled is {boost.least_labelled:.1%}: {remedy}"
+        )
+    if (labelled := k - first.unlabelled_clusters) < FEWEST * first.effective_clusters:
+        return f"only {labelled} of {k} clusters have an image that is surely in them: {remedy}"
     return None
 
 

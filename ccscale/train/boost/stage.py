@@ -135,7 +135,7 @@ class BoostStage:
                 neighbours=judged["neighbours"],
                 effective_clusters=effective,
             )
-            return now, reason_to_end([*self._checks, now], self._settings)
+            return now, reason_to_end([*self._checks, now], self._settings, self._k)
 
         self.near = judged.get("near")
         now, self.ended = dist.on_rank_zero(judge)

@@ -32,8 +32,30 @@ def after(**changes: Any) -> Check:
     ],
 )
 def test_why_it_ends(changes: dict[str, Any], why: str | None) -> None:
-    found = reason_to_end([BEFORE, after(**changes)], Boost())
+    found = reason_to_end([BEFORE, after(**changes)], Boost(), 10)
     assert found is None if why is None else why in str(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, None),
+        ({"labelled": 0.0}, "no image is so surely in its cluster"),
+        (
+            {"labelled": 0.008},
+            "only 0.8% of the images are so surely in their clusters that they have a label",
+        ),
+        ({"unlabelled_clusters": 6}, "only 4 of 10 clusters have an image that is surely in them"),
+        ({"unlabelled_clusters": 5}, None),
+    ],
+)
+def test_what_there_must_be_to_learn_from(changes: dict[str, Any], why: str | None) -> None:
+    """Before it trains; later it does not end for that."""
+    first = BEFORE._replace(**changes)
+    found = reason_to_end([first], Boost(), 10)
+    assert found is None if why is None else why in str(found)
+    if first.labelled:
+        assert reason_to_end([first, first], Boost(), 10) is None
 
 
 def test_the_last_serves_that_keeps_as_many_neighbours_together_as_any() -> None:
