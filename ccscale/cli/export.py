@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     say_loading()
+    from ccscale.evaluate import cluster_names
     from ccscale.evaluate.basis import weights_of
     from ccscale.evaluate.heads import serving_head
     from ccscale.evaluate.notes import no_choice
@@ -26,10 +27,13 @@ def run(args: argparse.Namespace) -> int:
 
     config, found = run_and_checkpoint(args.run, args.checkpoint)
     serves = serving_head(config.model, found.heads, args.clusters)
-    sureness = Sureness.load(config.run_folder)
+    of = weights_of(found), serves
+    sureness, names = Sureness.load(config.run_folder), cluster_names.ClusterNames.load(config.run_folder)
     beside = {}
-    if sureness is not None and sureness.is_of(weights_of(found), serves):
+    if sureness is not None and sureness.is_of(*of):
         beside[FILE] = sureness.to_bytes()
+    if names is not None and names.is_of(*of):
+        beside[cluster_names.FILE] = names.to_bytes()
     copy_export(found.path, args.out, found.heads, serves, beside)
     for sentence in () if found.heads else no_choice(config.model):
         say(f"note: {sentence}")

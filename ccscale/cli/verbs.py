@@ -101,6 +101,11 @@ VERBS = (
         "write a run's clusters, curves and map as one HTML file",
         more="The run is evaluated first where that was not done since its newest checkpoint.",
     ),
+    Verb(
+        "name",
+        "call clusters by names, join them in name, mark junk",
+        more="`predict` and `report` use the names; no image changes its cluster.",
+    ),
     Verb("export", "copy a run's network out, as safetensors", more="ccscale.load reads it."),
     Verb(
         "plan",

@@ -6,7 +6,7 @@ Samples pass by in batches; nothing of their number is held. What is kept of the
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,6 +71,10 @@ class Assigned:
         """Return the soft assignments of those images that can be decoded."""
         good = torch.from_numpy(~self.batch.bad)
         return self.outputs.assignments[good.to(self.outputs.assignments.device)]
+
+    def called(self, names: Sequence[str | None]) -> "Assigned":
+        """Return them with the names of their clusters, of all clusters' (K,)."""
+        return replace(self, names=[names[cluster] if cluster >= 0 else None for cluster in self.clusters])
 
     def count(self, tally: Tally) -> None:
         """Count these images."""

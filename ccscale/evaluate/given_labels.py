@@ -109,10 +109,6 @@ class Names:
     said: tuple[int, ...]
     labels: tuple[int, ...]
 
-    def of(self, cluster: int) -> str:
-        """Return the name of a cluster, or its number."""
-        return self.names[cluster] or str(cluster)
-
 
 @dataclass(frozen=True)
 class Named:

@@ -8,7 +8,7 @@ what others have found. A prediction that was killed goes on with the parts that
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.shard_watch import ShardWatch
 from ccscale.data.sources.listing import Listing, list_images
 from ccscale.errors import InputError
-from ccscale.evaluate.assign import Int64, assign
+from ccscale.evaluate.assign import Assigned, Int64, assign
 from ccscale.evaluate.basis import weights_of
+from ccscale.evaluate.cluster_names import ClusterNames
 from ccscale.evaluate.following import follow
 from ccscale.evaluate.merge_tree import read_tree
+from ccscale.evaluate.naming import Called, called
 from ccscale.evaluate.opened import OpenedRun, open_run, open_shards
 from ccscale.evaluate.parts import Part, deal, parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
@@ -181,6 +183,7 @@ class Prediction:
         weights = dist.on_rank_zero(lambda: weights_of(opened.checkpoint))
         self.groups, self.notes = dist.on_rank_zero(lambda: self._cut_tree(weights))
         self.sureness = dist.on_rank_zero(lambda: self._find_sureness(weights))
+        self.called = dist.on_rank_zero(lambda: self._find_names(weights))
         self.k = opened.network.k if self.groups is None else int(self.groups.max()) + 1
         self.folder = self._parts_folder(weights)
         self.parts: dict[str, Part] = {}
@@ -245,9 +248,13 @@ class Prediction:
             origins=True,
             files=self._files,
         )
+        named: Iterable[Assigned] = batches
+        names = self.called.names
         if (sureness := self.sureness) is not None:
-            batches = (sureness.judge(assigned, self.wanted.reject) for assigned in batches)
-        dist.together(lambda: self.folder.write(mine, batches))
+            named = (sureness.judge(assigned, self.wanted.reject, names) for assigned in named)
+        if names is not None:
+            named = (assigned.called(names) for assigned in named)
+        dist.together(lambda: self.folder.write(mine, named))
         return len(done)
 
     def _find_sureness(self, weights: str) -> Sureness | None:
@@ -270,6 +277,17 @@ class Prediction:
             )
         return found if self.groups is None else None
 
+    def _find_names(self, weights: str) -> Called:
+        """Return what the clusters are called; merged ones have no names."""
+        if self.groups is not None:
+            return Called(int(self.groups.max()) + 1)
+        opened = self.opened
+        exported = opened.config.run is None
+        found = ClusterNames.load(opened.checkpoint.path) if exported else None
+        folder = opened.checkpoint.path if exported else opened.config.run_folder
+        weights = found.basis["weights"] if found is not None else weights  # it was copied with them
+        return called(folder, weights, opened.network.serving, opened.network.k, self.sureness)
+
     def _cut_tree(self, weights: str) -> tuple[Int64 | None, list[str]]:
         """Return the groups that clusters are merged into, if they are, and what is to be said of them."""
         if (merged := self.wanted.merged) is None:
@@ -291,5 +309,6 @@ class Prediction:
             "groups": None if self.groups is None else hashlib.sha256(self.groups.tobytes()).hexdigest(),
             "sureness": None if self.sureness is None else self.sureness.digest,
             "reject": None if self.wanted.reject is None else str(self.wanted.reject),
+            **({} if self.called.by_hand is None else {"names": self.called.by_hand.digest}),
         }
         return PartsFolder(self.wanted.folder, settings, features=self.wanted.features)

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -119,21 +120,25 @@ class Sureness:
         """Tell whether it is of a network, with that head serving."""
         return (self.basis.weights, self.basis.head) == (weights, head)
 
-    def judge(self, assigned: Assigned, reject: Reject | None = None) -> Assigned:
-        """Add calibrated confidences and names to a batch; images that are to be rejected lose their cluster."""
+    def judge(
+        self, assigned: Assigned, reject: Reject | None = None, names: Sequence[str | None] | None = None
+    ) -> Assigned:
+        """Add calibrated confidences to a batch; images that are to be rejected lose their cluster.
+
+        Why they do is said by the clusters' `names` (K,), where there are some.
+        """
         bad = assigned.batch.bad
         calibrated = np.where(bad, 0, self.calibration(assigned.confidence)).astype(np.float32)
         judged = replace(assigned, calibrated=calibrated)
         if reject is not None:
-            reasons = self._reasons(judged, reject)
+            reasons = self._reasons(judged, reject, names)
             clusters = np.where([reason is not None for reason in reasons], -1, judged.clusters)
             judged = replace(judged, clusters=clusters, reasons=reasons)
-        if self.names is not None:
-            called = [self.names.names[cluster] if cluster >= 0 else None for cluster in judged.clusters]
-            judged = replace(judged, names=called)
         return judged
 
-    def _reasons(self, assigned: Assigned, reject: Reject) -> list[str | None]:
+    def _reasons(
+        self, assigned: Assigned, reject: Reject, names: Sequence[str | None] | None
+    ) -> list[str | None]:
         """Return why each image is left without a cluster; None for those that are not."""
         assert self.reach is not None
         far, doubtful = self.reach.rank(chosen_features(assigned, "backbone"), assigned.confidence)
@@ -144,17 +149,22 @@ class Sureness:
             assert assigned.calibrated is not None
             is_far, is_doubtful = far > FAR, assigned.calibrated < np.float32(reject.confidence)
         return [
-            None if bad else TOO_FAR if too_far else self._between(int(first), int(second)) if doubt else None
+            None
+            if bad
+            else TOO_FAR
+            if too_far
+            else _between(int(first), int(second), names)
+            if doubt
+            else None
             for bad, too_far, doubt, first, second in zip(
                 assigned.batch.bad, is_far, is_doubtful, assigned.clusters, assigned.second, strict=True
             )
         ]
 
-    def _between(self, first: int, second: int) -> str:
-        called = [
-            str(one) if self.names is None else self.names.of(one) for one in (first, second) if one >= 0
-        ]
-        return f"between {' and '.join(called)}" if len(called) > 1 else f"not sure of {called[0]}"
+
+def _between(first: int, second: int, names: Sequence[str | None] | None) -> str:
+    called = [(names and names[one]) or str(one) for one in (first, second) if one >= 0]
+    return f"between {' and '.join(called)}" if len(called) > 1 else f"not sure of {called[0]}"
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ key                string
 origin             string   where the image came from, a path or a URL; null where the shards do not tell
 cluster            int32    null for an image that cannot be decoded, as all that follow but the label; -1 for one
                             that is left without a cluster
-name               string   of the cluster; only where labels were given, null where it has none
+name               string   of the cluster; only where clusters have names, null where it has none
 confidence         float32  the soft assignment to the cluster
 calibrated         float32  how often images of such a confidence are right; only where that was measured
 second             int32    the next likely cluster

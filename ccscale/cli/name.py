@@ -1,0 +1,101 @@
+"""``ccscale name``: names clusters, and lists what they are called."""
+
+import argparse
+
+from ccscale.cli.arguments import add_clusters, add_json, add_run, local_path, number
+from ccscale.printing import TextTable, put, put_json
+from ccscale.progress import say_loading
+
+EXAMPLES = """\
+examples:
+  ccscale name runs/photos                            # what the clusters are called
+  ccscale name runs/photos 3=cats 5='red cars'        # two names
+  ccscale name runs/photos --merge 8=3 --junk 7       # cluster 8 is part of 3; 7 is of no use
+  ccscale name runs/photos 3=                         # takes back all that was said of cluster 3
+  ccscale name runs/photos --file names.json          # what was said in the report's page, and saved there
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    add_run(parser)
+    parser.add_argument(
+        "names", metavar="CLUSTER=NAME", nargs="*", type=name, help="a name; an empty one takes back all"
+    )
+    parser.add_argument(
+        "--merge",
+        metavar="CLUSTER=INTO",
+        nargs="+",
+        type=pair,
+        action="extend",
+        default=[],
+        help="a cluster is part of another one: it has its name",
+    )
+    parser.add_argument(
+        "--junk",
+        metavar="CLUSTER",
+        nargs="+",
+        type=number,
+        action="extend",
+        default=[],
+        help="a cluster's images are of no use: it is called 'junk'",
+    )
+    parser.add_argument(
+        "--file",
+        metavar="FILE",
+        type=local_path,
+        help="names saved by the report's page, in place of all before",
+    )
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="take that file even if its names are of another checkpoint's clusters",
+    )
+    parser.add_argument("--list", action="store_true", help="list them, also after changes")
+    add_clusters(parser)
+    add_json(parser)
+
+
+def name(text: str) -> tuple[int, str]:
+    """Read a cluster and its name."""
+    cluster, found, called = text.partition("=")
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a cluster: write 3=cats")
+    return number(cluster), called
+
+
+def pair(text: str) -> tuple[int, int]:
+    """Read a cluster and the one that it is part of."""
+    cluster, found, into = text.partition("=")
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} does not say what becomes part of what: write 8=3")
+    return number(cluster), number(into)
+
+
+def run(args: argparse.Namespace) -> int:
+    say_loading()
+    from ccscale.evaluate.cluster_names import FILE
+    from ccscale.evaluate.naming import Changes, name_run
+
+    changes = Changes(dict(args.names), dict(args.merge), args.junk, args.file, args.anyway)
+    found = name_run(args.run, changes, args.clusters)
+    said = {} if found.by_hand is None else found.by_hand.as_json()
+    if args.json:
+        put_json({"clusters": found.clusters, "names": found.names, "by_hand": said})
+        return 0
+    if changes:
+        put(f"{args.run}/{FILE}: of {len(said)} of {found.clusters} clusters something is said", fold=False)
+    if args.list or not changes:
+        table = TextTable("cluster", "name", "by", text=("name", "by"))
+        for cluster, called in enumerate(found.names or [None] * found.clusters):
+            table.add(str(cluster), called or "–", _by(said.get(str(cluster)), called))
+        table.put()
+    return 0
+
+
+def _by(said: dict[str, object] | None, called: str | None) -> str:
+    """Say where a name comes from."""
+    if said is None:
+        return "" if called is None else "labels"
+    return f"part of {said['into']}" if "into" in said else "hand"
