@@ -10,7 +10,7 @@ EXAMPLES = """\
 examples:
   ccscale name runs/photos                            # what the clusters are called
   ccscale name runs/photos 3=cats 5='red cars'        # two names
-  ccscale name runs/photos --merge 8=3 --junk 7       # cluster 8 is part of 3; 7 is of no use
+  ccscale name runs/photos --join 8=3 --junk 7        # cluster 8 is called as 3 is; 7 is of no use
   ccscale name runs/photos 3=                         # takes back all that was said of cluster 3
   ccscale name runs/photos --file names.json          # what was said in the report's page, and saved there
 """
@@ -24,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names", metavar="CLUSTER=NAME", nargs="*", type=name, help="a name; an empty one takes back all"
     )
     parser.add_argument(
-        "--merge",
+        "--join",
         metavar="CLUSTER=INTO",
         nargs="+",
         type=pair,
         action="extend",
         default=[],
-        help="a cluster is part of another one: it has its name",
+        help="a cluster belongs to another one: it is called as that is",
     )
     parser.add_argument(
         "--junk",
@@ -66,10 +66,10 @@ def name(text: str) -> tuple[int, str]:
 
 
 def pair(text: str) -> tuple[int, int]:
-    """Read a cluster and the one that it is part of."""
+    """Read a cluster and the one that it is joined to."""
     cluster, found, into = text.partition("=")
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} does not say what becomes part of what: write 8=3")
+        raise argparse.ArgumentTypeError(f"{text!r} does not say what is joined to what: write 8=3")
     return number(cluster), number(into)
 
 
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from ccscale.evaluate.cluster_names import FILE
     from ccscale.evaluate.naming import Changes, name_run
 
-    changes = Changes(dict(args.names), dict(args.merge), args.junk, args.file, args.anyway)
+    changes = Changes(dict(args.names), dict(args.join), args.junk, args.file, args.anyway)
     found = name_run(args.run, changes, args.clusters)
     said = {} if found.by_hand is None else found.by_hand.as_json()
     if args.json:
@@ -98,4 +98,4 @@ def _by(said: dict[str, object] | None, called: str | None) -> str:
     """Say where a name comes from."""
     if said is None:
         return "" if called is None else "labels"
-    return f"part of {said['into']}" if "into" in said else "hand"
+    return f"joined to {said['into']}" if "into" in said else "hand"

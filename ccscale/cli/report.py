@@ -4,7 +4,7 @@ import argparse
 
 from rich.filesize import decimal
 
-from ccscale.cli.arguments import add_clusters, add_device, add_run, local_path, path
+from ccscale.cli.arguments import add_clusters, add_device, add_run, local_path, number, path
 from ccscale.printing import put, put_json
 from ccscale.progress import say_loading
 
@@ -15,6 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", metavar="RUN2", type=path, help="another run of the same images, side by side"
     )
     parser.add_argument("--out", metavar="FILE", type=local_path, help="the file (default: RUN/report.html)")
+    parser.add_argument(
+        "--pictures",
+        metavar="N",
+        type=number,
+        default=8_000,
+        help="pictures that the file holds, at most, beyond 24 of each cluster (default: 8000, about 10 MB)",
+    )
     add_clusters(parser)
     add_device(parser)
 
@@ -23,7 +30,12 @@ def run(args: argparse.Namespace) -> int:
     say_loading()
     from ccscale.report.report import report_run
 
-    options = {"device": args.device, "workers": args.workers, "clusters": args.clusters}
+    options = {
+        "device": args.device,
+        "workers": args.workers,
+        "clusters": args.clusters,
+        "pictures": args.pictures,
+    }
     result = report_run(args.run, args.compare, args.out, **options)
     if args.json:
         put_json(result)

@@ -1,4 +1,4 @@
-"""What people call clusters: by name, as a part of another one, or as junk. It moves no image to another cluster.
+"""What people call clusters: by a name, joined to another one, or junk. It moves no image to another cluster.
 
 RUN/names.json            of the clusters of the run's network, by their numbers; void once another network serves
 RUN/clusters/names.json   of living clusters, by their ids, at all versions
@@ -41,7 +41,7 @@ class ClusterNames:
     names
         By cluster.
     into
-        Clusters that are part of another one, and of which.
+        Clusters that are joined to another one, and to which.
     junk
         Those whose images are of no use.
     """
@@ -56,7 +56,7 @@ class ClusterNames:
         return (self.basis.get("weights"), self.basis.get("head")) == (weights, head)
 
     def whole(self, cluster: int) -> int:
-        """Return the cluster that a cluster is part of in the end; itself, if of none."""
+        """Return the cluster that a cluster is joined to in the end; itself, if to none."""
         while cluster in self.into:
             cluster = self.into[cluster]
         return cluster
@@ -64,7 +64,7 @@ class ClusterNames:
     def of(self, cluster: int, otherwise: Sequence[str | None] | None = None) -> str | None:
         """Return what a cluster is called; None where it has no name.
 
-        A part has the name of the whole, or else its number; junk is called so, whatever its name.
+        One that is joined has the name of the other, or else its number; junk is called so, whatever its name.
 
         Parameters
         ----------
@@ -129,16 +129,18 @@ class ClusterNames:
         return replace(self, names=kept, into=into, junk=self.junk - {cluster})
 
     def joined(self, cluster: int, into: int) -> "ClusterNames":
-        """Return them with a cluster that is part of another one.
+        """Return them with a cluster that is joined to another one.
 
         Raises
         ------
         InputError
-            If that one is part of it.
+            If that one is the same, or joined to it.
         """
         free = replace(self, into={one: whole for one, whole in self.into.items() if one != cluster})
         if free.whole(into) == cluster:
-            raise InputError(f"cluster {cluster} cannot be part of {into}, which is the same or a part of it")
+            raise InputError(
+                f"cluster {cluster} cannot be joined to {into}, which is the same or joined to it"
+            )
         return replace(free, into=dict(free.into) | {cluster: into}, junk=self.junk - {cluster})
 
     def marked(self, cluster: int) -> "ClusterNames":

@@ -21,7 +21,7 @@ class Changes:
     Attributes
     ----------
     names, into
-        By cluster: its name ("" takes back all that is said of it); the cluster that it is part of.
+        By cluster: its name ("" takes back all that is said of it); the cluster that it is joined to.
     junk
         Clusters to be marked.
     file
@@ -67,7 +67,7 @@ class Called:
         return tuple(self.by_hand.of(cluster, known) for cluster in range(self.clusters))
 
 
-def called(folder: Path, weights: str, head: int, clusters: int, sureness: Sureness | None) -> Called:
+def called(folder: Path, weights: str, head: int, clusters: int) -> Called:
     """Return what is said of a network's clusters in a folder: by hand, which counts first, and by labels.
 
     Parameters
@@ -76,16 +76,16 @@ def called(folder: Path, weights: str, head: int, clusters: int, sureness: Suren
         Of a run or an exported network.
     weights, head, clusters
         The network's hash, the head that serves, its number of clusters.
-    sureness
-        What the folder has of these clusters.
     """
+    sureness = Sureness.load(folder)
+    by_labels = sureness.names if sureness is not None and sureness.is_of(weights, head) else None
     found = ClusterNames.load(folder)
     if found is not None and not found.is_of(weights, head):
         say(f"the names in {folder / FILE} are of another network's clusters, and do not count")
         found = None
     if found is not None:
         found.check(clusters)
-    return Called(clusters, found, None if sureness is None else sureness.names)
+    return Called(clusters, found, by_labels)
 
 
 def name_run(run: str | Path, changes: Changes, clusters: int | None = None) -> Called:
@@ -109,10 +109,7 @@ def name_run(run: str | Path, changes: Changes, clusters: int | None = None) -> 
     folder, weights = config.run_folder, weights_of(checkpoint)
     head = serving_head(config.model, checkpoint.heads, clusters)
     basis = {"step": checkpoint.step, "weights": weights, "head": head}
-    sureness = Sureness.load(folder)
-    if sureness is not None and not sureness.is_of(weights, head):
-        sureness = None
-    found = called(folder, weights, head, config.model.head_clusters[head], sureness)
+    found = called(folder, weights, head, config.model.head_clusters[head])
     if not changes:
         return found
     names = changed(found.by_hand or ClusterNames(basis), basis, changes, found.clusters)

@@ -283,10 +283,12 @@ class Prediction:
             return Called(int(self.groups.max()) + 1)
         opened = self.opened
         exported = opened.config.run is None
-        found = ClusterNames.load(opened.checkpoint.path) if exported else None
         folder = opened.checkpoint.path if exported else opened.config.run_folder
-        weights = found.basis["weights"] if found is not None else weights  # it was copied with them
-        return called(folder, weights, opened.network.serving, opened.network.k, self.sureness)
+        if exported and (found := ClusterNames.load(folder)) is not None:
+            weights = found.basis["weights"]  # they were copied with them
+        elif self.sureness is not None:
+            weights = self.sureness.basis.weights
+        return called(folder, weights, opened.network.serving, opened.network.k)
 
     def _cut_tree(self, weights: str) -> tuple[Int64 | None, list[str]]:
         """Return the groups that clusters are merged into, if they are, and what is to be said of them."""

@@ -163,7 +163,7 @@ class Sureness:
 
 
 def _between(first: int, second: int, names: Sequence[str | None] | None) -> str:
-    called = [(names and names[one]) or str(one) for one in (first, second) if one >= 0]
+    called = [str(one) if names is None else names[one] or str(one) for one in (first, second) if one >= 0]
     return f"between {' and '.join(called)}" if len(called) > 1 else f"not sure of {called[0]}"
 
 

@@ -53,6 +53,8 @@ class Assignments:
         (N,) int64; -1 where not known.
     second, second_confidence
         The same of the next likely cluster; None where the table does not have them.
+    origins
+        Where the images came from, N strings; None where the table does not tell of any.
     """
 
     keys: pa.Array
@@ -61,6 +63,7 @@ class Assignments:
     labels: NDArray[np.int64]
     second: NDArray[np.int64] | None = None
     second_confidence: NDArray[np.float32] | None = None
+    origins: pa.Array | None = None
 
 
 def check_table_path(path: Path) -> None:
@@ -158,7 +161,8 @@ def read_table(path: Path) -> Assignments:
     def column(name: str, missing: int, kind: type[np.generic]) -> NDArray[Any]:
         return table[name].fill_null(missing).to_numpy().astype(kind)
 
-    seconds = {"second", "second_confidence"} <= set(table.column_names)
+    names = set(table.column_names)
+    seconds = {"second", "second_confidence"} <= names
     return Assignments(
         table["key"].combine_chunks(),
         column("cluster", -1, np.int64),
@@ -166,4 +170,7 @@ def read_table(path: Path) -> Assignments:
         column("label", -1, np.int64),
         column("second", -1, np.int64) if seconds else None,
         column("second_confidence", 0, np.float32) if seconds else None,
+        table["origin"].combine_chunks()
+        if "origin" in names and table["origin"].null_count < len(table)
+        else None,
     )

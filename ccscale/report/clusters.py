@@ -43,8 +43,8 @@ def choose(table: Assignments, k: int) -> list[Chosen]:
     each = min(SUREST + DOUBTFUL, max(TILES // max(int((sizes > 0).sum()), 1), 1))
     doubtful = each * DOUBTFUL // (SUREST + DOUBTFUL)
     lead = table.confidence if table.second_confidence is None else table.confidence - table.second_confidence
-    sure = _by_cluster(table.clusters, -table.confidence, sizes)
-    unsure = _by_cluster(table.clusters, lead, sizes)
+    sure = by_cluster(table.clusters, -table.confidence, sizes)
+    unsure = by_cluster(table.clusters, lead, sizes)
     result = []
     for surest, least in zip(sure, unsure, strict=True):
         first = surest[: each - doubtful]
@@ -53,7 +53,7 @@ def choose(table: Assignments, k: int) -> list[Chosen]:
     return result
 
 
-def _by_cluster(
+def by_cluster(
     clusters: NDArray[np.int64], value: NDArray[np.float32], sizes: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
     """Return the rows of each cluster, the lowest value first."""

@@ -36,6 +36,7 @@ from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import FIGURES, TABLE, evaluate_run
 from ccscale.evaluate.feature_subset import FILE
 from ccscale.evaluate.heads import serving_head
+from ccscale.evaluate.naming import Called, called
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.evaluate.table import Assignments, read_table
 from ccscale.evaluate.tally import Tally
@@ -73,6 +74,10 @@ class Inputs:
         The lines of ``metrics.jsonl``.
     evaluation
         What ``evaluation.json`` holds of the same; empty where there is none.
+    called
+        What the clusters are called.
+    basis
+        Whose clusters they are, as `cluster_names` has it.
     """
 
     name: str
@@ -84,6 +89,8 @@ class Inputs:
     points: Points | None
     metrics: Sequence[dict[str, Any]]
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    called: Called = field(default_factory=lambda: Called(0))
+    basis: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def tally(self) -> Tally:
@@ -141,6 +148,8 @@ def read_inputs(
             points=points,
             metrics=read_lines(folder / METRICS),
             evaluation=_read_evaluation(folder / FIGURES, basis),
+            called=called(folder, basis.weights, head, config.model.head_clusters[head]),
+            basis={"step": basis.step, "weights": basis.weights, "head": head},
         ),
         reader,
     )

@@ -6,6 +6,7 @@
     <script id="data">               JSON: all but the map and the pictures
     <script id="map-…">              base64 of little-endian arrays, or JSON (map-keys); read when the map is drawn
     <script id="sheet-N">            base64 of a WebP; read when its pictures come into view
+    <script id="list-N">             all images of a cluster, and "more-N-I", their pictures: see `members.py`
 
 What is large comes last and is decoded late: the page can be used before all of it has been read. A content
 security policy lets nothing be fetched and no script run but the page's own, whatever a key or a class is named.
@@ -13,7 +14,7 @@ security policy lets nothing be fetched and no script run but the page's own, wh
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -28,16 +29,22 @@ from ccscale.printing import visible
 from ccscale.report.clusters import Chosen
 from ccscale.report.encoding import rounded, to_base64, to_json
 from ccscale.report.inputs import Inputs
+from ccscale.report.members import Members
 from ccscale.report.projection import Plane
 
 SCRIPTS = (
     "base",
+    "words",
     "series",
     "chart",
     "how_many",
     "sure",
     "sizes",
     "matrix",
+    "names",
+    "selection",
+    "members",
+    "viewer",
     "clusters",
     "map_data",
     "map",
@@ -46,14 +53,14 @@ SCRIPTS = (
 )
 SHEET = 32  # tiles of a sheet, at most
 MAP_PICTURES = 2_000  # points of the map with a picture, beside those of the clusters' sections
-LARGE_TILE, SMALL_TILE = 80, 48
-MANY_TILES = 4_000
+LARGEST_TILE, LARGE_TILE, SMALL_TILE = 160, 80, 48
+FEW_TILES, MANY_TILES = 1_000, 4_000
 
 
 def render(
     one: Inputs,
     data: dict[str, Any],
-    chosen: list[Chosen],
+    members: Members,
     plane: Plane | None,
     read_tiles: ReadTiles,
 ) -> bytes:
@@ -65,31 +72,45 @@ def render(
         The run.
     data
         What `report.build` put together; tiles and the map are added here.
-    chosen
-        The pictures of each cluster.
+    members
+        The images of each cluster.
     plane
         Places of the points of `one.points`; None: there is no map.
     read_tiles
         See `draw.tiles.tiles_of`.
     """
+    chosen = members.chosen
     points = None if plane is None or one.points is None else _Points(one, plane)
     extra = np.empty(0, dtype=np.int64) if points is None else points.choose_pictures(chosen)
-    groups = [group.rows for group in chosen] + [
-        extra[start : start + SHEET] for start in range(0, len(extra), SHEET)
+    own = [group.rows for group in chosen]
+    groups = own + [extra[start : start + SHEET] for start in range(0, len(extra), SHEET)]
+    count = sum(map(len, own))
+    side = LARGE_TILE if count + len(extra) <= MANY_TILES else SMALL_TILE
+    sheets = [
+        *_sheets(own, LARGEST_TILE if count <= FEW_TILES else side, read_tiles),
+        *_sheets(groups[len(own) :], side, read_tiles),
     ]
-    shown = np.concatenate(groups)
-    side = LARGE_TILE if len(shown) <= MANY_TILES else SMALL_TILE
-    samples = np.unique(shown)
-    tiles = read_tiles(samples, side)
-    sheets = [encode_sheet(tiles[np.searchsorted(samples, group)]) for group in groups]
+    further = dict(members.sheets())
     data = data | {
-        "tile": {"side": side, "columns": COLUMNS},
+        "columns": COLUMNS,
+        "members": members.describe(),
         "tiles": [_describe_tiles(one.table, group) for group in chosen],
         "map": None if points is None else points.describe(groups),
     }
     blocks = [] if points is None else list(points.blocks(groups))
     blocks += [(f"sheet-{number}", sheet) for number, sheet in enumerate(sheets) if sheet]
+    blocks += members.blocks(one.table)
+    blocks += zip(further, _sheets(list(further.values()), SMALL_TILE, read_tiles), strict=True)
     return _fill(one.name, data, blocks).encode()
+
+
+def _sheets(groups: Sequence[NDArray[np.int64]], side: int, read_tiles: ReadTiles) -> list[str]:
+    """Read the images of groups, each once, and return a sheet of each group."""
+    samples = np.unique(np.concatenate([np.empty(0, np.int64), *groups]))
+    if not len(samples):
+        return ["" for _ in groups]
+    tiles = read_tiles(samples, side)
+    return [encode_sheet(tiles[np.searchsorted(samples, group)]) for group in groups]
 
 
 def _describe_tiles(table: Assignments, chosen: Chosen) -> dict[str, Any]:
@@ -117,7 +138,7 @@ class _Points:
         self.table = one.table
         self.clusters = one.clusters
 
-    def choose_pictures(self, chosen: list[Chosen]) -> NDArray[np.int64]:
+    def choose_pictures(self, chosen: Sequence[Chosen]) -> NDArray[np.int64]:
         """Return rows drawn at random, fixed seed, among those without a picture in a cluster's section."""
         others = np.setdiff1d(self.rows, np.concatenate([group.rows for group in chosen]))
         count = min(MAP_PICTURES, len(others))

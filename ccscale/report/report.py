@@ -9,6 +9,7 @@ from ccscale import atomic
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.draw.tiles import ReadTiles, grey_tiles, tiles_of
 from ccscale.errors import InputError
+from ccscale.evaluate.cluster_names import FORMAT, VERSION
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.rank_environment import RankEnvironment
 from ccscale.report.clusters import CLASSES, choose, describe
@@ -16,6 +17,7 @@ from ccscale.report.comparison import compare
 from ccscale.report.curves import advice, panels
 from ccscale.report.encoding import rounded
 from ccscale.report.inputs import Inputs, read_inputs
+from ccscale.report.members import PICTURES, list_members
 from ccscale.report.page import render
 from ccscale.report.projection import project
 
@@ -45,6 +47,7 @@ def report_run(
     device: str = "auto",
     workers: int | None = None,
     clusters: int | None = None,
+    pictures: int = PICTURES,
 ) -> dict[str, Any]:
     """Write the report of a run.
 
@@ -60,6 +63,8 @@ def report_run(
         As in the config, for an evaluation that may be needed first.
     clusters
         K, of a run with heads of several; by default the first.
+    pictures
+        See `members.list_members`.
 
     Returns
     -------
@@ -85,7 +90,7 @@ def report_run(
             lock.take()
         one, reader = read_inputs(run, device, workers, clusters)
         two = None if other is None else read_inputs(other, device, workers)[0]
-        page = build(one, two, grey_tiles if reader is None else tiles_of(reader))
+        page = build(one, two, grey_tiles if reader is None else tiles_of(reader), pictures)
         lock.check()
         try:
             atomic.write_bytes(path, page)
@@ -96,7 +101,7 @@ def report_run(
     return {"out": str(path), "bytes": len(page)}
 
 
-def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles) -> bytes:
+def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles, pictures: int = PICTURES) -> bytes:
     """Return the HTML of a run's report, beside a second run if there is one.
 
     Raises
@@ -123,9 +128,21 @@ def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles) -> bytes:
         "most_classes": CLASSES,
         "clusters": describe(one.table, one.tally, one.points),
         "compare": None if two is None else compare(one, two),
+        "names": _names(one),
     }
     plane = None if one.points is None else project(one.points.features)
-    return render(one, data, chosen, plane, read_tiles)
+    return render(one, data, list_members(one.table, chosen, pictures), plane, read_tiles)
+
+
+def _names(run: Inputs) -> dict[str, Any]:
+    by_hand, by_labels = run.called.by_hand, run.called.by_labels
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "basis": dict(run.basis),
+        "clusters": {} if by_hand is None else by_hand.as_json(),
+        "labels": None if by_labels is None else list(by_labels.names),
+    }
 
 
 def _figures(run: Inputs) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccscale.cli.main import main
@@ -21,6 +21,7 @@ CALLS = st.one_of(
 )
 
 
+@settings(max_examples=30)
 @given(st.lists(CALLS, max_size=12))
 def test_whatever_is_said_stays_whole_and_is_read_as_written(tmp_path_factory, calls):
     names = ClusterNames(BASIS)
@@ -90,18 +91,18 @@ def folder(run, tmp_path_factory):
     return shutil.copytree(run, tmp_path_factory.mktemp("named") / "run")
 
 
-def listed(folder, capfd):
+def listed(folder, capsys):
     assert main(["name", str(folder), "--json"]) == 0
-    return json.loads(capfd.readouterr().out)
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def test_the_verb_and_the_table_of_predictions(folder, shards, tmp_path, capfd, refused):
-    assert listed(folder, capfd)["names"] is None
-    assert main(["name", str(folder), "0=red = cats", "1=x", "--merge", "2=0", "--junk", "1", "--list"]) == 0
-    out = capfd.readouterr().out
+def test_the_verb_and_the_table_of_predictions(folder, shards, tmp_path, capsys, refused):
+    assert listed(folder, capsys)["names"] is None
+    assert main(["name", str(folder), "0=red = cats", "1=x", "--join", "2=0", "--junk", "1", "--list"]) == 0
+    out = capsys.readouterr().out
     assert "of 3 of " in out
-    assert "part of 0" in out
-    found = listed(folder, capfd)
+    assert "joined to 0" in out
+    found = listed(folder, capsys)
     assert found["names"][:4] == ["red = cats", "junk", "red = cats", None]
     assert found["by_hand"]["1"] == {"name": "x", "junk": True}
 
@@ -124,22 +125,23 @@ def test_the_verb_and_the_table_of_predictions(folder, shards, tmp_path, capfd, 
     assert all(row["name"] == found["names"][row["cluster"]] for row in rows)
 
     assert main(["name", str(folder), "1="]) == 0
-    assert listed(folder, capfd)["names"][1] is None
+    assert listed(folder, capsys)["names"][1] is None
     assert "there is no cluster 99" in refused("name", folder, "99=cats")
-    assert "cannot be part of 2" in refused("name", folder, "--merge", "0=2")
-    assert listed(folder, capfd)["by_hand"].keys() == {"0", "2"}
+    assert "cannot be joined to 2" in refused("name", folder, "--join", "0=2")
+    assert listed(folder, capsys)["by_hand"].keys() == {"0", "2"}
 
 
-def test_names_of_another_network(folder, tmp_path, capfd, refused):
+def test_names_of_another_network(folder, tmp_path, capsys, refused):
     names = ClusterNames.load(folder)
     replace(names, basis=BASIS).save(tmp_path)
+    capsys.readouterr()
     assert "are of clusters of step 2, and those of the run are others" in refused(
         "name", folder, "--file", tmp_path / FILE
     )
     assert main(["name", str(folder), "--file", str(tmp_path / FILE), "--anyway", "1=y"]) == 0
     assert ClusterNames.load(folder) == names.named(1, "y")
     replace(names, basis=BASIS).save(folder)
-    capfd.readouterr()
-    assert listed(folder, capfd)["names"] is None
+    capsys.readouterr()
+    assert listed(folder, capsys)["names"] is None
     main(["name", str(folder)])
-    assert "are of another network's clusters" in capfd.readouterr().err
+    assert "are of another network's clusters" in capsys.readouterr().err

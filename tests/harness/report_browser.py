@@ -1,5 +1,7 @@
 """A pytest plugin: reports of made-up runs, and a Chromium that opens them."""
 
+from functools import cache
+
 import pytest
 from chromium import address, browser, complaints, requests
 
@@ -9,21 +11,28 @@ from harness.report_examples import ADVICE, CLASSES, draw, example
 WIDTH, HEIGHT = 1280, 900
 
 
-@pytest.fixture(scope="module")
+PLAIN = {"labels": False, "seconds": False, "features": False, "metrics": []}
+EXAMPLES = {
+    "full": lambda: (example(), None),
+    "plain": lambda: (example(**PLAIN), None),
+    "advised": lambda: (example(evaluation={"how_many": ADVICE}), None),
+    "compared": lambda: (example(0), example(1, clusters=50)),
+    "many": lambda: (example(clusters=150, images=900, classes=CLASSES * 20), None),
+}
+
+
+@pytest.fixture(scope="session")
 def reports(tmp_path_factory):
-    """Reports by name, as files."""
+    """Reports by name, as files; each is made when it is first asked for."""
     root = tmp_path_factory.mktemp("reports")
-    plain = {"labels": False, "seconds": False, "features": False, "metrics": []}
-    pages = {
-        "full": build(example(), None, draw),
-        "plain": build(example(**plain), None, draw),
-        "advised": build(example(evaluation={"how_many": ADVICE}), None, draw),
-        "compared": build(example(0), example(1, clusters=50), draw),
-        "many": build(example(clusters=150, images=900, classes=CLASSES * 20), None, draw),
-    }
-    for name, page in pages.items():
-        (root / f"{name}.html").write_bytes(page)
-    return root
+
+    @cache
+    def path(name):
+        found = root / f"{name}.html"
+        found.write_bytes(build(*EXAMPLES[name](), draw))
+        return found
+
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +55,7 @@ def page(chromium, reports):
         ]
         chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         chromium.get("about:blank")
-        opened.append(address(reports / f"{name}.html"))
+        opened.append(address(reports(name)))
         chromium.get(opened[-1])
         assert chromium.execute_script("return document.documentElement.dataset.ready") == "true"
         return chromium

@@ -49,6 +49,7 @@ def example(seed=0, clusters=12, images=400, labels=True, seconds=True, features
         known if labels else np.full(images, -1),
         (of + 1) % clusters if seconds else None,
         (confidence * rng.uniform(0.1, 0.9, images)).astype(np.float32) if seconds else None,
+        pa.array([f"=photos/{i}.jpg" for i in range(images)]) if seconds else None,
     )
     spread = centres[of[shown]] * 3 + rng.normal(size=(len(shown), 16))
     metrics = [

@@ -248,12 +248,12 @@ def test_comparison(page):
 
 
 def test_the_same_run_gives_the_same_bytes(reports):
-    assert build(example(), None, draw) == (reports / "full.html").read_bytes()
+    assert build(example(), None, draw) == reports("full").read_bytes()
 
 
 def test_the_page_holds_what_it_shows(reports):
     """No address of anything outside, and JSON that is JSON."""
-    page = (reports / "full.html").read_text(encoding="utf-8")
+    page = reports("full").read_text(encoding="utf-8")
     outside = set(re.findall(r"https?://[^\s\"'<>)]+", page))
     assert outside == {"http://www.w3.org/2000/svg"}  # a name, not an address
     assert json.loads(re.search(r'id="data">(.*?)</script>', page)[1])["classes"] == list(CLASSES)

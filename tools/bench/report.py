@@ -5,7 +5,9 @@
 The report is made of random data, with pictures as large as those of photographs. Times are the browser's own, from
 the start of the navigation: first paint; interactive, when the page's script has run and everything can be
 searched, sorted and clicked; loaded, when the whole file has been read; map, from the moment that the map comes
-into view to its picture with all points. The median of --repeats fresh browsers.
+into view to its picture with all points; search, the longest of some texts typed into the search of clusters; all
+images, from a click to the list of a cluster's images; enlarged, from a click to the picture; name, until a name is
+told. The median of --repeats fresh browsers.
 """
 
 import json
@@ -22,6 +24,7 @@ from PIL import Image
 
 from ccscale.evaluate.table import Assignments
 from ccscale.report.inputs import Inputs, Points
+from ccscale.report.members import PICTURES
 from ccscale.report.report import build
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
@@ -79,6 +82,36 @@ def draw(samples: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
     return tiles
 
 
+WORK = """
+const done = arguments[arguments.length - 1];
+const timed = async (call, until = () => true) => {
+  const start = performance.now();
+  call();
+  while (!until()) await new Promise(requestAnimationFrame);
+  return performance.now() - start;
+};
+const type = (text) => {
+  const search = document.getElementById("search");
+  search.value = text;
+  search.dispatchEvent(new Event("input"));
+};
+(async () => {
+  const search = [];
+  for (const text of ["c", "cl", "number 1", "number 19", ""]) search.push(await timed(() => type(text)));
+  const find = (selector) => document.querySelector(`#cluster-7 ${selector}`);
+  find("h3").scrollIntoView({ behavior: "instant" });
+  const all = await timed(() => find(".all-images").click(), () => find(".all .pick"));
+  const picture = () => document.querySelector("#viewer .tile")?.style.backgroundImage;
+  const shown = await timed(() => find(".all .pick").click(), picture);
+  document.getElementById("viewer").close();
+  find(".name-it").click();
+  find("form input").value = "cats";
+  const name = await timed(() => find("form button").click());
+  done({ search: Math.max(...search), "all images": all, enlarged: shown, name });
+})();
+"""
+
+
 def measure(path: Path) -> dict[str, float]:
     """Open a report in a fresh browser; return its times in milliseconds."""
     with browser() as driver:
@@ -95,20 +128,22 @@ def measure(path: Path) -> dict[str, float]:
         driver.execute_script("document.getElementById('map').scrollIntoView({behavior: 'instant'})")
         while not driver.execute_script("return document.querySelector('.map canvas')?.dataset.drawn"):
             time.sleep(0.01)
-        return found | {"map": (time.perf_counter() - start) * 1000}
+        found["map"] = (time.perf_counter() - start) * 1000
+        return found | driver.execute_async_script(WORK)
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--clusters", type=int, default=1000)
     options.add_argument("--points", type=int, default=100_000)
+    options.add_argument("--pictures", type=int, default=PICTURES)
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--keep", type=Path, help="leave the report there")
     args = options.parse_args()
     if missing():
         raise SystemExit(missing())
     start = time.perf_counter()
-    page = build(synthetic(args.clusters, args.points), None, draw)
+    page = build(synthetic(args.clusters, args.points), None, draw, args.pictures)
     made = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
         path = args.keep or Path(folder) / "report.html"

@@ -41,6 +41,9 @@ function figure(value) {
   return String(Number(value.toPrecision(3)));
 }
 
+/** Return a text as it is searched: without case and accents. */
+const plainText = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+
 const className = (label) => (label < 0 ? "no label" : data.classes[label] ?? `label ${label}`);
 
 function say(text) {
@@ -70,29 +73,29 @@ function bytes(text) {
 const sheets = new Map();
 
 /** Return the address of a sheet of pictures, made when it is first asked for. */
-function sheet(number) {
-  if (!sheets.has(number)) {
+function sheet(id) {
+  if (!sheets.has(id)) {
     sheets.set(
-      number,
-      block(`sheet-${number}`).then((text) => URL.createObjectURL(new Blob([bytes(text)], { type: "image/webp" }))),
+      id,
+      block(id).then((text) => URL.createObjectURL(new Blob([bytes(text)], { type: "image/webp" }))),
     );
   }
-  return sheets.get(number);
+  return sheets.get(id);
 }
 
 /** Return an element that shows a picture out of a sheet with so many in it; its size is the style's. */
-function tile(number, place, total, description) {
-  const columns = data.tile.columns;
+function tile(id, place, total, description) {
+  const columns = data.columns;
   const rows = Math.ceil(total / columns);
   const made = el("span", { className: "tile", role: "img", "aria-label": description });
   made.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
   const x = ((place % columns) / (columns - 1)) * 100;
   const y = rows > 1 ? (Math.floor(place / columns) / (rows - 1)) * 100 : 0;
   made.style.backgroundPosition = `${x}% ${y}%`;
-  if (onPaper.now && !sheets.has(number)) {
-    made.classList.add(onPaper.sheet(number));
+  if (onPaper.now && !sheets.has(id)) {
+    made.classList.add(onPaper.sheet(id));
   } else {
-    sheet(number).then((address) => (made.style.backgroundImage = `url("${address}")`));
+    sheet(id).then((address) => (made.style.backgroundImage = `url("${address}")`));
   }
   return made;
 }
@@ -149,20 +152,20 @@ const onPaper = {
   style: new CSSStyleSheet(),
   sheets: new Set(),
 
-  sheet(number) {
-    const node = $(`sheet-${number}`);
-    if (node && !this.sheets.has(number)) {
-      this.sheets.add(number);
-      this.style.insertRule(`.sheet-${number} { background-image: url("data:image/webp;base64,${node.textContent}") }`);
+  sheet(id) {
+    const node = $(id);
+    if (node && !this.sheets.has(id)) {
+      this.sheets.add(id);
+      this.style.insertRule(`.${id} { background-image: url("data:image/webp;base64,${node.textContent}") }`);
     }
-    return `sheet-${number}`;
+    return id;
   },
 
   start() {
     document.adoptedStyleSheets = [...document.adoptedStyleSheets, this.style];
     addEventListener("beforeprint", () => {
       this.now = true;
-      buildMore(Infinity);
+      if (!("only" in document.documentElement.dataset)) buildMore(Infinity);
       for (const now of [...this.waiting]) now();
       repaints.forEach((call) => call());
       for (const wide of document.querySelectorAll(".scroll > table")) {
@@ -171,6 +174,8 @@ const onPaper = {
     });
     addEventListener("afterprint", () => {
       this.now = false;
+      delete document.documentElement.dataset.only;
+      document.querySelector(".cluster.only")?.classList.remove("only");
       repaints.forEach((call) => call());
     });
   },

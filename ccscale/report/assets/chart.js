@@ -84,7 +84,7 @@ function chartPanel(panel) {
   addCursor(plot, `${panel.title}: ${ends.join(", ")}`, steps.length, at, show);
   const rows = () => table(panel.title, [[over], ...panel.series.map((series) => [title(series)])], steps.map((value) =>
     [text(value), ...panel.series.map((series) => figure(series.y[series.x.indexOf(value)]))]));
-  return el("div", { className: "panel" }, el("h3", {}, panel.title), panel.note ? el("p", { className: "lead" }, panel.note) : null, legend, plot, readout,
+  return el("div", { className: "panel" }, el("h3", {}, panel.title, why(TITLES[panel.title] ?? panel.why)), panel.note ? el("p", { className: "lead" }, panel.note) : null, legend, plot, readout,
     tableDetails(`${panel.title} as a table`, rows));
 }
 

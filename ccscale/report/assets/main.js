@@ -23,6 +23,8 @@ startSizes();
 startMap();
 startConfusion();
 startSections();
+startSelection();
+startViewer();
 startClusters(); // last: a link to a cluster scrolls to where it then is
 document.documentElement.dataset.ready = "true";
 performance.mark("interactive");

@@ -166,14 +166,14 @@ class MapView {
     const { points } = this;
     const key = await points.key(i);
     if (i !== this.marked) return;
-    const lines = [key, `cluster ${points.cluster[i]}, confidence ${(points.confidence[i] / 255).toFixed(2)}`];
+    const lines = [key, `${callCluster(points.cluster[i])}, confidence ${(points.confidence[i] / 255).toFixed(2)}`];
     if (data.map.labelled) lines.push(points.label[i] < 0 ? "no label" : `label ${className(points.label[i])}`);
     const picture = points.picture[i];
     const [number, place] = [Math.floor(picture / data.map.sheet), picture % data.map.sheet];
     const total = data.tiles[number]?.keys.length ?? data.map.extra[number - data.tiles.length];
     const text = el("p", {}, ...lines.flatMap((line, n) => (n ? [el("br"), line] : [el("strong", {}, line)])));
     if (picture < 0) text.append(el("br"), el("em", {}, "no picture kept"));
-    tip.replaceChildren(...(picture < 0 ? [] : [tile(number, place, total, `Picture of ${key}`)]), text);
+    tip.replaceChildren(...(picture < 0 ? [] : [tile(`sheet-${number}`, place, total, `Picture of ${key}`)]), text);
     tip.hidden = false;
     const box = this.canvas.getBoundingClientRect();
     const [px, py] = this.toPixel(points.x[i], points.y[i]);

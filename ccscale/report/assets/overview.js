@@ -1,14 +1,7 @@
 // Figures and facts of a run; beside a second run, those of both, and how clusters of one map onto the other's.
 
-const NAMES = {
-  acc: ["ACC", "clustering accuracy (Hungarian)"], nmi: ["NMI", "normalized mutual information"],
-  ari: ["ARI", "adjusted Rand index"], purity: ["purity", "ACC with many clusters to a class"], f: ["F", "pairwise F-measure"], images: ["images"], used: ["clusters with images"],
-  effective_clusters: ["effective clusters", "e to the power of the sizes' entropy"],
-  entropy: ["entropy of sizes", "in nats"], largest: ["share of the largest cluster"], confidence: ["mean confidence"],
-  information: ["information", "that assignments hold of the images, in nats"],
-  stability: ["stability", "agreement of two views of an image, beyond chance"],
-  labelled: ["images with a label"], undecodable: ["images that cannot be decoded"],
-};
+const FIGURES = ["acc", "nmi", "ari", "purity", "f", "images", "used", "effective_clusters", "entropy", "largest", "confidence", "information",
+  "stability", "labelled", "undecodable"];
 const COUNTED = ["images", "used", "labelled", "undecodable"];
 
 function shownFigure(name, value) {
@@ -21,11 +14,11 @@ function startOverview() {
   const facts = Object.fromEntries(run.facts);
   $("subtitle").textContent = `${facts.Data} · ${facts.Backbone} · ${facts.Checkpoint}`;
   const told = { undecodable: (figures) => figures.undecodable > 0, labelled: (figures) => figures.labelled < figures.images };
-  const names = Object.keys(NAMES).filter((name) => run.figures[name] !== undefined && (told[name]?.(run.figures) ?? true));
+  const names = FIGURES.filter((name) => run.figures[name] !== undefined && (told[name]?.(run.figures) ?? true));
   const clusters = data.clusters.size.length;
   const most = `, ${figure(Math.log(clusters))} at most`;
-  const titles = { entropy: NAMES.entropy[0] + most, information: NAMES.information[0] + most, used: `of ${clustersOf(clusters)} ${run.figures.used === 1 ? "has" : "have"} images` };
-  const tiles = names.map((name) => el("div", { title: NAMES[name][1] }, el("dt", {}, titles[name] ?? NAMES[name][0]), el("dd", {}, shownFigure(name, run.figures[name]))));
+  const titles = { entropy: WORDS.entropy[0] + most, information: WORDS.information[0] + most, used: `of ${clustersOf(clusters)} ${run.figures.used === 1 ? "has" : "have"} images` };
+  const tiles = names.map((name) => el("div", {}, el("dt", {}, titles[name] ?? WORDS[name][0]), el("dd", {}, shownFigure(name, run.figures[name]), why(name))));
   if (data.warnings.length) {
     $("figures").append(el("ul", { className: "warnings" }, ...data.warnings.map((text) => el("li", {}, text))));
   }
@@ -44,7 +37,7 @@ function startHeads() {
   const shown = (name, value) => (value === null ? "–" : name === "of" ? value : ["clusters", "empty"].includes(name) ? count(value) : shownFigure(name, value));
   const state = (head) => (head.serves ? "serves" : head.chosen ? "chosen of its K" : "");
   const rows = data.heads.map((head) => [String(head.head), ...columns.map(([name]) => shown(name, head[name])), state(head)]);
-  const titles = [["head", true], ...columns.map(([name, title]) => [title, name === "of"]), ["", true]];
+  const titles = [["head", true], ...columns.map(([name, title]) => [explained(title, name), name === "of"]), ["", true]];
   $("figures").append(tableDetails(`Cluster heads: ${data.heads.length}, chosen by ${"kappa" in data.heads[0] ? "the kappa of neighbours" : "loss and stability"}, without labels`,
     () => table("Cluster heads", titles, rows)));
 }
@@ -62,7 +55,7 @@ function startComparison(names) {
   };
   const settings = run.facts.filter(([title, text]) => Object.fromEntries(other.facts)[title] !== text);
   const figures = table("Figures", [["figure", true], [run.name], [other.name], ["difference"]], names.map((name) =>
-    [NAMES[name][0], shownFigure(name, run.figures[name]), shownFigure(name, other.figures[name]), difference(name)]));
+    [explained(WORDS[name][0], name), shownFigure(name, run.figures[name]), shownFigure(name, other.figures[name]), difference(name)]));
   const differ = table("Where the runs differ", [["setting", true], [run.name, true], [other.name, true]], settings.map(([title, text]) =>
     [title, text, Object.fromEntries(other.facts)[title] ?? "–"]));
   const wide = Math.max(...rows.flatMap((row) => row.map(([column]) => column)), -1) + 1;

@@ -37,7 +37,7 @@ function startSizes() {
     }
     plot.replaceChildren(root);
   });
-  const describe = (cluster) => `cluster ${cluster}: ${images(size[cluster])}` +
+  const describe = (cluster) => `${callCluster(cluster)}: ${images(size[cluster])}` +
     (size[cluster] ? `, mean confidence ${figure(confidence[cluster])}` : "");
   const show = (place) => {
     chosen?.setAttribute("d", place < 0 ? "" : rectangle(place));
@@ -46,9 +46,9 @@ function startSizes() {
   const at = (pixel) => Math.max(0, Math.min(order.length - 1, Math.floor((pixel - left) / bar)));
   addCursor(plot, "Cluster sizes, the largest first", order.length, at, show, (place) => revealCluster(order[place]));
   const withLabels = labelled.some(Boolean);
-  const columns = [["cluster"], ["images"], ["share"], ["mean confidence"], ...(withLabels ? [["majority label", true], ["its share"]] : [])];
+  const columns = [["cluster"], ["name", true], ["images"], ["share"], ["mean confidence"], ...(withLabels ? [["majority label", true], ["its share"]] : [])];
   const rows = () => table("Clusters", columns, order.map((cluster) => [
-    String(cluster), count(size[cluster]), percent(size[cluster] / Math.max(total, 1)), figure(confidence[cluster]),
+    String(cluster), nameOf(cluster) ?? "–", count(size[cluster]), percent(size[cluster] / Math.max(total, 1)), figure(confidence[cluster]),
     ...(withLabels ? (labelled[cluster] ? [className(classes[cluster][0][0]), percent(classes[cluster][0][1] / labelled[cluster])] : ["–", "–"]) : []),
   ]));
   $("sizes-body").append(plot, readout, tableDetails("All clusters as a table", rows));

@@ -11,6 +11,7 @@ function startSure() {
   const calibrated = trust.ece_calibrated === undefined ? "" : `, calibrated by ${figure(trust.ece_calibrated)}`;
   $("sure-lead").textContent = `By the labels of ${images(trust.images)}. The confidence is off by ${figure(trust.ece)}${calibrated}` +
     " (expected calibration error). Right: of the class that the cluster stands for, one-to-one.";
+  $("sure-lead").append(why("ece"));
   const series = (name, x, y) => ({ name, run: 0, every: 1, x, y });
   $("sure-panels").append(
     chartPanel({ title: "Right of the surest images", over: "answered", share: true,
