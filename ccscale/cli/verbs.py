@@ -97,6 +97,22 @@ VERBS = (
         more="The same command again goes on where it stopped.",
     ),
     Verb(
+        "lineage",
+        "clusters that live: found them, see what became of them, decide, take back",
+        is_group=True,
+    ),
+    Verb(
+        "lineage init",
+        "found living clusters of a run: version 1",
+        goes_on=True,
+        more="Without labels. Many processes: as with train.",
+    ),
+    Verb("lineage log", "what became of the clusters, version by version"),
+    Verb("lineage show", "the clusters of a version, and what it proposes"),
+    Verb("lineage diff", "what lies between two versions"),
+    Verb("lineage table", "write the id of every image at a version to a table"),
+    Verb("lineage rollback", "make an older version the current one", goes_on=True),
+    Verb(
         "report",
         "write a run's clusters, curves and map as one HTML file",
         more="The run is evaluated first where that was not done since its newest checkpoint.",

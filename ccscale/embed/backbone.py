@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ccscale import atomic
 from ccscale.config import Model
-from ccscale.evaluate.opened import run_and_checkpoint
+from ccscale.evaluate.opened import run_and_checkpoint, settings_and_export
 from ccscale.features.listing import Dtype
 from ccscale.model.backbone import build_backbone
-from ccscale.model.export import load
+from ccscale.model.export import is_export, load
 from ccscale.model.fingerprint import fingerprint
 from ccscale.model.folding import folded
 from ccscale.model.named_weights import NAMED
@@ -124,14 +124,15 @@ class Backbone:
 
 
 def backbone_of_run(run: str | Path, checkpoint: str, size: int | None, device: torch.device) -> Backbone:
-    """Return the backbone of a run, as one of its checkpoints has it.
+    """Return the backbone of a run, as one of its checkpoints has it, or of an exported network.
 
     Raises
     ------
     InputError
         If it is no run, has no such checkpoint, or its backbone does not take images of the size.
     """
-    config, found = run_and_checkpoint(run, checkpoint)
+    find = settings_and_export if is_export(Path(run)) else run_and_checkpoint
+    config, found = find(Path(run), checkpoint)
     network = load(found.path, device)
     size = size or network.size
     settings = config.model.bare

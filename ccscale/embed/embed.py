@@ -7,7 +7,8 @@
     growing.py      shard by shard, by all ranks, to a store that is whole or goes on
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -182,13 +183,57 @@ def embed_shards(
         raise InputError("--idle goes with --follow").told_by(0)
     request = request or StopRequest()
     env, folder = RankEnvironment.read(), Path(out)
+    with process_group(env, pick_device(device, env.local_rank), request.at_once()):
+        there = None if following else images_of(shards, splits)
+        with growing_store(
+            folder, source, wanted, shards, device=device, workers=workers, request=request, access=access
+        ) as store:
+            if there is not None:
+                store.grow(*there)
+            else:
+                for found in follow(ShardWatch(shards, splits), request, idle):
+                    grow_by(store, found, request)
+            found_neighbours = None
+            if neighbours is not None and store.listing.complete:
+                view = None if wanted.views else 0
+                found_neighbours = find_neighbours(open_features(folder), neighbours, view, device=device)
+            return _result(store) | {"neighbours": found_neighbours} if dist.rank() == 0 else None
+
+
+def grow_by(store: GrowingStore, found: Manifest, request: StopRequest | None = None) -> None:
+    """Add shards that were found, behind those that a store has; all ranks call it together."""
+    listed = [file.shard for file in store.listing.files]
+    urls = {shard.url for shard in listed}
+    new = [shard for shard in found.shards if shard.url not in urls]
+    store.grow(replace(found, shards=(*listed, *new)), tuple(found.splits), request)
+
+
+@contextmanager
+def growing_store(
+    folder: Path,
+    source: Source,
+    wanted: Wanted,
+    shards: str,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    request: StopRequest | None = None,
+    access: Access | None = None,
+) -> Iterator[GrowingStore]:
+    """Begin a store, or open one to go on with; it is locked for the length of the context; all ranks call it.
+
+    Parameters are those of `embed_shards`, which raises the same errors.
+    """
+    env = RankEnvironment.read()
     where = pick_device(device, env.local_rank)
-    with FolderLock(folder) as lock, process_group(env, where, request.at_once()):
+    with (
+        FolderLock(folder) as lock,
+        process_group(env, where, None if request is None else request.at_once()),
+    ):
         backbone = dist.together(lambda: source.load(wanted.size, wanted.seed, where))
         settings = dist.on_rank_zero(lambda: wanted.settings(backbone))
-        there = None if following else images_of(shards, splits)
-        root = location.local_or_url(shards)
         dist.on_rank_zero(lambda: _take(folder, lock))
+        root = location.local_or_url(shards)
         listing = dist.on_rank_zero(lambda: open_store(folder, settings, backbone, root))
         embedder = Embedder(
             backbone,
@@ -198,20 +243,7 @@ def embed_shards(
             wanted.batch,
             default_workers(env.local_world) if workers is None else workers,
         )
-        store = GrowingStore(folder, listing, embedder, access)
-        if there is not None:
-            store.grow(*there)
-        else:
-            for found in follow(ShardWatch(shards, splits), request, idle):
-                listed = [file.shard for file in store.listing.files]
-                urls = {shard.url for shard in listed}
-                new = [shard for shard in found.shards if shard.url not in urls]
-                store.grow(replace(found, shards=(*listed, *new)), tuple(found.splits), request)
-        found_neighbours = None
-        if neighbours is not None and store.listing.complete:
-            view = None if wanted.views else 0
-            found_neighbours = find_neighbours(open_features(folder), neighbours, view, device=device)
-        return _result(store) | {"neighbours": found_neighbours} if dist.rank() == 0 else None
+        yield GrowingStore(folder, listing, embedder, access)
 
 
 def images_of(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tuple[str, ...]]:

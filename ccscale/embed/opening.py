@@ -6,7 +6,7 @@ from typing import Any
 
 from ccscale.config import Views
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.shards.shard_watch import UNLISTED
+from ccscale.data.shards.shard_watch import are_others
 from ccscale.embed.backbone import CONFIG, WEIGHTS, Backbone
 from ccscale.embed.parts_store import FOLDER as PARTS
 from ccscale.errors import Fault, InputError
@@ -90,7 +90,7 @@ def check_belongs(folder: Path, listing: Listing, manifest: Manifest) -> None:
         shard = there.get(file.shard.url)
         if shard is None:
             why = f"{file.shard.url}, which {manifest.root} does not have"
-        elif shard.nsamples != file.shard.nsamples or _other(shard.sha256, file.shard.sha256):
+        elif shard.nsamples != file.shard.nsamples or are_others(shard.sha256, file.shard.sha256):
             why = f"{file.shard.url} with other contents than it has in {manifest.root}"
         else:
             continue
@@ -99,8 +99,3 @@ def check_belongs(folder: Path, listing: Listing, manifest: Manifest) -> None:
             f"{folder} does not belong to these shards: it has features of {why}; it was made of {data.name!r} in "
             f"{data.root}: name these, or another folder"
         )
-
-
-def _other(one: str, other: str) -> bool:
-    """Tell whether two hashes are of different shards; where no manifest listed one yet, its hash says nothing."""
-    return one != other and one.startswith(UNLISTED) == other.startswith(UNLISTED)

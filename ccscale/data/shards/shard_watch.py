@@ -143,6 +143,11 @@ class ShardWatch:
             say(f"not assigned yet: {problem}")
 
 
+def are_others(one: str, other: str) -> bool:
+    """Tell whether two hashes are of different shards; where no manifest listed one yet, its hash says nothing."""
+    return one != other and one.startswith(UNLISTED) == other.startswith(UNLISTED)
+
+
 def _stand_in(index: ShardIndex) -> str:
     """Return what stands for a shard's SHA-256 without reading all of it: a hash of its keys and their places."""
     facts = [index.keys, index.exts, index.offsets.tolist(), index.sizes.tolist(), index.labels.tolist()]

@@ -1,0 +1,48 @@
+"""Files of arrays in a version: numpy's .npz without a time in it, held to the hash that is listed."""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccscale import atomic
+from ccscale.errors import InputError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Write a file, whole or not at all; return its SHA-256."""
+    data = io.BytesIO()
+    np.savez(data, **arrays)  # type: ignore[arg-type]
+    content = data.getvalue()
+    atomic.write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_arrays(path: Path, sha256: str) -> Arrays:
+    """Read a file.
+
+    Raises
+    ------
+    InputError
+        If it is not the listed one.
+    """
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError("its SHA-256 is not the listed one")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); {REMEDY}") from None
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged ({error}); {REMEDY}") from None
+
+
+REMEDY = "restore it from a copy, or go back with `ccscale lineage rollback` to a version that is whole"

@@ -1,0 +1,253 @@
+"""``ccscale lineage init``: a run's clusters become version 1, with the ids that the network gives them.
+
+The run's own images keep the clusters of the network; what later ones are held to (centres, distances) is found on
+them, without labels.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccscale import dist
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.clusters.data_sets import name_data, store_of
+from ccscale.clusters.founding import found
+from ccscale.clusters.lineage import CURRENT, Lineage, clusters_of, numbers_of, open_lineage
+from ccscale.clusters.memory import Memory
+from ccscale.clusters.reservoir import Pool, Reservoir
+from ccscale.clusters.shards import Answers, NewShard, write_tables
+from ccscale.clusters.state import State
+from ccscale.clusters.version import (
+    NETWORK,
+    ROW_BITS,
+    DataSet,
+    Event,
+    Kept,
+    NetworkBasis,
+    TableFile,
+    Version,
+    counts,
+)
+from ccscale.clusters.writing import Draft, begin, settle, told
+from ccscale.config import Views
+from ccscale.data.shards.hashing import hash_file
+from ccscale.embed.embed import Source, Wanted, growing_store, images_of
+from ccscale.errors import InputError
+from ccscale.evaluate.basis import weights_of
+from ccscale.evaluate.feature_subset import choose_rows
+from ccscale.evaluate.opened import OpenedRun, open_run
+from ccscale.evaluate.sureness import assign_features
+from ccscale.features.store import Features
+from ccscale.model.export import WEIGHTS, copy_export
+from ccscale.model.network import ContrastiveClustering
+from ccscale.preempt import StopRequest
+from ccscale.wording import counted
+
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class OfNetwork:
+    """The network's own answers: each image has a cluster."""
+
+    ids: Int64
+    confidence: Float32
+
+    @property
+    def reasons(self) -> Sequence[None]:
+        """None is left without one."""
+        return [None] * len(self.ids)
+
+
+def found_clusters(
+    run: str | Path,
+    *,
+    splits: Sequence[str] | None = None,
+    checkpoint: str = "last",
+    clusters: int | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    request: StopRequest | None = None,
+) -> Lineage | None:
+    """Found living clusters of a run; all ranks call it together.
+
+    Parameters
+    ----------
+    run : str or Path
+        The run's folder.
+    splits : sequence of str, optional
+        Those of its own images that count; by default those that it was trained on.
+    checkpoint : str, default "last"
+        Which one; see `checkpoint.choose`.
+    clusters : int, optional
+        K, of a network with heads of several; by default the first.
+    device : str, default "auto"
+        As the config's ``train.device``.
+    workers : int, optional
+        As the config's ``data.workers``.
+    request : StopRequest, optional
+        To stop waiting for other ranks.
+
+    Returns
+    -------
+    Lineage or None
+        On rank 0, with version 1 as its current one. None elsewhere.
+
+    Raises
+    ------
+    InputError
+        If it is no run, has living clusters already, or its images are not there.
+    Fault
+        If the disk does not take them.
+    """
+    folder = clusters_of(run)
+    with (
+        FolderLock(folder) as lock,
+        open_run(run, device, workers, checkpoint, request, heads_alone=True, clusters=clusters) as opened,
+    ):
+        dist.on_rank_zero(lambda: take(folder, lock))
+        if not dist.on_rank_zero(lambda: _is_founded(folder)):
+            _found(folder, opened, splits, device, workers)
+        return open_lineage(run) if dist.rank() == 0 else None
+
+
+def take(folder: Path, lock: FolderLock) -> None:
+    """Make the folder of the clusters, and be the only one who writes there."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    lock.take()
+
+
+def _is_founded(folder: Path) -> bool:
+    """End what a kill has left; tell whether that was all that there was to do."""
+    if settle(folder) is not None:
+        return True
+    if (folder / CURRENT).exists():
+        there = counted(len(numbers_of(folder)), "version")
+        raise InputError(
+            f"{folder.parent} has living clusters already ({there}): `ccscale update "
+            f"{folder.parent} --shards NEW` takes new images in"
+        )
+    return False
+
+
+def _found(
+    folder: Path, opened: OpenedRun, splits: Sequence[str] | None, device: str, workers: int | None
+) -> None:
+    config = opened.config
+    splits = tuple(splits or config.data.splits)
+    basis = dist.on_rank_zero(
+        lambda: NetworkBasis(
+            step=opened.checkpoint.step, weights=weights_of(opened.checkpoint), head=opened.network.serving
+        )
+    )
+    asked = f"init of step {basis.step}, head {basis.head}, splits {', '.join(splits)}; {basis.weights}"
+    draft = dist.on_rank_zero(lambda: begin(folder, "init", asked))
+    dist.on_rank_zero(lambda: _copy_network(draft, opened))
+    features, data, store = _own_features(draft, opened, splits, device, workers)
+    shards = [
+        NewShard(number, data.name, store, features.folder, file)
+        for number, file in enumerate(file for file in features.files if file.rows)
+    ]
+    network, seed = opened.network, config.seed
+
+    def answer(rows: Float32) -> tuple[Answers, dict[str, Any]]:
+        return OfNetwork(*assign_features(network, rows)), {}
+
+    tables = write_tables(draft, shards, answer)
+    dist.on_rank_zero(lambda: _commit(draft, basis, features, data, shards, tables, network, seed))
+
+
+def _copy_network(draft: Draft, opened: OpenedRun) -> None:
+    """Keep the network whose clusters they are: the run may be trained on."""
+    with told(draft.folder):
+        shutil.rmtree(draft.folder / NETWORK, ignore_errors=True)
+        copy_export(
+            opened.checkpoint.path, draft.folder / NETWORK, opened.checkpoint.heads, opened.network.serving
+        )
+
+
+def _own_features(
+    draft: Draft, opened: OpenedRun, splits: tuple[str, ...], device: str, workers: int | None
+) -> tuple[Features, DataSet, str]:
+    """Return the features of the run's own images, what their data set is called, and where they are."""
+    config = opened.config
+    if config.data.features is not None:
+        place = Path(config.data.features)
+        features = dist.on_rank_zero(lambda: Features(place, splits))
+        listing = features.listing
+        data = dist.on_rank_zero(
+            lambda: name_data(draft.clusters, (), (), listing.data.name, listing.data.root, features.shards)
+        )
+        return features, data, str(place.absolute())
+    root = config.data.place
+    manifest, splits = images_of(root, splits)
+    data = dist.on_rank_zero(lambda: name_data(draft.clusters, (), (), manifest.name, root, manifest.shards))
+    folder = store_of(draft.clusters, data.name)
+    dist.on_rank_zero(lambda: folder.parent.mkdir(exist_ok=True))
+    wanted = Wanted(view_settings=Views(scaled_decode=config.views.scaled_decode))
+    source = Source(run=str(draft.folder / NETWORK))
+    with growing_store(folder, source, wanted, root, device=device, workers=workers) as store:
+        store.grow(manifest, splits)
+    features = dist.on_rank_zero(lambda: Features(folder, splits))
+    return features, data, str(folder.relative_to(draft.clusters))
+
+
+def _measure(
+    features: Features, shards: Sequence[NewShard], network: ContrastiveClustering, seed: int
+) -> tuple[State, Reservoir, Pool]:
+    """Find what later images are held to, on some of the run's own."""
+    good = np.flatnonzero(~features.bad)
+    if not len(good):
+        raise InputError(f"no image of {features.folder} has features: there is nothing to found clusters on")
+    chosen = good[choose_rows(len(good), seed)]
+    firsts = np.cumsum([0, *(shard.file.rows for shard in shards)])
+    of_shard = np.searchsorted(firsts, chosen, side="right") - 1  # which is the number of its table
+    refs = (of_shard << ROW_BITS) | (chosen - firsts[of_shard])
+    rows = features.take(chosen)
+    return found(rows, *assign_features(network, rows), refs, k=network.k, seed=seed)
+
+
+def _commit(
+    draft: Draft,
+    basis: NetworkBasis,
+    features: Features,
+    data: DataSet,
+    shards: Sequence[NewShard],
+    tables: Sequence[TableFile],
+    network: ContrastiveClustering,
+    seed: int,
+) -> None:
+    """Count and remember what was assigned, and write the version."""
+    memory = Memory(*_measure(features, shards, network, seed))
+    for shard, table in zip(shards, tables, strict=True):
+        memory = memory.after(draft, shard, table, network, seed)
+    files = {NETWORK: Kept(version=draft.number, sha256=hash_file(draft.folder / NETWORK / WEIGHTS)[0])}
+    files |= memory.save(draft)
+    images, k = sum(table.rows for table in tables), network.k
+    sentence = f"{counted(k, 'cluster')} of {counted(images, 'image')} of {data.name}"
+    version = Version(
+        number=draft.number,
+        why="init",
+        when=draft.when,
+        asked=draft.asked,
+        basis=basis,
+        backbone=features.settings,
+        seed=seed,
+        next_id=k,
+        next_table=len(tables),
+        data=(data,),
+        tables=tuple(tables),
+        events=(Event(kind="founded", ids=tuple(range(k)), images=images, sentence=sentence),),
+        files=files,
+        counts=counts(tables),
+    )
+    draft.commit(version)

@@ -1,0 +1,215 @@
+"""The versions of a run's clusters, as whoever reads them finds them: no lock, and nothing is written.
+
+A version is never changed, so what was opened stays whole while others go on.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ccscale import atomic
+from ccscale.clusters.arrays import Arrays, read_arrays
+from ccscale.clusters.reservoir import Pool, Reservoir
+from ccscale.clusters.state import State
+from ccscale.clusters.version import NETWORK, PICTURES, TABLES, Event, TableFile, Version
+from ccscale.errors import InputError
+
+FOLDER, CURRENT = "clusters", "current"
+PREFIX = "v"
+
+
+def clusters_of(run: str | Path) -> Path:
+    """Return the folder of a run's living clusters."""
+    return Path(run) / FOLDER
+
+
+def version_folder(folder: Path, number: int) -> Path:
+    """Return where a version is kept."""
+    return folder / f"{PREFIX}{number:06d}"
+
+
+def current_number(run: str | Path) -> int:
+    """Return the number of a run's current version: one small file is read.
+
+    Raises
+    ------
+    InputError
+        If the run has no living clusters, or the file is damaged.
+    """
+    return read_current(clusters_of(run))
+
+
+def read_current(folder: Path) -> int:
+    """Return what a folder of living clusters says is current; see `current_number`."""
+    place = folder / CURRENT
+    try:
+        text = place.read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder.parent} has no living clusters yet; found them with `ccscale lineage init {folder.parent}`"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{place} cannot be read: {error.strerror}") from None
+    if not (text.isascii() and text.isdigit() and version_folder(folder, int(text)).is_dir()):
+        there = numbers_of(folder)
+        raise InputError(
+            f"{place} is damaged: it names no version that is there ({', '.join(map(str, there)) or 'none is'}); "
+            f"name one with `ccscale lineage rollback {folder.parent} VERSION`"
+        )
+    return int(text)
+
+
+def write_current(folder: Path, number: int) -> None:
+    """Make a version the current one, whole or not at all."""
+    atomic.write_bytes(folder / CURRENT, f"{number}\n".encode())
+
+
+def numbers_of(folder: Path) -> list[int]:
+    """Return the numbers of all versions that are there, rising, on the chain of the current one or not."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    numbers = (name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
+    return sorted(int(number) for number in numbers if number.isascii() and number.isdigit())
+
+
+@dataclass
+class Lineage:
+    """The versions of a run's clusters.
+
+    Attributes
+    ----------
+    folder
+        ``RUN/clusters``.
+    number
+        Of the version that was current when it was opened.
+    """
+
+    folder: Path
+    number: int
+    _read: dict[int, Version] = field(default_factory=dict, repr=False)
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.folder.parent
+
+    @property
+    def numbers(self) -> list[int]:
+        """All versions that are there; those that were rolled back among them."""
+        return numbers_of(self.folder)
+
+    @property
+    def current(self) -> Version:
+        """The version that was current when it was opened."""
+        return self.version()
+
+    def version(self, number: int | None = None) -> Version:
+        """Return a version, by default the current one.
+
+        Raises
+        ------
+        InputError
+            If there is none of the number, or it is damaged.
+        """
+        number = self.number if number is None else number
+        if number not in self._read:
+            folder = version_folder(self.folder, number)
+            if not folder.is_dir():
+                raise InputError(
+                    f"there is no version {number} of the clusters of {self.run}; there are "
+                    f"{', '.join(map(str, self.numbers))} (`ccscale lineage log {self.run}`)"
+                )
+            self._read[number] = Version.load(folder)
+        return self._read[number]
+
+    def newest(self) -> Version:
+        """Return the version of the largest number, rolled back or not: it knows which numbers were ever used."""
+        return self.version(self.numbers[-1])
+
+    def chain(self, number: int | None = None) -> list[Version]:
+        """Return the versions from the first one to this one, each the next one's parent."""
+        chain, at = list[Version](), self.version(number)
+        while True:
+            chain.append(at)
+            if at.parent is None:
+                return chain[::-1]
+            at = self.version(at.parent)
+
+    def events(self, number: int | None = None) -> list[tuple[Version, Event]]:
+        """Return all events up to a version, the oldest first, each with the version that it came with."""
+        return [(version, event) for version in self.chain(number) for event in version.events]
+
+    def tables(self, number: int | None = None) -> dict[int, tuple[Version, TableFile]]:
+        """Return the tables on the chain of a version, by their numbers, each with its version, in their order."""
+        return {one.number: (version, one) for version in self.chain(number) for one in version.tables}
+
+    def arrays(self, name: str, number: int | None = None) -> Arrays:
+        """Return the arrays of one of a version's files: ``state``, ``pool``, ``reservoir`` or ``proposals``.
+
+        Raises
+        ------
+        InputError
+            If it is damaged.
+        """
+        version = self.version(number)
+        if name not in version.files:
+            return {}
+        return read_arrays(self.file(name, version), version.files[name].sha256)
+
+    def state(self, number: int | None = None) -> State:
+        """Return the clusters of a version: ids, centres, what images are held to."""
+        return State.of(self.arrays("state", number))
+
+    def pool(self, number: int | None = None) -> Pool:
+        """Return the images without a cluster that a version remembers."""
+        return Pool.of(self.arrays("pool", number))
+
+    def reservoir(self, number: int | None = None) -> Reservoir:
+        """Return the images of each cluster that a version remembers."""
+        return Reservoir.of(self.arrays("reservoir", number))
+
+    def names(self) -> dict[int, str]:
+        """Return the names of clusters that have one, by their ids."""
+        return {}
+
+    def network(self, number: int | None = None) -> Path:
+        """Return the folder of the network whose clusters a version has; `ccscale.load` reads it."""
+        kept = self.version(number).files[NETWORK]
+        return version_folder(self.folder, kept.version) / NETWORK
+
+    def file(self, name: str, version: Version) -> Path:
+        """Return where a version's file of arrays is."""
+        return version_folder(self.folder, version.files[name].version) / f"{name}.npz"
+
+    def table_path(self, version: Version, table: TableFile) -> Path:
+        """Return where a table is, of the version that wrote it."""
+        return version_folder(self.folder, version.number) / TABLES / table.name
+
+    def pictures(self, number: int | None = None) -> dict[str, Path]:
+        """Return the pictures of a version's open proposals, by their ids."""
+        version = self.version(number)
+        found = {}
+        for one in version.open:
+            if one.picture is not None and one.drawn is not None:
+                found[one.id] = version_folder(self.folder, one.drawn) / PICTURES / one.picture
+        return found
+
+    def features(self, table: TableFile) -> Path:
+        """Return the store that has the features of a table's images."""
+        return self.folder / table.store  # an absolute one stays so
+
+
+def open_lineage(run: str | Path) -> Lineage:
+    """Open the living clusters of a run, as they are now.
+
+    Raises
+    ------
+    InputError
+        If it has none, or the current version is damaged.
+    """
+    folder = clusters_of(run)
+    lineage = Lineage(folder, read_current(folder))
+    lineage.version()
+    return lineage

@@ -1,0 +1,39 @@
+"""``ccscale lineage rollback``: another version becomes the current one; nothing else changes."""
+
+import contextlib
+from pathlib import Path
+
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.clusters.lineage import Lineage, clusters_of, read_current, write_current
+from ccscale.clusters.writing import drop, settle, told
+from ccscale.errors import InputError
+
+
+def roll_back(run: str | Path, number: int) -> int | None:
+    """Make a version the current one, an older one or one that was rolled back; return which one was.
+
+    What a kill has left of another command is ended or dropped. The next version comes from this one; numbers and
+    ids are never used again.
+
+    Raises
+    ------
+    InputError
+        If there is no such version, it or one that it came from is damaged, or another process writes there.
+    Fault
+        If the disk does not take it.
+    """
+    folder = clusters_of(run)
+    if not folder.is_dir():
+        read_current(folder)  # which says that there are none
+    with FolderLock(folder) as lock:
+        lock.take()
+        before = None
+        with contextlib.suppress(InputError):  # what names the current one may be damaged: this mends it
+            settle(folder)
+            before = read_current(folder)
+        Lineage(folder, number).chain()
+        drop(folder)
+        with told(folder):
+            if before != number:
+                write_current(folder, number)
+    return before

@@ -1,0 +1,197 @@
+"""A version is made beside the others, and counts at once when it is whole; under the lock of ``RUN/clusters``.
+
+::
+
+    RUN/clusters/.update/began.json    whose it is: number, parent, why, what was asked, when it began
+    RUN/clusters/.update/version/      the version that is being made; finished tables in it stay after a kill
+    RUN/clusters/v000007/              the same, renamed: it is whole, and not yet current
+    RUN/clusters/current               names it: it counts
+                                       then .update is removed
+
+A kill leaves one of these states, and the next command that writes ends it: a version that is whole becomes the
+current one; one that is not is gone on with by the same command, with the same bytes, and dropped by another.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from ccscale import atomic, dist
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.clusters.lineage import (
+    CURRENT,
+    clusters_of,
+    numbers_of,
+    read_current,
+    version_folder,
+    write_current,
+)
+from ccscale.clusters.version import FILE, Version, Why
+from ccscale.device import pick_device
+from ccscale.errors import Fault, InputError
+from ccscale.preempt import StopRequest
+from ccscale.process_group import process_group
+from ccscale.rank_environment import RankEnvironment
+
+PENDING, BEGAN, MAKING = ".update", "began.json", "version"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A version that is being made.
+
+    Attributes
+    ----------
+    clusters
+        ``RUN/clusters``.
+    number, parent
+        Its own, and that of the version that it comes from.
+    why, asked
+        What makes it, and what was asked, in words.
+    when
+        The command began, also after a kill.
+    """
+
+    clusters: Path
+    number: int
+    parent: int | None
+    why: Why
+    asked: str
+    when: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is made."""
+        return self.clusters / PENDING / MAKING
+
+    def commit(self, version: Version) -> None:
+        """Make it whole, and the current one.
+
+        Raises
+        ------
+        Fault
+            If the disk does not take it; then the version before stays the current one.
+        """
+        with told(self.clusters):
+            version.save(self.folder)
+            for path in sorted(self.folder.rglob("*")):
+                atomic.sync_file(path)
+            atomic.sync_folder(self.folder)
+            os.rename(self.folder, version_folder(self.clusters, self.number))
+            atomic.sync_folder(self.clusters)
+            write_current(self.clusters, self.number)
+        _drop(self.clusters)
+
+
+@contextlib.contextmanager
+def only_writer(run: str | Path, device: str, request: StopRequest | None = None) -> Iterator[torch.device]:
+    """Be the only one who writes a run's clusters, with all ranks; what a kill has left is ended first.
+
+    Raises
+    ------
+    InputError
+        If there are none, or another process writes there, naming it.
+    """
+    folder, env = clusters_of(run), RankEnvironment.read()
+    where = pick_device(device, env.local_rank)
+    meeting = None if request is None else request.at_once()
+    with FolderLock(folder) as lock, process_group(env, where, meeting):
+
+        def enter() -> None:
+            if not folder.is_dir():
+                read_current(folder)  # which says what is missing
+            lock.take()
+            settle(folder)
+            read_current(folder)
+
+        dist.on_rank_zero(enter)
+        yield where
+
+
+def begin(clusters: Path, why: Why, asked: str) -> Draft:
+    """Begin a version behind the current one, or go on with one that was asked for in the same words.
+
+    Call it after `settle`. On one rank.
+    """
+    parent = read_current(clusters) if (clusters / CURRENT).exists() else None
+    number = 1 + max(numbers_of(clusters), default=0)
+    wanted = Draft(clusters, number, parent, why, asked, _now())
+    found = _pending(clusters)
+    if found is not None and asdict(found) | {"when": wanted.when} == asdict(wanted):
+        return found
+    with told(clusters):
+        _drop(clusters)
+        wanted.folder.mkdir(parents=True)
+        facts = {name: value for name, value in asdict(wanted).items() if name != "clusters"}
+        atomic.write_bytes(clusters / PENDING / BEGAN, (json.dumps(facts, indent=1) + "\n").encode())
+    return wanted
+
+
+def settle(clusters: Path) -> Draft | None:
+    """End what a kill has left between a version that is whole and its being current; return what it was.
+
+    On one rank, under the lock, before anything else is written.
+    """
+    found = _pending(clusters)
+    if found is None or not (version_folder(clusters, found.number) / FILE).exists():
+        return None
+    with told(clusters):
+        current = read_current(clusters) if (clusters / CURRENT).exists() else None
+        done = found if current in (found.parent, found.number) else None
+        if done is not None and current == found.parent:
+            Version.load(version_folder(clusters, found.number))
+            write_current(clusters, found.number)
+        _drop(clusters)
+    return done
+
+
+def drop(clusters: Path) -> None:
+    """Give up a version that is being made. On one rank, under the lock."""
+    with told(clusters):
+        _drop(clusters)
+
+
+@contextlib.contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Say in a sentence that the disk does not take what is written into the clusters."""
+    try:
+        yield
+    except OSError as error:
+        raise Fault(
+            f"{folder} cannot be written: {error.strerror or error}; the clusters stay as they were: make room, "
+            "and run the same command to go on"
+        ) from None
+
+
+def _pending(clusters: Path) -> Draft | None:
+    """Return what is being made; None for nothing, or what cannot be gone on with."""
+    place = clusters / PENDING / BEGAN
+    try:
+        facts = json.loads(place.read_text(encoding="utf-8"))
+        return Draft(clusters, **facts)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _drop(clusters: Path) -> None:
+    """Remove the version that is being made; what says whose it is goes first."""
+    (clusters / PENDING / BEGAN).unlink(missing_ok=True)
+    shutil.rmtree(clusters / PENDING, ignore_errors=True)
+
+
+def _now() -> str:
+    """Return the time, or the one that builds are to be dated by."""
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        seconds = int(text) if text else int(time.time())
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        raise InputError(f"SOURCE_DATE_EPOCH is {text!r}: give seconds since 1970, or unset it") from None
