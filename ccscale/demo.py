@@ -11,7 +11,7 @@ import numpy as np
 
 from ccscale.config.file import load_config
 from ccscale.config.recipes import FOLDER
-from ccscale.data.images.crops import whole_image
+from ccscale.data.images.whole import whole_image
 from ccscale.data.making.shards import make_shards
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest

@@ -42,6 +42,7 @@ ROOMS = {
     "clusters": "clusters",
     "report": "report",
     "own_images": "own_images",
+    "serve": "serve",
     "estimator": "estimator",
     "demo": "demo",
     "cli": "cli __main__",

@@ -122,6 +122,12 @@ VERBS = (
         "call clusters by names, join them in name, mark junk",
         more="`predict` and `report` use the names; no image changes its cluster.",
     ),
+    Verb(
+        "serve",
+        "answer over HTTP: an image in, its cluster out",
+        more="Until Ctrl-C or SIGTERM: then what is under way is answered. New checkpoints and evaluations of the "
+        "run are taken up without a pause.",
+    ),
     Verb("export", "copy a run's network out, as safetensors", more="ccscale.load reads it."),
     Verb(
         "plan",

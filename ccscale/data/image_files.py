@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ccscale.data.images.colour import to_float
-from ccscale.data.images.crops import whole_image
+from ccscale.data.images.whole import whole_image
 from ccscale.data.sources.contents import File
 from ccscale.errors import BadImage
 

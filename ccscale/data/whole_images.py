@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ccscale.config import Views
 from ccscale.data.file_reader import FileReader
-from ccscale.data.images.crops import crop_views, whole_image
+from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import ColourParameters, draw_views
+from ccscale.data.images.whole import whole_image
 from ccscale.data.loader import load, plain, this_worker
 from ccscale.data.order.schedule import owned
 from ccscale.data.read_ahead import read_ahead_ranges

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ccscale.data.images.crops import whole_image
+from ccscale.data.images.whole import whole_image
 from ccscale.data.reader import SampleReader
 from ccscale.draw.contact_sheet import TILE, Row, draw_sheet
 from ccscale.wording import class_name, counted

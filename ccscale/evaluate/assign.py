@@ -155,7 +155,7 @@ def assign(
     show = progress and dist.rank() == 0
     with evaluating(network), Meter("assigning", share, "images", show) as meter:
         for batch in batches:
-            yield _assign(network, batch, groups)
+            yield assign_batch(network, batch, groups)
             meter.advance(len(batch.keys))
 
 
@@ -231,7 +231,8 @@ def evaluating(network: ContrastiveClustering) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def _assign(network: ContrastiveClustering, batch: WholeBatch, groups: Int64 | None) -> Assigned:
+def assign_batch(network: ContrastiveClustering, batch: WholeBatch, groups: Int64 | None = None) -> Assigned:
+    """Assign the images of a batch; the network is in evaluation mode. For `groups` see `assign`."""
     some = next(network.parameters())
     inputs = batch.images.to(some.device, non_blocking=True)
     outputs = network(inputs.to(some.dtype) if inputs.ndim == 2 else to_float(inputs, some.dtype))

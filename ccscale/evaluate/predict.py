@@ -8,7 +8,7 @@ what others have found. A prediction that was killed goes on with the parts that
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,16 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.shard_watch import ShardWatch
 from ccscale.data.sources.listing import Listing, list_images
 from ccscale.errors import InputError
-from ccscale.evaluate.assign import Assigned, Int64, assign
+from ccscale.evaluate.assign import Int64, assign
 from ccscale.evaluate.basis import weights_of
-from ccscale.evaluate.cluster_names import ClusterNames
 from ccscale.evaluate.following import follow
+from ccscale.evaluate.known import Known
 from ccscale.evaluate.merge_tree import read_tree
-from ccscale.evaluate.naming import Called, called
+from ccscale.evaluate.naming import Called
 from ccscale.evaluate.opened import OpenedRun, open_run, open_shards
 from ccscale.evaluate.parts import Part, deal, parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
 from ccscale.evaluate.reject import Reject
-from ccscale.evaluate.sureness import Sureness
 from ccscale.evaluate.table import check_table_path
 from ccscale.preempt import StopRequest
 from ccscale.progress import say
@@ -182,8 +181,7 @@ class Prediction:
         self.opened, self.wanted = opened, wanted
         weights = dist.on_rank_zero(lambda: weights_of(opened.checkpoint))
         self.groups, self.notes = dist.on_rank_zero(lambda: self._cut_tree(weights))
-        self.sureness = dist.on_rank_zero(lambda: self._find_sureness(weights))
-        self.called = dist.on_rank_zero(lambda: self._find_names(weights))
+        self.known = dist.on_rank_zero(lambda: self._find_known(weights))
         self.k = opened.network.k if self.groups is None else int(self.groups.max()) + 1
         self.folder = self._parts_folder(weights)
         self.parts: dict[str, Part] = {}
@@ -248,47 +246,14 @@ class Prediction:
             origins=True,
             files=self._files,
         )
-        named: Iterable[Assigned] = batches
-        names = self.called.names
-        if (sureness := self.sureness) is not None:
-            named = (sureness.judge(assigned, self.wanted.reject, names) for assigned in named)
-        if names is not None:
-            named = (assigned.called(names) for assigned in named)
-        dist.together(lambda: self.folder.write(mine, named))
+        told = map(self.known.tell, batches)
+        dist.together(lambda: self.folder.write(mine, told))
         return len(done)
 
-    def _find_sureness(self, weights: str) -> Sureness | None:
-        """Return what the run knows of its answers, where it was evaluated; of merged clusters that is nothing."""
-        opened = self.opened
-        exported = opened.config.run is None
-        found = Sureness.load(opened.checkpoint.path if exported else opened.config.run_folder)
-        weights = (
-            found.basis.weights if found is not None and exported else weights
-        )  # it was copied with them
-        if found is not None and not found.is_of(weights, opened.network.serving):
-            found = None
-        if self.wanted.reject is not None and (found is None or found.reach is None):
-            remedy = (
-                "export a run that was evaluated" if exported else "run `ccscale evaluate` on the run first"
-            )
-            raise InputError(
-                f"--reject compares with the run's own images, and nothing tells of these at step "
-                f"{opened.checkpoint.step}: {remedy}"
-            )
-        return found if self.groups is None else None
-
-    def _find_names(self, weights: str) -> Called:
-        """Return what the clusters are called; merged ones have no names."""
-        if self.groups is not None:
-            return Called(int(self.groups.max()) + 1)
-        opened = self.opened
-        exported = opened.config.run is None
-        folder = opened.checkpoint.path if exported else opened.config.run_folder
-        if exported and (found := ClusterNames.load(folder)) is not None:
-            weights = found.basis["weights"]  # they were copied with them
-        elif self.sureness is not None:
-            weights = self.sureness.basis.weights
-        return called(folder, weights, opened.network.serving, opened.network.k)
+    def _find_known(self, weights: str) -> Known:
+        """Return what is known of the answers; of merged clusters that is nothing."""
+        known = Known.of(self.opened, weights, self.wanted.reject)
+        return known if self.groups is None else Known(Called(int(self.groups.max()) + 1))
 
     def _cut_tree(self, weights: str) -> tuple[Int64 | None, list[str]]:
         """Return the groups that clusters are merged into, if they are, and what is to be said of them."""
@@ -301,6 +266,7 @@ class Prediction:
         return tree.groups(merged), list(tree.notes)
 
     def _parts_folder(self, weights: str) -> PartsFolder:
+        known = self.known
         settings = {
             "format": "ccscale-parts",
             "step": self.opened.checkpoint.step,
@@ -309,8 +275,8 @@ class Prediction:
             "merged": None if self.groups is None else self.k,
             **({"head": self.opened.network.serving} if self.opened.network.serving else {}),
             "groups": None if self.groups is None else hashlib.sha256(self.groups.tobytes()).hexdigest(),
-            "sureness": None if self.sureness is None else self.sureness.digest,
+            "sureness": None if known.sureness is None else known.sureness.digest,
             "reject": None if self.wanted.reject is None else str(self.wanted.reject),
-            **({} if self.called.by_hand is None else {"names": self.called.by_hand.digest}),
+            **({} if known.called.by_hand is None else {"names": known.called.by_hand.digest}),
         }
         return PartsFolder(self.wanted.folder, settings, features=self.wanted.features)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ccscale.config import Views, strong_view
-from ccscale.data.images.crops import whole_image
+from ccscale.data.images.whole import whole_image
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule
 from ccscale.data.pairs import PairBatch, Triples, pair_batches

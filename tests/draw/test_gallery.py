@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccscale.data.images.crops import whole_image
+from ccscale.data.images.whole import whole_image
 from ccscale.data.reader import SampleReader
 from ccscale.draw.canvas import MARGIN, PAPER, TITLE
 from ccscale.draw.contact_sheet import GAP, TEXT, TILE

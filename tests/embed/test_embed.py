@@ -17,8 +17,9 @@ import ccscale
 from ccscale import atomic
 from ccscale.config import Model, Views
 from ccscale.data.images.colour import apply_colour, to_float
-from ccscale.data.images.crops import crop_views, whole_image
+from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import draw_views
+from ccscale.data.images.whole import whole_image
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from ccscale.config import Views
-from ccscale.data.images.decode import Box, Encoded, crop, decode, open_image
+from ccscale.data.images.decode import Box, Encoded, decode, open_image
 from ccscale.data.images.rand_augment import carry_out
 from ccscale.data.images.views import ViewParameters, crop_box, settings_of_each
+from ccscale.data.images.whole import resized_part
 
 GREY = 128  # of a cutout
 
@@ -57,7 +58,7 @@ def crop_views(
     encoded = open_image(data)
     boxes = [_view_box(encoded, view, u) for view, u in zip(each, params.crop[:, i], strict=True)]
     image, boxes = decode(encoded, boxes, size if each[0].scaled_decode else None)
-    resized = {box: _resize(image, box, size) for box in set(boxes)}  # the whole image may be seen twice
+    resized = {box: resized_part(image, box, size) for box in set(boxes)}  # the whole image may be seen twice
     for view, box in enumerate(boxes):
         seen = _change(resized[box], each[view], params, view, i)
         pixels = np.frombuffer(seen.tobytes(), dtype=np.uint8)  # np.asarray takes half as long again
@@ -82,44 +83,6 @@ def _change(seen: Image.Image, settings: Views, params: ViewParameters, view: in
             if operation >= 0:
                 seen = carry_out(seen, operation, settings.magnitude, turned)
     return seen
-
-
-def whole_image(data: bytes, size: int, scaled_decode: bool = True) -> npt.NDArray[np.uint8]:
-    """Decode an image and resize the whole of it, as evaluation sees it.
-
-    Parameters
-    ----------
-    data
-        The encoded image.
-    size
-        Side of the result in pixels; the aspect ratio is not kept.
-    scaled_decode
-        Decode a JPEG at the smallest DCT scale that serves.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (size, size, 3), uint8, RGB.
-
-    Raises
-    ------
-    BadImage
-        If the data cannot be decoded.
-    """
-    encoded = open_image(data)
-    image, (box,) = decode(encoded, [(0, 0, encoded.width, encoded.height)], size if scaled_decode else None)
-    return np.array(_resize(image, box, size))
-
-
-def _resize(image: Image.Image, box: Box, size: int) -> Image.Image:
-    # Cropped first, as torchvision does it: otherwise the resize sees the neighbours of the crop, and Pillow may
-    # take its two passes in the other order. A box of a reduced image need not lie on whole pixels.
-    left, top, right, bottom = box
-    x, y = math.floor(left), math.floor(top)
-    part = crop(image, (x, y, math.ceil(right), math.ceil(bottom)))
-    return part.resize(
-        (size, size), Image.Resampling.BILINEAR, box=(left - x, top - y, right - x, bottom - y)
-    )
 
 
 def _view_box(encoded: Encoded, settings: Views, u: npt.NDArray[np.float64]) -> Box:

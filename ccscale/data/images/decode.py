@@ -75,9 +75,9 @@ class Encoded:
 
     __slots__ = ("depth", "height", "image", "orientation", "width")
 
-    def __init__(self, image: ImageFile.ImageFile, data: bytes) -> None:
+    def __init__(self, image: ImageFile.ImageFile, data: bytes, most_pixels: int) -> None:
         width, height = image.size
-        _check_size(width, height)
+        _check_size(width, height, most_pixels)
         self.image = image
         self.depth = data[24] if image.format == "PNG" else 8
         if image.format == "JPEG":
@@ -90,13 +90,20 @@ class Encoded:
         self.width, self.height = (width, height) if self.orientation < 5 else (height, width)
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise BadImage(f"it claims {width} x {height} pixels, more than the {MAX_PIXELS:,} that are read")
+def _check_size(width: int, height: int, most_pixels: int) -> None:
+    if width * height > most_pixels:
+        raise BadImage(f"it claims {width} x {height} pixels, more than the {most_pixels:,} that are read")
 
 
-def open_image(data: bytes) -> Encoded:
+def open_image(data: bytes, most_pixels: int = MAX_PIXELS) -> Encoded:
     """Read an image's header.
+
+    Parameters
+    ----------
+    data
+        The encoded image.
+    most_pixels
+        An image of more is bad.
 
     Raises
     ------
@@ -106,10 +113,10 @@ def open_image(data: bytes) -> Encoded:
     if not data:
         raise BadImage("it has no bytes")
     if (claimed := claimed_size(data)) is not None:
-        _check_size(*claimed)
+        _check_size(*claimed, most_pixels)
     reader = reader_of(data)
-    with _Pillow():
-        return Encoded(reader(io.BytesIO(data)), data)
+    with _Pillow(most_pixels // 2):
+        return Encoded(reader(io.BytesIO(data)), data, most_pixels)
 
 
 def decode(encoded: Encoded, boxes: Sequence[Box], size: int | None) -> tuple[Image.Image, list[Box]]:

@@ -14,8 +14,9 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms import InterpolationMode
 
 from ccscale.config import Views
-from ccscale.data.images.crops import crop_views, whole_image
+from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import crop_box, draw_views
+from ccscale.data.images.whole import whole_image
 
 BILINEAR = InterpolationMode.BILINEAR
 

@@ -15,8 +15,9 @@ from PIL import Image, ImageFile, features
 import ccscale
 from ccscale.config import Views
 from ccscale.data.images import decode, formats
-from ccscale.data.images.crops import crop_views, whole_image
+from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import draw_views
+from ccscale.data.images.whole import whole_image
 from ccscale.data.making.preparation import Preparation, prepare
 from ccscale.data.shards.adopt import adopt
 from ccscale.data.shards.tar_writer import TarWriter
@@ -136,7 +137,6 @@ def test_the_size_is_checked_before_any_pixel_is_decoded(monkeypatch):
         raise AssertionError("decoded")
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
-    monkeypatch.setattr(decode, "MAX_PIXELS", 1199)
     for data in (
         PNG,
         encode(smooth(), "JPEG"),
@@ -144,7 +144,7 @@ def test_the_size_is_checked_before_any_pixel_is_decoded(monkeypatch):
         encode(smooth(), "PNG", exif=exif(6)),
     ):
         with pytest.raises(BadImage, match="it claims 40 x 30 pixels, more than the 1,199 that are read"):
-            decode.open_image(data)
+            decode.open_image(data, most_pixels=1199)
 
 
 @pytest.mark.parametrize("limit", [None, 1, 10**12])
@@ -248,7 +248,7 @@ BOMBS = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from harness.odd_images import BAD
-from ccscale.data.images.crops import whole_image
+from ccscale.data.images.whole import whole_image
 from ccscale.errors import BadImage
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name, (data, _) in BAD.items():

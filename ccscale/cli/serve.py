@@ -1,0 +1,128 @@
+"""``ccscale serve``: answers requests over HTTP, and tells where."""
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+
+from ccscale.cli.arguments import (
+    add_checkpoint,
+    add_clusters,
+    add_json,
+    amount,
+    byte_size,
+    count,
+    number,
+    path,
+)
+from ccscale.cli.predict import reject
+from ccscale.errors import InputError
+from ccscale.printing import put_json
+from ccscale.progress import say, say_loading
+
+EXAMPLES = """\
+examples:
+  ccscale serve runs/photos --reject .95
+  curl --data-binary @a.jpg http://127.0.0.1:8080/v1/assign
+  curl -F image=@a.jpg -F image=@b.heic http://127.0.0.1:8080/v1/assign
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "run", metavar="RUN", type=path, help="the run's folder, or an exported network's (`ccscale export`)"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone, 127.0.0.1)"
+    )
+    parser.add_argument("--port", type=number, default=8080, help="0: any that is free (default: 8080)")
+    parser.add_argument(
+        "--reject",
+        metavar="WHICH",
+        type=reject,
+        help="leave images without a cluster (-1), with the reason, as `ccscale predict` does",
+    )
+    add_checkpoint(parser)
+    add_clusters(parser)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--batch", type=count, metavar="N", default=32, help="images a forward pass, at most (default: 32)"
+    )
+    parser.add_argument(
+        "--window",
+        type=amount,
+        metavar="MS",
+        default=5.0,
+        help="milliseconds that an image waits for others (default: 5)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=count,
+        metavar="N",
+        help="processes that decode (default: as many as cores, from 2 to 4)",
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--max-body",
+        type=byte_size,
+        metavar="SIZE",
+        default=20 * 2**20,
+        help="of a request (default: 20MiB)",
+    )
+    limits.add_argument(
+        "--max-pixels", type=count, metavar="N", default=2**26, help="of an image (default: 67108864)"
+    )
+    limits.add_argument(
+        "--seconds",
+        type=amount,
+        metavar="S",
+        default=10.0,
+        help="in which a body is to be there, and an image decoded (default: 10)",
+    )
+    limits.add_argument(
+        "--at-once", type=count, metavar="N", default=256, help="requests under way (default: 256)"
+    )
+    limits.add_argument(
+        "--rate", type=amount, metavar="N", help="requests a second of an address (default: any number)"
+    )
+    limits.add_argument(
+        "--grace",
+        type=amount,
+        metavar="S",
+        default=30.0,
+        help="for what is under way when it stops (default: 30)",
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    missing = [name for name in ("aiohttp", "prometheus_client") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"serve needs {' and '.join(missing)}: run `pip install 'ccscale[serve]'`")
+    if args.port > 65535:
+        raise InputError(f"--port {args.port} is none: give a number up to 65535")
+    say_loading()
+    from ccscale.serve.limits import Limits
+    from ccscale.serve.run_clusters import Source
+    from ccscale.serve.serve import Settings, serve
+
+    def started(url: str, version: str) -> None:
+        if args.json:
+            put_json({"url": url, "version": version})
+        else:
+            say(f"serving {version} of {args.run} on {url}; Ctrl-C stops")
+
+    source = Source(Path(args.run), args.device, args.checkpoint, args.clusters, args.reject)
+    limits = Limits(
+        body=args.max_body,
+        pixels=args.max_pixels,
+        seconds=args.seconds,
+        at_once=args.at_once,
+        rate=args.rate or None,
+    )
+    settings = Settings(
+        args.host, args.port, args.batch, args.window / 1000, args.workers, args.grace, limits
+    )
+    serve(source, settings, started)
+    return 0

@@ -1,0 +1,52 @@
+"""The whole of an image, resized, as evaluation sees it; knows nothing of torch, which takes seconds to load."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ccscale.data.images.decode import MAX_PIXELS, Box, crop, decode, open_image
+
+
+def whole_image(
+    data: bytes, size: int, scaled_decode: bool = True, most_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
+    """Decode an image and resize the whole of it, as evaluation sees it.
+
+    Parameters
+    ----------
+    data
+        The encoded image.
+    size
+        Side of the result in pixels; the aspect ratio is not kept.
+    scaled_decode
+        Decode a JPEG at the smallest DCT scale that serves.
+    most_pixels
+        As `open_image`'s.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (size, size, 3), uint8, RGB.
+
+    Raises
+    ------
+    BadImage
+        If the data cannot be decoded.
+    """
+    encoded = open_image(data, most_pixels)
+    image, (box,) = decode(encoded, [(0, 0, encoded.width, encoded.height)], size if scaled_decode else None)
+    return np.array(resized_part(image, box, size))
+
+
+def resized_part(image: Image.Image, box: Box, size: int) -> Image.Image:
+    """Cut a part out of an image and resize it to a square."""
+    # Cropped first, as torchvision does it: otherwise the resize sees the neighbours of the crop, and Pillow may
+    # take its two passes in the other order. A box of a reduced image need not lie on whole pixels.
+    left, top, right, bottom = box
+    x, y = math.floor(left), math.floor(top)
+    part = crop(image, (x, y, math.ceil(right), math.ceil(bottom)))
+    return part.resize(
+        (size, size), Image.Resampling.BILINEAR, box=(left - x, top - y, right - x, bottom - y)
+    )

@@ -1,0 +1,54 @@
+"""What is told of an image, and whoever tells it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The cluster of an image.
+
+    Attributes
+    ----------
+    id
+        The cluster; -1 for an image that is left without one.
+    name
+        Of the cluster, where it has one.
+    confidence
+        The soft assignment to the cluster.
+    calibrated
+        How often images of such a confidence are right, where that was measured.
+    reason
+        Why the image is left without a cluster.
+    version
+        Of the clusters.
+    """
+
+    id: int
+    name: str | None
+    confidence: float
+    calibrated: float | None
+    reason: str | None
+    version: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return asdict(self)
+
+
+class Answerer(Protocol):
+    """Clusters of one version. What it is, is fixed: a new version is another one."""
+
+    version: str
+    clusters: int
+    """How many there are."""
+    size: int
+    """Side of the images that it takes, in pixels."""
+    scaled_decode: bool
+    """See `config.Views`."""
+
+    def answer(self, images: NDArray[np.uint8]) -> list[Answer]:
+        """Return the answers to images (n, size, size, 3), RGB."""

@@ -1,0 +1,67 @@
+"""What is served, and what takes its place: loaded in a thread beside it, and never in place of what works."""
+
+import asyncio
+from collections.abc import Hashable
+from typing import Protocol
+
+from ccscale.errors import CcscaleError, first_line
+from ccscale.progress import say
+from ccscale.serve.answer import Answerer
+from ccscale.serve.metrics import Metrics
+
+LOOK_SECONDS = 1.0
+
+
+class Source(Protocol):
+    """Where clusters come from."""
+
+    def open(self) -> Answerer:
+        """Load what is there; an `InputError` or `Fault` if that cannot be done."""
+
+    def state(self) -> Hashable:
+        """Return what differs once there is something new to load, at little cost."""
+
+
+class Served:
+    """The newest version that could be loaded.
+
+    Attributes
+    ----------
+    current
+        What answers from now on. Whoever has taken it goes on with it: it stays as it is.
+    """
+
+    def __init__(self, source: Source, metrics: Metrics) -> None:
+        self._source, self._metrics = source, metrics
+        self._state = source.state()  # before it is loaded: what comes in between is new
+        self.current: Answerer = source.open()
+        metrics.serving(self.current)
+
+    async def follow(self) -> None:
+        """Look for what is new, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            state = await asyncio.to_thread(self._state_of_source)
+            if state != self._state:
+                self._state = state
+                await self._reload()
+
+    def _state_of_source(self) -> Hashable:
+        try:
+            return self._source.state()
+        except OSError:  # the disk is away; it is looked at again
+            return self._state
+
+    async def _reload(self) -> None:
+        before = self.current.version
+        try:
+            self.current = await asyncio.to_thread(self._source.open)
+        except Exception as error:
+            why = str(error) if isinstance(error, CcscaleError) else first_line(error)
+            say(f"a new version could not be loaded, and {before} is served on: {why}")
+            self._metrics.reload(loaded=False)
+            return
+        again = " again: something beside it is new" if self.current.version == before else ""
+        say(f"serving {self.current.version}{again}")
+        self._metrics.reload(loaded=True)
+        self._metrics.serving(self.current)
