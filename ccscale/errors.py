@@ -52,6 +52,29 @@ class BadImage(ValueError):
     """Data that are no image that can be decoded; the message says why, the same on every run."""
 
 
+def check_version(place: object, version: object, known: int) -> None:
+    """Refuse a file in a format that a later release made.
+
+    Parameters
+    ----------
+    place
+        What the sentence calls it: its path, say.
+    version
+        Its format's number, as it was read.
+    known
+        The number that this release writes, and the only one so far that it reads.
+
+    Raises
+    ------
+    InputError
+        If they differ.
+    """
+    if version != known:
+        raise InputError(
+            f"{place} has version {version!r} and this ccscale reads version {known}: upgrade ccscale"
+        )
+
+
 def first_line(error: BaseException) -> str:
     """Return what an exception of another library says, or the first line of it."""
     lines = str(error).strip().splitlines()

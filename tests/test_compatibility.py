@@ -14,6 +14,7 @@ from harness import smallest
 
 import ccscale
 from ccscale.checkpoint.metrics_file import read_lines
+from ccscale.checkpoint.search import find
 from ccscale.cli.main import main
 
 FIXTURE = Path(__file__).parent / "fixtures" / "v0_1.tar.xz"
@@ -77,3 +78,31 @@ def test_an_exported_network_answers(answers):
     clusters, confidence = ccscale.load("exported").predict(images)
     assert clusters.tolist() == answers["clusters"]
     assert confidence.tolist() == pytest.approx(answers["confidence"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("run/run.json", "evaluate run"),
+        ("run/run.json", "train config.yaml train.zero=1"),
+        ("exported/config.json", "predict exported --shards shards --out x.csv"),
+        ("shards/dataset.json", "shards verify shards"),
+    ],
+)
+def test_what_a_later_release_wrote_is_refused_by_name(answers, file, line, capsys):
+    content = json.loads(Path(file).read_text())
+    part = content["ccscale"] if "shardlist" in content else content
+    part["version"] = 2
+    Path(file).write_text(json.dumps(content))
+    assert main(line.split()) == 2
+    said = f"error: {file} has version 2 and this ccscale reads version 1: upgrade ccscale\n"
+    assert capsys.readouterr().err.endswith(said)
+
+
+def test_a_checkpoint_of_a_later_release_is_passed_over(answers):
+    marker = Path("run/checkpoints/step-00000005/COMMIT.json")
+    marker.chmod(0o600)
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "version": 2}))
+    found = find(Path("run"))
+    assert (found.newest.step, len(found.passed_over)) == (3, 1)
+    assert "has version 2 and this ccscale reads version 1: upgrade ccscale" in found.passed_over[0]

@@ -2,7 +2,8 @@
 
 ::
 
-    COMMIT.json   {"step": 1000, "world": 2, "zero": 1, "config": {...}, "versions": {...},
+    COMMIT.json   {"version": 1, "step": 1000, "world": 2, "zero": 1, "config": {...},
+                   "versions": {...},                of ccscale, torch and the like
                    "evaluation": {"information": 1.9, "nmi": 0.7},      where the step was evaluated
                    "heads": [3],                     and which of several cluster heads it has chosen, for each K
                    "pins": [800], "serves": 800,     steps to be kept; the one that serves in its place
@@ -19,9 +20,10 @@ from typing import Any
 from ccscale import atomic
 from ccscale.checkpoint.layout import TAG
 from ccscale.checkpoint.permissions import restrict
-from ccscale.errors import InputError
+from ccscale.errors import InputError, check_version
 
 MARKER = "COMMIT.json"
+VERSION = 1  # of the format; markers of 0.1's first weeks have none and are of the same
 Hashes = dict[str, dict[str, Any]]
 
 
@@ -53,7 +55,7 @@ def seal(folder: Path, facts: dict[str, Any], written: Hashes) -> None:
     for path in folder.rglob("*"):
         if path.is_dir():
             atomic.sync_folder(path)
-    write_marker(folder, {**facts, "files": files})
+    write_marker(folder, {"version": VERSION, **facts, "files": files})
 
 
 def read_marker(folder: Path) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def read_marker(folder: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is none, or it is damaged.
+        If there is none, it is damaged, or a later release made it.
     """
     try:
         marker = json.loads((folder / MARKER).read_bytes())
@@ -72,6 +74,7 @@ def read_marker(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder.name} has no {MARKER}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the {MARKER} of {folder.name} cannot be read ({error})") from None
+    check_version(f"the {MARKER} of {folder.name}", marker.get("version", VERSION), VERSION)
     return marker
 
 

@@ -3,7 +3,7 @@
 ::
 
     config.yaml      the resolved config
-    run.json         the data's digest, and the versions that made it
+    run.json         {"version": 1, "data": digest, "versions": {...}}    of the data; of what made it
     .lock            who writes here now (`lock.py`)
     frozen.safetensors          what is frozen of the network (`model/frozen_file.py`)
     metrics.jsonl    tensorboard/    checkpoints/
@@ -28,11 +28,12 @@ from ccscale.config import Config
 from ccscale.config.file import load_config
 from ccscale.config.keys import describe_keys
 from ccscale.config.section import MayChange
-from ccscale.errors import InputError
+from ccscale.errors import InputError, check_version
 from ccscale.model.norm import has_batch_norm
 
 CONFIG = "config.yaml"
 FACTS = "run.json"
+VERSION = 1  # of its format; runs of 0.1's first weeks tell none and are of the same
 _BEGUN = {CONFIG, f"{CONFIG}.part", f"{FACTS}.part"}
 """What a start that is cut off leaves, beside its lock."""
 PACKAGES = ("ccscale", "torch", "torchvision", "deepspeed", "timm", "webdataset", "numpy", "pillow")
@@ -167,7 +168,7 @@ def open_run(config: Config, data_digest: str, take: Callable[[], None] = lambda
             raise InputError(f"another process began {folder} meanwhile: run the same command again to go on")
         atomic.write_bytes(folder / CONFIG, config.to_yaml().encode())
         if not begun:
-            facts = {"data": data_digest, "versions": versions()}
+            facts = {"version": VERSION, "data": data_digest, "versions": versions()}
             atomic.write_bytes(folder / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
     except OSError as error:
         raise InputError(f"the run's folder {folder} cannot be written: {error.strerror}") from None
@@ -192,6 +193,7 @@ def read_run(folder: str | Path) -> Config:
         raise InputError(
             f"{folder} is not the folder of a run; `ccscale train CONFIG run={folder}` makes one"
         )
+    read_facts(folder)  # a later release's run may have keys that this one does not know
     # A folder that was moved is the run's folder still.
     return load_config(folder / CONFIG, of_a_run=True).model_copy(update={"run": str(folder)})
 
@@ -202,15 +204,18 @@ def read_facts(folder: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it is damaged.
+        If it is damaged, or a later release made it.
     """
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        return {"data": facts["data"], "versions": facts["versions"]}
+        found = {"data": facts["data"], "versions": facts["versions"]}
+        number = facts.get("version", VERSION)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder / FACTS} cannot be read ({error}); restore it, or train in another folder (run=DIR)"
         ) from None
+    check_version(folder / FACTS, number, VERSION)
+    return found
 
 
 def versions() -> dict[str, str]:

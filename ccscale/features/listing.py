@@ -27,7 +27,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from ccscale import atomic
 from ccscale.config.section import Count, Positive
 from ccscale.data.shards.manifest_file import Lenient, Shard
-from ccscale.errors import InputError
+from ccscale.errors import InputError, check_version
 
 LISTING = "features.json"
 ROWS = 1024  # rows in a record batch of a file, where nobody asks for others
@@ -178,11 +178,7 @@ def read_listing(folder: Path) -> Listing:
         raise InputError(f"{place} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{place} is not the listing of a feature store; {REMAKE}") from None
-    if content.get("version") != VERSION:
-        raise InputError(
-            f"{place} has version {content.get('version')!r} and this ccscale reads version {VERSION}: upgrade "
-            "ccscale"
-        )
+    check_version(place, content.get("version"), VERSION)
     try:
         return Listing.model_validate(content)
     except ValidationError as error:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ccscale.config import Model, Views
-from ccscale.errors import InputError
+from ccscale.errors import InputError, check_version
 from ccscale.model.frozen_file import read_frozen
 from ccscale.model.network import ContrastiveClustering
 
@@ -69,11 +69,12 @@ def read_settings(folder: Path) -> tuple[Model, dict[str, Any], dict[str, Any]]:
     """
     with _told(folder):
         content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        if content.get("format") != "ccscale-model" or content.get("version") != VERSION:
+        if content.get("format") != "ccscale-model":
             raise InputError(
-                f"{folder / CONFIG} is not the config of an exported network of version {VERSION}; "
-                "make one with `ccscale export RUN OUT`"
+                f"{folder / CONFIG} is not the config of an exported network; make one with "
+                "`ccscale export RUN OUT`"
             )
+        check_version(folder / CONFIG, content.get("version"), VERSION)
         return Model.model_validate(content["model"]), dict(content["image"]), content
 
 

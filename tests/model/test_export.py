@@ -131,8 +131,10 @@ def test_config_of_another_kind(out, key, value):
         load(out)
     message = str(caught.value)
     assert "\n" not in message
-    if key in ("version", "format"):
-        assert message.startswith(f"{out / CONFIG} is not the config of an exported network of version 1")
+    if key == "version":
+        assert message == f"{out / CONFIG} has version 2 and this ccscale reads version 1: upgrade ccscale"
+    elif key == "format":
+        assert message.startswith(f"{out / CONFIG} is not the config of an exported network; make one")
     else:
         assert message.startswith(f"the exported network in {out} cannot be read: ")
 

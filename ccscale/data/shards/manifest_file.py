@@ -21,7 +21,7 @@ from ccscale.config import MOST_CLASSES
 from ccscale.data.remote import location
 from ccscale.data.remote.fetch import RemoteFile
 from ccscale.data.shards.keys import is_utf_8
-from ccscale.errors import InputError
+from ccscale.errors import InputError, check_version
 
 KIND = "wids-shard-index-v1"
 VERSION = 1
@@ -98,10 +98,7 @@ def parse(data: bytes, place: str, remedy: str) -> ManifestFile:
     section = content.get("ccscale")
     if not isinstance(section, dict) or "version" not in section:
         raise InputError(f"{place} has no section 'ccscale' with a 'version': others made it; {remedy}")
-    if section["version"] != VERSION:
-        raise InputError(
-            f"{place} has version {section['version']!r} and this ccscale reads version {VERSION}: upgrade ccscale"
-        )
+    check_version(place, section["version"], VERSION)
     try:
         file = ManifestFile.model_validate(content)
     except ValidationError as error:
