@@ -4,8 +4,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from ccscale.progress import say
 
 FOLDER = "tensorboard"
@@ -23,6 +21,8 @@ class Board:
     """
 
     def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # half a second, which rank 0 alone needs to spend
+
         self._writer: SummaryWriter | None = None
         self._thread_hook = threading.excepthook
         threading.excepthook = self._tell_thread

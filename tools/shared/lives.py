@@ -30,6 +30,7 @@ IMPORTS = (
     "deepspeed.checkpoint.ds_to_universal",
     "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler
     "timm",
+    "torch.utils.tensorboard",
     "settled",
 )
 
