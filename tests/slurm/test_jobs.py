@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from conftest import make_images, small_settings
 from jobs import Job, break_node, call
+from runs import train
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-STEPS, SAVE_EVERY = 80, 5
+STEPS, SAVE_EVERY = 40, 5
 VICTIM = "n2"
 SPARED = "n3,n4"  # no job but those that lose a node may be given it
 LONG = 1200
@@ -39,10 +40,9 @@ class Cluster:
         for way, submit in {"sbatch": self.sbatch, "launch": self.launch}.items():
             self.begin(f"{way}-warned", self.warned, submit)
             self.begin(f"{way}-struck", self.struck, submit)
-            self.begin(f"{way}-unbroken", self.unbroken, submit)
-            self.begin(f"{way}-bereft", self.bereft, submit)
         self.begin("sbatch-seeds", self.seeds, self.sbatch_array, 2)
         self.begin("launch-seeds", self.seeds, self.launch_array, 0)
+        self.begin("followed", self.followed)
         self.begin("converted", self.converted)
 
     def begin(self, name: str, scenario: Callable[..., list[Job]], *arguments: object) -> None:
@@ -75,7 +75,7 @@ class Cluster:
         )
 
     def launch(self, name: str, options: list[str], slow: tuple[int, float] = (0, 0.0)) -> Job:
-        own = ("--time", "--follow")  # the others are sbatch's
+        own = ("--nodes", "--time", "--follow")  # the others are sbatch's
         options = [o if o.startswith(own) else f"--slurm={o.removeprefix('--')}" for o in options]
         (job,) = Job.launch(self.config, self.folder / name, ["--nodes=2", *options], slow)
         return self.note(job)
@@ -99,44 +99,41 @@ class Cluster:
 
     # ---- what happens to them
 
-    def unbroken(self, name: str, submit: Callable[..., Job]) -> list[Job]:
+    def followed(self, name: str) -> list[Job]:
+        """Nothing happens to it."""
         self.wait_for_turn()
-        job = submit(name, [f"--exclude={VICTIM}", *(["--follow"] if name.startswith("launch") else [])])
+        job = self.launch(name, ["--nodes=1", f"--exclude={VICTIM}", "--follow"])
         job.wait_for_end()
         return [job]
 
     def warned(self, name: str, submit: Callable[..., Job]) -> list[Job]:
-        """Slurm looks at time limits every 30 s: the signal comes 120 to 150 s before the end."""
-        job = submit(name, ["--time=4", f"--nodelist={SPARED}"], slow=(1, 2.0))
+        """Its time ends, and it is requeued by hand.
+
+        Slurm looks at time limits every 30 s: the signal comes 120 to 150 s before the end.
+        """
+        job = submit(name, ["--nodes=1", "--time=4", f"--exclude={VICTIM}"], slow=(2, 4.0))
         job.wait_for_life(0, steps=1)
         self.both_warned_jobs_run.wait(LONG)
         job.wait_for_life(1)
-        job.wait_for_end()
-        return [job]
-
-    def struck(self, name: str, submit: Callable[..., Job]) -> list[Job]:
-        """It is requeued by hand, and then loses a node."""
-        self.wait_for_turn()
-        # Kept from the others, or its second life may begin there, while its nodes still end the first.
-        job = submit(name, [f"--exclude={SPARED}"], slow=(2, 0.5))
-        job.wait_for_life(0, steps=SAVE_EVERY + 2)
+        job.wait_for_life(1, steps=job.steps + 1)
         call("scontrol", "requeue", job.number)
-        done = job.steps
-        job.wait_for_life(1, steps=done + SAVE_EVERY + 2)
-        assert job.field("NodeList") == f"n[1-{VICTIM[1:]}]"
-        self.both_can_lose_a_node.wait(LONG)
-        job.allow_all_nodes()
         job.wait_for_life(2)
         job.wait_for_end()
         return [job]
 
-    def bereft(self, name: str, submit: Callable[..., Job]) -> list[Job]:
-        """One of its ranks is killed, and nothing else: neither its node nor the other rank."""
+    def struck(self, name: str, submit: Callable[..., Job]) -> list[Job]:
+        """One of its ranks is killed, and nothing else: neither its node nor the other rank; then a node dies."""
         self.wait_for_turn()
-        job = submit(name, [f"--exclude={VICTIM}"], slow=(1, 0.5))
+        # Kept from the others, or its second life may begin there, while its nodes still end the first.
+        job = submit(name, [f"--exclude={SPARED}"], slow=(2, 1.0))
         job.wait_for_life(0, steps=SAVE_EVERY + 2)
         job.kill_rank(1)
         job.wait_for_life(1)
+        job.wait_for_life(1, steps=job.steps + SAVE_EVERY + 2)
+        assert job.field("NodeList") == f"n[1-{VICTIM[1:]}]"
+        self.both_can_lose_a_node.wait(LONG)
+        job.allow_all_nodes()
+        job.wait_for_life(2)
         job.wait_for_end()
         return [job]
 
@@ -146,7 +143,7 @@ class Cluster:
         Slurm gives the last task of an array the array's own number: what it does by that, it does to all.
         """
         self.wait_for_turn()
-        jobs = submit(name, (1, 0.5))
+        jobs = submit(name, (1, 1.0))
         for job in jobs:
             job.wait_for_life(0, steps=2)
         call("scancel", f"--signal={'USR2' if name.startswith('launch') else 'USR1'}", jobs[signalled].number)
@@ -191,38 +188,38 @@ def cluster(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         cluster.end()
 
 
+@pytest.fixture(scope="module")
+def unbroken(cluster: Cluster) -> Path:
+    """The run on two ranks that nothing happens to, without Slurm."""
+    run = cluster.folder / "unbroken"
+    train(cluster.config, 2, [f"run={run}"])
+    return run
+
+
 WAYS = pytest.mark.parametrize("way", ["sbatch", "launch"])
 
 
 class TestTraining:
     @WAYS
-    def test_on_two_nodes(self, cluster: Cluster, way: str) -> None:
-        (job,) = cluster[f"{way}-unbroken"]
-        assert (job.field("JobState"), job.restarts, job.field("NumNodes")) == ("COMPLETED", 0, "2")
-        assert [loss[0] for loss in job.losses()] == list(range(1, STEPS + 1))
-
-    def test_both_ways_train_the_same_run(self, cluster: Cluster) -> None:
-        assert cluster["launch-unbroken"][0].losses() == cluster["sbatch-unbroken"][0].losses()
-
-    @WAYS
-    def test_the_time_limit_s_signal(self, cluster: Cluster, way: str) -> None:
+    def test_its_time_ends_and_it_is_requeued_by_hand(self, cluster: Cluster, way: str) -> None:
         (job,) = cluster[f"{way}-warned"]
-        assert (job.field("JobState"), job.restarts) == ("COMPLETED", 1)
-        assert job.losses() == cluster["sbatch-unbroken"][0].losses()
-
-    @WAYS
-    def test_a_rank_is_lost(self, cluster: Cluster, way: str) -> None:
-        """The other names it, ends, and the job goes on from the newest checkpoint."""
-        (job,) = cluster[f"{way}-bereft"]
-        assert (job.field("JobState"), job.restarts) == ("COMPLETED", 1)
-        assert job.losses() == cluster["sbatch-unbroken"][0].losses()
-
-    @WAYS
-    def test_requeued_by_hand_and_then_a_node_dies(self, cluster: Cluster, way: str) -> None:
-        (job,) = cluster[f"{way}-struck"]
         assert (job.field("JobState"), job.restarts) == ("COMPLETED", 2)
+        assert job.losses() == cluster["sbatch-seeds"][0].losses()
+
+    @WAYS
+    def test_on_two_nodes_a_rank_is_lost_and_then_a_node(
+        self, cluster: Cluster, unbroken: Path, way: str
+    ) -> None:
+        """The other rank names the one that is lost, ends, and the job goes on from the newest checkpoint."""
+        (job,) = cluster[f"{way}-struck"]
+        assert (job.field("JobState"), job.restarts, job.field("NumNodes")) == ("COMPLETED", 2, "2")
         assert VICTIM not in call("scontrol", "show", "hostnames", job.field("NodeList")).split()
-        assert job.losses() == cluster["sbatch-unbroken"][0].losses()
+        assert job.losses() == Job("", unbroken).losses()
+
+    def test_one_that_is_followed(self, cluster: Cluster) -> None:
+        (job,) = cluster["followed"]
+        assert (job.field("JobState"), job.restarts) == ("COMPLETED", 0)
+        assert job.losses() == cluster["sbatch-seeds"][0].losses()
 
 
 class TestArrays:
@@ -255,11 +252,14 @@ class TestOtherScripts:
         assert json.loads((job.run / "dataset.json").read_text())["name"]
 
     def test_evaluate_and_predict(self, cluster: Cluster, shards: Path) -> None:
-        run, table = cluster["sbatch-unbroken"][0].run, cluster.folder / "table.csv"
-        options = ["--nodes=2", f"--exclude={VICTIM}"]
+        """On two nodes, and on one."""
+        run, table = cluster["sbatch-struck"][0].run, cluster.folder / "table.csv"
+        options = [f"--exclude={VICTIM}"]
         outputs = [cluster.folder / "evaluate", cluster.folder / "predict"]
         jobs = [
-            Job.batch("evaluate.sbatch", options, [str(run), "--json", "--no-k-means"], outputs[0]),
+            Job.batch(
+                "evaluate.sbatch", ["--nodes=2", *options], [str(run), "--json", "--no-k-means"], outputs[0]
+            ),
             Job.batch(
                 "predict.sbatch",
                 options,
