@@ -1,8 +1,10 @@
 """A step in micro-batches is the step in one go: the same losses, gradients and running statistics."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from harness.ranks import run_ranks
 from harness.steps import TEMI, N, batch_of, config_of, network_of
 from safetensors.torch import load_file
 from torch import Tensor
+from torch._dynamo import lookup_backend
 
 from ccscale.config import Config
 from ccscale.config.file import parse_config
@@ -180,8 +183,21 @@ def on_rank_zero_0(rank: int, world: int, cases: list[Config]) -> list[Found]:
 
 
 @pytest.mark.slow
-def test_a_compiled_backbone_makes_the_same_run(shards: Path, tmp_path: Path) -> None:
-    """train.compile, through the loop: the losses of the eager run up to rounding, and the same files."""
+def test_a_compiled_backbone_makes_the_same_run(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """train.compile, through the loop: the losses of the eager run up to rounding, and the same files.
+
+    The graphs are traced, with those of their gradients, and run as they are: what PyTorch's C++ compiler makes of
+    them is its own matter, and takes a minute.
+    """
+    graphs = []
+
+    def traced(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return lookup_backend("aot_eager")(graph, inputs)
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=traced))
     losses = {}
     for compiled in (False, True):
         run = tmp_path / f"{compiled}"
@@ -193,4 +209,4 @@ def test_a_compiled_backbone_makes_the_same_run(shards: Path, tmp_path: Path) ->
         losses[f"names {compiled}"] = sorted(weights)
     assert losses["names True"] == losses["names False"]
     assert losses[True] == pytest.approx(losses[False], rel=1e-3)
-    assert losses[True] != losses[False]  # or nothing was compiled
+    assert graphs
