@@ -1,9 +1,13 @@
-"""What is installed from a wheel, where there is no checkout: recipes by name, batch scripts, the demo's config."""
+"""What is installed from a wheel, where there is no checkout: recipes by name, batch scripts, the demo's config.
+
+And that wheel and sdist are the same bytes, whenever they are built, and the sdist has what the tests need.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,20 +18,53 @@ SOURCES = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
 
+TREES = ("ccscale", "configs", "slurm", "tests", "tools", "docs")
+FILES = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "mkdocs.yml")
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """A wheel, unpacked as pip does it."""
-    root = tmp_path_factory.mktemp("wheel")
-    copy = root / "sources"
-    copy.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "ccscale", "configs", "slurm"):
-        into = shutil.copytree if (SOURCES / name).is_dir() else shutil.copy
-        into(SOURCES / name, copy / name, **({"symlinks": True} if into is shutil.copytree else {}))
-    build = ["wheel", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", str(root), str(copy)]
-    subprocess.run([sys.executable, "-m", "pip", *build], check=True, capture_output=True, timeout=250)
-    (wheel,) = root.glob("ccscale-*.whl")
-    zipfile.ZipFile(wheel).extractall(root / "site")
-    return root / "site"
+def built(tmp_path_factory) -> tuple[Path, Path]:
+    """What two builds have made, of copies of the sources that were written at other times."""
+    root = tmp_path_factory.mktemp("built")
+    for name in ("first", "second"):
+        copy = root / name
+        copy.mkdir()
+        for tree in TREES:
+            left_out = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(SOURCES / tree, copy / tree, symlinks=True, ignore=left_out)
+        for file in FILES:
+            (copy / file).write_bytes((SOURCES / file).read_bytes())
+        command = [sys.executable, "-m", "hatchling", "build", "--directory", str(root / f"{name}.dist")]
+        subprocess.run(command, cwd=copy, check=True, capture_output=True, timeout=250)
+    return root / "first.dist", root / "second.dist"
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory) -> Path:
+    """The wheel, unpacked as pip does it."""
+    (wheel,) = built[0].glob("ccscale-*.whl")
+    site = tmp_path_factory.mktemp("site")
+    zipfile.ZipFile(wheel).extractall(site)
+    return site
+
+
+def test_the_same_bytes_twice(built):
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in built)
+    assert len(first) == 2
+    assert first == second
+
+
+def test_the_sdist_has_what_the_tests_need(built):
+    (sdist,) = built[0].glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        found = {member.name.partition("/")[2] for member in archive}
+    wanted = {
+        str(path.relative_to(SOURCES))
+        for tree in TREES
+        for path in (SOURCES / tree).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert wanted - found == set()
 
 
 def ccscale(installed: Path, folder: Path, *arguments: str) -> str:
