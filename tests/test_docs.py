@@ -3,12 +3,14 @@
 import ast
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
 from test_imports import ROOMS, imports
 
-from ccscale.cli.verbs import VERBS
+from ccscale.cli.main import build_parser
+from ccscale.cli.verbs import GROUPS, VERBS
 
 SOURCES = Path(__file__).parents[1]
 
@@ -58,6 +60,24 @@ def test_the_walk_is_of_nine_files_that_import_one_another():
     for number, module in enumerate(modules[1:], start=1):
         names = {module, module.rpartition(".")[0]}  # a package hands on what it is for
         assert any((before, name) in arrows for before in modules[:number] for name in names), module
+
+
+def test_commands_of_the_guides_are_understood():
+    parser, beside = build_parser(), {verb.name for verb in VERBS if verb.name.split()[0] not in GROUPS}
+    seen, wrong = set(), []
+    for page in [*SOURCES.glob("*.md"), *SOURCES.glob("docs/**/*.md")]:
+        found = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        for line in "".join(found).replace("\\\n", " ").splitlines():
+            command, *words = shlex.split(line, comments=True) or [""]
+            if command == "ccscale" and words:
+                first = " ".join(words[:2])
+                seen.add(words[0])
+                try:
+                    parser.parse_args([first, *words[2:]] if first in beside else words)
+                except SystemExit as left:
+                    wrong += [f"{page.name}: {line}"] if left.code else []
+    assert len(seen) > 15
+    assert not wrong
 
 
 def test_files_that_are_named_are_there():

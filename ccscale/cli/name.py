@@ -1,10 +1,12 @@
 """``ccscale name``: names clusters, and lists what they are called."""
 
 import argparse
+from typing import Any
 
 from ccscale.cli.arguments import add_clusters, add_json, add_run, local_path, number
 from ccscale.printing import TextTable, put, put_json
 from ccscale.progress import say_loading
+from ccscale.wording import counted
 
 EXAMPLES = """\
 examples:
@@ -75,26 +77,32 @@ def pair(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     say_loading()
-    from ccscale.evaluate.cluster_names import FILE
+    from ccscale.clusters.lineage import is_living
+    from ccscale.clusters.naming import name_living
     from ccscale.evaluate.naming import Changes, name_run
 
     changes = Changes(dict(args.names), dict(args.join), args.junk, args.file, args.anyway)
-    found = name_run(args.run, changes, args.clusters)
+    living = is_living(args.run)
+    found = name_living(args.run, changes) if living else name_run(args.run, changes, args.clusters)
     said = {} if found.by_hand is None else found.by_hand.as_json()
+    names = found.by_number()
     if args.json:
-        put_json({"clusters": found.clusters, "names": found.names, "by_hand": said})
+        put_json({"of": "ids" if living else "clusters", "names": names, "by_hand": said})
         return 0
     if changes:
-        put(f"{args.run}/{FILE}: of {len(said)} of {found.clusters} clusters something is said", fold=False)
+        put(
+            f"names of {args.run}: something is said of {counted(len(said), 'cluster')} of {len(names):,}",
+            fold=False,
+        )
     if args.list or not changes:
-        table = TextTable("cluster", "name", "by", text=("name", "by"))
-        for cluster, called in enumerate(found.names or [None] * found.clusters):
+        table = TextTable("id" if living else "cluster", "name", "by", text=("name", "by"))
+        for cluster, called in names.items():
             table.add(str(cluster), called or "–", _by(said.get(str(cluster)), called))
         table.put()
     return 0
 
 
-def _by(said: dict[str, object] | None, called: str | None) -> str:
+def _by(said: dict[str, Any] | None, called: str | None) -> str:
     """Say where a name comes from."""
     if said is None:
         return "" if called is None else "labels"

@@ -19,6 +19,7 @@ from ccscale.clusters.data_sets import name_data, store_of
 from ccscale.clusters.founding import found
 from ccscale.clusters.lineage import CURRENT, Lineage, clusters_of, numbers_of, open_lineage
 from ccscale.clusters.memory import Memory
+from ccscale.clusters.naming import carry_names
 from ccscale.clusters.reservoir import Pool, Reservoir
 from ccscale.clusters.shards import Answers, NewShard, write_tables
 from ccscale.clusters.state import State
@@ -250,4 +251,5 @@ def _commit(
         files=files,
         counts=counts(tables),
     )
+    carry_names(draft.clusters, basis, k)
     draft.commit(version)

@@ -13,6 +13,7 @@ from ccscale.clusters.reservoir import Pool, Reservoir
 from ccscale.clusters.state import State
 from ccscale.clusters.version import NETWORK, PICTURES, TABLES, Event, TableFile, Version
 from ccscale.errors import InputError
+from ccscale.evaluate.cluster_names import ClusterNames
 
 FOLDER, CURRENT = "clusters", "current"
 PREFIX = "v"
@@ -21,6 +22,11 @@ PREFIX = "v"
 def clusters_of(run: str | Path) -> Path:
     """Return the folder of a run's living clusters."""
     return Path(run) / FOLDER
+
+
+def is_living(run: str | Path) -> bool:
+    """Tell whether a run has living clusters."""
+    return (clusters_of(run) / CURRENT).exists()
 
 
 def version_folder(folder: Path, number: int) -> Path:
@@ -171,8 +177,10 @@ class Lineage:
         return Reservoir.of(self.arrays("reservoir", number))
 
     def names(self) -> dict[int, str]:
-        """Return the names of clusters that have one, by their ids."""
-        return {}
+        """Return the names of clusters that have one, by their ids; they hold at every version."""
+        said = ClusterNames.load(self.folder)
+        names = {} if said is None else {one: said.of(one) for one in said.clusters}
+        return {one: name for one, name in names.items() if name is not None}
 
     def network(self, number: int | None = None) -> Path:
         """Return the folder of the network whose clusters a version has; `ccscale.load` reads it."""

@@ -113,6 +113,15 @@ class ClusterNames:
         """Return them for living clusters whose ids are these numbers."""
         return replace(self, basis=LIVING)
 
+    def within(self, clusters: int, basis: Mapping[str, Any]) -> "ClusterNames":
+        """Return them for those under a number, which are what `basis` tells."""
+        return ClusterNames(
+            basis,
+            {cluster: name for cluster, name in self.names.items() if cluster < clusters},
+            {cluster: into for cluster, into in self.into.items() if max(cluster, into) < clusters},
+            frozenset(cluster for cluster in self.junk if cluster < clusters),
+        )
+
     def named(self, cluster: int, name: str) -> "ClusterNames":
         """Return them with another name of a cluster; "" takes back all that is said of it.
 

@@ -1,7 +1,7 @@
 """``ccscale name RUN``: what the clusters of a run are called; and what all that tell of clusters call them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ccscale.errors import InputError
@@ -36,6 +36,10 @@ class Changes:
     file: Path | None = None
     anyway: bool = False
 
+    def without_file(self) -> "Changes":
+        """Return them without the file."""
+        return replace(self, file=None)
+
     def __bool__(self) -> bool:
         return bool(self.names or self.into or self.junk or self.file)
 
@@ -52,11 +56,14 @@ class Called:
         What people say of them; None for nothing.
     by_labels
         What given labels say; None where there are none.
+    ids
+        Those of living clusters, where these are meant.
     """
 
     clusters: int
     by_hand: ClusterNames | None = None
     by_labels: Names | None = None
+    ids: Sequence[int] | None = None
 
     @property
     def names(self) -> tuple[str | None, ...] | None:
@@ -65,6 +72,11 @@ class Called:
         if self.by_hand is None or not self.by_hand.clusters:
             return known
         return tuple(self.by_hand.of(cluster, known) for cluster in range(self.clusters))
+
+    def by_number(self) -> dict[int, str | None]:
+        """Return the name of each cluster that there is, by its number or id."""
+        names = self.names or (None,) * self.clusters
+        return {one: names[one] for one in (range(self.clusters) if self.ids is None else self.ids)}
 
 
 def called(folder: Path, weights: str, head: int, clusters: int) -> Called:

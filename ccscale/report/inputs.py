@@ -27,6 +27,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from ccscale.checkpoint.metrics_file import METRICS, read_lines
+from ccscale.clusters.lineage import Lineage, is_living, open_lineage
 from ccscale.config import Config
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
@@ -74,6 +75,8 @@ class Inputs:
         The lines of ``metrics.jsonl``.
     evaluation
         What ``evaluation.json`` holds of the same; empty where there is none.
+    lineage
+        The run's living clusters; None where it has none.
     called
         What the clusters are called.
     basis
@@ -89,6 +92,7 @@ class Inputs:
     points: Points | None
     metrics: Sequence[dict[str, Any]]
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Lineage | None = None
     called: Called = field(default_factory=lambda: Called(0))
     basis: Mapping[str, Any] = field(default_factory=dict)
 
@@ -148,6 +152,7 @@ def read_inputs(
             points=points,
             metrics=read_lines(folder / METRICS),
             evaluation=_read_evaluation(folder / FIGURES, basis),
+            lineage=open_lineage(folder) if is_living(folder) else None,
             called=called(folder, basis.weights, head, config.model.head_clusters[head]),
             basis={"step": basis.step, "weights": basis.weights, "head": head},
         ),

@@ -37,6 +37,7 @@ SCRIPTS = (
     "words",
     "series",
     "chart",
+    "timeline",
     "how_many",
     "sure",
     "sizes",
@@ -63,6 +64,7 @@ def render(
     members: Members,
     plane: Plane | None,
     read_tiles: ReadTiles,
+    more: Iterable[tuple[str, str]] = (),
 ) -> bytes:
     """Return the report as UTF-8.
 
@@ -78,6 +80,8 @@ def render(
         Places of the points of `one.points`; None: there is no map.
     read_tiles
         See `draw.tiles.tiles_of`.
+    more
+        Other blocks, by their names.
     """
     chosen = members.chosen
     points = None if plane is None or one.points is None else _Points(one, plane)
@@ -99,6 +103,7 @@ def render(
     }
     blocks = [] if points is None else list(points.blocks(groups))
     blocks += [(f"sheet-{number}", sheet) for number, sheet in enumerate(sheets) if sheet]
+    blocks += more
     blocks += members.blocks(one.table)
     blocks += zip(further, _sheets(list(further.values()), SMALL_TILE, read_tiles), strict=True)
     return _fill(one.name, data, blocks).encode()

@@ -20,6 +20,7 @@ from ccscale.report.inputs import Inputs, read_inputs
 from ccscale.report.members import PICTURES, list_members
 from ccscale.report.page import render
 from ccscale.report.projection import project
+from ccscale.report.timeline import timeline
 
 REPORT = "report.html"
 FIGURES = (
@@ -130,8 +131,11 @@ def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles, pictures: int 
         "compare": None if two is None else compare(one, two),
         "names": _names(one),
     }
+    blocks: list[tuple[str, str]] = []
+    if one.lineage is not None:
+        data["lineage"], blocks = timeline(one.lineage)
     plane = None if one.points is None else project(one.points.features)
-    return render(one, data, list_members(one.table, chosen, pictures), plane, read_tiles)
+    return render(one, data, list_members(one.table, chosen, pictures), plane, read_tiles, blocks)
 
 
 def _names(run: Inputs) -> dict[str, Any]:

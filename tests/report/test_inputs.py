@@ -17,6 +17,7 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.draw.tiles import tiles_of
 from ccscale.errors import InputError
 from ccscale.evaluate.basis import KEY, Basis
+from ccscale.evaluate.cluster_names import ClusterNames
 from ccscale.evaluate.opened import run_and_checkpoint
 from ccscale.report import inputs
 from ccscale.report.inputs import read_inputs
@@ -90,6 +91,9 @@ def test_what_is_read(evaluated):
     assert len(reader) == len(found.table.keys) == len(found.points.rows) == 150
     assert [line["step"] for line in found.metrics if line["kind"] == "step"] == [1, 2]
     assert found.evaluation["information"] == 0.5
+    assert found.called.names is None
+    ClusterNames(found.basis).named(2, "cats").save(folder)
+    assert read_inputs(folder)[0].called.names == (None, None, "cats", None, None, None)
     tiles = tiles_of(reader)(np.array([3, 100]), 24)
     assert tiles.shape == (2, 24, 24, 3)
     assert (tiles[0] != tiles[1]).any()

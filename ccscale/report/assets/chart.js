@@ -13,8 +13,8 @@ function ratioTicks(first, last) {
 }
 
 function chartPanel(panel) {
-  const { over = "step", share = false, shaded, mark: chosen } = panel;
-  const straight = share || over === "step";
+  const { over = "step", share = false, linear = false, shaded, mark: chosen } = panel;
+  const straight = share || linear || over === "step";
   const place = straight ? (value) => value : Math.log2;
   const text = share ? percent : count;
   const names = [...new Set(panel.series.map((series) => series.name))];

@@ -16,6 +16,7 @@ function startSections() {
 onPaper.start();
 startTheme();
 startOverview();
+startTimeline();
 startHowMany();
 startCurves();
 startSure();
