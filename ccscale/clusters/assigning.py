@@ -2,7 +2,7 @@
 
 The network says which of its clusters an image is in; a cluster that came later takes it where its centre is
 nearer than that cluster's. An image that lies farther from its centre than `FAR` of the run's own images is
-left unassigned.
+left unassigned; so is, of an update, one that lies where there were none before (`day.py`).
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.clusters.day import Day
 from ccscale.clusters.founding import FAR
-from ccscale.clusters.state import State, nearest, rank
+from ccscale.clusters.state import Float32, Int64, State, nearest, rank
 from ccscale.evaluate.reject import TOO_FAR
 
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
+NEW = "where there were none before"
+NEW_GROUP = "where there were none before, with others"
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,16 @@ class Answers:
     ids
         (n,) int64: their cluster, or -1.
     confidence
-        (n,) float32: the network's; of a cluster that came later, the share of its images that lie farther from its
-        centre.
+        (n,) float32: the network's; of a cluster that came later, the share of its images that lie farther
+        from its centre.
     reasons
         n: why an image has no cluster; None for those that have one.
     distances
         (n,) float32: 1 − the cosine with the nearest centre.
     ranks
         (n,) float64: the share of the cluster's own images that lie nearer to that centre.
+    groups
+        (n,) int64: the group of the day that an image is in, or -1.
     """
 
     ids: Int64
@@ -42,20 +45,49 @@ class Answers:
     reasons: list[str | None]
     distances: Float32
     ranks: NDArray[np.float64]
+    groups: Int64
 
 
-def assign(state: State, features: Float32, heads: Int64, confidence: Float32) -> Answers:
-    """Assign images (n, D) with the network's answers (n,), (n,); each by itself."""
+def assign(
+    state: State,
+    features: Float32,
+    heads: Int64,
+    confidence: Float32,
+    refs: Int64 | None = None,
+    day: Day | None = None,
+) -> Answers:
+    """Assign images; each by itself.
+
+    Parameters
+    ----------
+    state
+        The clusters.
+    features
+        (n, D), as the backbone gives them.
+    heads, confidence
+        (n,): the network's answers.
+    refs, day
+        (n,): which images they are, and what is known of the update that they are of.
+    """
     rows = state.space(features)
-    allowed = (state.heads == heads[:, None]) | (state.heads == -1)
-    which, far = nearest(rows, state.centres, allowed)
+    which, far = nearest(rows, state, heads)
     ranks = np.where(which >= 0, rank(far, state.distances[which]), 1.0)
-    too_far = ranks > FAR
+    reasons = np.full(len(rows), None, object)
+    reasons[ranks > FAR] = TOO_FAR
+    groups = np.full(len(rows), -1)
+    if day is not None:
+        assert refs is not None
+        if day.groups:
+            cosines = rows @ day.centres.T
+            groups = np.where(1 - cosines.max(axis=1) < far, cosines.argmax(axis=1), -1)
+        reasons[day.among_new(rows, refs, which)] = NEW
+        reasons[groups >= 0] = NEW_GROUP
     later = state.heads[which] == -1
     return Answers(
-        np.where(too_far, -1, state.ids[which]),
+        np.where([reason is None for reason in reasons], state.ids[which], -1),
         np.where(later, 1 - ranks, confidence).astype(np.float32),
-        [TOO_FAR if one else None for one in too_far],
+        reasons.tolist(),
         far,
         ranks,
+        groups,
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ccscale.clusters.reservoir import Pool, Reservoir, places
 from ccscale.clusters.space import Space
+from ccscale.clusters.standing import standing
 from ccscale.clusters.state import GRID, State
 from ccscale.features.vectors import unit_rows
 
@@ -66,6 +67,7 @@ def found(
         distances_of(far, of, k),
         np.zeros(k, np.int64),
         np.array([tightness_of(rows[of == one]) for one in range(k)], np.float32),
+        **standing(rows, of, np.arange(k)),  # type: ignore[arg-type]
     )
     width = features.shape[1]
     return state, Reservoir.empty(width).taken(features, heads, refs, seed), Pool.empty(width)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ccscale.clusters.space import Space
 
 GRID = 200  # quantiles of distances that are kept
+NEAR = 3  # clusters that one is held against
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
@@ -36,12 +37,17 @@ class State:
     centres
         (C, q) float32, of length 1.
     distances
-        (C, `GRID` + 1) float32, rising: quantiles of 1 − cosine of the cluster's images with the centre; of images
-        that it was not made of.
+        (C, `GRID` + 1) float32, rising: quantiles of 1 − cosine of the cluster's images with the centre; of
+        images that it was not made of.
     sizes
         (C,) int64: images that have been assigned; of a cluster of several centres their sum counts.
     tightness
         (C,) float32: the mean cosine of two images of it.
+    whole
+        (C,) float32: the chance that it had no valley within when it came (see `apart.py`).
+    near, parted
+        (C, `NEAR`): the ids of the nearest clusters when it came, or -1; the chance that there was no valley
+        between.
     """
 
     mean: Float32
@@ -52,6 +58,9 @@ class State:
     distances: Float32
     sizes: Int64
     tightness: Float32
+    whole: Float32
+    near: Int64
+    parted: Float32
 
     @property
     def space(self) -> Space:
@@ -85,21 +94,15 @@ class State:
 
     def only(self, rows: NDArray[Any]) -> "State":
         """Return it with some of its centres."""
-        kept = {
-            one: getattr(self, one)[rows]
-            for one in ("ids", "heads", "centres", "distances", "sizes", "tightness")
-        }
-        return replace(self, **kept)
+        return replace(self, **{name: getattr(self, name)[rows] for name in PER_CENTRE})
 
     def with_centres(self, more: "State") -> "State":
         """Return it with more centres, of the same space."""
-        return replace(
-            self,
-            **{
-                one: np.concatenate([getattr(self, one), getattr(more, one)])
-                for one in ("ids", "heads", "centres", "distances", "sizes", "tightness")
-            },
-        )
+        both = {name: (getattr(self, name), getattr(more, name)) for name in PER_CENTRE}
+        return replace(self, **{name: np.concatenate(arrays) for name, arrays in both.items()})
+
+
+PER_CENTRE = tuple(one.name for one in fields(State) if one.name not in ("mean", "axes"))
 
 
 def rank(values: NDArray[np.floating], quantiles: Float32) -> Float64:
@@ -107,15 +110,16 @@ def rank(values: NDArray[np.floating], quantiles: Float32) -> Float64:
     return (quantiles < values[:, None]).mean(axis=1)
 
 
-def nearest(rows: Float32, centres: Float32, allowed: NDArray[np.bool_]) -> tuple[Int64, Float32]:
-    """Return for each row (n, q) the nearest of the centres (C, q) that are allowed to it (n, C): which, how far.
+def nearest(rows: Float32, state: State, heads: Int64) -> tuple[Int64, Float32]:
+    """Return for each row (n, q) the nearest centre that its head (n,) allows: which, and 1 − the cosine.
 
     Where none is allowed it is -1, at distance 2.
     """
-    if not len(centres):
+    if not len(state.ids):
         return np.full(len(rows), -1), np.full(len(rows), 2, np.float32)
-    cosines = np.where(allowed, rows @ centres.T, -np.inf)
+    allowed = (state.heads == heads[:, None]) | (state.heads == -1)
+    cosines = np.where(allowed, rows @ state.centres.T, -np.inf)
     best = cosines.argmax(axis=1)
-    found = allowed[np.arange(len(rows)), best]
-    far = np.where(found, 1 - cosines[np.arange(len(rows)), best], 2)
-    return np.where(found, best, -1), far.astype(np.float32)
+    largest = cosines[np.arange(len(rows)), best]
+    found = np.isfinite(largest)
+    return np.where(found, best, -1), np.where(found, 1 - largest, 2).astype(np.float32)

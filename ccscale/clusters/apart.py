@@ -1,0 +1,90 @@
+"""Whether two sets of images are two, or one: told on images that the axis between them was not made of.
+Pure.
+
+The axis runs from the mean of one set to that of the other (in `Space`, where the covariance inside of
+clusters is about the identity, this is Fisher's discriminant). Each half of the images is laid on the axis of
+the other half:
+
+    t = 2 (x − (a + b) / 2) · (a − b) / |a − b|²        1 in the middle of one set, −1 of the other
+
+*Separation* is the chance that an image of the first set lies above one of the second (the area under the ROC
+curve): 1/2 for two samples of one distribution, however large or small. A *valley* tells whether there is
+less between the two than where they are: of one heap that was cut in two, there is more. Both have a
+probability against chance.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+WIDTH = 1 / 3  # of the places around −1, 0 and 1 whose images are counted, to each side
+
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+class Apart(NamedTuple):
+    """How far apart two sets are.
+
+    Attributes
+    ----------
+    separation
+        From 0 to 1; NaN where a set has fewer than two images.
+    chance
+        The probability of so large a separation of two samples of one distribution (Mann and Whitney).
+    no_valley
+        The probability of so few images between them where there is no valley (binomial).
+    """
+
+    separation: float
+    chance: float
+    no_valley: float
+
+
+def along(a: Float32, b: Float32) -> tuple[Float64, Float64]:
+    """Return where the images of two sets, (m, q) and (n, q), lie on the axis of the others, in their order."""
+    found = np.empty(len(a)), np.empty(len(b))
+    for half in (0, 1):
+        first, second = (rows[1 - half :: 2].mean(axis=0, dtype=np.float64) for rows in (a, b))
+        axis, middle = first - second, (first + second) / 2
+        for place, rows in zip(found, (a, b), strict=True):
+            place[half::2] = 2 * (rows[half::2] - middle) @ axis / max(float(axis @ axis), 1e-12)
+    return found
+
+
+def apart(a: Float32, b: Float32) -> Apart:
+    """Tell how far apart two sets of images, (m, q) and (n, q) in no order, are."""
+    from scipy.stats import mannwhitneyu
+
+    if min(len(a), len(b)) < 2:
+        return Apart(float("nan"), 1.0, 1.0)
+    first, second = along(a, b)
+    test = mannwhitneyu(first, second, alternative="greater")
+    return Apart(float(test.statistic) / (len(a) * len(b)), float(test.pvalue), no_valley(a, b))
+
+
+def no_valley(a: Float32, b: Float32) -> float:
+    """Return the chance of so few images between two sets, (m, q) and (n, q) in no order, without a valley."""
+    from scipy.stats import binom
+
+    if min(len(a), len(b)) < 2:
+        return 1.0
+    places = np.concatenate(along(a, b))
+    low, between, high = (int((np.abs(places - place) < WIDTH).sum()) for place in (-1, 0, 1))
+    peak = min(low, high)
+    return float(binom.sf(peak - 1, peak + between, 0.5))
+
+
+def halves(rows: Float32) -> tuple[Int64, Int64]:
+    """Return the parts that two-means divides rows (n, q) into, by number: the larger first, each in no order."""
+    from sklearn.cluster import KMeans
+
+    if len(rows) < 2:
+        return np.arange(len(rows)), np.empty(0, np.int64)
+    sides = KMeans(2, n_init=3, random_state=0).fit(rows).labels_
+    order = np.random.default_rng(len(rows)).permutation(len(rows))
+    parts = [order[sides[order] == side] for side in (0, 1)]
+    first, second = sorted(parts, key=lambda part: (-len(part), part.min(initial=len(rows))))
+    return first, second

@@ -1,0 +1,92 @@
+"""Which groups of new images are clusters that nobody knew. Pure.
+
+A group counts where both of these hold, and is proposed where it is stable, too: found again in random parts
+of the images (`groups.py`).
+
+- It is apart from each of the nearest clusters: a separation of at least `APART` on images that the axis between
+  them was not made of, with a chance of at most `CHANCE`. Images of a known class that are merely more today
+  than usual are no more apart from those of before than two samples of one distribution.
+- It is at least half as tight as the run's own clusters are in the middle (the mean cosine of two images):
+  images that lie far from all known ones, and from each other, are no cluster.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ccscale.clusters.apart import apart
+from ccscale.clusters.founding import tightness_of
+from ccscale.clusters.groups import find_groups
+from ccscale.clusters.state import NEAR, Float32, Int64
+from ccscale.features.vectors import unit_rows
+
+STABLE, APART, CHANCE = 0.6, 0.9, 1e-3
+TIGHT = 0.5  # of the median tightness of clusters
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A group that may become a cluster.
+
+    Attributes
+    ----------
+    centre
+        (q,) float32, of length 1.
+    rows
+        (m, q): images that it was found by.
+    nearest
+        The id of the nearest cluster.
+    is_stable
+        Whether it may become a cluster. If not it is a group still, whose images no other one takes.
+    facts
+        ``seen``, the images that it was found by; ``stability``, ``separation``, ``chance`` of the latter,
+        ``tightness``.
+    """
+
+    centre: Float32
+    rows: Float32
+    nearest: int
+    is_stable: bool
+    facts: dict[str, float]
+
+
+def find_candidates(
+    rows: Float32, known: Float32, ids: Int64, tightness: Float32, seed: int
+) -> list[Candidate]:
+    """Look among images (n, q) that are among new ones.
+
+    Beside them stand known ones, (m, q), of clusters (m,), and the tightness of all clusters.
+    """
+    found = []
+    for group in find_groups(rows, known, seed):
+        own = rows[group.rows]
+        near, separation, chance = _apart(own, known, ids, seed)
+        facts = {
+            "seen": len(own),
+            "stability": group.stability,
+            "separation": separation,
+            "chance": chance,
+            "tightness": tightness_of(own),
+        }
+        if separation >= APART and chance <= CHANCE and facts["tightness"] >= TIGHT * np.median(tightness):
+            found.append(
+                Candidate(unit_rows(own.mean(axis=0)[None])[0], own, near, group.stability >= STABLE, facts)
+            )
+    return found
+
+
+def _apart(own: Float32, known: Float32, ids: Int64, seed: int) -> tuple[int, float, float]:
+    """Return the nearest cluster, the least separation from the `NEAR` ones, and the largest chance."""
+    clusters = np.unique(ids)
+    if not len(clusters):
+        return -1, 1.0, 0.0
+    centre = own.mean(axis=0)
+    cosines = [float(unit_rows(known[ids == one].mean(axis=0)[None])[0] @ centre) for one in clusters]
+    near = clusters[np.argsort(-np.array(cosines), kind="stable")[:NEAR]]
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(own))
+    tests = [apart(own[order], random.permutation(known[ids == one])) for one in near]
+    enough = [test for test in tests if not np.isnan(test.separation)]
+    if not enough:
+        return int(near[0]), 1.0, 0.0
+    return int(near[0]), min(one.separation for one in enough), max(one.chance for one in enough)

@@ -1,0 +1,149 @@
+"""A proposal becomes a change: clusters are born, merged, split, and the lineage gets its line. Pure."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ccscale.clusters.founding import centres_of, distances_of, tightness_of
+from ccscale.clusters.proposal import Proposal
+from ccscale.clusters.reservoir import Pool, Reservoir
+from ccscale.clusters.standing import standing
+from ccscale.clusters.state import Float32, Int64, State
+from ccscale.clusters.version import Event
+from ccscale.errors import InputError
+from ccscale.features.vectors import unit_rows
+from ccscale.wording import counted
+
+LEAST = 2  # images that a cluster can be made of
+
+
+def _none() -> Int64:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a change makes of a version.
+
+    Attributes
+    ----------
+    state, pool, reservoir
+        After it.
+    event
+        Its line in the lineage.
+    renamed
+        Clusters all of whose images have another id now.
+    refs, ids
+        (m,) int64: images that get an id one by one, and these.
+    """
+
+    state: State
+    pool: Pool
+    reservoir: Reservoir
+    event: Event
+    renamed: dict[int, int] = field(default_factory=dict)
+    refs: Int64 = field(default_factory=_none)
+    ids: Int64 = field(default_factory=_none)
+
+
+def apply(
+    proposal: Proposal, state: State, pool: Pool, reservoir: Reservoir, next_id: int, seed: int
+) -> Applied:
+    """Make a change.
+
+    Raises
+    ------
+    InputError
+        If too few of its images are remembered to make a cluster of, or a cluster of it is no more.
+    """
+    if not set(proposal.ids) <= set(state.clusters.tolist()):
+        raise InputError(
+            "a cluster of the proposal is no more; the next update proposes anew what still holds"
+        )
+    if proposal.kind == "birth":
+        return _born(proposal, state, pool, reservoir, next_id, seed)
+    if proposal.kind == "merge":
+        return _merged(proposal, state, pool, reservoir, seed)
+    return _split(proposal, state, pool, reservoir, next_id, seed)
+
+
+def _born(
+    proposal: Proposal, state: State, pool: Pool, reservoir: Reservoir, next_id: int, seed: int
+) -> Applied:
+    own = pool.subset(np.isin(pool.refs, proposal.refs))
+    _check(len(own))
+    ids = np.full(len(own), next_id)
+    more = reservoir.taken(own.features.astype(np.float32), ids, own.refs, seed)
+    state = _with(state, more, np.array([next_id]), [state.space(own.features)], np.array([-1]))
+    event = Event(kind="born", ids=(next_id,), images=len(own), sentence=proposal.sentence)
+    return Applied(state.grown(ids), pool.without(own.refs), more, event, refs=own.refs, ids=ids)
+
+
+def _merged(proposal: Proposal, state: State, pool: Pool, reservoir: Reservoir, seed: int) -> Applied:
+    kept = max(proposal.ids, key=lambda one: (state.size_of(one), -one))
+    gone = tuple(one for one in proposal.ids if one != kept)
+    images = sum(state.size_of(one) for one in gone)
+    renamed = dict.fromkeys(gone, kept)
+    ids = np.where(np.isin(state.ids, gone), kept, state.ids)
+    # Of several heaps at once, none of which lies in the other's middle: that there is a valley is no news.
+    whole = np.where(ids == kept, np.float32(0), state.whole)
+    event = Event(kind="merged", ids=gone, others=(kept,), images=images, sentence=proposal.sentence)
+    return Applied(
+        replace(state, ids=ids, whole=whole), pool, reservoir.renamed(renamed, seed), event, renamed=renamed
+    )
+
+
+def _split(
+    proposal: Proposal, state: State, pool: Pool, reservoir: Reservoir, next_id: int, seed: int
+) -> Applied:
+    (cluster,) = proposal.ids
+    part = np.full(len(reservoir), -1)
+    at = np.searchsorted(proposal.refs, reservoir.refs)
+    there = np.isin(reservoir.refs, proposal.refs) & (reservoir.ids == cluster)
+    part[there] = proposal.parts[at[there]]
+    counts = np.bincount(part[there], minlength=2)
+    _check(int(counts.min()))
+    ids = np.where(part == 1, next_id, reservoir.ids)
+    rows = state.space(reservoir.features)
+    more = replace(reservoir, ids=ids).renamed({}, seed)
+    old = np.flatnonzero(state.ids == cluster)
+    heads = np.unique(state.heads[old])
+    size = state.size_of(cluster)
+    second = round(size * counts[1] / counts.sum())
+    parts = [rows[part == number] for number in (0, 1) for _ in heads]
+    new = np.repeat((cluster, next_id), len(heads))
+    state = _with(state.only(state.ids != cluster), more, new, parts, np.tile(heads, 2))
+    state = state.grown(np.repeat((cluster, next_id), (size - second, second)))
+    event = Event(kind="split", ids=(next_id,), others=(cluster,), images=second, sentence=proposal.sentence)
+    moved = part == 1
+    return Applied(state, pool, more, event, refs=reservoir.refs[moved], ids=np.full(moved.sum(), next_id))
+
+
+def _check(images: int) -> None:
+    if images < LEAST:
+        raise InputError(
+            f"only {counted(images, 'image')} of the proposal, or of one part of it, are remembered still; the "
+            "next update proposes anew what still holds"
+        )
+
+
+def _with(state: State, reservoir: Reservoir, ids: Int64, parts: list[Float32], heads: Int64) -> State:
+    """Return a state with more centres, of no image as yet: ids and heads (C,), and each one's rows."""
+    numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    rows = np.concatenate(parts)
+    sums = np.stack([part.sum(axis=0) for part in parts])
+    far = 1 - (unit_rows(sums[numbers] - rows) * rows).sum(axis=1)  # each by the others
+    stands = standing(state.space(reservoir.features), reservoir.ids, ids)
+    return state.with_centres(
+        State(
+            state.mean,
+            state.axes,
+            ids,
+            heads,
+            centres_of(rows, numbers, len(parts)),
+            distances_of(far, numbers, len(parts)),
+            np.zeros(len(parts), np.int64),
+            np.array([tightness_of(part) for part in parts], np.float32),
+            **stands,  # type: ignore[arg-type]
+        )
+    )

@@ -1,0 +1,122 @@
+"""What an update brings beside what is known: images where there were none before, and groups of them. Pure.
+
+How far an image lies from known ones tells little: one of a class that nobody has seen may lie nearer to some
+of them than they do to each other. Whom it lies among tells more. Of its `NEIGHBOURS` nearest, of known and new
+images together, c are new. Were the new images of its cluster like the known ones, however many more or fewer
+than usual, c would be binomial, with the share of the new among all images of the cluster, and the ratio of
+densities (c / n_new) / ((k − c) / n_known) about 1. An image is *among new ones* where so large a c has a
+probability of at most `CHANCE` and this ratio is at least `RATIO`.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccscale.clusters.candidates import Candidate, find_candidates
+from ccscale.clusters.reservoir import Pool, Reservoir, places
+from ccscale.clusters.state import Float32, Int64, State, nearest
+
+NEIGHBOURS = 20
+CHANCE, RATIO = 0.01, 3.0
+MOST = 4_096  # new images that are looked at
+TILE = 1_024  # rows of cosines that are held at a time
+SAMPLE = 2  # what a draw is for (see `reservoir`)
+
+
+@dataclass(frozen=True)
+class Day:
+    """Known and new images, and the groups of new ones.
+
+    Attributes
+    ----------
+    known, recent
+        (m, q), (r, q): where they are in the state's space.
+    refs
+        (r,) int64, rising: which images the new ones are.
+    least
+        (C,) int64: how many of its neighbours must be new for an image nearest to that centre to be among new ones.
+    groups
+        Of images among new ones.
+    """
+
+    known: Float32
+    recent: Float32
+    refs: Int64
+    least: Int64
+    groups: tuple[Candidate, ...] = field(default=())
+
+    @classmethod
+    def of(
+        cls,
+        state: State,
+        reservoir: Reservoir,
+        pool: Pool,
+        features: Float32,
+        heads: Int64,
+        refs: Int64,
+        seed: int,
+    ) -> "Day":
+        """Look at the pool's images and at new ones, (n, D), (n,), (n,): some of the update's, by `sample`.
+
+        A group's number, from 0, is its place in `groups`.
+        """
+        space = state.space
+        every, first = np.unique(np.concatenate([pool.refs, refs]), return_index=True)
+        # No more than there are known ones: among many more, all would seem to be among new ones.
+        chosen = sample(every, seed, max(len(reservoir), NEIGHBOURS))
+        rows = np.concatenate([space(pool.features), space(features)])[first][chosen]
+        which, _ = nearest(rows, state, np.concatenate([pool.heads, heads])[first][chosen])
+        new = np.bincount(which[which >= 0], minlength=len(state.ids))
+        of_known = np.array([(reservoir.ids == one).sum() for one in state.ids], np.int64)
+        k = max(0, min(NEIGHBOURS, len(rows) + len(reservoir) - 1))
+        day = cls(space(reservoir.features), rows, every[chosen], _least(new, of_known, k))
+        among = np.flatnonzero(day.among_new(day.recent, day.refs, which))
+        groups = find_candidates(day.recent[among], day.known, reservoir.ids, state.tightness, seed)
+        return replace(day, groups=tuple(groups))
+
+    @property
+    def centres(self) -> Float32:
+        """Return the centres of the groups, (G, q)."""
+        none = np.empty((0, self.known.shape[1]), np.float32)
+        return np.stack([group.centre for group in self.groups]) if self.groups else none
+
+    def among_new(self, rows: Float32, refs: Int64, which: Int64) -> NDArray[np.bool_]:
+        """Tell which images are among new ones; none is a neighbour of itself.
+
+        Parameters
+        ----------
+        rows, refs, which
+            (n, q), (n,), (n,): where and which they are, and the centres that they are nearest to (-1: none).
+        """
+        both = np.concatenate([self.known, self.recent])
+        k, found = min(NEIGHBOURS, len(both) - 1), np.zeros(len(rows), np.int64)
+        if k < 1 or not len(self.recent):
+            return found > 0
+        at = np.minimum(np.searchsorted(self.refs, refs), len(self.refs) - 1)
+        own = np.where(self.refs[at] == refs, len(self.known) + at, -1)
+        for start in range(0, len(rows), TILE):
+            part = slice(start, start + TILE)
+            cosines = rows[part] @ both.T
+            there = np.flatnonzero(own[part] >= 0)
+            cosines[there, own[part][there]] = -np.inf
+            near = np.argpartition(cosines, -k, axis=1)[:, -k:]
+            found[part] = (near >= len(self.known)).sum(axis=1)
+        return (which >= 0) & (found >= self.least[which])
+
+
+def _least(new: Int64, known: Int64, k: int) -> Int64:
+    """Return how many of k neighbours must be new, where so many images of a cluster are new, and known: (C,)."""
+    from scipy.stats import binom
+
+    counts = np.arange(k + 1)
+    share = (new / np.maximum(new + known, 1))[:, None]
+    unlikely = binom.sf(counts - 1, k, share) <= CHANCE
+    enough = unlikely & (counts * known[:, None] >= RATIO * (k - counts) * new[:, None])
+    return np.where(enough.any(axis=1), enough.argmax(axis=1), k + 1)
+
+
+def sample(refs: Int64, seed: int, most: int = MOST) -> Int64:
+    """Return which of the images (n,) an update looks at beforehand, by number, rising."""
+    order = np.argsort(places(refs, seed, SAMPLE), kind="stable")
+    return np.sort(order[: min(most, MOST)])

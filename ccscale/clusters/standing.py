@@ -1,0 +1,63 @@
+"""How clusters stand: whole, or with a valley within; parted from each other, or grown together. Pure.
+
+What was so from the beginning is no news: each cluster keeps how it stood when it came (`State`), and a
+change is proposed where it stands otherwise now.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccscale.clusters.apart import halves, no_valley
+from ccscale.clusters.groups import LEAST
+from ccscale.clusters.reservoir import MOST
+from ccscale.clusters.state import NEAR, Float32, Int64
+from ccscale.features.vectors import unit_rows
+
+
+def rows_of(rows: Float32, ids: Int64, cluster: int) -> Float32:
+    """Return the rows (m, q) of one cluster, of (n, q) and (n,): some, in an order that says nothing."""
+    own = np.flatnonzero(ids == cluster)
+    return rows[np.random.default_rng(len(own)).permutation(own)[:MOST]]
+
+
+def wholeness(rows: Float32) -> float:
+    """Return the chance of the valley between the halves of a cluster's rows (m, q), were there none."""
+    first, second = halves(rows)
+    return no_valley(rows[first], rows[second]) if len(second) >= LEAST else 1.0
+
+
+def neighbours(rows: Float32, ids: Int64, cluster: int) -> tuple[Int64, Float32]:
+    """Return the nearest clusters of one, (`NEAR`,), or -1, and the chances of the valleys between, were
+    there none.
+
+    Parameters
+    ----------
+    rows, ids
+        (n, q), (n,): images of all clusters.
+    cluster
+        Which.
+    """
+    near, parted = np.full(NEAR, -1), np.ones(NEAR, np.float32)
+    own = rows_of(rows, ids, cluster)
+    clusters, numbers = np.unique(ids, return_inverse=True)
+    if not len(own) or len(clusters) < 2:
+        return near, parted
+    total = np.zeros((len(clusters), rows.shape[1]), np.float32)
+    np.add.at(total, numbers, rows)
+    cosines = unit_rows(total) @ own.mean(axis=0)
+    cosines[clusters == cluster] = -np.inf
+    found = clusters[np.argsort(-cosines, kind="stable")[: min(NEAR, len(clusters) - 1)]]
+    near[: len(found)] = found
+    parted[: len(found)] = [no_valley(own, rows_of(rows, ids, other)) for other in found.tolist()]
+    return near, parted
+
+
+def standing(rows: Float32, ids: Int64, clusters: Int64) -> dict[str, NDArray[np.generic]]:
+    """Return ``whole``, ``near`` and ``parted`` of some clusters, as `State` keeps them."""
+    found = [neighbours(rows, ids, cluster) for cluster in clusters.tolist()]
+    whole = [wholeness(rows_of(rows, ids, cluster)) for cluster in clusters.tolist()]
+    return {
+        "whole": np.array(whole, np.float32),
+        "near": np.array([near for near, _ in found], np.int64).reshape(-1, NEAR),
+        "parted": np.array([parted for _, parted in found], np.float32).reshape(-1, NEAR),
+    }

@@ -1,0 +1,82 @@
+"""Merges and splits: proposed where clusters have changed, and what becomes of ids, sizes and images."""
+
+import numpy as np
+import pytest
+
+from ccscale.clusters.apart import apart, halves, no_valley
+from ccscale.clusters.assigning import assign
+from ccscale.clusters.changing import apply
+from ccscale.clusters.founding import found
+from ccscale.clusters.merging import merges
+from ccscale.clusters.splitting import splits
+from tests.clusters.blobs import blobs
+
+
+def first(heads, features):
+    ones = np.ones(len(heads), np.float32)
+    state, reservoir, pool = found(
+        features, heads, ones, np.arange(len(heads)), k=int(heads.max()) + 1, seed=0
+    )
+    return state.grown(heads), reservoir, pool
+
+
+def test_samples_of_one_heap_are_not_apart_and_heaps_are():
+    one, _ = blobs([3], 300, seed=0)
+    two, _ = blobs([4], 100, seed=0)
+    same = apart(one[:150], one[150:])
+    assert 0.4 < same.separation < 0.6
+    assert same.no_valley > 0.1
+    other = apart(one, two)
+    assert other.separation > 0.95
+    assert max(other.chance, other.no_valley) < 1e-3
+    first_half, second_half = halves(one)
+    assert no_valley(one[first_half], one[second_half]) > 0.1
+
+
+def test_a_cluster_that_has_come_apart_is_split():
+    features, classes = blobs([0, 1, 2], 120, seed=0)
+    state, reservoir, pool = first(classes, features)
+    assert not splits(state, reservoir)
+    more, _ = blobs([5], 120, seed=1)  # which the network takes for its cluster 1
+    refs, ids = 1000 + np.arange(120), np.full(120, 1)
+    reservoir = reservoir.taken(more, ids, refs, seed=0)
+    state = state.grown(ids)
+    (proposal,) = splits(state, reservoir)
+    assert proposal.ids == (1,)
+    applied = apply(proposal, state, pool, reservoir, 3, seed=0)
+    assert applied.event.kind == "split"
+    assert (applied.event.ids, applied.event.others) == ((3,), (1,))
+    assert sorted(applied.state.clusters) == [0, 1, 2, 3]
+    assert applied.state.size_of(1) + applied.state.size_of(3) == state.size_of(1)
+    assert applied.state.size_of(0) == state.size_of(0)
+    parts = [set((refs_of >= 1000).tolist()) for refs_of in (applied.refs,)]
+    assert parts in ([{True}], [{False}])
+    answers = assign(applied.state, more, ids, np.ones(120, np.float32))
+    assert len(set(answers.ids[answers.ids >= 0])) == 1
+    assert not splits(applied.state, applied.reservoir)
+
+
+def test_clusters_that_have_grown_together_are_merged():
+    features, classes = blobs([0, 1, 2], 100, seed=0)
+    state, reservoir, pool = first(classes, features)
+    assert not merges(state, reservoir)
+    ends, _ = blobs([0, 1], 1, seed=0, spread=0)
+    random = np.random.default_rng(0)
+    between = ends[0] + random.uniform(0.3, 0.7, (400, 1)) * (ends[1] - ends[0])
+    between = (between + 3 * random.standard_normal(between.shape)).astype(np.float32)
+    ids = ((between - ends.mean(axis=0)) @ (ends[1] - ends[0]) > 0).astype(np.int64)
+    reservoir = reservoir.taken(between, ids, 1000 + np.arange(400), seed=0)
+    state = state.grown(ids)
+    (proposal,) = merges(state, reservoir)
+    assert proposal.ids == (0, 1)
+    applied = apply(proposal, state, pool, reservoir, 3, seed=0)
+    ((gone, kept),) = applied.renamed.items()
+    assert {gone, kept} == {0, 1}
+    assert sorted(applied.state.clusters) == [kept, 2]
+    assert applied.state.size_of(kept) == state.size_of(0) + state.size_of(1)
+    answers = assign(applied.state, features, classes, np.ones(300, np.float32))
+    assert set(answers.ids) <= {-1, kept, 2}
+    assert not merges(applied.state, applied.reservoir)
+    assert not splits(applied.state, applied.reservoir)
+    with pytest.raises(ValueError, match="is no more"):
+        apply(proposal, applied.state, applied.pool, applied.reservoir, 3, seed=0)
