@@ -4,15 +4,18 @@ import ast
 import re
 import runpy
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from test_imports import ROOMS, imports
 
-from ccscale.cli.main import build_parser
-from ccscale.cli.verbs import GROUPS, VERBS
+from ccscale.cli.main import build_parser, joined
+from ccscale.cli.verbs import VERBS
+from ccscale.errors import InputError
 
 SOURCES = Path(__file__).parents[1]
+PAGES = [*SOURCES.glob("*.md"), *SOURCES.glob("docs/**/*.md")]
 
 
 def sentences_of_the_code() -> list[str]:
@@ -62,26 +65,8 @@ def test_the_walk_is_of_nine_files_that_import_one_another():
         assert any((before, name) in arrows for before in modules[:number] for name in names), module
 
 
-def test_commands_of_the_guides_are_understood():
-    parser, beside = build_parser(), {verb.name for verb in VERBS if verb.name.split()[0] not in GROUPS}
-    seen, wrong = set(), []
-    for page in [*SOURCES.glob("*.md"), *SOURCES.glob("docs/**/*.md")]:
-        found = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-        for line in "".join(found).replace("\\\n", " ").splitlines():
-            command, *words = shlex.split(line, comments=True) or [""]
-            if command == "ccscale" and words:
-                first = " ".join(words[:2])
-                seen.add(words[0])
-                try:
-                    parser.parse_args([first, *words[2:]] if first in beside else words)
-                except SystemExit as left:
-                    wrong += [f"{page.name}: {line}"] if left.code else []
-    assert len(seen) > 15
-    assert not wrong
-
-
 def test_files_that_are_named_are_there():
-    for page in [*SOURCES.glob("*.md"), *SOURCES.glob("docs/**/*.md")]:
+    for page in PAGES:
         named = re.findall(r"\b(?:ccscale|tests|tools)/[\w/]+\.py\b", page.read_text(encoding="utf-8"))
         assert [path for path in named if not (SOURCES / path).exists()] == [], page
 
@@ -100,3 +85,31 @@ def test_the_reference_of_the_config_has_every_key_under_its_section():
     for section, own in keys.items():
         assert own
         assert section == "run, seed" or all(key.rpartition(".")[0] == section for key in own)
+
+
+def commands_of(page: str) -> Iterator[str]:
+    """Yield every command line of ours in a page's blocks of shell, without comments."""
+    for block in re.findall(r"^ *```(?:sh|bash|console)\n(.*?)^ *```", page, flags=re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if found := re.search(r"(?:^|&& |-m |--module |bin/|srun )ccscale (.*)", line):
+                yield re.split(r" +#| *(?:&&|\|\||[|;>]) ", found[1])[0]
+
+
+def test_commands_are_such_as_the_command_line_takes(capsys):
+    """The verbs and options that the pages and the configs' heads name are there."""
+    lines = [line for path in PAGES for line in commands_of(path.read_text(encoding="utf-8"))]
+    heads = [
+        path.read_text(encoding="utf-8").replace("\\\n#", " ")
+        for path in (SOURCES / "configs").glob("*.yaml")
+    ]
+    lines += [
+        line for head in heads for line in re.findall(r"^#   ccscale ([^#\n]*)", head, flags=re.MULTILINE)
+    ]
+    assert len(lines) > 100
+    refused = []
+    for line in lines:
+        try:
+            build_parser().parse_args(joined(shlex.split(line)))
+        except (SystemExit, InputError) as error:
+            refused += [f"ccscale {line}: {error}{capsys.readouterr().err}"] if str(error) != "0" else []
+    assert refused == []

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rank = RankEnvironment.read().rank
     try:
         asked = _without_launcher_options(sys.argv[1:] if arguments is None else arguments)
-        args = build_parser().parse_args(_joined(asked))
+        args = build_parser().parse_args(joined(asked))
         return args.call(args)
     except (InputError, Fault) as error:
         if error.teller in (None, rank):
@@ -85,7 +85,7 @@ def _print_help(parser: argparse.ArgumentParser, args: argparse.Namespace) -> in
     return 0
 
 
-def _joined(arguments: list[str]) -> list[str]:
+def joined(arguments: list[str]) -> list[str]:
     """Take two words for one where they name a verb that is beside its first word's: ``embed``, ``embed info``."""
     first = " ".join(arguments[:2])
     is_one = arguments[:1] not in [[name] for name in GROUPS] and first in {verb.name for verb in VERBS}
