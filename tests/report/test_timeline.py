@@ -93,9 +93,10 @@ def test_the_page(run, tmp_path):
         driver.execute_script("document.querySelector('.proposal').scrollIntoView()")
         assert wait(driver, "return document.querySelector('.proposal img')?.naturalWidth") == 30
         assert "ccscale lineage accept" in text(driver, ".proposal")
-        assert "version 1 beside version 3" in text(
-            driver, "#timeline-body caption:last-of-type"
-        ).lower() or driver.find_elements("css selector", "#timeline-body table")
+        beside = "return document.querySelector('#timeline-body > div:last-child caption')?.textContent"
+        assert wait(driver, beside) == "Version 1 beside version 3, in images"
+        driver.find_element("css selector", "#timeline-body select").send_keys("2")
+        assert wait(driver, beside) == "Version 2 beside version 3, in images"
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         assert complaints(driver) == []
         assert requests(driver) == [address(page)]

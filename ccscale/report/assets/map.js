@@ -52,7 +52,7 @@ class MapView {
     this.by.addEventListener("change", () => ((this.colour = this.by.value), this.paint()));
     this.only.addEventListener("input", () => {
       const text = this.only.value.trim();
-      this.cluster = /^\d+$/.test(text) && Number(text) < this.middles.length ? Number(text) : null;
+      this.cluster = text ? clusterCalled(text) : null;
       this.tell(text && this.cluster === null ? `There is no cluster ${text}` : "");
       this.paint();
     });

@@ -85,7 +85,7 @@ function startConfusion() {
     "Images of each class in each cluster; clusters stand in the order of their commonest class, shade is the share of the " +
     `cluster.${data.classes.length > data.most_classes ? ` Of each cluster its ${data.most_classes} commonest classes.` : ""}`;
   $("confusion-body").append(matrix({
-    caption: "Clusters by classes, in images.", rowName: (row) => `Cluster ${row}`, columnNames: data.classes, columnTitle: "class",
+    caption: "Clusters by classes, in images.", rowName: CallCluster, columnNames: data.classes, columnTitle: "class",
     cells: classes, totals: labelled,
   }));
 }

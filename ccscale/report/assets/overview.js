@@ -62,7 +62,7 @@ function startComparison(names) {
   const columnNames = Array.from({ length: wide }, (_, cluster) => String(cluster));
   $("compare-body").append(el("div", { className: "beside" }, figures, ...(settings.length ? [differ] : [])),
     el("h3", {}, "Clusters onto clusters"), matrix({
-      caption: `Images by clusters of ${run.name} (rows) and of ${other.name} (columns).`, rowName: (row) => `Cluster ${row}`,
+      caption: `Images by clusters of ${run.name} (rows) and of ${other.name} (columns).`, rowName: CallCluster,
       columnNames, columnTitle: `${other.name}'s cluster`, cells: rows, totals: sizes,
     }));
 }

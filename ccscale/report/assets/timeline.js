@@ -164,6 +164,6 @@ function sideBySide({ versions, sizes }) {
       table(`Version ${left.number} beside version ${right.number}, in images`, [["cluster", true], [`version ${left.number}`], [`version ${right.number}`], ["difference"], ["what happened between", true]], rows)));
   };
   for (const select of [one, two]) select.addEventListener("change", refresh);
-  refresh();
+  whenNear(body, refresh);
   return el("div", {}, el("h3", {}, "Two versions side by side"), el("div", { className: "controls" }, oneLabel, twoLabel), body);
 }
