@@ -1,0 +1,198 @@
+"""Whether new images differ from those that the clusters were made of: by shard, with a threshold that is no taste.
+
+Four shifts are looked at; each is a figure whose size means the same on any data, and has a chance: how often so
+large a figure comes of images that are shuffled among old and new (a permutation test: `SHUFFLES`, or until
+`ENOUGH` reach it, as Besag and Clifford have it, 1991).
+
+- features: the separation (`apart.py`) of what is left of an image when its cluster's centre is taken away. 1/2 is
+  none, 1 is all. Images of a cluster are only held against each other, so that more or fewer of some are no shift.
+- confidence: how far the chance that a new image is surer than an old one of its cluster is from 1/2, plus 1/2.
+- sizes: half the sum of the differences of the clusters' shares (total variation), from 0 to 1.
+- unassigned: the share of images without a cluster, of which `USUAL` is usual: as many as are meant to be.
+
+There is an alarm where a chance is at most `CHANCE` and the figure at least that of `ALARM`: with many images a
+shift that nobody would care for is no chance either. Pure.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ccscale.clusters.apart import along
+from ccscale.clusters.assigning import Answers
+from ccscale.clusters.day import CHANCE as NEW_BY_CHANCE
+from ccscale.clusters.founding import FAR
+from ccscale.clusters.reservoir import Reservoir
+from ccscale.clusters.state import Float32, Float64, Int64, State, nearest
+
+SHUFFLES, ENOUGH, CHANCE = 199, 5, 0.005
+ALARM = {"features": 0.65, "confidence": 0.65, "sizes": 0.25, "unassigned": 0.06}
+USUAL = (1 - FAR) + NEW_BY_CHANCE
+MOST, FEWEST = 1_024, 20  # images of each side that are looked at; fewer new ones are not
+WORDS = {
+    "features": "features have moved away from their clusters' centres (they are told from known ones in {:.0%})",
+    "confidence": "the network's confidence has changed (by {:.0%}, where 50% is none)",
+    "sizes": "the clusters' shares have changed (by {:.0%} in all)",
+    "unassigned": "{:.0%} of the images fit no cluster",
+}
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Known images, as new ones are held against them.
+
+    Attributes
+    ----------
+    state
+        The clusters.
+    rows
+        (m, q): what is left of each without its cluster's centre.
+    which
+        (m,) int64: its nearest centre.
+    confidence
+        (m,): the network's.
+    """
+
+    state: State
+    rows: Float32
+    which: Int64
+    confidence: Float32
+
+    @classmethod
+    def of(cls, state: State, reservoir: Reservoir, heads: Int64, confidence: Float32) -> "Usual":
+        """Take the reservoir's images, with the network's answers (m,), (m,)."""
+        order = np.random.default_rng(len(reservoir)).permutation(len(reservoir))
+        rows = state.space(reservoir.features[order])
+        which, _ = nearest(rows, state, heads[order])
+        return cls(state, *_left(state, rows, which), confidence[order][which >= 0])
+
+    def measure(
+        self, features: Float32, heads: Int64, confidence: Float32, answers: Answers, seed: int
+    ) -> dict[str, Any]:
+        """Return ``images``, each shift and its ``…_chance``, and ``alarm``: a sentence, or None.
+
+        Parameters
+        ----------
+        features, heads, confidence
+            (n, D), (n,), (n,): the new images, with the network's answers.
+        answers
+            What they were told.
+        seed
+            Of what is shuffled.
+        """
+        found: dict[str, Any] = {"images": len(features), "alarm": None}
+        if len(features) < FEWEST:
+            return found
+        random = np.random.default_rng(seed)
+        chosen = random.permutation(np.flatnonzero(answers.ids >= 0))[:MOST]
+        if len(chosen) >= FEWEST and len(self.rows) >= FEWEST:
+            rows = self.state.space(features[chosen])
+            which, _ = nearest(rows, self.state, heads[chosen])
+            rows, which = _left(self.state, rows, which)
+            beside = self._like(which, random)
+            found |= _named("features", *_separation(rows, self.rows[beside], random))
+            surer = confidence[chosen], self.confidence[beside]
+            found |= _named("confidence", *_surer(*surer, which, self.which[beside], random))
+        found |= _named("sizes", *self._sizes(answers.ids, random))
+        found |= _named("unassigned", *_unassigned(answers.ids))
+        alarms = [
+            WORDS[name].format(found[name])
+            for name, least in ALARM.items()
+            if found.get(f"{name}_chance", 1) <= CHANCE and found[name] >= least
+        ]
+        return found | {"alarm": "; ".join(alarms) or None}
+
+    def _like(self, which: Int64, random: np.random.Generator) -> Int64:
+        """Return known images, at most `MOST`, with as many of each cluster as new ones, as far as there are."""
+        share = np.bincount(which, minlength=len(self.state.ids))
+        known = np.bincount(self.which, minlength=len(self.state.ids))
+        weight = (share / np.maximum(known, 1))[self.which]
+        size = min(MOST, int((weight > 0).sum()))
+        return random.choice(len(self.which), size, replace=False, p=weight / weight.sum())
+
+    def _sizes(self, ids: Int64, random: np.random.Generator) -> tuple[float, float]:
+        clusters = self.state.clusters
+        before = np.array([self.state.size_of(one) for one in clusters.tolist()])
+        now = np.array([(ids == one).sum() for one in clusters])
+        if not before.sum() or now.sum() < FEWEST:
+            return 0.0, 1.0
+        shift = _variation(before, now)
+
+        def shuffled() -> float:
+            drawn = random.multivariate_hypergeometric(before + now, int(now.sum()), method="marginals")
+            return _variation(before + now - drawn, drawn)
+
+        return shift, _chance(shift, shuffled)
+
+
+def _named(name: str, shift: float, chance: float) -> dict[str, float]:
+    return {name: shift, f"{name}_chance": chance}
+
+
+def _left(state: State, rows: Float32, which: Int64) -> tuple[Float32, Int64]:
+    """Return what is left of rows (n, q) without their centres, and these; of rows that have one."""
+    there = which >= 0
+    return rows[there] - state.centres[which[there]], which[there]
+
+
+def _chance(shift: float, shuffled: Callable[[], float]) -> float:
+    """Return how often shuffled images have a shift as large."""
+    as_large = 0
+    for done in range(1, SHUFFLES + 1):
+        as_large += shuffled() >= shift
+        if as_large == ENOUGH:
+            return as_large / done
+    return (1 + as_large) / (1 + SHUFFLES)
+
+
+def _separation(new: Float32, known: Float32, random: np.random.Generator) -> tuple[float, float]:
+    """Return the separation of two sets, and its chance."""
+
+    both = np.concatenate([new, known])
+
+    def of(order: Int64) -> float:
+        return _above(*along(both[order[: len(new)]], both[order[len(new) :]]))
+
+    shift = of(np.arange(len(both)))
+    return shift, _chance(shift, lambda: of(random.permutation(len(both))))
+
+
+def _surer(
+    new: Float32, known: Float32, of_new: Int64, of_known: Int64, random: np.random.Generator
+) -> tuple[float, float]:
+    """Return how far confidences differ inside of clusters, and the chance of it."""
+    ranks, both = np.concatenate([new, known]).astype(np.float64), np.concatenate([of_new, of_known])
+    for one in np.unique(both):
+        own = np.flatnonzero(both == one)
+        ranks[own] = _ranks(ranks[own]) / (len(own) + 1)
+
+    def of(order: Int64) -> float:
+        return abs(_above(ranks[order[: len(new)]], ranks[order[len(new) :]]) - 0.5) + 0.5
+
+    shift = of(np.arange(len(ranks)))
+    return shift, _chance(shift, lambda: of(random.permutation(len(ranks))))
+
+
+def _unassigned(ids: Int64) -> tuple[float, float]:
+    from scipy.stats import binom
+
+    count = int((ids < 0).sum())
+    return count / len(ids), float(binom.sf(count - 1, len(ids), USUAL))
+
+
+def _variation(first: Int64, second: Int64) -> float:
+    return float(np.abs(first / max(1, first.sum()) - second / max(1, second.sum())).sum() / 2)
+
+
+def _ranks(values: Float64) -> Float64:
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values), np.float64)
+
+
+def _above(first: Float64, second: Float64) -> float:
+    """Return the chance that one of the first lies above one of the second; half of those alike count."""
+    ranks = _ranks(np.concatenate([first, second]))
+    return float((ranks[: len(first)].sum() - len(first) * (len(first) + 1) / 2) / (len(first) * len(second)))
