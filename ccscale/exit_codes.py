@@ -4,6 +4,8 @@ FAULT = 1
 """A server that cannot be reached, a loss that is no number, a fault in the code."""
 MISTAKE = 2
 """In what was asked: config, arguments, data."""
+DRIFT = 3
+"""Of `update --fail-on-drift`: new images are not like those of before; they are taken in."""
 STOPPED = 75
 """On request, and saved: the same command goes on."""
 LOST = 76

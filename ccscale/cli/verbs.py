@@ -97,6 +97,13 @@ VERBS = (
         more="The same command again goes on where it stopped.",
     ),
     Verb(
+        "update",
+        "take new images into living clusters: old ids stay what they are",
+        goes_on=True,
+        more="`ccscale lineage init RUN` comes before it. The same command again goes on where it stopped. Many "
+        "processes: as with train.",
+    ),
+    Verb(
         "lineage",
         "clusters that live: found them, see what became of them, decide, take back",
         is_group=True,
@@ -107,6 +114,8 @@ VERBS = (
         goes_on=True,
         more="Without labels. Many processes: as with train.",
     ),
+    Verb("lineage accept", "take proposals in, as a new version", goes_on=True),
+    Verb("lineage refuse", "decline proposals: they are not made again", goes_on=True),
     Verb("lineage log", "what became of the clusters, version by version"),
     Verb("lineage show", "the clusters of a version, and what it proposes"),
     Verb("lineage diff", "what lies between two versions"),

@@ -21,7 +21,7 @@ from ccscale.clusters.lineage import CURRENT, Lineage, clusters_of, numbers_of, 
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.naming import carry_names
 from ccscale.clusters.reservoir import Pool, Reservoir
-from ccscale.clusters.shards import Answers, NewShard, write_tables
+from ccscale.clusters.shards import Answers, NewShard, ShardRows, write_tables
 from ccscale.clusters.state import State
 from ccscale.clusters.version import (
     NETWORK,
@@ -160,8 +160,8 @@ def _found(
     ]
     network, seed = opened.network, config.seed
 
-    def answer(rows: Float32) -> tuple[Answers, dict[str, Any]]:
-        return OfNetwork(*assign_features(network, rows)), {}
+    def answer(rows: ShardRows) -> tuple[Answers, dict[str, Any]]:
+        return OfNetwork(*assign_features(network, rows.features)), {}
 
     tables = write_tables(draft, shards, answer)
     dist.on_rank_zero(lambda: _commit(draft, basis, features, data, shards, tables, network, seed))

@@ -1,6 +1,9 @@
 """What a version remembers: its clusters, some images of each, and those without one; with images of new shards."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ccscale.clusters.arrays import write_arrays
 from ccscale.clusters.lineage import Lineage
@@ -8,7 +11,7 @@ from ccscale.clusters.reservoir import Pool, Reservoir
 from ccscale.clusters.shards import NewShard, ids_of
 from ccscale.clusters.state import State
 from ccscale.clusters.tables import UNASSIGNED
-from ccscale.clusters.version import Kept, TableFile
+from ccscale.clusters.version import Int64, Kept, TableFile
 from ccscale.clusters.writing import Draft, told
 from ccscale.evaluate.sureness import assign_features
 from ccscale.model.network import ContrastiveClustering
@@ -53,6 +56,35 @@ class Memory:
             pool,
             self.forgotten + forgotten,
         )
+
+    def moved(self, refs: Int64, former: Int64, ids: Int64) -> "Memory":
+        """Return it with images (n,) that have other ids than before, as far as it remembers them."""
+        sizes = self.state.sizes.copy()
+        for one, sign in ((former, -1), (ids, 1)):
+            for cluster, count in zip(*np.unique(one[one >= 0], return_counts=True), strict=True):
+                if (places := np.flatnonzero(self.state.ids == cluster)).size:
+                    sizes[places[0]] += sign * count
+        order = np.argsort(refs)
+        refs, ids = refs[order], ids[order]
+        own = self.reservoir
+        at = np.minimum(np.searchsorted(refs, own.refs), max(len(refs) - 1, 0))
+        known = refs[at] == own.refs if len(refs) else np.zeros(len(own), bool)
+        new = np.where(known, ids[at], own.ids) if len(refs) else own.ids
+        return replace(
+            self,
+            state=replace(self.state, sizes=sizes),
+            reservoir=replace(own, ids=new).subset(new >= 0),
+            pool=self.pool.without(refs[ids >= 0]),
+        )
+
+    def sized(self, sizes: Mapping[int, int]) -> "Memory":
+        """Return it with clusters of other sizes."""
+        new = self.state.sizes.copy()
+        for cluster, size in sizes.items():
+            own = self.state.ids == cluster
+            new[own] = 0
+            new[np.flatnonzero(own)[0]] = size
+        return replace(self, state=replace(self.state, sizes=new))
 
     def save(self, draft: Draft) -> dict[str, Kept]:
         """Write the arrays into the version that is being made; return what it lists of them."""

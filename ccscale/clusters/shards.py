@@ -38,8 +38,8 @@ class Answers(Protocol):
     def reasons(self) -> Sequence[str | None]: ...
 
 
-Answering = Callable[[Float32], tuple[Answers, dict[str, Any]]]
-"""From the features (n, D) of a shard's images to their answers, and to what is told of its drift."""
+Answering = Callable[["ShardRows"], tuple[Answers, dict[str, Any]]]
+"""From the rows of a shard to their answers, and to what is told of its drift."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _table(draft: Draft, shard: NewShard, answer: Answering) -> TableFile:
     drift = found.pop("drift", None)
     if found != facts:
         rows = shard.read()
-        answers, drift = answer(rows.features)
+        answers, drift = answer(rows)
         ids = np.full(shard.file.rows, BAD, np.int64)
         confidence = np.zeros(shard.file.rows, np.float32)
         reasons = np.full(shard.file.rows, None, object)

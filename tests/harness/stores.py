@@ -29,13 +29,14 @@ def make_store(
     manifest: Manifest | None = None,
     block: int = ROWS,
     keys: Sequence[str] | None = None,
+    root: str = "shards",
     **settings: Any,
 ) -> Features:
     """Write a store and open it.
 
     `features` is (n, D), or such an array for each view, the image as it is first. `shards` is how many there are,
     or the number of rows of each; `block` the rows of a record batch; `manifest` gives the shards in their place,
-    with the splits. What else is given are fields of `Settings`.
+    with the splits; else they are said to lie in `root`. What else is given are fields of `Settings`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     views = [features] if isinstance(features, np.ndarray) else list(features)
@@ -48,14 +49,16 @@ def make_store(
             [len(part) for part in np.array_split(np.arange(n), many)] if isinstance(shards, int) else shards
         )
         manifest = Manifest(
-            "shards",
+            root,
             "made",
             tuple(
                 Shard(
                     f"{split}-{i:06d}.tar",
                     size,
                     1024 * size,
-                    hashlib.sha256(bytes([i % 256])).hexdigest(),
+                    hashlib.sha256(
+                        f"{i} {root}".encode() if root != "shards" else bytes([i % 256])
+                    ).hexdigest(),
                     split,
                 )
                 for i, size in enumerate(sizes)

@@ -35,10 +35,19 @@ def show_version(facts: dict[str, Any]) -> None:
         none = f", {facts['new_unassigned']:,} without a cluster" if facts["new_unassigned"] else ""
         put(f"  {counted(facts['new'], 'image')} of {', '.join(facts['data'])}{none}")
     for event in facts["events"]:
-        put(f"  {event['kind']}: {event['sentence']}")
+        put(f"  {_event(event)}: {event['sentence']}")
     if facts["changed"]:
         put(f"  {counted(facts['changed'], 'image')} {agree(facts['changed'], 'has', 'have')} another id")
     for place, alarm in facts["alarms"].items():
         put(f"  drift in {place}: {alarm}")
     if facts.get("current") and facts["open"]:
         put(f"  {counted(facts['open'], 'proposal')} open: `ccscale lineage show` tells them")
+
+
+def _event(event: dict[str, Any]) -> str:
+    """Return what happened to which clusters."""
+    if event["kind"] == "founded":
+        return "founded"
+    of = {"split": " from ", "merged": " into "}.get(event["kind"], "")
+    ids, others = (", ".join(map(str, event[name])) for name in ("ids", "others"))
+    return f"{event['kind']} {ids}{of}{others if of else ''}"

@@ -49,3 +49,23 @@ def show_proposals(proposals: list[dict[str, Any]], run: str) -> None:
         put(f"take one in with `ccscale lineage accept {run} {ids}`, or `… refuse …`", fold=False)
     if refused := [one["id"] for one in proposals if one["refused"] is not None]:
         put(f"refused: {', '.join(refused)}")
+
+
+def show_made(run: str, made: list[int], as_json: bool) -> int:
+    """Print the versions that a command has made, and what the last one proposes; on one rank. Returns 0."""
+    from ccscale.clusters.lineage import open_lineage
+    from ccscale.clusters.telling import log, show
+
+    lineage = open_lineage(run)
+    versions = [one for one in log(lineage) if one["version"] in made]
+    facts = show(lineage)
+    if as_json:
+        names = ("version", "images", "assigned", "unassigned", "bad", "proposals")
+        put_json({"versions": versions, **{name: facts[name] for name in names}})
+    else:
+        for version in versions:
+            show_version(version)
+        if not versions:
+            put(f"version {facts['version']} stays the current one")
+        show_proposals(facts["proposals"], facts["path"])
+    return 0

@@ -1,0 +1,38 @@
+"""``ccscale lineage accept``: takes proposals in, as a new version."""
+
+import argparse
+
+from ccscale.cli.arguments import add_json, add_run
+from ccscale.cli.lineage.show import show_made
+from ccscale.progress import say_loading
+
+EXAMPLES = """\
+examples:
+  ccscale lineage show runs/photos            # p1, a birth: … with its picture
+  ccscale lineage accept runs/photos p1 p3
+  ccscale lineage rollback runs/photos 4      # if that was wrong
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    add_run(parser)
+    add_proposals(parser)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_json(parser)
+
+
+def add_proposals(parser: argparse.ArgumentParser) -> None:
+    """Add the proposals that are decided on."""
+    parser.add_argument(
+        "proposals", metavar="ID", nargs="+", help="proposals, as `ccscale lineage show` names them: p1, p2 …"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    say_loading()
+    from ccscale.clusters.deciding import accept
+
+    number = accept(args.run, args.proposals, args.device)
+    return show_made(args.run, [] if number is None else [number], args.json)

@@ -1,0 +1,89 @@
+"""``ccscale update``: takes new images into living clusters."""
+
+import argparse
+
+from ccscale.cli.arguments import add_device, add_run, add_split, amount, path
+from ccscale.cli.lineage.show import show_made
+from ccscale.errors import InputError, nearest
+from ccscale.exit_codes import DRIFT
+from ccscale.preempt import SIGNALS, stop_on_signal
+from ccscale.process_exit import exit_at_once
+from ccscale.progress import say, say_loading
+from ccscale.rank_environment import RankEnvironment
+
+KINDS = {"births": "birth", "merges": "merge", "splits": "split"}
+EXAMPLES = """\
+examples:
+  ccscale lineage init runs/photos                                  # once: version 1
+  ccscale shards make folder ~/photos/today data/today
+  ccscale update runs/photos --shards data/today                    # then `ccscale lineage show runs/photos`
+  ccscale update runs/photos --shards data/today --apply births     # and births are accepted at once
+  ccscale update runs/photos --shards data/stream --follow          # shards as they appear
+  ccscale update runs/photos --features stores/today                # a store by the run's own backbone
+  ccscale update runs/photos --reassign                             # all images, by the clusters of now
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    add_run(parser)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--shards", metavar="NEW", type=path, help="new images, with labels or without")
+    which.add_argument(
+        "--features", metavar="STORE", type=path, help="a store of new images, by the same backbone"
+    )
+    parser.add_argument(
+        "--apply",
+        metavar="KINDS",
+        type=kinds,
+        default=(),
+        help="accept proposals at once: births, merges, splits, or several of these with commas between",
+    )
+    parser.add_argument(
+        "--reassign",
+        action="store_true",
+        help="look at all images again, by the clusters as they are then: ids of images of before may change",
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
+    )
+    parser.add_argument(
+        "--idle", type=amount, metavar="SECONDS", help="stop following after so long without a new shard"
+    )
+    parser.add_argument(
+        "--fail-on-drift",
+        action="store_true",
+        help=f"end with exit code {DRIFT} where new images have drifted",
+    )
+    add_split(parser)
+    add_device(parser)
+
+
+def kinds(text: str) -> tuple[str, ...]:
+    """Read the kinds of proposals that are accepted at once."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in KINDS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(KINDS)}{nearest(name, KINDS)}")
+    return tuple(KINDS[name] for name in names)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.shards is None and args.features is None and not (args.apply or args.reassign):
+        raise InputError("name what is new: --shards NEW or --features STORE")
+    say_loading()
+    with stop_on_signal(SIGNALS if args.follow else (), exit_at_once) as request:
+        from ccscale.clusters.update import Asked, alarms_of, update_run
+
+        asked = Asked(
+            args.shards, args.features, args.split, args.follow, args.idle, args.apply, args.reassign
+        )
+        made = update_run(args.run, asked, device=args.device, workers=args.workers, request=request)
+    if RankEnvironment.read().rank:
+        return 0
+    alarms = alarms_of(args.run, made)
+    for sentence in alarms:
+        say(f"drift: {sentence}")
+    show_made(args.run, made, args.json)
+    return DRIFT if alarms and args.fail_on_drift else 0

@@ -1,0 +1,129 @@
+"""Images that have an id are looked at again, as far as their features are there."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ccscale.clusters.assigning import assign
+from ccscale.clusters.lineage import Lineage
+from ccscale.clusters.shards import NewShard
+from ccscale.clusters.state import State
+from ccscale.clusters.tables import BAD, TablesAt, write_changes
+from ccscale.clusters.version import CHANGES, Int64, TableFile
+from ccscale.clusters.writing import Draft, told
+from ccscale.errors import InputError
+from ccscale.evaluate.sureness import assign_features
+from ccscale.features.listing import FeatureFile, read_listing
+from ccscale.model.network import ContrastiveClustering
+from ccscale.progress import say
+from ccscale.wording import agree, counted
+
+
+def _none() -> Int64:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Images that get another id: which, (n,) rising, the former ones, (n,), and the new ones, (n,)."""
+
+    refs: Int64 = field(default_factory=_none)
+    former: Int64 = field(default_factory=_none)
+    ids: Int64 = field(default_factory=_none)
+
+    def then(self, later: "Changes") -> "Changes":
+        """Return both, one behind the other: an image that changes twice goes from its first id to its last."""
+        refs = np.union1d(self.refs, later.refs)
+        former, ids = np.empty(len(refs), np.int64), np.empty(len(refs), np.int64)
+        for one in (later, self):
+            former[np.searchsorted(refs, one.refs)] = one.former
+        for one in (self, later):
+            ids[np.searchsorted(refs, one.refs)] = one.ids
+        return Changes(refs, former, ids)
+
+    def renamed(self, ids: dict[int, int]) -> "Changes":
+        """Return them with new ids that have got other ones since."""
+        new = self.ids.copy()
+        for old, one in ids.items():
+            new[self.ids == old] = one
+        return Changes(self.refs, self.former, new)
+
+    def without(self, refs: Int64) -> "Changes":
+        """Return them without those of some images."""
+        kept = ~np.isin(self.refs, refs)
+        return Changes(self.refs[kept], self.former[kept], self.ids[kept])
+
+    def save(self, draft: Draft, lineage: Lineage) -> str | None:
+        """Write them into the version that is being made; return the file's hash, None for no changes."""
+        if not len(self.refs):
+            return None
+        with told(draft.clusters):
+            return write_changes(draft.folder / CHANGES, lineage, self.refs, self.former, self.ids)
+
+
+def reassigned(
+    lineage: Lineage,
+    state: State,
+    network: ContrastiveClustering,
+    within: Collection[int] | None = None,
+    renamed: dict[int, int] | None = None,
+) -> Changes:
+    """Look again at images of the current version.
+
+    Parameters
+    ----------
+    lineage
+        Whose tables are gone through.
+    state
+        The clusters as they are to be.
+    network
+        Theirs.
+    within
+        Only images of these clusters count, and go to one of these; by default all, and they may be left without.
+    renamed
+        Ids that images have got otherwise meanwhile.
+
+    Returns
+    -------
+    Changes
+        Those whose id is another one.
+    """
+    changes, missing = [Changes()], 0
+    held = state if within is None else state.only(np.isin(state.ids, list(within)))
+    for shard in TablesAt(lineage, lineage.number):
+        ids = shard.ids.copy()
+        for old, new in (renamed or {}).items():
+            ids[ids == old] = new
+        wanted = ids != BAD if within is None else np.isin(ids, list(within))
+        if not wanted.any():
+            continue
+        file = _file(lineage.features(shard.table), shard.table)
+        if file is None:
+            missing += int(wanted.sum())
+            continue
+        folder = lineage.features(shard.table)
+        rows = NewShard(shard.table.number, shard.table.data, shard.table.store, folder, file).read()
+        chosen = wanted[rows.good]
+        answers = assign(held, rows.features[chosen], *assign_features(network, rows.features[chosen]))
+        refs, former = rows.refs[chosen], ids[rows.good][chosen]
+        new_ids = answers.ids if within is None else np.where(answers.ids < 0, former, answers.ids)
+        other = new_ids != former
+        changes.append(Changes(refs[other], former[other], new_ids[other]))
+    if missing:
+        are = agree(missing, "stays as it is", "stay as they are")
+        say(f"{counted(missing, 'image')} {are}: the store of their features is not there, or was made anew")
+    columns = ([getattr(one, name) for one in changes] for name in ("refs", "former", "ids"))
+    return Changes(*map(np.concatenate, columns))
+
+
+def _file(store: Path, table: TableFile) -> FeatureFile | None:
+    """Return the file of a table's features; None if it is not there as it was."""
+    try:
+        files = read_listing(store).files
+    except InputError:
+        return None
+    found = next((one for one in files if one.shard.url == table.shard.url), None)
+    is_there = found is not None and found.rows == table.rows and (store / found.name).exists()
+    return found if is_there else None

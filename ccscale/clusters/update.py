@@ -1,0 +1,128 @@
+"""``ccscale update``: new images into living clusters, shard by shard, each exactly once.
+
+::
+
+    embed       the new shards, by the clusters' own network, into a store; or a store that is there
+    look        at some of them together: what the day is like
+    assign      shard by shard, on all ranks: a table each
+    remember    some of each cluster, and those that fit nowhere
+    propose     births, merges, splits, with a picture each
+    commit      a version
+
+Whoever runs it again with nothing new gets no version.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ccscale import dist
+from ccscale.clusters.lineage import open_lineage
+from ccscale.clusters.taking import Update
+from ccscale.clusters.writing import only_writer
+from ccscale.data.shards.shard_watch import ShardWatch
+from ccscale.embed.embed import images_of
+from ccscale.errors import InputError
+from ccscale.evaluate.following import follow
+from ccscale.features.store import Features
+from ccscale.preempt import StopRequest
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be taken in.
+
+    Attributes
+    ----------
+    shards, features
+        Shards, or a store of them that is there; one of the two.
+    splits
+        Of these; all by default.
+    follow, idle
+        Go on with shards that appear, until stopped, or until none was new for so many seconds.
+    apply
+        Kinds of proposals that are accepted at once.
+    reassign
+        Look at all images again in the end.
+    """
+
+    shards: str | None = None
+    features: str | None = None
+    splits: Sequence[str] | None = None
+    follow: bool = False
+    idle: float | None = None
+    apply: Sequence[str] = ()
+    reassign: bool = False
+
+    def check(self) -> None:
+        """Refuse what does not go together.
+
+        Raises
+        ------
+        InputError
+            With the remedy.
+        """
+        if self.shards is not None and self.features is not None:
+            raise InputError("update takes either shards or a store: give one of --shards and --features")
+        if self.follow and self.shards is None:
+            raise InputError("--follow goes with --shards: a store does not grow by itself")
+        if self.idle is not None and not self.follow:
+            raise InputError("--idle goes with --follow")
+
+
+def update_run(
+    run: str | Path,
+    asked: Asked,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    request: StopRequest | None = None,
+) -> list[int]:
+    """Take new images in; all ranks call it together, within `only_writer` or not.
+
+    Parameters
+    ----------
+    run : str or Path
+        The run's folder.
+    asked : Asked
+        What is new.
+    device : str, default "auto"
+        As the config's ``train.device``.
+    workers : int, optional
+        As the config's ``data.workers``.
+    request : StopRequest, optional
+        To stop following, of a caller who has begun to listen.
+
+    Returns
+    -------
+    list of int
+        The versions that were made; of what has nothing new none.
+
+    Raises
+    ------
+    InputError
+        If there are no living clusters, the data are not there, or the store is of another backbone.
+    Fault
+        If the disk does not take it.
+    """
+    request = request or StopRequest()
+    dist.on_rank_zero(asked.check)
+    with only_writer(run, device, request) as where, Update(run, where, workers, request) as update:
+        if asked.features is not None:
+            place = Path(asked.features)
+            update.with_store(dist.on_rank_zero(lambda: Features(place, asked.splits)))
+        elif asked.shards is not None and asked.follow:
+            for found in follow(ShardWatch(asked.shards, asked.splits), request, asked.idle):
+                update.with_shards(found)
+                update.decide(asked.apply, again=False)
+        elif asked.shards is not None:
+            manifest, splits = images_of(asked.shards, asked.splits)
+            update.with_shards(replace(manifest, shards=tuple(manifest.select(splits))))
+        update.decide(asked.apply, asked.reassign)
+        return update.versions
+
+
+def alarms_of(run: str | Path, versions: Sequence[int]) -> list[str]:
+    """Return the alarms of some versions' shards, as sentences."""
+    lineage = open_lineage(run)
+    return [f"{place}: {why}" for one in versions for place, why in lineage.version(one).alarms.items()]

@@ -1,0 +1,265 @@
+"""New images in living clusters: each exactly once, old ids as they were; proposals that somebody decides on."""
+
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import small_settings, write_config
+from harness.lineages import ids_at
+from harness.stores import make_store
+
+from ccscale.checkpoint.lock import FolderLock
+from ccscale.cli.main import main
+from ccscale.clusters import proposing, taking
+from ccscale.clusters.lineage import open_lineage
+from ccscale.clusters.proposal import Proposal
+from ccscale.clusters.telling import show
+from ccscale.features.neighbours import find_neighbours
+from ccscale.features.store import open_features
+
+WIDTH, K = 8, 4
+
+
+def rows(kinds: list[int], seed: int) -> np.ndarray:
+    """Return images (n, D) of kinds: one direction each, K + 1 and more of which no run has seen."""
+    rng = np.random.default_rng(seed)
+    return (3 * np.eye(WIDTH)[kinds] + 0.3 * rng.normal(size=(len(kinds), WIDTH))).astype(np.float32)
+
+
+def make_day(folder: Path, shards: int = 2) -> None:
+    """Make a store of a day's images: of K known kinds, one of them no image, and of a new kind."""
+    keys = [f"day/{i}" for i in range(120)]
+    make_store(folder / "day", rows([0, 1, 2, 3, 5] * 24, 1), keys=keys, bad=[3], root="day", shards=shards)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run on a store of K kinds of images, whose heads begin from k-means, with living clusters."""
+    root = tmp_path_factory.mktemp("living")
+    make_store(root / "store", rows([0, 1, 2, 3] * 60, 0), keys=[f"own/{i}" for i in range(240)])
+    settings = small_settings(Path(), root / "run", train__max_steps=2)
+    settings |= {"data": {"features": str(root / "store")}, "views": {}, "pairs": {"of": "neighbours"}}
+    settings["model"] = {"clusters": K, "centres": ["features"]}
+    find_neighbours(open_features(root / "store"), 5, device="cpu", show=False)
+    assert main(["train", str(write_config(root, settings))]) == 0
+    assert main(["lineage", "init", str(root / "run")]) == 0
+    return root / "run"
+
+
+@pytest.fixture
+def living(run, tmp_path, monkeypatch) -> Path:
+    """A copy of the run, and stores of two days beside it: more of the same, and two new kinds."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    shutil.copytree(run, tmp_path / "run")
+    make_day(tmp_path)
+    return tmp_path / "run"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def update(run: Path, *options: str) -> int:
+    return main(["update", str(run), "--features", str(run.parent / "day"), *options])
+
+
+@pytest.fixture
+def proposals(monkeypatch) -> None:
+    """Proposals of all kinds after each update, whatever the images are."""
+    none = np.empty(0, np.int64)
+
+    def births(day, state, pool) -> list[Proposal]:
+        return (
+            [Proposal("birth", (), pool.refs, {"stability": 0.9}, "a group", none)] if len(pool) > 4 else []
+        )
+
+    def merges(state, reservoir) -> list[Proposal]:
+        of = np.isin(reservoir.ids, (0, 1))
+        return [Proposal("merge", (0, 1), reservoir.refs[of], {}, "grown together", none)] if of.any() else []
+
+    def splits(state, reservoir) -> list[Proposal]:
+        refs = reservoir.refs[reservoir.ids == 2]
+        return [
+            Proposal("split", (2,), refs, {}, "come apart", (np.arange(len(refs)) % 3 == 0).astype(np.int64))
+        ]
+
+    monkeypatch.setattr(proposing, "births", births)
+    monkeypatch.setattr(proposing, "merges", merges)
+    monkeypatch.setattr(proposing, "splits", splits)
+
+
+def test_each_image_once_and_old_ids_as_they_were(living, capsys):
+    before = ids_at(living)
+    assert len(before) == 240
+    assert update(living, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    after = ids_at(living)
+    assert len(after) == 360
+    assert {key: after[key] for key in before} == before
+    assert after["day/3"] is None
+    assert told["images"] == 360
+    assert told["bad"] == 1
+    new = [one for key, one in after.items() if key not in before]
+    assert told["unassigned"] == new.count(-1)
+    assert sum(one["images"] for one in show(open_lineage(living))["clusters"]) == told["assigned"]
+    assert update(living, "--json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["versions"], again["images"]) == ([], 360)
+
+
+def test_proposals_are_decided_on(living, proposals, capsys):
+    assert update(living) == 0
+    assert "p1, a birth: a group" in capsys.readouterr().out
+    before = ids_at(living)
+    assert main(["lineage", "refuse", str(living), "p2"]) == 0
+    assert ids_at(living) == before
+    assert main(["lineage", "accept", str(living), "p1", "p3"]) == 0
+    lineage, after = open_lineage(living), ids_at(living)
+    changed = {key for key in before if before[key] != after[key]}
+    events = {event.kind: event for event in lineage.current.events}
+    assert (lineage.number, lineage.current.changed) == (4, len(changed))
+    assert {before[key] for key in changed} == {-1, 2}
+    assert {after[key] for key in changed if before[key] == -1} == {K} == set(events["born"].ids)
+    assert {after[key] for key in changed if before[key] == 2} == {K + 1} == set(events["split"].ids)
+    assert lineage.current.next_id == K + 2
+    ids = [one for one in after.values() if one is not None]
+    assert {one["id"]: one["images"] for one in show(open_lineage(living))["clusters"]} == {
+        one: ids.count(one) for one in range(K + 2)
+    }
+    # What was accepted is not there again, what was refused is not made again, and numbers go on.
+    assert main(["lineage", "accept", str(living), "p1"]) == 0
+    assert open_lineage(living).number == 4
+    assert main(["lineage", "accept", str(living), "p2"]) == 2
+    assert "has no open proposal 'p2'" in capsys.readouterr().err
+    make_store(
+        living.parent / "next",
+        rows([0, 5, 5], 2),
+        root="next",
+        keys=["next/0", "next/1", "next/2"],
+    )
+    assert main(["update", str(living), "--features", str(living.parent / "next")]) == 0
+    current = open_lineage(living).current
+    assert [(one.id, one.kind) for one in current.open] == [("p4", "split")]
+    assert [one.id for one in current.proposals if one.refused] == ["p2"]
+
+
+def test_merged_clusters_and_a_way_back(living, proposals, tmp_path):
+    assert update(living, "--apply", "merges,births") == 0
+    assert open_lineage(living).number == 3
+    before, after = ids_at(living, 2), ids_at(living)
+    gone = {before[key] for key in before if before[key] != after[key]} - {-1}
+    assert len(gone) == 1
+    assert gone <= {0, 1}
+    out = [tmp_path / f"{number}.parquet" for number in range(2)]
+    table = ["lineage", "table", str(living), "--out"]
+    main([*table, str(out[0]), "--version", "2"])
+    versions = content(living / "clusters")
+    assert main(["lineage", "rollback", str(living), "2"]) == 0
+    main([*table, str(out[1])])
+    assert out[0].read_bytes() == out[1].read_bytes()
+    assert main(["lineage", "accept", str(living), "p2"]) == 0
+    assert open_lineage(living).number == 4
+    now = content(living / "clusters")
+    assert {name: now[name] for name in versions if name != "current"} == {
+        name: one for name, one in versions.items() if name != "current"
+    }
+
+
+def test_images_are_looked_at_again_where_that_is_asked_for(living, proposals):
+    update(living, "--apply", "splits")
+    before = ids_at(living)
+    assert main(["update", str(living), "--reassign"]) == 0
+    lineage, after = open_lineage(living), ids_at(living)
+    changed = [key for key in before if before[key] != after[key]]
+    if lineage.number == 4:  # else none has another id
+        assert lineage.current.why == "reassign"
+        assert lineage.current.changed == len(changed)
+    ids = [one for one in after.values() if one is not None]
+    sizes = {one["id"]: one["images"] for one in show(open_lineage(living))["clusters"]}
+    assert sizes == {one: ids.count(one) for one in sizes}
+
+
+@pytest.mark.parametrize("after", [0, 2, 4])
+def test_a_kill_while_shards_are_assigned(living, after, monkeypatch, tmp_path):
+    """The same command ends with the same bytes."""
+    shutil.copytree(living, tmp_path / "other")
+    shutil.rmtree(tmp_path / "day")
+    make_day(tmp_path, shards=5)
+    assert update(living) == 0
+    other, left = tmp_path / "other", [after]
+    os.rename(living, tmp_path / "whole")
+    os.rename(other, living)
+    real = taking.assign
+
+    def die(*given):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(taking, "assign", die)
+        assert update(living) == 75
+    assert open_lineage(living).number == 1
+    done = list((living / "clusters" / ".update" / "version" / "tables").glob("*.parquet"))
+    assert len(done) == after
+    stamps = {path.name: path.stat().st_mtime_ns for path in done}
+    with monkeypatch.context() as patch:
+        patch.setattr(taking, "assign", real)
+        assert update(living) == 0
+    made = living / "clusters" / "v000002" / "tables"
+    assert {name: (made / name).stat().st_mtime_ns for name in stamps} == stamps
+    assert content(living / "clusters") == content(tmp_path / "whole" / "clusters")
+
+
+def test_refused(living, capsys, tmp_path, monkeypatch):
+    for name, settings in (("weights", {"weights": "1" * 64}), ("size", {"size": 64})):
+        make_store(tmp_path / name, rows([0] * 8, 3), root=name, **settings)
+        assert main(["update", str(living), "--features", str(tmp_path / name)]) == 2
+        assert "holds features of another backbone than the clusters'" in capsys.readouterr().err
+    assert update(living) == 0
+    shutil.rmtree(tmp_path / "day")
+    make_store(tmp_path / "day", rows([0, 1, 2, 3] * 3, 4), shards=1, root="day")
+    assert update(living) == 2
+    assert "has other contents than when its images were assigned" in capsys.readouterr().err
+    assert main(["update", str(living)]) == 2
+    assert "name what is new" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        update(living, "--apply", "birth")
+    assert "'birth' is none of births, merges, splits; did you mean 'births'?" in capsys.readouterr().err
+    state = living / "clusters" / "v000002" / "state.npz"
+    state.write_bytes(state.read_bytes()[:-1])
+    make_store(tmp_path / "more", rows([0] * 8, 3), root="more", keys=[f"more/{i}" for i in range(8)])
+    assert main(["update", str(living), "--features", str(tmp_path / "more")]) == 2
+    assert "state.npz is damaged" in capsys.readouterr().err
+    assert open_lineage(living).number == 2
+
+
+def test_two_at_once(living, capsys):
+    """The second is refused, by the name of the first."""
+    lock = FolderLock(living / "clusters")
+    with ThreadPoolExecutor(1) as other:
+        other.submit(lock.take).result()
+        assert update(living) == 2
+        assert "clusters is being written by" in capsys.readouterr().err
+        assert main(["lineage", "rollback", str(living), "1"]) == 2
+        other.submit(lock.release).result()
+    assert update(living) == 0
+
+
+def test_drift_ends_with_a_code_of_its_own(living, capsys, monkeypatch):
+    monkeypatch.setattr(taking, "drift_of", lambda *_: {"alarm": "it is all grey"})
+    assert update(living, "--fail-on-drift") == 3
+    assert "drift: made~2-train-000000.parquet: it is all grey" in " ".join(capsys.readouterr().err.split())
+
+
+def test_every_table_tells_its_version(living):
+    update(living)
+    for path in (living / "clusters").glob("v*/tables/*.parquet"):
+        facts = json.loads(pq.read_schema(path).metadata[b"ccscale.clusters"])
+        assert path.parts[-3] == f"v{facts['version']:06d}"
