@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale import atomic, dist
+from ccscale.features.buffers import Buffers
 from ccscale.features.lloyd import move_centres, nearest_centres
 from ccscale.features.nearest import nearest, tiles
 from ccscale.features.vectors import BLOCK, Vectors
@@ -34,6 +35,12 @@ MOST_NEAR = 1024  # cells that are kept of those near one
 NEAR_ROWS = 256  # cells that are put in order at a time
 ASKED = 256  # vectors whose neighbours are found exactly, to see how many cells are to be looked at
 RECALL = 0.95  # of the neighbours of these that is to be found
+QUERIES, CLOSELY = (
+    1024,
+    128,
+)  # vectors of a cell that are compared at a time; whose candidates are looked at closely
+# Multiplications are of few sizes: torch keeps what it makes for each (oneDNN's primitives), some 600 KB.
+ROWS, COLUMNS = 64, 1024
 MORE = 2  # times as many candidates as neighbours, where they are found by rounded cosines
 
 Int64 = NDArray[np.int64]
@@ -54,53 +61,86 @@ class Cells:
         """Read what `build` wrote; the vectors stay on the disk."""
         with np.load(folder / "cells.npz") as content:
             own = {name: content[name] for name in ("centres", "order", "starts", "near")}
-        return cls(**own, vectors=np.load(folder / "vectors.npy", mmap_mode="r"))
+        # "c", though nothing is written: torch warns of arrays that cannot be.
+        return cls(**own, vectors=np.load(folder / "vectors.npy", mmap_mode="c"))
 
-    def neighbours(self, cell: int, k: int, probes: int, device: torch.device) -> tuple[Int64, Int64, Tensor]:
+    def neighbours(self, cell: int, k: int, probes: int, buffers: Buffers) -> tuple[Int64, Int64, Tensor]:
         """Return a cell's vectors (q,), their nearest (q, k) in the cells near it, and the cosines (q, k)."""
-        own = torch.arange(self.starts[cell], self.starts[cell + 1], device=device)
-        queries, kind = self._take([cell], device), quick_type(device)
-        bank = self._bank(cell, queries, own, probes, device)
-        rounded = ((numbers, vectors.to(kind)) for numbers, vectors in bank)
-        if kind == torch.float32:
-            cosines, found = nearest(queries, own, rounded, k)
-        else:
-            _, found = nearest(queries.to(kind), own, rounded, MORE * k)
-            cosines, found = self._nearest_of(queries, found, k)
-        places = found.cpu().numpy()
-        return self.order[own.cpu().numpy()], np.where(places >= 0, self.order[places], -1), cosines
+        start, stop = self._span(cell)
+        spans = [(first, min(first + QUERIES, stop)) for first in range(start, max(stop, start + 1), QUERIES)]
+        found = [self._neighbours(span, cell, k, probes, buffers) for span in spans]
+        places = torch.cat([near for near, _ in found]).cpu().numpy()
+        cosines = torch.cat([cosines for _, cosines in found])
+        return self.order[start:stop], np.where(places >= 0, self.order[places], -1), cosines
 
-    def _nearest_of(self, queries: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Return the k nearest of some candidates (q, m) of each query, by exact cosines; equals in their order."""
+    def _neighbours(
+        self, span: tuple[int, int], cell: int, k: int, probes: int, buffers: Buffers
+    ) -> tuple[Tensor, Tensor]:
+        """Return the nearest (q, k) of some consecutive vectors of a cell, and the cosines."""
+        own, kind = torch.arange(*span, device=buffers.device), quick_type(buffers.device)
+        bank = (
+            (_numbers(spans, buffers.device), self._take(spans, "bank", kind, buffers, COLUMNS))
+            for spans in self._bank(cell, probes)
+        )
+        queries = self._take([span], "queries", kind, buffers, ROWS)
+        if kind == torch.float32:
+            cosines, found = nearest(queries, own, bank, k, buffers)
+            return found, cosines
+        _, found = nearest(queries, own, bank, MORE * k, buffers)
+        queries = self._take([span], "queries", torch.float32, buffers, 1)
         found = found.sort(dim=1).values
-        vectors = torch.from_numpy(self.vectors[found.cpu().numpy()]).to(queries.device).float()  # (q, m, D)
+        best = [
+            self._nearest_of(some, candidates, k, buffers)
+            for some, candidates in zip(queries.split(CLOSELY), found.split(CLOSELY), strict=True)
+        ]
+        return torch.cat([found for found, _ in best]), torch.cat([cosines for _, cosines in best])
+
+    def _nearest_of(self, queries: Tensor, found: Tensor, k: int, buffers: Buffers) -> tuple[Tensor, Tensor]:
+        """Return the k nearest of some candidates (q, m) of each query, by exact cosines; equals in their order."""
+        shape = *found.shape, queries.shape[1]
+        rows = buffers.take("stored", found.numel(), shape[2], dtype=torch.float16)
+        torch.index_select(torch.from_numpy(self.vectors), 0, found.clamp_min(0).flatten(), out=rows)
+        vectors = buffers.take("candidates", *shape).copy_(rows.view(shape))
         cosines = torch.bmm(vectors, queries[:, :, None])[:, :, 0].masked_fill(found < 0, -torch.inf)
         best, order = cosines.sort(dim=1, descending=True, stable=True)
-        return best[:, :k], found.gather(1, order[:, :k])
+        return found.gather(1, order[:, :k]), best[:, :k]
 
-    def _bank(
-        self, cell: int, queries: Tensor, own: Tensor, probes: int, device: torch.device
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _bank(self, cell: int, probes: int) -> Iterator[list[tuple[int, int]]]:
         """Yield the cell itself, after which few others are near enough, and then the cells near it."""
-        yield own, queries
-        some: list[int] = []
+        yield [self._span(cell)]
+        some: list[tuple[int, int]] = []
         size = 0
         for other in np.sort(self.near[cell, 1:probes]).tolist():
-            some.append(other)
-            size += int(self.starts[other + 1] - self.starts[other])
-            if size >= BLOCK:
-                yield self._numbers(some, device), self._take(some, device)
+            start, stop = self._span(other)
+            if some and size + stop - start > BLOCK:
+                yield some
                 some, size = [], 0
+            some.append((start, stop))
+            size += stop - start
         if size:
-            yield self._numbers(some, device), self._take(some, device)
+            yield some
 
-    def _numbers(self, cells: list[int], device: torch.device) -> Tensor:
-        spans = [np.arange(self.starts[cell], self.starts[cell + 1]) for cell in cells]
-        return torch.from_numpy(np.concatenate(spans)).to(device)
+    def _span(self, cell: int) -> tuple[int, int]:
+        return int(self.starts[cell]), int(self.starts[cell + 1])
 
-    def _take(self, cells: list[int], device: torch.device) -> Tensor:
-        parts = [self.vectors[self.starts[cell] : self.starts[cell + 1]] for cell in cells]
-        return torch.from_numpy(np.concatenate(parts)).to(device).float()  # which numpy does slowly
+    def _take(
+        self, spans: list[tuple[int, int]], name: str, kind: torch.dtype, buffers: Buffers, multiple: int
+    ) -> Tensor:
+        """Copy the vectors of some spans into a buffer of so many rows, or of a multiple."""
+        sizes = [stop - start for start, stop in spans]
+        rows, width = -(-sum(sizes) // multiple) * multiple, self.vectors.shape[1]
+        floats = buffers.take(name, rows, width)
+        for part, (start, stop) in zip(floats[: sum(sizes)].split(sizes), spans, strict=True):
+            part.copy_(torch.from_numpy(self.vectors[start:stop]))
+        if kind == torch.float32:
+            return floats
+        return buffers.take(f"{name}, rounded", rows, width, dtype=kind).copy_(
+            floats
+        )  # in one step it is slower
+
+
+def _numbers(spans: list[tuple[int, int]], device: torch.device) -> Tensor:
+    return torch.cat([torch.arange(start, stop, device=device) for start, stop in spans])
 
 
 def quick_type(device: torch.device) -> torch.dtype:
@@ -114,16 +154,16 @@ def build(vectors: Vectors, folder: Path, device: torch.device, show: bool = Tru
     if dist.on_rank_zero(lambda: (folder / "cells.npz").exists()):  # which is written last
         return
     centres, sample = find_centres(vectors, device)
-    mine = []
+    homes, spans = np.empty(len(vectors), np.int32), []  # not made up of parts: see kmeans.py
     with Meter("cells", len(vectors), "images", show and dist.rank() == 0) as meter:
         for start in range(dist.rank() * BLOCK, len(vectors), dist.world() * BLOCK):
-            block = vectors.span(start, start + BLOCK).to(device)
-            mine.append((start, nearest_centres(block, centres).cpu().numpy().astype(np.int32)))
+            block, span = vectors.span(start, start + BLOCK).to(device), slice(start, start + BLOCK)
+            homes[span] = nearest_centres(block, centres).cpu().numpy()
+            spans.append(span)
             meter.advance(min(len(block) * dist.world(), len(vectors) - start))
-    homes = np.empty(len(vectors), np.int32)
-    for some in dist.all_objects(mine):
-        for start, found in some:
-            homes[start : start + len(found)] = found
+    for some in dist.all_objects([(span, homes[span]) for span in spans]):
+        for span, found in some:
+            homes[span] = found
     dist.on_rank_zero(lambda: _write(vectors, sample, centres, homes, folder))
 
 

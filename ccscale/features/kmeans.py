@@ -178,15 +178,15 @@ def first_centres(vectors: Vectors, clusters: int, seed: tuple[int, int], rows: 
 
 def _assigned(blocks: Blocks, centres: Tensor, passes: int, rows: int) -> Means:
     """Assign all vectors to the centres, and tell that on every rank."""
-    mine = []
+    # Made before the loop: what is kept of each block would keep the heap from using the place of others again.
+    clusters, distances, spans = np.empty(rows, np.int64), np.empty(rows, np.float32), []
     for start, block in blocks:
-        nearest = nearest_centres(block, centres)
-        distances = (block - centres[nearest]).norm(dim=1)
-        mine.append((start, nearest.cpu().numpy(), distances.cpu().numpy()))
-    clusters, distances_ = np.empty(rows, np.int64), np.empty(rows, np.float32)
-    for some in dist.all_objects(mine):
-        for start, nearest_, far in some:
-            clusters[start : start + len(nearest_)] = nearest_
-            distances_[start : start + len(far)] = far
-    inertia = float(np.square(distances_, dtype=np.float64).sum())
-    return Means(centres.cpu().numpy(), clusters, distances_, inertia, passes)
+        nearest, span = nearest_centres(block, centres), slice(start, start + len(block))
+        clusters[span] = nearest.cpu().numpy()
+        distances[span] = (block - centres[nearest]).norm(dim=1).cpu().numpy()
+        spans.append(span)
+    for some in dist.all_objects([(span, clusters[span], distances[span]) for span in spans]):
+        for span, nearest_, far in some:
+            clusters[span], distances[span] = nearest_, far
+    inertia = float(np.square(distances, dtype=np.float64).sum())
+    return Means(centres.cpu().numpy(), clusters, distances, inertia, passes)

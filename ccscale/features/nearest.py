@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from ccscale.features.buffers import Buffers
 from ccscale.features.vectors import BLOCK, Vectors
 
 
@@ -20,36 +21,49 @@ def tiles(vectors: Vectors, device: torch.device) -> Iterator[tuple[Tensor, Tens
 
 
 def nearest(
-    queries: Tensor, own: Tensor, bank: Iterable[tuple[Tensor, Tensor]], k: int
+    queries: Tensor,
+    own: Tensor,
+    bank: Iterable[tuple[Tensor, Tensor]],
+    k: int,
+    buffers: Buffers | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the k nearest of each query, the nearest first.
 
     Parameters
     ----------
     queries
-        (q, D), of length 1; of a type below float32 the cosines are rounded to it.
+        (q, D), of length 1; of a type below float32 the cosines are rounded to it. There may be more rows, of any
+        content, in `queries` and in the bank's vectors: they are passed over.
     own
         (q,) int64: the number of each, which is not its own neighbour.
     bank
         Numbers (b,) int64, rising, and vectors (b, D) of length 1; more than k of them in all.
     k
         How many.
+    buffers
+        On the same device, for what is worked out of a tile; where there are many searches, the same for all.
 
     Returns
     -------
     tuple
         Cosines (q, k) float32 and numbers (q, k) int64; -inf and -1 where the bank has fewer.
     """
-    best = queries.new_full((len(queries), k), -torch.inf, dtype=torch.float32)
-    found = own.new_full((len(queries), k), -1)
+    buffers = buffers or Buffers(queries.device)
+    best = queries.new_full((len(own), k), -torch.inf, dtype=torch.float32)
+    found = own.new_full((len(own), k), -1)
     for numbers, vectors in bank:
-        cosines = (queries @ vectors.T).float()
+        products = buffers.take("products", len(queries), len(vectors), dtype=queries.dtype)
+        cosines = torch.mm(queries, vectors.T, out=products)[: len(own), : len(numbers)]
         _leave_out(cosines, own, numbers)
-        least = best[:, -1:]
+        least = best[:, -1:].to(cosines.dtype)
         empty = bool(torch.isinf(least).any())
         if empty and len(numbers) > k:  # the k-th of this tile is a bound, too, and its equals are within
             least = torch.maximum(least, cosines.topk(k, dim=1).values[:, -1:])
-        keep = (cosines >= least) & (cosines > -torch.inf) if empty else cosines > least
+        keep = buffers.take("keep", *cosines.shape, dtype=torch.bool)
+        if empty:
+            torch.ge(cosines, least, out=keep).logical_and_(cosines > -torch.inf)
+        else:
+            torch.gt(cosines, least, out=keep)
         best, found = _merged(best, found, cosines, numbers, keep)
     return best, found
 
@@ -72,7 +86,7 @@ def _merged(
     place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
     new = best.new_full((len(best), int(counts.max())), -torch.inf)
     new_found = found.new_full(new.shape, -1)
-    new[rows, place] = cosines[rows, columns]
+    new[rows, place] = cosines[rows, columns].float()
     new_found[rows, place] = numbers[columns]
     both, order = torch.cat([best, new], 1).sort(dim=1, descending=True, stable=True)
     k = best.shape[1]

@@ -21,6 +21,7 @@ from ccscale import atomic, dist
 from ccscale.data.shards.hashing import hash_file
 from ccscale.device import pick_device
 from ccscale.errors import InputError
+from ccscale.features.buffers import Buffers
 from ccscale.features.cells import Cells, build, probes
 from ccscale.features.listing import list_neighbours
 from ccscale.features.nearest import nearest, tiles
@@ -101,6 +102,7 @@ class _Search:
         self.vectors, self.k, self.device = vectors, k, device
         self.exact = is_exact(vectors, device)
         self._spans = spans(len(vectors), QUERIES)
+        self._buffers = Buffers(device)
 
     @property
     def parts(self) -> int:
@@ -130,13 +132,15 @@ class _Search:
         start, stop = self._spans[part]
         if not self.exact:
             found = [
-                self.cells.neighbours(cell, self.k, self.probes, self.device) for cell in range(start, stop)
+                self.cells.neighbours(cell, self.k, self.probes, self._buffers) for cell in range(start, stop)
             ]
             own, near, cosines = zip(*found, strict=True)
             return np.concatenate(own), np.concatenate(near), torch.cat(cosines).cpu().numpy()
         queries = self.vectors.span(start, stop).to(self.device)
         numbers = torch.arange(start, stop, device=self.device)
-        best, nearest_first = nearest(queries, numbers, tiles(self.vectors, self.device), self.k)
+        best, nearest_first = nearest(
+            queries, numbers, tiles(self.vectors, self.device), self.k, self._buffers
+        )
         return numbers.cpu().numpy(), nearest_first.cpu().numpy(), best.cpu().numpy()
 
 

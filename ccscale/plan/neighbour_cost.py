@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ccscale.errors import InputError
+from ccscale.features.buffers import Buffers
 from ccscale.features.cells import Cells, find_centres, near_cells, probes
 from ccscale.features.lloyd import nearest_centres
 from ccscale.features.nearest import nearest, tiles
@@ -111,8 +112,8 @@ def _by_cells(vectors: Vectors, k: int, device: torch.device) -> tuple[float, di
     write = seconds_of(lambda: vectors.take(scattered).half().numpy().tobytes())
     # Large cells are looked at more often, and by more vectors.
     compared = float(sizes @ sizes[near[:, :many]].sum(1)) * (rows / len(sample)) ** 2
-    few = _few_cells(sample, rows // len(near), many)
-    a_pair = seconds_of(lambda: few.neighbours(0, k, many, device)) / (many * (rows // len(near)) ** 2)
+    few, buffers = _few_cells(sample, rows // len(near), many), Buffers(device)
+    a_pair = seconds_of(lambda: few.neighbours(0, k, many, buffers)) / (many * (rows // len(near)) ** 2)
     seconds = begin.seconds + rows / len(block) * (read + assign + write) + compared * a_pair
     return seconds, {"near": near, "probes": many, "recall": recall}
 

@@ -10,6 +10,7 @@ from ccscale import open_features
 from ccscale.errors import InputError
 from ccscale.features import cells, neighbours
 from ccscale.features import nearest as nearest_
+from ccscale.features.buffers import Buffers
 from ccscale.features.nearest import nearest
 from ccscale.features.neighbour_file import FILE
 from ccscale.features.neighbours import find_neighbours
@@ -57,6 +58,32 @@ def test_equals_are_taken_in_their_order():
             alike = [other for other in np.flatnonzero(numbers == numbers[row]) if other != row]
             assert found[row].tolist() == alike[:6]
     assert (cosines == 1).all()
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_rows_beyond_those_that_count_change_nothing(kind):
+    """As where blocks are filled up to a size; and buffers are used for one search after another."""
+    rows = torch.nn.functional.normalize(torch.from_numpy(rows_of(12, 90)), dim=1).to(kind)
+    spans, own, buffers = [(0, 40), (40, 90)], torch.arange(30), Buffers(torch.device("cpu"))
+    expected = nearest(rows[:30], own, [(torch.arange(*span), rows[slice(*span)]) for span in spans], K)
+
+    def filled(part: torch.Tensor, size: int) -> torch.Tensor:
+        return torch.cat([part, torch.full((size - len(part), D), torch.nan, dtype=kind)])
+
+    for size in (64, 128, 64):
+        bank = [(torch.arange(*span), filled(rows[slice(*span)], size)) for span in spans]
+        cosines, found = nearest(filled(rows[:30], size), own, bank, K, buffers)
+        assert torch.equal(found, expected[1])
+        assert torch.equal(cosines, expected[0])
+
+
+def test_a_buffer_is_of_the_same_memory_until_it_is_too_small():
+    buffers = Buffers(torch.device("cpu"))
+    first = buffers.take("one", 10, 8)
+    assert buffers.take("one", 4, 20).data_ptr() == first.data_ptr()
+    assert buffers.take("other", 10, 8).data_ptr() != first.data_ptr()
+    assert buffers.take("one", 100, 8).shape == (100, 8)
+    assert buffers.take("one", 3, dtype=torch.bool).dtype == torch.bool
 
 
 def test_bad_rows_have_none_and_are_nobodys(tmp_path, small_parts):
@@ -134,7 +161,9 @@ def test_a_killed_search_goes_on(tmp_path, small_parts, monkeypatch):
 
 @pytest.fixture
 def cells_of_few(small_parts, monkeypatch):
-    """Rows are looked for in cells of about forty."""
+    """Rows are looked for in cells of about forty, a few at a time."""
+    monkeypatch.setattr(cells, "QUERIES", 16)
+    monkeypatch.setattr(cells, "CLOSELY", 5)
     monkeypatch.setattr(neighbours, "EXACT_WORK", 0)
     monkeypatch.setattr(cells, "CELL", 40)
     monkeypatch.setattr(cells, "BLOCK", 100)

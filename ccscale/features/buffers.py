@@ -1,0 +1,35 @@
+"""Memory that a loop uses again at every turn.
+
+Where what is freed is kept (`heap.py`), a process that asks for large blocks of many sizes in turn grows to several
+times what it needs at once: what lies free between smaller ones is seldom of the size that is asked for next. So
+blocks that are needed tile by tile are kept by name.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+class Buffers:
+    """Tensors on a device, by name; they grow to the largest that is asked for.
+
+    Parameters
+    ----------
+    device
+        Where they lie.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._kept: dict[str, Tensor] = {}
+
+    def take(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return a tensor of any content; that which had the name before is overwritten with it."""
+        count = math.prod(shape)
+        kept = self._kept.pop(name, None)
+        if kept is None or kept.dtype != dtype or len(kept) < count:
+            kept = None  # gone before the larger one comes
+            kept = torch.empty(count + count // 4, dtype=dtype, device=self.device)
+        self._kept[name] = kept
+        return kept[:count].view(shape)
