@@ -116,6 +116,12 @@ class Meter:
         elif self._lines and time.monotonic() - self._said >= LINE_SECONDS:
             self._say()
 
+    def lengthen(self, total: int) -> None:
+        """Set how many units there are in all."""
+        self._total = total
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
+
     def _rate(self) -> float:
         return (self._done - self._before) / max(time.monotonic() - self._start, 1e-9)
 

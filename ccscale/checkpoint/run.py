@@ -249,6 +249,8 @@ def _other_length(before: Config, now: Config) -> list[str]:
     """Return what makes a run longer or shorter, where its steps' rates depend on that."""
     old, new = _flat(before), _flat(now)
     keys = [key for key in ("train.epochs", "train.max_steps") if old[key] != new[key]]
+    if (old["data.refresh"] is None) != (new["data.refresh"] is None):  # without, epochs count too
+        keys.append("data.refresh")
     why = f"and the rates of train.schedule {now.train.schedule} depend on how long the run is"
     return [f"{Change(key, old[key], new[key])}, {why}" for key in keys]
 

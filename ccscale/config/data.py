@@ -41,6 +41,17 @@ class Data(Section):
         description="In place of splits: the phases of an epoch, one after the other, as [{splits: [unlabelled], "
         "losses: [instance]}, {splits: [train, test]}]; losses are both by default.",
     )
+    refresh: Free[Literal["epoch"] | Positive | None] = Field(
+        None,
+        description="For shards that grow while a run trains: when the manifest, or the store, is read again, and "
+        "what is new is taken in. epoch: where an epoch ends. A number: after every so many steps; what is new "
+        "ends the epoch then, and train.max_steps is needed. null: never, and grown data are refused.",
+    )
+    vanished: Free[Literal["tell", "retire"]] = Field(
+        "tell",
+        description="With refresh, what is done about shards that are not listed any more. tell: they are told of "
+        "and read as before; where they are gone, the run is saved and stops. retire: they are left out.",
+    )
     workers: Free[Count | None] = Field(
         None, description="Loader processes per rank; by default up to 8, as the rank's cores allow."
     )

@@ -164,6 +164,41 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _growing(self) -> "Config":
+        """Refuse what has no meaning, or no length, where data grow."""
+        data, train = self.data, self.train
+        if data.refresh is None:
+            return self
+        of_neighbours = [kind for kind in self.model.begin if kind != "features"]
+        if self.pairs.of != "views" or of_neighbours:
+            what = f"pairs.of is {self.pairs.of}"
+            if self.pairs.of == "views":
+                what = f"model.begin is {', '.join(self.model.begin)}"
+            raise ValueError(
+                f"data.refresh takes in features that are new, and {what}, which needs neighbours: a store that "
+                "grows has none until they are found anew. Set data.refresh to null, or "
+                + ("pairs.of to views" if self.pairs.of != "views" else "model.begin to [features]")
+            )
+        if data.vanished == "retire" and (data.features is not None or self.stages.boost.epochs):
+            why = "a feature store keeps all that it was made of"
+            if data.features is None:
+                why = "stages.boost compares its clusters on the images that it began with"
+            raise ValueError(f"data.vanished is retire, and {why}: set it to tell")
+        if self.stages.boost.epochs and (data.refresh != "epoch" or train.max_steps is not None):
+            raise ValueError(
+                "stages.boost counts in epochs, which data that grow make longer: set data.refresh to epoch and "
+                "train.max_steps to null, or stages.boost.epochs to 0"
+            )
+        if train.max_steps is None and (train.rate_depends_on_length or data.refresh != "epoch"):
+            why = f"train.schedule {train.schedule} needs to know how long the run is"
+            if not train.rate_depends_on_length:
+                why = f"data.refresh {data.refresh} may end epochs before they are over"
+            raise ValueError(
+                f"{why}, and epochs become longer as the data grow: say it in steps (train.max_steps)"
+            )
+        return self
+
     @property
     def phases(self) -> tuple[Phase, ...]:
         """The phases of an epoch, each with the losses that are computed: those with a weight above 0."""

@@ -22,7 +22,9 @@ class Train(Section):
     )
     epochs: Free[Positive] = Field(1000, description="Passes over the data.")
     max_steps: Free[Positive | None] = Field(
-        None, description="Stop after this many steps, whatever the epochs."
+        None,
+        description="Stop after this many steps, whatever the epochs. With data.refresh it alone says how long the "
+        "run is: data that grow make epochs longer.",
     )
     start: Origin[PathText | None] = Field(
         None,
@@ -52,7 +54,10 @@ class Train(Section):
         "the run's length: epochs and max_steps may not change under a run.",
     )
     warmup_epochs: Fixed[float] = Field(
-        0.0, ge=0, description="Epochs, or a part of one, in which the rate rises from 0 to lr, step by step."
+        0.0,
+        ge=0,
+        description="Epochs, or a part of one, in which the rate rises from 0 to lr, step by step. With "
+        "data.refresh those of the data that the run began with, as decay_epochs are.",
     )
     decay_epochs: Fixed[float | None] = Field(
         None, gt=0, description="wsd: how long the rate goes down at the end; null: a fifth of the run."

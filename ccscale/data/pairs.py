@@ -27,7 +27,7 @@ from ccscale.data.digest import batch_digest
 from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import VIEWS, ColourParameters, ViewParameters, draw_views
 from ccscale.data.loader import load, plain, this_worker
-from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.growing import RunOrder
 from ccscale.data.order.schedule import EpochOrder, owned
 from ccscale.data.read_ahead import Ahead, read_ahead_lanes
 from ccscale.data.reader import Sample, SampleReader
@@ -97,7 +97,7 @@ class Triples(NamedTuple):
 def pair_batches(
     manifest: Manifest,
     splits: Sequence[str],
-    schedule: PhasedSchedule,
+    schedule: RunOrder,
     views: Views,
     start: int,
     stop: int,
@@ -181,7 +181,7 @@ def _of_this_worker(lanes: range) -> range:
     return lanes[mine.start : mine.stop]
 
 
-def _parts_of_this_worker(schedule: PhasedSchedule, lanes: range, start: int, stop: int) -> Iterator[_Part]:
+def _parts_of_this_worker(schedule: RunOrder, lanes: range, start: int, stop: int) -> Iterator[_Part]:
     """Yield what this worker has to read, batch by batch."""
     lanes = _of_this_worker(lanes)
     places = range(lanes.start * schedule.share, lanes.stop * schedule.share)
@@ -196,7 +196,7 @@ def _parts_of_this_worker(schedule: PhasedSchedule, lanes: range, start: int, st
 def _read(
     parts: Iterator[_Part],
     reader: SampleReader,
-    schedule: PhasedSchedule,
+    schedule: RunOrder,
     views: Views,
     triples: Triples | None,
     lanes: range,
@@ -216,7 +216,7 @@ def _read(
 
 
 def _read_part(
-    part: _Part, reader: SampleReader, ahead: Ahead | None, schedule: PhasedSchedule, views: Sequence[Views]
+    part: _Part, reader: SampleReader, ahead: Ahead | None, schedule: RunOrder, views: Sequence[Views]
 ) -> PairBatch:
     size, samples = views[0].size, part.samples.copy()
     images = np.empty((len(views), len(samples), size, size, 3), dtype=np.uint8)

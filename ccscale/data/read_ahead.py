@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.growing import RunOrder
 from ccscale.data.order.schedule import EpochOrder, default_block
 from ccscale.data.reader import Sample, SampleReader
 from ccscale.data.remote.fetch import AT_ONCE, REQUEST
@@ -97,9 +97,7 @@ class _Lane:
         return self._held.pop(sample, None)
 
 
-def read_ahead_lanes(
-    reader: SampleReader, schedule: PhasedSchedule, lanes: range, start: int, stop: int
-) -> Ahead:
+def read_ahead_lanes(reader: SampleReader, schedule: RunOrder, lanes: range, start: int, stop: int) -> Ahead:
     """Read ahead what some lanes give to global batches `start` to `stop`."""
     order = lru_cache(maxsize=2)(schedule.order)
     return Ahead(reader, [_blocks(schedule, order, lane, start, stop) for lane in lanes])
@@ -117,7 +115,7 @@ def read_ahead_ranges(reader: SampleReader, ranges: Iterable[range]) -> Ahead:
 
 
 def _blocks(
-    schedule: PhasedSchedule, order: Callable[[int], EpochOrder], lane: int, start: int, stop: int
+    schedule: RunOrder, order: Callable[[int], EpochOrder], lane: int, start: int, stop: int
 ) -> Iterator[Int64]:
     """Yield what a lane reads: the rest of the block that it stands in, then block by block.
 
@@ -130,8 +128,9 @@ def _blocks(
     while at < end:
         step, within = divmod(at, share)
         turn = schedule.locate(step)
-        phase, place = schedule.phases[turn.phase], turn.place * share + within
-        rest = min(phase.block - place % phase.block, phase.span - place)
+        of_turn, place = order(turn.number), turn.place * share + within
+        block = of_turn.schedule.block
+        rest = min(block - place % block, schedule.left(step) * share - within)
         count = min(max(rest, first - at), end - at)
-        yield order(turn.number).lane(lane, place, place + count)
+        yield of_turn.lane(lane, place, place + count)
         at += count

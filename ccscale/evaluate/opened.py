@@ -10,6 +10,7 @@ import torch
 
 from ccscale import checkpoint, dist
 from ccscale.checkpoint import Checkpoint
+from ccscale.checkpoint.intake_files import read_intakes
 from ccscale.checkpoint.run import read_facts, read_run
 from ccscale.config import Config, Data, Views
 from ccscale.data.loader import default_workers
@@ -57,6 +58,8 @@ class OpenedRun:
         splits = self.config.data.splits
         trained = read_facts(self.config.run_folder)["data"].partition("/")[0]
         same = set(splits) <= set(manifest.splits) and manifest.digest(splits) == trained
+        if set(splits) <= set(manifest.splits) and (kept := read_intakes(self.config.run_folder)) is not None:
+            same = kept.intakes.until(self.checkpoint.step).are_of(manifest, splits)
         unchosen = [] if self.checkpoint.heads else no_choice(self.config.model)
         return [*unchosen, *other_data(manifest.name, facts.get("data"), same)]
 

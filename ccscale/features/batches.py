@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale.data.digest import batch_digest
-from ccscale.data.order.phases import PhasedSchedule
+from ccscale.data.order.growing import RunOrder
 from ccscale.data.order.schedule import EpochOrder, owned
 from ccscale.data.pairs import SUBSTITUTES, PairBatch
 from ccscale.data.whole_images import WholeBatch
@@ -76,7 +76,7 @@ class _Keys:
 
 def feature_batches(
     draw: PairDraw,
-    schedule: PhasedSchedule,
+    schedule: RunOrder,
     start: int,
     stop: int,
     *,

@@ -42,7 +42,8 @@ def open_followed(config: Config) -> tuple[Config, Features]:
         If there is no such store, it is of other shards, or the config contradicts it.
     """
     assert config.data.features is not None
-    features = Features(config.data.features, config.data.splits)
+    growing = config.data.refresh is not None  # then what is listed counts, while more is made
+    features = Features(config.data.features, config.data.splits, unfinished=growing)
     config = follow(config, features)
     _check_pairs(config, features)
     if set(config.model.begin) - {"features"} and features.neighbour_section is None:

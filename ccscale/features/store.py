@@ -48,6 +48,8 @@ class Features:
         What ``ccscale embed`` wrote.
     splits : sequence of str, optional
         Those whose rows are counted through; all that the store holds by default.
+    unfinished : bool, default False
+        Take what is listed of a store that is still being made.
 
     Attributes
     ----------
@@ -68,25 +70,32 @@ class Features:
         If it is no store, or one that is not finished, lacks a split, or a file.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], splits: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], splits: Sequence[str] | None = None, unfinished: bool = False
+    ) -> None:
         self.folder = Path(folder)
-        self.listing: Listing = read_listing(self.folder)
-        data = self.listing.data
-        if not self.listing.complete:
+        listing = read_listing(self.folder)
+        data = listing.data
+        if not listing.complete and not unfinished:
             raise InputError(
                 f"{folder} is not finished: run the `ccscale embed {data.root} {folder}` that began it again, and "
                 "it goes on"
             )
-        for split in splits or ():
-            if split not in data.splits:
-                hint = nearest(split, data.splits) or f"; it has {', '.join(data.splits)}"
-                raise InputError(f"{folder} has no split {split!r}{hint}")
-        self.splits = data.splits if splits is None else tuple(splits)
-        self.files: tuple[FeatureFile, ...] = tuple(
-            file for file in self.listing.files if file.shard.split in self.splits
-        )
-        check_files(self.folder, self.files)
-        self._stored = StoredRows(self.folder, self.listing, self.files)
+        self._hold(listing, data.splits if splits is None else splits)
+
+    def _hold(self, listing: Listing, splits: Sequence[str]) -> None:
+        """Take the rows of some splits of what is listed."""
+        there = listing.data.splits
+        for split in splits:
+            if split not in there:
+                hint = nearest(split, there) or f"; it has {', '.join(there)}"
+                raise InputError(f"{self.folder} has no split {split!r}{hint}")
+        files = tuple(file for file in listing.files if file.shard.split in splits)
+        check_files(self.folder, files)
+        self.listing: Listing = listing
+        self.files: tuple[FeatureFile, ...] = files
+        self.splits: tuple[str, ...] = tuple(splits)
+        self._stored = StoredRows(self.folder, listing, files)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("folder", "listing", "files", "splits")}
@@ -134,8 +143,19 @@ class Features:
         return replace(manifest, shards=self.shards)
 
     def at(self, splits: Sequence[str]) -> "Features":
-        """Return the same store with the rows of other splits."""
-        return self if tuple(splits) == self.splits else Features(self.folder, splits)
+        """Return the same store, as it was when it was opened, with the rows of other splits."""
+        return self if tuple(splits) == self.splits else self._like(self.listing, splits)
+
+    def holding(self, files: Sequence[FeatureFile]) -> "Features":
+        """Return it with some of its files, in an order of one's own; their rows have no neighbours."""
+        listing = self.listing.changed(files=tuple(files), neighbours=None)
+        return self._like(listing, self.splits)
+
+    def _like(self, listing: Listing, splits: Sequence[str]) -> "Features":
+        other = object.__new__(type(self))
+        other.folder = self.folder
+        other._hold(listing, splits)
+        return other
 
     @property
     def whole(self) -> "Features":

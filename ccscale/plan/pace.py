@@ -13,7 +13,7 @@ from ccscale.checkpoint import Search
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
 from ccscale.data.loader import default_workers
-from ccscale.data.order.run import last_step, make_schedule
+from ccscale.data.order.run import last_step
 from ccscale.data.order.stages import BoostSteps
 from ccscale.device import pick_device
 from ccscale.engine.build import build_engine
@@ -27,6 +27,7 @@ from ccscale.train.boost.stage import BoostStage
 from ccscale.train.feed import Feed
 from ccscale.train.setup import Setup, open_data
 from ccscale.train.step import Stepper
+from ccscale.train.supply import Supply
 
 WARM_UP, STEPS, SECONDS = 3, 10, 10.0  # steps that do not count; steps that do, at least; how long they go on
 
@@ -73,13 +74,14 @@ def measure_pace(config: Config) -> Pace:
         (step, boost_step), cost = measured(lambda: (_step_seconds(setup), _boost_step_seconds(setup)))
     before = min(setup.stop, setup.boost.first)
     total = step * before + (boost_step or step) * (setup.stop - before)
-    return Pace(str(device), step, step * setup.schedule.steps_per_epoch, total, cost.bytes, boost_step)
+    return Pace(str(device), step, step * setup.schedule.end_of(1), total, cost.bytes, boost_step)
 
 
 def _set_up(config: Config, device: torch.device) -> Setup:
     """Return what such a run is trained with: in no folder, from weights of chance."""
     config, manifest, features = open_data(config)
-    schedule = make_schedule(config, manifest.select(config.data.splits), 1)
+    supply = Supply.fixed(config, manifest, None if features is None else features.whole)
+    schedule = supply.schedule(1)
     network = ContrastiveClustering(
         config.model.bare, config.views.size, None if features is None else features.width
     )
@@ -88,16 +90,15 @@ def _set_up(config: Config, device: torch.device) -> Setup:
         config,
         device,
         default_workers() if config.data.workers is None else config.data.workers,
-        manifest,
+        supply,
         schedule,
         FolderLock(Path("nowhere")),  # never taken
         Search(None, ()),
         build_engine(config, network, device),
         step=0,
         stop=last_step(config, schedule),
-        boost=BoostSteps.of(config, schedule.steps_per_epoch),
+        boost=BoostSteps.of(config, schedule),
         state={"bad": []},
-        features=features,
     )
 
 
@@ -115,7 +116,7 @@ def _boost_step_seconds(setup: Setup) -> float | None:
         return None
     setup = replace(setup, step=setup.boost.begin)
     stepper = Stepper(setup.config, setup.engine, setup.device)
-    stage = BoostStage(setup.config, setup.boost, stepper, setup.images, {})
+    stage = BoostStage(setup.config, setup.boost, stepper, setup.supply.intakes.samples, {})
     return _seconds(setup, lambda batch: stage.take(batch, setup.config.phases[0].losses, stage.rate))
 
 

@@ -152,6 +152,10 @@ def make_plan(
     reading, why = read_data(config, world)
     if why is not None:
         notes.append(f"the data cannot be read from here, so no steps are told: {why}")
+    if reading is not None and config.data.refresh is not None:
+        notes.append(
+            f"the data may grow (data.refresh): steps are told of the {reading.images:,} images of now"
+        )
     if "cluster" in config.losses and config.train.global_batch < 2 * (
         most := max(config.model.cluster_counts)
     ):

@@ -86,7 +86,7 @@ def read_data(config: Config, world: int) -> tuple[RunData | None, str | None]:
         manifest = (
             Manifest.load(data.place, retry_seconds=1)
             if data.features is None
-            else Features(data.features).manifest
+            else Features(data.features, unfinished=data.refresh is not None).manifest
         )
     except (InputError, Fault) as error:
         return None, str(error)

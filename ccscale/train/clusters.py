@@ -30,19 +30,25 @@ class RunClusters:
         self._setup, self._request = setup, request
         self._network = setup.engine.network
         self._finder: CentreFinder | None = None
-        if setup.features is not None and setup.config.model.centres:
-            self._finder = CentreFinder(self._network, setup.features, setup.config.seed)
 
     @property
     def are_found(self) -> bool:
         """Whether there are heads whose clusters are found and not trained."""
-        return self._finder is not None
+        return self._setup.features is not None and bool(self._setup.config.model.centres)
 
-    def find(self) -> None:
-        """Find them, by the network as it is now."""
-        if self._finder is not None:
-            with self._network.averaged():
-                self._finder.find()
+    def follow(self, setup: Setup) -> None:
+        """Go on with data that have grown."""
+        self._setup, self._finder = setup, None
+
+    def find(self, step: int) -> None:
+        """Find them after a step, by the network as it is now."""
+        features, config = self._setup.supply.at(step)[1], self._setup.config
+        if features is None or not config.model.centres:
+            return
+        if self._finder is None:
+            self._finder = CentreFinder(self._network, features, config.seed)
+        with self._network.averaged():
+            self._finder.find()
 
     def judged(self, near: Int64 | None) -> dict[str, Any]:
         """Return what tells how good the serving clusters are on the images that are trained on, without labels.
@@ -61,8 +67,9 @@ class RunClusters:
         """
         setup, config = self._setup, self._setup.config
         splits, serving = config.data.splits, self._network.serving
-        features = None if setup.features is None else setup.features.at(splits)
-        data = self._network, setup.manifest, splits, config
+        # Of data that grow, those that its first check has looked at: the others are compared with it.
+        manifest, features = setup.supply.at(setup.boost.begin)
+        data = self._network, manifest, splits, config
         found: tuple[float, Int64 | None] | None
         with self._network.averaged():
             pairs = view_pairs(*data, progress=False, features=features)
@@ -80,8 +87,13 @@ class RunClusters:
             "near": found[1],
         }
 
-    def measure(self) -> dict[str, Any] | None:
+    def measure(self, step: int) -> dict[str, Any] | None:
         """Let the best head by now serve, and assign all images of the splits that are evaluated.
+
+        Parameters
+        ----------
+        step
+            Steps done.
 
         Returns
         -------
@@ -96,8 +108,9 @@ class RunClusters:
         """
         setup, config = self._setup, self._setup.config
         splits = config.evaluated_splits
-        features = None if setup.features is None else setup.features.at(splits)
-        data, chosen = (self._network, setup.manifest, splits, config), dict[str, Any]()
+        manifest, features = setup.supply.at(step)
+        features = None if features is None else features.at(splits)
+        data, chosen = (self._network, manifest, splits, config), dict[str, Any]()
         with self._network.averaged():
             if len(config.model.head_clusters) > 1:
                 pairs = view_pairs(*data, progress=False, features=features)

@@ -48,12 +48,21 @@ class Feed:
     batch: Batch
 
     def __init__(self, start: Callable[[Closing], Iterator[Batch]], device: torch.device) -> None:
-        self._closing = Closing()
-        self._batches = start(self._closing)
+        self._begin(start)
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.wait = 0.0
         self.failure: Fault | InputError | None = None
+
+    def _begin(self, start: Callable[[Closing], Iterator[Batch]]) -> None:
+        self._closing = Closing()
+        self._batches = start(self._closing)
+
+    def restart(self, start: Callable[[Closing], Iterator[Batch]]) -> None:
+        """Give up what was read ahead, and fetch the first of other batches, or note why there is none."""
+        self.close()
+        self._begin(start)
+        self.fetch_first()
 
     def fetch_first(self) -> None:
         """Fetch the first batch, or note why there is none. Workers are started from the main thread."""

@@ -73,6 +73,10 @@ class RunLog:
             if self._board is not None:
                 self._board.close()
 
+    def lengthen(self, stop: int) -> None:
+        """Go on to another last step."""
+        self._meter.lengthen(stop)
+
     @property
     def is_due(self) -> bool:
         """Whether as many steps are pending as are to be flushed together."""

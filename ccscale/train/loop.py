@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ccscale import checkpoint, dist
@@ -27,6 +27,7 @@ from ccscale.train.log import RunLog, evaluation_line
 from ccscale.train.profile import StepProfile
 from ccscale.train.setup import Setup
 from ccscale.train.step import Stepper
+from ccscale.train.supply_watch import SupplyWatch
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Trainer:
         self.config = config = setup.config
         self.schedule, self.stop, self.phases = setup.schedule, setup.stop, config.phases
         training = min(setup.stop, setup.boost.first)
-        self.rates = Rates.of(config.train, setup.schedule.steps_per_epoch, training)
+        self.rates = Rates.of(config.train, setup.schedule.eras[0].schedule.steps_per_epoch, training)
         shards = () if setup.features else setup.manifest.select(config.data.splits)
         # A remote shard is tried again for as long as `data.retry_seconds` says.
         self.reads_for_long = any(is_url(setup.manifest.locate(shard)) for shard in shards)
@@ -65,11 +66,12 @@ class Trainer:
         self.bad = dict.fromkeys(setup.state["bad"])
         self.stepper = Stepper(config, setup.engine, setup.device, self.activity.part)
         kept = setup.state.get("boost", {})
-        self.boost = BoostStage(config, setup.boost, self.stepper, setup.images, kept, setup.given)
+        images = setup.supply.intakes.samples
+        self.boost = BoostStage(config, setup.boost, self.stepper, images, kept, setup.given)
         self.saver = saver = checkpoint.Saver(setup.engine, config, setup.found, setup.lock.check)
         self.feed = Feed(setup.batches, setup.device)
-        every, images, write = config.train.log_every, config.train.global_batch, dist.rank() == 0
-        self.log = RunLog(config.run_folder, self.step, self.stop, every, images, write, setup.lock.check)
+        every, batch, write = config.train.log_every, config.train.global_batch, dist.rank() == 0
+        self.log = RunLog(config.run_folder, self.step, self.stop, every, batch, write, setup.lock.check)
         self.skipped = SkippedSteps(
             config.train.max_bad_steps,
             dist.say,
@@ -77,6 +79,7 @@ class Trainer:
         )
         self.collapse = CollapseWatch()
         self.clusters = RunClusters(setup, request)
+        self.watch = SupplyWatch()
 
     def run(self) -> Outcome:
         """Take the steps that are left, save and evaluate on the way."""
@@ -88,7 +91,10 @@ class Trainer:
                 return self._stopped()
             if self.step < self.stop:
                 with self.request.at_once():
-                    self.feed.fetch_first()
+                    if self.setup.is_looked_at(self.step) and self.look():
+                        self.feed.restart(self.setup.batches)
+                    else:
+                        self.feed.fetch_first()
                 dist.together(self.feed.check)
             even = self.setup.device.type == "cpu" and not self.config.train.compile
             estimate = TimeEstimate(self.step, self.stop, even, self.settle)
@@ -126,8 +132,7 @@ class Trainer:
         losses, verdict = taker.take(batch, self.phases[phase].losses, rate)
         self.step += 1
         if self.step < self.stop:
-            self.activity.begin(self.step, "waiting for data", at_work=self.reads_for_long)
-            self.feed.fetch(self.request)  # the next one: a device computes meanwhile
+            self.fetch()  # the next one: a device computes meanwhile
         self.activity.begin(self.step, "agreeing with the other ranks")
         agreed = self.agree(batch)
         self.activity.begin(self.step, "noting the step", at_work=True)  # on a disk that may be slow
@@ -155,6 +160,37 @@ class Trainer:
             starved=agreed.starved > 0,
             last=last,
         )
+
+    def fetch(self) -> None:
+        """Fetch the next batch, of what the data are then, or note why there is none."""
+        grown = False
+        if self.setup.is_looked_at(self.step):
+            try:
+                grown = self.look()
+            except (
+                Fault,
+                InputError,
+            ) as error:  # on all ranks, which agree on it as on data that cannot be read
+                self.feed.failure = error
+                return
+        self.activity.begin(self.step, "waiting for data", at_work=self.reads_for_long or grown)
+        if grown:
+            self.feed.restart(self.setup.batches)
+        else:
+            self.feed.fetch(self.request)
+
+    def look(self) -> bool:
+        """Look at the data anew, and take in what is new; tell whether anything was."""
+        self.activity.begin(self.step, "looking at the data", at_work=True)
+        setup, supply = self.setup, self.watch.look(self.setup.supply, self.step)
+        grown = len(supply.intakes.intakes) > len(setup.supply.intakes.intakes)
+        self.setup = setup = setup.of(supply, self.step) if grown else replace(setup, supply=supply)
+        if grown:
+            self.schedule, self.stop = setup.schedule, setup.stop
+            self.boost.follow(setup.boost, supply.intakes.samples, setup.given)
+            self.clusters.follow(setup)
+            self.log.lengthen(self.stop)
+        return grown
 
     def _lacks_evaluation(self) -> bool:
         """Tell whether the run was stopped between a save and the end of that step's evaluation."""
@@ -214,7 +250,8 @@ class Trainer:
             **({"frozen": self.setup.frozen} if self.setup.frozen else {}),
             **({"width": self.setup.features.width} if self.setup.features else {}),
         }
-        state = {"bad": list(self.bad), **self.boost.state()}
+        kept = self.setup.supply.kept.state(self.step)
+        state = {"bad": list(self.bad), **self.boost.state(), **kept}
         marks = self.boost.marks(self.step, self.stop)
         (self.saver.save if wait else self.saver.begin)(self.step, state, facts, marks)
         self.log.skip_time()
@@ -224,7 +261,7 @@ class Trainer:
         if self.clusters.are_found:
             self.settle()
             self.activity.begin(self.step, "finding clusters", at_work=True)
-            self.clusters.find()
+            self.clusters.find(self.step)
 
     def evaluate(self) -> bool:
         """Measure the clusters; return False if a request has ended that early, with the step saved."""
@@ -233,7 +270,7 @@ class Trainer:
         config, splits = self.config, self.config.evaluated_splits
         try:
             with self._saved_if_data_fail():
-                summary = self.clusters.measure()
+                summary = self.clusters.measure(self.step)
                 is_checked = self.boost.lacks_check(self.step, self.stop)
                 judged = self.clusters.judged(self.boost.near) if is_checked else {}
         except Stopped:

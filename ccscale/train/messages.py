@@ -63,6 +63,14 @@ def _name(device: torch.device, asked: str) -> str:
 
 def _ends(config: Config, steps: int, stop: int) -> str:
     boost, epochs = config.stages.boost.epochs, config.train.epochs
+    if (refresh := config.data.refresh) is not None:
+        again = "where an epoch ends" if refresh == "epoch" else f"every {counted(refresh, 'step')}"
+        looked = f"the data are looked at again {again}"
+        if config.train.max_steps is not None:
+            return f"{counted(stop, 'step')} in all; {looked}"
+        return (
+            f"{counted(epochs + boost, 'epoch')}: {counted(stop, 'step')} if they stay as they are; {looked}"
+        )
     more = f" and {boost:,} of self-labelling" if boost else ""
     said = f"{counted(epochs, 'epoch')}{more}: {counted((epochs + boost) * steps, 'step')}"
     return said if stop == (epochs + boost) * steps else f"{said}, of which train.max_steps takes {stop:,}"

@@ -1,7 +1,7 @@
 """What one rank of a run trains with: data, schedule, folder, and the engine as the newest checkpoint left it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,8 +12,8 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
 from ccscale.config.views import strong_view, weak_view
 from ccscale.data.loader import default_workers
-from ccscale.data.order.phases import PhasedSchedule
-from ccscale.data.order.run import last_step, make_schedule
+from ccscale.data.order.growing import GrowingSchedule
+from ccscale.data.order.run import last_step
 from ccscale.data.order.stages import BoostSteps
 from ccscale.data.pairs import Triples, pair_batches
 from ccscale.data.remote.access import Access
@@ -22,13 +22,15 @@ from ccscale.data.remote.retry import Closing
 from ccscale.data.shards.manifest import Manifest
 from ccscale.engine.adapter import Engine
 from ccscale.features.batches import Batch, feature_batches
-from ccscale.features.following import content_digest, open_followed
+from ccscale.features.following import open_followed
 from ccscale.features.pairs import PairDraw
 from ccscale.features.store import Features
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.boost.given import GivenClasses, find_given
 from ccscale.train.messages import advise, describe_resume, describe_run
 from ccscale.train.opening import open_training, restore
+from ccscale.train.supply import Supply, gone, keep_supply, open_supply
+from ccscale.train.supply_watch import SupplyWatch
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,8 @@ class Setup:
         The run's, with the origin of its weights as it was at its beginning.
     device, workers
         Of this rank: where it trains, its loader processes.
-    manifest, schedule
+    supply, schedule
         The data, and the order of their samples.
-    features
-        The store, where the data are one.
     lock
         Of the run's folder.
     found
@@ -67,8 +67,8 @@ class Setup:
     config: Config
     device: torch.device
     workers: int
-    manifest: Manifest
-    schedule: PhasedSchedule
+    supply: Supply
+    schedule: GrowingSchedule
     lock: FolderLock
     found: Search
     engine: Engine
@@ -77,8 +77,17 @@ class Setup:
     boost: BoostSteps
     state: dict[str, Any]
     frozen: str | None = None
-    features: Features | None = None
     given: GivenClasses | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """All data that were taken in, whose samples have the numbers that the schedule knows."""
+        return self.supply.numbered[0]
+
+    @property
+    def features(self) -> Features | None:
+        """The store, where the data are one."""
+        return self.supply.numbered[1]
 
     def batches(self, closing: Closing) -> Iterator[Batch]:
         """Yield this rank's part of the batches that are left; see `pair_batches` and `feature_batches`."""
@@ -113,19 +122,33 @@ class Setup:
 
     def epoch(self, step: int) -> int:
         """Return the epoch of the last of so many steps, counted from 1; 0 before the first."""
-        return -(-step // self.schedule.steps_per_epoch)
+        return self.schedule.epochs_begun(step)
 
     def is_evaluated(self, step: int) -> bool:
         """Tell whether the clusters are measured after a step."""
-        epochs, rest = divmod(step, self.schedule.steps_per_epoch)
         every = self.config.evaluate.every
-        due = bool(step and every and rest == 0 and epochs % every == 0)
+        due = bool(every) and self.schedule.ends_epoch(step) and self.epoch(step) % every == 0
         return due or step == self.stop or self.boost.is_checked(step, self.stop)
 
-    @property
-    def images(self) -> int:
-        """Samples of the splits that are trained on."""
-        return sum(shard.nsamples for shard in self.manifest.select(self.config.data.splits))
+    def is_looked_at(self, step: int) -> bool:
+        """Tell whether the data are looked at anew after a step, and what they are from there on is not decided."""
+        refresh = self.config.data.refresh
+        if refresh is None or step <= self.supply.intakes.looked:
+            return False
+        return self.schedule.ends_epoch(step) if refresh == "epoch" else step % refresh == 0
+
+    def of(self, supply: Supply, step: int) -> "Setup":
+        """Return what is trained with from a step on, at which something was taken in."""
+        schedule, config = supply.schedule(dist.world()), self.config
+        return replace(
+            self,
+            supply=supply,
+            schedule=schedule,
+            step=step,
+            stop=last_step(config, schedule),
+            boost=BoostSteps.of(config, schedule),
+            given=dist.on_rank_zero(lambda: _given(supply)),
+        )
 
 
 def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: FolderLock) -> Setup:
@@ -145,31 +168,40 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     InputError
         For a mistake in the config or the data, before anything is written.
     """
-    config, manifest, features = dist.on_rank_zero(lambda: open_data(config))
-    shards = manifest.select(config.data.splits)
-    schedule = dist.on_rank_zero(lambda: make_schedule(config, shards, dist.world()))
-    given = dist.on_rank_zero(lambda: find_given(config, manifest, features))
-    stop = last_step(config, schedule)
-    digest = manifest.digest(config.data.splits)
-    if features is not None:
-        digest = f"{digest}/{content_digest(config, features)}"
-    opening = open_training(config, digest, lock, features, device)
+    supply = dist.on_rank_zero(lambda: open_supply(*open_data(config)))
+    missing = dist.on_rank_zero(lambda: gone(supply))
+    schedule = dist.on_rank_zero(lambda: supply.schedule(dist.world()))
+    given = dist.on_rank_zero(lambda: _given(supply))
+    opening = open_training(supply.config, supply.kept.data, lock, supply.numbered[1], device)
     config, found = opening.config, opening.found
-    for line in describe_run(config, manifest, schedule, device, stop):
+    if supply.grows:
+        supply = replace(supply, kept=dist.on_rank_zero(lambda: keep_supply(supply)))
+    stop = last_step(config, schedule)
+    now = supply.at(supply.intakes.looked)[0]
+    for line in describe_run(config, now, schedule.eras[-1].schedule, device, stop):
         dist.say(line)
     engine, step, state = restore(opening, device)
+    dist.on_rank_zero(lambda: supply.kept.check(state, step, config.run_folder))
+    workers = default_workers(env.local_world) if config.data.workers is None else config.data.workers
+    boost = BoostSteps.of(config, schedule)
+    rest = schedule, lock, found, engine, step, stop, boost, state, opening.frozen, given
+    setup = Setup(config, device, workers, supply, *rest)
+    if missing:
+        setup = setup.of(SupplyWatch().retire(supply, missing, step), step)
     if state.get("boost", {}).get("ended"):
-        stop = step  # what its steps would be is not asked any more
+        setup = replace(setup, stop=step)  # what its steps would be is not asked any more
     for reason in found.passed_over:
         dist.say(f"passed over a checkpoint: {reason}")
     if opening.begun:
-        dist.say(describe_resume(step, stop, first_save_failed=found.cut_off and found.newest is None))
+        first_save_failed = found.cut_off and found.newest is None
+        dist.say(describe_resume(step, setup.stop, first_save_failed))
     for line in advise(config):
         dist.say(line)
-    workers = default_workers(env.local_world) if config.data.workers is None else config.data.workers
-    steps = step, stop, BoostSteps.of(config, schedule.steps_per_epoch)
-    data = manifest, schedule, lock, found
-    return Setup(config, device, workers, *data, engine, *steps, state, opening.frozen, features, given)
+    return setup
+
+
+def _given(supply: Supply) -> GivenClasses | None:
+    return find_given(supply.config, *supply.numbered, supply.intakes.retired)
 
 
 def open_data(config: Config) -> tuple[Config, Manifest, Features | None]:
@@ -193,6 +225,8 @@ def open_data(config: Config) -> tuple[Config, Manifest, Features | None]:
     manifest = Manifest.load(data.place, data.retry_seconds)
     if access.cache is not None:
         Cache(access.cache, access.cache_bytes)  # refused here if it cannot be
-    for splits in (config.data.splits, config.evaluate.splits or ()):
-        manifest.check_files(splits)
+    trained = set(config.data.splits)
+    # What is new of data that grow may not be whole yet, and what was taken in is looked for by `gone`.
+    manifest.check_files(trained if data.refresh is None else ())
+    manifest.check_files(set(config.evaluate.splits or ()) - trained)
     return config, manifest, None

@@ -121,6 +121,8 @@ def test_all_that_differs_is_named(folder):
 
 CHANGES: dict[str, Any] = {
     "data.shards": "there",
+    "data.refresh": "epoch",
+    "data.vanished": "retire",
     "data.workers": 3,
     "data.prefetch": 5,
     "data.max_bad_samples": 0,

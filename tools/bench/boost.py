@@ -70,14 +70,15 @@ def measure(config: Config, device: torch.device, turns: int) -> dict[str, Any]:
     manifest = Manifest.load(config.data.place)
     shards = manifest.select(config.data.splits)
     schedule = make_schedule(config, shards, dist.world())
-    steps = BoostSteps.of(config, schedule.steps_per_epoch)
+    steps = BoostSteps.of(config, schedule)
     triples = Triples(0, config.views, config.views)  # the same views as of a training step
     batches = pair_batches(manifest, config.data.splits, schedule, config.views, 0, 1, triples=triples)
     batch = replace(on_device(next(batches), device), step=steps.begin)
     torch.manual_seed(config.seed)
     engine = build_engine(config, ContrastiveClustering(config.model, config.views.size), device)
     stepper = Stepper(config, engine, device)
-    stage = BoostStage(config, steps, stepper, sum(shard.nsamples for shard in shards), {})
+    images = sum(shard.nsamples for shard in shards)
+    stage = BoostStage(config, steps, stepper, lambda step: images, {})
     takers: dict[str, Callable[[], Any]] = {
         "training step": lambda: stepper.take(batch, LOSSES),
         "look": lambda: stepper.assign(batch),

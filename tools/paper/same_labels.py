@@ -74,7 +74,7 @@ def of_plain(config: Config) -> Iterator[list[int]]:
     )
     _, manifest, _ = open_data(config)
     schedule = make_schedule(config, manifest.select(config.data.splits), 1)
-    steps, boost, loss = BoostSteps.of(config, schedule.steps_per_epoch), config.stages.boost, config.loss
+    steps, boost, loss = BoostSteps.of(config, schedule), config.stages.boost, config.loss
     triples = Triples(
         steps.first, weak_view(config.views, boost.weak), strong_view(config.views, boost.strong)
     )

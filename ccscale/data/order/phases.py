@@ -91,6 +91,15 @@ class PhasedSchedule:
         begin = ends[phase] - self.phases[phase].steps_per_epoch
         return Turn(epoch * len(self.phases) + phase, phase, rest - begin)
 
+    def left(self, step: int) -> int:
+        """Return how many steps its turn has from a step on, this one among them."""
+        turn = self.locate(step)
+        return self.phases[turn.phase].steps_per_epoch - turn.place
+
+    def end_of(self, epochs: int) -> int:
+        """Return how many steps so many epochs have."""
+        return epochs * self.steps_per_epoch
+
     def order(self, turn: int) -> EpochOrder:
         """Return the order of a turn, by its number."""
         return self.phases[turn % len(self.phases)].epoch(turn)

@@ -1,10 +1,11 @@
 """The schedule of a run: from its config, the sizes of its shards and the number of ranks. Pure, as all here."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ccscale.config import Config
+from ccscale.data.order.growing import GrowingSchedule, RunOrder
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule, default_block, default_piece
 from ccscale.data.order.stages import BoostSteps
@@ -27,7 +28,27 @@ class SizedShard(Protocol):
         """Size in bytes."""
 
 
-def make_schedule(config: Config, shards: Sequence[SizedShard], ranks: int) -> PhasedSchedule:
+class Version(NamedTuple):
+    """What a run's data are from some step on."""
+
+    step: int
+    """The first step that has it, counted from 0."""
+    shards: Sequence[SizedShard]
+    """Of the splits trained on: all that were taken in until then, in this order."""
+    retired: Collection[int] = ()
+    """Which of these give no samples any more, though theirs keep their numbers."""
+
+
+def make_growing_schedule(config: Config, versions: Iterable[Version], ranks: int) -> GrowingSchedule:
+    """Make the schedule of a run whose data grow; see `make_schedule`, for each version of them."""
+    return GrowingSchedule.of(
+        [(step, make_schedule(config, shards, ranks, retired)) for step, shards, retired in versions]
+    )
+
+
+def make_schedule(
+    config: Config, shards: Sequence[SizedShard], ranks: int, retired: Collection[int] = ()
+) -> PhasedSchedule:
     """Make a run's schedule, and check that data, batch and ranks fit each other.
 
     Parameters
@@ -38,22 +59,28 @@ def make_schedule(config: Config, shards: Sequence[SizedShard], ranks: int) -> P
         Of the splits trained on, in the order of the manifest.
     ranks
         How many are to share the schedule's lanes; the schedule does not depend on it.
+    retired
+        Which of the shards give no samples, though these are counted.
 
     Raises
     ------
     InputError
         With the values that would fit.
     """
-    schedules = tuple(_phase_schedule(config, shards, phase.splits) for phase in config.phases)
+    firsts = accumulate((shard.nsamples for shard in shards), initial=0)
+    places = enumerate(zip(shards, firsts, strict=False))
+    active = [place for number, place in places if number not in retired]
+    schedules = tuple(_phase_schedule(config, active, phase.splits) for phase in config.phases)
     config.check_ranks(ranks)
     return PhasedSchedule(schedules)
 
 
-def _phase_schedule(config: Config, shards: Sequence[SizedShard], splits: tuple[str, ...]) -> Schedule:
-    """Make the schedule of a phase, whose samples are counted through all shards that the run trains on."""
+def _phase_schedule(
+    config: Config, shards: Iterable[tuple[SizedShard, int]], splits: tuple[str, ...]
+) -> Schedule:
+    """Make the schedule of a phase, from each shard that the run trains on and the number of its first sample."""
     data, batch, lanes = config.data, config.train.global_batch, config.lanes
-    firsts = accumulate((shard.nsamples for shard in shards), initial=0)
-    chosen = [(shard, first) for shard, first in zip(shards, firsts, strict=False) if shard.split in splits]
+    chosen = [(shard, first) for shard, first in shards if shard.split in splits]
     sizes = tuple(shard.nsamples for shard, _ in chosen)
     if sum(sizes) < batch:
         raise InputError(
@@ -69,7 +96,13 @@ def _phase_schedule(config: Config, shards: Sequence[SizedShard], splits: tuple[
     return Schedule(sizes, config.seed, batch, lanes, piece, block, tuple(first for _, first in chosen))
 
 
-def last_step(config: Config, schedule: PhasedSchedule) -> int:
-    """Return the number of steps that a run has."""
-    steps = BoostSteps.of(config, schedule.steps_per_epoch).stop
-    return min(steps, config.train.max_steps or steps)
+def last_step(config: Config, schedule: RunOrder) -> int:
+    """Return the number of steps that a run has; of data that grow, if nothing more is taken in than was so far.
+
+    Where data grow, `train.max_steps` alone says how long a run is, if it is given.
+    """
+    limit = config.train.max_steps
+    if config.data.refresh is not None and limit is not None:
+        return limit
+    steps = BoostSteps.of(config, schedule).stop
+    return min(steps, limit or steps)

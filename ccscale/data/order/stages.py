@@ -10,6 +10,7 @@
 from typing import NamedTuple
 
 from ccscale.config import Config
+from ccscale.data.order.growing import RunOrder
 
 
 class BoostSteps(NamedTuple):
@@ -19,22 +20,30 @@ class BoostSteps(NamedTuple):
     ----------
     first, begin, stop
         Steps that are done before it; before it trains, when each image was looked at; when it is done.
-    every
-        Steps between two checks.
+    checks
+        Steps that are done when it is looked at how it goes, beside the run's last.
     """
 
     first: int
     begin: int
     stop: int
-    every: int
+    checks: frozenset[int] = frozenset()
 
     @classmethod
-    def of(cls, config: Config, steps_per_epoch: int) -> "BoostSteps":
-        """Return the steps of a run's; `first` is `stop` where it has no such stage."""
-        boost, first = config.stages.boost, config.train.epochs * steps_per_epoch
-        begin = first + min(boost.epochs, 1) * steps_per_epoch
-        stop = first + boost.epochs * steps_per_epoch
-        return cls(first, begin, stop, boost.check_epochs * steps_per_epoch)
+    def of(cls, config: Config, schedule: RunOrder) -> "BoostSteps":
+        """Return the steps of a run's; `first` is `stop` where it has no such stage.
+
+        Of data that grow they are those of what has been taken in so far.
+        """
+        boost, before = config.stages.boost, config.train.epochs
+        looked = before + min(boost.epochs, 1)
+        ends = range(looked, before + boost.epochs + 1, boost.check_epochs)
+        return cls(
+            schedule.end_of(before),
+            schedule.end_of(looked),
+            schedule.end_of(before + boost.epochs),
+            frozenset(map(schedule.end_of, ends if boost.epochs else ())),
+        )
 
     def covers(self, step: int) -> bool:
         """Tell whether a step, counted from 0, is one of them."""
@@ -46,9 +55,5 @@ class BoostSteps(NamedTuple):
 
     def is_checked(self, step: int, last: int) -> bool:
         """Tell whether it is looked at how it goes, after so many steps of a run that ends after `last`."""
-        after = step - self.begin
-        return (
-            0 <= after <= self.stop - self.begin
-            and self.first < self.stop
-            and (after % self.every == 0 or step == last)
-        )
+        within = self.first < self.stop and self.begin <= step <= self.stop
+        return within and (step in self.checks or step == last)

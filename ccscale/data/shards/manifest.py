@@ -178,19 +178,22 @@ class Manifest:
             That names the first shard that is missing or of another size.
         """
         for shard in self.select(splits):
-            path = self.locate(shard)
-            if location.is_url(path):
-                continue
-            try:
-                size = os.stat(path).st_size
-                wrong = "" if size == shard.filesize else f"it has {size} bytes, not {shard.filesize}"
-            except OSError as error:
-                wrong = f"it cannot be read ({error.strerror})"
-            if wrong:
+            if (wrong := self.problem_of(shard)) is not None:
                 raise InputError(
-                    f"{path} disagrees with its manifest {location.join(self.root, NAME)}: {wrong}; "
+                    f"{self.locate(shard)} disagrees with its manifest {location.join(self.root, NAME)}: {wrong}; "
                     f"run `ccscale shards verify {self.root}`"
                 )
+
+    def problem_of(self, shard: Shard) -> str | None:
+        """Return what is wrong with a local shard's file, as far as its size tells; None where nothing is."""
+        path = self.locate(shard)
+        if location.is_url(path):
+            return None
+        try:
+            size = os.stat(path).st_size
+        except OSError as error:
+            return f"it cannot be read ({error.strerror})"
+        return None if size == shard.filesize else f"it has {size} bytes, not {shard.filesize}"
 
 
 def _read(root: str, retry_seconds: float) -> bytes:

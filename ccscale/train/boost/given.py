@@ -6,6 +6,7 @@ left over stands for its commonest class. An image that is in a cluster of its c
 one that is matched with its class; where a class has no cluster, none.
 """
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,11 @@ class GivenClasses:
     samples: Int64
     classes: Int64
 
+    def among(self, images: int) -> "GivenClasses":
+        """Return those of the first so many images."""
+        count = int(np.searchsorted(self.samples, images))
+        return GivenClasses(self.samples[:count], self.classes[:count])
+
     def clusters(self, found: Int64, k: int) -> Int64:
         """Return the clusters that the images are given.
 
@@ -64,8 +70,15 @@ class GivenClasses:
         return np.where(seen & (stands_for[own] == self.classes), own, home[self.classes])
 
 
-def find_given(config: Config, manifest: Manifest, features: Features | None) -> GivenClasses | None:
+def find_given(
+    config: Config,
+    manifest: Manifest,
+    features: Features | None,
+    retired: Collection[str] = (),
+) -> GivenClasses | None:
     """Read the labels that a config names; on one rank. None where it names none, or the stage is not wanted.
+
+    Shards that are `retired` have no images any more, though theirs are counted.
 
     Raises
     ------
@@ -79,8 +92,7 @@ def find_given(config: Config, manifest: Manifest, features: Features | None) ->
     if features is not None:
         keys = features.keys.combine_chunks()
     else:
-        indexes = (read_index(manifest, shard) for shard in manifest.select(config.data.splits))
-        keys = pa.array((key for index in indexes for key in index.keys), pa.string())
+        keys = pa.array(_keys(manifest, config.data.splits, retired), pa.string())
     samples, places = given.find(keys)
     if not len(samples):
         raise InputError(
@@ -93,3 +105,12 @@ def find_given(config: Config, manifest: Manifest, features: Features | None) ->
     order = np.argsort(samples, kind="stable")
     classes = np.unique(np.array(given.classes)[places[order]], return_inverse=True)[1]
     return GivenClasses(samples[order], classes.astype(np.int64))
+
+
+def _keys(manifest: Manifest, splits: Sequence[str], retired: Collection[str]) -> Iterator[str | None]:
+    """Yield the name of each sample; None of one that is not there any more."""
+    for shard in manifest.select(splits):
+        if shard.url in retired:
+            yield from (None,) * shard.nsamples
+        else:
+            yield from read_index(manifest, shard).keys

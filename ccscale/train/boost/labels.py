@@ -44,6 +44,13 @@ class LastingLabels:
         )
         self.given = torch.full_like(self.labels, -1)
 
+    def hold(self, images: int) -> None:
+        """Make room for images that have come; nothing is known of them."""
+        for name in (*_NAMES, "given"):
+            kept = getattr(self, name)
+            if (more := images - len(kept)) > 0:
+                setattr(self, name, torch.cat([kept, kept.new_full((more,), -1)]))
+
     def take(self, samples: Tensor, confidence: Tensor, clusters: Tensor, trained: bool = True) -> Tensor:
         """Look at a global batch; return its labels, (N,) int32.
 
@@ -70,6 +77,9 @@ class LastingLabels:
 
     def give(self, given: GivenClasses) -> None:
         """Let labels last that a user gives, by the clusters that the images are in before they train anything."""
+        given = given.among(len(self.labels))
+        if not len(given.samples):
+            return
         labels = torch.from_numpy(given.clusters(self.before.cpu().numpy().astype(np.int64), self._k))
         self.given[torch.from_numpy(given.samples).to(self.given.device)] = labels.to(self.given)
 

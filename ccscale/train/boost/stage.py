@@ -1,6 +1,6 @@
 """The self-labelling of a run: its steps, its checks, and what is kept of it; see the package."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ class BoostStage:
     config, steps, stepper
         The run's.
     images
-        Samples of the data that are trained on.
+        Returns how many samples of the data that are trained on have a number at a step.
     state
         What the newest checkpoint has kept; nothing before the stage.
     given
@@ -53,7 +53,7 @@ class BoostStage:
         config: Config,
         steps: BoostSteps,
         stepper: Stepper,
-        images: int,
+        images: Callable[[int], int],
         state: Mapping[str, Any],
         given: GivenClasses | None = None,
     ) -> None:
@@ -67,7 +67,12 @@ class BoostStage:
         self.near: Int64 | None = None if state.get("near") is None else state["near"].numpy()
         self._given = None if "given" in state else given
         if state:
-            self._remember().load(state)
+            self._remember(len(state["labels"])).load(state)
+
+    def follow(self, steps: BoostSteps, images: Callable[[int], int], given: GivenClasses | None) -> None:
+        """Go on with data that have grown: its steps, and the labels that a user gives, unless they are matched."""
+        self.steps, self._images = steps, images
+        self._given = given if self._given is not None else None
 
     def take(self, batch: Batch, by: Sequence[LossName], rate: float) -> tuple[Losses, Verdict]:
         """Take a step, as `Stepper.take` does: look at the images, then train by their labels.
@@ -89,16 +94,17 @@ class BoostStage:
         told = torch.stack([samples.double(), clusters.double(), confidence.double()], dim=1)
         told = dist.gather_rows(told).flatten(0, 1)
         samples, clusters, confidence = told[:, 0].long(), told[:, 1].long(), told[:, 2].to(p.dtype)
-        trained = self.steps.trains(batch.step)
+        trained, memory = self.steps.trains(batch.step), self._remember(self._images(batch.step))
         if trained and self._given is not None:
-            self._remember().give(self._given)
+            memory.give(self._given)
             self._given = None
-        return self._remember().take(samples, confidence, clusters, trained)
+        return memory.take(samples, confidence, clusters, trained)
 
-    def _remember(self) -> LastingLabels:
+    def _remember(self, images: int) -> LastingLabels:
+        """Return what is remembered of so many images."""
         if self._memory is None:
-            device = self._stepper.device
-            self._memory = LastingLabels(self._images, self._k, self._settings, device)
+            self._memory = LastingLabels(images, self._k, self._settings, self._stepper.device)
+        self._memory.hold(images)
         return self._memory
 
     def lacks_check(self, step: int, last: int) -> bool:
@@ -125,7 +131,8 @@ class BoostStage:
 
         def judge() -> tuple[Check, str | None]:
             assert summary is not None
-            memory = {name: kept.long().cpu().numpy() for name, kept in self._remember().state().items()}
+            remembered = self._remember(self._images(step - 1))
+            memory = {name: kept.long().cpu().numpy() for name, kept in remembered.state().items()}
             figures = of_labels(**memory, k=self._k)
             effective = float(summary["effective_clusters"])
             now = Check(

@@ -1,0 +1,163 @@
+"""What a run has taken in of data that grow, kept in its folder before the first batch that follows from it.
+
+::
+
+    RUN/intakes/
+      000000-1b2c3d4e.json    {"step": 0, "shards": [{"url", "nsamples", "filesize", "sha256", "split"}, …],
+                               "retired": []}                                     never changed
+      looked.json             {"format": "ccscale-intakes", "version": 1,
+                               "data": the data's digest at the run's beginning, as run.json has it,
+                               "looked": 4000,          the last step at which the manifest was looked at
+                               "files": {"000000-1b2c3d4e.json": its SHA-256, …}}     replaced, whole or not at all
+
+A look that finds nothing new is kept, too. So whatever a run did up to some step follows from its folder: one that
+is killed and goes on looks anew only where it had not looked yet, and gives the batches of the unbroken one, though
+its data have grown meanwhile. A checkpoint says by their hashes what was taken in until then.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ccscale import atomic
+from ccscale.data.shards.intakes import Intake, Intakes, Source
+from ccscale.data.shards.manifest_file import Shard
+from ccscale.errors import InputError, check_version
+
+FOLDER, LOOKED = "intakes", "looked.json"
+FORMAT, VERSION = "ccscale-intakes", 1
+KEY = "intakes"
+"""Under which a checkpoint's state has the hashes."""
+
+
+@dataclass(frozen=True)
+class KeptIntakes:
+    """What a run has taken in, and how it is kept.
+
+    Attributes
+    ----------
+    intakes
+        What it has taken in.
+    data
+        The digest of the data that it was begun with, as ``run.json`` has it.
+    files
+        Name and SHA-256 of each intake's file; none where nothing is kept, since the data may not grow.
+    """
+
+    intakes: Intakes
+    data: str
+    files: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def begin(cls, sources: Sequence[Source], data: str) -> "KeptIntakes":
+        """Return that of a run that begins, of which nothing is written yet."""
+        return cls(Intakes((Intake(0, tuple(sources)),)), data)
+
+    def kept(self, run: Path) -> "KeptIntakes":
+        """Write what is not written yet, and all that was looked at; on one rank. Return it as it is kept then.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written.
+        """
+        files = list(self.files)
+        folder = run / FOLDER
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for number, intake in list(enumerate(self.intakes.intakes))[len(files) :]:
+                text = _text(intake)
+                sha256 = hashlib.sha256(text).hexdigest()
+                files.append((f"{number:06}-{sha256[:8]}.json", sha256))
+                atomic.write_bytes(folder / files[-1][0], text)
+            head = {"format": FORMAT, "version": VERSION, "data": self.data, "looked": self.intakes.looked}
+            text = json.dumps({**head, "files": dict(files)}, indent=1).encode() + b"\n"
+            atomic.write_bytes(folder / LOOKED, text)
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be written ({error.strerror}), and what a run takes in of its data is kept there "
+                "first: make room, or make it writable"
+            ) from None
+        return replace(self, files=tuple(files))
+
+    def with_(self, intake: Intake) -> "KeptIntakes":
+        """Return it with another intake, which is not written yet; see `Intakes.with_`."""
+        intakes = self.intakes.with_(intake)
+        return replace(self, intakes=intakes, files=self.files[: len(intakes.intakes) - 1])
+
+    def looked(self, step: int) -> "KeptIntakes":
+        """Return it with a look that found nothing."""
+        return replace(self, intakes=replace(self.intakes, looked=step))
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Return what the checkpoint of a step keeps; nothing where the data may not grow."""
+        count = len(self.intakes.until(step).intakes)
+        return {KEY: [sha256 for _, sha256 in self.files[:count]]} if self.files else {}
+
+    def check(self, state: dict[str, Any], step: int, run: Path) -> None:
+        """Check that the state of the checkpoint of a step was trained on what is kept here.
+
+        Raises
+        ------
+        InputError
+            If it was trained on other data.
+        """
+        if KEY in state and state[KEY] != self.state(step).get(KEY):
+            raise InputError(
+                f"{run / FOLDER} does not hold what the checkpoint of step {step} was trained on: it was changed, "
+                "or is of another run; restore the folder, or begin another run from it (run=DIR "
+                f"train.start={run}@{step})"
+            )
+
+
+def read_intakes(run: Path) -> KeptIntakes | None:
+    """Read what a run has taken in; None where its data may not grow, or it was not begun.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    folder = run / FOLDER
+    place = folder / LOOKED
+    if not place.exists():
+        return None
+    try:
+        content = json.loads(place.read_bytes())
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']!r}")
+        check_version(place, content["version"], VERSION)
+        intakes = []
+        for name, sha256 in content["files"].items():
+            place = folder / name
+            text = place.read_bytes()
+            if hashlib.sha256(text).hexdigest() != sha256:
+                raise ValueError("other contents than were written")
+            intakes.append(_intake(json.loads(text)))
+        taken = Intakes(tuple(intakes), content["looked"])
+        return KeptIntakes(taken, content["data"], tuple(content["files"].items()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{place} cannot be read ({error}), and tells what the run took in of its data; restore it, or train "
+            "in another folder (run=DIR)"
+        ) from None
+
+
+def _text(intake: Intake) -> bytes:
+    shards = [
+        asdict(source.shard) | ({} if source.features is None else {"features": source.features})
+        for source in intake.sources
+    ]
+    content = {"step": intake.step, "shards": shards, "retired": intake.retired}
+    return json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _intake(content: dict[str, Any]) -> Intake:
+    sources = []
+    for entry in content["shards"]:
+        features = entry.pop("features", None)
+        sources.append(Source(Shard(**entry), features))
+    return Intake(content["step"], tuple(sources), tuple(content["retired"]))
