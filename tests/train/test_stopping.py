@@ -45,7 +45,7 @@ def checkpoints(run: Path) -> list[int]:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that evaluations assign; SIGTERM comes while the third is assigned."""
     sizes: list[int] = []
-    original = assigning._assign
+    original = assigning.assign_batch
 
     def assign(network: Any, batch: Any, groups: Any) -> Any:
         sizes.append(len(batch.keys))
@@ -53,7 +53,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(network, batch, groups)
 
-    monkeypatch.setattr(assigning, "_assign", assign)
+    monkeypatch.setattr(assigning, "assign_batch", assign)
     return sizes
 
 
@@ -96,7 +96,7 @@ def stopped_on_one(rank: int, shards: str) -> tuple[int, bool]:
     torch.manual_seed(0)
     network = ContrastiveClustering(Model(backbone="test_resnet", clusters=4), 16)
     config = Config.model_validate(small_settings(Path(shards), Path("none")) | {"evaluate": {"batch": 5}})
-    request, taken, original = StopRequest(), [], assigning._assign
+    request, taken, original = StopRequest(), [], assigning.assign_batch
 
     def assign(*arguments: Any) -> Any:
         taken.append(1)
@@ -104,7 +104,7 @@ def stopped_on_one(rank: int, shards: str) -> tuple[int, bool]:
             request._note(signal.SIGTERM, None)
         return original(*arguments)
 
-    assigning._assign = assign  # type: ignore[assignment]
+    assigning.assign_batch = assign  # type: ignore[assignment]
     try:
         measure(network, Manifest.load(shards), ["train"], config, request=request, progress=False)
     except Stopped:
