@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ccscale.clusters.drift import ALARM
 from ccscale.clusters.lineage import Lineage
 from ccscale.clusters.version import Version
 from ccscale.report.encoding import rounded
+from ccscale.report.newest import newest
 
 VERSIONS = 200  # the newest of them are told
 SHARDS = 1_000
@@ -24,9 +26,11 @@ def timeline(lineage: Lineage) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         ``run``; ``current``, the number of the version; ``versions`` on the way to it, the oldest first, and how
         many are ``left_out`` before these, and which were ``rolled_back``; ``sizes``, images by cluster (its id) in
         each version, None where there was none of it; ``names`` by id; ``shards``, what came in and how far it had
-        drifted; ``proposals`` that are open.
+        drifted; ``proposals`` that are open; ``newest``, as `newest` has it; ``alarm``, from which
+        shifts on there are alarms.
     list of (str, str)
-        Names and contents of blocks: a PNG in base64 of each proposal that has one, as far as `SHEETS` goes.
+        Names and contents of blocks: a PNG in base64 of each proposal that has one, as far as `SHEETS` goes, and
+        those of `newest`.
     """
     chain = lineage.chain()
     shown = chain[-VERSIONS:]
@@ -54,6 +58,7 @@ def timeline(lineage: Lineage) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         for table in version.tables
         if version.why != "init"
     ]
+    new, sheets = newest(lineage)
     on_chain = {version.number for version in chain}
     return {
         "run": str(lineage.run),
@@ -65,7 +70,9 @@ def timeline(lineage: Lineage) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         "names": {str(one): name for one, name in lineage.names().items()},
         "shards": shards[-SHARDS:],
         "proposals": proposals,
-    }, blocks
+        "newest": new,
+        "alarm": ALARM,
+    }, blocks + sheets
 
 
 def _describe(version: Version) -> dict[str, Any]:

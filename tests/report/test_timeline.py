@@ -71,6 +71,7 @@ def test_versions_sizes_shards_and_proposals(run, monkeypatch):
     assert told["versions"][2]["events"][0]["ids"] == [4]
     assert [(one["version"], one["images"], one["unassigned"]) for one in told["shards"]] == [(2, 4, 3)]
     assert all(len(sizes) == 3 for sizes in told["sizes"].values())
+    assert told["newest"] == {"unassigned": [], "assigned": []}  # the shards are not there
     assert told["proposals"][0]["facts"] == {"stability": 0.9123}
     ((name, picture),) = blocks
     assert name == "proposal-p1"

@@ -1,5 +1,6 @@
 // Living clusters over their versions: counts and sizes as curves, what happened, what came in, what waits for an answer.
 
+const DRIFT = ["features", "confidence", "sizes", "unassigned"]; // as `drift.py` has them
 const LANES = 30; // clusters whose lives are drawn
 const EVENTS = { founded: "founded", born: "born", split: "split", merged: "merged", retired: "retired" };
 
@@ -22,7 +23,7 @@ function startTimeline() {
 }
 
 /** Tell what came with the last version that took images in. */
-function lastUpdate({ versions, shards }) {
+function lastUpdate({ versions, shards, newest }) {
   const last = versions.findLast((version) => version.new && version.why !== "init");
   if (!last) return el("p", {}, "No new images have come in yet: `ccscale update RUN --shards NEW`.");
   const alarms = Object.values(last.alarms);
@@ -30,12 +31,25 @@ function lastUpdate({ versions, shards }) {
     `${count(last.new - last.new_unassigned)} got a cluster, ${count(last.new_unassigned)} (${percent(last.new_unassigned / last.new)}) fit nowhere.`));
   if (alarms.length) made.append(el("ul", { className: "warnings" }, ...alarms.map((text) => el("li", {}, text))));
   const rows = shards.filter((one) => one.version === last.number).map((one) =>
-    [one.shard, count(one.images), count(one.unassigned), percent(one.unassigned / Math.max(one.images, 1)), one.drift.alarm ?? "–"]);
-  made.append(tableDetails("Its shards as a table", () => table("Shards of the last update", [["shard", true], ["images"], ["without a cluster"], ["share"], ["alarm", true]], rows)));
+    [one.shard, count(one.images), count(one.unassigned), percent(one.unassigned / Math.max(one.images, 1)),
+      ...DRIFT.map((name) => (one.drift[name] === undefined ? "–" : `${figure(one.drift[name])} (${figure(one.drift[`${name}_chance`])})`)), one.drift.alarm ?? "–"]);
+  made.append(tableDetails("Its shards as a table", () => table("Shards of the last update", [["shard", true], ["images"], ["without a cluster"], ["share"], ...DRIFT.map((name) => [`${name} (chance)`]), ["alarm", true]], rows)));
+  const TITLES = { unassigned: "Of those that fit nowhere", assigned: "Of those that got a cluster, with its id" };
+  const groups = Object.entries(TITLES).filter(([kind]) => newest[kind]?.length).map(([kind, title]) => {
+    const tiles = el("ul", { className: "tiles" });
+    const group = el("div", { className: "all" }, el("h4", {}, title), tiles);
+    whenNear(group, () => newest[kind].forEach((id, place) => {
+      const about = id < 0 ? "new image without a cluster" : `new image of cluster ${callId(id)}`;
+      tiles.append(el("li", { title: about }, tile(`newest-${kind}`, place, newest[kind].length, about), id < 0 ? "" : callId(id)));
+    }));
+    return group;
+  });
+  made.append(...groups);
   return made;
 }
 
-function timelinePanels({ versions, sizes, shards }) {
+function timelinePanels(told) {
+  const { versions, sizes, shards } = told;
   const x = versions.map((version) => version.number);
   const line = (name, y, at = x) => {
     const there = y.map((value, i) => [at[i], value]).filter(([, value]) => value !== null && value !== undefined);
@@ -45,12 +59,16 @@ function timelinePanels({ versions, sizes, shards }) {
     { title: "Images over versions", series: [line("with a cluster", versions.map((version) => version.assigned)), line("without", versions.map((version) => version.unassigned))] },
     { title: "Clusters over versions", series: [line("clusters", x.map((_, i) => Object.values(sizes).filter((row) => row[i] !== null).length))] },
   ];
-  if (shards.length) {
-    const at = shards.map((_, i) => i + 1);
-    const values = [...new Set(shards.flatMap(({ drift }) => Object.keys(drift).filter((name) => typeof drift[name] === "number")))];
-    panels.push({ title: "Drift by shard", why: "drift", over: "shard", note: "Shards as they came in, the first one left.",
-      series: [line("without a cluster", shards.map((one) => one.unassigned / Math.max(one.images, 1)), at),
-        ...values.filter((name) => /share|shift|distance|drift/.test(name)).map((name) => line(name.replaceAll("_", " "), shards.map(({ drift }) => drift[name]), at))] });
+  const measured = shards.filter(({ drift }) => drift.unassigned !== undefined);
+  if (measured.length) {
+    const at = measured.map((_, i) => i + 1);
+    const limit = (name) => percent(told.alarm[name]);
+    const drift = (title, names, note) => {
+      const series = names.map((name) => line(name === "unassigned" ? "without a cluster" : name, measured.map((one) => one.drift[name]), at)).filter((one) => one.x.length);
+      if (series.length) panels.push({ title, why: "drift", over: "shard", note, series });
+    };
+    drift("Drift: inside of clusters", ["features", "confidence"], `By shard, as they came in; 0.5 is none. An alarm from ${limit("features")} on, if it is beyond chance.`);
+    drift("Drift: sizes, and what fits nowhere", ["sizes", "unassigned"], `By shard. An alarm from ${limit("sizes")} and ${limit("unassigned")} on, if it is beyond chance.`);
   }
   return el("div", { className: "panels" }, ...panels.map((panel) => chartPanel({ over: "version", linear: true, zero: true, ...panel })));
 }
@@ -66,8 +84,8 @@ function lanes({ versions, sizes }) {
   const left = 112, lane = 20, top = 20;
   const plot = el("div", { className: "plot", role: "img", "aria-label": `Lives of ${clustersOf(chosen.length)} over ${count(versions.length)} versions; the table of two versions has the numbers.` });
   onWidth(plot, (width) => {
-    const step = (width - left - 12) / Math.max(versions.length - 1, 1);
-    const x = (place) => left + place * step;
+    const step = (width - left - 32) / Math.max(versions.length - 1, 1);
+    const x = (place) => Math.min(left + place * step, width - 8);
     const y = (id) => top + (chosen.indexOf(String(id)) + 0.5) * lane;
     const half = (size) => 0.75 + (lane / 2 - 2.5) * Math.sqrt(size / high);
     const root = svg("svg", { viewBox: `0 0 ${width} ${top + chosen.length * lane}`, height: top + chosen.length * lane });
@@ -79,8 +97,7 @@ function lanes({ versions, sizes }) {
       const there = sizes[id].map((size, place) => [size, place]).filter(([size]) => size !== null);
       if (!there.length) continue;
       const [size, end] = there.at(-1);
-      if (end < versions.length - 1) there.push([size, end + 1]); // where it was merged
-      else if (there.length === 1) there.push([size, end + 0.25]);
+      there.push([size, end + 1]); // to where it was merged, or a little further than the last version
       const edge = (sign) => there.map(([size, place]) => `${x(place).toFixed(1)} ${(y(id) + sign * half(size)).toFixed(1)}`);
       const [[first], [last]] = [there[0], there.at(-1)];
       root.append(svg("path", { class: "lane", d: `M${[...edge(-1), ...edge(1).reverse()].join("L")}z` }, svg("title", {}, `${callId(id)}: from ${images(first)} to ${images(last)}`)));

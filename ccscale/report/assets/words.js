@@ -29,7 +29,7 @@ const WORDS = {
   self: ["self-labelling", "The stage after training in which images that are sure label themselves; it ends by itself where that makes clusters worse."],
   scores: ["scores", "ACC, NMI and ARI against the labels, where there are some: see each in the overview."],
   versions: ["version", "Living clusters change by versions only; each has a number, a reason and a date, and can be gone back to."],
-  drift: ["drift", "How far the images of a shard are from those that came before, beyond what chance gives: a permutation test. An alarm is a sentence, not a number."],
+  drift: ["drift", "How a shard's images differ from those that the clusters know. Features: how well they are told from known images of the same cluster (0.5: not at all). Confidence: how often they are surer, or less sure, than these (0.5: as often). Sizes: how far the clusters' shares differ. Without a cluster: the share that fits nowhere. Each has a chance, by a permutation test; there is an alarm where it is at most .005 and the figure large."],
 };
 const TITLES = {
   Losses: "loss", "Scores against the labels": "scores", "Effective clusters": "effective_clusters", "Entropy and information (nats)": "information",
