@@ -15,6 +15,7 @@ from ccscale.clusters.assigning import assign
 from ccscale.clusters.data_sets import name_data, new_shards, store_of, with_data
 from ccscale.clusters.day import Day, sample
 from ccscale.clusters.deciding import accept_kinds, reassign
+from ccscale.clusters.drift import Usual
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.proposing import propose
@@ -152,12 +153,12 @@ class Update(AbstractContextManager["Update"]):
         memory = dist.on_rank_zero(lambda: Memory.of(lineage))
         seed = lineage.current.seed
 
-        day = dist.on_rank_zero(lambda: look(memory, shards, network, seed))
+        day, usual = dist.on_rank_zero(lambda: look(memory, shards, network, seed))
 
         def answer(rows: ShardRows) -> tuple[Answers, dict[str, Any]]:
             heads, confidence = assign_features(network, rows.features)
             answers = assign(memory.state, rows.features, heads, confidence, rows.refs, day)
-            return answers, drift_of(memory, rows, answers, seed)
+            return answers, usual.measure(rows.features, heads, confidence, answers, seed)
 
         tables = write_tables(draft, shards, answer)
         dist.on_rank_zero(lambda: self._commit(draft, newest, shards, tables, data, memory, day))
@@ -204,8 +205,10 @@ class Update(AbstractContextManager["Update"]):
         draft.commit(version)
 
 
-def look(memory: Memory, shards: Sequence[NewShard], network: ContrastiveClustering, seed: int) -> Day:
-    """Return what an update brings, by a bounded number of its images."""
+def look(
+    memory: Memory, shards: Sequence[NewShard], network: ContrastiveClustering, seed: int
+) -> tuple[Day, Usual]:
+    """Return what an update brings, by a bounded number of its images, and what it is held against."""
     width = memory.reservoir.features.shape[1]
     features, refs = np.empty((0, width), np.float32), np.empty(0, np.int64)
     for shard in shards:
@@ -214,12 +217,12 @@ def look(memory: Memory, shards: Sequence[NewShard], network: ContrastiveCluster
         kept = sample(refs, seed)
         features, refs = features[kept], refs[kept]
     heads, _ = assign_features(network, features)
-    return Day.of(memory.state, memory.reservoir, memory.pool, features, heads, refs, seed)
-
-
-def drift_of(memory: Memory, rows: ShardRows, answers: Answers, seed: int) -> dict[str, Any]:
-    """Return how the images of a shard differ from those of before: figures, and an ``alarm`` in words."""
-    return {}
+    usual = Usual.of(
+        memory.state,
+        memory.reservoir,
+        *assign_features(network, memory.reservoir.features.astype(np.float32)),
+    )
+    return Day.of(memory.state, memory.reservoir, memory.pool, features, heads, refs, seed), usual
 
 
 def check_backbone(folder: Path, settings: Settings, version: Version) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from living import clusters_and_tables, what_lives
+
 Facts = dict[str, Any]
 
 
@@ -130,6 +132,7 @@ def digests(folder: Path) -> Facts:
 
 
 COMMANDS = {
+    "living": Command((), lambda out: [str(out)], "steps.json", clusters_and_tables, what_lives),
     "conversion": Command(("shards", "make"), lambda out: [str(out)], "*.tar*", digests, what_is_converted),
     "embedding": Command(("embed",), lambda out: [str(out)], "features.json", digests, what_is_embedded),
     "training": Command(

@@ -5,6 +5,7 @@
     python tools/faults/kill_often.py embedding SHARDS [--ranks W] [--kills 20] [--small] [options of `embed`]
     python tools/faults/kill_often.py training CONFIG [--ranks W] [--kills 20] [--serve DIR] [key=value ...]
     python tools/faults/kill_often.py training CONFIG data.features=STORE [--ranks W] [--kills 20] [key=value ...]
+    python tools/faults/kill_often.py living RUN SHARDS SHARDS [--kills 20]
 
 The moments are drawn from the seed: some fall into the start of the process, the others into its work, such that
 it comes to its end between the kills now and then, and is compared then: all files of a conversion or a store; of
@@ -12,6 +13,9 @@ a run the batches, losses and evaluations, and the weights at its end, bit for b
 waits for something that is soon over (a checkpoint being written, renamed, deleted; an evaluation; a conversion
 to another number of ranks). With several ranks all are killed, or a single one; then the others must end by
 themselves.
+
+Of a run with living clusters (`living`) a copy is kept for days: updates, accepted and refused proposals,
+rollbacks, one after the other; at each kill the current version must be whole, with each image once.
 
 With --also two lives have another number of ranks, the next two the first again, and so on, and the losses are held
 to a tolerance. With --serve the shards in a folder are streamed over HTTP, from a server that fails one request in
@@ -42,6 +46,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from commands import COMMANDS, Command, compare, evaluated_steps
 from kills import LIMIT, Kill, Moment, kill_often
 from lives import Life, Start, fork, spawn
+from living import live_on
 from servers import ShardServer
 from under_way import EVENTS, UnderWay
 
@@ -108,6 +113,8 @@ def carry_out(command: Command, arguments: list[str], plan: Plan, folder: Path) 
 
     def started(out: Path) -> Start:
         line = [*command.verb, *arguments, *command.options(out)]
+        if command is COMMANDS["living"]:
+            return fork(line, live_on)
         if plan.small:
             from small_parts import small_parts  # with all of torch
 
@@ -243,14 +250,15 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     verbs = parser.add_subparsers(dest="what", required=True)
-    for name, killed in (("conversion", "shards make"), ("embedding", "embed"), ("training", "train")):
+    verbs_of = {"conversion": "shards make", "embedding": "embed", "training": "train", "living": "update"}
+    for name, killed in verbs_of.items():
         verb = verbs.add_parser(name, help=f"kill `ccscale {killed}`", allow_abbrev=False)
         verb.add_argument("--kills", type=int, default=20)
         verb.add_argument("--seed", type=int, default=0, help="of the moments")
         verb.add_argument("--log", type=Path, metavar="FILE", help="a line of JSON for each kill")
         verb.add_argument("--json", action="store_true")
         verb.set_defaults(ranks=1, also=None, tolerance=0.0, fork=False, small=False, serve=None)
-        if name == "conversion":
+        if name in ("conversion", "living"):
             continue
         verb.add_argument("--ranks", type=int, metavar="W", help="processes (default: 1)")
         verb.add_argument("--also", type=int, metavar="W", help="ranks of two lives, then W again for two")
