@@ -98,7 +98,7 @@ const type = (text) => {
 (async () => {
   const search = [];
   for (const text of ["c", "cl", "number 1", "number 19", ""]) search.push(await timed(() => type(text)));
-  const find = (selector) => document.querySelector(`#cluster-7 ${selector}`);
+  const find = (selector) => document.querySelector(`#cluster-1 ${selector}`);
   find("h3").scrollIntoView({ behavior: "instant" });
   const all = await timed(() => find(".all-images").click(), () => find(".all .pick"));
   const picture = () => document.querySelector("#viewer .tile")?.style.backgroundImage;
