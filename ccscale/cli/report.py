@@ -16,11 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="FILE", type=local_path, help="the file (default: RUN/report.html)")
     parser.add_argument(
+        "--images",
+        metavar="DIR",
+        type=path,
+        help="the folder that the images came from: pictures then tell whole paths, and lead to the files",
+    )
+    parser.add_argument(
         "--pictures",
         metavar="N",
         type=number,
         default=8_000,
-        help="pictures that the file holds, at most, beyond 24 of each cluster (default: 8000, about 10 MB)",
+        help="how many images the file holds pictures of, beside 24 of each cluster (default: 8000, about 10 MB)",
     )
     add_clusters(parser)
     add_device(parser)
@@ -35,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         "workers": args.workers,
         "clusters": args.clusters,
         "pictures": args.pictures,
+        "images": args.images,
     }
     result = report_run(args.run, args.compare, args.out, **options)
     if args.json:

@@ -3,6 +3,7 @@
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -104,6 +105,12 @@ class SampleReader:
         shard, row = self.shards.find(sample)
         kept = self._indexes[shard].origins
         return None if kept is None else kept[row].as_py()
+
+    def with_origins(self) -> "SampleReader":
+        """Return one that also tells where images came from."""
+        other = copy(self)
+        other._origins = True
+        return other
 
     def __getitem__(self, sample: int) -> Sample:
         """Read a sample.

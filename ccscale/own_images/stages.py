@@ -129,7 +129,7 @@ def cluster_folder(asked: Asked) -> dict[str, Any] | None:
         if run is None:
             return None
         with clock.stage("report"):
-            figures = _report(asked, run)
+            figures = _report(asked, run, book.folder)
         with clock.stage("table"):
             write_paths(asked.out / TABLE, run, grown.manifest, Path(book.folder))
         return _result(asked, book, grown, run, figures) | {"seconds": clock.seconds}
@@ -229,11 +229,11 @@ def _train(asked: Asked, book: Notebook, features: Features) -> Path | None:
     return run if train_run(load_config(begun, [*settings, *asked.overrides])).finished else None
 
 
-def _report(asked: Asked, run: Path) -> dict[str, Any]:
+def _report(asked: Asked, run: Path, folder: str) -> dict[str, Any]:
     """Measure the clusters and write the report; return the figures."""
     if not (run / FIGURES).exists():
         evaluate_run(run, merge="backbone", device=asked.device, workers=asked.workers)
-    report_run(run, device=asked.device, workers=asked.workers)
+    report_run(run, device=asked.device, workers=asked.workers, images=folder)
     shutil.copyfile(run / REPORT, asked.out / REPORT)
     return json.loads((run / FIGURES).read_text(encoding="utf-8"))
 

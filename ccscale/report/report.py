@@ -1,5 +1,6 @@
 """``ccscale report RUN``: the clusters of a run as one HTML file."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ccscale.report.curves import advice, panels
 from ccscale.report.encoding import rounded
 from ccscale.report.inputs import Inputs, read_inputs
 from ccscale.report.members import PICTURES, list_members
+from ccscale.report.origins import with_origins
 from ccscale.report.page import render
 from ccscale.report.projection import project
 from ccscale.report.timeline import timeline
@@ -49,6 +51,7 @@ def report_run(
     workers: int | None = None,
     clusters: int | None = None,
     pictures: int = PICTURES,
+    images: str | Path | None = None,
 ) -> dict[str, Any]:
     """Write the report of a run.
 
@@ -66,6 +69,8 @@ def report_run(
         K, of a run with heads of several; by default the first.
     pictures
         See `members.list_members`.
+    images
+        The folder that the images came from: pictures then tell whole paths, and lead to the files.
 
     Returns
     -------
@@ -90,6 +95,7 @@ def report_run(
             run_and_checkpoint(run)  # or it is no run
             lock.take()
         one, reader = read_inputs(run, device, workers, clusters)
+        one = replace(one, table=with_origins(one.table, reader, images))
         two = None if other is None else read_inputs(other, device, workers)[0]
         page = build(one, two, grey_tiles if reader is None else tiles_of(reader), pictures)
         lock.check()
