@@ -123,6 +123,11 @@ def test_the_verb_and_the_table_of_predictions(folder, shards, tmp_path, capsys,
     )
     rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
     assert all(row["name"] == found["names"][str(row["cluster"])] for row in rows)
+    network = str(tmp_path / "network")
+    assert main(["export", str(folder), network]) == 0
+    out = str(tmp_path / "b.parquet")
+    assert main(["predict", network, "--shards", str(shards), "--out", out, "--workers", "0"]) == 0
+    assert pq.read_table(out)["name"].to_pylist() == [row["name"] for row in rows]
 
     assert main(["name", str(folder), "1="]) == 0
     assert listed(folder, capsys)["names"]["1"] is None
