@@ -39,6 +39,7 @@ ROOMS = {
     "train": "train",
     "launch": "launch",
     "plan": "plan",
+    "doctor": "doctor",
     "clusters": "clusters",
     "report": "report",
     "own_images": "own_images",

@@ -154,6 +154,12 @@ VERBS = (
         more="It is measured on parts of the work, which takes seconds, and for neighbours among very many images "
         "a minute. Nothing is written.",
     ),
+    Verb(
+        "doctor",
+        "tell what of this machine works, what does not, and what to do",
+        more="It computes and writes for half a minute, and leaves nothing behind. Exit code 1: training will not "
+        "go here.",
+    ),
     Verb("config", "list the config's keys, or show a config with all its defaults"),
 )
 GROUPS = {verb.name for verb in VERBS if verb.is_group}

@@ -1,0 +1,1 @@
+"""What a machine has that training needs, tried out: ``ccscale doctor``."""

@@ -1,0 +1,58 @@
+"""What can be computed on: cores, memory, GPUs, each tried."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from rich.filesize import decimal
+
+from ccscale.doctor.finding import Finding
+from ccscale.wording import counted
+
+LEAST_SHARED = 10**9  # bytes of shared memory, through which loader workers hand over batches
+SHARED = Path("/dev/shm")
+
+
+def check_devices() -> list[Finding]:
+    """Multiply on each device, and compare with what it must give."""
+    cores, physical = len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = [Finding("CPU", "good", f"{counted(cores, 'core')}, {decimal(physical)} of memory")]
+    found += _check_shared()
+    if not torch.cuda.is_available():
+        return [*found, _without_gpu()]
+    return found + [_check_gpu(number) for number in range(torch.cuda.device_count())]
+
+
+def _check_gpu(number: int) -> Finding:
+    what, device = f"GPU {number}", torch.device("cuda", number)
+    try:
+        ones = torch.ones(256, 256, device=device)
+        good = bool(((ones @ ones) == 256).all())
+        facts = torch.cuda.get_device_properties(device)
+    except RuntimeError as error:
+        first = str(error).splitlines()[0]
+        return Finding(what, "wrong", f"it does not compute: {first}", "see what nvidia-smi says of it")
+    if not good:
+        remedy = "leave it out (CUDA_VISIBLE_DEVICES), and have it looked at"
+        return Finding(what, "wrong", "it computes wrong numbers", remedy)
+    bf16 = "" if torch.cuda.is_bf16_supported() else ", no bfloat16"
+    return Finding(what, "good", f"{facts.name}, {decimal(facts.total_memory)}{bf16}")
+
+
+def _without_gpu() -> Finding:
+    if shutil.which("nvidia-smi") is None:
+        return Finding("GPU", "note", "there is none: training goes on the CPU, many times slower")
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for CPUs alone"
+    remedy = (
+        "install the PyTorch that goes with your driver (https://pytorch.org/get-started/locally), and see whether "
+        "CUDA_VISIBLE_DEVICES hides the GPUs"
+    )
+    return Finding("GPU", "wrong", f"there is a driver, and this PyTorch ({built}) sees no GPU", remedy)
+
+
+def _check_shared() -> list[Finding]:
+    if not SHARED.is_dir() or (free := shutil.disk_usage(SHARED).free) >= LEAST_SHARED:
+        return []
+    remedy = "give the container more (docker run --shm-size=8g), or set data.workers=0"
+    return [Finding("shared memory", "note", f"{SHARED} has {decimal(free)} free for loader workers", remedy)]

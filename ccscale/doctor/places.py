@@ -1,0 +1,93 @@
+"""Whether a run's folder can be written as it must be, its clock, and whether shards can be reached."""
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from rich.filesize import decimal
+
+from ccscale import atomic
+from ccscale.checkpoint.permissions import PROBE, check_kept
+from ccscale.data.reader import SampleReader
+from ccscale.data.remote.access import Access
+from ccscale.data.shards.manifest import Manifest
+from ccscale.doctor.finding import Finding
+from ccscale.errors import Fault, InputError
+from ccscale.wording import counted
+
+WRITTEN = 16 * 2**20  # bytes
+LEAST_FREE = 5 * 10**9
+LEAST_RATE = 10 * 10**6  # bytes a second
+SKEW_SECONDS = 5.0
+EPOCH = 1_735_689_600  # 2025: a clock before it is not set
+READ = 16  # samples
+RETRY_SECONDS = 5.0
+
+
+def check_disk(run: str | os.PathLike[str]) -> list[Finding]:
+    """Write, flush and rename a file where a run is to be, and compare the clocks."""
+    folder = next(path for path in (Path(run), *Path(run).absolute().parents) if path.is_dir())
+    other = "name a folder that you may write, on a local or a shared disk (--run DIR, run=DIR)"
+    try:
+        check_kept(folder)
+        with tempfile.TemporaryDirectory(prefix=PROBE, dir=folder) as made:
+            path, data = Path(made, "file"), os.urandom(WRITTEN)
+            begun = time.perf_counter()
+            atomic.write_bytes(path, data)
+            rate = WRITTEN / (time.perf_counter() - begun)
+            if path.read_bytes() != data:
+                return [Finding("disk", "wrong", f"{folder}: what is read is not what was written", other)]
+            skew = path.stat().st_mtime - time.time()
+    except InputError as error:
+        return [Finding("disk", "wrong", str(error))]
+    except OSError as error:
+        return [Finding("disk", "wrong", f"{folder} cannot be written: {error.strerror}", other)]
+    free = shutil.disk_usage(folder).free
+    says = f"{folder}: written, flushed and renamed at {decimal(round(rate))} a second, {decimal(free)} free"
+    found = [Finding("disk", "good", says)]
+    if free < LEAST_FREE:
+        found = [Finding("disk", "note", says, "a checkpoint takes several times the network: make room")]
+    elif rate < LEAST_RATE:
+        found = [
+            Finding("disk", "note", says, "saving will be slow: take another disk, or raise train.save_every")
+        ]
+    return [*found, _clock(folder, skew)]
+
+
+def _clock(folder: Path, skew: float) -> Finding:
+    now = time.time()
+    if now < EPOCH:
+        says = f"it says {time.strftime('%Y-%m-%d', time.localtime(now))}"
+        return Finding("clock", "wrong", says, "set it: certificates of https are refused by it")
+    if abs(skew) > SKEW_SECONDS:
+        says = (
+            f"the disk of {folder} is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine"
+        )
+        remedy = "let both follow one time server: whether another process writes a run is told by times"
+        return Finding("clock", "note", says, remedy)
+    return Finding("clock", "good", time.strftime("%Y-%m-%d %H:%M:%S %Z") + ", as the disk has it")
+
+
+def check_shards(shards: str) -> list[Finding]:
+    """Read the manifest and some samples."""
+    try:
+        manifest = Manifest.load(shards, RETRY_SECONDS)
+        manifest.check_files(manifest.splits)
+        reader = SampleReader(manifest, list(manifest.splits), Access(RETRY_SECONDS))
+        some = range(0, len(reader), max(1, len(reader) // READ))[:READ]
+        begun = time.perf_counter()
+        read = sum(len(reader[number].data) for number in some)
+        seconds = time.perf_counter() - begun
+    except (InputError, Fault) as error:
+        return [Finding("shards", "wrong", str(error), "`ccscale shards verify` looks at every byte")]
+    if not read:
+        return [
+            Finding("shards", "wrong", f"{shards} has no samples", "make them with `ccscale shards make`")
+        ]
+    says = (
+        f"{shards}: {counted(len(reader), 'sample')} in {counted(len(manifest.shards), 'shard')}; one was read in "
+        f"{1000 * seconds / len(some):,.0f} ms ({decimal(read // len(some))})"
+    )
+    return [Finding("shards", "good", says)]
