@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import small_settings, write_config
+from harness.disks import small_disk
 from harness.lineages import ids_at
+from harness.ranks import run_ranks
 from harness.stores import make_store
 
 from ccscale.checkpoint.lock import FolderLock
@@ -215,6 +217,64 @@ def test_a_kill_while_shards_are_assigned(living, after, monkeypatch, tmp_path):
     made = living / "clusters" / "v000002" / "tables"
     assert {name: (made / name).stat().st_mtime_ns for name in stamps} == stamps
     assert content(living / "clusters") == content(tmp_path / "whole" / "clusters")
+
+
+def live_on_rank(rank: int, run: Path) -> None:
+    os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
+    assert main(["lineage", "init", str(run)]) == 0
+    assert update(run, "--apply", "births,merges,splits") == 0
+    assert main(["update", str(run), "--reassign"]) == 0
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("world", [2, 3])
+def test_any_number_of_ranks_makes_the_same_bytes(world, living, tmp_path):
+    shutil.rmtree(living / "clusters")
+    shutil.copytree(living, tmp_path / "copy")
+    live_on_rank(0, living)
+    os.rename(living, tmp_path / "whole")
+    os.rename(tmp_path / "copy", living)
+    run_ranks(world, live_on_rank, living)
+    assert content(living / "clusters") == content(tmp_path / "whole" / "clusters")
+
+
+def test_a_run_that_goes_on_does_not_move_its_clusters(living):
+    shutil.rmtree(living / "checkpoints")
+    assert update(living) == 0
+    assert open_lineage(living).number == 2
+
+
+@pytest.mark.parametrize("free", [0, 8_000, 24_000])
+def test_a_full_disk_and_one_that_is_read_only(living, free, tmp_path, capsys):
+    """It is told, the version before stays current and whole, and the same command goes on."""
+    with small_disk(tmp_path / "disk", 8_000_000) as disk:
+        run = disk.place / "run"
+        shutil.copytree(living, run)
+        (run.parent / "day").symlink_to(living.parent / "day")
+        before = ids_at(run)
+        (disk.place / "held").write_bytes(bytes(free))
+        disk.fill()
+        (disk.place / "held").unlink()
+        assert update(run) in (1, 2)
+        assert "cannot be written: No space left on device" in capsys.readouterr().err
+        assert (open_lineage(run).number, ids_at(run)) == (1, before)
+        disk.make_room()
+        assert update(run) == 0
+        with disk.read_only(disk.place):
+            assert main(["lineage", "log", str(run)]) == 0
+            capsys.readouterr()
+            for command in (
+                ["update", "--reassign"],
+                ["lineage", "rollback", "1"],
+                ["lineage", "accept", "p1"],
+            ):
+                verb = command[: 1 + (command[0] == "lineage")]
+                assert main([*verb, str(run), *command[len(verb) :]]) == 2
+                assert "cannot be written: Read-only file system" in capsys.readouterr().err
+        assert update(living) == 0
+        made, expected = content(run / "clusters"), content(living / "clusters")
+        listed = "v000002/version.json"  # which says where the store is
+        assert made | {listed: b""} == expected | {listed: b""}
 
 
 def test_refused(living, capsys, tmp_path, monkeypatch):
