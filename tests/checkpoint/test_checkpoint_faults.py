@@ -2,16 +2,17 @@
 
 import errno
 import json
+import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import small_settings, write_config
-from harness.save_faults import KILLED
+from harness.save_faults import KILLED, serve_saves, serve_training
+from lives import server
 from runs import SAME, difference, steps
 
 from ccscale import checkpoint
@@ -27,45 +28,44 @@ Serve = Callable[..., Order]
 
 @pytest.fixture(scope="module")
 def serve(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Start the program that carries out orders."""
+    """Start a process that carries out orders, a copy of one that has made the imports."""
     folder = tmp_path_factory.mktemp("orders")
     settings = small_settings(shards, folder, train__save_every=1, train__keep_last=1)
     settings["evaluate"] = {"batch": 150}
-    program, config = Path(__file__).parents[1] / "harness" / "save_faults.py", write_config(folder, settings)
-    processes = []
+    config = str(write_config(folder, settings))
+    started = []
 
-    def start(what: str, *run: Path) -> Order:
-        command = [sys.executable, str(program), what, str(config), *map(str, run)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        processes.append(process)
-        assert process.stdin is not None
-        assert process.stdout is not None
+    def start(what: Callable[..., None], *run: Path) -> Order:
+        here, there = Pipe()
+        process = server().Process(target=what, args=(there, dict(os.environ), config, *map(str, run)))
+        process.start()
+        there.close()
+        started.append((here, process))
 
         def order(
             run: Path, stop: int = STOP, at: int | None = None, errno: int | None = None
         ) -> dict[str, Any]:
-            line = json.dumps({"run": str(run), "stop": stop, "at": at, "errno": errno})
-            print(line, file=process.stdin, flush=True)
-            return json.loads(process.stdout.readline())
+            here.send({"run": str(run), "stop": stop, "at": at, "errno": errno})
+            return here.recv()
 
         return order
 
     yield start
-    for process in processes:
-        process.stdin.close()
-        process.wait()
+    for here, process in started:
+        here.close()
+        process.join()
 
 
 @pytest.fixture(scope="module")
 def train(serve: Serve) -> Order:
     """Train a run up to a step, with a fault on the way or none."""
-    return serve("train")
+    return serve(serve_training)
 
 
 @pytest.fixture(scope="module")
 def save(serve: Serve, unbroken: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Order:
     """Save the state of step SAVED, with a fault on the way or none."""
-    return serve("save", shutil.copytree(unbroken[START], tmp_path_factory.mktemp("save") / "run"))
+    return serve(serve_saves, shutil.copytree(unbroken[START], tmp_path_factory.mktemp("save") / "run"))
 
 
 @pytest.fixture(scope="module")

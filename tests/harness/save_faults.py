@@ -5,13 +5,11 @@ to it, a flush (fsync), a renaming, a removal, a new folder. At a chosen point t
 power cut (of a piece that is being written, half is on the disk), or the call fails with an error of the operating
 system.
 
-    python tests/save_faults.py train CONFIG        train up to a step: the whole command
-    python tests/save_faults.py save CONFIG RUN     the save alone, after one step from the newest checkpoint of RUN
-
-reads one JSON line an order from standard input, {"run": folder, "stop": steps, "at": a point's number or null,
-"errno": a number or null}, and answers {"code": exit code, "points": [...], "said": standard error}. Every order is
-carried out in a fork, of a process that has imported everything and trained nothing, or is about to save: a second
-instead of ten, or a moment.
+`serve_training` trains up to a step, the whole command; `serve_saves` saves alone, after one step from a
+run's newest checkpoint. They take orders, {"run": folder, "stop": steps, "at": a point's number or None,
+"errno": a number or None}, and answer {"code": exit code, "points": [...], "said": standard error}. Every
+order is carried out in a fork, of a process that has imported everything and trained nothing, or is about to
+save: a second instead of ten, or a moment.
 """
 
 import json
@@ -21,8 +19,11 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from lives import take_environment
 
 from ccscale.checkpoint import rank_files, saver
 from ccscale.checkpoint.lock import FolderLock
@@ -114,10 +115,13 @@ def carry_out(act: Callable[[dict[str, Any]], int], order: dict[str, Any], repor
     os._exit(code)
 
 
-def serve(act: Callable[[dict[str, Any]], int]) -> None:
-    """Carry out the orders on standard input, each in a fork."""
-    for line in sys.stdin:
-        order = json.loads(line)
+def serve(act: Callable[[dict[str, Any]], int], orders: Connection) -> None:
+    """Carry out orders, each in a fork, until there are no more."""
+    while True:
+        try:
+            order = orders.recv()
+        except EOFError:
+            return
         with tempfile.TemporaryDirectory() as place:
             points, said = Path(place) / "points", Path(place) / "said"
             child = os.fork()
@@ -131,16 +135,19 @@ def serve(act: Callable[[dict[str, Any]], int]) -> None:
                 "points": json.loads(points.read_text()) if points.exists() else [],
                 "said": said.read_text(),
             }
-        print(json.dumps(answer), flush=True)
+        orders.send(answer)
 
 
-def serve_training(config: str) -> None:
+def serve_training(orders: Connection, environment: dict[str, str], config: str) -> None:
     """Train, as the command does."""
-    serve(lambda order: main(["train", config, f"run={order['run']}", f"train.max_steps={order['stop']}"]))
+    become(environment)
+    changes = ("run={run}", "train.max_steps={stop}")
+    serve(lambda order: main(["train", config, *(change.format_map(order) for change in changes)]), orders)
 
 
-def serve_saves(config: str, run: str) -> None:
+def serve_saves(orders: Connection, environment: dict[str, str], config: str, run: str) -> None:
     """Take a step from the newest checkpoint of `run`; save and rate that state in the runs that are named."""
+    become(environment)
     settings = load_config(config, [f"run={run}"])
     device = pick_device("cpu")
     with process_group(RankEnvironment(), device):
@@ -164,9 +171,10 @@ def serve_saves(config: str, run: str) -> None:
             trainer.saver.rate(trainer.step, {"information": 1.0, "nmi": 0.5})
             return 0
 
-        serve(save)
+        serve(save, orders)
 
 
-if __name__ == "__main__":
+def become(environment: dict[str, str]) -> None:
+    """Go on as a process of its own, which a copy is not by itself."""
+    take_environment(environment)
     os.umask(0o002)  # as many clusters have it: files that the group can write
-    {"train": serve_training, "save": serve_saves}[sys.argv[1]](*sys.argv[2:])
