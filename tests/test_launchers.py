@@ -111,14 +111,13 @@ def test_a_mistake_is_told_once(config: Path, tmp_path: Path) -> None:
     ("launcher", "number", "code"),
     [
         ("torchrun", signal.SIGTERM, 1),  # as SIGINT
-        ("torchrun", signal.SIGUSR1, -signal.SIGUSR1),
         ("deepspeed", signal.SIGTERM, -signal.SIGTERM),  # as SIGKILL: it catches neither
     ],
 )
 def test_all_save_on_a_signal_to_the_launcher(
     config: Path, tmp_path: Path, launcher: str, number: signal.Signals, code: int
 ) -> None:
-    """Whatever the launcher itself does then; docs/how-to/many-gpus.md has the table."""
+    """Whatever the launcher itself does then, end later or at once; docs/how-to/many-gpus.md has the table."""
     folder = tmp_path / "run"
     command = {
         "torchrun": [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m"],

@@ -123,7 +123,7 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, write in SOURCES.items():
         write(root / name)
     (root / "1000").mkdir()
-    small_sources.imagenet(root / "1000" / "ILSVRC2012_img_train.tar", 1000)
+    small_sources.imagenet(root / "1000" / "ILSVRC2012_img_train.tar", 1000, images=1)
     small_sources.imagenet(root / "ILSVRC2012_img_train.tar", 30)
     return root
 

@@ -67,12 +67,12 @@ def stl10(root: Path) -> None:
     (root / "class_names.txt").write_text("".join(f"class {i}\n" for i in range(10)))
 
 
-def imagenet(path: Path, classes: int) -> None:
-    """Write ``ILSVRC2012_img_train.tar``: two images of each class, those of the known subsets among them."""
+def imagenet(path: Path, classes: int, images: int = 2) -> None:
+    """Write ``ILSVRC2012_img_train.tar``: so many images of each class, those of the known subsets among them."""
     known = [wnid for wnids, _ in SUBSETS.values() for wnid in wnids.split()]
     wnids = sorted({*known, *(f"n9{i:07d}" for i in range(classes - len(set(known))))})
     image = encoded(0, size=(40, 30))
-    tars = {f"{wnid}.tar": tar_of({f"{wnid}_{i}.JPEG": image for i in range(2)}) for wnid in wnids}
+    tars = {f"{wnid}.tar": tar_of({f"{wnid}_{i}.JPEG": image for i in range(images)}) for wnid in wnids}
     path.write_bytes(tar_of(tars))
 
 

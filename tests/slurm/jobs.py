@@ -39,7 +39,7 @@ def wait_for(reached: Callable[[], bool], what: str) -> None:
     limit = time.monotonic() + PATIENCE
     while not reached():
         assert time.monotonic() < limit, f"{what}: not reached"
-        time.sleep(0.3)
+        time.sleep(0.7)
 
 
 def break_node(verb: str, node: str) -> None:
