@@ -1,18 +1,24 @@
-"""The demo with a small network, for two epochs: every part of it but the quality (tools/paper/benchmark.py)."""
+"""The demo with a small network, for an epoch: every part of it but the quality (tools/paper/benchmark.py)."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from ccscale.cli.main import main
+from ccscale.report import report
+from ccscale.report.projection import project
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_scores_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_ends_with_scores_and_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "project", partial(project, landmarks=200))
     out = tmp_path / "demo"
-    overrides = ["train.epochs=2", "model.backbone=test_resnet", "train.device=cpu", "data.workers=0"]
+    overrides = ["train.epochs=1", "model.backbone=test_resnet", "train.device=cpu", "data.workers=0"]
     assert main(["demo", "--out", str(out), *overrides, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     # k-means on the pixels does not depend on the training: sklearn's digits give these figures
