@@ -44,15 +44,15 @@ def shorten(text: str, width: int, font: Font) -> str:
 
 def write(
     pen: ImageDraw.ImageDraw,
-    place: tuple[int, int],
+    corner: tuple[int, int],
     text: str,
     width: int,
     size: int,
     ink: tuple[int, int, int],
 ) -> None:
-    """Write a line with its upper left corner at `place`, no wider than `width` pixels."""
+    """Write a line from its upper left `corner` on, no wider than `width` pixels."""
     text, font = legible(text, size)
-    pen.text(place, shorten(text, width, font), ink, font)
+    pen.text(corner, shorten(text, width, font), ink, font)
 
 
 def width_of(text: str, size: int) -> float:

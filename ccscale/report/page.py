@@ -77,7 +77,7 @@ def render(
     members
         The images of each cluster.
     plane
-        Places of the points of `one.points`; None: there is no map.
+        Coordinates of the points of `one.points`; None: there is no map.
     read_tiles
         See `draw.tiles.tiles_of`.
     more
@@ -138,7 +138,7 @@ class _Points:
         assert one.points is not None
         kept = one.table.clusters[one.points.rows] >= 0
         self.rows = one.points.rows[kept]
-        self.places = plane.places[kept]
+        self.coordinates = plane.coordinates[kept]
         self.method = plane.method
         self.table = one.table
         self.clusters = one.clusters
@@ -163,7 +163,7 @@ class _Points:
 
     def blocks(self, groups: list[NDArray[np.int64]]) -> Iterable[tuple[str, str]]:
         """Yield the blocks of the map."""
-        grid = np.rint(self.places * 65535).astype(np.uint16)
+        grid = np.rint(self.coordinates * 65535).astype(np.uint16)
         yield "map-x", to_base64(grid[:, 0])
         yield "map-y", to_base64(grid[:, 1])
         yield "map-cluster", to_base64(self.table.clusters[self.rows].astype(np.int32))

@@ -1,7 +1,7 @@
-"""Features on a plane: PCA, then t-SNE of landmarks, and the other images placed beside their neighbours in it.
+"""Features on a plane: PCA, then t-SNE of landmarks, and the other images laid beside their neighbours in it.
 
 Each feature is scaled to length 1, all are brought to 50 dimensions by PCA, and `LANDMARKS` of them to two by
-t-SNE (van der Maaten and Hinton 2008). Every other image lies at the mean of the places of its nearest landmarks,
+t-SNE (van der Maaten and Hinton 2008). Every other image lies at the mean of its nearest landmarks,
 weighted by the inverse of the squared distance. The seed is fixed, and one thread computes, since the order of sums
 in several would change the picture from run to run.
 """
@@ -24,9 +24,9 @@ CHUNK = 8192
 
 @dataclass(frozen=True)
 class Plane:
-    """Places (n, 2) in [0, 1], float32, and how they were found, for people."""
+    """Coordinates (n, 2) in [0, 1], float32, and how they were found, for people."""
 
-    places: NDArray[np.float32]
+    coordinates: NDArray[np.float32]
     method: str
 
 
@@ -52,11 +52,11 @@ def project(features: NDArray[Any], landmarks: int = LANDMARKS) -> Plane | None:
             chosen = np.sort(np.random.default_rng(0).choice(count, landmarks, replace=False))
         perplexity = min(PERPLEXITY, (len(chosen) - 1) / 3)
         tsne = TSNE(init="pca" if reduced.shape[1] > 1 else "random", perplexity=perplexity, random_state=0)
-        places = np.empty((count, 2), dtype=np.float32)
-        places[chosen] = tsne.fit_transform(reduced[chosen])
+        coordinates = np.empty((count, 2), dtype=np.float32)
+        coordinates[chosen] = tsne.fit_transform(reduced[chosen])
         rest = np.setdiff1d(np.arange(count), chosen)
         if len(rest):
-            places[rest] = _beside(reduced[rest], reduced[chosen], places[chosen])
+            coordinates[rest] = _beside(reduced[rest], reduced[chosen], coordinates[chosen])
     method = (
         f"The backbone's features of {count:,} images, each scaled to length 1, brought to {reduced.shape[1]} "
         f"dimensions by PCA ({pca.explained_variance_ratio_.sum():.0%} of their variance) and to two by t-SNE "
@@ -67,13 +67,13 @@ def project(features: NDArray[Any], landmarks: int = LANDMARKS) -> Plane | None:
             f" on {len(chosen):,} of them drawn at random; each other image lies at the mean of its {NEIGHBOURS} "
             "nearest of these, weighted by the inverse squared distance"
         )
-    return Plane(_fit(places), f"{method}. Near is alike; distances between far groups mean little.")
+    return Plane(_fit(coordinates), f"{method}. Near is alike; distances between far groups mean little.")
 
 
 def _beside(
-    rows: NDArray[np.float32], landmarks: NDArray[np.float32], places: NDArray[np.float32]
+    rows: NDArray[np.float32], landmarks: NDArray[np.float32], coordinates: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Place rows (m, d) by their nearest landmarks (l, d), which lie at places (l, 2)."""
+    """Lay rows (m, d) by their nearest landmarks (l, d), which lie at `coordinates` (l, 2)."""
     from sklearn.neighbors import NearestNeighbors
 
     search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(landmarks)), algorithm="brute").fit(landmarks)
@@ -82,12 +82,12 @@ def _beside(
         distances, near = search.kneighbors(rows[start : start + CHUNK])
         weights = 1 / (distances**2 + 1e-9)
         weights /= weights.sum(axis=1, keepdims=True)
-        result[start : start + CHUNK] = (weights[:, :, None] * places[near]).sum(axis=1)
+        result[start : start + CHUNK] = (weights[:, :, None] * coordinates[near]).sum(axis=1)
     return result
 
 
-def _fit(places: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Shift and scale places into the unit square, both axes by the same factor."""
-    low, high = places.min(axis=0), places.max(axis=0)
+def _fit(coordinates: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shift and scale coordinates into the unit square, both axes by the same factor."""
+    low, high = coordinates.min(axis=0), coordinates.max(axis=0)
     side = max(float((high - low).max()), 1e-12)
-    return ((places - (low + high) / 2) / side + 0.5).clip(0, 1).astype(np.float32)
+    return ((coordinates - (low + high) / 2) / side + 0.5).clip(0, 1).astype(np.float32)

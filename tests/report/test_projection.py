@@ -13,8 +13,8 @@ def blobs(count, groups=4, width=20, seed=0):
     return 10 * rng.normal(size=(groups, width))[of] + rng.normal(size=(count, width)), of
 
 
-def neighbours_agree(places, of):
-    distances = ((places[:, None] - places[None]) ** 2).sum(axis=2)
+def neighbours_agree(coordinates, of):
+    distances = ((coordinates[:, None] - coordinates[None]) ** 2).sum(axis=2)
     np.fill_diagonal(distances, np.inf)
     return (of[distances.argmin(axis=1)] == of).mean()
 
@@ -23,18 +23,18 @@ def neighbours_agree(places, of):
 def test_groups_stay_together(landmarks):
     features, of = blobs(240)
     found = project(features.astype(np.float16), landmarks)
-    assert found.places.shape == (240, 2)
-    assert found.places.min() >= 0
-    assert found.places.max() <= 1
-    assert np.ptp(found.places, axis=0).max() == pytest.approx(1, abs=1e-6)
-    assert neighbours_agree(found.places, of) > 0.97
+    assert found.coordinates.shape == (240, 2)
+    assert found.coordinates.min() >= 0
+    assert found.coordinates.max() <= 1
+    assert np.ptp(found.coordinates, axis=0).max() == pytest.approx(1, abs=1e-6)
+    assert neighbours_agree(found.coordinates, of) > 0.97
     assert ("60 of them drawn at random" in found.method) == (landmarks == 60)
     assert "240 images" in found.method
 
 
 def test_the_same_each_time():
     features, _ = blobs(150)
-    assert (project(features, 60).places == project(features, 60).places).all()
+    assert (project(features, 60).coordinates == project(features, 60).coordinates).all()
 
 
 def test_length_does_not_matter():
@@ -45,12 +45,12 @@ def test_length_does_not_matter():
 
 def test_few_images_have_a_map():
     features, _ = blobs(5)
-    assert project(features).places.shape == (5, 2)
+    assert project(features).coordinates.shape == (5, 2)
 
 
 def test_a_single_feature_has_a_map():
     features = np.array([[1.0], [-1.0]] * 6)
-    assert np.isfinite(project(features).places).all()
+    assert np.isfinite(project(features).coordinates).all()
 
 
 @pytest.mark.parametrize(
