@@ -5,6 +5,7 @@ const naming = {
   changed: new Set(), // since the file was saved
 };
 const MOST_LETTERS = 200; // of a name
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\p{Cs}]/gu; // what no name has: line ends, turns of the direction
 
 function wholeOf(cluster) {
   for (let into; (into = naming.said.get(cluster)?.into) !== undefined; ) cluster = into;
@@ -83,7 +84,7 @@ function toggleNaming(cluster) {
     const wrong = whole === null ? "There is no such cluster" : whole !== undefined && (whole === cluster || wholeOf(whole) === cluster) ? "That is the same cluster, or joined to it" : "";
     into.setCustomValidity(wrong);
     if (wrong) return into.reportValidity();
-    sayOf(cluster, { name: name.value.trim().replace(/\p{C}/gu, ""), into: whole, junk: whole === undefined && junk.checked });
+    sayOf(cluster, { name: name.value.replace(UNSEEN, "").trim(), into: whole, junk: whole === undefined && junk.checked });
     return true;
   };
   const made = el("form", { className: "naming controls", "aria-label": `Name of cluster ${cluster}` },

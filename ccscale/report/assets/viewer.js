@@ -1,5 +1,7 @@
 // One image, enlarged: its picture, its key and where it came from; arrows go on through its cluster.
 
+const SWIPE = 60; // pixels
+
 const viewer = { cluster: null, members: null, place: 0, from: null };
 
 /** Show an image of a cluster; the list that is paged through is that of all its images. */
@@ -57,6 +59,12 @@ function startViewer() {
   $("viewer-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("close", () => viewer.from?.isConnected && viewer.from.focus());
+  let from = null; // where a finger was put down
+  dialog.addEventListener("touchstart", (event) => (from = event.touches[0].clientX), { passive: true });
+  dialog.addEventListener("touchend", (event) => {
+    const way = event.changedTouches[0].clientX - from;
+    if (Math.abs(way) > SWIPE) goTo(viewer.place + (way < 0 ? 1 : -1));
+  });
   dialog.addEventListener("keydown", (event) => {
     const { place, members } = viewer;
     const next = { ArrowLeft: place - 1, ArrowUp: place - 1, ArrowRight: place + 1, ArrowDown: place + 1, PageUp: place - 10, PageDown: place + 10, Home: 0, End: members.keys.length - 1 }[event.key];
