@@ -104,8 +104,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--port {args.port} is none: give a number up to 65535")
     say_loading()
     from ccscale.serve.limits import Limits
-    from ccscale.serve.run_clusters import Source
     from ccscale.serve.serve import Settings, serve
+    from ccscale.serve.source import Source
 
     def started(url: str, version: str) -> None:
         if args.json:

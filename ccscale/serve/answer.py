@@ -4,7 +4,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from ccscale.data.whole_images import WholeBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +55,10 @@ class Answerer(Protocol):
 
     def answer(self, images: NDArray[np.uint8]) -> list[Answer]:
         """Return the answers to images (n, size, size, 3), RGB."""
+
+
+def batch_of(images: NDArray[np.uint8]) -> WholeBatch:
+    """Return images (n, size, size, 3) as evaluation has them."""
+    n = len(images)
+    unknown, bad = np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=bool)
+    return WholeBatch(torch.from_numpy(images), unknown, ("",) * n, unknown, bad, ())

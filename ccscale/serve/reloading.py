@@ -1,25 +1,14 @@
 """What is served, and what takes its place: loaded in a thread beside it, and never in place of what works."""
 
 import asyncio
-from collections.abc import Hashable
-from typing import Protocol
 
 from ccscale.errors import CcscaleError, first_line
 from ccscale.progress import say
 from ccscale.serve.answer import Answerer
 from ccscale.serve.metrics import Metrics
+from ccscale.serve.source import Source, State
 
 LOOK_SECONDS = 1.0
-
-
-class Source(Protocol):
-    """Where clusters come from."""
-
-    def open(self) -> Answerer:
-        """Load what is there; an `InputError` or `Fault` if that cannot be done."""
-
-    def state(self) -> Hashable:
-        """Return what differs once there is something new to load, at little cost."""
 
 
 class Served:
@@ -46,7 +35,7 @@ class Served:
                 self._state = state
                 await self._reload()
 
-    def _state_of_source(self) -> Hashable:
+    def _state_of_source(self) -> State:
         try:
             return self._source.state()
         except OSError:  # the disk is away; it is looked at again

@@ -27,7 +27,7 @@ from ccscale.serve.decoders import Decoders
 from ccscale.serve.limits import Limits
 from ccscale.serve.metrics import Metrics
 from ccscale.serve.reloading import Served
-from ccscale.serve.run_clusters import Source
+from ccscale.serve.source import Source
 
 POLL_SECONDS = 0.02
 IDLE_SECONDS = 20.0

@@ -16,7 +16,7 @@ from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.evaluate.naming import Changes, name_run
 from ccscale.evaluate.predict import Wanted, predict_run
 from ccscale.evaluate.reject import Reject
-from ccscale.serve.run_clusters import Source
+from ccscale.serve.source import Source
 
 
 @pytest.fixture(scope="module")

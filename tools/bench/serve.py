@@ -10,15 +10,21 @@ connections that stay. For each number of clients is told
     p50, p99    milliseconds from the request to its answer, half of them and 99 in 100 are below
     batch       images in a batch of the network, on average
 
+"disturbed" is the first way once more, while 40 connections send their bodies byte by byte, and another one sends
+garbage, bodies that are too large and images of more pixels than are taken, one after the other.
+
 The clients are one process of this machine, and take a part of its time.
 """
 
 import asyncio
+import contextlib
 import json
 import statistics
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +39,17 @@ from ccscale.printing import TextTable
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from tool import exit_code, parser, tell
 
-WAYS = {"batches": (), "one at a time": ("--batch", "1", "--window", "0")}
+WAYS = {"batches": (), "disturbed": (), "one at a time": ("--batch", "1", "--window", "0")}
+SLOW = 40
 IMAGES = 256
 WARM = 32  # requests that are not counted
 
 
-async def ask(url: str, images: list[bytes], requests: int, clients: int) -> dict[str, float]:
+async def ask(
+    url: str, images: list[bytes], requests: int, clients: int, disturbed: bool = False
+) -> dict[str, float]:
     """Return what so many clients see together."""
+    disturbance = asyncio.create_task(disturb(url)) if disturbed else None
     took: list[float] = []
     left = iter(range(requests))
 
@@ -56,6 +66,8 @@ async def ask(url: str, images: list[bytes], requests: int, clients: int) -> dic
         before, begin = await batches(session), time.perf_counter()
         await asyncio.gather(*(client(session) for _ in range(clients)))
         seconds, after = time.perf_counter() - begin, await batches(session)
+    if disturbance is not None:
+        disturbance.cancel()
     parts = statistics.quantiles(took, n=100, method="inclusive")
     return {
         "clients": clients,
@@ -64,6 +76,34 @@ async def ask(url: str, images: list[bytes], requests: int, clients: int) -> dic
         "p99": 1000 * parts[98],
         "batch": (after[0] - before[0]) / (after[1] - before[1]),
     }
+
+
+async def disturb(url: str) -> None:
+    """Send what is refused, until cancelled."""
+    port = int(url.rpartition(":")[2])
+    header = struct.pack(">IIBBBBB", 2**16, 2**16, 8, 2, 0, 0, 0)
+    vast = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header
+    vast += struct.pack(">I", zlib.crc32(b"IHDR" + header))
+
+    async def slow() -> None:
+        while True:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST /v1/assign HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                for _ in range(20):
+                    writer.write(b"x")
+                    await asyncio.sleep(0.6)
+            writer.close()
+
+    async def bad(session: aiohttp.ClientSession) -> None:
+        while True:
+            for data in (b"garbage", vast, bytes(21 * 2**20)):
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.post("/v1/assign", data=data) as response:
+                        assert 400 <= response.status < 500
+
+    async with aiohttp.ClientSession(url) as session:
+        await asyncio.gather(bad(session), *(slow() for _ in range(SLOW)))
 
 
 async def batches(session: aiohttp.ClientSession) -> tuple[float, float]:
@@ -87,7 +127,8 @@ def measure(run: str, images: list[bytes], requests: int, clients: list[int]) ->
             assert process.stdout is not None
             url = json.loads(process.stdout.readline())["url"]
             asyncio.run(ask(url, images, WARM, max(clients)))
-            rows += [{"way": way, **asyncio.run(ask(url, images, requests, many))} for many in clients]
+            for many in clients:
+                rows.append({"way": way, **asyncio.run(ask(url, images, requests, many, way == "disturbed"))})
             process.terminate()
     return rows
 

@@ -1,0 +1,78 @@
+"""Where clusters come from, and what tells that there are new ones."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ccscale.checkpoint.layout import FOLDER, steps
+from ccscale.checkpoint.marker import MARKER
+from ccscale.clusters.lineage import CURRENT, clusters_of, open_lineage
+from ccscale.device import pick_device
+from ccscale.errors import InputError
+from ccscale.evaluate.cluster_names import FILE as NAMES
+from ccscale.evaluate.opened import open_run
+from ccscale.evaluate.reject import Reject
+from ccscale.evaluate.sureness import FILE as SURENESS
+from ccscale.model.export import CONFIG, WEIGHTS
+from ccscale.serve.answer import Answerer
+from ccscale.serve.living_clusters import LivingClusters
+from ccscale.serve.run_clusters import RunClusters
+
+State = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where clusters come from.
+
+    Attributes
+    ----------
+    run
+        The run's folder, or an exported network's.
+    device, checkpoint, clusters, reject
+        As of `predict.predict_run` and `predict.Wanted`.
+    """
+
+    run: Path
+    device: str = "auto"
+    checkpoint: str = "last"
+    clusters: int | None = None
+    reject: Reject | None = None
+
+    def open(self) -> Answerer:
+        """Load what is there.
+
+        Raises
+        ------
+        InputError
+            If there is nothing that can be loaded, or living clusters are asked for what they do not have.
+        """
+        if (clusters_of(self.run) / CURRENT).exists():
+            if (self.checkpoint, self.clusters, self.reject) != ("last", None, None):
+                raise InputError(
+                    f"the clusters of {self.run} live, and leave images without one by themselves: leave out "
+                    "--checkpoint, --clusters and --reject, or serve an export (`ccscale export`)"
+                )
+            return LivingClusters(open_lineage(self.run), pick_device(self.device, 0))
+        with open_run(
+            self.run, self.device, 0, self.checkpoint, exports=True, clusters=self.clusters
+        ) as opened:
+            return RunClusters(opened, self.reject)
+
+    def state(self) -> State:
+        """Return what differs once there is something new to load; it reads no file."""
+        living = clusters_of(self.run)
+        if (living / CURRENT).exists():  # which go by no checkpoint
+            return tuple(_stamp(living / name) for name in (CURRENT, NAMES))
+        newest = next((path for path in steps(self.run / FOLDER) if (path / MARKER).exists()), self.run)
+        beside = [self.run / name for name in (SURENESS, NAMES, CONFIG, WEIGHTS)]
+        return tuple(_stamp(path) for path in (newest / MARKER, *beside))
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int]:
+    """Return what tells a file from one that has taken its place."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (str(path), 0, 0, 0)
+    return (str(path), found.st_ino, found.st_mtime_ns, found.st_size)

@@ -1,0 +1,53 @@
+"""Of a run whose clusters live the current version answers, as updates assign."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ccscale.clusters.assigning import assign
+from ccscale.clusters.init import found_clusters
+from ccscale.clusters.lineage import clusters_of, open_lineage, write_current
+from ccscale.data.images.whole import whole_image
+from ccscale.data.reader import SampleReader
+from ccscale.errors import InputError
+from ccscale.evaluate.reject import Reject
+from ccscale.evaluate.sureness import assign_features
+from ccscale.features.store import Features
+from ccscale.model.export import load
+from ccscale.serve.source import Source
+
+
+def test_answers_are_those_of_an_update(run, manifest, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    source = Source(copy, "cpu")
+    before = source.state()
+    assert found_clusters(copy, device="cpu", workers=0) is not None
+    founded = source.state()
+    assert founded != before
+
+    served = source.open()
+    assert (served.version, served.clusters, served.size) == ("v000001", 6, 16)
+    reader = SampleReader(manifest, ["train"])
+    images = np.stack([whole_image(reader[i].data, 16, served.scaled_decode) for i in range(len(reader))])
+    answers = served.answer(images)
+
+    lineage = open_lineage(copy)
+    (data,) = (clusters_of(copy) / "features").iterdir()
+    features = Features(data, ("train",))
+    rows = features.take(np.arange(len(reader)))
+    network = load(lineage.network())
+    expected = assign(lineage.state(), rows, *assign_features(network, rows))
+    assert [(one.id, one.reason) for one in answers] == list(
+        zip(expected.ids.tolist(), expected.reasons, strict=True)
+    )
+    assert np.allclose([one.confidence for one in answers], expected.confidence, atol=1e-5)
+
+    write_current(clusters_of(copy), 1)
+    assert source.state() != founded
+    with pytest.raises(InputError, match="live, and leave images without one by themselves"):
+        Source(copy, "cpu", reject=Reject(coverage=0.9)).open()
+    (clusters_of(copy) / "current").write_text("7\n")
+    with pytest.raises(InputError, match="names no version that is there"):
+        source.open()
