@@ -132,10 +132,16 @@ VERBS = (
         more="`predict` and `report` use the names; no image changes its cluster.",
     ),
     Verb(
+        "sort",
+        "put images into a folder for each cluster",
+        goes_on=True,
+        more="As links, copies, or a table alone; no image is moved or changed.",
+    ),
+    Verb(
         "serve",
         "answer over HTTP: an image in, its cluster out",
-        more="Until Ctrl-C or SIGTERM: then what is under way is answered. New checkpoints and evaluations of the "
-        "run are taken up without a pause.",
+        more="Until Ctrl-C or SIGTERM: then what is under way is answered. New checkpoints, evaluations "
+        "and versions of living clusters are taken up without a pause.",
     ),
     Verb("export", "copy a run's network out, as safetensors", more="ccscale.load reads it."),
     Verb(

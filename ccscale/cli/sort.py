@@ -1,0 +1,77 @@
+"""``ccscale sort``: puts images into folders, and tells how many each has."""
+
+import argparse
+from typing import Any
+
+from ccscale.cli.arguments import add_checkpoint, add_clusters, add_device, add_split, local_path, path
+from ccscale.cli.evaluate import show_or_refuse
+from ccscale.cli.predict import reject
+from ccscale.printing import TextTable, put
+from ccscale.progress import say_loading
+
+EXAMPLES = """\
+examples:
+  ccscale sort runs/photos --images ~/photos --out sorted               # links: no image is moved or copied
+  ccscale sort runs/photos --shards data/photos --out sorted --as copies
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "run", metavar="RUN", type=path, help="the run's folder, or an exported network's (`ccscale export`)"
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--shards", metavar="DIR", type=path, help="the images, in shards")
+    which.add_argument(
+        "--images",
+        metavar="PATH",
+        type=path,
+        nargs="+",
+        default=[],
+        help="images as they lie there: folders, files, and lists (FILE.txt with a path a line)",
+    )
+    parser.add_argument("--out", metavar="DIR", type=local_path, required=True, help="a new folder")
+    parser.add_argument(
+        "--as",
+        dest="how",
+        choices=("links", "copies", "csv"),
+        help="links to the files (default for --images), copies (for --shards), or DIR/clusters.csv alone",
+    )
+    parser.add_argument(
+        "--reject",
+        metavar="WHICH",
+        type=reject,
+        help="put images that fit no cluster into the folder `unassigned`, as `ccscale predict` tells them",
+    )
+    add_checkpoint(parser)
+    add_clusters(parser)
+    add_split(parser)
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    say_loading()
+    from ccscale.evaluate.sorting import Images, sort_run
+
+    result = sort_run(
+        args.run,
+        Images(args.shards, args.split, args.images),
+        args.out,
+        args.how or ("links" if args.images else "copies"),
+        reject=args.reject,
+        device=args.device,
+        workers=args.workers,
+        checkpoint=args.checkpoint,
+        clusters=args.clusters,
+    )
+    return show_or_refuse(result, args.json, _show)
+
+
+def _show(result: dict[str, Any]) -> None:
+    table = TextTable("folder", "images", text=("folder",))
+    for name, images in result["folders"].items():
+        table.add(name, f"{images:,}")
+    table.put()
+    put(f"{result['out']}/clusters.csv: where each image is", fold=False)

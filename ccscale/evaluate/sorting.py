@@ -1,0 +1,260 @@
+"""``ccscale sort RUN``: the images themselves, a folder for each cluster, as links, copies or a table alone.
+
+::
+
+    OUT/cats/IMG_1.jpg      a cluster's name, or its number; `unassigned` for those that --reject leaves out
+    OUT/clusters.csv        predict's table, with the folder and the file of each image; written last
+    OUT/.parts/             while it is being made: the prediction, which a killed one goes on with
+
+Images that cannot be read are told, and stay where they are.
+"""
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pyarrow as pa
+
+from ccscale.data.images.endings import ENDINGS
+from ccscale.data.images.formats import reader_of
+from ccscale.data.reader import SampleReader
+from ccscale.data.shards.keys import escaped, unescaped
+from ccscale.data.shards.manifest_file import Shard
+from ccscale.data.sources.listing import STANDARD_INPUT, list_images
+from ccscale.errors import Fault, InputError
+from ccscale.evaluate.opened import open_shards
+from ccscale.evaluate.parts import parts_of
+from ccscale.evaluate.parts_folder import PartsFolder
+from ccscale.evaluate.predict import Wanted, predict_run
+from ccscale.evaluate.reject import Reject
+from ccscale.evaluate.table import write_table
+from ccscale.progress import Meter
+from ccscale.rank_environment import RankEnvironment
+
+How = Literal["links", "copies", "csv"]
+PARTS, TABLE = ".parts", "clusters.csv"
+UNASSIGNED = "unassigned"
+LONGEST = 60  # letters of a folder's name, each of up to four bytes of the 255 that there are
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is sorted: shards, or files where they are.
+
+    Attributes
+    ----------
+    shards, splits
+        As of `predict.predict_run`; None for `files`.
+    files
+        Folders, files and lists.
+    """
+
+    shards: str | None = None
+    splits: Sequence[str] | None = None
+    files: Sequence[str] = ()
+
+
+class Origin(Protocol):
+    """Where the images come from, and how one is put into its folder."""
+
+    shards: tuple[Shard, ...]
+
+    def name(self, row: dict[str, Any]) -> str:
+        """Return what the file of an image is to be called."""
+
+    def put(self, number: int, row: dict[str, Any], target: Path) -> Path:
+        """Put an image where it belongs, unless it is there already; return where it is then."""
+
+
+def sort_run(
+    run: str | Path,
+    images: Images,
+    out: Path,
+    how: How,
+    *,
+    reject: Reject | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    checkpoint: str = "last",
+    clusters: int | None = None,
+) -> dict[str, Any]:
+    """Put every image into the folder of its cluster.
+
+    Parameters
+    ----------
+    run : str or Path
+        The run's folder, or that of an exported network.
+    images : Images
+        What is sorted.
+    out : Path
+        A new folder, or one that was begun by the same command.
+    how : {"links", "copies", "csv"}
+        Links to the files, copies of them, or the table alone. What is in shards can only be copied.
+    reject, device, workers, checkpoint, clusters
+        As of `predict.predict_run` and `predict.Wanted`.
+
+    Returns
+    -------
+    dict
+        As of `predict.predict_run`; ``folders``: how many images each has.
+
+    Raises
+    ------
+    InputError
+        As `predict.predict_run` does, or if the folder holds something else.
+    Fault
+        If the disk does not take them.
+    """
+    if RankEnvironment.read().world > 1:
+        raise InputError("sort is one process: start it without torchrun, deepspeed or srun")
+    if how == "links" and not images.files:
+        raise InputError("there are no files in shards to link to: give --as copies, or --images PATH")
+    if STANDARD_INPUT in images.files:
+        raise InputError("sort reads a list twice: write it into a file, and name that (FILE.txt)")
+    _check_outside(out, images.files)
+    _begin(out)
+    wanted = Wanted(f"{out / PARTS}/", reject=reject)
+    result = predict_run(
+        run,
+        images.shards,
+        wanted,
+        images.splits,
+        images=images.files,
+        device=device,
+        workers=workers,
+        checkpoint=checkpoint,
+        clusters=clusters,
+    )
+    assert result is not None
+    try:
+        if images.files:
+            origin: Origin = _Files(images.files, how == "links")
+        else:
+            origin = _Shards(str(images.shards), images.splits)
+        folders = _place(out, origin, puts=how != "csv")
+    except OSError as error:
+        raise Fault(f"{error.filename or out} cannot be written: {error.strerror or error}") from None
+    shutil.rmtree(out / PARTS)
+    return result | {"out": str(out), "folders": folders}
+
+
+def _check_outside(out: Path, places: Sequence[str]) -> None:
+    """Refuse a folder whose images would be among those that are sorted the next time."""
+    for place in filter(os.path.isdir, places):
+        if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(place)):
+            raise InputError(f"{out} lies in {place}, which stays as it is: name an --out outside")
+
+
+def _begin(out: Path) -> None:
+    try:
+        out.mkdir(exist_ok=True)
+        there = os.listdir(out)
+    except OSError as error:
+        raise InputError(f"the folder {out} cannot be made: {error.strerror}") from None
+    if there and PARTS not in there:
+        raise InputError(f"{out} is neither empty nor begun by sort; name another --out")
+
+
+def _place(out: Path, origin: Origin, puts: bool) -> dict[str, int]:
+    """Put the images into their folders and write the table; return how many each folder has."""
+    folder, parts = PartsFolder(out / PARTS, {}), parts_of(origin.shards)
+    rows = (row for table in folder.tables(parts) for row in table.to_pylist())
+    names = Counter((_folder(row), origin.name(row).casefold()) for row in rows)
+    counts: Counter[str] = Counter()
+
+    def put(number: int, row: dict[str, Any], place: str) -> str:
+        if not counts[place]:
+            (out / place).mkdir(exist_ok=True)
+        name = origin.name(row)
+        if names[place, name.casefold()] > 1:
+            name = _told_apart(name, row["key"])
+        return escaped(origin.put(number, row, out / place / name).name)
+
+    def placed() -> Iterator[pa.Table]:
+        number, total = 0, sum(shard.nsamples for shard in origin.shards)
+        with Meter("sorting", total, "images", show=True) as meter:
+            for table in folder.tables(parts):
+                folders, files = list[str | None](), list[str | None]()
+                for row in table.to_pylist():
+                    place = _folder(row)
+                    files.append(put(number, row, place) if puts and place is not None else None)
+                    folders.append(place)
+                    if place is not None:
+                        counts[place] += 1
+                    number += 1
+                    meter.advance()
+                columns = (pa.array(column, pa.string()) for column in (folders, files))
+                told = dict(zip(("folder", "file"), columns, strict=True))
+                yield pa.table(told | dict(zip(table.column_names, table.columns, strict=True)))
+
+    write_table(out / TABLE, placed())
+    return dict(sorted(counts.items()))
+
+
+def _folder(row: dict[str, Any]) -> str | None:
+    """Return the folder of an image; None for one that cannot be read."""
+    cluster = row["cluster"]
+    if cluster is None or cluster < 0:
+        return None if cluster is None else UNASSIGNED
+    called = row.get("name") or str(cluster)
+    name = "".join("_" if letter in "/\\" or not letter.isprintable() else letter for letter in called)
+    name = name.strip(" .")[:LONGEST].strip()
+    return str(cluster) if name in ("", TABLE) else name
+
+
+def _told_apart(name: str, key: str) -> str:
+    """Return the name of a file of which there is another one in its folder."""
+    stem, ending = os.path.splitext(name)
+    return f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}{ending}"
+
+
+class _Files:
+    """Files where they are."""
+
+    def __init__(self, places: Sequence[str], links: bool) -> None:
+        self.shards = list_images(places).manifest.shards
+        self._links = links
+
+    def name(self, row: dict[str, Any]) -> str:
+        return os.path.basename(unescaped(row["origin"]))
+
+    def put(self, number: int, row: dict[str, Any], target: Path) -> Path:
+        source = unescaped(row["origin"])
+        if self._links:
+            if not os.path.lexists(target):
+                os.symlink(source, target)
+        elif not target.exists():
+            part = target.with_name(f".{target.name}.part")
+            shutil.copy2(source, part)
+            os.replace(part, target)
+        return target
+
+
+class _Shards:
+    """Images in shards, read again."""
+
+    def __init__(self, shards: str, splits: Sequence[str] | None) -> None:
+        manifest, chosen = open_shards(shards, splits)
+        self.shards = manifest.select(chosen)
+        self._reader = SampleReader(manifest, chosen)
+
+    def name(self, row: dict[str, Any]) -> str:
+        return row["key"].replace("/", "_")
+
+    def put(self, number: int, row: dict[str, Any], target: Path) -> Path:
+        key, data, _ = self._reader[number]
+        if key != row["key"]:
+            raise InputError(
+                f"the shards were changed while they were sorted: {key} stands where {row['key']} was"
+            )
+        target = target.with_name(f"{target.name}.{ENDINGS[str(reader_of(data).format).lower()]}")
+        if not target.exists():
+            part = target.with_name(f".{target.name}.part")
+            part.write_bytes(data)
+            os.replace(part, target)
+        return target
