@@ -1,8 +1,9 @@
 """Images get their cluster: the network's, one that was born later, or none. Pure, and row by row.
 
 The network says which of its clusters an image is in; a cluster that came later takes it where its centre is
-nearer than that cluster's. An image that lies farther from its centre than `FAR` of the run's own images is
-left unassigned; so is, of an update, one that lies where there were none before (`day.py`).
+nearer than that cluster's, by `MARGIN`. An image that lies farther from its centre than `FAR` of the run's own
+images is left unassigned; so is, of an update, one that lies where there were none before (`day.py`): nearer to
+a group of the day than to its cluster, and no more among known images than among new ones, or among new ones alone.
 """
 
 from dataclasses import dataclass
@@ -77,10 +78,12 @@ def assign(
     groups = np.full(len(rows), -1)
     if day is not None:
         assert refs is not None
+        new = day.count(rows, refs)
         if day.groups:
             cosines = rows @ day.centres.T
-            groups = np.where(1 - cosines.max(axis=1) < far, cosines.argmax(axis=1), -1)
-        reasons[day.among_new(rows, refs, which)] = NEW
+            nearer = (1 - cosines.max(axis=1) < far) & (new >= day.even[which])
+            groups = np.where(nearer, cosines.argmax(axis=1), -1)
+        reasons[new >= day.least[which]] = NEW
         reasons[groups >= 0] = NEW_GROUP
     later = state.heads[which] == -1
     return Answers(

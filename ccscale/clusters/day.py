@@ -11,7 +11,6 @@ probability of at most `CHANCE` and this ratio is at least `RATIO`.
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ccscale.clusters.candidates import Candidate, find_candidates
 from ccscale.clusters.reservoir import Pool, Reservoir, places
@@ -34,8 +33,9 @@ class Day:
         (m, q), (r, q): where they are in the state's space.
     refs
         (r,) int64, rising: which images the new ones are.
-    least
-        (C,) int64: how many of its neighbours must be new for an image nearest to that centre to be among new ones.
+    least, even
+        (C,) int64: how many of its neighbours must be new for an image nearest to that centre to be among new ones;
+        for the ratio of densities to be 1.
     groups
         Of images among new ones.
     """
@@ -44,6 +44,7 @@ class Day:
     recent: Float32
     refs: Int64
     least: Int64
+    even: Int64
     groups: tuple[Candidate, ...] = field(default=())
 
     @classmethod
@@ -70,8 +71,9 @@ class Day:
         new = np.bincount(which[which >= 0], minlength=len(state.ids))
         of_known = np.array([(reservoir.ids == one).sum() for one in state.ids], np.int64)
         k = max(0, min(NEIGHBOURS, len(rows) + len(reservoir) - 1))
-        day = cls(space(reservoir.features), rows, every[chosen], _least(new, of_known, k))
-        among = np.flatnonzero(day.among_new(day.recent, day.refs, which))
+        least, even = _least(new, of_known, k)
+        day = cls(space(reservoir.features), rows, every[chosen], least, even)
+        among = np.flatnonzero(day.count(day.recent, day.refs) >= day.least[which])
         groups = find_candidates(day.recent[among], day.known, reservoir.ids, state.tightness, seed)
         return replace(day, groups=tuple(groups))
 
@@ -81,18 +83,12 @@ class Day:
         none = np.empty((0, self.known.shape[1]), np.float32)
         return np.stack([group.centre for group in self.groups]) if self.groups else none
 
-    def among_new(self, rows: Float32, refs: Int64, which: Int64) -> NDArray[np.bool_]:
-        """Tell which images are among new ones; none is a neighbour of itself.
-
-        Parameters
-        ----------
-        rows, refs, which
-            (n, q), (n,), (n,): where and which they are, and the centres that they are nearest to (-1: none).
-        """
+    def count(self, rows: Float32, refs: Int64) -> Int64:
+        """Return how many neighbours of each image, (n, q) and (n,), are new; none is a neighbour of itself."""
         both = np.concatenate([self.known, self.recent])
         k, found = min(NEIGHBOURS, len(both) - 1), np.zeros(len(rows), np.int64)
         if k < 1 or not len(self.recent):
-            return found > 0
+            return found
         at = np.minimum(np.searchsorted(self.refs, refs), len(self.refs) - 1)
         own = np.where(self.refs[at] == refs, len(self.known) + at, -1)
         for start in range(0, len(rows), TILE):
@@ -102,18 +98,20 @@ class Day:
             cosines[there, own[part][there]] = -np.inf
             near = np.argpartition(cosines, -k, axis=1)[:, -k:]
             found[part] = (near >= len(self.known)).sum(axis=1)
-        return (which >= 0) & (found >= self.least[which])
+        return found
 
 
-def _least(new: Int64, known: Int64, k: int) -> Int64:
-    """Return how many of k neighbours must be new, where so many images of a cluster are new, and known: (C,)."""
+def _least(new: Int64, known: Int64, k: int) -> tuple[Int64, Int64]:
+    """Return `least` and `even` of k neighbours, where so many images of a cluster are new, and known: (C,)."""
     from scipy.stats import binom
 
     counts = np.arange(k + 1)
     share = (new / np.maximum(new + known, 1))[:, None]
     unlikely = binom.sf(counts - 1, k, share) <= CHANCE
-    enough = unlikely & (counts * known[:, None] >= RATIO * (k - counts) * new[:, None])
-    return np.where(enough.any(axis=1), enough.argmax(axis=1), k + 1)
+    densities = counts * known[:, None], (k - counts) * new[:, None]
+    enough = unlikely & (densities[0] >= RATIO * densities[1])
+    least = np.where(enough.any(axis=1), enough.argmax(axis=1), k + 1)
+    return least, (densities[0] >= densities[1]).argmax(axis=1)
 
 
 def sample(refs: Int64, seed: int, most: int = MOST) -> Int64:

@@ -16,6 +16,7 @@ from ccscale.clusters.space import Space
 
 GRID = 200  # quantiles of distances that are kept
 NEAR = 3  # clusters that one is held against
+MARGIN = 0.05  # of a cosine, by which a cluster that came later must be nearer than the network's
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
@@ -118,8 +119,7 @@ def nearest(rows: Float32, state: State, heads: Int64) -> tuple[Int64, Float32]:
     if not len(state.ids):
         return np.full(len(rows), -1), np.full(len(rows), 2, np.float32)
     allowed = (state.heads == heads[:, None]) | (state.heads == -1)
-    cosines = np.where(allowed, rows @ state.centres.T, -np.inf)
-    best = cosines.argmax(axis=1)
-    largest = cosines[np.arange(len(rows)), best]
-    found = np.isfinite(largest)
+    cosines = rows @ state.centres.T
+    best = np.where(allowed, cosines - MARGIN * (state.heads == -1), -np.inf).argmax(axis=1)
+    found, largest = allowed.any(axis=1), cosines[np.arange(len(rows)), best]
     return np.where(found, best, -1), np.where(found, 1 - largest, 2).astype(np.float32)

@@ -11,7 +11,6 @@ of length 1, and their first principal components, which keep it quick. Labels c
 nothing else.
 """
 
-import hashlib
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Column, Table
@@ -27,19 +25,15 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
 from ccscale.config.file import parse_config
-from ccscale.data.shards.manifest import Manifest
-from ccscale.data.shards.manifest_file import Shard
 from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.evaluate.store_table import label_figures
-from ccscale.features.feature_file import ENDING, encode, record_batch, schema, write_file
 from ccscale.features.joining import join_clusters
 from ccscale.features.kmeans import k_means
-from ccscale.features.listing import ROWS, Data, FeatureFile, Listing, Settings
-from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import Features, open_features
 from ccscale.train.train import train_run
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
+from sample_store import write_sample
 from tool import exit_code, parser, tell
 
 SCORES = ("acc", "nmi", "ari")
@@ -90,7 +84,7 @@ def measure(
                     clusters = join_clusters(means, classes)[means.clusters]
                     way = f"k-means, {many} parts" if many > 1 else "k-means"
                     scores[way] = label_figures(clusters, labels, classes)
-                sample = write_sample(features, rows, kept, Path(folder, "store")) if priors else features
+                sample = write_sample(features, rows, [kept], Path(folder, "store")) if priors else features
                 for prior in priors:
                     run = Path(folder, prior)
                     scores[prior] = train(sample, classes, run, prior, seed, overrides)
@@ -119,39 +113,6 @@ def reduced(features: Features, rows: NDArray[np.int64], components: int) -> NDA
     whole = normalize(features.take(rows))
     kept = normalize(PCA(components, random_state=0).fit_transform(whole))
     return kept.astype(np.float32)
-
-
-def write_sample(
-    features: Features, rows: NDArray[np.int64], kept: NDArray[np.float32], folder: Path
-) -> Features:
-    """Write what is kept of some rows of a store as a store with 25 neighbours; and open it."""
-    folder.mkdir()
-    form, name = schema(kept.shape[1], 0, "float32", {}), f"train-000000{ENDING}"
-    keys = features.keys.take(rows).to_pylist()
-    batches = [
-        record_batch(
-            form,
-            keys[start : start + ROWS],
-            features.labels[rows[start : start + ROWS]],
-            features.bad[rows[start : start + ROWS]],
-            [encode(torch.from_numpy(kept[start : start + ROWS]), "float32")],
-        )
-        for start in range(0, len(rows), ROWS)
-    ]
-    written = write_file(folder / name, form, iter(batches))
-    shard = Shard(
-        "train-000000.tar", len(rows), len(rows), hashlib.sha256(rows.tobytes()).hexdigest(), "train"
-    )
-    names = tuple(map(str, range(int(features.labels.max()) + 1)))
-    manifest = Manifest("nowhere", "sample", (shard,), names, names, {"train": len(rows)}, {})
-    data = Data(
-        root="nowhere", name="sample", splits=("train",), digest=manifest.digest(["train"]), classes=names
-    )
-    settings = Settings(backbone="none", weights="0" * 64, size=1)
-    files = (FeatureFile(name=name, shard=shard, **vars(written)),)
-    Listing(settings=settings, width=kept.shape[1], data=data, files=files, complete=True).save(folder)
-    find_neighbours(open_features(folder), 25, device="cpu", show=False)
-    return open_features(folder)
 
 
 def train(

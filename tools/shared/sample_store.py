@@ -1,0 +1,52 @@
+"""Some rows of a feature store as a store of their own, with neighbours."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import Shard
+from ccscale.features.feature_file import ENDING, encode, record_batch, schema, write_file
+from ccscale.features.listing import ROWS, Data, FeatureFile, Listing, Settings
+from ccscale.features.neighbours import find_neighbours
+from ccscale.features.store import Features, open_features
+
+NEIGHBOURS = 25
+
+
+def write_sample(
+    features: Features, rows: NDArray[np.int64], views: Sequence[NDArray[np.floating]], folder: Path
+) -> Features:
+    """Write what is kept of some rows (n,): an array (n, D) a view, the image as it is first; and open it."""
+    folder.mkdir()
+    width, name = views[0].shape[1], f"train-000000{ENDING}"
+    form = schema(width, len(views) - 1, "float32", {})
+    keys = features.keys.take(rows).to_pylist()
+    batches = [
+        record_batch(
+            form,
+            keys[start : start + ROWS],
+            features.labels[rows[start : start + ROWS]],
+            features.bad[rows[start : start + ROWS]],
+            [encode(torch.from_numpy(view[start : start + ROWS]), "float32") for view in views],
+        )
+        for start in range(0, len(rows), ROWS)
+    ]
+    written = write_file(folder / name, form, iter(batches))
+    shard = Shard(
+        "train-000000.tar", len(rows), len(rows), hashlib.sha256(rows.tobytes()).hexdigest(), "train"
+    )
+    names = tuple(map(str, range(int(features.labels.max()) + 1)))
+    manifest = Manifest("nowhere", "sample", (shard,), names, names, {"train": len(rows)}, {})
+    data = Data(
+        root="nowhere", name="sample", splits=("train",), digest=manifest.digest(["train"]), classes=names
+    )
+    settings = Settings(backbone="none", weights="0" * 64, size=1, views=len(views) - 1)
+    files = (FeatureFile(name=name, shard=shard, **vars(written)),)
+    Listing(settings=settings, width=width, data=data, files=files, complete=True).save(folder)
+    find_neighbours(open_features(folder), NEIGHBOURS, device="cpu", show=False)
+    return open_features(folder)
