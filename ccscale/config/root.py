@@ -200,6 +200,18 @@ class Config(Section):
         return self
 
     @property
+    def boost_lr(self) -> float:
+        """The learning rate of the self-labelling; see its key."""
+        heads_alone = self.data.features is not None or self.model.freeze == "all"
+        return self.stages.boost.lr or self.train.lr * (1 if heads_alone else 0.1)
+
+    @property
+    def boost_cluster_weight(self) -> float:
+        """The weight of the cluster loss in the self-labelling; see its key."""
+        given = self.stages.boost.cluster_weight
+        return float(self.pairs.of == "views") if given is None else given
+
+    @property
     def phases(self) -> tuple[Phase, ...]:
         """The phases of an epoch, each with the losses that are computed: those with a weight above 0."""
         weights = {"instance": self.loss.instance_weight, "cluster": self.loss.cluster_weight}

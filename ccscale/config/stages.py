@@ -31,8 +31,18 @@ class Boost(Section):
         True,
         description="Let each cluster's labels weigh the same in the cross-entropy, however many there are.",
     )
+    cluster_weight: Fixed[float | None] = Field(
+        None,
+        ge=0,
+        description="Weight of the cluster loss of both views beside the cross-entropy with the labels: it keeps "
+        "clusters without labels in use, which the cross-entropy empties; 0: none, as in TCL; null: 1 where "
+        "pairs.of is views, else 0, for it would undo what pairs of neighbours have taught.",
+    )
     lr: Fixed[float | None] = Field(
-        None, gt=0, description="Learning rate, which stays; null: train.lr, whatever its schedule."
+        None,
+        gt=0,
+        description="Learning rate, which stays; null: a tenth of train.lr, whatever its schedule, and train.lr "
+        "itself where heads alone are trained: a backbone must not move faster than its clusters can follow.",
     )
     labels: Fixed[PathText | None] = Field(
         None,

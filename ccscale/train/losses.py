@@ -12,7 +12,7 @@ class Losses(NamedTuple):
     """The weighted sum."""
     instance_loss: Tensor | None
     cluster_loss: Tensor | None
-    """Of a step that trains by labels: their cross-entropy, which stands in its place."""
+    """Of a step that trains by labels: their cross-entropy, which stands in its place or before it."""
 
     def detach(self) -> "Losses":
         """Return the values alone."""

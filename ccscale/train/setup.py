@@ -27,6 +27,7 @@ from ccscale.features.pairs import PairDraw
 from ccscale.features.store import Features
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.boost.given import GivenClasses, find_given
+from ccscale.train.boost.stage import KEY, as_begun
 from ccscale.train.messages import advise, describe_resume, describe_run
 from ccscale.train.opening import open_training, restore
 from ccscale.train.supply import Supply, gone, keep_supply, open_supply
@@ -183,12 +184,13 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     engine, step, state = restore(opening, device)
     dist.on_rank_zero(lambda: supply.kept.check(state, step, config.run_folder))
     workers = default_workers(env.local_world) if config.data.workers is None else config.data.workers
+    begun = state.get(KEY, {})
     boost = BoostSteps.of(config, schedule)
     rest = schedule, lock, found, engine, step, stop, boost, state, opening.frozen, given
-    setup = Setup(config, device, workers, supply, *rest)
+    setup = Setup(as_begun(config, begun), device, workers, supply, *rest)
     if missing:
         setup = setup.of(SupplyWatch().retire(supply, missing, step), step)
-    if state.get("boost", {}).get("ended"):
+    if begun.get("ended"):
         setup = replace(setup, stop=step)  # what its steps would be is not asked any more
     for reason in found.passed_over:
         dist.say(f"passed over a checkpoint: {reason}")

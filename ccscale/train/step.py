@@ -110,7 +110,8 @@ class Stepper:
             losses, z, heads = self._take_in_micro_batches(batch, count, by, labels)
         verdict = self.guard.end(z, heads)
         network = self.engine.network
-        if network.teacher is not None and "cluster" in by and labels is None:
+        is_taught = labels is None or self.config.boost_cluster_weight > 0
+        if network.teacher is not None and "cluster" in by and is_taught:
             decay = self.config.loss.teacher_decay
             network.teacher.heads.update(network.cluster_head, decay, verdict.skipped)
         if self.config.train.ema is not None:
@@ -153,11 +154,14 @@ class Stepper:
         by: Sequence[LossName],
         labels: Tensor | None,
     ) -> Losses:
-        network = self.engine.network
-        if labels is not None:
-            return boost_losses(self.config.loss, self.config.stages.boost, z, heads[0], labels, by)
+        network, settings = self.engine.network, self.config.loss
         shares = network.shares if network.teacher is None else network.teacher.prior
-        return take_losses(self.config.loss, z, heads, by, targets, shares)
+        if labels is None:
+            return take_losses(settings, z, heads, by, targets, shares)
+        cluster, weight = None, self.config.boost_cluster_weight
+        if weight and "cluster" in by:
+            cluster = _cluster_loss(settings, heads, targets, shares)
+        return boost_losses(settings, self.config.stages.boost, z, heads[0], labels, by, cluster, weight)
 
     def _part(self, name: str) -> Any:
         """Return a context in which a part of the step is taken."""

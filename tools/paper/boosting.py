@@ -3,11 +3,12 @@
 Li et al., "Twin contrastive learning for online clustering", IJCV 2022, section 3.3. Each step looks at the images
 as they are, in evaluation mode; of each cluster the most confident ones get its label; who is not sure has none.
 The first epoch only labels. Then the instance loss of a weak and a strong view leaves out pairs of one label, and
-the cross-entropy of the strong view with the labels stands in place of the cluster loss.
+the cross-entropy of the strong view with the labels stands in place of the cluster loss; or beside it, which is not
+the paper's (stages.boost.cluster_weight).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,13 +67,22 @@ class Boosting:
         The run's.
     network, optimizer
         As training has left them.
+    cluster_loss
+        Of the assignments of two views, and a temperature.
     """
 
-    def __init__(self, config: Config, network: "Network", optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self,
+        config: Config,
+        network: "Network",
+        optimizer: torch.optim.Optimizer,
+        cluster_loss: Callable[[Tensor, Tensor, float], Tensor],
+    ) -> None:
         self.config, self.network, self.optimizer = config, network, optimizer
+        self.cluster_loss = cluster_loss
         self.labels: Labels = {}
         for group in optimizer.param_groups:
-            group["lr"] = config.stages.boost.lr or config.train.lr
+            group["lr"] = config.boost_lr
 
     def step(self, numbers: Sequence[int], views: Sequence[Tensor], trains: bool) -> list[int]:
         """Take a step with the weak views, the strong ones and the images as they are; return their labels."""
@@ -86,9 +96,12 @@ class Boosting:
         if trains:
             labels = torch.tensor(found, device=p.device)
             self.optimizer.zero_grad()
-            z_a, z_b, _, p_b = network(weak, strong)
+            z_a, z_b, p_a, p_b = network(weak, strong)
             instances = labelled_instance_loss(z_a, z_b, labels, loss.instance_temperature)
-            total = loss.instance_weight * instances + loss.cluster_weight * label_loss(p_b, labels)
+            clusters = label_loss(p_b, labels)
+            if weight := self.config.boost_cluster_weight:
+                clusters = clusters + weight * self.cluster_loss(p_a, p_b, loss.cluster_temperature)
+            total = loss.instance_weight * instances + loss.cluster_weight * clusters
             total.backward()
             self.optimizer.step()
         return found

@@ -226,7 +226,7 @@ def train(config: Config) -> dict[str, Any]:
     if boost.epochs:
         weak, strong = weak_view(config.views, boost.weak), strong_view(config.views, boost.strong)
         loader = batches(Triples(manifest, config.data.splits, (weak, strong, weak.plain)))
-        boosting = Boosting(config, network, optimizer)
+        boosting = Boosting(config, network, optimizer, whole_cluster_loss)
         with Meter("the same, self-labelling", boost.epochs, "epochs", show=True) as meter:
             for epoch in range(boost.epochs):
                 for numbers, views in loader:

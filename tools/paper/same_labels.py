@@ -93,7 +93,7 @@ def of_plain(config: Config) -> Iterator[list[int]]:
                 total.backward()
                 optimizer.step()
             else:
-                boosting = boosting or Boosting(config, network, optimizer)
+                boosting = boosting or Boosting(config, network, optimizer, whole_cluster_loss)
                 yield boosting.step(batch.samples.tolist(), views, steps.trains(batch.step))
             meter.advance(1)
 

@@ -1,6 +1,11 @@
-"""The losses of a step that trains by labels: of a weak and a strong view of each image."""
+"""The losses of a step that trains by labels: of a weak and a strong view of each image.
 
-from collections.abc import Sequence
+The cross-entropy with the labels teaches the clusters that have labels, and takes images from those that have none:
+alone it empties these within some steps, however right the labels are. What kept clusters in use before, the
+cluster loss, goes on beside it (`stages.boost.cluster_weight`; TCL: 0).
+"""
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +17,14 @@ from ccscale.train.losses import Losses
 
 
 def boost_losses(
-    settings: Loss, boost: Boost, z: Tensor, p: Tensor, labels: Tensor, by: Sequence[LossName]
+    settings: Loss,
+    boost: Boost,
+    z: Tensor,
+    p: Tensor,
+    labels: Tensor,
+    by: Sequence[LossName],
+    cluster: Callable[[], Tensor] | None = None,
+    cluster_weight: float = 1.0,
 ) -> Losses:
     """Return losses of the global batch.
 
@@ -26,12 +38,16 @@ def boost_losses(
         (N,): those of the global batch, -1 for none; the same on all ranks.
     by
         Which are computed.
+    cluster
+        Gives the cluster loss of all images, which was begun; None without it.
+    cluster_weight
+        What it weighs beside the cross-entropy.
 
     Returns
     -------
     Losses
         The instance loss, without pairs of one label; in place of the cluster loss the cross-entropy of the strong
-        view.
+        view, or beside it.
     """
     parts, instances, clusters = [], None, None
     if "instance" in by:
@@ -48,5 +64,7 @@ def boost_losses(
     if "cluster" in by:
         strong = p.chunk(2)[1]
         clusters = label_loss(strong, labels, boost.label_smoothing, boost.class_balance)
+        if cluster is not None:
+            clusters = clusters + cluster_weight * cluster()
         parts.append(settings.cluster_weight * clusters)
     return Losses(torch.stack(parts).sum(), instances, clusters)

@@ -22,6 +22,16 @@ KEY = "boost"
 """Under which a checkpoint's state has what is kept."""
 
 
+def as_begun(config: Config, state: Mapping[str, Any]) -> Config:
+    """Return the config of a run whose newest checkpoint has kept something: its stage goes on as it was begun."""
+    if not state:
+        return config
+    boost = config.stages.boost
+    earlier = {"cluster_weight": 0.0, "lr": boost.lr or config.train.lr}  # where nothing is told of them
+    boost = boost.model_copy(update={name: state.get(name, value) for name, value in earlier.items()})
+    return config.model_copy(update={"stages": config.stages.model_copy(update={"boost": boost})})
+
+
 class BoostStage:
     """Takes the steps of one rank, and judges the stage; all ranks call its methods together.
 
@@ -58,7 +68,7 @@ class BoostStage:
         given: GivenClasses | None = None,
     ) -> None:
         self.steps, self._stepper, self._settings = steps, stepper, config.stages.boost
-        self.rate = self._settings.lr or config.train.lr
+        self._config, self.rate = config, config.boost_lr
         self._k, self._images = config.model.trained_clusters[0], images
         self._neighbours = config.pairs.of != "views"
         self._memory: LastingLabels | None = None
@@ -177,4 +187,5 @@ class BoostStage:
         near = None if self.near is None else torch.from_numpy(self.near)
         given = self._memory.given
         labels = self._memory.state() | ({"given": given} if bool((given >= 0).any()) else {})
-        return {KEY: {**labels, "checks": checks, "ended": self.ended, "near": near}}
+        settings = {"cluster_weight": self._config.boost_cluster_weight, "lr": self._config.boost_lr}
+        return {KEY: {**labels, **settings, "checks": checks, "ended": self.ended, "near": near}}
