@@ -7,7 +7,8 @@ features that the stage does not train. It ends where far fewer images are in on
 falls where all goes well, since before the stage it is trained for itself.
 
 In the end the run serves the check whose clusters keep most neighbours together: the last of those that are as good
-as any. Where pairs of neighbours were trained on before, that is compared among the checks after the first alone.
+as any. The first is compared with them where the stage was ended, and not else: the neighbours are those of the
+features that its clusters were made of, or were trained on as pairs, so it keeps more of them than better ones do.
 """
 
 from collections.abc import Sequence
@@ -119,21 +120,17 @@ def _too_few(first: Check, boost: Boost, k: int) -> str | None:
     return None
 
 
-def best(checks: Sequence[Check], trained_neighbours: bool = False, ended: bool = False) -> Check:
+def best(checks: Sequence[Check], ended: bool = False) -> Check:
     """Return the check whose clusters serve, of those a stage may go on after.
 
     Parameters
     ----------
     checks
         The first one, and those after it.
-    trained_neighbours
-        Whether pairs of neighbours were trained on before the stage. Then the first check keeps more of them
-        together than others that may well be better; `reason_to_end` has compared it with these, and it serves
-        where the stage was ended.
     ended
-        Whether it was.
+        Whether the stage was ended after another one.
     """
-    if trained_neighbours:
-        checks = checks[:1] if ended else checks[1:] or checks
+    if not ended:
+        checks = checks[1:] or checks
     most = max(check.neighbours for check in checks)
     return [check for check in checks if check.neighbours >= most - SLACK][-1]

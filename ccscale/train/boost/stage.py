@@ -70,7 +70,6 @@ class BoostStage:
         self.steps, self._stepper, self._settings = steps, stepper, config.stages.boost
         self._config, self.rate = config, config.boost_lr
         self._k, self._images = config.model.trained_clusters[0], images
-        self._neighbours = config.pairs.of != "views"
         self._memory: LastingLabels | None = None
         self._checks = [Check(**check) for check in state.get("checks", ())]
         self.ended: str | None = state.get("ended")
@@ -165,9 +164,7 @@ class BoostStage:
     def serves(self) -> int | None:
         """The step whose clusters serve, where it is not the last one checked; None where it is."""
         checks = self._checks[:-1] if self.ended else self._checks
-        chosen = (
-            best(checks or self._checks, self._neighbours, self.ended is not None) if self._checks else None
-        )
+        chosen = best(checks or self._checks, self.ended is not None) if self._checks else None
         return None if chosen is None or chosen is self._checks[-1] else chosen.step
 
     def marks(self, step: int, last: int) -> dict[str, Any]:

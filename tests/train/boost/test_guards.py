@@ -62,14 +62,14 @@ def test_the_last_serves_that_keeps_as_many_neighbours_together_as_any() -> None
     checks = [BEFORE, after(step=20, neighbours=0.75), after(step=30, neighbours=0.748, stability=0.7)]
     assert best(checks).step == 30
     assert best([*checks, after(step=40, neighbours=0.74)]).step == 30
-    assert best([BEFORE, after(step=20, neighbours=0.69)]) is BEFORE
 
 
-def test_neighbours_that_were_trained_before_are_compared_among_the_checks_after_that() -> None:
-    checks = [BEFORE, after(step=20, neighbours=0.67), after(step=30, neighbours=0.66)]
-    assert best(checks, trained_neighbours=True).step == 20
-    assert best(checks, trained_neighbours=True, ended=True) is BEFORE
-    assert best(checks[:1], trained_neighbours=True) is BEFORE
+def test_the_clusters_before_serve_where_it_was_ended() -> None:
+    """They keep more neighbours together, whose features they were made of."""
+    checks = [BEFORE, after(step=20, neighbours=0.69), after(step=30, neighbours=0.68)]
+    assert best(checks).step == 20
+    assert best(checks, ended=True) is BEFORE
+    assert best(checks[:1]) is BEFORE
 
 
 def test_the_figures_of_what_is_remembered() -> None:
