@@ -34,6 +34,7 @@ from ccscale.features.store import Features
 from ccscale.model.export import load
 from ccscale.model.network import ContrastiveClustering
 from ccscale.preempt import StopRequest
+from ccscale.wording import counted
 
 COMPARED = ("backbone", "weights", "model", "size", "scaled_decode")  # of a store's settings
 
@@ -162,6 +163,10 @@ class Update(AbstractContextManager["Update"]):
 
         tables = write_tables(draft, shards, answer)
         dist.on_rank_zero(lambda: self._commit(draft, newest, shards, tables, data, memory, day))
+        images, none = (sum(getattr(one, name) for one in tables) for name in ("rows", "unassigned"))
+        dist.say(
+            f"version {draft.number}: {counted(images, 'image')} of {data.name}, {none:,} without a cluster"
+        )
         self.versions.append(draft.number)
         self._lineage = dist.on_rank_zero(lambda: open_lineage(self._run))
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from harness.lineages import ids_at
 from harness.ranks import run_ranks
 from harness.stores import make_store
 
+from ccscale import atomic
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.cli.main import main
 from ccscale.clusters import proposing, taking
@@ -186,7 +188,7 @@ def test_images_are_looked_at_again_where_that_is_asked_for(living, proposals):
     assert sizes == {one: ids.count(one) for one in sizes}
 
 
-@pytest.mark.parametrize("after", [0, 2, 4])
+@pytest.mark.parametrize("after", [0, 2])
 def test_a_kill_while_shards_are_assigned(living, after, monkeypatch, tmp_path):
     """The same command ends with the same bytes."""
     shutil.copytree(living, tmp_path / "other")
@@ -219,6 +221,63 @@ def test_a_kill_while_shards_are_assigned(living, after, monkeypatch, tmp_path):
     assert content(living / "clusters") == content(tmp_path / "whole" / "clusters")
 
 
+class Death(BaseException):
+    """A process that is gone: nobody catches it."""
+
+
+def live_through(run: Path, deaths: list[int], after: bool, monkeypatch) -> int:
+    """Run commands of days, each again where it has died; return how many files were written.
+
+    They die at the files of these numbers, before these have their name or right after.
+    """
+    replacing, count = atomic.replacing, 0
+
+    @contextmanager
+    def dying(*arguments, **options):
+        nonlocal count
+        count += 1
+        here = count in deaths
+        with replacing(*arguments, **options) as file:
+            yield file
+            if here and not after:
+                raise Death
+        if here:
+            raise Death
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "replacing", dying)
+        for command in (
+            ["update", str(run), "--features", str(run.parent / "day"), "--apply", "births"],
+            ["lineage", "accept", str(run), "p2", "p3"],
+            ["lineage", "rollback", str(run), "2"],
+            ["lineage", "refuse", str(run), "p3"],
+            ["update", str(run), "--reassign"],
+            ["lineage", "rollback", str(run), "4"],
+        ):
+            while True:
+                try:
+                    assert main(command) == 0
+                    break
+                except Death:
+                    assert len(ids_at(run)) == open_lineage(run).current.counts["images"]
+    return count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [False, True])
+def test_deaths_anywhere_change_nothing(living, after, proposals, monkeypatch, tmp_path):
+    """At every third file that six commands write, and then each time they begin again."""
+    for name in ("whole", "copy"):
+        shutil.copytree(living, tmp_path / name)
+    count = live_through(tmp_path / "whole", [], after, monkeypatch)
+    expected = content(tmp_path / "whole" / "clusters")
+    for first in range(1, count + 1, 3):
+        shutil.rmtree(living)
+        shutil.copytree(tmp_path / "copy", living)
+        live_through(living, [first, first + 4], after, monkeypatch)
+        assert content(living / "clusters") == expected
+
+
 def live_on_rank(rank: int, run: Path) -> None:
     os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
     assert main(["lineage", "init", str(run)]) == 0
@@ -244,6 +303,7 @@ def test_a_run_that_goes_on_does_not_move_its_clusters(living):
     assert open_lineage(living).number == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [0, 8_000, 24_000])
 def test_a_full_disk_and_one_that_is_read_only(living, free, tmp_path, capsys):
     """It is told, the version before stays current and whole, and the same command goes on."""
