@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ccscale.clusters.lineage import open_lineage
     from ccscale.config import Config
     from ccscale.config.file import load_config
     from ccscale.data.image_files import read_images
@@ -46,6 +47,7 @@ _HOMES = {
     "load": "ccscale.model.export",
     "load_config": "ccscale.config.file",
     "open_features": "ccscale.features.store",
+    "open_lineage": "ccscale.clusters.lineage",
     "predict_run": "ccscale.evaluate.predict",
     "read_images": "ccscale.data.image_files",
     "train_run": "ccscale.train.train",
@@ -63,6 +65,7 @@ __all__ = [
     "load",
     "load_config",
     "open_features",
+    "open_lineage",
     "predict_run",
     "read_images",
     "train_run",

@@ -212,6 +212,17 @@ class Lineage:
 def open_lineage(run: str | Path) -> Lineage:
     """Open the living clusters of a run, as they are now.
 
+    Parameters
+    ----------
+    run : str or Path
+        The run's folder.
+
+    Returns
+    -------
+    Lineage
+        Its versions and events, and the network whose clusters they are. Nothing is locked, and it stays as it was
+        opened while others go on.
+
     Raises
     ------
     InputError
