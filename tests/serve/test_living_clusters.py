@@ -5,13 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_images
 
+from ccscale.cli.main import main
 from ccscale.clusters.assigning import assign
 from ccscale.clusters.init import found_clusters
-from ccscale.clusters.lineage import clusters_of, open_lineage, write_current
+from ccscale.clusters.lineage import clusters_of, open_lineage
 from ccscale.data.images.whole import whole_image
+from ccscale.data.making.shards import make_shards
 from ccscale.data.reader import SampleReader
+from ccscale.data.sources.kinds import open_source
 from ccscale.errors import InputError
+from ccscale.evaluate.cluster_names import LIVING, ClusterNames
 from ccscale.evaluate.reject import Reject
 from ccscale.evaluate.sureness import assign_features
 from ccscale.features.store import Features
@@ -44,8 +49,22 @@ def test_answers_are_those_of_an_update(run, manifest, tmp_path):
     )
     assert np.allclose([one.confidence for one in answers], expected.confidence, atol=1e-5)
 
-    write_current(clusters_of(copy), 1)
-    assert source.state() != founded
+    taken_in = make_images(tmp_path / "new", 20)
+    make_shards(open_source("folder", str(taken_in)), tmp_path / "day", workers=1, progress=False)
+    assert main(["update", str(copy), "--shards", str(tmp_path / "day"), "--workers", "0"]) == 0
+    updated = source.state()
+    assert updated != founded
+    ClusterNames(LIVING, names=dict.fromkeys(range(6), "cats")).save(clusters_of(copy))
+    assert source.state() != updated
+    newer = source.open()
+    told = newer.answer(images)
+    assert newer.version == "v000002"
+    assert [one.id for one in told] == [one.id for one in answers]  # no image has moved
+    assert {one.name for one in told if one.id >= 0} == {"cats"}
+    assert served.answer(images) == answers  # what was opened stays as it is
+
+    assert main(["lineage", "rollback", str(copy), "1"]) == 0
+    assert source.open().version == "v000001"
     with pytest.raises(InputError, match="live, and leave images without one by themselves"):
         Source(copy, "cpu", reject=Reject(coverage=0.9)).open()
     (clusters_of(copy) / "current").write_text("7\n")
