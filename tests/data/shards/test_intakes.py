@@ -40,6 +40,13 @@ def test_one_that_did_not_grow_is_the_manifest_itself():
     assert begun.current(listed) is listed
 
 
+def test_a_data_set_is_that_of_a_run_or_another_one():
+    now = Manifest("there", "x", (C.shard, B.shard), (), (), {}, {})
+    assert TAKEN.are_of(now, ["train"])
+    assert not TAKEN.are_of(Manifest("there", "x", (A.shard, B.shard, C.shard), (), (), {}, {}), ["train"])
+    assert TAKEN.until(6).are_of(Manifest("there", "x", (B.shard, A.shard), (), (), {}, {}), ["train"])
+
+
 def test_what_is_new_and_what_has_vanished_is_found():
     assert compare(TAKEN, [D, A, C], "there") == (
         (D,),
