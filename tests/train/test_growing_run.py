@@ -139,6 +139,7 @@ def test_a_shard_that_is_gone_is_refused_or_retired(mine, refused, capsys):
     assert [shard.url for shard in taken.shards] == [first.url, second.url, third.url]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_begun_before_may_begin_to_grow(shards, tmp_path, refused, capsys):
     show(shards, tmp_path / "shards", 2)
     settings = settings_of(tmp_path / "shards", tmp_path / "run", data__refresh=None, train__epochs=1)

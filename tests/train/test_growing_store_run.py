@@ -78,6 +78,7 @@ def take_steps(store: Path, place: Path, run: Path, killed_after: int | None = N
         assert train_run(parse_config(settings_of(place, run))).finished
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit_through_its_self_labelling(store, tmp_path, capfd):
     take_steps(store, begin(store, tmp_path / "whole"), tmp_path / "a")
     said = capfd.readouterr().err
