@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from living import clusters_and_tables, what_lives
+from living import clusters_and_tables, is_under_way, what_lives
 
 Facts = dict[str, Any]
 
@@ -30,6 +30,8 @@ class Command:
         What is there at a moment.
     watched
         Whether it is a run that `UnderWay` understands.
+    under_way
+        Of what is done in steps: whether one is under way, so many steps after some.
     """
 
     verb: tuple[str, ...]
@@ -38,6 +40,7 @@ class Command:
     facts: Callable[[Path], Facts]
     state: Callable[[Path], dict[str, Any]]
     watched: bool = False
+    under_way: Callable[[Path, int, int], bool] | None = None
 
 
 def compare(expected: Facts, found: Facts, tolerance: float) -> tuple[list[str], float]:
@@ -132,7 +135,9 @@ def digests(folder: Path) -> Facts:
 
 
 COMMANDS = {
-    "living": Command((), lambda out: [str(out)], "steps.json", clusters_and_tables, what_lives),
+    "living": Command(
+        (), lambda out: [str(out)], "steps.json", clusters_and_tables, what_lives, under_way=is_under_way
+    ),
     "conversion": Command(("shards", "make"), lambda out: [str(out)], "*.tar*", digests, what_is_converted),
     "embedding": Command(("embed",), lambda out: [str(out)], "features.json", digests, what_is_embedded),
     "training": Command(

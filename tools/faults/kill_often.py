@@ -159,6 +159,12 @@ def carry_out(command: Command, arguments: list[str], plan: Plan, folder: Path) 
         part *= min(1, LIVES_A_ROUND / plan.kills)
         if sort < 0.15:
             return Moment(share * startup)
+        if command.under_way is not None:
+            ahead, under_way = rng.randrange(3), command.under_way
+            first = command.state(broken).get("steps", 0)
+            return Moment(
+                0, "", lambda: under_way(broken, first, ahead), share * SECONDS_OF["evaluation"] * 5
+            )
         if watch is None:
             return Moment(startup + part * (seconds - startup))
         # Steps are counted, not seconds: the machine may be busier, or less busy, than it was.

@@ -65,7 +65,7 @@ def clusters_and_tables(out: Path) -> dict[str, Any]:
 def what_lives(out: Path) -> dict[str, Any]:
     """Return which version is current; refuses one that is not whole, or has an image twice."""
     if not (out / STEPS).exists():
-        return {"steps": "none"}
+        return {}
     lineage = open_lineage(out)
     for name in ("state", "pool", "reservoir", "proposals"):
         lineage.arrays(name)
@@ -77,6 +77,14 @@ def what_lives(out: Path) -> dict[str, Any]:
     assert len(keys) == len(set(keys)) == lineage.current.counts["images"]
     steps, pending = json.loads((out / STEPS).read_text()), (out / "clusters" / ".update").exists()
     return {"steps": steps, "version": lineage.number, "images": len(keys), "pending": pending}
+
+
+def is_under_way(out: Path, first: int, ahead: int) -> bool:
+    """Tell whether a version is being made, or more than so many commands have ended since the first."""
+    if not (out / STEPS).exists():
+        return False
+    done, ends = json.loads((out / STEPS).read_text()), first + ahead
+    return done > ends or (done == ends and (out / "clusters" / ".update").exists())
 
 
 def _note(out: Path, done: int) -> None:
