@@ -105,7 +105,7 @@ def update_run(
     Fault
         If the disk does not take it.
     """
-    request = request or StopRequest()
+    request = StopRequest() if request is None else request
     dist.on_rank_zero(asked.check)
     with only_writer(run, device, request) as where, Update(run, where, workers, request) as update:
         if asked.features is not None:

@@ -181,7 +181,7 @@ def embed_shards(
     """
     if idle is not None and not following:
         raise InputError("--idle goes with --follow").told_by(0)
-    request = request or StopRequest()
+    request = StopRequest() if request is None else request
     env, folder = RankEnvironment.read(), Path(out)
     with process_group(env, pick_device(device, env.local_rank), request.at_once()):
         there = None if following else images_of(shards, splits)

@@ -16,6 +16,8 @@ from torch import Tensor
 from ccscale.config import Config
 from ccscale.config.section import Section
 from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import Shard
+from ccscale.data.shards.shard_watch import UNLISTED, are_others
 from ccscale.errors import Fault, InputError
 from ccscale.features.store import Features
 from ccscale.wording import agree, counted
@@ -160,11 +162,18 @@ def check_shards(features: Features) -> None:
         manifest = Manifest.load(root, retry_seconds=1)
     except (InputError, Fault):
         return  # the features are all that training needs
-    known = {(shard.url, shard.nsamples, shard.sha256) for shard in manifest.shards}
-    others = [shard for shard in features.shards if (shard.url, shard.nsamples, shard.sha256) not in known]
+    known = {shard.url: shard for shard in manifest.shards}
+    others = [shard for shard in features.shards if not _is_that(shard, known.get(shard.url))]
     if others:
         raise InputError(
             f"{features.folder} does not belong to the shards in {root}: {counted(len(others), 'shard')} that it "
             f"was made of {agree(len(others), 'is', 'are')} not there, or changed, the first is {others[0].url}; "
             f"make it anew with `ccscale embed {root} STORE`"
         )
+
+
+def _is_that(shard: Shard, listed: Shard | None) -> bool:
+    """Tell whether a shard of a store may be the one that is listed; it may have been embedded before it was."""
+    if listed is None:
+        return shard.sha256.startswith(UNLISTED)
+    return shard.nsamples == listed.nsamples and not are_others(shard.sha256, listed.sha256)

@@ -1,6 +1,8 @@
 """Embedding: each image's row once and in its place, the same bytes on any number of ranks and after any death."""
 
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,7 @@ from ccscale.embed.backbone import backbone_of_timm
 from ccscale.embed.embed import Source, Wanted, embed_shards
 from ccscale.embed.verify import verify_store
 from ccscale.errors import InputError
+from ccscale.preempt import StopRequest
 
 MODEL = Model(backbone="test_resnet", stem="small", normalize=True, clusters=2)
 SOURCE = Source(MODEL, "random")
@@ -219,6 +222,19 @@ def test_the_backbone_of_a_run(run, shards, tmp_path):
     assert np.allclose(store.take(np.array([3, 99])), network(images).features.detach(), atol=1e-5)
     assert store.settings.origin == f"{run}, step 2"
     assert store.model["stem"] == "small"
+
+
+def test_following_ends_with_a_request(shards, tmp_path):
+    """One that comes while nothing is there to do, and shards may appear."""
+    request = StopRequest()
+    later = threading.Timer(0.5, lambda: request._note(signal.SIGTERM, None))
+    later.start()
+    try:
+        result = embed(shards, tmp_path / "store", following=True, request=request, idle=60)
+    finally:
+        later.join()
+    assert request
+    assert result["out"] == str(tmp_path / "store")
 
 
 @pytest.mark.slow

@@ -128,7 +128,10 @@ def test_a_store_of_other_shards(tmp_path, manifest: Manifest):
     make_store(place, [rng.normal(size=(count, 5)).astype(np.float32)] * 2, manifest=manifest)
     open_followed(config(place))
     listing = json.loads((place / "features.json").read_text())
-    listing["files"][2]["shard"]["sha256"] = "0" * 64
+    listing["files"][2]["shard"]["sha256"] = "0" * 64  # of one that was embedded before a manifest listed it
+    (place / "features.json").write_text(json.dumps(listing))
+    open_followed(config(place))
+    listing["files"][2]["shard"]["sha256"] = "f" * 64
     (place / "features.json").write_text(json.dumps(listing))
     assert refusal(place) == (
         f"{place} does not belong to the shards in {manifest.root}: 1 shard that it was made of is not there, or "
