@@ -52,9 +52,8 @@ def make(
     seed: int,
     uneven: float = 0.0,
     decay: float = 0.5,
-    name: str = "",
 ) -> dict[str, Any]:
-    """Write a store; its rows follow from the seed alone. With a name of its own it is another data set."""
+    """Write a store; its rows follow from the seed alone."""
     out.mkdir(parents=True)
     weights = (1 + np.arange(width, dtype=np.float32)) ** -np.float32(decay)
     generator = np.random.default_rng(seed)
@@ -75,15 +74,16 @@ def make(
 
     for number, first in enumerate(range(0, rows, SHARD)):
         count = min(SHARD, rows - first)
-        shard = f"train-{number:06d}"
-        sha256 = hashlib.sha256(f"{name}{shard}".encode()).hexdigest()
-        shards.append(Shard(f"{shard}.tar", count, 1024 * count, sha256, "train"))
-        written = write_file(out / f"{shard}{ENDING}", form, batches(first, count))
-        files.append(FeatureFile(name=f"{shard}{ENDING}", shard=shards[-1], **vars(written)))
+        name = f"train-{number:06d}"
+        sha256 = hashlib.sha256(name.encode()).hexdigest()
+        shards.append(Shard(f"{name}.tar", count, 1024 * count, sha256, "train"))
+        written = write_file(out / f"{name}{ENDING}", form, batches(first, count))
+        files.append(FeatureFile(name=f"{name}{ENDING}", shard=shards[-1], **vars(written)))
     names = tuple(f"class {number}" for number in range(classes))
-    root, name = name or "nowhere", name or "synthetic"
-    manifest = Manifest(root, name, tuple(shards), names, names, {"train": rows}, {})
-    data = Data(root=root, name=name, splits=("train",), digest=manifest.digest(["train"]), classes=names)
+    manifest = Manifest("nowhere", "synthetic", tuple(shards), names, names, {"train": rows}, {})
+    data = Data(
+        root="nowhere", name="synthetic", splits=("train",), digest=manifest.digest(["train"]), classes=names
+    )
     settings = Settings(backbone="none", weights="0" * 64, size=1)
     Listing(settings=settings, width=width, data=data, files=tuple(files), complete=True).save(out)
     return {"store": str(out), "rows": rows, "width": width}
