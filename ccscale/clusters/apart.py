@@ -81,7 +81,7 @@ def halves(rows: Float32) -> tuple[Int64, Int64]:
     """Return the parts that two-means divides rows (n, q) into, by number: the larger first, each in no order."""
     from sklearn.cluster import KMeans
 
-    if len(rows) < 2:
+    if len(rows) < 2 or (rows == rows[0]).all():
         return np.arange(len(rows)), np.empty(0, np.int64)
     sides = KMeans(2, n_init=3, random_state=0).fit(rows).labels_
     order = np.random.default_rng(len(rows)).permutation(len(rows))
