@@ -16,6 +16,7 @@ from ccscale.clusters.founding import FAR
 from ccscale.clusters.state import Float32, Int64, State, nearest, rank
 from ccscale.evaluate.reject import TOO_FAR
 
+NO_NUMBERS = "its features are no finite numbers"
 NEW = "where there were none before"
 NEW_GROUP = "where there were none before, with others"
 
@@ -85,6 +86,8 @@ def assign(
             groups = np.where(nearer, cosines.argmax(axis=1), -1)
         reasons[new >= day.least[which]] = NEW
         reasons[groups >= 0] = NEW_GROUP
+    no_numbers = ~np.isfinite(rows).all(axis=1)
+    reasons[no_numbers], groups[no_numbers] = NO_NUMBERS, -1
     later = state.heads[which] == -1
     return Answers(
         np.where([reason is None for reason in reasons], state.ids[which], -1),

@@ -64,6 +64,10 @@ class Day:
         """
         space = state.space
         every, first = np.unique(np.concatenate([pool.refs, refs]), return_index=True)
+        finite = np.isfinite(
+            np.concatenate([pool.features.sum(axis=1, dtype=np.float32), features.sum(axis=1)])
+        )[first]
+        every, first = every[finite], first[finite]
         # No more than there are known ones: among many more, all would seem to be among new ones.
         chosen = sample(every, seed, max(len(reservoir), NEIGHBOURS))
         rows = np.concatenate([space(pool.features), space(features)])[first][chosen]

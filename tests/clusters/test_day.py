@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ccscale.clusters.assigning import NEW, NEW_GROUP, assign
+from ccscale.clusters.assigning import NEW, NEW_GROUP, NO_NUMBERS, assign
 from ccscale.clusters.births import births
 from ccscale.clusters.changing import apply
 from ccscale.clusters.day import Day, sample
@@ -96,6 +96,21 @@ def test_a_day_is_the_same_in_whatever_order_its_images_come(first: Version):
     assert len(one.groups) == len(other.groups) == 1
     assert one.groups[0].facts == other.groups[0].facts
     assert one.groups[0].centre.tobytes() == other.groups[0].centre.tobytes()
+
+
+def test_features_that_are_no_numbers_have_no_cluster_and_make_none(first: Version):
+    state, reservoir, pool = first
+    features, _ = blobs([0, 9], 60, seed=1)
+    features[::10] = np.nan
+    refs, heads, ones = 500 + np.arange(120), np.zeros(120, np.int64), np.ones(120, np.float32)
+    day = Day.of(state, reservoir, pool, features, heads, refs, seed=0)
+    answers = assign(state, features, heads, ones, refs, day)
+    assert set(answers.ids[::10]) == {-1}
+    assert set(answers.reasons[::10]) == {NO_NUMBERS}
+    assert len(day.groups) == 1
+    bad, _ = pool.taken(features[::10], refs[::10], heads[::10], ones[::10], came=2, seed=0)
+    again = Day.of(state, reservoir, bad, features[1::10], heads[1::10], refs[1::10], seed=0)
+    assert np.isfinite(again.recent).all()
 
 
 @pytest.mark.parametrize("images", [0, 1, 30])
