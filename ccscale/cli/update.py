@@ -2,10 +2,10 @@
 
 import argparse
 
-from ccscale.cli.arguments import add_device, add_run, add_split, amount, path
+from ccscale.cli.arguments import add_device, add_overrides, add_run, add_split, amount, path
 from ccscale.cli.lineage.show import show_made
 from ccscale.errors import InputError, nearest
-from ccscale.exit_codes import DRIFT
+from ccscale.exit_codes import DRIFT, STOPPED
 from ccscale.preempt import SIGNALS, stop_on_signal
 from ccscale.process_exit import exit_at_once
 from ccscale.progress import say, say_loading
@@ -21,6 +21,7 @@ examples:
   ccscale update runs/photos --shards data/stream --follow          # shards as they appear
   ccscale update runs/photos --features stores/today                # a store by the run's own backbone
   ccscale update runs/photos --reassign                             # all images, by the clusters of now
+  ccscale update runs/photos --retrain train.epochs=20              # heads go on on old and new images
 """
 
 
@@ -32,6 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--shards", metavar="NEW", type=path, help="new images, with labels or without")
     which.add_argument(
         "--features", metavar="STORE", type=path, help="a store of new images, by the same backbone"
+    )
+    which.add_argument(
+        "--retrain",
+        action="store_true",
+        help="train the heads on, on remembered old images and new ones; ids that images have stay",
+    )
+    parser.add_argument(
+        "--most-changed",
+        metavar="SHARE",
+        type=amount,
+        help="of --retrain: of remembered images to which the new network may give another id, or none (default: "
+        "0.05); where it is more, nothing is changed",
     )
     parser.add_argument(
         "--apply",
@@ -57,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"end with exit code {DRIFT} where new images have drifted",
     )
     add_split(parser)
+    add_overrides(parser)
     add_device(parser)
 
 
@@ -70,6 +84,11 @@ def kinds(text: str) -> tuple[str, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.retrain:
+        return _retrain(args)
+    if args.overrides or args.most_changed is not None:
+        what = args.overrides[0] if args.overrides else "--most-changed"
+        raise InputError(f"{what} goes with --retrain")
     if args.shards is None and args.features is None and not (args.apply or args.reassign):
         raise InputError("name what is new: --shards NEW or --features STORE")
     say_loading()
@@ -87,3 +106,21 @@ def run(args: argparse.Namespace) -> int:
         say(f"drift: {sentence}")
     show_made(args.run, made, args.json)
     return DRIFT if alarms and args.fail_on_drift else 0
+
+
+def _retrain(args: argparse.Namespace) -> int:
+    """Train the heads on."""
+    if args.apply or args.reassign or args.follow or args.split:
+        raise InputError(
+            "--retrain goes by itself: take new images in first, and decide on proposals after it"
+        )
+    say_loading()
+    with stop_on_signal(leave=exit_at_once) as request:
+        with request.at_once():
+            from ccscale.clusters.retraining import retrain
+
+        bound = {} if args.most_changed is None else {"most_changed": args.most_changed}
+        made = retrain(args.run, args.overrides, device=args.device, request=request, **bound)
+    if RankEnvironment.read().rank == 0 and made is not None:
+        show_made(args.run, [made], args.json)
+    return STOPPED if made is None else 0

@@ -74,7 +74,7 @@ def _born(
     _check(len(own))
     ids = np.full(len(own), next_id)
     more = reservoir.taken(own.features.astype(np.float32), ids, own.refs, seed)
-    state = _with(state, more, np.array([next_id]), [state.space(own.features)], np.array([-1]))
+    state = with_clusters(state, more, np.array([next_id]), [state.space(own.features)], np.array([-1]))
     event = Event(kind="born", ids=(next_id,), images=len(own), sentence=proposal.sentence)
     return Applied(state.grown(ids), pool.without(own.refs), more, event, refs=own.refs, ids=ids)
 
@@ -112,7 +112,7 @@ def _split(
     second = round(size * counts[1] / counts.sum())
     parts = [rows[part == number] for number in (0, 1) for _ in heads]
     new = np.repeat((cluster, next_id), len(heads))
-    state = _with(state.only(state.ids != cluster), more, new, parts, np.tile(heads, 2))
+    state = with_clusters(state.only(state.ids != cluster), more, new, parts, np.tile(heads, 2))
     state = state.grown(np.repeat((cluster, next_id), (size - second, second)))
     event = Event(kind="split", ids=(next_id,), others=(cluster,), images=second, sentence=proposal.sentence)
     moved = part == 1
@@ -127,7 +127,9 @@ def _check(images: int) -> None:
         )
 
 
-def _with(state: State, reservoir: Reservoir, ids: Int64, parts: list[Float32], heads: Int64) -> State:
+def with_clusters(
+    state: State, reservoir: Reservoir, ids: Int64, parts: list[Float32], heads: Int64
+) -> State:
     """Return a state with more centres, of no image as yet: ids and heads (C,), and each one's rows."""
     numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     rows = np.concatenate(parts)

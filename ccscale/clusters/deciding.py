@@ -120,7 +120,7 @@ def _accept(lineage: Lineage, ids: Sequence[str], told: bool = False) -> int | N
         if one.id not in taken and not (set(one.ids) & gone and one.kind != "birth")
     )
     merged = sum(lineage.state().size_of(old) for old in renamed)
-    return _commit(
+    return commit_change(
         lineage,
         draft,
         next_id=next_id,
@@ -130,7 +130,7 @@ def _accept(lineage: Lineage, ids: Sequence[str], told: bool = False) -> int | N
         changes=changes.save(draft, lineage),
         changed=len(changes.refs) + merged,
         files=current.files | memory.save(draft),
-        counts=_counts(current, changes),
+        counts=counts_after(current, changes),
     )
 
 
@@ -145,7 +145,7 @@ def _refuse(lineage: Lineage, ids: Sequence[str]) -> int | None:
         one.model_copy(update={"refused": draft.number}) if one.id in names else one
         for one in lineage.current.proposals
     )
-    return _commit(lineage, draft, proposals=proposals)
+    return commit_change(lineage, draft, proposals=proposals)
 
 
 def _reassign(lineage: Lineage) -> int | None:
@@ -155,13 +155,13 @@ def _reassign(lineage: Lineage) -> int | None:
         return None
     draft = begin(lineage.folder, "reassign", "all images, by the clusters as they are")
     memory = memory.moved(changes.refs, changes.former, changes.ids)
-    return _commit(
+    return commit_change(
         lineage,
         draft,
         changes=changes.save(draft, lineage),
         changed=len(changes.refs),
         files=current.files | memory.save(draft),
-        counts=_counts(current, changes),
+        counts=counts_after(current, changes),
     )
 
 
@@ -183,7 +183,7 @@ def _open(lineage: Lineage, ids: Sequence[str], done: Collection[str | None], wh
     return chosen
 
 
-def _counts(current: Version, changes: Changes) -> dict[str, int]:
+def counts_after(current: Version, changes: Changes) -> dict[str, int]:
     """Return how many images have an id after some have changed."""
     more = int(np.sum((changes.former == UNASSIGNED) & (changes.ids >= 0)))
     less = int(np.sum((changes.former >= 0) & (changes.ids == UNASSIGNED)))
@@ -193,7 +193,7 @@ def _counts(current: Version, changes: Changes) -> dict[str, int]:
     return counts
 
 
-def _commit(lineage: Lineage, draft: Draft, **fields: Any) -> int:
+def commit_change(lineage: Lineage, draft: Draft, **fields: Any) -> int:
     """Write a version without new images."""
     newest = lineage.newest()
     content: dict[str, Any] = {"changes": None, "changed": 0, "renamed": {}, "events": (), "tables": ()}

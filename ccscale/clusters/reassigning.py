@@ -99,7 +99,7 @@ def reassigned(
         wanted = ids != BAD if within is None else np.isin(ids, list(within))
         if not wanted.any():
             continue
-        file = _file(lineage.features(shard.table), shard.table)
+        file = feature_file(lineage.features(shard.table), shard.table)
         if file is None:
             missing += int(wanted.sum())
             continue
@@ -118,7 +118,7 @@ def reassigned(
     return Changes(*map(np.concatenate, columns))
 
 
-def _file(store: Path, table: TableFile) -> FeatureFile | None:
+def feature_file(store: Path, table: TableFile) -> FeatureFile | None:
     """Return the file of a table's features; None if it is not there as it was."""
     try:
         files = read_listing(store).files

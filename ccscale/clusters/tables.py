@@ -157,10 +157,13 @@ class TablesAt:
         Whose.
     number
         The version's.
+    since
+        Only tables of later versions than this one.
     """
 
     lineage: Lineage
     number: int
+    since: int = 0
 
     @cached_property
     def _chain(self) -> list[Version]:
@@ -181,7 +184,7 @@ class TablesAt:
     def __iter__(self) -> Iterator[ShardIds]:
         """Yield the shards, in the order in which they were assigned."""
         for at, version in enumerate(self._chain):
-            for table in version.tables:
+            for table in version.tables if version.number > self.since else ():
                 yield self._overlay(version, table, self._chain[at + 1 :])
 
     def _overlay(self, version: Version, table: TableFile, later: Sequence[Version]) -> ShardIds:

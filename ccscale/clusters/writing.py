@@ -124,7 +124,7 @@ def begin(clusters: Path, why: Why, asked: str) -> Draft:
     parent = read_current(clusters) if (clusters / CURRENT).exists() else None
     number = 1 + max(numbers_of(clusters), default=0)
     wanted = Draft(clusters, number, parent, why, asked, _now())
-    found = _pending(clusters)
+    found = pending(clusters)
     if found is not None and asdict(found) | {"when": wanted.when} == asdict(wanted):
         return found
     with told(clusters):
@@ -140,7 +140,7 @@ def settle(clusters: Path) -> Draft | None:
 
     On one rank, under the lock, before anything else is written.
     """
-    found = _pending(clusters)
+    found = pending(clusters)
     if found is None or not (version_folder(clusters, found.number) / FILE).exists():
         return None
     with told(clusters):
@@ -171,7 +171,7 @@ def told(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _pending(clusters: Path) -> Draft | None:
+def pending(clusters: Path) -> Draft | None:
     """Return what is being made; None for nothing, or what cannot be gone on with."""
     place = clusters / PENDING / BEGAN
     try:

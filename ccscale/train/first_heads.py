@@ -60,7 +60,7 @@ def prepare_heads(
             kind, found = first.find(model.begin, k, config.seed + number % model.heads)
             dist.say(f"cluster head {number} begins from {k:,} clusters of the store: {kind}")
             shares.append(np.bincount(found, minlength=k) / len(found))
-            fit = partial(_fitted, head, features, first.rows, found, (config.seed, number), device)
+            fit = partial(fit_head, head, features, first.rows, found, (config.seed, number), device)
             head.load_state_dict(dist.on_rank_zero(fit))
     network.begin_training(config.loss)  # a teacher begins as what they are now
     if shares and network.shares is not None:
@@ -76,7 +76,7 @@ def _mean(features: Features) -> Tensor:
     return torch.from_numpy(total / max(1, len(rows)))
 
 
-def _fitted(
+def fit_head(
     head: nn.Module,
     features: Features,
     rows: Int64,

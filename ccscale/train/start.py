@@ -1,4 +1,7 @@
-"""A run that begins with the network of another one: ``train.start: RUN``, ``RUN@STEP`` or ``RUN@best``."""
+"""A run that begins with the network of another one: ``train.start: RUN``, ``RUN@STEP`` or ``RUN@best``.
+
+An exported network (``ccscale export``) may stand in a run's place.
+"""
 
 from pathlib import Path
 
@@ -8,7 +11,7 @@ from ccscale.checkpoint.run import read_run
 from ccscale.checkpoint.search import BEST, LAST
 from ccscale.config import Config
 from ccscale.errors import InputError, nearest
-from ccscale.model.export import differing, read_export
+from ccscale.model.export import differing, is_export, read_export
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import say
 
@@ -55,8 +58,13 @@ def begin_with(start: str, config: Config, width: int | None = None) -> Contrast
     InputError
         If there is no such run or checkpoint, or its network is another one.
     """
+    export = Path(start)
+    if dist.on_rank_zero(lambda: is_export(export)):
+        network = dist.together(lambda: _build(export, config, width))
+        dist.say(f"beginning with the network of {export}")
+        return network
     found = dist.on_rank_zero(lambda: _find(start))
-    network = dist.together(lambda: _build(found, config, width))
+    network = dist.together(lambda: _build(found.path, config, width))
     dist.say(f"beginning with the network of {parse_start(start)[0]}, step {found.step}")
     return network
 
@@ -72,8 +80,8 @@ def _find(start: str) -> Checkpoint:
     return found.newest
 
 
-def _build(found: Checkpoint, config: Config, width: int | None) -> ContrastiveClustering:
-    settings, size, weights = read_export(found.path, joined=width is None)
+def _build(found: Path, config: Config, width: int | None) -> ContrastiveClustering:
+    settings, size, weights = read_export(found, joined=width is None)
     if width is not None:
         weights = {name: value for name, value in weights.items() if not name.startswith("backbone.")}
     different = [
@@ -86,7 +94,7 @@ def _build(found: Checkpoint, config: Config, width: int | None) -> ContrastiveC
         different = [f"'{others[0]}' has another shape, and views.size is {size} there"]
     if different:
         raise InputError(
-            f"the network of {found.path} (train.start) is another one: {'; '.join(different)}; use its settings, "
+            f"the network of {found} (train.start) is another one: {'; '.join(different)}; use its settings, "
             "or leave train.start out"
         )
     network.load_state_dict(weights)

@@ -1,0 +1,176 @@
+"""Heads that are trained on: ids stay, what is new is born, a killed retraining ends with the same version."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import small_settings, write_config
+from harness.lineages import ids_at
+from harness.ranks import run_ranks
+from harness.stores import make_store
+
+from ccscale.cli.main import main
+from ccscale.clusters import retrained, retraining, writing
+from ccscale.clusters.lineage import open_lineage
+from ccscale.clusters.proposal import Proposal
+from ccscale.clusters.telling import show
+from ccscale.features.neighbours import find_neighbours
+from ccscale.features.store import open_features
+from ccscale.train import first_heads
+
+WIDTH, K, NEW = 8, 4, 5
+
+
+def rows(kinds: list[int], seed: int) -> np.ndarray:
+    """Return images (n, D) of kinds: one direction each, K + 1 and more of which no run has seen."""
+    rng = np.random.default_rng(seed)
+    return (3 * np.eye(WIDTH)[kinds] + 0.3 * rng.normal(size=(len(kinds), WIDTH))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def updated(tmp_path_factory) -> Path:
+    """A run on K kinds of images, and a day with a kind more, whose birth is proposed."""
+    root = tmp_path_factory.mktemp("retraining")
+    make_store(root / "store", rows([0, 1, 2, 3] * 40, 0), keys=[f"own/{i}" for i in range(160)])
+    settings = small_settings(Path(), root / "run", train__max_steps=2, train__lr=1e-4)
+    settings |= {"data": {"features": str(root / "store")}, "views": {}, "pairs": {"of": "neighbours"}}
+    settings["model"] = {"clusters": K, "begin": "features"}
+    find_neighbours(open_features(root / "store"), 5, device="cpu", show=False)
+    assert main(["train", str(write_config(root, settings))]) == 0
+    assert main(["lineage", "init", str(root / "run")]) == 0
+    make_store(
+        root / "day", rows([0, 1, 2, 3, NEW] * 24, 1), keys=[f"day/{i}" for i in range(120)], root="day"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        none = np.empty(0, np.int64)
+        patch.setattr(
+            "ccscale.clusters.proposing.births",
+            lambda day, state, pool: [Proposal("birth", (), pool.refs, {}, "a group", none)],
+        )
+        assert main(["update", str(root / "run"), "--features", str(root / "day")]) == 0
+    return root / "run"
+
+
+@pytest.fixture
+def living(updated, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    monkeypatch.setattr(first_heads, "FEWEST", 96)
+    monkeypatch.setattr(first_heads, "RATE", 1e-2)
+    for name in ("run", "day"):
+        shutil.copytree(updated.parent / name, tmp_path / name)
+    return tmp_path / "run"
+
+
+def retrain(run: Path, *options: str) -> int:
+    return main(["update", str(run), "--retrain", "train.max_steps=3", *options])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_ids_stay_and_what_was_proposed_is_born(living, capsys):
+    before, kinds = ids_at(living), {f"day/{i}": (0, 1, 2, 3, NEW)[i % 5] for i in range(120)}
+    assert retrain(living) == 0
+    lineage, after = open_lineage(living), ids_at(living)
+    version = lineage.current
+    assert (version.number, version.why, version.files["network"].version) == (3, "retrain", 3)
+    changed = {key for key in before if before[key] != after[key]}
+    assert {before[key] for key in changed} == {-1}
+    assert {after[key] for key in changed} == {K}
+    assert {kinds[key] for key in changed} == {NEW}
+    assert len(changed) >= 20
+    assert [(event.kind, event.ids, event.images) for event in version.events] == [
+        ("born", (K,), len(changed))
+    ]
+    assert not (living / "clusters" / ".update").exists()
+    ids = list(after.values())
+    assert {one["id"]: one["images"] for one in show(lineage)["clusters"]} == {
+        one: ids.count(one) for one in range(K + 1)
+    }
+    # What comes next gets its id by the new network; a rollback brings the old one back.
+    make_store(
+        living.parent / "next",
+        rows([0, 1, 2, 3, NEW] * 8, 2),
+        root="next",
+        keys=[f"n/{i}" for i in range(40)],
+    )
+    assert main(["update", str(living), "--features", str(living.parent / "next")]) == 0
+    found = ids_at(living)
+    for kind, number in enumerate((0, 1, 2, 3, NEW)):
+        of_day = [after[key] for key in kinds if kinds[key] == number and after[key] >= 0]
+        of_next = [found[f"n/{i}"] for i in range(kind, 40, 5)]
+        assert np.mean([one == of_day[0] for one in of_next]) >= 0.7
+    assert main(["lineage", "rollback", str(living), "2"]) == 0
+    assert open_lineage(living).network().parent.name == "v000001"
+    assert ids_at(living) == before
+
+
+def test_too_much_change_is_not_committed(living, capsys, monkeypatch):
+    assert retrain(living, "train.lr=1") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "remembered images would have another id, or none, and at most 5.0% may" in told
+    assert open_lineage(living).number == 2
+    monkeypatch.setattr(retrained, "fit_head", None)  # nothing is trained again
+    assert retrain(living, "train.lr=1", "--most-changed", "1") == 0
+    assert open_lineage(living).number == 3
+
+
+def test_a_run_without_a_trained_cluster_head(living):
+    """Its clusters are centres on the embeddings, found from the old ones."""
+    before = ids_at(living)
+    assert retrain(living, "loss.cluster_weight=0", "--most-changed", "0.2") == 0
+    after = ids_at(living)
+    assert {(before[key], after[key]) for key in before if before[key] != after[key]} == {(-1, K)}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--retrain", "model.freeze=none"], "'model.freeze=none' is not for --retrain"),
+        (["--retrain", "--apply", "births"], "--retrain goes by itself"),
+        (["--features", "day", "train.lr=1"], "train.lr=1 goes with --retrain"),
+    ],
+)
+def test_refused(living, options, sentence, capsys):
+    assert main(["update", str(living), *options]) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert open_lineage(living).number == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "at", ["find_neighbours", "fit_head", "train_run", "choose", "commit_change", "write_current"]
+)
+def test_killed_the_same_command_ends_with_the_same_version(at, living, monkeypatch, tmp_path):
+    shutil.copytree(living, tmp_path / "other")
+    assert retrain(living) == 0
+    os.rename(living, tmp_path / "whole")
+    os.rename(tmp_path / "other", living)
+
+    def die(*given, **named):
+        raise KeyboardInterrupt
+
+    where = {"choose": retraining.checkpoint, "write_current": writing, "fit_head": retrained}
+    with monkeypatch.context() as patch:
+        patch.setattr(where.get(at, retraining), at, die)
+        assert retrain(living) == 75
+    assert open_lineage(living).number == 2
+    assert retrain(living) == 0
+    assert content(living / "clusters") == content(tmp_path / "whole" / "clusters")
+
+
+def retrain_on_rank(rank: int, run: Path) -> None:
+    assert retrain(run) == 0
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_ranks_make_one_version(living):
+    before = ids_at(living)
+    run_ranks(2, retrain_on_rank, living)
+    version, after = open_lineage(living).current, ids_at(living)
+    assert (version.number, version.why) == (3, "retrain")
+    assert {before[key] for key in before if before[key] != after[key]} == {-1}
