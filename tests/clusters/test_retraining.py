@@ -6,16 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import small_settings, write_config
+import torch
+from conftest import make_images, small_settings, write_config
 from harness.lineages import ids_at
 from harness.ranks import run_ranks
 from harness.stores import make_store
+from safetensors.torch import load_file
 
 from ccscale.cli.main import main
 from ccscale.clusters import retrained, retraining, writing
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.proposal import Proposal
 from ccscale.clusters.telling import show
+from ccscale.data.making.shards import make_shards
+from ccscale.data.sources.kinds import open_source
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import open_features
 from ccscale.train import first_heads
@@ -160,6 +164,27 @@ def test_killed_the_same_command_ends_with_the_same_version(at, living, monkeypa
     assert open_lineage(living).number == 2
     assert retrain(living) == 0
     assert content(living / "clusters") == content(tmp_path / "whole" / "clusters")
+
+
+@pytest.mark.slow
+def test_a_run_that_was_trained_on_images(run, tmp_path):
+    """Its heads are trained on features of its own backbone, which go on being made by the same one."""
+    shutil.copytree(run, tmp_path / "run")
+    run = tmp_path / "run"
+    assert main(["lineage", "init", str(run)]) == 0
+    before, backbone = ids_at(run), load_file(run / "clusters" / "v000001" / "network" / "model.safetensors")
+    assert retrain(run, "--most-changed", "1") == 0
+    assert ids_at(run) == before
+    trained = load_file(open_lineage(run).network() / "model.safetensors")
+    assert trained.keys() == backbone.keys()
+    same = {name for name in backbone if torch.equal(backbone[name], trained[name])}
+    assert {name for name in backbone if name.startswith("backbone.")} <= same < backbone.keys()
+    new = open_source("folder", str(make_images(tmp_path / "new", 40)))
+    make_shards(new, tmp_path / "shards", shard_samples=20, workers=1, progress=False)
+    assert main(["update", str(run), "--shards", str(tmp_path / "shards"), "--workers", "0"]) == 0
+    after = ids_at(run)
+    assert len(after) == len(before) + 40
+    assert before.items() <= after.items()
 
 
 def retrain_on_rank(rank: int, run: Path) -> None:
