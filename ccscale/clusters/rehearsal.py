@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ccscale.clusters.groups import LEAST
 from ccscale.clusters.lineage import Lineage
@@ -54,7 +55,7 @@ class Rehearsal:
     features: Float32
     refs: Int64
     clusters: Int64
-    known: np.ndarray
+    known: NDArray[np.bool_]
     ids: Int64
     k: int
 

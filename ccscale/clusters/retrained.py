@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale.clusters.founding import centres_of
@@ -48,7 +49,7 @@ def first_network(
     assert isinstance(head, ClusterHead)
     if old.serving < len(heads) and old.k == rows.k:
         head.load_state_dict(heads[old.serving].state_dict())
-    elif head.centred is not None:
+    elif head.centred is not None and heads[0].centred is not None:
         head.centred.load_state_dict(heads[0].centred.state_dict())
     if not config.model.centres:
         of = np.flatnonzero(rows.clusters >= 0)
@@ -61,7 +62,7 @@ def first_network(
         part.rename(place)
 
 
-def find_centres(trained: Path, store: Path, known: np.ndarray, clusters: Int64, k: int) -> Tensor:
+def find_centres(trained: Path, store: Path, known: NDArray[np.bool_], clusters: Int64, k: int) -> Tensor:
     """Return centres (K, d) on the embeddings, moved by k-means from the middles of the old clusters.
 
     All ranks call it together, and get the same.

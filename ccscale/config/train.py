@@ -29,7 +29,7 @@ class Train(Section):
     start: Origin[PathText | None] = Field(
         None,
         description="Begin with the network of another run, heads included, in place of model.pretrained and "
-        "model.weights: RUN for its newest checkpoint, RUN@STEP, RUN@best; or that of an exported one. Optimizer and "
+        "model.weights: RUN for its newest checkpoint, RUN@STEP, RUN@best; or of an export. Optimizer and "
         "schedule begin anew.",
     )
     optimizer: Fixed[Literal["adam", "adamw"]] = Field(
