@@ -5,19 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from ccscale.clusters.founding import centres_of
 from ccscale.clusters.lineage import Lineage
 from ccscale.clusters.rehearsal import Rehearsal
 from ccscale.clusters.version import NETWORK, Kept, NetworkBasis
 from ccscale.clusters.writing import Draft, told
 from ccscale.config import Config, Views
 from ccscale.data.shards.hashing import hash_file
-from ccscale.features.lloyd import move_centres
 from ccscale.features.store import open_features
-from ccscale.features.vectors import BLOCK, Int64, Vectors
 from ccscale.model.export import WEIGHTS, export, load, read_export, read_settings
 from ccscale.model.heads import ClusterHead
 from ccscale.model.network import ContrastiveClustering
@@ -25,7 +20,6 @@ from ccscale.train.first_heads import fit_head
 
 OF_FILE = ("format", "version", "ccscale", "model", "image", "heads", "serves")  # of an export's config
 OURS = ("clusters", "heads", "centres", "centre_parts")  # of the section model
-PASSES = 100  # of k-means, at most
 
 
 def first_network(
@@ -33,8 +27,8 @@ def first_network(
 ) -> None:
     """Make the network that a retraining begins with, where it is not there from before a kill; on one rank.
 
-    Its instance head is the clusters' own; so is its cluster head, where there are as many clusters. Where that one
-    is trained, it is fitted to the ids that images have.
+    Its instance head is the clusters' own; so is its cluster head, where there are as many clusters, and it is
+    fitted to the ids that images have.
     """
     part = place.with_name(f"{place.name}.part")
     if place.exists():
@@ -51,10 +45,8 @@ def first_network(
         head.load_state_dict(heads[old.serving].state_dict())
     elif head.centred is not None and heads[0].centred is not None:
         head.centred.load_state_dict(heads[0].centred.state_dict())
-    if not config.model.centres:
-        of = np.flatnonzero(rows.clusters >= 0)
-        seed = (config.seed, 0)
-        head.load_state_dict(fit_head(head, open_features(store), of, rows.clusters[of], seed, device))
+    of, seed = np.flatnonzero(rows.clusters >= 0), (config.seed, 0)
+    head.load_state_dict(fit_head(head, open_features(store), of, rows.clusters[of], seed, device))
     with told(lineage.folder):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
@@ -62,33 +54,7 @@ def first_network(
         part.rename(place)
 
 
-def find_centres(trained: Path, store: Path, known: NDArray[np.bool_], clusters: Int64, k: int) -> Tensor:
-    """Return centres (K, d) on the embeddings, moved by k-means from the middles of the old clusters.
-
-    All ranks call it together, and get the same.
-
-    Parameters
-    ----------
-    trained
-        The network's folder.
-    store, known, clusters, k
-        What it was trained on; see `Rehearsal`.
-    """
-    network, features = load(trained, heads_alone=True), open_features(store)
-    rows = np.flatnonzero(known)
-    embeddings = np.empty((len(rows), network.settings.embedding), np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(rows), BLOCK):
-            some = torch.from_numpy(features.take(rows[start : start + BLOCK]))
-            embeddings[start : start + BLOCK] = network.heads_of(some).embeddings.numpy()
-    given = clusters[rows] >= 0
-    begin = torch.from_numpy(centres_of(embeddings[given], clusters[rows][given], k))
-    return move_centres(Vectors.of_array(embeddings), begin, PASSES, spherical=True)
-
-
-def keep_network(
-    draft: Draft, lineage: Lineage, config: Config, trained: Path, centres: Tensor | None
-) -> tuple[Kept, NetworkBasis]:
+def keep_network(draft: Draft, lineage: Lineage, config: Config, trained: Path) -> tuple[Kept, NetworkBasis]:
     """Write the clusters' network with the trained heads into a version; return what it lists of it."""
     heads, step = read_export(trained, joined=False)[2], int(read_settings(trained)[2]["step"])
     before, image, facts = read_settings(lineage.network())
@@ -96,10 +62,6 @@ def keep_network(
     backbone = {name: value for name, value in weights.items() if name.startswith("backbone.")}
     settings = before.model_copy(update={name: getattr(config.model, name) for name in OURS})
     facts = {name: value for name, value in facts.items() if name not in OF_FILE} | {"step": step}
-    serves = 0
-    if centres is not None:  # they come behind the trained head
-        heads["centre_heads.0.centres"] = centres
-        facts["serves"] = serves = 1
     views = Views(size=image["size"], scaled_decode=image["scaled_decode"])
     place = draft.folder / NETWORK
     with told(draft.clusters):
@@ -107,4 +69,4 @@ def keep_network(
         place.mkdir(parents=True)
         export(place, settings, views, backbone | heads, facts)
     sha256 = hash_file(place / WEIGHTS)[0]
-    return Kept(version=draft.number, sha256=sha256), NetworkBasis(step=step, weights=sha256, head=serves)
+    return Kept(version=draft.number, sha256=sha256), NetworkBasis(step=step, weights=sha256)

@@ -7,8 +7,8 @@
     RUN/clusters/.update/run/          a run like any other, by the run's own config
     RUN/clusters/.update/version/      the version: the network, what is remembered, by which all is assigned
 
-A kill leaves what is finished of these, and the same command goes on. Where the run trains no cluster head, its
-instance head goes on, and the clusters are those of k-means on the embeddings, from the middles of the old ones.
+A kill leaves what is finished of these, and the same command goes on. Where the run trains no cluster head,
+since its clusters are found by k-means, one is trained here.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ccscale import checkpoint, dist
 from ccscale.checkpoint.run import CONFIG
@@ -25,7 +24,7 @@ from ccscale.clusters.lineage import Lineage, clusters_of, open_lineage
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.refounding import refound
 from ccscale.clusters.rehearsal import SPLIT, Rehearsal
-from ccscale.clusters.retrained import find_centres, first_network, keep_network
+from ccscale.clusters.retrained import first_network, keep_network
 from ccscale.clusters.version import NETWORK
 from ccscale.clusters.writing import Draft, begin, only_writer, pending, told
 from ccscale.config import Config
@@ -99,12 +98,7 @@ def retrain(
         dist.on_rank_zero(lambda: work.make_first(config, where))
         if not train_run(config, request).finished:
             return None
-        trained = dist.on_rank_zero(lambda: _trained(config))
-        centres = None
-        if config.model.centres:
-            given = dist.on_rank_zero(lambda: (work.rows.known, work.rows.clusters, work.rows.k))
-            centres = find_centres(trained, work.place / REMEMBERED, *given)
-        return dist.on_rank_zero(lambda: work.commit(config, trained, centres, most_changed))
+        return dist.on_rank_zero(lambda: work.commit(config, most_changed))
 
 
 def check_keys(overrides: Sequence[str]) -> None:
@@ -177,10 +171,7 @@ class _Work:
             "centre_parts": 1,
         }
         settings["train"] |= {"start": str(self.place / BEGIN), "device": device.type}
-        config = parse_config(settings, overrides, str(place))
-        if "cluster" in config.losses:
-            return config
-        settings["model"]["centres"] = ["embeddings"]
+        settings["loss"]["cluster_weight"] = own.loss.cluster_weight or 1.0
         return parse_config(settings, overrides, str(place))
 
     def make_first(self, config: Config, device: torch.device) -> None:
@@ -188,7 +179,7 @@ class _Work:
         store = self.place / REMEMBERED
         first_network(self.place / BEGIN, self.lineage, self.rows, store, config, device)
 
-    def commit(self, config: Config, trained: Path, centres: Tensor | None, most_changed: float) -> int:
+    def commit(self, config: Config, most_changed: float) -> int:
         """Keep the network, give its clusters their ids, measure what changes, and make the version.
 
         Raises
@@ -197,7 +188,7 @@ class _Work:
             If too much changes.
         """
         lineage, draft, current = self.lineage, self.draft, self.lineage.current
-        kept, basis = keep_network(draft, lineage, config, trained, centres)
+        kept, basis = keep_network(draft, lineage, config, _trained(config))
         network = load(draft.folder / NETWORK, heads_alone=True)
         after = refound(
             self.memory,
