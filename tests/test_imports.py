@@ -4,6 +4,7 @@ An import counts wherever it stands: at a module's top, in a function, or for it
 """
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -156,3 +157,9 @@ def test_names_are_imported_from_where_they_are_defined():
         if found.name in borrowed[found.target] and not PACKAGE.joinpath(*found.target.split(".")).is_dir()
     ]
     assert not handed_on
+
+
+def test_no_two_test_modules_have_one_name():
+    """The ranks that a test starts import it by its name, and would find the other one."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
