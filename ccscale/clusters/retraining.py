@@ -7,8 +7,9 @@
     RUN/clusters/.update/run/          a run like any other, by the run's own config
     RUN/clusters/.update/version/      the version: the network, what is remembered, by which all is assigned
 
-A kill leaves what is finished of these, and the same command goes on. Where the run trains no cluster head,
-since its clusters are found by k-means, one is trained here.
+A kill leaves what is finished of these, and the same command goes on. Where the run trains no cluster
+head (its clusters are found by k-means), the new one tells the old clusters and the births, and is not trained on;
+the instance head is.
 """
 
 from collections.abc import Sequence
@@ -171,7 +172,6 @@ class _Work:
             "centre_parts": 1,
         }
         settings["train"] |= {"start": str(self.place / BEGIN), "device": device.type}
-        settings["loss"]["cluster_weight"] = own.loss.cluster_weight or 1.0
         return parse_config(settings, overrides, str(place))
 
     def make_first(self, config: Config, device: torch.device) -> None:
