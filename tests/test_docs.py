@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_imports import ROOMS, imports
+from test_imports import ROOMS, imports, trees
 
 from ccscale.cli.main import build_parser, joined
 from ccscale.cli.verbs import VERBS
@@ -21,8 +21,8 @@ PAGES = [*SOURCES.glob("*.md"), *SOURCES.glob("docs/**/*.md")]
 def sentences_of_the_code() -> list[str]:
     """Every text in the code, with … for what is put into it."""
     found = []
-    for path in (SOURCES / "ccscale").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for tree in trees().values():
+        for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
                 parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
                 found.append("".join(parts))
