@@ -275,8 +275,13 @@ def main() -> int:
         )
         if name == "embedding":
             verb.add_argument("--small", action="store_true", help="in small parts")
-    verb.add_argument("--tolerance", type=float, help="of losses, relative, with --also (default: 1e-3)")
-    verb.add_argument("--serve", metavar="DIR", help="stream the shards in DIR over HTTP, with faults")
+        if name == "training":
+            verb.add_argument(
+                "--tolerance", type=float, help="of losses, relative, with --also (default: 1e-3)"
+            )
+            verb.add_argument(
+                "--serve", metavar="DIR", help="stream the shards in DIR over HTTP, with faults"
+            )
     args, arguments = parser.parse_known_args()
     tolerance = (args.tolerance or 1e-3) if args.also and args.what == "training" else 0.0
     plan = Plan(
