@@ -3,6 +3,7 @@
 import contextlib
 import random
 import re
+import sys
 import threading
 import urllib.parse
 from collections import Counter
@@ -11,6 +12,14 @@ from pathlib import Path
 from typing import Any
 
 FAULTS = ("503", "429", "stall", "cut", "short", "reset")
+
+
+class _Threads(ThreadingHTTPServer):
+    """Says nothing of clients that go away, which those do whose rank is killed."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class ShardServer:
@@ -59,7 +68,7 @@ class ShardServer:
             def log_message(self, *arguments: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = _Threads(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

@@ -164,7 +164,7 @@ def test_what_stays_unreachable_is_named(server: ShardServer, workers: int) -> N
     with pytest.raises(
         Fault, match=rf"^{server.url}/train-000003\.tar cannot be read: the server answers 503 "
     ):
-        read(remote, Access(retry_seconds=1), workers)
+        read(remote, Access(retry_seconds=2), workers)  # the other shards are to answer in that time
     assert server.requests["train-000003.tar"] >= 3
     server.mend()
     server.fail(r"000003\.tar", "stall", ENDLESS)
