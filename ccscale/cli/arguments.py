@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from ccscale.evaluate.reject import Reject
+
 _UNITS = {"": 1, **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}}
 _UNITS |= {f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)} | {"B": 1}
 
@@ -38,6 +40,45 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=path, help="the run's folder")
 
 
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add the run, or the exported network, that images are shown to."""
+    parser.add_argument(
+        "run", metavar="RUN", type=path, help="the run's folder, or an exported network's (`ccscale export`)"
+    )
+
+
+def add_images(parser: argparse.ArgumentParser, beside: str = "") -> None:
+    """Add the images that it is shown: shards, or files; of the latter the help says something `beside`."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--shards", metavar="DIR", type=path, help="the images, with labels or without")
+    which.add_argument(
+        "--images",
+        metavar="PATH",
+        type=path,
+        nargs="+",
+        default=[],
+        help=f"images as they lie there: folders, files, and lists (FILE.txt with a path a line{beside}",
+    )
+
+
+def add_reject(parser: argparse.ArgumentParser, more: str) -> None:
+    """Add which images are to be left without a cluster; `more` says what becomes of them."""
+    parser.add_argument(
+        "--reject",
+        metavar="WHICH",
+        type=_reject,
+        help=f"leave images without a cluster{more}: .95 answers that share of images like the run's own; "
+        "confidence=.6 those of at least that calibrated confidence",
+    )
+
+
+def _reject(text: str) -> Reject:
+    try:
+        return Reject.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Add the choice of a checkpoint."""
     parser.add_argument(
@@ -65,9 +106,14 @@ def add_split(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add what a network's work on images is done with, and ``--json``."""
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device_alone(parser)
     parser.add_argument("--workers", type=number, metavar="N", help="loader processes of each rank")
     add_json(parser)
+
+
+def add_device_alone(parser: argparse.ArgumentParser) -> None:
+    """Add where a network is, of what needs no loader processes."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:

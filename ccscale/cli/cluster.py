@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ccscale.cli.arguments import add_json, add_overrides, count, local_path, number, path
+from ccscale.cli.arguments import add_device_alone, add_json, add_overrides, count, local_path, number, path
 from ccscale.cli.evaluate import NAMES, clusters_table, scores_table
 from ccscale.errors import InputError
 from ccscale.exit_codes import STOPPED
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--backbone", metavar="NAME", help="a timm model, with its pretrained weights")
     which.add_argument("--weights", metavar="FILE", type=path, help="its weights, as model.weights has them")
     which.add_argument("--size", type=count, metavar="PIXELS", help="side of the images that it sees")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device_alone(parser)
     parser.add_argument("--workers", type=number, metavar="N", help="processes that read images")
     add_overrides(parser)
     add_json(parser)

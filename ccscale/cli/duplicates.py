@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ccscale.cli.arguments import add_json, add_split, amount, path
+from ccscale.cli.arguments import add_device_alone, add_json, add_split, amount, path
 from ccscale.printing import put, put_json
 from ccscale.progress import say, say_loading
 from ccscale.wording import agree, counted
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shards", metavar="DIR", type=path, help="where the images are now, if they were moved"
     )
     add_split(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device_alone(parser)
     add_json(parser)
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ccscale.cli.arguments import add_json, add_split, count, number, path
+from ccscale.cli.arguments import add_device_alone, add_json, add_split, count, number, path
 from ccscale.cli.seeds import add_seeds, show_seeds
 from ccscale.printing import put_json
 from ccscale.progress import say_loading
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_view(parser)
     add_seeds(parser)
     add_split(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device_alone(parser)
     add_json(parser)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
-from ccscale.cli.arguments import add_json, add_split, count, path
+from ccscale.cli.arguments import add_device_alone, add_json, add_split, count, path
 from ccscale.cli.kmeans import add_view
 from ccscale.printing import TextTable, put, put_json
 from ccscale.progress import duration, say_loading
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_view(parser)
     add_split(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device_alone(parser)
     add_json(parser)
 
 

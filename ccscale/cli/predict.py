@@ -7,10 +7,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ccscale.cli.arguments import add_checkpoint, add_clusters, add_device, add_split, amount, count, path
+from ccscale.cli.arguments import (
+    add_checkpoint,
+    add_clusters,
+    add_device,
+    add_images,
+    add_network,
+    add_reject,
+    add_split,
+    amount,
+    count,
+    path,
+)
 from ccscale.cli.evaluate import show_or_refuse
 from ccscale.errors import InputError
-from ccscale.evaluate.reject import Reject
 from ccscale.preempt import SIGNALS, stop_on_signal
 from ccscale.printing import put
 from ccscale.process_exit import exit_at_once
@@ -33,19 +43,8 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    parser.add_argument(
-        "run", metavar="RUN", type=path, help="the run's folder, or an exported network's (`ccscale export`)"
-    )
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--shards", metavar="DIR", type=path, help="the images, with labels or without")
-    which.add_argument(
-        "--images",
-        metavar="PATH",
-        type=path,
-        nargs="+",
-        help="images as they lie there: folders, files, and lists (FILE.txt with a path a line, - for standard "
-        "input); a row's key is its path",
-    )
+    add_network(parser)
+    add_images(parser, ", - for standard input); a row's key is its path")
     parser.add_argument(
         "--out",
         metavar="FILE",
@@ -60,13 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merged", type=count, metavar="K", help="merge to K clusters, by the tree of `evaluate --merge`"
     )
-    parser.add_argument(
-        "--reject",
-        metavar="WHICH",
-        type=reject,
-        help="leave images without a cluster (-1), with the reason: .95 answers that share of images like the "
-        "run's own; confidence=.6 those of at least that calibrated confidence",
-    )
+    add_reject(parser, " (-1), with the reason")
     parser.add_argument(
         "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
     )
@@ -77,14 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_clusters(parser)
     add_split(parser)
     add_device(parser)
-
-
-def reject(text: str) -> Reject:
-    """Read what is to be left without a cluster."""
-    try:
-        return Reject.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -110,7 +95,7 @@ def _predict(args: argparse.Namespace, quiet: bool = False) -> int:
             args.shards,
             Wanted(args.out, args.features, args.merged, args.follow, args.idle, args.reject),
             args.split,
-            images=args.images or (),
+            images=args.images,
             device=args.device,
             workers=args.workers,
             checkpoint=args.checkpoint,

@@ -7,14 +7,15 @@ from pathlib import Path
 from ccscale.cli.arguments import (
     add_checkpoint,
     add_clusters,
+    add_device_alone,
     add_json,
+    add_network,
+    add_reject,
     amount,
     byte_size,
     count,
     number,
-    path,
 )
-from ccscale.cli.predict import reject
 from ccscale.errors import InputError
 from ccscale.printing import put_json
 from ccscale.progress import say, say_loading
@@ -30,22 +31,15 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    parser.add_argument(
-        "run", metavar="RUN", type=path, help="the run's folder, or an exported network's (`ccscale export`)"
-    )
+    add_network(parser)
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine alone, 127.0.0.1)"
     )
     parser.add_argument("--port", type=number, default=8080, help="0: any that is free (default: 8080)")
-    parser.add_argument(
-        "--reject",
-        metavar="WHICH",
-        type=reject,
-        help="leave images without a cluster (-1), with the reason, as `ccscale predict` does",
-    )
+    add_reject(parser, " (-1), with the reason")
     add_checkpoint(parser)
     add_clusters(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device_alone(parser)
     parser.add_argument(
         "--batch", type=count, metavar="N", default=32, help="images a forward pass, at most (default: 32)"
     )

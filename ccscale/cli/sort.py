@@ -3,9 +3,17 @@
 import argparse
 from typing import Any
 
-from ccscale.cli.arguments import add_checkpoint, add_clusters, add_device, add_split, local_path, path
+from ccscale.cli.arguments import (
+    add_checkpoint,
+    add_clusters,
+    add_device,
+    add_images,
+    add_network,
+    add_reject,
+    add_split,
+    local_path,
+)
 from ccscale.cli.evaluate import show_or_refuse
-from ccscale.cli.predict import reject
 from ccscale.printing import TextTable, put
 from ccscale.progress import say_loading
 
@@ -19,19 +27,8 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    parser.add_argument(
-        "run", metavar="RUN", type=path, help="the run's folder, or an exported network's (`ccscale export`)"
-    )
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--shards", metavar="DIR", type=path, help="the images, in shards")
-    which.add_argument(
-        "--images",
-        metavar="PATH",
-        type=path,
-        nargs="+",
-        default=[],
-        help="images as they lie there: folders, files, and lists (FILE.txt with a path a line)",
-    )
+    add_network(parser)
+    add_images(parser, ")")
     parser.add_argument("--out", metavar="DIR", type=local_path, required=True, help="a new folder")
     parser.add_argument(
         "--as",
@@ -39,12 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("links", "copies", "csv"),
         help="links to the files (default for --images), copies (for --shards), or DIR/clusters.csv alone",
     )
-    parser.add_argument(
-        "--reject",
-        metavar="WHICH",
-        type=reject,
-        help="put images that fit no cluster into the folder `unassigned`, as `ccscale predict` tells them",
-    )
+    add_reject(parser, ", in the folder `unassigned`")
     add_checkpoint(parser)
     add_clusters(parser)
     add_split(parser)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ccscale.cli.arguments import add_json, add_run
+from ccscale.cli.arguments import add_device_alone, add_json, add_run
 from ccscale.cli.lineage.show import show_made
 from ccscale.progress import say_loading
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     add_run(parser)
     add_proposals(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device_alone(parser)
     add_json(parser)
 
 
