@@ -56,8 +56,12 @@ def test_what_is_new_is_seen(evaluated, run, tmp_path):
     (copy / "metrics.jsonl").write_text("")
     assert source.state() == before
     shutil.copy(evaluated / "sureness.npz", copy)
+    assert source.state() != before
+    for file in ("names.json", "config.json", "model.safetensors"):  # the latter two are an export's
+        before = source.state()
+        (copy / file).write_text("{}")
+        assert source.state() != before, file
     evaluated_state = source.state()
-    assert evaluated_state != before
     newest = copy / "checkpoints" / "step-00000003"
     shutil.copytree(next((copy / "checkpoints").glob("step-*")), newest)
     assert source.state() != evaluated_state

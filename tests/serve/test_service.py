@@ -16,6 +16,7 @@ from harness.services import Means, Shelf, in_process
 from ccscale.data.images.whole import whole_image
 from ccscale.data.sources.contents import encode_png
 from ccscale.errors import BadImage, InputError
+from ccscale.serve import batching
 from ccscale.serve.decoders import Decoders
 from ccscale.serve.limits import Limits
 from ccscale.serve.serve import Settings
@@ -340,6 +341,35 @@ def test_a_fault_of_the_network_is_told_and_the_next_one_is_answered(decoders, c
 
     asyncio.run(talk())
     assert "a request was not answered: RuntimeError: CUDA error" in capsys.readouterr().err
+
+
+async def lives(session: aiohttp.ClientSession) -> int:
+    async with session.get("/livez") as response:
+        return response.status
+
+
+def test_what_does_not_answer_any_more_is_to_be_started_again(decoders, monkeypatch):
+    class Breaks(Means):
+        def answer(self, images):
+            raise RuntimeError("CUDA error")
+
+    async def talk() -> None:
+        async with client(Shelf(Breaks()), decoders) as session:
+            for status in (200, 200, 503):
+                assert (await post(session, grey(1)))[0] == 500
+                assert await lives(session) == status
+        monkeypatch.setattr(batching, "STUCK_SECONDS", 0.2)
+        means = Means()
+        async with client(Shelf(means), decoders) as session:
+            means.free.clear()
+            asked = asyncio.create_task(post(session, grey(1)))
+            await asyncio.sleep(0.6)
+            assert await lives(session) == 503
+            means.free.set()
+            assert (await asked)[0] == 200
+            assert await lives(session) == 200
+
+    asyncio.run(talk())
 
 
 def test_too_many_at_once_and_too_often(decoders):
