@@ -131,11 +131,10 @@ class ClusterNames:
             If that is no name.
         """
         name = name.strip()
-        kept = {one: text for one, text in self.names.items() if one != cluster}
+        kept = _without(self.names, cluster)
         if name:
             return replace(self, names=kept | {cluster: _checked(cluster, name)})
-        into = {one: whole for one, whole in self.into.items() if one != cluster}
-        return replace(self, names=kept, into=into, junk=self.junk - {cluster})
+        return replace(self, names=kept, into=_without(self.into, cluster), junk=self.junk - {cluster})
 
     def joined(self, cluster: int, into: int) -> "ClusterNames":
         """Return them with a cluster that is joined to another one.
@@ -145,7 +144,7 @@ class ClusterNames:
         InputError
             If that one is the same, or joined to it.
         """
-        free = replace(self, into={one: whole for one, whole in self.into.items() if one != cluster})
+        free = replace(self, into=_without(self.into, cluster))
         if free.whole(into) == cluster:
             raise InputError(
                 f"cluster {cluster} cannot be joined to {into}, which is the same or joined to it"
@@ -154,8 +153,7 @@ class ClusterNames:
 
     def marked(self, cluster: int) -> "ClusterNames":
         """Return them with a cluster that is junk."""
-        into = {one: whole for one, whole in self.into.items() if one != cluster}
-        return replace(self, into=into, junk=self.junk | {cluster})
+        return replace(self, into=_without(self.into, cluster), junk=self.junk | {cluster})
 
     def check(self, clusters: int) -> None:
         """Refuse what is said of a cluster that there is not.
@@ -212,6 +210,10 @@ class ClusterNames:
             raise InputError(
                 f"{path} holds no names of clusters ({error}); save them in the page that `ccscale report` writes"
             ) from None
+
+
+def _without(said: Mapping[int, Any], cluster: int) -> dict[int, Any]:
+    return {one: what for one, what in said.items() if one != cluster}
 
 
 def _checked(cluster: int, name: str) -> str:

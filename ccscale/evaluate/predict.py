@@ -181,8 +181,8 @@ class Prediction:
         self.opened, self.wanted = opened, wanted
         weights = dist.on_rank_zero(lambda: weights_of(opened.checkpoint))
         self.groups, self.notes = dist.on_rank_zero(lambda: self._cut_tree(weights))
-        self.known = dist.on_rank_zero(lambda: self._find_known(weights))
         self.k = opened.network.k if self.groups is None else int(self.groups.max()) + 1
+        self.known = dist.on_rank_zero(lambda: self._find_known(weights))
         self.folder = self._parts_folder(weights)
         self.parts: dict[str, Part] = {}
         self._files: FileReader | None = None
@@ -253,7 +253,7 @@ class Prediction:
     def _find_known(self, weights: str) -> Known:
         """Return what is known of the answers; of merged clusters that is nothing."""
         known = Known.of(self.opened, weights, self.wanted.reject)
-        return known if self.groups is None else Known(Called(int(self.groups.max()) + 1))
+        return known if self.groups is None else Known(Called(self.k))
 
     def _cut_tree(self, weights: str) -> tuple[Int64 | None, list[str]]:
         """Return the groups that clusters are merged into, if they are, and what is to be said of them."""

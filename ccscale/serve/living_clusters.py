@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ccscale.clusters.assigning import assign
 from ccscale.clusters.lineage import Lineage
-from ccscale.data.whole_images import WholeBatch
 from ccscale.embed.backbone import Backbone, backbone_of_run
 from ccscale.embed.features import Embedder
 from ccscale.evaluate.sureness import assign_features
@@ -37,8 +36,7 @@ class LivingClusters:
 
     def answer(self, images: NDArray[np.uint8]) -> list[Answer]:
         """Return the answers to images (n, size, size, 3), RGB."""
-        batch: WholeBatch = batch_of(images)
-        (embedded,) = self._embedder.embed_batches([batch])
+        (embedded,) = self._embedder.embed_batches([batch_of(images)])
         rows = embedded.features[0].astype(np.float32)
         found = assign(self._state, rows, *assign_features(self._heads, rows))
         ids = np.where(embedded.bad, -1, found.ids).tolist()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ccscale.checkpoint.layout import FOLDER, steps
 from ccscale.checkpoint.marker import MARKER
-from ccscale.clusters.lineage import CURRENT, clusters_of, open_lineage
+from ccscale.clusters.lineage import CURRENT, clusters_of, is_living, open_lineage
 from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.evaluate.cluster_names import FILE as NAMES
@@ -47,7 +47,7 @@ class Source:
         InputError
             If there is nothing that can be loaded, or living clusters are asked for what they do not have.
         """
-        if (clusters_of(self.run) / CURRENT).exists():
+        if is_living(self.run):
             if (self.checkpoint, self.clusters, self.reject) != ("last", None, None):
                 raise InputError(
                     f"the clusters of {self.run} live, and leave images without one by themselves: leave out "
@@ -61,9 +61,8 @@ class Source:
 
     def state(self) -> State:
         """Return what differs once there is something new to load; it reads no file."""
-        living = clusters_of(self.run)
-        if (living / CURRENT).exists():  # which go by no checkpoint
-            return tuple(_stamp(living / name) for name in (CURRENT, NAMES))
+        if is_living(self.run):  # which go by no checkpoint
+            return tuple(_stamp(clusters_of(self.run) / name) for name in (CURRENT, NAMES))
         newest = next((path for path in steps(self.run / FOLDER) if (path / MARKER).exists()), self.run)
         beside = [self.run / name for name in (SURENESS, NAMES, CONFIG, WEIGHTS)]
         return tuple(_stamp(path) for path in (newest / MARKER, *beside))
