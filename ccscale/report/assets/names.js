@@ -73,7 +73,7 @@ function toggleNaming(cluster) {
   }
   const own = naming.said.get(cluster) ?? {};
   const name = el("input", { type: "text", value: own.name ?? "", placeholder: data.names.labels?.[cluster] ?? "", maxLength: MOST_LETTERS, autocomplete: "off" });
-  const into = el("input", { type: "text", value: own.into ?? "", placeholder: "none", list: null, autocomplete: "off", className: "short" });
+  const into = el("input", { type: "text", value: own.into ?? "", placeholder: "none", autocomplete: "off", className: "short" });
   into.setAttribute("list", "cluster-names");
   $("cluster-names").replaceChildren(...data.clusters.size.map((_, one) => one).filter((one) => one !== cluster && joinedTo(one) === undefined)
     .map((one) => el("option", { value: String(one) }, nameOf(one) ?? "")));

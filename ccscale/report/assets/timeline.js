@@ -7,6 +7,7 @@ const EVENTS = { founded: "founded", born: "born", split: "split", merged: "merg
 const nameOfId = (id) => data.lineage.names[id] ?? null;
 const callId = (id) => `${id}` + (nameOfId(id) === null ? "" : ` “${nameOfId(id)}”`);
 const callIds = (ids) => (ids.length > 8 ? `${ids.slice(0, 8).map(callId).join(", ")} and ${count(ids.length - 8)} more` : ids.map(callId).join(", "));
+const became = ({ kind, others }) => EVENTS[kind] + (others.length ? ` ${kind === "merged" ? "into" : "from"} ${callIds(others)}` : "");
 
 function startTimeline() {
   const told = data.lineage;
@@ -118,7 +119,7 @@ function lanes({ versions, sizes }) {
 }
 
 function whatHappened(versions) {
-  const words = ({ kind, ids, others, images: n, sentence }) => sentence || `${callIds(ids)} ${EVENTS[kind]}${others.length ? ` ${kind === "merged" ? "into" : "from"} ${callIds(others)}` : ""}, ${images(n)}`;
+  const words = (event) => event.sentence || `${callIds(event.ids)} ${became(event)}, ${images(event.images)}`;
   const lines = [...versions].reverse().map((version) => el("li", {},
     el("strong", {}, `Version ${version.number}`), ` ${version.when.slice(0, 16).replace("T", " ")}, ${version.asked || version.why}`,
     version.new ? `: ${images(version.new)} came in, ${count(version.new_unassigned)} without a cluster` : "",
@@ -164,8 +165,8 @@ function sideBySide({ versions, sizes }) {
     const [first, last] = [Math.min(a, b), Math.max(a, b)];
     const said = new Map();
     for (const version of versions.slice(first + 1, last + 1)) {
-      for (const { kind, ids, others } of version.events) {
-        ids.forEach((id) => said.set(id, [...(said.get(id) ?? []), `${EVENTS[kind]}${others.length ? ` ${kind === "merged" ? "into" : "from"} ${callIds(others)}` : ""} (version ${version.number})`]));
+      for (const event of version.events) {
+        event.ids.forEach((id) => said.set(id, [...(said.get(id) ?? []), `${became(event)} (version ${version.number})`]));
       }
     }
     const ids = Object.keys(sizes).filter((id) => sizes[id][a] !== null || sizes[id][b] !== null);
