@@ -85,6 +85,16 @@ def test_a_table_alone(run, shards, tmp_path, capsys):
     assert "clusters.csv: where each image is" in capsys.readouterr().out
 
 
+FOLDERS = {"3": (None, "..", "clusters.csv"), "a_b": ("a/b", " .a\nb. "), "x" * 60: ("x" * 200,)}
+
+
+def test_folders_are_called_as_clusters_are():
+    for folder, names in FOLDERS.items():
+        assert {sorting._folder({"cluster": 3, "name": name}) for name in names} == {folder}
+    assert sorting._folder({"cluster": -1, "name": None}) == "unassigned"
+    assert sorting._folder({"cluster": None}) is None
+
+
 def test_what_is_refused(run, shards, refused, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").write_text("")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -271,24 +272,28 @@ def test_images_of_many_requests_go_through_the_network_together(decoders):
     asyncio.run(talk())
 
 
-def test_a_new_version_takes_over_and_what_is_under_way_ends_with_the_old_one(decoders, capsys):
+def test_a_new_version_takes_over_and_what_is_under_way_ends_with_the_old_one(decoders, capsys, monkeypatch):
+    free, decode = threading.Event(), decoders.decode
+    free.set()
+    monkeypatch.setattr(decoders, "decode", lambda *image: free.wait(20) and decode(*image))
+
     async def until(session: aiohttp.ClientSession, version: str) -> None:
         while (await post(session, grey(5)))[1]["version"] != version:
             await asyncio.sleep(0.02)
 
     async def talk() -> None:
-        old, shelf = Means("old"), Shelf(Means("first"))
+        shelf = Shelf(Means("first"))
         async with client(shelf, decoders) as session, asyncio.timeout(30):
-            shelf.here = old
+            shelf.here = Means("old")
             await until(session, "old")
-            old.free.clear()
+            free.clear()
             under_way = asyncio.create_task(post(session, grey(1)))
             await asyncio.sleep(0.1)
             shelf.here = InputError("it is damaged")
             await asyncio.sleep(1.2)
             shelf.here = Means("new")
             await asyncio.sleep(1.2)
-            old.free.set()
+            free.set()
             assert (await under_way)[1]["version"] == "old"
             await until(session, "new")
             async with session.get("/metrics") as response:
@@ -364,8 +369,9 @@ def test_what_does_not_answer_any_more_is_to_be_started_again(decoders, monkeypa
             means.free.clear()
             asked = asyncio.create_task(post(session, grey(1)))
             await asyncio.sleep(0.6)
-            assert await lives(session) == 503
+            status = await lives(session)
             means.free.set()
+            assert status == 503
             assert (await asked)[0] == 200
             assert await lives(session) == 200
 
