@@ -194,7 +194,7 @@ def counts_after(current: Version, changes: Changes) -> dict[str, int]:
 
 
 def commit_change(lineage: Lineage, draft: Draft, **fields: Any) -> int:
-    """Write a version without new images."""
+    """Write a version: the current one but for some fields, without new images where these do not say so."""
     newest = lineage.newest()
     content: dict[str, Any] = {"changes": None, "changed": 0, "renamed": {}, "events": (), "tables": ()}
     content |= {

@@ -34,19 +34,14 @@ def version_folder(folder: Path, number: int) -> Path:
     return folder / f"{PREFIX}{number:06d}"
 
 
-def current_number(run: str | Path) -> int:
-    """Return the number of a run's current version: one small file is read.
+def read_current(folder: Path) -> int:
+    """Return the number of the current version of a folder of living clusters: one small file is read.
 
     Raises
     ------
     InputError
         If the run has no living clusters, or the file is damaged.
     """
-    return read_current(clusters_of(run))
-
-
-def read_current(folder: Path) -> int:
-    """Return what a folder of living clusters says is current; see `current_number`."""
     place = folder / CURRENT
     try:
         text = place.read_text(encoding="ascii", errors="replace").strip()

@@ -25,14 +25,11 @@ class Memory:
     ----------
     state, reservoir, pool
         See there.
-    forgotten
-        Images without a cluster that the pool has no room for any more.
     """
 
     state: State
     reservoir: Reservoir
     pool: Pool
-    forgotten: int = 0
 
     @classmethod
     def of(cls, lineage: Lineage, number: int | None = None) -> "Memory":
@@ -47,14 +44,11 @@ class Memory:
         ids = ids_of(draft, table)[rows.good]
         none = ids == UNASSIGNED
         heads, confidence = assign_features(network, rows.features[none])
-        pool, forgotten = self.pool.taken(
-            rows.features[none], rows.refs[none], heads, confidence, draft.number, seed
-        )
+        pool, _ = self.pool.taken(rows.features[none], rows.refs[none], heads, confidence, draft.number, seed)
         return Memory(
             self.state.grown(ids),
             self.reservoir.taken(rows.features, ids, rows.refs, seed),
             pool,
-            self.forgotten + forgotten,
         )
 
     def moved(self, refs: Int64, former: Int64, ids: Int64) -> "Memory":

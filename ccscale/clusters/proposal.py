@@ -17,8 +17,7 @@ class Proposal:
     kind
         Which.
     ids
-        The clusters concerned: those that are to be one, the one that is to be two; of a birth none, or the
-        nearest.
+        The clusters concerned: those that are to be one, the one that is to be two; of a birth none.
     refs
         (m,) int64: the images that are remembered of it: those of the new cluster, or of the ones concerned.
     facts
@@ -26,7 +25,7 @@ class Proposal:
     sentence
         It in words.
     parts
-        (m,) int64: of a split, which part each image goes to, the larger one first; else zeros.
+        (m,) int64: of a split, which part each image goes to, the larger one first; else none.
     """
 
     kind: Literal["birth", "merge", "split"]

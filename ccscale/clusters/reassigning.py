@@ -1,14 +1,15 @@
 """Images that have an id are looked at again, as far as their features are there."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from ccscale.clusters.assigning import assign
 from ccscale.clusters.lineage import Lineage
-from ccscale.clusters.shards import NewShard
+from ccscale.clusters.shards import NewShard, ShardRows
 from ccscale.clusters.state import State
 from ccscale.clusters.tables import BAD, TablesAt, write_changes
 from ccscale.clusters.version import CHANGES, Int64, TableFile
@@ -91,6 +92,7 @@ def reassigned(
         Those whose id is another one.
     """
     changes, missing = [Changes()], 0
+    read = reader_of_tables(lineage)
     held = state if within is None else state.only(np.isin(state.ids, list(within)))
     for shard in TablesAt(lineage, lineage.number):
         ids = shard.ids.copy()
@@ -99,12 +101,10 @@ def reassigned(
         wanted = ids != BAD if within is None else np.isin(ids, list(within))
         if not wanted.any():
             continue
-        file = feature_file(lineage.features(shard.table), shard.table)
-        if file is None:
+        rows = read(shard.table)
+        if rows is None:
             missing += int(wanted.sum())
             continue
-        folder = lineage.features(shard.table)
-        rows = NewShard(shard.table.number, shard.table.data, shard.table.store, folder, file).read()
         chosen = wanted[rows.good]
         answers = assign(held, rows.features[chosen], *assign_features(network, rows.features[chosen]))
         refs, former = rows.refs[chosen], ids[rows.good][chosen]
@@ -118,12 +118,21 @@ def reassigned(
     return Changes(*map(np.concatenate, columns))
 
 
-def feature_file(store: Path, table: TableFile) -> FeatureFile | None:
-    """Return the file of a table's features; None if it is not there as it was."""
-    try:
-        files = read_listing(store).files
-    except InputError:
-        return None
-    found = next((one for one in files if one.shard.url == table.shard.url), None)
-    is_there = found is not None and found.rows == table.rows and (store / found.name).exists()
-    return found if is_there else None
+def reader_of_tables(lineage: Lineage) -> Callable[[TableFile], ShardRows | None]:
+    """Return what reads the features of a table's images; it returns None if they are not there as they were."""
+
+    @cache
+    def files_of(store: Path) -> dict[str, FeatureFile]:
+        try:
+            return {file.shard.url: file for file in read_listing(store).files}
+        except InputError:
+            return {}
+
+    def read(table: TableFile) -> ShardRows | None:
+        store = lineage.features(table)
+        file = files_of(store).get(table.shard.url)
+        if file is None or file.rows != table.rows or not (store / file.name).exists():
+            return None
+        return NewShard(table.number, table.data, table.store, store, file).read()
+
+    return read

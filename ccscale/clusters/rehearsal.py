@@ -18,9 +18,8 @@ from ccscale.clusters.groups import LEAST
 from ccscale.clusters.lineage import Lineage
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.proposing import FILE
-from ccscale.clusters.reassigning import feature_file
+from ccscale.clusters.reassigning import reader_of_tables
 from ccscale.clusters.reservoir import places
-from ccscale.clusters.shards import NewShard
 from ccscale.clusters.state import Float32, Int64
 from ccscale.clusters.tables import TablesAt
 from ccscale.clusters.version import NETWORK, TableFile, tables_and_rows
@@ -113,12 +112,11 @@ def _recent(lineage: Lineage, known: Int64) -> tuple[Int64, Float32]:
         refs = refs[np.argsort(places(refs, current.seed), kind="stable")[:RECENT]]
         tables[shard.table.number] = shard.table
     width = lineage.reservoir().features.shape[1]
+    read = reader_of_tables(lineage)
     found_refs, features = [np.empty(0, np.int64)], [np.empty((0, width), np.float32)]
     for number in np.unique(tables_and_rows(refs)[0]).tolist():
-        table, folder = tables[number], lineage.features(tables[number])
-        file = feature_file(folder, table)
-        if file is not None:  # else its features were deleted: it is not trained on
-            rows = NewShard(number, table.data, table.store, folder, file).read()
+        rows = read(tables[number])
+        if rows is not None:  # else its features were deleted: it is not trained on
             chosen = np.isin(rows.refs, refs)
             found_refs.append(rows.refs[chosen])
             features.append(rows.features[chosen])

@@ -14,7 +14,7 @@ from ccscale import dist
 from ccscale.clusters.assigning import assign
 from ccscale.clusters.data_sets import name_data, new_shards, store_of, with_data
 from ccscale.clusters.day import Day, sample
-from ccscale.clusters.deciding import accept_kinds, reassign
+from ccscale.clusters.deciding import accept_kinds, commit_change, reassign
 from ccscale.clusters.drift import Usual
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.memory import Memory
@@ -186,28 +186,17 @@ class Update(AbstractContextManager["Update"]):
             memory = memory.after(draft, shard, table, self._network, current.seed)
         every = with_data(current.data, data)
         proposed = propose(draft, self._lineage, memory, day, tables, every, newest.next_proposal)
-        version = current.model_copy(
-            update={
-                "number": draft.number,
-                "parent": draft.parent,
-                "why": "update",
-                "when": draft.when,
-                "asked": draft.asked,
-                "next_id": newest.next_id,
-                "next_table": newest.next_table + len(tables),
-                "next_proposal": proposed.next,
-                "data": every,
-                "tables": tuple(tables),
-                "changes": None,
-                "changed": 0,
-                "renamed": {},
-                "events": (),
-                "proposals": proposed.listed,
-                "files": current.files | memory.save(draft) | proposed.files,
-                "counts": counts(tables, current.counts),
-            }
+        commit_change(
+            self._lineage,
+            draft,
+            next_table=newest.next_table + len(tables),
+            next_proposal=proposed.next,
+            data=every,
+            tables=tuple(tables),
+            proposals=proposed.listed,
+            files=current.files | memory.save(draft) | proposed.files,
+            counts=counts(tables, current.counts),
         )
-        draft.commit(version)
 
 
 def look(

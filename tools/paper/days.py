@@ -27,7 +27,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Column, Table
-from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import HDBSCAN
 
 from ccscale.clusters.assigning import assign
@@ -42,7 +41,9 @@ from ccscale.clusters.reservoir import Pool, Reservoir
 from ccscale.clusters.splitting import splits
 from ccscale.clusters.state import State
 from ccscale.config.file import parse_config
+from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.evaluate import evaluate_run
+from ccscale.evaluate.matching import one_to_one
 from ccscale.evaluate.opened import open_run
 from ccscale.evaluate.sureness import assign_features
 from ccscale.features.store import Features, open_features
@@ -264,15 +265,12 @@ def plan(args: Any, labels: Int64, seed: int) -> tuple[Int64, list[Int64]]:
 
 def matched(clusters: Int64, classes: Int64) -> NDArray[np.bool_]:
     """Return which images are right by the best one-to-one match; those without a cluster (-1) are not."""
-    names, of_class = np.unique(classes, return_inverse=True)
-    ids, of_cluster = np.unique(clusters, return_inverse=True)
-    counts = np.zeros((len(ids), len(names)), np.int64)
-    np.add.at(counts, (of_cluster, of_class), 1)
-    counts[ids < 0] = 0
-    means = np.full(len(ids), -1)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    means[rows] = columns
-    return (clusters >= 0) & (means[of_cluster] == of_class)
+    right = np.full(len(clusters), False)
+    there = np.flatnonzero(clusters >= 0)
+    ids, numbers = np.unique(clusters[there], return_inverse=True)
+    means = one_to_one(Contingency.of(numbers, classes[there], len(ids)))
+    right[there] = means[numbers] == classes[there]
+    return right
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
