@@ -1,11 +1,14 @@
 """From a run's images to the first version, and images that come later."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from ccscale.clusters import reservoir
 from ccscale.clusters.assigning import assign
 from ccscale.clusters.founding import found
 from ccscale.clusters.reservoir import MOST, Pool, Reservoir
-from ccscale.clusters.state import State
+from ccscale.clusters.state import State, nearest
 from ccscale.evaluate.reject import TOO_FAR
 from tests.clusters.blobs import WIDTH, blobs
 
@@ -60,11 +63,25 @@ def test_one_image_founds_a_version():
     assert assign(state, features, classes, np.ones(1, np.float32)).ids.tolist() == [0]
 
 
-def test_the_pool_keeps_the_newest():
+def test_the_pool_keeps_the_newest(monkeypatch):
+    monkeypatch.setattr(reservoir, "POOL", 15)
     features, _ = blobs([0], 10, seed=0)
-    pool = Pool.empty(WIDTH)
-    none = np.zeros(10, np.int64)
+    pool, none = Pool.empty(WIDTH), np.zeros(10, np.int64)
     pool, dropped = pool.taken(features, np.arange(10), none, none.astype(np.float32), came=1, seed=0)
     assert len(pool) == 10
     assert not dropped
     assert pool.without(np.array([3])).refs.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    pool, dropped = pool.taken(features, np.arange(10, 20), none, none.astype(np.float32), came=2, seed=0)
+    assert (len(pool), dropped) == (15, 5)
+    assert pool.refs[5:].tolist() == list(range(10, 20))
+
+
+def test_a_cluster_that_came_later_must_be_nearer_by_a_margin():
+    features, classes = blobs([0, 1, 2], 8, seed=0)
+    state, _, _ = found(features, classes, np.ones(24, np.float32), np.arange(24), k=3, seed=0)
+    centres = np.eye(3, state.centres.shape[1], dtype=np.float32)
+    state = replace(state, centres=centres, heads=np.array([0, -1, 2]))
+    angles = np.radians([44, 46, 48])  # between the first and the second
+    rows = (np.cos(angles)[:, None] * centres[0] + np.sin(angles)[:, None] * centres[1]).astype(np.float32)
+    assert nearest(rows, state, np.zeros(3, np.int64))[0].tolist() == [0, 0, 1]
+    assert nearest(centres, state, np.array([2, 2, 0]))[0].tolist() == [2, 1, 0]

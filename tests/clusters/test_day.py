@@ -98,6 +98,12 @@ def test_a_day_is_the_same_in_whatever_order_its_images_come(first: Version):
     assert one.groups[0].centre.tobytes() == other.groups[0].centre.tobytes()
 
 
+def test_no_image_is_a_neighbour_of_itself():
+    rows, one = np.eye(3, dtype=np.float32), np.ones(1, np.int64)
+    day = Day(rows, rows[:1], np.array([7]), one, one)
+    assert day.count(np.repeat(rows[:1], 2, axis=0), np.array([7, 8])).tolist() == [0, 1]
+
+
 def test_features_that_are_no_numbers_have_no_cluster_and_make_none(first: Version):
     state, reservoir, pool = first
     features, _ = blobs([0, 9], 60, seed=1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ccscale.clusters.assigning import assign
-from ccscale.clusters.drift import FEWEST, Usual
+from ccscale.clusters.drift import ALARM, CHANCE, FEWEST, Usual
 from ccscale.clusters.founding import found
 from tests.clusters.blobs import WIDTH, blobs
 
@@ -47,6 +47,18 @@ def test_other_shares_raise_one_and_move_no_features(usual: Usual):
     found = measured(usual, *blobs([0, 0, 0, 1], 50, seed=1), 1)
     assert found["features"] < 0.65
     assert found["alarm"].startswith("the clusters' shares have changed")
+
+
+def test_a_large_shift_of_few_images_raises_none(usual: Usual):
+    found = measured(usual, *blobs([0, 0, 0, 0, 1, 2, 3], 3, seed=1), 1)
+    assert found["sizes"] >= ALARM["sizes"]
+    assert found["alarm"] is None
+
+
+def test_a_small_shift_of_many_images_raises_none(usual: Usual):
+    found = measured(usual, *blobs([0, 0, 1, 2, 3], 80, seed=1), 1)
+    assert found["sizes_chance"] <= CHANCE
+    assert found["alarm"] is None
 
 
 def test_images_that_fit_nowhere_raise_one(usual: Usual):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from harness.killed_making import contents
 from harness.lineages import commit, ids_at
 
 from ccscale.cli.main import main
 from ccscale.clusters import writing
-from ccscale.clusters.lineage import current_number, open_lineage
+from ccscale.clusters.lineage import open_lineage, read_current
 from ccscale.clusters.rollback import roll_back
 from ccscale.clusters.writing import begin, settle
 from ccscale.errors import InputError
@@ -28,10 +29,6 @@ def run(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_ids_along_the_chain(run):
     before = ids_at(run, 2)
     assert [before[f"2/{row}"] for row in range(6)] == [0, 1, -1, -1, -1, 3]
@@ -41,6 +38,13 @@ def test_ids_along_the_chain(run):
     merged = ids_at(run)
     assert {key for key, one in merged.items() if born[key] != one} == {"0/3", "1/3", "2/5"}
     assert {merged[key] for key in ("0/3", "1/3", "2/5")} == {2}
+
+
+def test_an_id_that_an_image_got_is_renamed_later(tmp_path):
+    commit(tmp_path, "init", [[0, 1, 2, 3]])
+    commit(tmp_path, "accept", changes={(0, 0): 2})
+    commit(tmp_path, "accept", renamed={2: 3})
+    assert ids_at(tmp_path) == {"0/0": 3, "0/1": 1, "0/2": 3, "0/3": 3}
 
 
 def test_the_table_of_a_version_tells_by_which_version(run):
@@ -57,14 +61,14 @@ def test_the_table_of_a_version_tells_by_which_version(run):
 def test_a_rollback_gives_the_tables_of_before(run, capsys):
     out = [run / f"{number}.csv" for number in range(3)]
     main(["lineage", "table", str(run), "--version", "2", "--out", str(out[0])])
-    versions = content(run / "clusters")
+    versions = contents(run / "clusters")
     assert main(["lineage", "rollback", str(run), "2"]) == 0
     main(["lineage", "table", str(run), "--out", str(out[1])])
     assert out[0].read_bytes() == out[1].read_bytes()
     new = commit(run, "update", [[1, 1]])
     assert (new.number, new.parent, new.next_id, new.tables[0].number) == (5, 2, 5, 3)
     assert main(["lineage", "rollback", str(run), "4"]) == 0
-    after = content(run / "clusters")
+    after = contents(run / "clusters")
     assert {name: after[name] for name in versions} == versions
     main(["lineage", "log", str(run), "--all", "--json"])
     told = json.loads(capsys.readouterr().out.splitlines()[-1])["versions"]
@@ -110,13 +114,13 @@ def test_a_kill_in_a_commit(run, at, monkeypatch):
             patch.setattr(f"ccscale.clusters.writing.{name}", die)
         with pytest.raises(KeyboardInterrupt):
             commit(run, "update", [[3, 3]])
-    assert current_number(run) == (5 if at == "drop" else 4)
+    assert read_current(run / "clusters") == (5 if at == "drop" else 4)
     assert len(ids_at(run)) == (18 if at == "drop" else 16)
     settled = settle(run / "clusters")
     assert (settled is None) == (at == "rename")
     if settled is None:
         commit(run, "update", [[3, 3]])
-    assert content(run / "clusters") == content(copy / "clusters")
+    assert contents(run / "clusters") == contents(copy / "clusters")
 
 
 def test_another_command_drops_what_was_begun(run):
@@ -138,7 +142,7 @@ def test_what_is_damaged_is_named(run, capsys):
     ):
         open_lineage(run)
     assert roll_back(run, 4) is None
-    assert current_number(run) == 4
+    assert read_current(run / "clusters") == 4
     table = clusters / "v000002" / "tables" / "made-train-000002.parquet"
     table.write_bytes(table.read_bytes()[:-1] + b"x")
     with pytest.raises(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_images, small_settings, write_config
+from harness.killed_making import contents
 from harness.lineages import ids_at
 from harness.ranks import run_ranks
 from harness.stores import make_store
@@ -71,10 +72,6 @@ def living(updated, tmp_path, monkeypatch) -> Path:
 def retrain(run: Path, *options: str) -> int:
     options = ("train.max_steps=3", "loss.cluster_weight=1", *options)
     return main(["update", str(run), "--retrain", *options])
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_ids_stay_and_what_was_proposed_is_born(living, capsys):
@@ -164,7 +161,7 @@ def test_killed_the_same_command_ends_with_the_same_version(at, living, monkeypa
         assert retrain(living) == 75
     assert open_lineage(living).number == 2
     assert retrain(living) == 0
-    assert content(living / "clusters") == content(tmp_path / "whole" / "clusters")
+    assert contents(living / "clusters") == contents(tmp_path / "whole" / "clusters")
 
 
 @pytest.mark.slow
