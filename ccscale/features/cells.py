@@ -35,10 +35,8 @@ MOST_NEAR = 1024  # cells that are kept of those near one
 NEAR_ROWS = 256  # cells that are put in order at a time
 ASKED = 256  # vectors whose neighbours are found exactly, to see how many cells are to be looked at
 RECALL = 0.95  # of the neighbours of these that is to be found
-QUERIES, CLOSELY = (
-    1024,
-    128,
-)  # vectors of a cell that are compared at a time; whose candidates are looked at closely
+QUERIES = 1024  # vectors of a cell that are compared at a time
+CLOSELY = 128  # vectors whose candidates are looked at closely at a time
 # Multiplications are of few sizes: torch keeps what it makes for each (oneDNN's primitives), some 600 KB.
 ROWS, COLUMNS = 64, 1024
 MORE = 2  # times as many candidates as neighbours, where they are found by rounded cosines
@@ -134,9 +132,8 @@ class Cells:
             part.copy_(torch.from_numpy(self.vectors[start:stop]))
         if kind == torch.float32:
             return floats
-        return buffers.take(f"{name}, rounded", rows, width, dtype=kind).copy_(
-            floats
-        )  # in one step it is slower
+        rounded = buffers.take(f"{name}, rounded", rows, width, dtype=kind)
+        return rounded.copy_(floats)  # in one step it is slower
 
 
 def _numbers(spans: list[tuple[int, int]], device: torch.device) -> Tensor:

@@ -1,13 +1,11 @@
 """The training loop: the steps that are left of a run, and what happens between two of them."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ccscale import checkpoint, dist
 from ccscale.data.pairs import PairBatch
-from ccscale.data.remote.location import is_url
 from ccscale.engine.guard import SkippedSteps
 from ccscale.engine.rates import Rates
 from ccscale.errors import Fault, InputError
@@ -17,7 +15,7 @@ from ccscale.preempt import Stopped, StopRequest
 from ccscale.progress import say
 from ccscale.train import messages
 from ccscale.train.agreement import Agreement, StepEnd
-from ccscale.train.boost.stage import BoostStage
+from ccscale.train.boost.stage import KEY, BoostStage
 from ccscale.train.clusters import RunClusters
 from ccscale.train.eta import TimeEstimate
 from ccscale.train.feed import Feed
@@ -25,6 +23,7 @@ from ccscale.train.garbage import collect, collect_by_hand
 from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.log import RunLog, evaluation_line
 from ccscale.train.profile import StepProfile
+from ccscale.train.rescue import saved_if_data_fail
 from ccscale.train.setup import Setup
 from ccscale.train.step import Stepper
 from ccscale.train.supply_watch import SupplyWatch
@@ -56,22 +55,17 @@ class Trainer:
     def __init__(self, setup: Setup, beat: Heartbeat, request: StopRequest) -> None:
         self.setup, self.request, self.beat, self.activity = setup, request, beat, beat.activity
         self.config = config = setup.config
-        self.schedule, self.stop, self.phases = setup.schedule, setup.stop, config.phases
-        training = min(setup.stop, setup.boost.first)
+        self.phases, training = config.phases, min(setup.stop, setup.boost.first)
         self.rates = Rates.of(config.train, setup.schedule.eras[0].schedule.steps_per_epoch, training)
-        shards = () if setup.features else setup.manifest.select(config.data.splits)
-        # A remote shard is tried again for as long as `data.retry_seconds` says.
-        self.reads_for_long = any(is_url(setup.manifest.locate(shard)) for shard in shards)
         self.begun = self.step = setup.step
         self.bad = dict.fromkeys(setup.state["bad"])
         self.stepper = Stepper(config, setup.engine, setup.device, self.activity.part)
-        kept = setup.state.get("boost", {})
-        images = setup.supply.intakes.samples
+        images, kept = setup.supply.intakes.samples, setup.state.get(KEY, {})
         self.boost = BoostStage(config, setup.boost, self.stepper, images, kept, setup.given)
         self.saver = saver = checkpoint.Saver(setup.engine, config, setup.found, setup.lock.check)
         self.feed = Feed(setup.batches, setup.device)
         every, batch, write = config.train.log_every, config.train.global_batch, dist.rank() == 0
-        self.log = RunLog(config.run_folder, self.step, self.stop, every, batch, write, setup.lock.check)
+        self.log = RunLog(config.run_folder, self.step, setup.stop, every, batch, write, setup.lock.check)
         self.skipped = SkippedSteps(
             config.train.max_bad_steps,
             dist.say,
@@ -89,16 +83,16 @@ class Trainer:
                 return self._stopped(evaluated=False)
             if dist.sum_integers([bool(self.request)])[0]:  # told before there was a step to take
                 return self._stopped()
-            if self.step < self.stop:
+            if self.step < self.setup.stop:
                 with self.request.at_once():
-                    if self.setup.is_looked_at(self.step) and self.look():
+                    if self.look():
                         self.feed.restart(self.setup.batches)
                     else:
                         self.feed.fetch_first()
                 dist.together(self.feed.check)
             even = self.setup.device.type == "cpu" and not self.config.train.compile
-            estimate = TimeEstimate(self.step, self.stop, even, self.settle)
-            while self.step < self.stop:
+            estimate = TimeEstimate(self.step, self.setup.stop, even, self.settle)
+            while self.step < self.setup.stop:
                 end = self.take_step()
                 estimate.step(self.step)
                 profile.step()
@@ -113,7 +107,7 @@ class Trainer:
                 if end.stopping:
                     return self._stopped()
                 if end.starved:
-                    with self._saved_if_data_fail():
+                    with saved_if_data_fail(lambda: self.save(wait=True), self.step):
                         dist.together(self.feed.check)
                 if self.setup.is_evaluated(self.step) and not self.evaluate():
                     return self._stopped(evaluated=False)
@@ -124,14 +118,14 @@ class Trainer:
     def take_step(self) -> StepEnd:
         """Take a step, fetch the next batch meanwhile, and agree between ranks how it has ended."""
         batch, data_wait = self.feed.batch, self.feed.wait
-        phase, rate = self.schedule.locate(self.step).phase, self.rates.at(self.step)
+        phase, rate = self.setup.schedule.locate(self.step).phase, self.rates.at(self.step)
         taker: Stepper | BoostStage = self.stepper
         if self.boost.steps.covers(self.step):
             taker, rate = self.boost, self.boost.rate
         self.activity.begin(self.step + 1, "views", at_work=self.step == self.begun)  # the first may compile
         losses, verdict = taker.take(batch, self.phases[phase].losses, rate)
         self.step += 1
-        if self.step < self.stop:
+        if self.step < self.setup.stop:
             self.fetch()  # the next one: a device computes meanwhile
         self.activity.begin(self.step, "agreeing with the other ranks")
         agreed = self.agree(batch)
@@ -152,7 +146,7 @@ class Trainer:
         self.log.step(record)
         if self.log.is_due:
             self.settle()
-        last = self.step == self.stop
+        last = self.step == self.setup.stop
         return StepEnd(
             save_due=self.saver.is_due(self.step, late=agreed.late > 0),
             spoilt=len(self.bad) > self.config.data.max_bad_samples,
@@ -163,38 +157,34 @@ class Trainer:
 
     def fetch(self) -> None:
         """Fetch the next batch, of what the data are then, or note why there is none."""
-        grown = False
-        if self.setup.is_looked_at(self.step):
-            try:
-                grown = self.look()
-            except (
-                Fault,
-                InputError,
-            ) as error:  # on all ranks, which agree on it as on data that cannot be read
-                self.feed.failure = error
-                return
-        self.activity.begin(self.step, "waiting for data", at_work=self.reads_for_long or grown)
+        try:
+            grown = self.look()
+        except (Fault, InputError) as error:  # on all ranks; they agree on it as on data that cannot be read
+            self.feed.failure = error
+            return
+        self.activity.begin(self.step, "waiting for data", at_work=self.setup.reads_for_long or grown)
         if grown:
             self.feed.restart(self.setup.batches)
         else:
             self.feed.fetch(self.request)
 
     def look(self) -> bool:
-        """Look at the data anew, and take in what is new; tell whether anything was."""
+        """Look at the data anew where that is due, and take in what is new; tell whether anything was."""
+        if not self.setup.is_looked_at(self.step):
+            return False
         self.activity.begin(self.step, "looking at the data", at_work=True)
         setup, supply = self.setup, self.watch.look(self.setup.supply, self.step)
         grown = len(supply.intakes.intakes) > len(setup.supply.intakes.intakes)
         self.setup = setup = setup.of(supply, self.step) if grown else replace(setup, supply=supply)
         if grown:
-            self.schedule, self.stop = setup.schedule, setup.stop
             self.boost.follow(setup.boost, supply.intakes.samples, setup.given)
             self.clusters.follow(setup)
-            self.log.lengthen(self.stop)
+            self.log.lengthen(setup.stop)
         return grown
 
     def _lacks_evaluation(self) -> bool:
         """Tell whether the run was stopped between a save and the end of that step's evaluation."""
-        if self.boost.lacks_check(self.step, self.stop):
+        if self.boost.lacks_check(self.step, self.setup.stop):
             return True
         return self.setup.is_evaluated(self.step) and not dist.on_rank_zero(
             lambda: self.log.file.has_evaluation(self.step)
@@ -202,7 +192,7 @@ class Trainer:
 
     def _is_saved_later(self, end: StepEnd) -> bool:
         """Tell whether a step is saved with what its check finds, and not before."""
-        return self.boost.lacks_check(self.step, self.stop) and not (end.spoilt or end.stopping)
+        return self.boost.lacks_check(self.step, self.setup.stop) and not (end.spoilt or end.stopping)
 
     def agree(self, batch: PairBatch | FeatureBatch) -> Agreement:
         """Agree between ranks at a step's end; note bad images, and go on with the save that is under way."""
@@ -241,18 +231,9 @@ class Trainer:
         self.settle()
         self.activity.begin(self.step, "saving", at_work=True)
         dist.on_rank_zero(self.setup.lock.check)
-        manifest = self.setup.manifest
-        facts = {
-            "step": self.step,
-            "epoch": self.setup.epoch(self.step),
-            "data": manifest.name,
-            "classes": manifest.classes,
-            **({"frozen": self.setup.frozen} if self.setup.frozen else {}),
-            **({"width": self.setup.features.width} if self.setup.features else {}),
-        }
-        kept = self.setup.supply.kept.state(self.step)
+        kept, facts = self.setup.supply.kept.state(self.step), self.setup.facts(self.step)
         state = {"bad": list(self.bad), **self.boost.state(), **kept}
-        marks = self.boost.marks(self.step, self.stop)
+        marks = self.boost.marks(self.step, self.setup.stop)
         (self.saver.save if wait else self.saver.begin)(self.step, state, facts, marks)
         self.log.skip_time()
 
@@ -269,9 +250,9 @@ class Trainer:
         self.activity.begin(self.step, "evaluating", at_work=True)
         config, splits = self.config, self.config.evaluated_splits
         try:
-            with self._saved_if_data_fail():
+            with saved_if_data_fail(lambda: self.save(wait=True), self.step):
                 summary = self.clusters.measure(self.step)
-                is_checked = self.boost.lacks_check(self.step, self.stop)
+                is_checked = self.boost.lacks_check(self.step, self.setup.stop)
                 judged = self.clusters.judged(self.boost.near) if is_checked else {}
         except Stopped:
             self.save(wait=True)
@@ -296,25 +277,9 @@ class Trainer:
         if record is not None:
             self.log.stage({"epoch": self.setup.epoch(self.step), **record})
             say(messages.checked(record, self.boost.serves))
-        self.save(wait=self.step == self.stop or bool(self.boost.ended))
-
-    @contextmanager
-    def _saved_if_data_fail(self) -> Iterator[None]:
-        """Where data that were good so far fail, on all ranks together: save, and end the run as a fault."""
-        try:
-            yield
-        except (Fault, InputError) as error:
-            if dist.world() > 1 and not dist.is_of_all_ranks(error):
-                raise  # this rank's own: the others are not here to save
-            try:
-                self.save(wait=True)
-                fault = Fault(f"{error}; the run is saved at step {self.step}: run the same command to go on")
-            except Fault as unsaved:
-                fault = Fault(f"{error}; and {unsaved}")
-            fault.teller = error.teller
-            raise fault from None
+        self.save(wait=self.step == self.setup.stop or bool(self.boost.ended))
 
     def _stopped(self, evaluated: bool = True) -> Outcome:
         """Say that the run was stopped, and is saved."""
-        dist.say(messages.stopped(self.request, self.step, self.stop, evaluated))
-        return Outcome(self.step, finished=evaluated and self.step >= self.stop)
+        dist.say(messages.stopped(self.request, self.step, self.setup.stop, evaluated))
+        return Outcome(self.step, finished=evaluated and self.step >= self.setup.stop)

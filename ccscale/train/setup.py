@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ccscale.data.order.stages import BoostSteps
 from ccscale.data.pairs import Triples, pair_batches
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.cache import Cache
+from ccscale.data.remote.location import is_url
 from ccscale.data.remote.retry import Closing
 from ccscale.data.shards.manifest import Manifest
 from ccscale.engine.adapter import Engine
@@ -90,6 +92,12 @@ class Setup:
         """The store, where the data are one."""
         return self.supply.numbered[1]
 
+    @cached_property
+    def reads_for_long(self) -> bool:
+        """Whether a shard is read from far away, which is tried for as long as `data.retry_seconds` says."""
+        shards = () if self.features else self.manifest.select(self.config.data.splits)
+        return any(is_url(self.manifest.locate(shard)) for shard in shards)
+
     def batches(self, closing: Closing) -> Iterator[Batch]:
         """Yield this rank's part of the batches that are left; see `pair_batches` and `feature_batches`."""
         if self.features is not None:
@@ -124,6 +132,17 @@ class Setup:
     def epoch(self, step: int) -> int:
         """Return the epoch of the last of so many steps, counted from 1; 0 before the first."""
         return self.schedule.epochs_begun(step)
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """Return what is told of the checkpoint of a step."""
+        return {
+            "step": step,
+            "epoch": self.epoch(step),
+            "data": self.manifest.name,
+            "classes": self.manifest.classes,
+            **({"frozen": self.frozen} if self.frozen else {}),
+            **({"width": self.features.width} if self.features else {}),
+        }
 
     def is_evaluated(self, step: int) -> bool:
         """Tell whether the clusters are measured after a step."""
