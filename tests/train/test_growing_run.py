@@ -12,7 +12,7 @@ from harness.growing_shards import after_steps, show
 from lives import Life, fork
 from runs import BOUNDS, LIMIT, difference, steps
 
-from ccscale.checkpoint.intake_files import read_intakes
+from ccscale.checkpoint.intake_files import KeptIntakes, read_intakes
 from ccscale.cli.main import main
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
@@ -137,6 +137,10 @@ def test_a_shard_that_is_gone_is_refused_or_retired(mine, refused, capsys):
         (3, 1, ()),
     ]
     assert [shard.url for shard in taken.shards] == [first.url, second.url, third.url]
+    earlier = KeptIntakes.begin(taken.sources[:2], read_intakes(mine.parent / "run").data)
+    earlier.kept(mine.parent / "run")  # as of another run
+    assert main(["train", str(mine), "data.vanished=retire"]) == 2
+    assert "does not hold what the checkpoint of step 4 was trained on" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -88,6 +88,33 @@ def test_many_heads_take_the_same_step_in_micro_batches_and_on_any_number_of_ran
         assert all((after[name] - before[name]).abs().max() > 0 for name in parts)
 
 
+def with_cluster_weights(rank: int, *weights: float | None) -> list[tuple[float, bool]]:
+    return [by_labels(weight) for weight in weights]
+
+
+def by_labels(weight: float | None) -> tuple[float, bool]:
+    """Take a step by labels, or without any (None); return the cluster loss, and whether the teacher has moved."""
+    config = config_of("test_vit", None, **TEMI)
+    boost = config.stages.boost.model_copy(update={"cluster_weight": weight})
+    config = config.model_copy(update={"stages": config.stages.model_copy(update={"boost": boost})})
+    network = network_of(config)
+    engine = build_engine(config, network, torch.device("cpu"))
+    before = {name: value.clone() for name, value in network.teacher.heads.state_dict().items()}
+    labels = None if weight is None else torch.arange(N) % 5
+    losses, _ = Stepper(config, engine, torch.device("cpu")).take(batch_of(config, 0), labels=labels)
+    after = network.teacher.heads.state_dict()
+    return float(losses.cluster_loss), any((after[name] != before[name]).any() for name in before)
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_the_cluster_loss_and_its_teacher_go_on_beside_labels() -> None:
+    (found,) = run_ranks(1, with_cluster_weights, None, 0.0, 2.0)
+    (plain, _), (alone, alone_moved), (both, both_moved) = found
+    assert both == pytest.approx(alone + 2 * plain, rel=1e-10)
+    assert (alone_moved, both_moved) == (False, True)
+
+
 @pytest.mark.dist
 @pytest.mark.slow
 def test_dropout_and_stochastic_depth_draw_alike_on_any_number_of_ranks() -> None:

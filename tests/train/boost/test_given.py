@@ -43,6 +43,20 @@ def test_given_labels_stay() -> None:
     assert memory.take(samples, 0 * sure, torch.tensor([0, 1, 0, 0])).tolist() == [-1, 0, 1, 1]
 
 
+def test_nothing_is_known_of_images_that_come_later() -> None:
+    """Nor are they given labels before they are there."""
+    memory = LastingLabels(2, 2, Boost(threshold=0.9), torch.device("cpu"))
+    memory.take(torch.arange(2), torch.ones(2), torch.tensor([0, 1]), trained=False)
+    memory.give(GivenClasses(np.array([0, 3]), np.array([1, 0])))
+    before = {name: kept.tolist() for name, kept in {**memory.state(), "given": memory.given}.items()}
+    for images in (4, 3):  # the numbers never become fewer
+        memory.hold(images)
+        now = {**memory.state(), "given": memory.given}
+        assert {name: kept.tolist() for name, kept in now.items()} == {
+            name: [*kept, -1, -1] for name, kept in before.items()
+        }
+
+
 def test_a_run_trains_on_them_and_goes_on_with_them(store: Path, tmp_path: Path) -> None:  # noqa: F811
     few = tmp_path / "few.csv"
     rows = "".join(f"key-{i:08d},kind {i % 4}\n" for i in range(0, 150, 5))
