@@ -1,9 +1,13 @@
-"""Files that appear under their name whole or not at all."""
+"""Files, and new folders, that appear under their name whole or not at all."""
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
+
+from ccscale.errors import InputError
 
 
 @contextlib.contextmanager
@@ -32,6 +36,30 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file atomically."""
     with replacing(path) as file:
         file.write(data)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Make ``path.part`` for what goes into a new folder; on success rename it to `path`, else remove it.
+
+    Raises
+    ------
+    InputError
+        If `path` is there already, or cannot be made.
+    """
+    if path.exists():
+        raise InputError(f"{path} is there already; name a new folder")
+    part = path.with_name(f"{path.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)  # of one that was cut off
+        part.mkdir(parents=True)
+        yield part
+        part.rename(path)
+    except BaseException as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        raise
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:

@@ -36,6 +36,7 @@ ROOMS = {
     "checkpoint": "checkpoint",
     "draw": "draw",
     "evaluate": "evaluate",
+    "export": "export",
     "embed": "embed",
     "train": "train",
     "launch": "launch",

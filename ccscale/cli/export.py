@@ -1,4 +1,4 @@
-"""``ccscale export``: copies a network, and tells how to load it."""
+"""``ccscale export``: hands a network on, and tells how to load it."""
 
 import argparse
 
@@ -10,6 +10,11 @@ from ccscale.progress import say, say_loading
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("out", metavar="OUT", type=local_path, help="a new folder")
+    parser.add_argument(
+        "--license",
+        metavar="NAME",
+        help="of the network, for its model card, as Hugging Face abbreviates it: apache-2.0 (default: unknown)",
+    )
     add_checkpoint(parser)
     add_clusters(parser)
     add_json(parser)
@@ -17,29 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     say_loading()
-    from ccscale.evaluate import cluster_names
-    from ccscale.evaluate.basis import weights_of
-    from ccscale.evaluate.heads import serving_head
-    from ccscale.evaluate.notes import no_choice
-    from ccscale.evaluate.opened import run_and_checkpoint
-    from ccscale.evaluate.sureness import FILE, Sureness
-    from ccscale.model.export import copy_export
+    from ccscale.export.export import export_run
 
-    config, found = run_and_checkpoint(args.run, args.checkpoint)
-    serves = serving_head(config.model, found.heads, args.clusters)
-    of = weights_of(found), serves
-    sureness, names = Sureness.load(config.run_folder), cluster_names.ClusterNames.load(config.run_folder)
-    beside = {}
-    if sureness is not None and sureness.is_of(*of):
-        beside[FILE] = sureness.to_bytes()
-    if names is not None and names.is_of(*of):
-        beside[cluster_names.FILE] = names.to_bytes()
-    copy_export(found.path, args.out, found.heads, serves, beside)
-    for sentence in () if found.heads else no_choice(config.model):
+    told = export_run(args.run, args.out, args.checkpoint, args.clusters, args.license)
+    for sentence in told["notes"]:
         say(f"note: {sentence}")
     if args.json:
-        put_json({"out": str(args.out), "step": found.step})
+        put_json({"out": str(args.out), "step": told["step"]})
     else:
         load = f"load it with ccscale.load('{args.out}')"
-        put(f"{args.out}: the network of step {found.step}; {load}", fold=False)
+        put(f"{args.out}: the network of step {told['step']}; {load}", fold=False)
     return 0

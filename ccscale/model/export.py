@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ccscale.atomic import new_folder
 from ccscale.config import Model, Views
 from ccscale.errors import InputError, check_version
 from ccscale.model.frozen_file import read_frozen
@@ -196,7 +197,6 @@ def copy_export(
     out: Path,
     heads: Sequence[int] = (),
     serves: int = 0,
-    beside: Mapping[str, bytes] | None = None,
 ) -> None:
     """Copy the exported network of a checkpoint into a new folder, with what the run keeps frozen of it.
 
@@ -206,32 +206,24 @@ def copy_export(
         The two folders.
     heads, serves
         The cluster heads that are chosen, one for each K, and the one that is to serve.
-    beside
-        What else goes into the folder: contents by the files' names.
 
     Raises
     ------
     InputError
         If `out` is there already, or cannot be made.
     """
-    if out.exists():
-        raise InputError(f"{out} is there already; name a new folder")
-    part = out.with_name(f"{out.name}.part")
+    with new_folder(out) as part:
+        copy_into(part, source, heads, serves)
+
+
+def copy_into(part: Path, source: Path, heads: Sequence[int] = (), serves: int = 0) -> None:
+    """Copy the exported network of a checkpoint, as `copy_export` does, into a folder that is there."""
     content = read_settings(source)[2]
-    whole = read_export(source)[2] if content.pop("frozen", None) else None
-    if whole is not None:
+    if content.pop("frozen", None):
         content.pop("width", None)  # it takes images
+        save_file(read_export(source)[2], part / WEIGHTS, metadata={"format": "pt"})
+    else:
+        shutil.copyfile(source / WEIGHTS, part / WEIGHTS)
     chosen = {name: value for name, value in (("heads", list(heads)), ("serves", serves)) if value}
-    try:
-        shutil.rmtree(part, ignore_errors=True)  # of a copy that was cut off
-        part.mkdir(parents=True)
-        if whole is not None:
-            save_file(whole, part / WEIGHTS, metadata={"format": "pt"})
-        else:
-            shutil.copyfile(source / WEIGHTS, part / WEIGHTS)
-        (part / CONFIG).write_text(json.dumps(content | chosen, indent=1) + "\n", encoding="utf-8")
-        for name, content_beside in (beside or {}).items():
-            (part / name).write_bytes(content_beside)
-        part.rename(out)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror}") from None
+    (part / CONFIG).write_text(json.dumps(content | chosen, indent=1) + "\n", encoding="utf-8")
+    shutil.copymode(part / CONFIG, part / WEIGHTS)  # safetensors lets nobody but the owner read

@@ -167,6 +167,7 @@ class TestRun:
         assert main(["export", str(run), str(tmp_path / "out"), "--json"]) == 0
         assert json.loads(capfd.readouterr().out) == {"out": f"{tmp_path}/out", "step": STEPS}
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+            "README.md",
             "config.json",
             "model.safetensors",
             *(["sureness.npz"] if (run / "sureness.npz").exists() else []),  # where it was evaluated

@@ -1,0 +1,1 @@
+"""Networks handed on: whole, with a model card, and as what other tools read."""
