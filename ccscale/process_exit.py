@@ -10,7 +10,8 @@ import atexit
 import contextlib
 import os
 import sys
-from typing import Any
+import threading
+from typing import Any, ClassVar
 
 from ccscale.exit_codes import FAULT, INTERRUPTED
 
@@ -21,14 +22,29 @@ class ProcessExit:
     Make it before others register theirs: handlers are called last to first.
     """
 
+    of_this_process: ClassVar["ProcessExit | None"] = None
+
     def __init__(self) -> None:
         self.code: Any = FAULT
+        ProcessExit.of_this_process = self
         atexit.register(self._exit)
 
     def _exit(self) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.code)
+
+    def limit(self, seconds: float) -> None:
+        """Leave after so many seconds even if other exit handlers are at work still; itself one of them."""
+        timer = threading.Timer(seconds, self._exit)
+        timer.daemon = True
+        timer.start()
+
+
+def limit_exit(seconds: float) -> None:
+    """Do not wait for longer than `seconds` for the exit handlers that were registered so far."""
+    if ProcessExit.of_this_process is not None:
+        atexit.register(ProcessExit.of_this_process.limit, seconds)
 
 
 def exit_at_once() -> None:

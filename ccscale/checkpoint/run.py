@@ -223,8 +223,8 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    """Return every key's value, as it is written."""
+def flat(config: Config) -> dict[str, Any]:
+    """Return every key's value by its whole name, as it is written."""
     dumped = config.model_dump(mode="json")
     # Lanes and the micro-batch by default follow from the global batch: what counts is the number.
     numbers = {
@@ -236,7 +236,7 @@ def _flat(config: Config) -> dict[str, Any]:
 
 def _compare(before: Config, now: Config) -> list[Change]:
     """Return what has changed and may not do so freely; of a stage that the run did not have nothing counts."""
-    old, new = _flat(before), _flat(now)
+    old, new = flat(before), flat(now)
     added = () if before.stages.boost.epochs else ("stages.boost.",)
     return [
         Change(key, old[key], new[key])
@@ -247,7 +247,7 @@ def _compare(before: Config, now: Config) -> list[Change]:
 
 def _other_length(before: Config, now: Config) -> list[str]:
     """Return what makes a run longer or shorter, where its steps' rates depend on that."""
-    old, new = _flat(before), _flat(now)
+    old, new = flat(before), flat(now)
     keys = [key for key in ("train.epochs", "train.max_steps") if old[key] != new[key]]
     if (old["data.refresh"] is None) != (new["data.refresh"] is None):  # without, epochs count too
         keys.append("data.refresh")
@@ -256,5 +256,5 @@ def _other_length(before: Config, now: Config) -> list[str]:
 
 
 def _from_nothing(config: Config) -> bool:
-    flat = _flat(config)
-    return not any(flat[key] for key, may in MAY_CHANGE.items() if may is MayChange.ORIGIN)
+    settings = flat(config)
+    return not any(settings[key] for key, may in MAY_CHANGE.items() if may is MayChange.ORIGIN)

@@ -10,6 +10,7 @@ A config is a YAML file (`file.py`) with the sections below; `keys.py` lists the
                            train:    batch, epochs, optimizer, precision, checkpoints, logs
                            stages:   what comes after the training epochs
                            evaluate: when and on what
+                           log:      what figures are also sent to
 """
 
 from ccscale.config.data import LOSSES, MAX_LANES, Data, LossName

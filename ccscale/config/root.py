@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 from ccscale.config.data import MAX_LANES, Data, LossName, Phase
 from ccscale.config.divisors import divisors, largest_divisor, nearest_divisors
 from ccscale.config.evaluate import Evaluate
+from ccscale.config.log import Log
 from ccscale.config.loss import Loss
 from ccscale.config.model import Model
 from ccscale.config.pairs import Pairs
@@ -43,6 +44,8 @@ class Config(Section):
         What a run goes through after its training epochs.
     evaluate : Evaluate
         When and on what the clusters are measured.
+    log : Log
+        What its figures are also sent to.
     """
 
     model_config = ConfigDict(json_schema_extra={"description": "All settings of a run."})
@@ -57,6 +60,7 @@ class Config(Section):
     train: Train = Train()
     stages: Stages = Stages()
     evaluate: Evaluate = Evaluate()
+    log: Log = Log()
 
     @model_validator(mode="after")
     def _lanes(self) -> "Config":

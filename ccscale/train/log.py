@@ -11,9 +11,6 @@ from ccscale.checkpoint.metrics_file import METRICS, MetricsFile, drop_after
 from ccscale.progress import Meter
 from ccscale.train.tensorboard import Board
 
-GROUPS = {"step": "train", "evaluation": "evaluate", "stage": "stage"}
-"""TensorBoard's, by the kind of a line."""
-
 
 class RunLog:
     """The log of one run, on rank 0; on the other ranks it writes nothing.
@@ -32,6 +29,8 @@ class RunLog:
         Whether this is rank 0.
     before_writing
         See `MetricsFile`.
+    tell
+        Called when the file is there to be read, and after each change; on rank 0.
 
     Attributes
     ----------
@@ -48,6 +47,7 @@ class RunLog:
         images: int,
         write: bool,
         before_writing: Callable[[], None] = lambda: None,
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder, self._start = folder, start
         self._every, self._images, self._write = every, images, write
@@ -56,11 +56,13 @@ class RunLog:
         self._meter = Meter("training", stop, "steps", show=write, done=start)
         self.file = MetricsFile(folder / METRICS, before_writing)
         self._board: Board | None = None
+        self._tell = tell
 
     def __enter__(self) -> "RunLog":
         if self._write:
             drop_after(self.file.path, self._start)
             self._board = Board(self._folder, self._start + 1)
+            self._tell()
         self._meter.__enter__()
         self._clock = time.perf_counter()
         return self
@@ -121,7 +123,8 @@ class RunLog:
     def _append(self, records: list[dict[str, Any]]) -> None:
         if self._board is not None:
             for record in self.file.append(records):
-                self._board.add(GROUPS[record["kind"]], record)
+                self._board.add(record)
+            self._tell()
 
 
 def evaluation_line(summary: dict[str, Any]) -> str:

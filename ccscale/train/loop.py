@@ -27,6 +27,7 @@ from ccscale.train.rescue import saved_if_data_fail
 from ccscale.train.setup import Setup
 from ccscale.train.step import Stepper
 from ccscale.train.supply_watch import SupplyWatch
+from ccscale.train.trackers.trackers import Trackers
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class Trainer:
         self.saver = saver = checkpoint.Saver(setup.engine, config, setup.found, setup.lock.check)
         self.feed = Feed(setup.batches, setup.device)
         every, batch, write = config.train.log_every, config.train.global_batch, dist.rank() == 0
-        self.log = RunLog(config.run_folder, self.step, setup.stop, every, batch, write, setup.lock.check)
+        self.trackers = Trackers(config, write)
+        told = setup.lock.check, self.trackers.tell
+        self.log = RunLog(config.run_folder, self.step, setup.stop, every, batch, write, *told)
         self.skipped = SkippedSteps(
             config.train.max_bad_steps,
             dist.say,
@@ -78,7 +81,15 @@ class Trainer:
     def run(self) -> Outcome:
         """Take the steps that are left, save and evaluate on the way."""
         profile = StepProfile(self.config.run_folder, self.config.train.profile, dist.rank())
-        with closing(self.feed), self.saver, self.log, profile, collect_by_hand(), self.beat.telling():
+        with (
+            self.trackers,  # last, when all else is safe
+            closing(self.feed),
+            self.saver,
+            self.log,
+            profile,
+            collect_by_hand(),
+            self.beat.telling(),
+        ):
             if self._lacks_evaluation() and not self.evaluate():  # (the checkpoint has that step's centres)
                 return self._stopped(evaluated=False)
             if dist.sum_integers([bool(self.request)])[0]:  # told before there was a step to take
@@ -113,6 +124,7 @@ class Trainer:
                     return self._stopped(evaluated=False)
                 if self.boost.ended:
                     break
+            self.trackers.end = "finished"
         return Outcome(self.step, finished=True)
 
     def take_step(self) -> StepEnd:

@@ -34,6 +34,7 @@ from ccscale.train.messages import advise, describe_resume, describe_run
 from ccscale.train.opening import open_training, restore
 from ccscale.train.supply import Supply, gone, keep_supply, open_supply
 from ccscale.train.supply_watch import SupplyWatch
+from ccscale.train.trackers.trackers import check_trackers
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     InputError
         For a mistake in the config or the data, before anything is written.
     """
+    dist.on_rank_zero(lambda: check_trackers(config))
     supply = dist.on_rank_zero(lambda: open_supply(*open_data(config)))
     missing = dist.on_rank_zero(lambda: gone(supply))
     schedule = dist.on_rank_zero(lambda: supply.schedule(dist.world()))

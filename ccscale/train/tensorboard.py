@@ -2,9 +2,9 @@
 
 import threading
 from pathlib import Path
-from typing import Any
 
 from ccscale.progress import say
+from ccscale.train.trackers.tracker import Line, figures
 
 FOLDER = "tensorboard"
 
@@ -31,12 +31,12 @@ class Board:
         except OSError as error:
             self._leave(error)
 
-    def add(self, group: str, record: dict[str, Any]) -> None:
-        """Add the numbers of a line of the log."""
-        for key, value in record.items():
-            if isinstance(value, int | float) and key not in ("step", "time") and self._writer is not None:
+    def add(self, line: Line) -> None:
+        """Add the figures of a line of the log."""
+        for name, value in figures(line).items():
+            if self._writer is not None:
                 try:
-                    self._writer.add_scalar(f"{group}/{key}", value, record["step"])
+                    self._writer.add_scalar(name, value, line["step"])
                 except Exception as error:  # of any kind: its thread's failure is raised here
                     self._leave(error)
 

@@ -146,6 +146,9 @@ CHANGES: dict[str, Any] = {
     "evaluate.every": 2,
     "evaluate.splits": ["val"],
     "evaluate.batch": 1,
+    "log.wandb": "photos",
+    "log.mlflow": "photos",
+    "log.name": "another",
 }
 
 

@@ -1,0 +1,1 @@
+"""Where a run's figures are also sent: W&B, MLflow. Training waits for neither."""
