@@ -211,9 +211,9 @@ class _OfColumns(torch.autograd.Function):
         columns = gathered.flatten(0, 1).T  # (2K, N)
         lengths = columns.norm(dim=1)
         rows = columns / lengths.clamp_min(EPSILON)[:, None]
-        sums = RowSums(rows, temperature)
+        sums = RowSums(rows, temperature, keep=ctx.needs_input_grad[0])
         sums.add_own()
-        lse = sums.log()
+        lse, ctx.kept = sums.log(), sums.kept
         del sums
         half = len(rows) // 2
         positive = (rows[:half] * rows[half:]).sum(dim=1) / temperature
@@ -230,7 +230,8 @@ class _OfColumns(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         rows, lengths, lse, means, log_prior = ctx.saved_tensors
         count, half = len(rows), len(rows) // 2
-        pulls = RowPulls(rows, lse, ctx.temperature)
+        pulls = RowPulls(rows, lse, ctx.temperature, kept=ctx.kept)
+        ctx.kept = None
         pulls.add_own()
         pulled = pulls.total().sub_(rows.roll(half, dims=0), alpha=2)
         del pulls

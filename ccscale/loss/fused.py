@@ -94,6 +94,8 @@ def _pulls_kernel(  # type: ignore[no-untyped-def]
 class FusedRowSums:
     """`tiles.RowSums` on a GPU, of (m, d) rows in float16, bfloat16 or float32, d at most `LARGEST_WIDTH`."""
 
+    kept = None
+
     def __init__(self, rows: Tensor, temperature: float, groups: Tensor | None = None) -> None:
         self._rows, self._scale, self._groups = rows.contiguous(), LOG2_E / temperature, groups
         self._sums = torch.zeros(len(rows), dtype=torch.float32, device=rows.device)

@@ -96,11 +96,11 @@ class _InstanceLoss(torch.autograd.Function):
         of = _of_rank(groups)
         with torch.autocast(z.device.type, enabled=False):
             others = _Others(z, group, ring)
-            sums = row_sums(z, temperature, of(dist.rank(group)))
+            sums = row_sums(z, temperature, of(dist.rank(group)), keep=ctx.needs_input_grad[0])
             sums.add_own()  # meanwhile the others' rows are on their way
             for rank, columns in others:
                 sums.add(columns, of(rank))
-            lse = sums.log()
+            lse, ctx.kept = sums.log(), sums.kept
             del sums
             rows = computed_in(z)
             positive = (rows * _positives(rows)).sum(dim=1) / temperature
@@ -118,7 +118,8 @@ class _InstanceLoss(torch.autograd.Function):
         own, of = dist.rank(ctx.group), _of_rank(ctx.groups)
         with torch.autocast(z.device.type, enabled=False):
             others = _Others(z, ctx.group, ctx.ring, *gathered)
-            pulls = row_pulls(z, all_lse[own], ctx.temperature, of(own))
+            pulls = row_pulls(z, all_lse[own], ctx.temperature, of(own), ctx.kept)
+            ctx.kept = None
             pulls.add_own()
             for rank, columns in others:
                 pulls.add(columns, all_lse[rank], of(rank))

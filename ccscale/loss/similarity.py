@@ -21,24 +21,30 @@ TOLERANCES = {torch.float16: 5e-3, torch.bfloat16: 2e-2, torch.float32: 1e-4}
 """Largest error of the fused sums, of the largest number, by the type of the rows."""
 
 
-def row_sums(rows: Tensor, temperature: float, groups: Tensor | None = None) -> "RowSums | FusedRowSums":
+def row_sums(
+    rows: Tensor, temperature: float, groups: Tensor | None = None, keep: bool = False
+) -> "RowSums | FusedRowSums":
     """Begin sums over the columns of some rows; parameters as of `tiles.RowSums`."""
     if _is_fused(rows, temperature):
         from ccscale.loss.fused import FusedRowSums
 
         return FusedRowSums(rows, temperature, groups)
-    return RowSums(rows, temperature, groups)
+    return RowSums(rows, temperature, groups, keep)
 
 
 def row_pulls(
-    rows: Tensor, lse: Tensor, temperature: float, groups: Tensor | None = None
+    rows: Tensor,
+    lse: Tensor,
+    temperature: float,
+    groups: Tensor | None = None,
+    kept: Tensor | None = None,
 ) -> "RowPulls | FusedRowPulls":
     """Begin the gradients' sums over the columns of some rows; parameters as of `tiles.RowPulls`."""
     if _is_fused(rows, temperature):
         from ccscale.loss.fused import FusedRowPulls
 
         return FusedRowPulls(rows, lse, temperature, groups)
-    return RowPulls(rows, lse, temperature, groups)
+    return RowPulls(rows, lse, temperature, groups, kept)
 
 
 def _is_fused(rows: Tensor, temperature: float) -> bool:

@@ -10,10 +10,14 @@ Two ways lead there. Where no similarity exceeds `SAFE` in size, ``E = e^S`` fit
 above the diagonal serves the rows below it too, and half of S is never computed. Otherwise each row keeps a running
 maximum.
 
+On a CPU products are what takes the time: where all of E of rows with themselves is small, it is kept from the sums
+to the pulls (`RowSums.kept`), and not computed again.
+
 Rows and columns may be in groups, which are numbers: those of one group do not meet, the row itself among them.
 """
 
 from collections.abc import Iterator
+from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
@@ -22,6 +26,7 @@ from ccscale.loss.dry_run import alike, current
 
 SAFE = 40.0  # e^±40 times 2^32 summands is within float32
 CPU_TILE, GPU_TILE = 1024, 8192  # a tile of 4 MB stays in a core's cache; 256 MB keeps a GPU busy
+KEPT_BYTES = 2**26  # of E that are kept at most: 5,000 rows in float32
 
 
 class RowSums:
@@ -35,10 +40,20 @@ class RowSums:
         τ.
     groups
         (m,) integers: each row's group, where there are some.
+    keep
+        Whether pulls will follow.
+
+    Attributes
+    ----------
+    kept
+        E of the rows with themselves, tile by tile on and above the diagonal; None where it is not kept.
     """
 
-    def __init__(self, rows: Tensor, temperature: float, groups: Tensor | None = None) -> None:
-        self._root, self._safe = temperature**-0.5, is_safe(temperature)
+    def __init__(
+        self, rows: Tensor, temperature: float, groups: Tensor | None = None, keep: bool = False
+    ) -> None:
+        self.kept: Tensor | None = None
+        self._keep, self._root, self._safe = keep, temperature**-0.5, is_safe(temperature)
         self._rows, self._groups = _scaled(rows, self._root), groups
         self._sums = self._rows.new_zeros(len(rows))
         self._most = self._rows.new_full((len(rows),), -torch.inf)
@@ -52,7 +67,8 @@ class RowSums:
     def add_own(self) -> None:
         """Add the rows themselves as columns; no row meets itself."""
         if self._safe:
-            for i, j, similarity in tiles(self._rows, self._rows, upper=True):
+            self.kept = _memory_of_all(self._rows) if self._keep else None
+            for i, j, similarity in tiles(self._rows, self._rows, upper=True, kept=self.kept):
                 _keep_apart(similarity, self._groups, self._groups, i, j)
                 e = similarity.exp_()
                 if i == j:
@@ -93,9 +109,19 @@ class RowPulls:
         τ.
     groups
         As of `RowSums`.
+    kept
+        What `RowSums` has kept of the same rows; it is given up.
     """
 
-    def __init__(self, rows: Tensor, lse: Tensor, temperature: float, groups: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        rows: Tensor,
+        lse: Tensor,
+        temperature: float,
+        groups: Tensor | None = None,
+        kept: Tensor | None = None,
+    ) -> None:
+        self._kept = kept
         self._root, self._safe = temperature**-0.5, is_safe(temperature)
         self._rows, self._lse, self._groups = _scaled(rows, self._root), lse, groups
         self._pulls = torch.zeros_like(self._rows)
@@ -109,14 +135,21 @@ class RowPulls:
 
     def add_own(self) -> None:
         """Add the rows themselves as columns; no row meets itself."""
+        for i, j, weights in self._own_weights():
+            self._pulls[i].addmm_(weights, self._rows[j])
+            if i != j:
+                self._pulls[j].addmm_(weights.T, self._rows[i])
+
+    def _own_weights(self) -> Iterator[tuple[slice, slice, Tensor]]:
+        if self._kept is not None:
+            for i, j, e in _laid_out(self._kept, self._rows, self._rows, upper=True):
+                yield i, j, self._weighted(e, i, self._lse[j])
+            return
         for i, j, similarity in tiles(self._rows, self._rows, upper=True):
             if i == j:
                 similarity.fill_diagonal_(-torch.inf)
             _keep_apart(similarity, self._groups, self._groups, i, j)
-            weights = self._weights(similarity, i, self._lse[j])
-            self._pulls[i].addmm_(weights, self._rows[j])
-            if i != j:
-                self._pulls[j].addmm_(weights.T, self._rows[i])
+            yield i, j, self._weights(similarity, i, self._lse[j])
 
     def total(self) -> Tensor:
         """Return g, (m, d); nothing can be added any more."""
@@ -125,9 +158,12 @@ class RowPulls:
     def _weights(self, similarity: Tensor, i: slice, lse: Tensor) -> Tensor:
         """Return e^{S_ik − lse_i} + e^{S_ik − lse_k} of a tile, which is given up for it."""
         if self._safe:
-            return similarity.exp_().mul_(self._lse[i, None].neg().exp() + lse.neg().exp())
+            return self._weighted(similarity.exp_(), i, lse)
         weights = torch.exp(similarity - lse)
         return weights.add_(similarity.sub_(self._lse[i, None]).exp_())
+
+    def _weighted(self, e: Tensor, i: slice, lse: Tensor) -> Tensor:
+        return e.mul_(self._lse[i, None].neg().exp() + lse.neg().exp())
 
 
 def is_safe(temperature: float) -> bool:
@@ -152,19 +188,52 @@ def _scaled(rows: Tensor, factor: float) -> Tensor:
     return computed_in(rows) * factor
 
 
-@alike
-def tiles(rows: Tensor, columns: Tensor, upper: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
+def tiles(
+    rows: Tensor, columns: Tensor, upper: bool = False, kept: Tensor | None = None
+) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield (rows, columns, their part of S) over all of S, or over the tiles on and above its diagonal.
 
-    The tile may be changed; it is the same memory each time.
+    The tile may be changed; it is the same memory each time, or its own part of `kept`.
     """
-    dry = current()
-    size = GPU_TILE if rows.is_cuda or (dry and dry.cuda) else CPU_TILE
-    memory = rows.new_empty(min(size, len(rows)) * min(size, len(columns)))
+    size = _size(rows)
+    memory = rows.new_empty(min(size, len(rows)) * min(size, len(columns))) if kept is None else kept
+    for i, j, tile in _laid_out(memory, rows, columns, upper, apart=kept is not None):
+        yield i, j, torch.mm(rows[i], columns[j].T, out=tile)
+
+
+@alike
+def _laid_out(
+    memory: Tensor, rows: Tensor, columns: Tensor, upper: bool, apart: bool = True
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Yield (rows, columns, the tile's place in `memory`): one behind the other, or all at its beginning."""
+    size, place = _size(rows), 0
     for first in range(0, len(rows), size):
         i = slice(first, min(first + size, len(rows)))
         for start in range(first if upper else 0, len(columns), size):
             j = slice(start, min(start + size, len(columns)))
             shape = i.stop - i.start, j.stop - j.start
-            tile = memory[: shape[0] * shape[1]].view(shape)
-            yield i, j, torch.mm(rows[i], columns[j].T, out=tile)
+            yield i, j, memory[place : place + shape[0] * shape[1]].view(shape)
+            place += _room(*shape) if apart else 0
+
+
+def _room(rows: int, columns: int) -> int:
+    """Return the numbers from a tile to the next: each begins as a tensor does, since products round by that."""
+    return -(-rows * columns // 16) * 16
+
+
+def _size(rows: Tensor) -> int:
+    return GPU_TILE if _on_gpu(rows) else CPU_TILE
+
+
+def _on_gpu(rows: Tensor) -> bool:
+    dry = current()
+    return rows.is_cuda or (dry is not None and dry.cuda)
+
+
+def _memory_of_all(rows: Tensor) -> Tensor | None:
+    """Return memory for the tiles on and above the diagonal, where they are to be kept."""
+    if _on_gpu(rows) or len(rows) * (len(rows) + CPU_TILE) // 2 * rows.element_size() > KEPT_BYTES:
+        return None
+    sides = [min(CPU_TILE, len(rows) - first) for first in range(0, len(rows), CPU_TILE)]
+    count = sum(_room(*pair) for pair in combinations_with_replacement(sides, 2))
+    return rows.new_empty(count)

@@ -165,11 +165,34 @@ def test_tiles_do_not_change_the_losses(temperature: float, monkeypatch: pytest.
         )
 
 
+def test_what_is_kept_for_the_way_back_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "CPU_TILE", 7)
+    generator = torch.Generator().manual_seed(0)
+    z = F.normalize(torch.randn(2, 12, 8, generator=generator), dim=2)
+    logits = torch.randn(2, 12, 30, generator=generator)
+    gradients = []
+    for most in (0, 2**20):
+        monkeypatch.setattr(tiles, "KEPT_BYTES", most)
+        for inputs, loss in ((z, instance_loss), (z, labelled), (logits.softmax(2), cluster_loss)):
+            x = inputs.clone().requires_grad_()
+            value = loss(*x)
+            gradients += torch.autograd.grad(value, x, retain_graph=True)
+            assert torch.equal(
+                gradients[-1], *torch.autograd.grad(value, x)
+            )  # and once more, with nothing left
+    assert all(map(torch.equal, gradients[:3], gradients[3:]))
+
+
+def labelled(z_a: Tensor, z_b: Tensor) -> Tensor:
+    return instance_loss(z_a, z_b, labels=LABELS)
+
+
 def test_nothing_as_large_as_the_matrix_is_made() -> None:
-    """No allocation in either pass comes near the 1600 x 1600 similarities, with a tile of 64."""
+    """No allocation in either pass comes near the 1600 x 1600 similarities, where they are too many to be kept."""
     z = F.normalize(torch.randn(2, 800, 8), dim=2).requires_grad_()
     with pytest.MonkeyPatch.context() as patch, torch.profiler.profile(profile_memory=True) as profile:
         patch.setattr(tiles, "CPU_TILE", 64)
+        patch.setattr(tiles, "KEPT_BYTES", 2**20)
         instance_loss(*z).backward()
     allocated = [event.cpu_memory_usage for event in profile.events() if event.name == "aten::empty"]
     assert allocated
