@@ -6,10 +6,24 @@ from ccscale.cli.arguments import add_checkpoint, add_clusters, add_json, add_ru
 from ccscale.printing import put, put_json
 from ccscale.progress import say, say_loading
 
+FORMATS = {
+    "safetensors": "load it with ccscale.load('{out}')",
+    "onnx": "{out}/model.onnx takes uint8 images (m, height, width, 3)",
+    "torch-export": "{out}/model.pt2 takes uint8 images (m, height, width, 3)",
+    "timm": "load its backbone with timm.create_model('local-dir:{out}', pretrained=True)",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("out", metavar="OUT", type=local_path, help="a new folder")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="safetensors",
+        help="safetensors (default), which ccscale.load reads; onnx and torch-export, from uint8 pixels "
+        "of any size to cluster, confidence and features; timm, the backbone alone as timm.create_model reads it",
+    )
     parser.add_argument(
         "--license",
         metavar="NAME",
@@ -24,12 +38,12 @@ def run(args: argparse.Namespace) -> int:
     say_loading()
     from ccscale.export.export import export_run
 
-    told = export_run(args.run, args.out, args.checkpoint, args.clusters, args.license)
+    told = export_run(args.run, args.out, args.format, args.checkpoint, args.clusters, args.license)
     for sentence in told["notes"]:
         say(f"note: {sentence}")
     if args.json:
         put_json({"out": str(args.out), "step": told["step"]})
     else:
-        load = f"load it with ccscale.load('{args.out}')"
-        put(f"{args.out}: the network of step {told['step']}; {load}", fold=False)
+        use = FORMATS[args.format].format(out=args.out)
+        put(f"{args.out}: the network of step {told['step']}; {use}", fold=False)
     return 0

@@ -143,7 +143,11 @@ VERBS = (
         more="Until Ctrl-C or SIGTERM: then what is under way is answered. New checkpoints, evaluations "
         "and versions of living clusters are taken up without a pause.",
     ),
-    Verb("export", "copy a run's network out, as safetensors", more="ccscale.load reads it."),
+    Verb(
+        "export",
+        "hand a run's network on: as safetensors, ONNX, a program of torch.export, or timm's backbone",
+        more="With a model card. ccscale.load and predict read safetensors.",
+    ),
     Verb(
         "plan",
         "what each rank of a run will hold, send and read, and what does not fit",

@@ -29,7 +29,12 @@ OTHERS = {
 }
 _MADE_WITH = "https://arxiv.org/abs/2009.09687"
 
-# How each format is used.
+# How each format is used. Decoded as ccscale does it: a large JPEG at a smaller scale.
+_DECODED = """from PIL import Image
+image = Image.open("a.jpg")
+image.draft("RGB", ({size}, {size}))  # a large JPEG is decoded smaller
+images = np.array(image.convert("RGB"))[None]  # (1, height, width, 3) uint8
+"""
 USE = {
     "safetensors": """import ccscale
 network = ccscale.load("{out}")
@@ -37,7 +42,22 @@ images = ccscale.read_images(["a.jpg", "b.png"], network.size)
 clusters, confidence = network.predict(images)
 features = network(images).features
 """,
+    "onnx": f"""import numpy as np, onnxruntime
+{_DECODED}session = onnxruntime.InferenceSession("{{out}}/model.onnx")
+cluster, confidence, features = session.run(None, {{{{"images": images}}}})
+""",
+    "torch-export": f"""import numpy as np, torch
+{_DECODED}network = torch.export.load("{{out}}/model.pt2").module()
+cluster, confidence, features = network(torch.from_numpy(images))
+""",
+    "timm": """import timm
+from PIL import Image
+backbone = timm.create_model("local-dir:{out}", pretrained=True).eval()  # hf-hub:OWNER/NAME on the Hub
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(backbone))
+features = backbone(transform(Image.open("a.jpg").convert("RGB"))[None])
+""",
 }
+LIBRARIES = {"onnx": "onnx", "timm": "timm"}  # as the Hub calls them; else ccscale
 
 
 @dataclass(frozen=True)
@@ -93,7 +113,7 @@ class Card:
         return ModelCardData(
             base_model=known.hf_hub_id if (known := _timms(self.config)) else None,
             eval_results=scores or None,
-            library_name="ccscale",
+            library_name=LIBRARIES.get(self.format, "ccscale"),
             license=self.license or "unknown",
             model_name=self.name,
             pipeline_tag="image-feature-extraction",
@@ -109,15 +129,19 @@ class Card:
         numbers = "width" in facts and not facts.get("frozen")  # it has no backbone
         side = config.views.size
         takes = "features, no images" if numbers else f"whole images, resized to {side} x {side} pixels, RGB"
+        gives = f"{self.width:,} features"
+        if self.format != "timm":
+            gives = f"a cluster (0 to {self.clusters - 1}), a confidence (0 to 1), {gives}"
+        of = "The backbone of a network that puts" if self.format == "timm" else "Puts"
         return f"""# {self.name}
 
-Puts images into {self.clusters:,} clusters, without labels: [Contrastive Clustering]({_MADE_WITH}), by
+{of} images into {self.clusters:,} clusters, without labels: [Contrastive Clustering]({_MADE_WITH}), by
 ccscale {version("ccscale")}.
 
 | | |
 |---|---|
 | Takes | {takes} |
-| Gives | a cluster (0 to {self.clusters - 1}), a confidence (0 to 1), {self.width:,} features |
+| Gives | {gives} |
 | Backbone | `{config.model.backbone}` |
 | Its weights, before | {seen(config)} |
 | Trained | began with {start}; {frozen}; step {facts.get("step", 0):,}, epoch {facts.get("epoch", 0)} |

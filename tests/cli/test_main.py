@@ -175,7 +175,7 @@ class TestInterrupt:
         [
             ("evaluate.evaluate.evaluate_run", "evaluate RUN", 130),
             ("report.report.report_run", "report RUN", 130),
-            ("evaluate.opened.run_and_checkpoint", "export RUN OUT", 130),
+            ("export.export.export_run", "export RUN OUT", 130),
             ("cli.shards.verify.verify", "shards verify RUN", 130),
             ("evaluate.predict.predict_run", "predict RUN --shards DIR --out t.csv", 75),
             ("cli.shards.make.make_shards", "shards make digits OUT", 75),

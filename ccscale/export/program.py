@@ -1,0 +1,153 @@
+"""A network as one program, pixels in and answers out: for ONNX Runtime and others, or for ``torch.export.load``.
+
+::
+
+    images       uint8, (m, H, W, 3): RGB, decoded and upright; any m, H and W
+    cluster      int64, (m,)
+    confidence   float32, (m,): the soft assignment to that cluster
+    features     float32, (m, D): the backbone's
+
+What ``ccscale predict`` does behind the decoder is in it: the resize to the network's square (`resize.py`), the
+division by 255, the backbone's mean and deviation.
+"""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ccscale.data.images.colour import to_float
+from ccscale.errors import Fault, InputError, first_line
+from ccscale.export.resize import PillowResize
+from ccscale.model.backbone import NoBackbone
+from ccscale.model.network import ContrastiveClustering
+
+OUTPUTS = ("cluster", "confidence", "features")
+FILES = {"onnx": "model.onnx", "torch-export": "model.pt2"}
+_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+_LARGEST = 2**31 - 2**24  # bytes of weights that fit an ONNX file, which is a protocol buffer
+_TOLERANCE = 1e-4  # of the confidence, and of the largest feature
+
+Answers = tuple[Any, Any, Any]
+
+
+class Served(nn.Module):
+    """A network behind a resize.
+
+    Parameters
+    ----------
+    network : ContrastiveClustering
+        On a CPU, in evaluation mode; its head that serves answers.
+    """
+
+    def __init__(self, network: ContrastiveClustering) -> None:
+        super().__init__()
+        self.resize, self.network = PillowResize(network.size), network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return cluster (m,), confidence (m,) and features (m, D) of images (m, H, W, 3) uint8."""
+        outputs = self.network(self.resize(images) / 255)
+        confidence, cluster = outputs.assignments.max(dim=1)
+        return cluster, confidence, outputs.features
+
+
+def write_program(network: ContrastiveClustering, path: Path, format: str) -> None:
+    """Write a network as a program, and check that it answers as the network does.
+
+    Parameters
+    ----------
+    network
+        On a CPU, in evaluation mode.
+    path
+        The file.
+    format
+        A key of `FILES`.
+
+    Raises
+    ------
+    InputError
+        If the network takes no images, or packages are missing.
+    Fault
+        If it cannot be made a program, or the program answers otherwise.
+    """
+    if isinstance(network.backbone, NoBackbone):
+        raise InputError(f"the network takes features, and no images: --format {format} is for those that do")
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if format == "onnx" and missing:
+        raise InputError(
+            f"--format onnx needs {' and '.join(missing)}, not installed here: pip install 'ccscale[onnx]'"
+        )
+    try:
+        answer = (_write_onnx if format == "onnx" else _write_torch)(
+            Served(network).eval().requires_grad_(False), path
+        )
+    except OSError:
+        raise
+    except Exception as error:  # whatever torch stumbles over in a backbone
+        raise Fault(
+            f"'{network.settings.backbone}' cannot be written as {format}: {first_line(error)}; "
+            "--format safetensors takes any backbone"
+        ) from error
+    _check(network, answer, format)
+
+
+def _shapes() -> dict[str, Any]:
+    dim = torch.export.Dim
+    return {"images": {0: dim("batch"), 1: dim("height"), 2: dim("width")}}
+
+
+def _example(side: int) -> Tensor:
+    return torch.zeros((2, side + 24, side + 8, 3), dtype=torch.uint8)
+
+
+def _write_torch(served: Served, path: Path) -> Callable[[Tensor], Answers]:
+    with torch.no_grad():
+        program = torch.export.export(
+            served, (_example(served.network.size),), dynamic_shapes=_shapes(), strict=False
+        )
+    torch.export.save(program, path)
+    module = torch.export.load(path).module()
+    return lambda images: tuple(each.numpy() for each in module(images))
+
+
+def _write_onnx(served: Served, path: Path) -> Callable[[Tensor], Answers]:
+    import onnxruntime
+
+    with torch.no_grad():
+        program: Any = torch.onnx.export(
+            served,
+            (_example(served.network.size),),
+            input_names=["images"],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=_shapes(),
+            dynamo=True,
+            verbose=False,
+        )
+    weights = sum(value.nbytes for value in served.network.state_dict().values())
+    program.save(path, external_data=weights > _LARGEST)  # else in a file beside it
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: tuple(session.run(list(OUTPUTS), {"images": images.numpy()}))
+
+
+@torch.inference_mode()
+def _check(network: ContrastiveClustering, answer: Callable[[Tensor], Answers], format: str) -> None:
+    """Compare a program with the network behind Pillow, on noise of several sizes and numbers of images."""
+    rng, side = np.random.default_rng(0), network.size
+    for count, height, width in ((1, side, side), (3, 2 * side, side // 2 + 1), (2, side - 3, 3 * side)):
+        images = rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+        square = [Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR) for image in images]
+        outputs = network(to_float(torch.from_numpy(np.stack([np.asarray(image) for image in square]))))
+        _, confidence, features = (np.asarray(each) for each in answer(torch.from_numpy(images)))
+        wrong = abs(confidence - outputs.assignments.amax(dim=1).numpy()).max()
+        largest = outputs.features.abs().max().clamp(min=1).item()
+        wrong = max(wrong, abs(features - outputs.features.numpy()).max() / largest)
+        if not wrong <= _TOLERANCE:
+            raise Fault(
+                f"as {format} '{network.settings.backbone}' does not answer as it does here: it differs by "
+                f"{wrong:.1e}; --format safetensors keeps it as it is"
+            )

@@ -1,0 +1,52 @@
+"""The backbone alone as timm reads it: ``model.safetensors`` and ``config.json``, which say all that it takes.
+
+::
+
+    timm.create_model("local-dir:OUT", pretrained=True)            and hf-hub:OWNER/NAME, once it is there
+    timm.create_model(NAME, checkpoint_path="OUT/model.safetensors", num_classes=0)
+
+timm's own transform for it (`timm.data.create_transform`) resizes as ``ccscale predict`` does.
+"""
+
+import copy
+from pathlib import Path
+
+from timm.models import save_for_hf
+
+from ccscale.errors import InputError
+from ccscale.model.backbone import NoBackbone
+from ccscale.model.network import ContrastiveClustering
+
+
+def write_timm(network: ContrastiveClustering, folder: Path) -> None:
+    """Write a network's backbone into an existing folder.
+
+    Raises
+    ------
+    InputError
+        If there is none, or timm would build another one.
+    """
+    if isinstance(network.backbone, NoBackbone):
+        raise InputError("the network takes features, and has no backbone that timm could read")
+    if network.settings.stem == "small":
+        raise InputError(
+            "timm has no such backbone: model.stem is small, and the first convolution is another; "
+            "--format safetensors, onnx and torch-export keep it"
+        )
+    backbone = copy.copy(network.backbone)
+    known = dict(backbone.pretrained_cfg)  # type: ignore[arg-type]
+    size = network.size
+    args = {"img_size": size} if known.get("fixed_input_size") else {}
+    backbone.pretrained_cfg = known | {  # type: ignore[assignment]
+        "num_classes": 0,
+        "input_size": (3, size, size),
+        "test_input_size": None,
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "test_crop_pct": None,
+        "crop_mode": "squash",  # the aspect ratio is not kept
+        "mean": tuple(network.mean.flatten().tolist()),
+        "std": tuple(network.std.flatten().tolist()),
+    }
+    save_for_hf(backbone, str(folder), model_args=args, safe_serialization=True)
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
