@@ -53,7 +53,7 @@ class PairBatch:
     colour
         What is still to be done to the 2 x n (or 3 x n) views.
     digest
-        Two sums of 32-bit hashes over (place in the global batch, key); they add up over ranks, modulo 2**32.
+        Two sums of 32-bit hashes over (position in the global batch, key); they add up over ranks, modulo 2**32.
     bad
         A line for each image that could not be decoded, with its key and the reason.
     samples
@@ -172,7 +172,7 @@ class _Part(NamedTuple):
     order: EpochOrder
     """Of its turn."""
     samples: NDArray[np.int64]
-    places: range
+    positions: range
     """Of the samples, in the global batch."""
 
 
@@ -184,13 +184,13 @@ def _of_this_worker(lanes: range) -> range:
 def _parts_of_this_worker(schedule: RunOrder, lanes: range, start: int, stop: int) -> Iterator[_Part]:
     """Yield what this worker has to read, batch by batch."""
     lanes = _of_this_worker(lanes)
-    places = range(lanes.start * schedule.share, lanes.stop * schedule.share)
+    positions = range(lanes.start * schedule.share, lanes.stop * schedule.share)
     order: EpochOrder | None = None
     for step in range(start, stop):
         turn = schedule.locate(step)
         if order is None or order.epoch != turn.number:
             order = schedule.order(turn.number)
-        yield _Part(step, order, order.batch(turn.place, lanes), places)
+        yield _Part(step, order, order.batch(turn.position, lanes), positions)
 
 
 def _read(
@@ -253,7 +253,7 @@ def _read_part(
             samples[i] = substitute
             decoded = crop(encoded, drawn, 0, images[:, i])
         keys.append(encoded.key)
-    digest = batch_digest(part.places, keys)
+    digest = batch_digest(part.positions, keys)
     return PairBatch(part.step, torch.from_numpy(images), colour, digest, tuple(bad), samples)
 
 

@@ -128,7 +128,7 @@ def _blocks(
     while at < end:
         step, within = divmod(at, share)
         turn = schedule.locate(step)
-        of_turn, place = order(turn.number), turn.place * share + within
+        of_turn, place = order(turn.number), turn.position * share + within
         block = of_turn.schedule.block
         rest = min(block - place % block, schedule.left(step) * share - within)
         count = min(max(rest, first - at), end - at)

@@ -112,7 +112,7 @@ def knn_accuracy(
         )
     else:
         known, known_labels = unit_rows(bank), bank_labels
-        own = _places(images, bank_images, len(queries))
+        own = _positions(images, bank_images, len(queries))
     count = min(neighbours, len(known))
     if not count:
         return None
@@ -122,8 +122,8 @@ def knn_accuracy(
     for start in range(0, len(queries), rows):
         similar = queries[start : start + rows] @ known.T  # (rows, M)
         here = np.arange(len(similar))
-        place = own[start : start + rows]
-        similar[here[place >= 0], place[place >= 0]] = -np.inf
+        position = own[start : start + rows]
+        similar[here[position >= 0], position[position >= 0]] = -np.inf
         nearest = np.argpartition(-similar, count - 1, axis=1)[:, :count]
         weights = np.exp((np.take_along_axis(similar, nearest, axis=1) - 1) / TEMPERATURE)
         votes = np.zeros((len(similar), len(classes)))
@@ -134,8 +134,8 @@ def knn_accuracy(
     return right / asked if asked else None
 
 
-def _places(images: Int64 | None, bank: Int64 | None, count: int) -> Int64:
-    """Return the place of each image in the bank, -1 for one that is not there."""
+def _positions(images: Int64 | None, bank: Int64 | None, count: int) -> Int64:
+    """Return the position of each image in the bank, -1 for one that is not there."""
     if images is None or bank is None or not len(bank):
         return np.full(count, -1)
     order = np.argsort(bank)

@@ -69,9 +69,9 @@ class _Keys:
 
     def __getitem__(self, rows: Int64) -> list[str]:
         chunks = np.searchsorted(self._firsts, rows, side="right") - 1
-        places = rows - self._firsts[chunks]
+        positions = rows - self._firsts[chunks]
         of = self._chunks
-        return [of[chunk][i].as_py() for chunk, i in zip(chunks.tolist(), places.tolist(), strict=True)]
+        return [of[chunk][i].as_py() for chunk, i in zip(chunks.tolist(), positions.tolist(), strict=True)]
 
 
 def feature_batches(
@@ -102,7 +102,7 @@ def feature_batches(
         If a file cannot be read, or next to no sample has features.
     """
     lanes = owned(schedule.lanes, rank, world)
-    places = range(lanes.start * schedule.share, lanes.stop * schedule.share)
+    positions = range(lanes.start * schedule.share, lanes.stop * schedule.share)
     keys, order = _Keys(draw.features), None
     for step in range(start, stop):
         turn = schedule.locate(step)
@@ -110,10 +110,10 @@ def feature_batches(
             order = schedule.order(turn.number)
         if whole := triples_from is not None and step >= triples_from:
             draw = draw.of_views()
-        samples, features, bad = _read(draw, keys, order, order.batch(turn.place, lanes))
+        samples, features, bad = _read(draw, keys, order, order.batch(turn.position, lanes))
         if whole:
             features = np.concatenate([features, draw.features.mean(samples)[None]])
-        digest = batch_digest(places, keys[samples])
+        digest = batch_digest(positions, keys[samples])
         yield FeatureBatch(step, torch.from_numpy(features), samples, digest, tuple(bad))
 
 

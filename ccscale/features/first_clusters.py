@@ -14,7 +14,7 @@ import torch
 
 from ccscale import dist
 from ccscale.config import BeginsAs
-from ccscale.features.graph import near_places, neighbour_graph, smooth, spectral_coordinates
+from ccscale.features.graph import near_positions, neighbour_graph, smooth, spectral_coordinates
 from ccscale.features.kappa import neighbour_kappa
 from ccscale.features.kmeans import k_means
 from ccscale.features.store import Features
@@ -50,7 +50,7 @@ class FirstClusters:
             found += [(kind, self._means(self._vectors(kind, count), clusters, seed)) for count in counts]
         if len(found) == 1:
             return found[0]
-        near = near_places(self._features, self.rows)
+        near = near_positions(self._features, self.rows)
         kappas = [neighbour_kappa(some, np.append(some, -1)[near]) for _, some in found]
         return found[int(np.argmax(kappas))]
 
@@ -67,7 +67,7 @@ class FirstClusters:
         features = self._features
         if kind == "features":
             return Vectors(self.rows, features.width, features.mean)
-        graph = neighbour_graph(near_places(features, self.rows))
+        graph = neighbour_graph(near_positions(features, self.rows))
         if kind == "smoothed":
             return Vectors.of_array(smooth(graph, features.mean(self.rows)))
         return Vectors.of_array(dist.on_rank_zero(lambda: spectral_coordinates(graph, count)))

@@ -28,15 +28,15 @@ TOLERANCE = 1e-3  # of eigenvalues, which lie between -1 and 1
 Graph = Any  # a scipy.sparse.csr_array: scipy has no types
 
 
-def near_places(features: Features, rows: Int64) -> Int64:
-    """Return the neighbours (n, k) of some rows (n,), as places among these; -1 for one that is not among them."""
-    place = np.full(features.rows + 1, -1, np.int64)  # the last one is of a neighbour that is none
-    place[rows] = np.arange(len(rows))
-    return place[features.neighbours(rows)[:, :NEIGHBOURS]]
+def near_positions(features: Features, rows: Int64) -> Int64:
+    """Return the neighbours (n, k) of some rows (n,), as positions among these; -1: it is not among them."""
+    position = np.full(features.rows + 1, -1, np.int64)  # the last one is of a neighbour that is none
+    position[rows] = np.arange(len(rows))
+    return position[features.neighbours(rows)[:, :NEIGHBOURS]]
 
 
 def neighbour_graph(near: Int64) -> Graph:
-    """Return the graph A, (n, n) float32, of nodes whose neighbours are `near` (n, k); see `near_places`."""
+    """Return the graph A, (n, n) float32, of nodes whose neighbours are `near` (n, k); see `near_positions`."""
     from scipy.sparse import csr_array
 
     joined, n = near >= 0, len(near)

@@ -62,15 +62,15 @@ class StoredRows:
             yield piece
             start += len(piece)
 
-    def copy(self, view: int, rows: Int64, out: NDArray[Any], places: Int64) -> None:
-        """Copy a view's features of rows (m,), in any order, to some places (m,) of `out`, block by block."""
+    def copy(self, view: int, rows: Int64, out: NDArray[Any], positions: Int64) -> None:
+        """Copy a view's features of rows (m,), in any order, to some positions (m,) of `out`, block by block."""
         blocks = np.searchsorted(self._firsts, rows, side="right") - 1
         order = np.argsort(blocks, kind="stable")
-        blocks, rows, places = blocks[order], rows[order], places[order]
+        blocks, rows, positions = blocks[order], rows[order], positions[order]
         start = 0
         for end in (np.flatnonzero(np.diff(blocks, append=-1)) + 1).tolist():
             block = int(blocks[start])
-            out[places[start:end]] = self._block(view, block)[rows[start:end] - self._firsts[block]]
+            out[positions[start:end]] = self._block(view, block)[rows[start:end] - self._firsts[block]]
             start = end
 
     def chunks(self, name: str) -> list[pa.Array]:

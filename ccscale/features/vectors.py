@@ -63,13 +63,13 @@ class Vectors:
         """Return them scaled to length 1."""
         return replace(self, of_length_one=True)
 
-    def subset(self, places: Int64) -> "Vectors":
+    def subset(self, positions: Int64) -> "Vectors":
         """Return some of them."""
-        return replace(self, numbers=self.numbers[places])
+        return replace(self, numbers=self.numbers[positions])
 
-    def take(self, places: Int64) -> Tensor:
-        """Return the vectors of some places, (m, D) float32."""
-        found = torch.from_numpy(self.read(self.numbers[places]))
+    def take(self, positions: Int64) -> Tensor:
+        """Return the vectors of some positions, (m, D) float32."""
+        found = torch.from_numpy(self.read(self.numbers[positions]))
         return unit(found) if self.of_length_one else found
 
     def span(self, start: int, stop: int) -> Tensor:

@@ -1,16 +1,16 @@
-"""Dropout and stochastic depth, drawn by a view's place in the global batch.
+"""Dropout and stochastic depth, drawn by a view's position in the global batch.
 
 torch draws them one after the other on each rank, so that a run would depend on the number of ranks. Here a random
 number of a forward pass follows from what it is for, by the generator that the views are drawn with
 (`philox.py`)::
 
     key     = (seed, step)
-    counter = (its number within the view, over 4; which draw of the pass; place of the view; 2**31)
+    counter = (its number within the view, over 4; which draw of the pass; position of the view; 2**31)
 
 so it is the same on any number of ranks, in micro-batches of any size, and when the pass is made again; the
-last word is one that no sample of the views' counters has. A place is that of the image in the global batch, and
+last word is one that no sample of the views' counters has. A position is that of the image in the global batch, and
 views b come behind all views a. What is drawn once for all images, as in the positions of a transformer, has the
-counter of place 0.
+counter of position 0.
 
 Which is which cannot be seen in a tensor: before a backbone is built, two passes without numbers tell it
 (`model/trial.py`), by what grows with the batch.
@@ -34,7 +34,7 @@ _FLOAT_BITS = 24  # as many as a float32 below 1 can have
 
 
 class Undrawable(Exception):
-    """Random numbers that have no place; the message says which."""
+    """Random numbers that have no position; the message says which."""
 
 
 class Draws(TorchFunctionMode):
@@ -54,30 +54,30 @@ class Draws(TorchFunctionMode):
         self._column = {draw: column for column, draw in enumerate(singles)}
         self._singles = torch.tensor(singles, dtype=torch.int64, device="cpu")
         self._seed, self._first, self._next = 0, 0, 0
-        self._step = self._places = self._table = torch.zeros(0, dtype=torch.int64, device="cpu")
+        self._step = self._positions = self._table = torch.zeros(0, dtype=torch.int64, device="cpu")
 
     @property
     def placed(self) -> bool:
         """Whether there is something to draw, and it is known for which views."""
-        return len(self._places) > 0
+        return len(self._positions) > 0
 
-    def place(self, seed: int, step: int, places: Tensor) -> None:
+    def place(self, seed: int, step: int, positions: Tensor) -> None:
         """Say what the next passes are, before they are made.
 
         Parameters
         ----------
         seed, step
             Of the run.
-        places
-            (m,) int64, on the network's device: the place of each view in the global batch.
+        positions
+            (m,) int64, on the network's device: the position of each view in the global batch.
         """
         if not self._of_each:
             return
-        self._seed, self._places = seed, places
+        self._seed, self._positions = seed, positions
         # Made on the device: a number that is copied to it would be waited for, one in the code compiled anew.
-        self._step = torch.full((), step % _WORD, dtype=torch.int64, device=places.device)
-        self._singles = self._singles.to(places.device)
-        self._table = self._philox(0, self._singles, places[:, None])[0]
+        self._step = torch.full((), step % _WORD, dtype=torch.int64, device=positions.device)
+        self._singles = self._singles.to(positions.device)
+        self._table = self._philox(0, self._singles, positions[:, None])[0]
 
     def from_here(self) -> Self:
         """Return what draws again, whenever it is entered, the numbers that follow now in this pass."""
@@ -107,15 +107,15 @@ class Draws(TorchFunctionMode):
         each = self._of_each[draw]
         if each == 1:
             return self._table[:, self._column[draw]].reshape(shape)
-        rows = self._places[:, None]
+        rows = self._positions[:, None]
         if each is None:
             rows, each = torch.zeros((1, 1), dtype=torch.int64, device=device), math.prod(shape)
         blocks = torch.arange(-(-each // 4), device=device)
         words = torch.stack(self._philox(blocks, draw, rows), dim=-1)  # (m, blocks, 4)
         return words.flatten(1)[:, :each].reshape(shape)
 
-    def _philox(self, blocks: Any, draws: Any, places: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return philox_words(blocks, draws, places, _NETWORK, self._seed, self._step)
+    def _philox(self, blocks: Any, draws: Any, positions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return philox_words(blocks, draws, positions, _NETWORK, self._seed, self._step)
 
     def kept(self, x: Tensor, p: float, shape: Sequence[int] | None = None) -> Tensor:
         """Return by what dropout multiplies: 0 with probability `p`, else what makes up for that."""

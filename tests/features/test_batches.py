@@ -51,7 +51,7 @@ def test_the_same_at_any_number_of_ranks(tmp_path, world):
 def test_samples_are_the_schedule_s(tmp_path):
     for batch in batches(store_of(tmp_path)):
         turn = SCHEDULE.locate(batch.step)
-        samples = SCHEDULE.order(turn.number).batch(turn.place)
+        samples = SCHEDULE.order(turn.number).batch(turn.position)
         assert (batch.features[:, :, 0] % 1000 == torch.from_numpy(samples)).all()
         halves = [
             np.frombuffer(hashlib.blake2b(f"{place}:key-{i:08d}".encode(), digest_size=8).digest(), np.uint32)
@@ -72,7 +72,7 @@ def test_a_sample_without_features_has_the_schedule_s_substitute(tmp_path):
         turn = SCHEDULE.locate(batch.step)
         order = SCHEDULE.order(turn.number)
         expected, told = [], []
-        for sample in order.batch(turn.place).tolist():
+        for sample in order.batch(turn.position).tolist():
             found, attempt = sample, 0
             while found in (7, 20, 60):
                 told.append(f"key-{found:08d}: {tmp_path} has no features of it")

@@ -7,7 +7,7 @@ import pytest
 from harness.stores import make_store
 
 from ccscale.features import graph as module
-from ccscale.features.graph import near_places, neighbour_graph, smooth, spectral_coordinates
+from ccscale.features.graph import near_positions, neighbour_graph, smooth, spectral_coordinates
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import open_features
 
@@ -68,7 +68,7 @@ def test_neighbours_are_places_among_the_good_rows(tmp_path: Path) -> None:
     find_neighbours(open_features(tmp_path / "store"), 6, device="cpu", show=False)
     store = open_features(tmp_path / "store")
     rows = np.flatnonzero(~store.bad)[:20]
-    near = near_places(store, rows)
+    near = near_positions(store, rows)
     theirs = store.neighbours(rows)
     assert np.array_equal(np.isin(theirs, rows), near >= 0)
     assert np.array_equal(rows[near[near >= 0]], theirs[near >= 0])

@@ -6,7 +6,7 @@
     epoch    |..... 0 .....................|..... 1 ............
     phase    |..... 0 .........|. 1 .......|..... 0 .........|..
     turn     |..... 0 .........|. 1 .......|..... 2 .........|..
-    place    0   1   2   3   4   0   1   2   0   1   2   3   4
+    position 0   1   2   3   4   0   1   2   0   1   2   3   4
 
 A *turn* is one phase in one epoch, turn = epoch x phases + phase. It stands where a schedule and the views have
 the epoch, so that every turn has random numbers of its own; with one phase it is the epoch. What does not fill a
@@ -28,7 +28,7 @@ class Turn(NamedTuple):
     """One phase in one epoch, counted through all epochs."""
     phase: int
     """Which of the phases, from 0."""
-    place: int
+    position: int
     """The step within the turn, from 0."""
 
 
@@ -94,7 +94,7 @@ class PhasedSchedule:
     def left(self, step: int) -> int:
         """Return how many steps its turn has from a step on, this one among them."""
         turn = self.locate(step)
-        return self.phases[turn.phase].steps_per_epoch - turn.place
+        return self.phases[turn.phase].steps_per_epoch - turn.position
 
     def end_of(self, epochs: int) -> int:
         """Return how many steps so many epochs have."""

@@ -68,8 +68,8 @@ def make_schedule(
         With the values that would fit.
     """
     firsts = accumulate((shard.nsamples for shard in shards), initial=0)
-    places = enumerate(zip(shards, firsts, strict=False))
-    active = [place for number, place in places if number not in retired]
+    numbered = enumerate(zip(shards, firsts, strict=False))
+    active = [shard for number, shard in numbered if number not in retired]
     schedules = tuple(_phase_schedule(config, active, phase.splits) for phase in config.phases)
     config.check_ranks(ranks)
     return PhasedSchedule(schedules)

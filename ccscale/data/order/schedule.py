@@ -152,7 +152,7 @@ class EpochOrder:
         self._blocks: dict[int, tuple[int, Int64]] = {}  # lane: number and samples of its latest block
 
     def lane(self, lane: int, start: int, stop: int) -> Int64:
-        """Return the samples at places `start` to `stop` of a lane's span, in the order they are read."""
+        """Return the samples at positions `start` to `stop` of a lane's span, in the order they are read."""
         return np.concatenate([np.empty(0, dtype=np.int64), *self._stretch(lane, start, stop)])
 
     def batch(self, step: int, lanes: range | None = None) -> Int64:
@@ -174,8 +174,8 @@ class EpochOrder:
         first = used if used < schedule.samples else 0
         counter = np.array([[attempt, _SUBSTITUTE, sample & 0xFFFFFFFF, sample >> 32]], dtype=np.uint32)
         high, low = (int(word) for word in philox4x32(counter, self._key)[0, :2])
-        place = first + ((high << 32 | low) % (schedule.samples - first))
-        return int(self._sample(np.array([place]))[0])
+        position = first + ((high << 32 | low) % (schedule.samples - first))
+        return int(self._sample(np.array([position]))[0])
 
     def _stretch(self, lane: int, start: int, stop: int) -> Iterator[Int64]:
         """Yield what `lane` returns, block by block; the arrays are the blocks' own."""
@@ -195,10 +195,10 @@ class EpochOrder:
             latest = self._blocks[lane] = number, samples[order]
         return latest[1]
 
-    def _sample(self, places: Int64) -> Int64:
-        """Return the samples at places of the line of pieces."""
-        piece = np.searchsorted(self._begins, places, side="right") - 1
-        return self._firsts[piece] + (places - self._begins[piece])
+    def _sample(self, positions: Int64) -> Int64:
+        """Return the samples at positions of the line of pieces."""
+        piece = np.searchsorted(self._begins, positions, side="right") - 1
+        return self._firsts[piece] + (positions - self._begins[piece])
 
 
 def default_piece(shard_sizes: tuple[int, ...]) -> int | None:

@@ -51,7 +51,7 @@ def test_each_sample_comes_at_most_once_an_epoch_and_only_while_it_is_there(case
     order = cache(schedule.order)
     for step in range(50):
         turn = schedule.locate(step)
-        samples = order(turn.number).batch(turn.place).tolist()
+        samples = order(turn.number).batch(turn.position).tolist()
         version = [each for each in versions if each.step <= step][-1]
         begins = np.cumsum([0, *(each.nsamples for each in version.shards)])
         homes = set((np.searchsorted(begins, samples, side="right") - 1).tolist())
@@ -65,7 +65,7 @@ def test_each_sample_comes_at_most_once_an_epoch_and_only_while_it_is_there(case
         if schedule.left(step) == 1:
             assert schedule.locate(step + 1).number > turn.number
         else:
-            assert schedule.locate(step + 1) == turn._replace(place=turn.place + 1)
+            assert schedule.locate(step + 1) == turn._replace(position=turn.position + 1)
     assert all(len(samples) == len(set(samples)) for samples in seen.values())
     for epochs in range(1, 8):  # the step with which an epoch ends is the one from which on there are more
         end = schedule.end_of(epochs)
@@ -82,7 +82,7 @@ def test_what_is_read_ahead_is_what_is_used(case, start, count):
         used = []
         for step in range(start, start + count):
             turn = schedule.locate(step)
-            used.append(order(turn.number).batch(turn.place, range(lane, lane + 1)))
+            used.append(order(turn.number).batch(turn.position, range(lane, lane + 1)))
         assert ahead.tolist() == np.concatenate(used).tolist()
 
 
@@ -92,7 +92,9 @@ def test_what_has_come_later_changes_nothing_before_and_new_samples_are_seen():
     now = make_growing_schedule(config(), begun, 1)
     later = make_growing_schedule(config(), [*begun, Version(40, shards)], 4)
     assert [now.locate(step) for step in range(40)] == [later.locate(step) for step in range(40)]
-    epoch = [later.order(later.locate(step).number).batch(later.locate(step).place) for step in range(40, 56)]
+    epoch = [
+        later.order(later.locate(step).number).batch(later.locate(step).position) for step in range(40, 56)
+    ]
     assert sorted(np.concatenate(epoch).tolist()) == list(range(128))
     plain = make_schedule(config(), shards[:4], 1)
     same = GrowingSchedule.single(plain)

@@ -71,7 +71,7 @@ def test_a_phase_has_its_own_samples_each_at_most_once(
     first = epoch * schedule.steps_per_epoch
     for step in range(first, first + schedule.steps_per_epoch):
         turn = schedule.locate(step)
-        batch = schedule.order(turn.number).batch(turn.place)
+        batch = schedule.order(turn.number).batch(turn.position)
         assert len(batch) == schedule.global_batch
         seen[turn.phase] += batch.tolist()
     for phase, of in enumerate(samples):
@@ -102,7 +102,7 @@ def test_what_a_lane_reads_ahead_is_what_its_batches_take(
         taken = []
         for step in range(start, stop):
             turn = schedule.locate(step)
-            taken += schedule.order(turn.number).batch(turn.place, range(lane, lane + 1)).tolist()
+            taken += schedule.order(turn.number).batch(turn.position, range(lane, lane + 1)).tolist()
         blocks = list(_blocks(schedule, schedule.order, lane, start, stop))
         assert np.concatenate(blocks).tolist() == taken
         most = max(schedule.share, *(phase.block for phase in schedule.phases))
@@ -122,7 +122,7 @@ def test_one_phase_is_the_schedule_itself() -> None:
     for step in range(2 * one.steps_per_epoch):
         epoch, place = divmod(step, one.steps_per_epoch)
         turn = schedule.locate(step)
-        assert np.array_equal(schedule.order(turn.number).batch(turn.place), one.epoch(epoch).batch(place))
+        assert np.array_equal(schedule.order(turn.number).batch(turn.position), one.epoch(epoch).batch(place))
 
 
 def test_phases_that_do_not_fit_each_other_are_refused() -> None:
@@ -191,7 +191,7 @@ def test_the_stream_has_the_phases_images(manifest: Manifest) -> None:
     digests = []
     for step in range(12):
         turn = schedule.locate(step)
-        samples = schedule.order(turn.number).batch(turn.place)
+        samples = schedule.order(turn.number).batch(turn.position)
         assert np.all((samples < schedule.phases[0].samples) == (turn.phase == 0))
         sums = batch_digest(range(len(samples)), [reader.key(int(sample)) for sample in samples])
         digests.append([part % 2**32 for part in sums])
