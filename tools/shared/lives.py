@@ -29,6 +29,9 @@ IMPORTS = (
     "ccscale.train.train",
     "deepspeed.checkpoint.ds_to_universal",
     "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler
+    "hypothesis",  # of the module of a test that a rank's function is in, and pytest
+    "pytest",
+    "sklearn.cluster",  # where clusters are measured
     "timm",
     "torch.utils.tensorboard",
     "settled",
