@@ -21,7 +21,16 @@ EXAMPLES = """\
 examples:
   ccscale sort runs/photos --images ~/photos --out sorted               # links: no image is moved or copied
   ccscale sort runs/photos --shards data/photos --out sorted --as copies
+  ccscale sort runs/photos --images ~/photos --out coco --as coco       # for another tool
 """
+HINTS = {
+    "coco": "{out}/coco.json: an annotation an image",
+    "label-studio": "{out}/tasks.json to import, {out}/label-studio.xml as the labelling interface",
+    "fiftyone": "fiftyone.Dataset.from_dir(dataset_dir={out!r}, data_path='data.json', label_field='cluster', "
+    "dataset_type=fiftyone.types.FiftyOneImageClassificationDataset)",
+    "datasets": "datasets.load_dataset({out!r})",
+}
+"""What comes of the formats of `evaluate.hand_over`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as",
         dest="how",
-        choices=("links", "copies", "csv"),
-        help="links to the files (default for --images), copies (for --shards), or DIR/clusters.csv alone",
+        choices=("links", "copies", "csv", *HINTS),
+        help="links to the files (default for --images), copies (for --shards), or DIR/clusters.csv alone; or for "
+        "another tool: COCO's JSON, tasks of Label Studio, FiftyOne, a folder of Hugging Face's datasets",
     )
     add_reject(parser, ", in the folder `unassigned`")
     add_checkpoint(parser)
@@ -58,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         checkpoint=args.checkpoint,
         clusters=args.clusters,
     )
-    return show_or_refuse(result, args.json, _show)
+    return show_or_refuse(result | {"as": args.how}, args.json, _show)
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -67,3 +77,5 @@ def _show(result: dict[str, Any]) -> None:
         table.add(name, f"{images:,}")
     table.put()
     put(f"{result['out']}/clusters.csv: where each image is", fold=False)
+    if result["as"] in HINTS:
+        put(HINTS[result["as"]].format(out=result["out"]), fold=False)

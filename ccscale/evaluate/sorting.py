@@ -4,6 +4,7 @@
 
     OUT/cats/IMG_1.jpg      a cluster's name, or its number; `unassigned` for those that --reject leaves out
     OUT/clusters.csv        predict's table, with the folder and the file of each image; written last
+    OUT/coco.json …         for another tool, where that was asked for (`hand_over.py`)
     OUT/.parts/             while it is being made: the prediction, which a killed one goes on with
 
 Images that cannot be read are told, and stay where they are.
@@ -13,7 +14,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -27,6 +28,7 @@ from ccscale.data.shards.keys import escaped, unescaped
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.sources.listing import STANDARD_INPUT, list_images
 from ccscale.errors import Fault, InputError
+from ccscale.evaluate.hand_over import EMBEDS, FORMATS, Sorted, class_of, in_order
 from ccscale.evaluate.opened import open_shards
 from ccscale.evaluate.parts import parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
@@ -36,7 +38,7 @@ from ccscale.evaluate.table import write_table
 from ccscale.progress import Meter
 from ccscale.rank_environment import RankEnvironment
 
-How = Literal["links", "copies", "csv"]
+How = Literal["links", "copies", "csv", "coco", "label-studio", "fiftyone", "datasets"]
 PARTS, TABLE = ".parts", "clusters.csv"
 UNASSIGNED = "unassigned"
 LONGEST = 60  # letters of a folder's name, each of up to four bytes of the 255 that there are
@@ -70,6 +72,9 @@ class Origin(Protocol):
     def put(self, number: int, row: dict[str, Any], target: Path) -> Path:
         """Put an image where it belongs, unless it is there already; return where it is then."""
 
+    def data(self, row: Mapping[str, Any]) -> bytes:
+        """Return an image, by its row with its ``number``."""
+
 
 def sort_run(
     run: str | Path,
@@ -93,8 +98,9 @@ def sort_run(
         What is sorted.
     out : Path
         A new folder, or one that was begun by the same command.
-    how : {"links", "copies", "csv"}
-        Links to the files, copies of them, or the table alone. What is in shards can only be copied.
+    how : {"links", "copies", "csv", "coco", "label-studio", "fiftyone", "datasets"}
+        Links to the files, copies of them, or the table alone. What is in shards can only be copied. Or files for
+        another tool: of images that are files they name these, of those in shards copies.
     reject, device, workers, checkpoint, clusters
         As of `predict.predict_run` and `predict.Wanted`.
 
@@ -136,7 +142,7 @@ def sort_run(
             origin: Origin = _Files(images.files, how == "links")
         else:
             origin = _Shards(str(images.shards), images.splits)
-        folders = _place(out, origin, puts=how != "csv")
+        folders = _place(out, origin, how, str(run), copies=not images.files)
     except OSError as error:
         raise Fault(f"{error.filename or out} cannot be written: {error.strerror or error}") from None
     shutil.rmtree(out / PARTS)
@@ -160,12 +166,14 @@ def _begin(out: Path) -> None:
         raise InputError(f"{out} is neither empty nor begun by sort; name another --out")
 
 
-def _place(out: Path, origin: Origin, puts: bool) -> dict[str, int]:
+def _place(out: Path, origin: Origin, how: How, run: str, copies: bool) -> dict[str, int]:
     """Put the images into their folders and write the table; return how many each folder has."""
     folder, parts = PartsFolder(out / PARTS, {}), parts_of(origin.shards)
-    rows = (row for table in folder.tables(parts) for row in table.to_pylist())
-    names = Counter((_folder(row), origin.name(row).casefold()) for row in rows)
-    counts: Counter[str] = Counter()
+    names, classes, counts = Counter[tuple[str | None, str]](), set[str | None](), Counter[str]()
+    for row in (row for table in folder.tables(parts) for row in table.to_pylist()):
+        names[_folder(row), origin.name(row).casefold()] += 1
+        classes.add(class_of(row))
+    puts = how in ("links", "copies") or (copies and how in FORMATS and how not in EMBEDS)
 
     def put(number: int, row: dict[str, Any], place: str) -> str:
         if not counts[place]:
@@ -179,20 +187,28 @@ def _place(out: Path, origin: Origin, puts: bool) -> dict[str, int]:
         number, total = 0, sum(shard.nsamples for shard in origin.shards)
         with Meter("sorting", total, "images", show=True) as meter:
             for table in folder.tables(parts):
-                folders, files = list[str | None](), list[str | None]()
+                folders, files, paths, first = list[str | None](), list[str | None](), list[str](), number
                 for row in table.to_pylist():
                     place = _folder(row)
                     files.append(put(number, row, place) if puts and place is not None else None)
                     folders.append(place)
+                    paths.append(
+                        f"{escaped(place)}/{files[-1]}"
+                        if place and files[-1]
+                        else row["origin"] or row["key"]
+                    )
                     if place is not None:
                         counts[place] += 1
                     number += 1
                     meter.advance()
-                columns = (pa.array(column, pa.string()) for column in (folders, files))
-                told = dict(zip(("folder", "file"), columns, strict=True))
-                yield pa.table(told | dict(zip(table.column_names, table.columns, strict=True)))
+                told = {"folder": pa.array(folders, pa.string()), "file": pa.array(files, pa.string())}
+                told |= dict(zip(table.column_names, table.columns, strict=True))
+                yield pa.table(told | {"number": pa.array(range(first, number)), "path": pa.array(paths)})
 
-    write_table(out / TABLE, placed())
+    handed: Iterable[pa.Table] = placed()
+    if how in FORMATS:
+        handed = FORMATS[how](Sorted(out, run, in_order(classes), handed, origin.data))
+    write_table(out / TABLE, (table.drop_columns(["number", "path"]) for table in handed))
     return dict(sorted(counts.items()))
 
 
@@ -234,6 +250,9 @@ class _Files:
             os.replace(part, target)
         return target
 
+    def data(self, row: Mapping[str, Any]) -> bytes:
+        return Path(unescaped(row["origin"])).read_bytes()
+
 
 class _Shards:
     """Images in shards, read again."""
@@ -258,3 +277,6 @@ class _Shards:
             part.write_bytes(data)
             os.replace(part, target)
         return target
+
+    def data(self, row: Mapping[str, Any]) -> bytes:
+        return self._reader[row["number"]].data
