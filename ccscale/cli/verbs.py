@@ -149,6 +149,11 @@ VERBS = (
         more="With a model card. ccscale.load and predict read safetensors.",
     ),
     Verb(
+        "push",
+        "put an exported network on the Hugging Face Hub",
+        more="With a token: `hf auth login`, or HF_TOKEN. ccscale.load('hf://OWNER/NAME') reads it.",
+    ),
+    Verb(
         "plan",
         "what each rank of a run will hold, send and read, and what does not fit",
         more="Nothing is kept or written. Exit code 1: it does not fit the memory; 2: it cannot run there.",

@@ -18,6 +18,7 @@ from ccscale.atomic import new_folder
 from ccscale.config import Model, Views
 from ccscale.errors import InputError, check_version
 from ccscale.model.frozen_file import read_frozen
+from ccscale.model.hub import fetch, is_on_hub
 from ccscale.model.network import ContrastiveClustering
 
 WEIGHTS = "model.safetensors"
@@ -150,7 +151,9 @@ def load(
     Parameters
     ----------
     folder : str or Path
-        What ``ccscale export`` wrote. Neither DeepSpeed nor the network is needed, and nothing is unpickled.
+        What ``ccscale export`` wrote. Neither DeepSpeed nor the internet is needed, and nothing is unpickled. Or
+        ``hf://OWNER/NAME``, also with ``@REVISION`` behind it: then it is downloaded from the Hugging Face Hub,
+        unless it is in the cache.
     device : str or torch.device, default "cpu"
         Where the network goes.
     heads_alone : bool, default False
@@ -161,14 +164,18 @@ def load(
     ContrastiveClustering
         In evaluation mode. Calling it with (m, 3, size, size) images in [0, 1] gives features (m, D),
         embeddings (m, d) and soft assignments (m, K); its `predict` gives clusters and confidences; its `size`
-        is the side of the images.
+        is the side of the images; its `origin` is the folder, or its name on the Hub with the commit.
 
     Raises
     ------
     InputError
-        If there is no exported network in the folder, or it is damaged.
+        If there is no exported network in the folder, or it is damaged; of the Hub, if it has none.
+    Fault
+        If the Hub cannot be reached.
     """
-    folder = Path(folder)
+    origin, folder = str(folder), fetch(folder) if is_on_hub(folder) else Path(folder)
+    if is_on_hub(origin):
+        origin = f"{origin.partition('@')[0]}@{folder.name}"
     facts = read_settings(folder)[2]
     heads_alone = "width" in facts and (heads_alone or not facts.get("frozen"))
     settings, size, weights = read_export(folder, joined=not heads_alone)
@@ -179,6 +186,7 @@ def load(
             f"{folder / WEIGHTS} does not hold the network of its {CONFIG}: '{wrong[0]}' differs"
         )
     network.load_state_dict(weights, assign=True)
+    network.origin = origin
     return network.serve(int(facts.get("serves", 0))).to(device).eval()
 
 

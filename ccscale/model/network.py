@@ -87,6 +87,8 @@ class ContrastiveClustering(nn.Module):
         (ΣK,): how large the clusters of each head have been so far, where the loss's prior is estimated; likewise.
     serving : int
         Which of the cluster heads makes the assignments, counted from 0; `serve` sets it.
+    origin : str or None
+        What it was loaded from; of the Hugging Face Hub with the commit: ``hf://OWNER/NAME@COMMIT``.
     draws : Draws
         The random numbers of the backbone while it is trained. A step places them; without a place torch draws.
     average : Average or None
@@ -126,6 +128,7 @@ class ContrastiveClustering(nn.Module):
         self.cluster_head = make_cluster_heads(self.width, settings)
         self.centre_heads = make_centre_heads(self.width, settings)
         self.serving = 0
+        self.origin: str | None = None
         self.teacher: Teacher | None = None
         self.register_buffer("shares", None)
         statistics = (
