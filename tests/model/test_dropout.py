@@ -25,7 +25,7 @@ def draw(
 ) -> Any:
     draws = Draws(of_each)
     draws.place(
-        **({"seed": SEED, "step": STEP} | place), places=torch.arange(M) if places is None else places
+        **({"seed": SEED, "step": STEP} | place), positions=torch.arange(M) if places is None else places
     )
     with draws:
         return call()
