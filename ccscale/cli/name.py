@@ -77,13 +77,12 @@ def pair(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     say_loading()
-    from ccscale.clusters.lineage import is_living
-    from ccscale.clusters.naming import name_living
+    from ccscale.clusters.lineage import is_living, open_lineage
     from ccscale.evaluate.naming import Changes, name_run
 
     changes = Changes(dict(args.names), dict(args.join), args.junk, args.file, args.anyway)
     living = is_living(args.run)
-    found = name_living(args.run, changes) if living else name_run(args.run, changes, args.clusters)
+    found = open_lineage(args.run).say(changes) if living else name_run(args.run, changes, args.clusters)
     said = {} if found.by_hand is None else found.by_hand.as_json()
     names = found.by_number()
     if args.json:

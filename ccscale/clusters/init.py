@@ -153,7 +153,7 @@ def _found(
     asked = f"init of step {basis.step}, head {basis.head}, splits {', '.join(splits)}; {basis.weights}"
     draft = dist.on_rank_zero(lambda: begin(folder, "init", asked))
     dist.on_rank_zero(lambda: _copy_network(draft, opened))
-    features, data, store = _own_features(draft, opened, splits, device, workers)
+    features, data, store = _own_features(draft, opened, basis, splits, device, workers)
     shards = [
         NewShard(number, data.name, store, features.folder, file)
         for number, file in enumerate(file for file in features.files if file.rows)
@@ -177,7 +177,12 @@ def _copy_network(draft: Draft, opened: OpenedRun) -> None:
 
 
 def _own_features(
-    draft: Draft, opened: OpenedRun, splits: tuple[str, ...], device: str, workers: int | None
+    draft: Draft,
+    opened: OpenedRun,
+    basis: NetworkBasis,
+    splits: tuple[str, ...],
+    device: str,
+    workers: int | None,
 ) -> tuple[Features, DataSet, str]:
     """Return the features of the run's own images, what their data set is called, and where they are."""
     config = opened.config
@@ -195,7 +200,7 @@ def _own_features(
     folder = store_of(draft.clusters, data.name)
     dist.on_rank_zero(lambda: folder.parent.mkdir(exist_ok=True))
     wanted = Wanted(view_settings=Views(scaled_decode=config.views.scaled_decode))
-    source = Source(run=str(draft.folder / NETWORK))
+    source = Source(run=str(draft.folder / NETWORK), origin=basis.origin)
     with growing_store(folder, source, wanted, root, device=device, workers=workers) as store:
         store.grow(manifest, splits)
     features = dist.on_rank_zero(lambda: Features(folder, splits))

@@ -1,11 +1,13 @@
-"""The versions of a run's clusters, as whoever reads them finds them: no lock, and nothing is written.
+"""The versions of a run's clusters, as whoever reads them finds them: no lock, and nothing but names is written.
 
 A version is never changed, so what was opened stays whole while others go on.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ccscale import atomic
 from ccscale.clusters.arrays import Arrays, read_arrays
@@ -13,7 +15,10 @@ from ccscale.clusters.reservoir import Pool, Reservoir
 from ccscale.clusters.state import State
 from ccscale.clusters.version import NETWORK, PICTURES, TABLES, Event, TableFile, Version
 from ccscale.errors import InputError
-from ccscale.evaluate.cluster_names import ClusterNames
+from ccscale.evaluate.cluster_names import LIVING, ClusterNames
+
+if TYPE_CHECKING:
+    from ccscale.evaluate.naming import Called, Changes
 
 FOLDER, CURRENT = "clusters", "current"
 PREFIX = "v"
@@ -177,6 +182,45 @@ class Lineage:
         names = {} if said is None else {one: said.of(one) for one in said.clusters}
         return {one: name for one, name in names.items() if name is not None}
 
+    def name(self, names: Mapping[int, str]) -> None:
+        """Name clusters by their ids, as ``ccscale name`` does.
+
+        Parameters
+        ----------
+        names : mapping of int to str
+            By id; "" takes back all that is said of one.
+
+        Raises
+        ------
+        InputError
+            If there is no such id, or it is no name.
+        """
+        from ccscale.evaluate.naming import Changes  # with all of torch
+
+        self.say(Changes(names))
+
+    def say(self, changes: "Changes") -> "Called":
+        """Say something of clusters, or nothing; return what is said of them then. Raises as `name` does.
+
+        The first ids were the network's clusters, and are called alike: what is said of them is kept in the run's
+        own file, too, for `predict` and reports. So a file of a report's page, of the network's clusters, names
+        ids.
+        """
+        from ccscale.evaluate.naming import Called, changed
+
+        first = self.chain()[0]
+        found, ids = ClusterNames.load(self.folder), self.newest().next_id
+        if changes:
+            given = None if changes.file is None else ClusterNames.read(changes.file)
+            if given is not None and given.is_of(first.basis.weights, first.basis.head):
+                found, changes = given.living(), changes.without_file()
+            found = changed(found or ClusterNames(LIVING), LIVING, changes, ids)
+            found.save(self.folder)
+            before = ClusterNames.load(self.run)
+            if before is None or before.is_of(first.basis.weights, first.basis.head):
+                found.within(first.next_id, first.basis.model_dump()).save(self.run)
+        return Called(ids, found, ids=self.state().clusters.tolist())
+
     def network(self, number: int | None = None) -> Path:
         """Return the folder of the network whose clusters a version has; `ccscale.load` reads it."""
         kept = self.version(number).files[NETWORK]
@@ -215,8 +259,8 @@ def open_lineage(run: str | Path) -> Lineage:
     Returns
     -------
     Lineage
-        Its versions and events, and the network whose clusters they are. Nothing is locked, and it stays as it was
-        opened while others go on.
+        Its versions, events and names, and the network whose clusters they are. Nothing is locked, and it stays as
+        it was opened while others go on; names hold at every version.
 
     Raises
     ------

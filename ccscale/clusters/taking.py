@@ -125,7 +125,7 @@ class Update(AbstractContextManager["Update"]):
         folder, backbone = store_of(self._lineage.folder, data.name), self._lineage.current.backbone
         dist.on_rank_zero(lambda: folder.parent.mkdir(exist_ok=True))
         wanted = Wanted(backbone.size, view_settings=Views(scaled_decode=backbone.scaled_decode))
-        source = Source(run=str(self._lineage.network()))
+        source = Source(run=str(self._lineage.network()), origin=self._lineage.current.basis.origin)
         return growing_store(
             folder,
             source,

@@ -168,6 +168,11 @@ class NetworkBasis(Listed):
     weights: str
     head: Count = 0
 
+    @property
+    def origin(self) -> str:
+        """Return what is said of features by it: the same wherever the run lies."""
+        return f"living clusters, network {self.weights[:12]}, step {self.step}"
+
 
 class Version(Listed):
     """All of ``version.json``.

@@ -55,17 +55,21 @@ class Source:
         The folder of a run, whose backbone it is.
     checkpoint : str, default "last"
         Of the run; see `checkpoint.choose`.
+    origin : str, optional
+        What is said of where a run's weights come from; by default its folder and step.
     """
 
     model: Model | None = None
     weights: str | None = None
     run: str | None = None
     checkpoint: str = "last"
+    origin: str | None = None
 
     def load(self, size: int | None, seed: int, device: torch.device) -> Backbone:
         """Return the backbone; see `backbone_of_timm` and `backbone_of_run`."""
         if self.run is not None:
-            return backbone_of_run(self.run, self.checkpoint, size, device)
+            backbone = backbone_of_run(self.run, self.checkpoint, size, device)
+            return replace(backbone, origin=self.origin or backbone.origin)
         assert self.model is not None, "a source is a model or a run"
         return backbone_of_timm(self.model, size, seed, device, self.weights)
 

@@ -8,6 +8,7 @@ from harness.lineages import commit
 from ccscale.cli.main import main
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.naming import carry_names
+from ccscale.errors import InputError
 from ccscale.evaluate.cluster_names import FILE, ClusterNames
 
 OF_NETWORK = {"step": 1, "weights": "0" * 64, "head": 0}  # as of the harness's versions
@@ -30,6 +31,10 @@ def test_ids_are_named_and_a_page_of_the_network_is_taken(run, tmp_path, capsys,
     assert told["of"] == "ids"
     assert told["names"] == {"0": None, "1": "cats", "2": None, "3": None}  # those there are now
     assert "there is no cluster 6" in refused("name", run, "6=x")
+    open_lineage(run).name({1: "cats", 3: "eels"})
+    assert open_lineage(run).names() == {1: "cats", 3: "eels", 5: "junk"}
+    with pytest.raises(InputError, match="there is no cluster 6"):
+        open_lineage(run).name({6: "x"})
 
     page = ClusterNames(OF_NETWORK).named(2, "dogs").joined(3, 2)
     page.save(tmp_path)
