@@ -4,8 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from conftest import make_images, small_settings
+from conftest import make_images, small_settings, write_config
 from harness.tools import run_tool_here
+
+from ccscale.cli.main import main
+from ccscale.clusters.lineage import open_lineage
+from ccscale.data.making.shards import make_shards
+from ccscale.data.sources.kinds import open_source
 
 pytestmark = pytest.mark.slow
 
@@ -62,3 +67,21 @@ def test_killed_ranks_end_with_the_same_weights(shards, tmp_path, options, setti
     for kill in found:
         assert kill["survivors"].startswith("ended") if kill["target"].startswith("rank") else True
     assert sum(result["at"].values()) == len(found)
+
+
+@pytest.mark.dist
+@pytest.mark.timeout(280)
+def test_killed_updates_of_several_ranks_end_with_the_same_bytes(tmp_path, shards):
+    settings = small_settings(shards, tmp_path / "run", train__max_steps=2)
+    assert main(["train", str(write_config(tmp_path, settings))]) == 0
+    assert main(["lineage", "init", str(tmp_path / "run")]) == 0
+    assert str(tmp_path) not in open_lineage(tmp_path / "run").current.backbone.origin
+    days = [tmp_path / "day1", tmp_path / "day2"]
+    for number, day in enumerate(days):
+        images = make_images(tmp_path / f"{day.name}-images", 40, size=(40 + number, 30))
+        source = open_source("folder", str(images))
+        make_shards(source, day, shard_samples=20, workers=1, progress=False)
+    options = ["--ranks", "2", "--also", "1", "--kills", "4", "--seed", "3"]
+    result = kill_often("living", tmp_path / "run", *days, *options)
+    assert result["different"] == [[]] * result["rounds"]
+    assert {kill["ranks"] for kill in result["kills"]} == {1, 2}

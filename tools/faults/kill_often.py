@@ -5,7 +5,7 @@
     python tools/faults/kill_often.py embedding SHARDS [--ranks W] [--kills 20] [--small] [options of `embed`]
     python tools/faults/kill_often.py training CONFIG [--ranks W] [--kills 20] [--serve DIR] [key=value ...]
     python tools/faults/kill_often.py training CONFIG data.features=STORE [--ranks W] [--kills 20] [key=value ...]
-    python tools/faults/kill_often.py living RUN SHARDS SHARDS [--kills 20]
+    python tools/faults/kill_often.py living RUN SHARDS SHARDS [--ranks W] [--also W] [--kills 20]
 
 The moments are drawn from the seed: some fall into the start of the process, the others into its work, such that
 it comes to its end between the kills now and then, and is compared then: all files of a conversion or a store; of
@@ -264,10 +264,12 @@ def main() -> int:
         verb.add_argument("--log", type=Path, metavar="FILE", help="a line of JSON for each kill")
         verb.add_argument("--json", action="store_true")
         verb.set_defaults(ranks=1, also=None, tolerance=0.0, fork=False, small=False, serve=None)
-        if name in ("conversion", "living"):
+        if name == "conversion":
             continue
         verb.add_argument("--ranks", type=int, metavar="W", help="processes (default: 1)")
         verb.add_argument("--also", type=int, metavar="W", help="ranks of two lives, then W again for two")
+        if name == "living":
+            continue
         verb.add_argument(
             "--fork",
             action="store_true",

@@ -1,4 +1,5 @@
-"""Living clusters as somebody keeps them for days: commands one after the other, each again where it was killed.
+"""Living clusters as somebody keeps them for days: commands one after the other, each again where it was killed,
+by all ranks together.
 
 OUT/            a copy of a run with living clusters (of version 1)
 OUT/steps.json  how many commands have come to their end
@@ -13,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from ccscale import atomic
+from ccscale import atomic, dist
 from ccscale.cli.main import main
-from ccscale.clusters import proposing
+from ccscale.clusters import assigning, proposing
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.proposal import Proposal
 from ccscale.clusters.tables import full_table
+from ccscale.process_group import process_group
+from ccscale.rank_environment import RankEnvironment
 
 STEPS = "steps.json"
 
@@ -28,11 +32,7 @@ def live_on() -> None:
     """Go on with ``ccscale RUN DAY1 DAY2 OUT``, of which no such command is; leaves `lineage log` to be done."""
     run, first, second, out = map(Path, sys.argv[1:])
     os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
-    proposing.births, proposing.splits = _births, _splits
-    if not (out / STEPS).exists():
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.copytree(run, out)
-        _note(out, 0)
+    proposing.births, proposing.splits, assigning.FAR = _births, _splits, 0.7  # so that some fit nowhere
     commands = [
         ["update", out, "--shards", first],
         ["lineage", "accept", out, "p1"],
@@ -43,20 +43,21 @@ def live_on() -> None:
         ["update", out, "--reassign"],
         ["lineage", "rollback", out, "6"],
     ]
-    for number, command in enumerate(commands):
-        if number >= json.loads((out / STEPS).read_text()):
-            if code := main([str(word) for word in command]):
+    with process_group(RankEnvironment.read(), torch.device("cpu")):
+        done = dist.on_rank_zero(lambda: _begun(run, out))
+        for number, command in enumerate(commands[done:], start=done + 1):
+            # What rolls back is one process, as nothing is computed; the others wait until it has ended.
+            alone = command[1] == "rollback" and dist.rank() > 0
+            if code := 0 if alone else main([str(word) for word in command]):
                 os._exit(code)
-            _note(out, number + 1)
+            dist.on_rank_zero(lambda number=number: _note(out, number))
     sys.argv = ["ccscale", "lineage", "log", str(out)]
 
 
 def clusters_and_tables(out: Path) -> dict[str, Any]:
-    """Return the SHA-256 of every file of the clusters, whatever the folder of the run is called."""
+    """Return the SHA-256 of every file of the clusters."""
     return {
-        str(path.relative_to(out)): hashlib.sha256(
-            path.read_bytes().replace(str(out).encode(), b"")
-        ).hexdigest()
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted((out / "clusters").rglob("*"))
         if path.is_file()
     }
@@ -85,6 +86,15 @@ def is_under_way(out: Path, first: int, ahead: int) -> bool:
         return False
     done, ends = json.loads((out / STEPS).read_text()), first + ahead
     return done > ends or (done == ends and (out / "clusters" / ".update").exists())
+
+
+def _begun(run: Path, out: Path) -> int:
+    """Make the copy, where it is not there; return how many commands have come to their end."""
+    if not (out / STEPS).exists():
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(run, out)
+        _note(out, 0)
+    return int(json.loads((out / STEPS).read_text()))
 
 
 def _note(out: Path, done: int) -> None:
