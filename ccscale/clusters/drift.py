@@ -4,8 +4,10 @@ Four shifts are looked at; each is a figure whose size means the same on any dat
 large a figure comes of images that are shuffled among old and new (a permutation test: `SHUFFLES`, or until
 `ENOUGH` reach it, as Besag and Clifford have it, 1991).
 
-- features: the separation (`apart.py`) of what is left of an image when its cluster's centre is taken away. 1/2 is
-  none, 1 is all. Images of a cluster are only held against each other, so that more or fewer of some are no shift.
+- features: how far the mean of what is left of an image without the mean of the known ones that are nearest to
+  the same centre has moved, in deviations (D), as the share of pairs that would be told apart along it, Φ(D / √2):
+  1/2 is none, 1 is all. So images of a cluster are only held against each other, and more or fewer of some are no
+  shift.
 - confidence: how far the chance that a new image is surer than an old one of its cluster is from 1/2, plus 1/2.
 - sizes: half the sum of the differences of the clusters' shares (total variation), from 0 to 1.
 - unassigned: the share of images without a cluster, of which `USUAL` is usual: as many as are meant to be.
@@ -20,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from ccscale.clusters.apart import along
 from ccscale.clusters.assigning import Answers
 from ccscale.clusters.day import CHANCE as NEW_BY_CHANCE
 from ccscale.clusters.founding import FAR
@@ -28,8 +29,8 @@ from ccscale.clusters.reservoir import Reservoir
 from ccscale.clusters.state import Float32, Float64, Int64, State, nearest
 
 SHUFFLES, ENOUGH, CHANCE = 199, 5, 0.005
-ALARM = {"features": 0.65, "confidence": 0.65, "sizes": 0.25, "unassigned": 0.06}
 USUAL = (1 - FAR) + NEW_BY_CHANCE
+ALARM = {"features": 0.6, "confidence": 0.65, "sizes": 0.25, "unassigned": 2 * USUAL}
 MOST, FEWEST = 1_024, 20  # images of each side that are looked at; fewer new ones are not
 WORDS = {
     "features": "features have moved away from their clusters' centres (they are told from known ones in {:.0%})",
@@ -47,8 +48,10 @@ class Usual:
     ----------
     state
         The clusters.
+    means
+        (C, q): of those nearest to each centre.
     rows
-        (m, q): what is left of each without its cluster's centre.
+        (m, q): what is left of each without that mean.
     which
         (m,) int64: its nearest centre.
     confidence
@@ -56,6 +59,7 @@ class Usual:
     """
 
     state: State
+    means: Float32
     rows: Float32
     which: Int64
     confidence: Float32
@@ -66,7 +70,11 @@ class Usual:
         order = np.random.default_rng(len(reservoir)).permutation(len(reservoir))
         rows = state.space(reservoir.features[order])
         which, _ = nearest(rows, state, heads[order])
-        return cls(state, *_left(state, rows, which), confidence[order][which >= 0])
+        order, rows, which = (of[which >= 0] for of in (order, rows, which))
+        means = np.zeros_like(state.centres)
+        np.add.at(means, which, rows)
+        means /= np.maximum(np.bincount(which, minlength=len(means)), 1)[:, None]
+        return cls(state, means, rows - means[which], which, confidence[order])
 
     def measure(
         self, features: Float32, heads: Int64, confidence: Float32, answers: Answers, seed: int
@@ -86,11 +94,12 @@ class Usual:
         if len(features) < FEWEST:
             return found
         random = np.random.default_rng(seed)
-        chosen = random.permutation(np.flatnonzero(answers.ids >= 0))[:MOST]
+        chosen = random.permutation(np.flatnonzero(np.isfinite(features).all(axis=1)))[:MOST]
         if len(chosen) >= FEWEST and len(self.rows) >= FEWEST:
             rows = self.state.space(features[chosen])
             which, _ = nearest(rows, self.state, heads[chosen])
-            rows, which = _left(self.state, rows, which)
+            chosen, rows, which = (of[which >= 0] for of in (chosen, rows, which))
+            rows = rows - self.means[which]
             beside = self._like(which, random)
             found |= _named("features", *_separation(rows, self.rows[beside], random))
             surer = confidence[chosen], self.confidence[beside]
@@ -131,12 +140,6 @@ def _named(name: str, shift: float, chance: float) -> dict[str, float]:
     return {name: shift, f"{name}_chance": chance}
 
 
-def _left(state: State, rows: Float32, which: Int64) -> tuple[Float32, Int64]:
-    """Return what is left of rows (n, q) without their centres, and these; of rows that have one."""
-    there = which >= 0
-    return rows[there] - state.centres[which[there]], which[there]
-
-
 def _chance(shift: float, shuffled: Callable[[], float]) -> float:
     """Return how often shuffled images have a shift as large."""
     as_large = 0
@@ -148,15 +151,22 @@ def _chance(shift: float, shuffled: Callable[[], float]) -> float:
 
 
 def _separation(new: Float32, known: Float32, random: np.random.Generator) -> tuple[float, float]:
-    """Return the separation of two sets, and its chance."""
+    """Return how well images (n, q) and (m, q) are told apart by how far their means are, and the chance of it.
 
-    both = np.concatenate([new, known])
+    D² = q (|Δ|² / S − 1/n − 1/m), where S is the sum of the variances of all, is 0 in the mean of shuffled images.
+    """
+    from scipy.special import ndtr
 
-    def of(order: Int64) -> float:
-        return _above(*along(both[order[: len(new)]], both[order[len(new) :]]))
+    both, n, m = np.concatenate([new, known]).astype(np.float64), len(new), len(known)
+    total, spread = both.sum(axis=0), max(float(both.var(axis=0, ddof=1).sum()), 1e-12)
 
-    shift = of(np.arange(len(both)))
-    return shift, _chance(shift, lambda: of(random.permutation(len(both))))
+    def moved(order: Int64) -> float:
+        first = both[order[:n]].sum(axis=0)
+        return float(((first / n - (total - first) / m) ** 2).sum())
+
+    far = moved(np.arange(n))
+    squared = both.shape[1] * (far / spread - 1 / n - 1 / m)
+    return float(ndtr(np.sqrt(max(0.0, squared) / 2))), _chance(far, lambda: moved(random.permutation(n + m)))
 
 
 def _surer(
