@@ -70,7 +70,8 @@ class Usual:
         order = np.random.default_rng(len(reservoir)).permutation(len(reservoir))
         rows = state.space(reservoir.features[order])
         which, _ = nearest(rows, state, heads[order])
-        order, rows, which = (of[which >= 0] for of in (order, rows, which))
+        there = which >= 0
+        order, rows, which = order[there], rows[there], which[there]
         means = np.zeros_like(state.centres)
         np.add.at(means, which, rows)
         means /= np.maximum(np.bincount(which, minlength=len(means)), 1)[:, None]
@@ -98,8 +99,9 @@ class Usual:
         if len(chosen) >= FEWEST and len(self.rows) >= FEWEST:
             rows = self.state.space(features[chosen])
             which, _ = nearest(rows, self.state, heads[chosen])
-            chosen, rows, which = (of[which >= 0] for of in (chosen, rows, which))
-            rows = rows - self.means[which]
+            there = which >= 0
+            chosen, which = chosen[there], which[there]
+            rows = rows[there] - self.means[which]
             beside = self._like(which, random)
             found |= _named("features", *_separation(rows, self.rows[beside], random))
             surer = confidence[chosen], self.confidence[beside]

@@ -92,9 +92,8 @@ class Planted:
         heads, sure = (of_all[first] for of_all in self.told[CLEAN])
         self.known = Known.founded(own[CLEAN][first], heads, sure, first, args.first, seed)
         kept = self.known.reservoir.refs
-        self.usual = Usual.of(
-            self.known.state, self.known.reservoir, *(one[kept] for one in self.told[CLEAN])
-        )
+        heads, sure = self.told[CLEAN]
+        self.usual = Usual.of(self.known.state, self.known.reservoir, heads[kept], sure[kept])
 
     def figures(self) -> list[dict[str, Any]]:
         """Return what days of each kind bring."""
@@ -134,10 +133,9 @@ class Planted:
         strange = draw.random(size).argsort() < round(share * size)
         at = draw.choice(len(self.features[kind]), size, replace=False) if kind == OTHERS else rows
         features = np.where(strange[:, None], self.features[kind][at], self.features[CLEAN][rows])
-        heads, sure = (
-            np.where(strange, there[at], usual[rows])
-            for there, usual in zip(self.told[kind], self.told[CLEAN], strict=True)
-        )
+        told, usual = self.told[kind], self.told[CLEAN]
+        heads = np.where(strange, told[0][at], usual[0][rows])
+        sure = np.where(strange, told[1][at], usual[1][rows])
         _, answers, proposals = self.known.day(features, heads, sure, rows)
         return self.usual.measure(features, heads, sure, answers, number), proposals
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def live_on() -> None:
             alone = command[1] == "rollback" and dist.rank() > 0
             if code := 0 if alone else main([str(word) for word in command]):
                 os._exit(code)
-            dist.on_rank_zero(lambda number=number: _note(out, number))
+            dist.on_rank_zero(partial(_note, out, number))
     sys.argv = ["ccscale", "lineage", "log", str(out)]
 
 

@@ -1,7 +1,8 @@
 """Features of images as they are, and as they would be had something befallen them: blur, or no colour."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,11 @@ def grey(images: Tensor) -> Tensor:
     return rgb_to_grayscale(images, 3)
 
 
-CHANGES = {"as it is": lambda images: images, "blurred": blurred, "grey": grey}
+CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "as it is": lambda images: images,
+    "blurred": blurred,
+    "grey": grey,
+}
 
 
 def features_of(
@@ -60,6 +65,7 @@ def features_of(
                     found[name].append(backbone.features(CHANGES[name](images), "float32").numpy())
                 found["labels"].append(batch.labels)
                 meter.advance(len(images))
-        np.savez(place, **{name: np.concatenate(parts) for name, parts in found.items()})
+        whole: dict[str, Any] = {name: np.concatenate(parts) for name, parts in found.items()}
+        np.savez(place, **whole)
     with np.load(place) as kept:
         return {name: kept[name] for name in kept.files}
