@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ccscale import dist
 from ccscale.errors import InputError
+from ccscale.features.buffers import Buffers
 from ccscale.features.vectors import BLOCK, Vectors, unit
 from ccscale.progress import Meter
 
@@ -55,10 +56,12 @@ class Scale:
 
 def scale_of(blocks: Blocks, rows: int) -> Scale:
     """Return a scale with which so many rows add up to less than 2^53; refuse what is no number."""
-    largest, squares = 0.0, []
+    largest, squares, buffers = 0.0, [], Buffers(blocks.device)
     for _, block in blocks:
-        largest = max(largest, float(block.abs().max())) if bool(block.isfinite().all()) else math.inf
-        squares.append(float(block.double().square().sum()))
+        of_block = float(torch.linalg.vector_norm(block, ord=math.inf))  # the largest of them, without a copy
+        largest = max(largest, of_block) if math.isfinite(of_block) else math.inf
+        wide = buffers.take("wide", *block.shape, dtype=torch.float64)
+        squares.append(float(wide.copy_(block).square_().sum()))
     of_ranks = dist.all_objects((largest, squares))
     largest = max(one for one, _ in of_ranks)
     if not math.isfinite(largest):

@@ -120,15 +120,15 @@ def turtle(
             if keeper is not None:
                 keeper.keep(state, is_last=state.step == steps)
             meter.advance()
-    parts = []
+    chosen, confidence = np.empty(images, np.int64), np.empty(images, np.float32)
     with torch.inference_mode():
         for start in range(0, images, BLOCK):
             block = np.arange(start, min(start + BLOCK, images))
             found = [
                 layer(space.take(block)).softmax(dim=1) for layer, space in zip(maps, spaces, strict=True)
             ]
-            parts.append([values.cpu() for values in torch.stack(found).mean(dim=0).max(dim=1)])
-    confidence, chosen = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
+            largest, of = torch.stack(found).mean(dim=0).max(dim=1)
+            chosen[block], confidence[block] = of.cpu().numpy(), largest.cpu().numpy()
     return Labels(chosen, confidence, float(torch.stack(state.losses).mean()))
 
 
