@@ -43,8 +43,21 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add the run, or the exported network, that images are shown to."""
     parser.add_argument(
-        "run", metavar="RUN", type=path, help="the run's folder, or an exported network's (`ccscale export`)"
+        "run",
+        metavar="RUN",
+        type=path,
+        help="the run's folder, or an exported network's (`ccscale export`)"
+        ", also hf://OWNER/NAME of the Hugging Face Hub",
     )
+
+
+def at_hand(network: str) -> str:
+    """Return the folder of what `add_network` takes; what is on the Hub is downloaded."""
+    if not network.startswith("hf://"):
+        return network
+    from ccscale.model.hub import fetch
+
+    return str(fetch(network))
 
 
 def add_images(parser: argparse.ArgumentParser, beside: str = "") -> None:

@@ -16,6 +16,7 @@ from ccscale.cli.arguments import (
     add_reject,
     add_split,
     amount,
+    at_hand,
     count,
     path,
 )
@@ -91,7 +92,7 @@ def _predict(args: argparse.Namespace, quiet: bool = False) -> int:
         from ccscale.evaluate.predict import Wanted, predict_run
 
         result = predict_run(
-            args.run,
+            at_hand(args.run),
             args.shards,
             Wanted(args.out, args.features, args.merged, args.follow, args.idle, args.reject),
             args.split,

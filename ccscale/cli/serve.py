@@ -12,6 +12,7 @@ from ccscale.cli.arguments import (
     add_network,
     add_reject,
     amount,
+    at_hand,
     byte_size,
     count,
     number,
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             say(f"serving {version} of {args.run} on {url}; Ctrl-C stops")
 
-    source = Source(Path(args.run), args.device, args.checkpoint, args.clusters, args.reject)
+    source = Source(Path(at_hand(args.run)), args.device, args.checkpoint, args.clusters, args.reject)
     limits = Limits(
         body=args.max_body,
         pixels=args.max_pixels,

@@ -11,6 +11,7 @@ from ccscale.cli.arguments import (
     add_network,
     add_reject,
     add_split,
+    at_hand,
     local_path,
 )
 from ccscale.cli.evaluate import show_or_refuse
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from ccscale.evaluate.sorting import Images, sort_run
 
     result = sort_run(
-        args.run,
+        at_hand(args.run),
         Images(args.shards, args.split, args.images),
         args.out,
         args.how or ("links" if args.images else "copies"),

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from harness.hub import TOKEN, serve_hub
+from harness.pictures import picture
 from huggingface_hub import constants
 
 import ccscale
@@ -52,6 +53,13 @@ def test_there_and_back(hub, exported, capsys, tmp_path, monkeypatch):
     assert len(hub.requests) == asked  # a commit's hash is not asked for again
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert ccscale.load("hf://me/animals").origin == network.origin
+    picture(1).save(tmp_path / "a.png")
+    for name in ("hf://me/animals", str(exported)):
+        arguments = ["--images", str(tmp_path / "a.png"), "--workers", "0", "--out", str(tmp_path / "p.csv")]
+        assert main(["predict", name, *arguments]) == 0
+        (tmp_path / "p.csv").rename(tmp_path / f"{len(name)}.csv")
+    one, two = (path.read_text() for path in tmp_path.glob("*.csv"))
+    assert one == two
     assert len(hub.requests) == asked
 
 
