@@ -6,7 +6,8 @@
      "images_per_second": …, "data_wait": …, "batch_digest": "…", "time": …}
     {"kind": "evaluation", "step": …, "epoch": …, "splits": […], "sizes": […], "acc": …, …, "time": …}
     {"kind": "stage", "stage": "boost", "step": …, "labelled": …, "unlabelled_clusters": …, "agreement": …,
-     "stability": …, "neighbours": …, "effective_clusters": …, "ended": null, "time": …}
+     "stability": …, "neighbours": …, "effective_clusters": …, "begun": null, "waits": "…",
+     "ended": null, "time": …}
 
 A loss that the step does not compute is null; where epochs have phases, `phase` counts them from 1.
 

@@ -11,8 +11,8 @@ class Boost(Section):
 
     epochs: Free[Count] = Field(
         0,
-        description="Epochs of it, after train.epochs; 0: none. The first only labels. A run that is finished may "
-        "be given some; from then on train.epochs and the keys here may not change.",
+        description="Epochs of it, after train.epochs; 0: none. A run that is finished may be given some; from "
+        "then on train.epochs and the keys here may not change.",
     )
     threshold: Fixed[Probability] = Field(
         0.99, description="An image whose confidence is below it has no label, or loses the one that it has."
@@ -64,9 +64,15 @@ class Boost(Section):
         description="Epochs between looks at how it goes, beside the first's: each is an evaluation, and a "
         "checkpoint where it is the best so far.",
     )
+    settled: Fixed[Probability] = Field(
+        0.93,
+        description="It trains by labels from the check on that finds images in the clusters of the check before, "
+        "to this agreement (Cohen's kappa) or more, and labels enough; until then the run trains on as before, if "
+        "need be to its end. 0: it does not wait, as in TCL: the first epoch only labels.",
+    )
     least_labelled: Fixed[Probability] = Field(
         0.05,
-        description="The stage ends before it trains where a smaller share of the images than this has a label.",
+        description="The stage does not begin where a smaller share of the images than this has a label.",
     )
     tolerance: Fixed[Probability] = Field(
         0.03,

@@ -29,6 +29,7 @@ from ccscale.data.images.views import VIEWS, ColourParameters, ViewParameters, d
 from ccscale.data.loader import load, plain, this_worker
 from ccscale.data.order.growing import RunOrder
 from ccscale.data.order.schedule import EpochOrder, owned
+from ccscale.data.order.stages import BoostSteps
 from ccscale.data.read_ahead import Ahead, read_ahead_lanes
 from ccscale.data.reader import Sample, SampleReader
 from ccscale.data.remote.access import Access
@@ -49,7 +50,7 @@ class PairBatch:
         Number of the global batch, counted from 0 through all epochs.
     images
         (2, n, size, size, 3) uint8, RGB: the geometry is done, colour and blur are not. (3, n, size, size, 3) where
-        there are triples: the weak view, the strong one, the image as it is.
+        there are triples: the pair, and the image as it is.
     colour
         What is still to be done to the 2 x n (or 3 x n) views.
     digest
@@ -78,20 +79,21 @@ class PairBatch:
 
 
 class Triples(NamedTuple):
-    """From some step on, three views of each image: a weak one, a strong one, and the image as it is.
+    """In the self-labelling three views of each image: a pair, and the image as it is.
 
-    The weak view has the random numbers that the first of a pair would have, the strong one those of the second.
+    Where it trains by labels the pair is a weak view, which has the random numbers that the first of an ordinary
+    pair would have, and a strong one with those of the second.
     """
 
-    first: int
-    """The step, counted from 0 through all epochs."""
+    steps: BoostSteps
     weak: Views
     strong: Views
 
-    @property
-    def views(self) -> tuple[Views, Views, Views]:
-        """The settings of each."""
-        return self.weak, self.strong, self.weak.plain
+    def views(self, step: int, pair: Sequence[Views]) -> Sequence[Views]:
+        """Return the settings of each view at a step, counted from 0; before the self-labelling the pair."""
+        if not self.steps.covers(step):
+            return pair
+        return (*((self.weak, self.strong) if self.steps.trains(step) else pair), self.weak.plain)
 
 
 def pair_batches(
@@ -131,7 +133,7 @@ def pair_batches(
     closing
         Ends all reads, where nobody waits for a batch any more.
     triples
-        From which step on there are three views of each image in place of a pair, and what they are.
+        At which steps there are three views of each image in place of a pair, and what they are.
 
     Raises
     ------
@@ -207,7 +209,7 @@ def _read(
     if reader.shards.is_remote:
         ahead = read_ahead_lanes(reader, schedule, _of_this_worker(lanes), start, stop)
     for part in parts:
-        each = triples.views if triples is not None and part.step >= triples.first else pair
+        each = pair if triples is None else triples.views(part.step, pair)
         try:
             yield _read_part(part, reader, ahead, schedule, each)
         except (InputError, Fault) as error:

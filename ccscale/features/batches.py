@@ -17,6 +17,7 @@ from torch import Tensor
 from ccscale.data.digest import batch_digest
 from ccscale.data.order.growing import RunOrder
 from ccscale.data.order.schedule import EpochOrder, owned
+from ccscale.data.order.stages import BoostSteps
 from ccscale.data.pairs import SUBSTITUTES, PairBatch
 from ccscale.data.whole_images import WholeBatch
 from ccscale.errors import InputError
@@ -82,7 +83,7 @@ def feature_batches(
     *,
     rank: int = 0,
     world: int = 1,
-    triples_from: int | None = None,
+    boost: BoostSteps | None = None,
 ) -> Iterator[FeatureBatch]:
     """Yield this rank's part of global batches `start` to `stop`, counted from 0 through all epochs.
 
@@ -92,9 +93,9 @@ def feature_batches(
         Draws pairs of a store's rows; row i is sample i of `schedule`.
     schedule, rank, world
         As for `pair_batches`.
-    triples_from
-        The step from which on pairs are two views of an image, whatever pairs are before, and the image as it is
-        comes with them.
+    boost
+        The steps of a self-labelling: in it the image as it is comes with the pair, and where it trains by labels a
+        pair is two views of an image, whatever it is before.
 
     Raises
     ------
@@ -108,10 +109,10 @@ def feature_batches(
         turn = schedule.locate(step)
         if order is None or order.epoch != turn.number:
             order = schedule.order(turn.number)
-        if whole := triples_from is not None and step >= triples_from:
+        if boost is not None and boost.trains(step):
             draw = draw.of_views()
         samples, features, bad = _read(draw, keys, order, order.batch(turn.position, lanes))
-        if whole:
+        if boost is not None and boost.covers(step):
             features = np.concatenate([features, draw.features.mean(samples)[None]])
         digest = batch_digest(positions, keys[samples])
         yield FeatureBatch(step, torch.from_numpy(features), samples, digest, tuple(bad))

@@ -14,7 +14,6 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
 from ccscale.data.loader import default_workers
 from ccscale.data.order.run import last_step
-from ccscale.data.order.stages import BoostSteps
 from ccscale.device import pick_device
 from ccscale.engine.build import build_engine
 from ccscale.features.batches import Batch
@@ -97,7 +96,6 @@ def _set_up(config: Config, device: torch.device) -> Setup:
         build_engine(config, network, device),
         step=0,
         stop=last_step(config, schedule),
-        boost=BoostSteps.of(config, schedule),
         state={"bad": []},
     )
 
@@ -112,12 +110,14 @@ def _step_seconds(setup: Setup) -> float:
 
 def _boost_step_seconds(setup: Setup) -> float | None:
     """Return the seconds of a step that labels and trains by labels; None where the run has none."""
-    if setup.stop <= setup.boost.begin:
+    if setup.stop <= setup.boost.first:
         return None
-    setup = replace(setup, step=setup.boost.begin)
+    setup = replace(setup, step=setup.boost.first, begun=setup.boost.first)
     stepper = Stepper(setup.config, setup.engine, setup.device)
     stage = BoostStage(setup.config, setup.boost, stepper, setup.supply.intakes.samples, {})
-    return _seconds(setup, lambda batch: stage.take(batch, setup.config.phases[0].losses, stage.rate))
+    return _seconds(
+        setup, lambda batch: stage.take(batch, setup.config.phases[0].losses, setup.config.boost_lr)
+    )
 
 
 def _seconds(setup: Setup, take: Callable[[Batch], object]) -> float:

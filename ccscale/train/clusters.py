@@ -50,11 +50,13 @@ class RunClusters:
         with self._network.averaged():
             self._finder.find()
 
-    def judged(self, near: Int64 | None) -> dict[str, Any]:
+    def judged(self, step: int, near: Int64 | None) -> dict[str, Any]:
         """Return what tells how good the serving clusters are on the images that are trained on, without labels.
 
         Parameters
         ----------
+        step
+            On which data: those that were there after so many steps.
         near
             On rank 0: what it returned as ``near`` before.
 
@@ -67,8 +69,7 @@ class RunClusters:
         """
         setup, config = self._setup, self._setup.config
         splits, serving = config.data.splits, self._network.serving
-        # Of data that grow, those that its first check has looked at: the others are compared with it.
-        manifest, features = setup.supply.at(setup.boost.begin)
+        manifest, features = setup.supply.at(step)
         data = self._network, manifest, splits, config
         found: tuple[float, Int64 | None] | None
         with self._network.averaged():

@@ -96,10 +96,8 @@ class Trainer:
                 return self._stopped()
             if self.step < self.setup.stop:
                 with self.request.at_once():
-                    if self.look():
-                        self.feed.restart(self.setup.batches)
-                    else:
-                        self.feed.fetch_first()
+                    self.look()
+                    self.feed.restart(self.setup.batches)
                 dist.together(self.feed.check)
             even = self.setup.device.type == "cpu" and not self.config.train.compile
             estimate = TimeEstimate(self.step, self.setup.stop, even, self.settle)
@@ -124,6 +122,9 @@ class Trainer:
                     return self._stopped(evaluated=False)
                 if self.boost.ended:
                     break
+                if self.setup.begun == self.step < self.setup.stop:
+                    self.feed.restart(self.setup.batches)  # the next batch is one that trains by labels
+                    dist.together(self.feed.check)
             self.trackers.end = "finished"
         return Outcome(self.step, finished=True)
 
@@ -133,7 +134,7 @@ class Trainer:
         phase, rate = self.setup.schedule.locate(self.step).phase, self.rates.at(self.step)
         taker: Stepper | BoostStage = self.stepper
         if self.boost.steps.covers(self.step):
-            taker, rate = self.boost, self.boost.rate
+            taker, rate = self.boost, self.boost.rate_at(self.step, rate)
         self.activity.begin(self.step + 1, "views", at_work=self.step == self.begun)  # the first may compile
         losses, verdict = taker.take(batch, self.phases[phase].losses, rate)
         self.step += 1
@@ -265,7 +266,7 @@ class Trainer:
             with saved_if_data_fail(lambda: self.save(wait=True), self.step):
                 summary = self.clusters.measure(self.step)
                 is_checked = self.boost.lacks_check(self.step, self.setup.stop)
-                judged = self.clusters.judged(self.boost.near) if is_checked else {}
+                judged = self.clusters.judged(*self.boost.judged_at(self.step)) if is_checked else {}
         except Stopped:
             self.save(wait=True)
             return False
@@ -286,6 +287,8 @@ class Trainer:
     def check(self, summary: dict[str, Any] | None, judged: dict[str, Any]) -> None:
         """Judge the self-labelling by the clusters as they are now, and save what follows."""
         record = self.boost.check(self.step, summary, judged)
+        if self.boost.begun == self.step:
+            self.setup = replace(self.setup, step=self.step, begun=self.step)
         if record is not None:
             self.log.stage({"epoch": self.setup.epoch(self.step), **record})
             say(messages.checked(record, self.boost.serves))

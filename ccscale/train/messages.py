@@ -120,6 +120,10 @@ def checked(record: Mapping[str, Any], serves: int | None) -> str:
         + (f", {counted(without, 'cluster')} without" if without else "")
         + f"; agreement with the clusters before {record['agreement']:.3f}{''.join(told)}"
     )
+    if record["waits"] is not None:
+        return f"{line}; nothing is trained by labels yet: {record['waits']}"
+    if record["begun"] == record["step"]:
+        return f"{line}; from here on it trains by labels"
     if record["ended"] is None:
         return line if serves is None else f"{line}; the clusters of step {serves} are the best so far"
     which = record["step"] if serves is None else serves

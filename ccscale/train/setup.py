@@ -57,8 +57,6 @@ class Setup:
         DeepSpeed's, with the network.
     step, stop
         Steps that are done, steps that there will be.
-    boost
-        The steps of its self-labelling.
     state
         What the newest checkpoint has beside weights and optimizer: ``bad``, lines about images that are known not
         to be decodable, in the order in which they were met; ``boost`` of the self-labelling, once it has begun.
@@ -66,6 +64,8 @@ class Setup:
         SHA-256 of the run's file with what is frozen of the network, if anything is.
     given
         Labels that a user gives for the self-labelling.
+    begun
+        The step from which the self-labelling trains by labels, where it was found that the run is ready.
     """
 
     config: Config
@@ -78,10 +78,15 @@ class Setup:
     engine: Engine
     step: int
     stop: int
-    boost: BoostSteps
     state: dict[str, Any]
     frozen: str | None = None
     given: GivenClasses | None = None
+    begun: int | None = None
+
+    @cached_property
+    def boost(self) -> BoostSteps:
+        """The steps of its self-labelling."""
+        return BoostSteps.of(self.config, self.schedule, self.begun)
 
     @property
     def manifest(self) -> Manifest:
@@ -105,7 +110,7 @@ class Setup:
             draw = PairDraw(self.features, self.config.pairs, self.config.seed, self.config.views.raw)
             steps = self.step, self.stop
             ranks = {"rank": dist.rank(), "world": dist.world()}
-            return feature_batches(draw, self.schedule, *steps, **ranks, triples_from=self.boost.first)
+            return feature_batches(draw, self.schedule, *steps, **ranks, boost=self.boost)
         return pair_batches(
             self.manifest,
             self.config.data.splits,
@@ -128,7 +133,7 @@ class Setup:
         boost, views = self.config.stages.boost, self.config.views
         if not boost.epochs:
             return None
-        return Triples(self.boost.first, weak_view(views, boost.weak), strong_view(views, boost.strong))
+        return Triples(self.boost, weak_view(views, boost.weak), strong_view(views, boost.strong))
 
     def epoch(self, step: int) -> int:
         """Return the epoch of the last of so many steps, counted from 1; 0 before the first."""
@@ -167,7 +172,6 @@ class Setup:
             schedule=schedule,
             step=step,
             stop=last_step(config, schedule),
-            boost=BoostSteps.of(config, schedule),
             given=dist.on_rank_zero(lambda: _given(supply)),
         )
 
@@ -205,13 +209,12 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     engine, step, state = restore(opening, device)
     dist.on_rank_zero(lambda: supply.kept.check(state, step, config.run_folder))
     workers = default_workers(env.local_world) if config.data.workers is None else config.data.workers
-    begun = state.get(KEY, {})
-    boost = BoostSteps.of(config, schedule)
-    rest = schedule, lock, found, engine, step, stop, boost, state, opening.frozen, given
-    setup = Setup(as_begun(config, begun), device, workers, supply, *rest)
+    kept = state.get(KEY, {})
+    rest = schedule, lock, found, engine, step, stop, state, opening.frozen, given, kept.get("begun")
+    setup = Setup(as_begun(config, kept), device, workers, supply, *rest)
     if missing:
         setup = setup.of(SupplyWatch().retire(supply, missing, step), step)
-    if begun.get("ended"):
+    if kept.get("ended"):
         setup = replace(setup, stop=step)  # what its steps would be is not asked any more
     for reason in found.passed_over:
         dist.say(f"passed over a checkpoint: {reason}")

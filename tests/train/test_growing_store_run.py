@@ -29,7 +29,7 @@ def settings_of(store: Path, run: Path) -> dict:
     train = {"train__global_batch": 16, "train__epochs": 1, "train__save_every": 1}
     settings = small_settings(Path(), run, **train)
     settings |= {"data": {"features": str(store), "refresh": "epoch"}, "views": {}, "model": {"clusters": 4}}
-    return settings | {"stages": {"boost": {"epochs": 2, "threshold": 0.26, "check_epochs": 1}}}
+    return settings | {"stages": {"boost": {"epochs": 2, "threshold": 0.26, "check_epochs": 1, "settled": 0}}}
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def measure(config: Config, device: torch.device, turns: int) -> dict[str, Any]:
     shards = manifest.select(config.data.splits)
     schedule = make_schedule(config, shards, dist.world())
     steps = BoostSteps.of(config, schedule)
-    triples = Triples(0, config.views, config.views)  # the same views as of a training step
+    triples = Triples(BoostSteps(0, 0, 1), config.views, config.views)  # the same views as of a training step
     batches = pair_batches(manifest, config.data.splits, schedule, config.views, 0, 1, triples=triples)
     batch = replace(on_device(next(batches), device), step=steps.begin)
     torch.manual_seed(config.seed)
@@ -82,7 +82,7 @@ def measure(config: Config, device: torch.device, turns: int) -> dict[str, Any]:
     takers: dict[str, Callable[[], Any]] = {
         "training step": lambda: stepper.take(batch, LOSSES),
         "look": lambda: stepper.assign(batch),
-        "self-labelling step": lambda: stage.take(batch, LOSSES, stage.rate),
+        "self-labelling step": lambda: stage.take(batch, LOSSES, config.boost_lr),
     }
     seconds: dict[str, list[float]] = {name: [] for name in takers}
     for turn in range(turns + 2):

@@ -75,9 +75,7 @@ def of_plain(config: Config) -> Iterator[list[int]]:
     _, manifest, _ = open_data(config)
     schedule = make_schedule(config, manifest.select(config.data.splits), 1)
     steps, boost, loss = BoostSteps.of(config, schedule), config.stages.boost, config.loss
-    triples = Triples(
-        steps.first, weak_view(config.views, boost.weak), strong_view(config.views, boost.strong)
-    )
+    triples = Triples(steps, weak_view(config.views, boost.weak), strong_view(config.views, boost.strong))
     batches = pair_batches(
         manifest, config.data.splits, schedule, config.views, 0, steps.stop, triples=triples
     )
@@ -132,6 +130,7 @@ def main() -> int:
 
     def call() -> int:
         exact = ["train.precision=fp64", "train.zero=1", "train.device=cpu", f"run={args.out / 'run'}"]
+        exact.append("stages.boost.settled=0")  # the plain way does not wait
         config = load_config(args.config, [*args.overrides, *exact])
         if not config.stages.boost.epochs:
             raise InputError("the config has no self-labelling: add stages.boost.epochs=N")

@@ -2,9 +2,10 @@
 
 ::
 
-    step    0 ...                   first          begin                       stop
-            train.epochs            |  labels only |  labels, and trains on them |
-    check                                          ^         ^         ^         ^
+    step    0 ...                   first                    begin                       stop
+            train.epochs            |  trains as before, and  |  trains by labels         |
+                                    |  gives labels           |                           |
+    check                                ^        ^           ^         ^        ^        ^
 """
 
 from typing import NamedTuple
@@ -19,9 +20,10 @@ class BoostSteps(NamedTuple):
     Attributes
     ----------
     first, begin, stop
-        Steps that are done before it; before it trains, when each image was looked at; when it is done.
+        Steps that are done before it; before it trains by labels; when it is done. It has not begun to train by
+        labels where `begin` is `stop`.
     checks
-        Steps that are done when it is looked at how it goes, beside the run's last.
+        Steps that are done when it is looked at how it goes, beside the run's last where it has begun.
     """
 
     first: int
@@ -30,18 +32,27 @@ class BoostSteps(NamedTuple):
     checks: frozenset[int] = frozenset()
 
     @classmethod
-    def of(cls, config: Config, schedule: RunOrder) -> "BoostSteps":
+    def of(cls, config: Config, schedule: RunOrder, begun: int | None = None) -> "BoostSteps":
         """Return the steps of a run's; `first` is `stop` where it has no such stage.
 
         Of data that grow they are those of what has been taken in so far.
+
+        Parameters
+        ----------
+        config, schedule
+            The run's.
+        begun
+            `begin`, where it was found that the run is ready (`Boost.settled`).
         """
         boost, before = config.stages.boost, config.train.epochs
         looked = before + min(boost.epochs, 1)
         ends = range(looked, before + boost.epochs + 1, boost.check_epochs)
+        stop = schedule.end_of(before + boost.epochs)
+        begin = schedule.end_of(looked) if boost.settled == 0 else stop
         return cls(
             schedule.end_of(before),
-            schedule.end_of(looked),
-            schedule.end_of(before + boost.epochs),
+            begin if begun is None else begun,
+            stop,
             frozenset(map(schedule.end_of, ends if boost.epochs else ())),
         )
 
@@ -55,5 +66,4 @@ class BoostSteps(NamedTuple):
 
     def is_checked(self, step: int, last: int) -> bool:
         """Tell whether it is looked at how it goes, after so many steps of a run that ends after `last`."""
-        within = self.first < self.stop and self.begin <= step <= self.stop
-        return within and (step in self.checks or step == last)
+        return step in self.checks or (step == last and self.begin < step <= self.stop)

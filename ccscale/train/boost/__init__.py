@@ -2,9 +2,10 @@
 
 ::
 
-    step      0 ...            first                            end
-              training epochs |  labels only  |  labels, and trains on them ...
-    checks                    ^               ^          ^          ^         each may end it
+    step      0 ...            first                       begin                       stop
+              training epochs |  trains as before, looks  |  labels, and trains on them |
+    checks                        ^          ^            ^           ^           ^
+                                  may let it begin                    may end it
 
 Every step looks at each image as it is, in evaluation mode, and gives or takes its label (`selection.py`); what a
 run remembers of each image, its lasting label, is in the checkpoint (`labels.py`). The losses are those of a pair

@@ -1,10 +1,14 @@
 """How a self-labelling goes, told without labels of people, and whether it goes on: pure.
 
-The first check, before anything is trained by labels, is what the others are compared with. A stage ends there
-where too few images have a label, or too few clusters. Later it ends where no image has one, where clusters fall
-out of use, where the clusters have become others than they were, and where they keep fewer neighbours together, by
-features that the stage does not train. It ends where far fewer images are in one cluster by two views, too; that
-falls where all goes well, since before the stage it is trained for itself.
+A stage waits, and the run trains on as before, while too few images have a label, or too few clusters, and while
+training itself still moves images from cluster to cluster: it teaches more then. The check that it begins after,
+before anything is trained by labels, is what the others are compared with. One that does not wait, by `settled`,
+ends where it would.
+
+Later it ends where no image has a label, where clusters fall out of use, where the clusters have become others than
+they were, and where they keep fewer neighbours together, by features that the stage does not train. It ends where
+far fewer images are in one cluster by two views, too; that falls where all goes well, since before the stage it is
+trained for itself.
 
 In the end the run serves the check whose clusters keep most neighbours together: the last of those that are as good
 as any. The first is compared with them where the stage was ended, and not else: the neighbours are those of the
@@ -39,7 +43,8 @@ class Check(NamedTuple):
     unlabelled_clusters
         Clusters no image has the label of.
     agreement
-        Of the images' clusters with those before: Cohen's kappa, 1 for the same, 0 by chance.
+        Of the images' clusters with those before, while it waits with those at the check before: Cohen's kappa, 1
+        for the same, 0 by chance.
     stability
         Of `evaluate.stability`; None where there are no two views of an image.
     neighbours
@@ -77,6 +82,21 @@ def of_labels(labels: Int64, clusters: Int64, before: Int64, k: int) -> dict[str
         "unlabelled_clusters": int((sizes == 0).sum()),
         "agreement": 1.0 if same else kappa(now, then).kappa,
     }
+
+
+def reason_to_wait(checks: Sequence[Check], boost: Boost, k: int) -> str | None:
+    """Return why a stage of K clusters is not to begin after the last of its checks; None where it is."""
+    now = checks[-1]
+    if (few := _too_few(now, boost, k)) is not None:
+        return few
+    if len(checks) == 1:
+        return "whether images still change their clusters is not known before the next check"
+    if now.agreement < boost.settled:
+        return (
+            f"images still change their clusters (agreement {now.agreement:.3f} with the check before, and "
+            f"stages.boost.settled is {boost.settled:g})"
+        )
+    return None
 
 
 def reason_to_end(checks: Sequence[Check], boost: Boost, k: int) -> str | None:

@@ -32,7 +32,7 @@ class LastingLabels:
     ----------
     labels, clusters, before
         (images,) int32 each: the lasting label, -1 for none; the cluster that the image was in when it was last
-        looked at, and before anything was trained by labels; -1 for one that was not looked at.
+        looked at, and before `compare_from_here`; -1 for one that was not looked at.
     given
         (images,) int32: the label that a user gives, which stays whatever is found; -1 for none.
     """
@@ -51,7 +51,7 @@ class LastingLabels:
             if (more := images - len(kept)) > 0:
                 setattr(self, name, torch.cat([kept, kept.new_full((more,), -1)]))
 
-    def take(self, samples: Tensor, confidence: Tensor, clusters: Tensor, trained: bool = True) -> Tensor:
+    def take(self, samples: Tensor, confidence: Tensor, clusters: Tensor, lasting: bool = True) -> Tensor:
         """Look at a global batch; return its labels, (N,) int32.
 
         Parameters
@@ -60,20 +60,21 @@ class LastingLabels:
             (N,) int64: which samples they are. One that stands in for another may be there twice.
         confidence, clusters
             As of `relabel`.
-        trained
-            Whether anything was trained by labels before.
+        lasting
+            Whether a label stays that an image had before.
         """
         settings = self._settings
-        old = self.labels[samples]
+        old = self.labels[samples] if lasting else torch.full_like(samples, -1, dtype=torch.int32)
         new = relabel(old, confidence, clusters, self._k, settings.share, settings.threshold)
         given = self.given[samples]
         new = torch.where(given >= 0, given, new)
         _put(self.labels, samples, new)
-        found = clusters.to(torch.int32)
-        _put(self.clusters, samples, found)
-        if not trained:
-            _put(self.before, samples, found)
+        _put(self.clusters, samples, clusters.to(torch.int32))
         return self.labels[samples]
+
+    def compare_from_here(self) -> None:
+        """Let the clusters as they are now be those before."""
+        self.before.copy_(self.clusters)
 
     def give(self, given: GivenClasses) -> None:
         """Let labels last that a user gives, by the clusters that the images are in before they train anything."""

@@ -13,7 +13,7 @@ from ccscale.engine.guard import Verdict
 from ccscale.evaluate.surroundings import Int64
 from ccscale.features.batches import Batch
 from ccscale.train.boost.given import GivenClasses
-from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end
+from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end, reason_to_wait
 from ccscale.train.boost.labels import LastingLabels
 from ccscale.train.losses import Losses
 from ccscale.train.step import Stepper
@@ -27,7 +27,8 @@ def as_begun(config: Config, state: Mapping[str, Any]) -> Config:
     if not state:
         return config
     boost = config.stages.boost
-    earlier = {"cluster_weight": 0.0, "lr": boost.lr or config.train.lr}  # where nothing is told of them
+    # What holds where nothing is told of them.
+    earlier = {"cluster_weight": 0.0, "lr": boost.lr or config.train.lr, "settled": 0.0}
     boost = boost.model_copy(update={name: state.get(name, value) for name, value in earlier.items()})
     return config.model_copy(update={"stages": config.stages.model_copy(update={"boost": boost})})
 
@@ -50,8 +51,8 @@ class BoostStage:
     ----------
     steps
         When it is.
-    rate
-        The learning rate of its steps.
+    begun
+        The step from which it trains by labels, where it was found that the run is ready.
     ended
         Why it was ended before its last step, if it was.
     near
@@ -68,10 +69,11 @@ class BoostStage:
         given: GivenClasses | None = None,
     ) -> None:
         self.steps, self._stepper, self._settings = steps, stepper, config.stages.boost
-        self._config, self.rate = config, config.boost_lr
+        self._config = config
         self._k, self._images = config.model.trained_clusters[0], images
         self._memory: LastingLabels | None = None
         self._checks = [Check(**check) for check in state.get("checks", ())]
+        self.begun: int | None = state.get("begun")
         self.ended: str | None = state.get("ended")
         self.near: Int64 | None = None if state.get("near") is None else state["near"].numpy()
         self._given = None if "given" in state else given
@@ -83,14 +85,26 @@ class BoostStage:
         self.steps, self._images = steps, images
         self._given = given if self._given is not None else None
 
+    @property
+    def _is_patient(self) -> bool:
+        """Whether it does not train by labels before the run is ready."""
+        return self._settings.settled > 0
+
+    def rate_at(self, step: int, before: float) -> float:
+        """Return the learning rate of a step; of training as before the stage, it is `before`."""
+        return before if self._is_patient and not self.steps.trains(step) else self._config.boost_lr
+
     def take(self, batch: Batch, by: Sequence[LossName], rate: float) -> tuple[Losses, Verdict]:
         """Take a step, as `Stepper.take` does: look at the images, then train by their labels.
 
-        The first epoch only looks. There is no loss then: it is not a number.
+        Before that it trains as before the stage, or in the first epoch only looks: there is no loss then, it is
+        not a number.
         """
         labels = self._look(batch)
         if self.steps.trains(batch.step):
             return self._stepper.take(batch, by, rate, labels)
+        if self._is_patient:
+            return self._stepper.take(batch, by, rate)
         nothing = torch.zeros((), device=labels.device)
         return Losses(nothing * torch.nan, None, None), Verdict(nothing, nothing, nothing)
 
@@ -107,7 +121,7 @@ class BoostStage:
         if trained and self._given is not None:
             memory.give(self._given)
             self._given = None
-        return memory.take(samples, confidence, clusters, trained)
+        return memory.take(samples, confidence, clusters, lasting=trained or not self._is_patient)
 
     def _remember(self, images: int) -> LastingLabels:
         """Return what is remembered of so many images."""
@@ -119,6 +133,10 @@ class BoostStage:
     def lacks_check(self, step: int, last: int) -> bool:
         """Tell whether a check that is due after so many steps, of a run that ends after `last`, was not made."""
         return self.steps.is_checked(step, last) and all(check.step != step for check in self._checks)
+
+    def judged_at(self, step: int) -> tuple[int, Int64 | None]:
+        """Return what `RunClusters.judged` takes: of data that grow, those that were there when it began."""
+        return min(step, self.steps.begin), self.near
 
     def check(
         self, step: int, summary: Mapping[str, Any] | None, judged: Mapping[str, Any]
@@ -138,9 +156,13 @@ class BoostStage:
             On rank 0 the line for the log; None elsewhere.
         """
 
-        def judge() -> tuple[Check, str | None]:
+        remembered = self._remember(self._images(step - 1))
+        if not self._checks:
+            remembered.compare_from_here()
+        waited = self._is_patient and self.begun is None
+
+        def judge() -> tuple[Check, str | None, str | None]:
             assert summary is not None
-            remembered = self._remember(self._images(step - 1))
             memory = {name: kept.long().cpu().numpy() for name, kept in remembered.state().items()}
             figures = of_labels(**memory, k=self._k)
             effective = float(summary["effective_clusters"])
@@ -151,14 +173,20 @@ class BoostStage:
                 neighbours=judged["neighbours"],
                 effective_clusters=effective,
             )
-            return now, reason_to_end([*self._checks, now], self._settings, self._k)
+            of = [*self._checks, now], self._settings, self._k
+            return (now, reason_to_wait(*of), None) if waited else (now, None, reason_to_end(*of))
 
-        self.near = judged.get("near")
-        now, self.ended = dist.on_rank_zero(judge)
+        now, waits, self.ended = dist.on_rank_zero(judge)
+        if waited:  # what follows is compared with how it is now
+            remembered.compare_from_here()
+            self._checks.clear()
+            if waits is None:
+                self.begun, self.steps = step, self.steps._replace(begin=step)
         self._checks.append(now)
+        self.near = judged.get("near") if waits is None else None
         if dist.rank() > 0:
             return None
-        return {"stage": KEY, **now._asdict(), "ended": self.ended}
+        return {"stage": KEY, **now._asdict(), "begun": self.begun, "waits": waits, "ended": self.ended}
 
     @property
     def serves(self) -> int | None:
@@ -184,5 +212,10 @@ class BoostStage:
         near = None if self.near is None else torch.from_numpy(self.near)
         given = self._memory.given
         labels = self._memory.state() | ({"given": given} if bool((given >= 0).any()) else {})
-        settings = {"cluster_weight": self._config.boost_cluster_weight, "lr": self._config.boost_lr}
-        return {KEY: {**labels, **settings, "checks": checks, "ended": self.ended, "near": near}}
+        settings = {
+            "cluster_weight": self._config.boost_cluster_weight,
+            "lr": self._config.boost_lr,
+            "settled": self._settings.settled,
+        }
+        stands = {"checks": checks, "begun": self.begun, "ended": self.ended, "near": near}
+        return {KEY: {**labels, **settings, **stands}}

@@ -19,7 +19,7 @@ def config(**train):
     data = {"shards": "nowhere", "refresh": "epoch", "splits": ["a", "b"], "lanes": 4, "block": 5}
     phases = [{"splits": ["a"]}, {"splits": ["b"]}]
     data |= {"phases": phases} if train.pop("phased", False) else {}
-    boost = {"epochs": train.pop("boost", 0), "check_epochs": 2}
+    boost = {"epochs": train.pop("boost", 0), "check_epochs": 2, "settled": train.pop("settled", 0)}
     train = {"global_batch": 8, "epochs": 6, **train}
     return parse_config({"data": data, "model": {"clusters": 4}, "train": train, "stages": {"boost": boost}})
 
@@ -110,6 +110,9 @@ def test_a_runs_length_follows_what_it_has_taken_in():
     steps = BoostSteps.of(config(boost=5), schedule)
     assert steps == BoostSteps(80, 96, 160, frozenset({96, 128, 160}))
     assert [step for step in range(200) if steps.is_checked(step, 150)] == [96, 128, 150, 160]
+    patient = config(boost=5, settled=0.9)
+    assert BoostSteps.of(patient, schedule) == steps._replace(begin=160)
+    assert BoostSteps.of(patient, schedule, 128) == steps._replace(begin=128)
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -37,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings_of(store: Path, run: Path, **boost: Any) -> dict[str, Any]:
     settings = small_settings(Path(), run, train__epochs=5, train__lr=0.01, train__save_every=5)
-    stage = {"epochs": 4, "threshold": 0.5, "check_epochs": 1, "label_smoothing": 0.1} | boost
+    stage = {"epochs": 4, "threshold": 0.5, "check_epochs": 1, "label_smoothing": 0.1, "settled": 0} | boost
     return settings | {
         "data": {"features": str(store)},
         "views": {},
@@ -96,11 +96,72 @@ def test_it_goes_on_bit_for_bit(store: Path, tmp_path: Path, unbroken: Path, sto
     assert all(torch.equal(mine[name], other[name]) for name in ("labels", "clusters", "before"))
 
 
+PATIENT = {"settled": 0.01, "epochs": 3}  # it waits at the first check, begins at the second, trains an epoch
+
+
+@pytest.fixture(scope="module")
+def patient(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("patient") / "run"
+    settings = settings_of(store, run, **PATIENT)
+    assert train_run(parse_config(settings)).finished
+    return run
+
+
+def test_while_it_waits_the_run_trains_as_before(store: Path, tmp_path: Path, patient: Path) -> None:
+    plain = settings_of(store, tmp_path / "run")
+    del plain["stages"]
+    plain["train"]["epochs"] = 8
+    assert train_run(parse_config(plain)).finished
+    found, others = steps(patient), steps(tmp_path / "run")
+    assert [line["loss"] for line in found[: 7 * EPOCH]] == [line["loss"] for line in others[: 7 * EPOCH]]
+    assert found[7 * EPOCH]["loss"] != others[7 * EPOCH]["loss"]
+    checks = lines(patient, "stage")
+    assert [(line["begun"], line["waits"] is None) for line in checks] == [
+        (None, False),
+        (7 * EPOCH, True),
+        (7 * EPOCH, True),
+    ]
+    assert remembered(patient)["checks"][0]["step"] == 7 * EPOCH
+
+
+def test_a_run_that_is_never_ready_is_one_without_the_stage(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, plain = tmp_path / "run", tmp_path / "plain"
+    assert train_run(
+        parse_config(settings_of(store, run, settled=0.01, least_labelled=1.0, epochs=2))
+    ).finished
+    assert "nothing is trained by labels yet: only " in capsys.readouterr().err
+    without = settings_of(store, plain)
+    del without["stages"]
+    without["train"]["epochs"] = 7
+    assert train_run(parse_config(without)).finished
+    last, serving = find(run).newest, choose(run).newest
+    assert last is not None
+    assert serving is not None
+    assert last.step == serving.step == 7 * EPOCH
+    weights = f"checkpoints/step-{7 * EPOCH:08d}/model.safetensors"
+    assert (run / weights).read_bytes() == (plain / weights).read_bytes()
+
+
+@pytest.mark.parametrize("stop", [7 * EPOCH - 3, 7 * EPOCH, 7 * EPOCH + 2])
+def test_it_waits_and_begins_bit_for_bit(store: Path, tmp_path: Path, patient: Path, stop: int) -> None:
+    """Stopped while it waits, where it begins, while it trains by labels."""
+    settings = settings_of(store, tmp_path / "run", **PATIENT)
+    for last in (stop, None):
+        settings["train"]["max_steps"] = last
+        assert train_run(parse_config(settings)).finished
+    assert difference(steps(tmp_path / "run"), steps(patient)) == (True, 0)
+    mine, other = remembered(tmp_path / "run"), remembered(patient)
+    assert all(torch.equal(mine[name], other[name]) for name in ("labels", "clusters", "before"))
+
+
 @pytest.mark.dist
 @pytest.mark.slow
-def test_it_is_the_same_on_any_number_of_ranks(store: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("boost", [{}, PATIENT])
+def test_it_is_the_same_on_any_number_of_ranks(store: Path, tmp_path: Path, boost: dict[str, Any]) -> None:
     """In float64; killed while it labels and while it trains, and gone on with on another number of ranks."""
-    config = write_config(tmp_path, settings_of(store, tmp_path / "unused"))
+    config = write_config(tmp_path, settings_of(store, tmp_path / "unused", **boost))
     overrides = ["train.precision=fp64", "train.zero=1"]
     run_trial(config, tmp_path / "one", Trial(1, 0), overrides)
     trials = (
@@ -172,7 +233,7 @@ def test_a_finished_run_can_be_given_a_stage(
 def test_images_are_labelled_as_they_are(shards: Path, tmp_path: Path) -> None:
     """The same on two ranks with loader processes; killed, and gone on with on one."""
     settings = small_settings(shards, tmp_path / "unused", train__epochs=1, train__global_batch=30)
-    settings |= {"stages": {"boost": {"epochs": 2, "threshold": 0.2, "check_epochs": 1}}}
+    settings |= {"stages": {"boost": {"epochs": 2, "threshold": 0.2, "check_epochs": 1, "settled": 0}}}
     config = write_config(tmp_path, settings)
     overrides = ["train.precision=fp64", "train.zero=1"]
     run_trial(config, tmp_path / "one", Trial(1, 0), overrides)

@@ -37,7 +37,8 @@ def test_a_class_without_a_cluster_has_no_label() -> None:
 def test_given_labels_stay() -> None:
     memory = LastingLabels(4, 2, Boost(threshold=0.9), torch.device("cpu"))
     samples, sure = torch.arange(4), torch.ones(4)
-    memory.take(samples, sure, torch.tensor([0, 0, 1, 1]), trained=False)
+    memory.take(samples, sure, torch.tensor([0, 0, 1, 1]))
+    memory.compare_from_here()
     memory.give(GivenClasses(np.array([1, 2, 3]), np.array([0, 1, 1])))
     assert memory.given.tolist() == [-1, 0, 1, 1]
     assert memory.take(samples, 0 * sure, torch.tensor([0, 1, 0, 0])).tolist() == [-1, 0, 1, 1]
@@ -46,7 +47,8 @@ def test_given_labels_stay() -> None:
 def test_nothing_is_known_of_images_that_come_later() -> None:
     """Nor are they given labels before they are there."""
     memory = LastingLabels(2, 2, Boost(threshold=0.9), torch.device("cpu"))
-    memory.take(torch.arange(2), torch.ones(2), torch.tensor([0, 1]), trained=False)
+    memory.take(torch.arange(2), torch.ones(2), torch.tensor([0, 1]))
+    memory.compare_from_here()
     memory.give(GivenClasses(np.array([0, 3]), np.array([1, 0])))
     before = {name: kept.tolist() for name, kept in {**memory.state(), "given": memory.given}.items()}
     for images in (4, 3):  # the numbers never become fewer

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from ccscale.config.stages import Boost
-from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end
+from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end, reason_to_wait
 
 BEFORE = Check(10, 0.4, 1, 1.0, 0.8, 0.7, 9.5)
 
@@ -56,6 +56,24 @@ def test_what_there_must_be_to_learn_from(changes: dict[str, Any], why: str | No
     assert found is None if why is None else why in str(found)
     if first.labelled:
         assert reason_to_end([first, first], Boost(), 10) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"agreement": 0.97}, None),
+        ({"agreement": 0.92}, "still change their clusters (agreement 0.920 with the check before"),
+        ({"agreement": 0.97, "unlabelled_clusters": 6}, "only 4 of 10 clusters"),
+        ({"agreement": 0.97, "labelled": 0.0}, "only 0.0% of the images"),
+    ],
+)
+def test_why_it_waits(changes: dict[str, Any], why: str | None) -> None:
+    found = reason_to_wait([BEFORE, after(**changes)], Boost(), 10)
+    assert found is None if why is None else why in str(found)
+
+
+def test_it_waits_for_a_second_check() -> None:
+    assert "is not known before the next check" in str(reason_to_wait([BEFORE], Boost(), 10))
 
 
 def test_the_last_serves_that_keeps_as_many_neighbours_together_as_any() -> None:

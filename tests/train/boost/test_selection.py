@@ -45,7 +45,9 @@ def test_labels_last_by_the_rules(share: float, threshold: float) -> None:
         confidence = rng.integers(0, 11, 16) / 10  # many are equal
         clusters = rng.integers(0, K - 1, 16)  # the last one is empty
         batch = list(zip(samples.tolist(), confidence.tolist(), clusters.tolist(), strict=True))
-        of_batch = memory.take(*map(torch.from_numpy, (samples, confidence, clusters)), trained)
+        of_batch = memory.take(*map(torch.from_numpy, (samples, confidence, clusters)))
+        if step == 2:
+            memory.compare_from_here()
         expected = plain(expected, batch, share, threshold)
         assert memory.labels.tolist() == list(expected.values())
         assert of_batch.tolist() == [expected[sample] for sample in samples.tolist()]
@@ -55,6 +57,14 @@ def test_labels_last_by_the_rules(share: float, threshold: float) -> None:
     assert memory.before.tolist() == list(first.values())
     assert moved or share == 1  # an older label has stayed though the cluster was another one
     assert max(expected.values()) >= 0
+
+
+def test_labels_do_not_last_while_it_waits() -> None:
+    memory = LastingLabels(2, 2, Boost(share=0.5, threshold=0.5), torch.device("cpu"))
+    samples, clusters = torch.arange(2), torch.zeros(2, dtype=torch.long)
+    assert memory.take(samples, torch.tensor([0.9, 0.8]), clusters, lasting=False).tolist() == [0, -1]
+    assert memory.take(samples, torch.tensor([0.8, 0.9]), clusters, lasting=False).tolist() == [-1, 0]
+    assert memory.take(samples, torch.tensor([0.9, 0.8]), clusters).tolist() == [0, 0]
 
 
 def test_an_image_that_is_there_twice_has_one_label() -> None:
