@@ -29,11 +29,9 @@ OTHERS = {
 }
 _MADE_WITH = "https://arxiv.org/abs/2009.09687"
 
-# How each format is used. Decoded as ccscale does it: a large JPEG at a smaller scale.
+# How each format is used.
 _DECODED = """from PIL import Image
-image = Image.open("a.jpg")
-image.draft("RGB", ({size}, {size}))  # a large JPEG is decoded smaller
-images = np.array(image.convert("RGB"))[None]  # (1, height, width, 3) uint8
+images = np.array(Image.open("a.jpg").convert("RGB"))[None]  # (1, height, width, 3) uint8
 """
 USE = {
     "safetensors": """import ccscale
