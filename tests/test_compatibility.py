@@ -37,6 +37,7 @@ def test_shards(answers, capsys):
 
 
 @pytest.mark.parametrize("step", [3, 5])
+@pytest.mark.slow
 def test_a_run_goes_on(answers, step):
     """The same batches and losses as 0.1 went on with, also from the checkpoint before the last."""
     if step == 3:

@@ -287,6 +287,7 @@ def live_on_rank(rank: int, run: Path) -> None:
 
 @pytest.mark.dist
 @pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.slow
 def test_any_number_of_ranks_makes_the_same_bytes(world, living, tmp_path):
     shutil.rmtree(living / "clusters")
     shutil.copytree(living, tmp_path / "copy")

@@ -107,6 +107,7 @@ def embed_on_rank(rank: int, shards: Path, out: Path) -> None:
 
 @pytest.mark.dist
 @pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.slow
 def test_any_number_of_ranks_makes_the_same_bytes(world, shards, unbroken, tmp_path):
     run_ranks(world, embed_on_rank, shards, tmp_path / "store")
     assert contents(tmp_path / "store") == contents(unbroken)

@@ -102,6 +102,7 @@ def test_features_are_assigned_to_the_nearest_centre(store, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [6, 7])
+@pytest.mark.slow
 def test_a_run_that_was_stopped_finds_the_same(store, tmp_path, stop):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     assert main(["train", str(write_config(tmp_path, settings_of(store, whole)))]) == 0

@@ -220,6 +220,7 @@ def test_goes_on_with_the_parts_that_are_missing(run, shards, whole, tmp_path, m
     assert same(table, whole)
 
 
+@pytest.mark.slow
 def test_a_part_of_a_shard_that_was_replaced_is_made_anew(run, shards, whole, tmp_path, capsys):
     """A folder that is followed has no digest: each part carries its shard's."""
     growing = Path(shutil.copytree(shards, tmp_path / "growing", ignore=shutil.ignore_patterns("*.json")))

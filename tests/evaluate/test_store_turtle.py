@@ -29,6 +29,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return made
 
 
+@pytest.mark.slow
 def test_clouds_are_found_and_written(
     stores: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

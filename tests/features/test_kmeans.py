@@ -124,6 +124,7 @@ def of_rank(rank: int, folder: str) -> list[np.ndarray]:
 
 
 @pytest.mark.dist
+@pytest.mark.slow
 def test_any_number_of_ranks_finds_the_same_bytes(tmp_path, monkeypatch):
     folder = tmp_path / "store"
     make_store(folder, blobs(4, 1100, spread=2.0), shards=3, dtype="float16")

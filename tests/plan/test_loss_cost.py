@@ -67,6 +67,7 @@ def losses_on_rank(rank: int, world: int) -> list[tuple[int, dict[str, int]]]:
 
 @pytest.mark.dist
 @pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.slow
 def test_losses_take_and_send_what_is_planned(world):
     for of_rank in run_ranks(world, losses_on_rank, world):
         for what, (peak, sent) in zip(LOSSES_TAKEN, of_rank, strict=True):
@@ -86,6 +87,7 @@ def test_losses_take_and_send_what_is_planned(world):
         (6_000, {"k": 4096}),
     ],
 )
+@pytest.mark.slow
 def test_what_is_alike_is_taken_a_few_times_alone(images, settings):
     config = losses_config(images, **settings)
     for by in (["instance"], ["cluster"]):

@@ -47,6 +47,7 @@ def network_on_rank(rank: int) -> list[int]:
 
 @pytest.mark.dist
 @pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.slow
 def test_network_takes_what_is_planned_without_numbers(world):
     measured, *_ = run_ranks(world, network_on_rank)
     for (backbone, precision), peak in zip(NETWORKS, measured, strict=True):

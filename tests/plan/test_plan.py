@@ -51,6 +51,7 @@ def test_one_rank(config, capsys):
     assert "One rank alone sends nothing." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_told_with_what_does(config, capsys):
     command = ["plan", str(config), "--gpus-per-node", "2", "views.size=64", "train.device=auto"]
     main([*command, "--json"])

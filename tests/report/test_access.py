@@ -16,6 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 pytest_plugins = ["harness.report_browser"]
+pytestmark = pytest.mark.slow
 
 
 def test_light_and_dark(page):

@@ -45,6 +45,7 @@ def test_the_tool(pets, tmp_path):
     assert len(other.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_tiny_imagenet_16(tmp_path):
     if "CCSCALE_DATA" not in os.environ:
         pytest.skip("CCSCALE_DATA is not set: no real Tiny-ImageNet here")

@@ -69,6 +69,7 @@ def test_of_several_kinds_the_one_that_keeps_neighbours_together(
     assert first.find(["spectral", "smoothed"], K, seed=0)[0] == "smoothed"
 
 
+@pytest.mark.slow
 def test_heads_are_fitted_and_the_teacher_begins_with_them(
     store: Features, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

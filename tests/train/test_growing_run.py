@@ -49,6 +49,7 @@ def cut_back(run: Path, step: int) -> None:
     shutil.rmtree(run / f"checkpoints/step-{step:08d}")
 
 
+@pytest.mark.slow
 def test_what_is_new_is_taken_in_and_a_killed_run_goes_on_bit_for_bit(shards, tmp_path, grows, capfd):
     """What was decided since the last checkpoint stays decided, though more is there by then."""
     train(write_config(tmp_path, settings_of(grows("whole"), tmp_path / "a")))

@@ -189,6 +189,7 @@ def test_data_that_go_bad_are_a_fault_and_the_run_is_saved(
     )  # a kill from then on loses no line
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_cannot_read_leaves_the_run_saved(server: ShardServer, tmp_path: Path) -> None:
     settings = settings_of(server, tmp_path / "run")
     settings["train"] |= {"epochs": 2}

@@ -99,6 +99,7 @@ def test_the_same_command_tries_again_what_may_have_passed(server, urls, tmp_pat
 
 
 @pytest.mark.parametrize("options", [OPTIONS["as they are"], OPTIONS["dedup and resize"]], ids=["", "both"])
+@pytest.mark.slow
 def test_killed_at_every_file_of_the_second_try(server, urls, tmp_path, options):
     make(urls, tmp_path / "unbroken", **options)
     server.fail("^(2|3).jpg", "503", 1000)

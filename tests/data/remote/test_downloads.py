@@ -184,6 +184,7 @@ def test_what_is_held_is_bounded(answering, monkeypatch):
     assert bound - size < max(held) <= bound + size  # the next one always comes
 
 
+@pytest.mark.slow
 def test_a_dead_host_is_not_waited_for_again(server, tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "AT_ONCE", 1)
     monkeypatch.setattr(downloads, "SECONDS", 2.0)  # in which the host that lives answers on a busy machine

@@ -113,7 +113,6 @@ def test_what_is_away_is_told_once_and_gets_all_when_it_is_back(tmp_path, monkey
 
 @pytest.mark.parametrize("hangs", [True, False])
 def test_nothing_waits_for_what_is_away(tmp_path, monkeypatch, capfd, hangs):
-    monkeypatch.setattr(sending, "PATIENCE", 0.1)
     stuck = threading.Event()
 
     def fails() -> None:
@@ -123,8 +122,10 @@ def test_nothing_waits_for_what_is_away(tmp_path, monkeypatch, capfd, hangs):
 
     tracker = Somewhere(fails=fails)
     begin = time.monotonic()
-    train(tmp_path, tracker, 0, 6, loss=1.0)
-    assert time.monotonic() - begin < 3
+    with monkeypatch.context() as patch:
+        patch.setattr(sending, "PATIENCE", 0.1)
+        train(tmp_path, tracker, 0, 6, loss=1.0)
+    assert time.monotonic() - begin < 8  # and not 20
     assert "warning: Somewhere does not have all of this run: ask again" in capfd.readouterr().err
     stuck.set()
     later = Somewhere()
