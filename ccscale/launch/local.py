@@ -158,8 +158,8 @@ def train_here(
         path.write_text(config.to_yaml(), encoding="utf-8")
         ranks, before = command(path, config), None
         while True:
+            end = None if minutes is None else time.monotonic() + 60 * minutes
             with Ranks(ranks, count, threads) as life:
-                end = None if minutes is None else time.monotonic() + 60 * minutes
                 while life.are_running():
                     if request:
                         life.tell(ON_REQUEST)
