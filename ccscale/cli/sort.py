@@ -56,20 +56,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     say_loading()
-    from ccscale.evaluate.sorting import Images, sort_run
+    from ccscale.evaluate.sorting import How, Images, sort_run
 
+    how: How = args.how or ("links" if args.images else "copies")
     result = sort_run(
         at_hand(args.run),
         Images(args.shards, args.split, args.images),
         args.out,
-        args.how or ("links" if args.images else "copies"),
+        how,
         reject=args.reject,
         device=args.device,
         workers=args.workers,
         checkpoint=args.checkpoint,
         clusters=args.clusters,
     )
-    return show_or_refuse(result | {"as": args.how}, args.json, _show)
+    return show_or_refuse(result | {"as": how}, args.json, _show)
 
 
 def _show(result: dict[str, Any]) -> None:

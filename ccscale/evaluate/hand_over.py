@@ -23,6 +23,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 import yaml
 
@@ -185,10 +186,10 @@ def datasets(images: Sorted) -> Iterator[pa.Table]:
             own = {field.name: {"_type": "Value", "dtype": str(field.type)} for field in kept.schema}
             about = {"info": {"features": features | own}}
             schema = schema.with_metadata({"huggingface": json.dumps(about)})
-            start, data = 0, list[dict[str, Any]]()
+            start, held, data = 0, 0, list[dict[str, Any]]()
             for at, row in enumerate(rows, start=1):
                 data.append({"bytes": images.data(row), "path": os.path.basename(row["path"])})
-                held = sum(len(one["bytes"]) for one in data)
+                held += len(data[-1]["bytes"])
                 if held < GROUP_BYTES and at < len(rows):
                     continue
                 if writer is None or written >= FILE_BYTES:
@@ -201,7 +202,7 @@ def datasets(images: Sorted) -> Iterator[pa.Table]:
                 labels = pa.array([None if one is None else classes[one] for one in names], pa.int64())
                 columns = [pa.array(data, kind), labels, *kept.slice(start, at - start).columns]
                 writer.write_table(pa.table(columns, schema=schema))
-                start, written, data = at, written + held, []
+                start, held, written, data = at, 0, written + held, []
             total += len(rows)
             yield table
     atomic.write_bytes(images.out / "README.md", _card(images, total).encode())
