@@ -1,6 +1,9 @@
-"""The device that a rank computes on."""
+"""The device that a rank computes on, and what goes there and comes from there without more waits than needed."""
+
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from ccscale.errors import InputError
 
@@ -25,3 +28,17 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
             f"local rank {local_rank} has no GPU: this machine shows {count}; start fewer processes"
         )
     return torch.device("cuda", local_rank)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on its way to a device; the host does not wait."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    # From pinned memory, or the copy would be made at once.
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def read(scalars: Sequence[Tensor]) -> list[float]:
+    """Return the values of scalars on a device, which is waited for once, whatever their number."""
+    values: list[float] = torch.stack([scalar.detach() for scalar in scalars]).tolist() if scalars else []
+    return values

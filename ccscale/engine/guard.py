@@ -123,7 +123,7 @@ class SkippedSteps:
         self._in_a_row = 0
 
     def note(self, record: dict[str, Any], verdict: Verdict) -> None:
-        """Note a step, with its line of the log; nothing is read from the device."""
+        """Note a step, with its line of the log, which has ``skipped``; nothing is read from the device."""
         self._pending.append((record, verdict))
 
     def judge(self) -> None:
@@ -137,7 +137,7 @@ class SkippedSteps:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        skipped = [bool(verdict.skipped > 0) for _, verdict in pending]
+        skipped = [bool(record["skipped"] > 0) for record, _ in pending]  # read with the log, all at once
         if not any(skipped):
             self._in_a_row = 0
             return

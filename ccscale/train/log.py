@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ccscale.checkpoint.metrics_file import METRICS, MetricsFile, drop_after
+from ccscale.device import read
 from ccscale.progress import Meter
 from ccscale.train.tensorboard import Board
 
@@ -84,12 +85,20 @@ class RunLog:
         """Whether as many steps are pending as are to be flushed together."""
         return len(self._pending) >= self._every
 
-    def step(self, record: dict[str, Any]) -> None:
-        """Note a step. The values may be tensors on the device; the clock is read here."""
+    def step(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Note a step; the clock is read here. Its values may be tensors on the device, until they are flushed.
+
+        Returns
+        -------
+        dict
+            The line.
+        """
         now = time.perf_counter()
         rate = self._images / (now - self._clock)
         self._clock = now
-        self._pending.append({"kind": "step", **record, "images_per_second": rate, "time": time.time()})
+        line = {"kind": "step", **record, "images_per_second": rate, "time": time.time()}
+        self._pending.append(line)
+        return line
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """Note an evaluation; its time does not count as a step's."""
@@ -107,12 +116,11 @@ class RunLog:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        records: list[dict[str, Any]] = [
-            {key: float(value) if torch.is_tensor(value) else value for key, value in record.items()}
-            for record in pending
-        ]
-        self._append(records)
-        last = records[-1]
+        on_device = [(line, key) for line in pending for key, value in line.items() if torch.is_tensor(value)]
+        for (line, key), number in zip(on_device, read([line[key] for line, key in on_device]), strict=True):
+            line[key] = number
+        self._append(pending)
+        last = pending[-1]
         loss = "labels only" if last["loss"] != last["loss"] else f"loss {last['loss']:.4f}"
         self._meter.update(last["step"], f"epoch {last['epoch']}, {loss}")
 

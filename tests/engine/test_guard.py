@@ -49,13 +49,13 @@ def on_rank(
             losses, verdict = stepper.take(batch_of(config, step, rank, world))
             if hook is not None:
                 hook.remove()
-            skipped.note({"step": step, **losses._asdict()}, verdict)
+            skipped.note({"step": step, "skipped": verdict.skipped, **losses._asdict()}, verdict)
             flags.append(float(verdict.skipped))
             for name, value in network.state_dict().items():
                 if not name.endswith("num_batches_tracked"):
                     assert torch.equal(value, before[name]), name
         losses, verdict = stepper.take(batch_of(config, step, rank, world))
-        skipped.note({"step": step, **losses._asdict()}, verdict)
+        skipped.note({"step": step, "skipped": verdict.skipped, **losses._asdict()}, verdict)
         flags.append(float(verdict.skipped))
     skipped.judge()
     weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
