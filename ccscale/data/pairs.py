@@ -34,6 +34,7 @@ from ccscale.data.read_ahead import Ahead, read_ahead_lanes
 from ccscale.data.reader import Sample, SampleReader
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.retry import Closing
+from ccscale.data.ring import Allot
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import BadImage, Fault, InputError
 
@@ -111,6 +112,7 @@ def pair_batches(
     access: Access | None = None,
     closing: Closing | None = None,
     triples: Triples | None = None,
+    allot: Allot | None = None,
 ) -> Iterator[PairBatch]:
     """Yield this rank's part of global batches `start` to `stop`, counted from 0 through all epochs.
 
@@ -134,6 +136,9 @@ def pair_batches(
         Ends all reads, where nobody waits for a batch any more.
     triples
         At which steps there are three views of each image in place of a pair, and what they are.
+    allot
+        Gives the memory for a batch's images, into which each worker's part is copied as it comes; by default they
+        are joined when all are there, and a single part is not copied.
 
     Raises
     ------
@@ -160,7 +165,14 @@ def pair_batches(
         ),
     )
     parts: list[PairBatch] = []
+    images, at = torch.empty(0), 0
     for part in load(pipeline, closing, workers, prefetch):
+        if allot is not None:
+            of_each, count, *pixels = part.images.shape
+            if not parts:
+                images, at = allot((of_each, len(lanes) * schedule.share, *pixels), part.images.dtype), 0
+            images[:, at : at + count].copy_(part.images)
+            part, at = part.holding(images), at + count
         parts.append(part)
         if len(parts) == max(workers, 1):
             yield _join(parts)
@@ -260,12 +272,15 @@ def _read_part(
 
 
 def _join(parts: Sequence[PairBatch]) -> PairBatch:
-    """Join the workers' parts of a batch in the order of the lanes."""
+    """Join the workers' parts of a batch in the order of the lanes; their images, unless they are joined by now."""
     if len(parts) == 1:
         return parts[0]
+    images = parts[0].images
+    if images is not parts[1].images:
+        images = torch.cat([part.images for part in parts], dim=1)
     return PairBatch(
         parts[0].step,
-        torch.cat([part.images for part in parts], dim=1),
+        images,
         ColourParameters.concatenate([part.colour for part in parts]),
         (sum(part.digest[0] for part in parts), sum(part.digest[1] for part in parts)),
         tuple(line for part in parts for line in part.bad),

@@ -19,6 +19,7 @@ from ccscale.data.order.growing import RunOrder
 from ccscale.data.order.schedule import EpochOrder, owned
 from ccscale.data.order.stages import BoostSteps
 from ccscale.data.pairs import SUBSTITUTES, PairBatch
+from ccscale.data.ring import Allot, plain_memory
 from ccscale.data.whole_images import WholeBatch
 from ccscale.errors import InputError
 from ccscale.features.pairs import PairDraw
@@ -84,6 +85,7 @@ def feature_batches(
     rank: int = 0,
     world: int = 1,
     boost: BoostSteps | None = None,
+    allot: Allot = plain_memory,
 ) -> Iterator[FeatureBatch]:
     """Yield this rank's part of global batches `start` to `stop`, counted from 0 through all epochs.
 
@@ -96,6 +98,8 @@ def feature_batches(
     boost
         The steps of a self-labelling: in it the image as it is comes with the pair, and where it trains by labels a
         pair is two views of an image, whatever it is before.
+    allot
+        Gives the memory for a batch's features.
 
     Raises
     ------
@@ -111,19 +115,20 @@ def feature_batches(
             order = schedule.order(turn.number)
         if boost is not None and boost.trains(step):
             draw = draw.of_views()
-        samples, features, bad = _read(draw, keys, order, order.batch(turn.position, lanes))
-        if boost is not None and boost.covers(step):
-            features = np.concatenate([features, draw.features.mean(samples)[None]])
+        is_triple = boost is not None and boost.covers(step)
+        features = allot((2 + is_triple, len(positions), draw.features.width), torch.float32)
+        samples, bad = _read(draw, keys, order, order.batch(turn.position, lanes), features.numpy()[:2])
+        if is_triple:
+            features.numpy()[2] = draw.features.mean(samples)
         digest = batch_digest(positions, keys[samples])
-        yield FeatureBatch(step, torch.from_numpy(features), samples, digest, tuple(bad))
+        yield FeatureBatch(step, features, samples, digest, tuple(bad))
 
 
 def _read(
-    draw: PairDraw, keys: _Keys, order: EpochOrder, wanted: Int64
-) -> tuple[Int64, NDArray[np.float32], list[str]]:
-    """Return the samples that were read, their pairs (2, n, D), and a line for each that has no features."""
+    draw: PairDraw, keys: _Keys, order: EpochOrder, wanted: Int64, features: NDArray[np.float32]
+) -> tuple[Int64, list[str]]:
+    """Read pairs into `features` (2, n, D); return the samples, and a line for each that has no features."""
     store, samples, bad = draw.features, wanted.copy(), list[str]()
-    features = np.empty((2, len(wanted), store.width), dtype=np.float32)
     left = np.arange(len(wanted))
     for attempt in range(SUBSTITUTES + 1):
         rows, views = draw(order.epoch, samples[left])
@@ -131,7 +136,7 @@ def _read(
         features[:, left] = read
         left = left[store.bad[samples[left]] | ~np.isfinite(read.sum(axis=2)).all(axis=0)]
         if not len(left):
-            return samples, features, bad
+            return samples, bad
         bad += [f"{key}: {store.folder} has no features of it" for key in keys[samples[left]]]
         samples[left] = [order.substitute(int(wanted[i]), attempt) for i in left]
     raise InputError(

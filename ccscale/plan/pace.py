@@ -127,6 +127,8 @@ def _seconds(setup: Setup, take: Callable[[Batch], object]) -> float:
         feed.fetch_first()
         for number, step in enumerate(range(setup.step, setup.stop)):
             feed.check()
+            if step + 1 < setup.stop:
+                feed.begin()
             take(feed.batch)
             if setup.device.type == "cuda":
                 torch.cuda.synchronize(setup.device)

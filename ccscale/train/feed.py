@@ -1,19 +1,27 @@
 """A rank's batches, fetched one ahead of their use, and copied to the device meanwhile.
 
-While a step is computed, its rank fetches the next batch and has it copied on a stream of its own, and at the
-step's end all ranks agree whether each has one. So a rank that cannot read its data never leaves the others waiting
-for it in the middle of a step: all save, and stop. Nor does a store that does not answer keep a rank from stopping
-when it is asked to.
+::
+
+    host          step t launched ........ | joined: agreed, noted | step t+1 launched ...
+    a thread      batch t+1: fetched, put into pinned memory, sent |
+    GPU           .. step t-1 | step t ............................ | step t+1
+
+While a step is computed, its rank fetches the next batch and has it copied on a stream of its own. On a GPU that
+begins before the step is launched; on a CPU, whose cores compute the step, after it. At the step's end all ranks
+agree whether each has one. So a rank that cannot read its data never leaves the others waiting for it in the middle
+of a step: all save, and stop. Nor does a store that does not answer keep a rank from stopping when it is asked to.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from ccscale.data.remote.retry import Closing
+from ccscale.data.ring import Allot, Ring
+from ccscale.device import send
 from ccscale.errors import Fault, InputError
 from ccscale.features.batches import Batch
 from ccscale.preempt import StopRequest
@@ -24,13 +32,19 @@ POLL_SECONDS = 0.2
 SomeBatch = TypeVar("SomeBatch", bound=Batch)
 
 
+class Start(Protocol):
+    """Begins to read batches, given what will end all reads and, for a GPU, what gives the memory for them."""
+
+    def __call__(self, closing: Closing, allot: Allot | None = None, /) -> Iterator[Batch]: ...
+
+
 class Feed:
     """The next batch, how long it was waited for, and why there is none.
 
     Parameters
     ----------
     start
-        Begins to read the batches, given what will end all reads.
+        Begins to read the batches.
     device
         Where images or features go.
 
@@ -47,32 +61,42 @@ class Feed:
 
     batch: Batch
 
-    def __init__(self, start: Callable[[Closing], Iterator[Batch]], device: torch.device) -> None:
-        self._begin(start)
+    def __init__(self, start: Start, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._ring = None if self._stream is None else Ring(self._stream)
+        self._coming: Future[Batch] | None = None
+        self._open(start)
         self.wait = 0.0
         self.failure: Fault | InputError | None = None
 
-    def _begin(self, start: Callable[[Closing], Iterator[Batch]]) -> None:
+    def _open(self, start: Start) -> None:
         self._closing = Closing()
-        self._batches = start(self._closing)
+        self._batches = start(self._closing) if self._ring is None else start(self._closing, self._ring.allot)
 
-    def restart(self, start: Callable[[Closing], Iterator[Batch]]) -> None:
-        """Give up what was read ahead, and fetch the first of other batches, or note why there is none."""
+    def restart(self, start: Start) -> None:
+        """Give up what was read ahead, and fetch the first of other batches, or note why there is none.
+
+        None may be on its way: see `begin`.
+        """
         self.close()
-        self._begin(start)
+        self._open(start)
         self.fetch_first()
 
     def fetch_first(self) -> None:
         """Fetch the first batch, or note why there is none. Workers are started from the main thread."""
         self._fetch(self._next)
 
+    def begin(self) -> None:
+        """Begin to fetch the next batch, on a GPU; `fetch` is to follow, and `restart` not before it."""
+        if self._ring is not None:
+            self._coming = background(self._next)
+
     def fetch(self, request: StopRequest) -> None:
         """Fetch the next batch, or note why there is none; on a request to stop, give up."""
 
         def next_unless_stopped() -> Batch:
-            coming: Future[Batch] = background(self._next)
+            coming, self._coming = self._coming or background(self._next), None
             while not wait([coming], POLL_SECONDS).done:
                 if request:
                     return self.batch  # it will not be used
@@ -93,11 +117,11 @@ class Feed:
         self.wait = time.perf_counter() - begun
 
     def _next(self) -> Batch:
+        if self._ring is None:
+            return next(self._batches)
+        torch.cuda.set_device(self._device)  # a thread begins with the first one
         batch = next(self._batches)
-        if self._stream is None:
-            return batch
-        with torch.cuda.stream(self._stream):
-            return on_device(batch, self._device)
+        return batch.holding(self._ring.send(batch.held))
 
     def check(self) -> None:
         """Raise what went wrong, if anything did."""
@@ -112,8 +136,5 @@ class Feed:
 
 def on_device(batch: SomeBatch, device: torch.device) -> SomeBatch:
     """Return a batch with its tensor on its way to a device; the host does not wait."""
-    if device.type != "cuda":
-        return batch
-    # From pinned memory, or the copy would be made at once.
-    moved: Any = batch.holding(batch.held.pin_memory().to(device, non_blocking=True))
+    moved: Any = batch.holding(send(batch.held, device))
     return moved

@@ -136,10 +136,12 @@ class Trainer:
         if self.boost.steps.covers(self.step):
             taker, rate = self.boost, self.boost.rate_at(self.step, rate)
         self.activity.begin(self.step + 1, "views", at_work=self.step == self.begun)  # the first may compile
+        if self.step + 1 < self.setup.stop and not self.setup.is_looked_at(self.step + 1):
+            self.feed.begin()  # the next one, of data that are still these
         losses, verdict = taker.take(batch, self.phases[phase].losses, rate)
         self.step += 1
         if self.step < self.setup.stop:
-            self.fetch()  # the next one: a device computes meanwhile
+            self.fetch()
         self.activity.begin(self.step, "agreeing with the other ranks")
         agreed = self.agree(batch)
         self.activity.begin(self.step, "noting the step", at_work=True)  # on a disk that may be slow
@@ -155,17 +157,15 @@ class Trainer:
             "skipped": verdict.skipped,
             "failed_saves": self.saver.failures,
         }
-        self.skipped.note(record, verdict)
-        self.log.step(record)
+        self.skipped.note(self.log.step(record), verdict)
         if self.log.is_due:
             self.settle()
-        last = self.step == self.setup.stop
         return StepEnd(
             save_due=self.saver.is_due(self.step, late=agreed.late > 0),
             spoilt=len(self.bad) > self.config.data.max_bad_samples,
-            stopping=agreed.stopping > 0 and not last,
+            stopping=agreed.stopping > 0 and self.step < self.setup.stop,
             starved=agreed.starved > 0,
-            last=last,
+            last=self.step == self.setup.stop,
         )
 
     def fetch(self) -> None:

@@ -21,6 +21,7 @@ from ccscale.data.remote.access import Access
 from ccscale.data.remote.cache import Cache
 from ccscale.data.remote.location import is_url
 from ccscale.data.remote.retry import Closing
+from ccscale.data.ring import Allot, plain_memory
 from ccscale.data.shards.manifest import Manifest
 from ccscale.engine.adapter import Engine
 from ccscale.features.batches import Batch, feature_batches
@@ -104,13 +105,14 @@ class Setup:
         shards = () if self.features else self.manifest.select(self.config.data.splits)
         return any(is_url(self.manifest.locate(shard)) for shard in shards)
 
-    def batches(self, closing: Closing) -> Iterator[Batch]:
+    def batches(self, closing: Closing, allot: Allot | None = None) -> Iterator[Batch]:
         """Yield this rank's part of the batches that are left; see `pair_batches` and `feature_batches`."""
         if self.features is not None:
             draw = PairDraw(self.features, self.config.pairs, self.config.seed, self.config.views.raw)
             steps = self.step, self.stop
             ranks = {"rank": dist.rank(), "world": dist.world()}
-            return feature_batches(draw, self.schedule, *steps, **ranks, boost=self.boost)
+            memory = allot or plain_memory
+            return feature_batches(draw, self.schedule, *steps, **ranks, boost=self.boost, allot=memory)
         return pair_batches(
             self.manifest,
             self.config.data.splits,
@@ -125,6 +127,7 @@ class Setup:
             access=Access.of(self.config.data),
             closing=closing,
             triples=self._triples,
+            allot=allot,
         )
 
     @property

@@ -1,10 +1,13 @@
 """From shards to batches: the same for every number of ranks and workers, from every step on, with bad images."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from ccscale.config import Views, strong_view
 from ccscale.data.images.whole import whole_image
@@ -13,6 +16,7 @@ from ccscale.data.order.schedule import Schedule
 from ccscale.data.order.stages import BoostSteps
 from ccscale.data.pairs import PairBatch, Triples, pair_batches
 from ccscale.data.reader import SampleReader
+from ccscale.data.ring import Allot, plain_memory
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.whole_images import whole_batches
@@ -34,6 +38,7 @@ def read(
     workers: int = 0,
     triples: Triples | None = None,
     views: Views = VIEWS,
+    allot: Allot | None = None,
 ) -> list[PairBatch]:
     """Read global batches, those of several ranks joined."""
     schedule = schedule_of(manifest)
@@ -50,6 +55,7 @@ def read(
                 world=world,
                 workers=workers,
                 triples=triples,
+                allot=allot,
             )
         )
         for rank in range(world)
@@ -84,6 +90,19 @@ def test_batches_are_the_same_for_every_number_of_ranks_and_workers(
     manifest: Manifest, world: int, workers: int
 ) -> None:
     assert_equal(read(manifest, world=world, workers=workers), read(manifest))
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_batches_are_the_same_in_memory_that_is_given(manifest: Manifest, workers: int) -> None:
+    given: list[Tensor] = []
+
+    def allot(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        given.append(plain_memory(shape, dtype))
+        return given[-1]
+
+    found = read(manifest, workers=workers, allot=allot)
+    assert_equal(found, read(manifest))
+    assert [len(batch) for batch in given] == [2] * len(found)  # one each, for all workers' parts
 
 
 @pytest.mark.parametrize("start", [1, 5, 6, 8])

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from harness.cuda_stand_in import stand_in_for_cuda
 
 from ccscale.data.pairs import PairBatch
 from ccscale.data.remote.retry import Closing
+from ccscale.data.ring import Allot
 from ccscale.errors import Fault
 from ccscale.preempt import StopRequest
 from ccscale.train.feed import Feed
@@ -91,18 +93,69 @@ def test_other_errors_are_raised_at_once() -> None:
         feed.fetch(StopRequest())
 
 
+class TestBegun:
+    """On a GPU the next batch is read while the step is launched; what follows of it is told where it is joined."""
+
+    def feed(self, device: torch.device, read: list[int], may_go_on: threading.Event) -> Feed:
+        def batches(closing: Closing, allot: Allot | None = None) -> Iterator[PairBatch]:
+            assert allot is not None
+            for step in range(3):
+                if step:
+                    may_go_on.wait(30)
+                read.append(step)
+                images = allot((2, 1, 4, 4, 3), torch.uint8).fill_(step)
+                yield PairBatch(step, images, None, (0, 0), (), None)  # type: ignore[arg-type]
+            raise Fault("the shard is gone")
+
+        return Feed(batches, device)
+
+    def test_it_is_read_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        read: list[int] = []
+        may_go_on = threading.Event()
+        may_go_on.set()
+        feed = self.feed(stand_in_for_cuda(monkeypatch), read, may_go_on)
+        feed.fetch_first()
+        for step in range(2):
+            feed.begin()
+            assert feed.batch.step == step  # as long as the step is taken
+            feed.fetch(StopRequest())
+            assert feed.batch.held.eq(step + 1).all()
+        feed.begin()
+        feed.check()
+        feed.fetch(StopRequest())
+        with pytest.raises(Fault, match="the shard is gone"):
+            feed.check()
+        assert read == [0, 1, 2]
+
+    def test_a_request_to_stop_gives_it_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        may_go_on = threading.Event()
+        feed = self.feed(stand_in_for_cuda(monkeypatch), [], may_go_on)
+        feed.fetch_first()
+        feed.begin()
+        feed.fetch(asked())
+        assert (feed.batch.step, feed.failure) == (0, None)
+        feed.close()
+        may_go_on.set()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu_images_are_there_when_the_device_uses_them() -> None:
     """They are copied on another stream, while the step before them is computed."""
     device = torch.device("cuda", 0)
     images = [torch.full((2, 64, 224, 224, 3), step, dtype=torch.uint8) for step in range(8)]
-    feed = Feed(
-        lambda closing: (PairBatch(i, x, None, (0, 0), (), None) for i, x in enumerate(images)), device
-    )  # type: ignore[arg-type]
+
+    def batches(closing: Closing, allot: Allot | None = None) -> Iterator[PairBatch]:
+        assert allot is not None
+        for step, whole in enumerate(images):
+            yield PairBatch(step, allot(whole.shape, whole.dtype).copy_(whole), None, (0, 0), (), None)  # type: ignore[arg-type]
+
+    feed = Feed(batches, device)
     feed.fetch_first()
     sums = []
     for step in range(8):
+        if step < 7:
+            feed.begin()
         torch.cuda._sleep(10_000_000)  # the device is busy: the host runs ahead of it
         sums.append(feed.batch.images.double().mean())
         if step < 7:

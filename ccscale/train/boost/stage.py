@@ -9,6 +9,7 @@ from torch import Tensor
 from ccscale import dist
 from ccscale.config import Config, LossName
 from ccscale.data.order.stages import BoostSteps
+from ccscale.device import send
 from ccscale.engine.guard import Verdict
 from ccscale.evaluate.surroundings import Int64
 from ccscale.features.batches import Batch
@@ -112,7 +113,7 @@ class BoostStage:
         """Assign this rank's images, and give and take the labels of the global batch; return these, (N,)."""
         p = self._stepper.assign(batch)
         confidence, clusters = p.max(dim=1)
-        samples = torch.from_numpy(batch.samples).to(p.device)
+        samples = send(torch.from_numpy(batch.samples), p.device)
         # Numbers up to 2^53 are exact in float64: one call for all three.
         told = torch.stack([samples.double(), clusters.double(), confidence.double()], dim=1)
         told = dist.gather_rows(told).flatten(0, 1)
