@@ -1,135 +1,89 @@
-"""The sums of `tiles.py` on an NVIDIA GPU, fused: no tile of S ever leaves the chip (Triton).
+"""The sums of `tiles.py` on an NVIDIA GPU, fused: no tile of S ever leaves the chip (`kernels.py`).
 
 A program has a block of rows in registers and goes over the columns: product, exponential and sum at once (and the
 second product, going backward), as FlashAttention does (Dao et al. 2022). Similarities of rows of unit length are
-bounded, so no running maximum is needed where `tiles.is_safe`. Products are taken of the inputs as they are, bf16
-or float32 (in three TF32 products), and added up in float32. Where there are few rows, the columns are dealt to
-several programs, and their parts are added up afterwards, in the same order each time.
+bounded, so no running maximum is needed where `tiles.is_safe`. Products are of float16 numbers, or, to be as exact
+as float32, of two of them for each; they are added up in float32. Where there are few rows, the columns are dealt
+to several programs, and their parts are added up afterwards, in the same order each time.
 """
 
 from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
-LARGEST_WIDTH = 256
+from ccscale.loss.kernels import BLOCK, pulls_kernel, sums_kernel
+from ccscale.loss.tuning import fastest
+
+LARGEST_WIDTH = 512
 ROWS_AT_LEAST = 128 * 256  # rows that keep a GPU busy by themselves; with fewer, columns are dealt out too
-MOST_PARTS = 16
+MOST_PARTS = 64
+LEAST_PART = 512  # columns that are worth a program
 LOG2_E = 1.4426950408889634
-
-# Which is fastest depends on the GPU: each is tried at the first call of a width and type.
-_CONFIGS = [
-    triton.Config({"ROWS": rows, "COLUMNS": columns}, num_warps=warps, num_stages=stages)
-    for rows, columns, warps, stages in ((128, 64, 4, 3), (128, 64, 8, 3), (128, 128, 8, 2), (64, 64, 4, 3))
-]
-
-
-@triton.autotune(configs=_CONFIGS, key=["WIDTH", "PRECISION", "d"])
-@triton.jit
-def _sums_kernel(  # type: ignore[no-untyped-def]  # Triton reads annotations as types of its own
-    U, V, G_U, G_V, OUT, m, c, d, part, scale, OWN: tl.constexpr, APART: tl.constexpr, WIDTH: tl.constexpr,
-    PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    k = tl.arange(0, WIDTH)
-    if APART:
-        g_u = tl.load(G_U + i, mask=i < m, other=0)
-    u = tl.load(
-        U + i[:, None].to(tl.int64) * d + k[None, :], mask=(i[:, None] < m) & (k[None, :] < d), other=0.0
-    )
-    total = tl.zeros((ROWS,), tl.float32)
-    first = tl.program_id(1) * part
-    for start in range(first, tl.minimum(first + part, c), COLUMNS):
-        j = start + tl.arange(0, COLUMNS)
-        v = tl.load(
-            V + j[:, None].to(tl.int64) * d + k[None, :], mask=(j[:, None] < c) & (k[None, :] < d), other=0.0
-        )
-        e = tl.exp2(tl.dot(u, tl.trans(v), input_precision=PRECISION) * scale)
-        keep = (j[None, :] < c) & (i[:, None] < m)
-        if OWN:
-            keep = keep & (i[:, None] != j[None, :])
-        if APART:
-            g_v = tl.load(G_V + j, mask=j < c, other=0)
-            keep = keep & (g_u[:, None] != g_v[None, :])
-        total += tl.sum(tl.where(keep, e, 0.0), axis=1)
-    tl.store(OUT + tl.program_id(1).to(tl.int64) * m + i, total, mask=i < m)
-
-
-@triton.autotune(configs=_CONFIGS, key=["WIDTH", "PRECISION", "d"])
-@triton.jit
-def _pulls_kernel(  # type: ignore[no-untyped-def]
-    U, V, G_U, G_V, W_U, W_V, OUT, m, c, d, part, scale, OWN: tl.constexpr, APART: tl.constexpr,
-    WIDTH: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    k = tl.arange(0, WIDTH)
-    if APART:
-        g_u = tl.load(G_U + i, mask=i < m, other=0)
-    inside = (i[:, None] < m) & (k[None, :] < d)
-    place = i[:, None].to(tl.int64) * d + k[None, :]
-    u = tl.load(U + place, mask=inside, other=0.0)
-    w_u = tl.load(W_U + i, mask=i < m, other=0.0)
-    total = tl.zeros((ROWS, WIDTH), tl.float32)
-    first = tl.program_id(1) * part
-    for start in range(first, tl.minimum(first + part, c), COLUMNS):
-        j = start + tl.arange(0, COLUMNS)
-        v = tl.load(
-            V + j[:, None].to(tl.int64) * d + k[None, :], mask=(j[:, None] < c) & (k[None, :] < d), other=0.0
-        )
-        w_v = tl.load(W_V + j, mask=j < c, other=0.0)
-        e = tl.exp2(tl.dot(u, tl.trans(v), input_precision=PRECISION) * scale)
-        keep = (j[None, :] < c) & (i[:, None] < m)
-        if OWN:
-            keep = keep & (i[:, None] != j[None, :])
-        if APART:
-            g_v = tl.load(G_V + j, mask=j < c, other=0)
-            keep = keep & (g_u[:, None] != g_v[None, :])
-        weights = tl.where(keep, e * (w_u[:, None] + w_v[None, :]), 0.0)
-        total += tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
-    tl.store(OUT + tl.program_id(1).to(tl.int64) * m * d + place, total, mask=inside)
+WEIGHT_SCALE = (
+    2.0**12
+)  # weights are at most 2, and 1 / N as a rule: so they are within float16, and not at its end
 
 
 class FusedRowSums:
-    """`tiles.RowSums` on a GPU, of (m, d) rows in float16, bfloat16 or float32, d at most `LARGEST_WIDTH`."""
+    """`tiles.RowSums` on a GPU, of (m, d) rows in float16, bfloat16 or float32, d at most `LARGEST_WIDTH`.
 
-    kept = None
+    Parameters
+    ----------
+    rows, temperature, groups
+        As there.
+    half
+        Whether each number is one float16 in the products; else two, for what is as exact as float32.
+    """
 
-    def __init__(self, rows: Tensor, temperature: float, groups: Tensor | None = None) -> None:
-        self._rows, self._scale, self._groups = rows.contiguous(), LOG2_E / temperature, groups
+    kept, at_once = None, True
+
+    def __init__(
+        self, rows: Tensor, temperature: float, groups: Tensor | None = None, half: bool = False
+    ) -> None:
+        self._half, self._root, self._groups = half, _root(temperature), groups
+        self._rows, self._count = prepared(rows, self._root, half), len(rows)
         self._sums = torch.zeros(len(rows), dtype=torch.float32, device=rows.device)
 
     def add(self, columns: Tensor, groups: Tensor | None = None) -> None:
         """Add the columns (c, d), none of which is one of the rows."""
-        self._add(columns.contiguous(), groups, own=False)
+        self._add(prepared(columns, self._root, self._half), len(columns), groups, own=False)
 
     def add_own(self) -> None:
         """Add the rows themselves as columns; no row meets itself."""
-        self._add(self._rows, self._groups, own=True)
+        self._add(self._rows, self._count, self._groups, own=True)
 
     def log(self) -> Tensor:
         """Return the logarithms of the sums, (m,)."""
         return self._sums.log()
 
-    def _add(self, columns: Tensor, groups: Tensor | None, own: bool) -> None:
-        parts, arguments = _arguments(self._rows, columns, self._scale, own, self._groups, groups)
-        out = torch.empty((parts, len(self._rows)), dtype=torch.float32, device=columns.device)
-        _sums_kernel[_grid(len(self._rows), parts)](self._rows, columns, OUT=out, **arguments)
+    def _add(self, columns: Tensor, count: int, groups: Tensor | None, own: bool) -> None:
+        out = launch_sums(self._rows, columns, (self._count, count), self._groups, groups, own)
         self._sums += out.sum(dim=0)
 
 
 class FusedRowPulls:
     """`tiles.RowPulls` on a GPU; see `FusedRowSums`."""
 
-    def __init__(self, rows: Tensor, lse: Tensor, temperature: float, groups: Tensor | None = None) -> None:
-        self._rows, self._scale, self._groups = rows.contiguous(), LOG2_E / temperature, groups
-        self._weights = lse.neg().exp()
-        self._pulls = torch.zeros(rows.shape, dtype=torch.float32, device=rows.device)
+    at_once = True
+
+    def __init__(
+        self,
+        rows: Tensor,
+        lse: Tensor,
+        temperature: float,
+        groups: Tensor | None = None,
+        half: bool = False,
+    ) -> None:
+        self._half, self._root, self._groups = half, _root(temperature), groups
+        self._rows, self._shape = prepared(rows, self._root, half), rows.shape
+        self._weights = _weights(lse)
+        self._pulls: Tensor | None = None
 
     def add(self, columns: Tensor, lse: Tensor, groups: Tensor | None = None) -> None:
         """Add the columns (c, d) with their logarithms of sums (c,), none of which is one of the rows."""
-        self._add(columns.contiguous(), lse.neg().exp(), groups, own=False)
+        self._add(prepared(columns, self._root, self._half), _weights(lse), groups, own=False)
 
     def add_own(self) -> None:
         """Add the rows themselves as columns; no row meets itself."""
@@ -137,44 +91,101 @@ class FusedRowPulls:
 
     def total(self) -> Tensor:
         """Return g, (m, d)."""
-        return self._pulls
+        assert self._pulls is not None
+        return self._pulls[:, : self._shape[1]] / (self._root * WEIGHT_SCALE)
 
     def _add(self, columns: Tensor, weights: Tensor, groups: Tensor | None, own: bool) -> None:
-        parts, arguments = _arguments(self._rows, columns, self._scale, own, self._groups, groups)
-        out = torch.empty((parts, *self._rows.shape), dtype=torch.float32, device=columns.device)
-        _pulls_kernel[_grid(len(self._rows), parts)](
-            self._rows, columns, W_U=self._weights, W_V=weights, OUT=out, **arguments
-        )
-        self._pulls += out.sum(dim=0) if parts > 1 else out[0]
+        counts = self._shape[0], len(weights)
+        out = launch_pulls(self._rows, columns, self._weights, weights, counts, self._groups, groups, own)
+        pulls = out.sum(dim=0) if len(out) > 1 else out[0]
+        self._pulls = pulls if self._pulls is None else self._pulls.add_(pulls)
+
+
+def prepared(rows: Tensor, root: float, half: bool) -> Tensor:
+    """Return rows as the kernels take them: (1, m', WIDTH) in float16, or (2, m', WIDTH) with what rounding left.
+
+    m' is m, padded to a multiple of `BLOCK`.
+    """
+    (count, d), width = rows.shape, max(16, triton.next_power_of_2(rows.shape[1]))  # tl.dot takes 16 at least
+    parts = rows.new_zeros((1 if half else 2, -(-count // BLOCK) * BLOCK, width), dtype=torch.float16)
+    scaled = rows.float() * root
+    parts[0, :count, :d] = scaled
+    if not half:
+        parts[1, :count, :d] = scaled - parts[0, :count, :d]
+    return parts
+
+
+def launch_sums(
+    rows: Tensor,
+    columns: Tensor,
+    counts: tuple[int, int],
+    of_rows: Tensor | None,
+    of_columns: Tensor | None,
+    own: bool,
+    config: dict[str, int] | None = None,
+) -> Tensor:
+    """Return e^S of prepared rows, summed over each part of the columns: (parts, m)."""
+    parts, arguments = _arguments(rows, columns, counts, of_rows, of_columns, own)
+    config = config or fastest(launch_sums, rows.device, len(rows), rows.shape[2], *counts)
+    out = rows.new_empty((parts, counts[0]), dtype=torch.float32)
+    sums_kernel[triton.cdiv(counts[0], config["ROWS"]), parts](OUT=out, **arguments, **config)
+    return out
+
+
+def launch_pulls(
+    rows: Tensor,
+    columns: Tensor,
+    w_rows: Tensor,
+    w_columns: Tensor,
+    counts: tuple[int, int],
+    of_rows: Tensor | None,
+    of_columns: Tensor | None,
+    own: bool,
+    config: dict[str, int] | None = None,
+) -> Tensor:
+    """Return the weighted sums of prepared columns over each part of them: (parts, m, WIDTH)."""
+    parts, arguments = _arguments(rows, columns, counts, of_rows, of_columns, own)
+    config = config or fastest(launch_pulls, rows.device, len(rows), rows.shape[2], *counts)
+    out = rows.new_empty((parts, counts[0], rows.shape[2]), dtype=torch.float32)
+    pulls_kernel[triton.cdiv(counts[0], config["ROWS"]), parts](
+        W_U=w_rows, W_V=w_columns, OUT=out, **arguments, **config
+    )
+    return out
 
 
 def _arguments(
     rows: Tensor,
     columns: Tensor,
-    scale: float,
-    own: bool,
+    counts: tuple[int, int],
     of_rows: Tensor | None,
     of_columns: Tensor | None,
+    own: bool,
 ) -> tuple[int, dict[str, Any]]:
     """Return into how many parts the columns are cut, and what both kernels are given."""
-    (m, d), c = rows.shape, len(columns)
-    part = -(-c // min(MOST_PARTS, max(1, ROWS_AT_LEAST // m)))
-    part = -(-part // 128) * 128
+    m, c = counts
+    part = max(LEAST_PART, -(-c // min(MOST_PARTS, max(1, ROWS_AT_LEAST // m))))
+    part = -(-part // BLOCK) * BLOCK
     apart = of_rows is not None and of_columns is not None
     return -(-c // part), {
+        "U": rows[0],
+        "U_LOW": rows[-1],
+        "V": columns[0],
+        "V_LOW": columns[-1],
         "G_U": of_rows if apart else rows,  # not looked at
         "G_V": of_columns if apart else rows,
-        "APART": apart,
         "m": m,
         "c": c,
-        "d": d,
         "part": part,
-        "scale": scale,
         "OWN": own,
-        "WIDTH": max(16, triton.next_power_of_2(d)),  # tl.dot takes 16 at least
-        "PRECISION": "tf32x3" if rows.dtype == torch.float32 else "ieee",
+        "APART": apart,
+        "PARTS": len(rows),
+        "WIDTH": rows.shape[2],
     }
 
 
-def _grid(m: int, parts: int) -> Any:
-    return lambda meta: (triton.cdiv(m, meta["ROWS"]), parts)
+def _root(temperature: float) -> float:
+    return float((LOG2_E / temperature) ** 0.5)
+
+
+def _weights(lse: Tensor) -> Tensor:
+    return lse.neg().exp() * WEIGHT_SCALE

@@ -1,34 +1,40 @@
 """Which way the sums over the similarity matrix are taken: fused on an NVIDIA GPU, in tiles everywhere else.
 
 The fused way is tried on a small problem before its first use on a device, against the tiles, which are its oracle:
-where it cannot be had or is wrong, the tiles do the work, and a warning says so once.
+where it cannot be had or is wrong, the tiles do the work, and a warning says so once. Then both are timed at the
+size at hand, once: the quicker one does the work.
 """
 
 import importlib.util
 import warnings
-from functools import cache
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ccscale.loss.tiles import RowPulls, RowSums, is_safe
+from ccscale.loss.tiles import GPU_TILE, RowPulls, RowSums, is_safe
 
 if TYPE_CHECKING:
     from ccscale.loss.fused import FusedRowPulls, FusedRowSums
 
-TOLERANCES = {torch.float16: 5e-3, torch.bfloat16: 2e-2, torch.float32: 1e-4}
-"""Largest error of the fused sums, of the largest number, by the type of the rows."""
+Ways = tuple[Callable[..., Any], Callable[..., Any]]  # of sums, and of pulls
+TILED_WAYS: Ways = RowSums, RowPulls
+TYPES = (torch.float16, torch.bfloat16, torch.float32)
+TOLERANCES = {True: 5e-3, False: 2e-5}
+"""Largest error of the fused sums, of the largest number, by whether products are of one float16 a number."""
 
 
 def row_sums(
-    rows: Tensor, temperature: float, groups: Tensor | None = None, keep: bool = False
+    rows: Tensor, temperature: float, groups: Tensor | None = None, keep: bool = False, half: bool = False
 ) -> "RowSums | FusedRowSums":
-    """Begin sums over the columns of some rows; parameters as of `tiles.RowSums`."""
-    if _is_fused(rows, temperature):
+    """Begin sums over the columns of some rows; parameters as of `tiles.RowSums` and `fused.FusedRowSums`."""
+    half = half or rows.dtype != torch.float32
+    if _is_fused(rows, temperature, half):
         from ccscale.loss.fused import FusedRowSums
 
-        return FusedRowSums(rows, temperature, groups)
+        return FusedRowSums(rows, temperature, groups, half)
     return RowSums(rows, temperature, groups, keep)
 
 
@@ -38,24 +44,27 @@ def row_pulls(
     temperature: float,
     groups: Tensor | None = None,
     kept: Tensor | None = None,
+    half: bool = False,
 ) -> "RowPulls | FusedRowPulls":
-    """Begin the gradients' sums over the columns of some rows; parameters as of `tiles.RowPulls`."""
-    if _is_fused(rows, temperature):
+    """Begin the gradients' sums over the columns of some rows; parameters as of the classes."""
+    half = half or rows.dtype != torch.float32
+    if _is_fused(rows, temperature, half):
         from ccscale.loss.fused import FusedRowPulls
 
-        return FusedRowPulls(rows, lse, temperature, groups)
+        return FusedRowPulls(rows, lse, temperature, groups, half)
     return RowPulls(rows, lse, temperature, groups, kept)
 
 
-def _is_fused(rows: Tensor, temperature: float) -> bool:
-    if not rows.is_cuda or rows.dtype not in TOLERANCES or not is_safe(temperature):
+def _is_fused(rows: Tensor, temperature: float, half: bool) -> bool:
+    if not rows.is_cuda or rows.dtype not in TYPES or not is_safe(temperature):
         return False
-    return works(rows.device, rows.dtype, rows.shape[1])
+    count, width = rows.shape
+    return works(rows.device, width, half) and is_faster(rows.device, width, half, (count - 1).bit_length())
 
 
 @cache
-def works(device: torch.device, dtype: torch.dtype, width: int) -> bool:
-    """Tell whether the fused way can be had on a device, for rows of a type and width, and is right."""
+def works(device: torch.device, width: int, half: bool) -> bool:
+    """Tell whether the fused way can be had on a device, for rows of a width, and is right."""
     if device.type == "cuda" and (torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0)):
         return False
     if importlib.util.find_spec("triton") is None:
@@ -65,13 +74,13 @@ def works(device: torch.device, dtype: torch.dtype, width: int) -> bool:
 
         if width > LARGEST_WIDTH:
             return False
-        error = largest_error(device, dtype, width)
+        error = largest_error(device, width, half)
     except Exception as failure:  # whatever a compiler for this device may meet
         reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
     else:
-        if error <= TOLERANCES[dtype]:
+        if error <= TOLERANCES[half]:
             return True
-        reason = f"its sums are off by {error:.1e} of the largest, in {dtype}"
+        reason = f"its sums are off by {error:.1e} of the largest, of {width} numbers a row"
     warnings.warn(
         f"the fused instance loss is not used on {device} ({reason}); the tiled one is slower, and as exact",
         stacklevel=2,
@@ -79,37 +88,71 @@ def works(device: torch.device, dtype: torch.dtype, width: int) -> bool:
     return False
 
 
-def largest_error(device: torch.device, dtype: torch.dtype, width: int, count: int = 333) -> float:
-    """Return the largest error of the fused sums beside the tiles', each of the largest number of its kind.
+@cache
+def is_faster(device: torch.device, width: int, half: bool, bits: int) -> bool:
+    """Tell whether the fused sums and pulls of 2**bits rows with themselves take less time than the tiles'.
+
+    More rows than a tile has go the same way as so many.
+    """
+    from ccscale.loss.tuning import milliseconds
+
+    rows = _random_rows(min(GPU_TILE, 2**bits), width, device)
+    try:
+        with torch.cuda.device(device):
+            fused = milliseconds(lambda: _take(_fused_ways(half), rows))
+            return fused <= milliseconds(lambda: _take(TILED_WAYS, rows))
+    except torch.cuda.OutOfMemoryError:  # it is the tiles that take more
+        return True
+
+
+def largest_error(device: torch.device, width: int, half: bool, count: int = 333) -> float:
+    """Return the largest error of the fused sums beside the tiles' in float64, each of the largest of its kind.
 
     The rows are random, in groups and without, and no multiple of a block; half of the columns are the rows
     themselves.
     """
-    from ccscale.loss.fused import FusedRowPulls, FusedRowSums
-
-    generator = torch.Generator().manual_seed(0)
-    rows, others = (
-        torch.nn.functional.normalize(torch.randn(count + extra, width, generator=generator), dim=1)
-        .to(device, dtype)
-        .detach()
-        for extra in (0, 57)
-    )
-    temperature, errors = 0.1, list[float]()
-    some = [torch.arange(len(part), device=device) % 7 for part in (rows, others)]
-    for of_rows, of_others in ((None, None), some):
-        found, lse = [], None
-        for kinds in ((RowSums, RowPulls), (FusedRowSums, FusedRowPulls)):
-            sums = kinds[0](rows, temperature, of_rows)
-            sums.add_own()
-            sums.add(others, of_others)
-            # Both take the pulls of the same sums: the tiles'.
-            lse = sums.log() if lse is None else lse
-            pulls = kinds[1](rows, lse, temperature, of_rows)
-            pulls.add_own()
-            pulls.add(others, lse.mean().expand(len(others)).contiguous(), of_others)
-            found.append((sums.log(), pulls.total()))
+    rows, others = (_random_rows(count + extra, width, device) for extra in (0, 57))
+    groups = tuple(torch.arange(len(part), device=device) % 7 for part in (rows, others))
+    errors = list[float]()
+    for of in ((None, None), groups):
+        lse, *exact = _take(TILED_WAYS, rows.double(), others.double(), of)
+        _, *found = _take(_fused_ways(half), rows, others, of, lse.float())
         errors += [
             float((fused - tiled).abs().max() / tiled.abs().max())
-            for tiled, fused in zip(*found, strict=True)
+            for tiled, fused in zip(exact, found, strict=True)
         ]
     return max(errors) if all(error == error for error in errors) else float("inf")
+
+
+def _fused_ways(half: bool) -> Ways:
+    from ccscale.loss.fused import FusedRowPulls, FusedRowSums
+
+    return partial(FusedRowSums, half=half), partial(FusedRowPulls, half=half)
+
+
+def _take(
+    ways: Ways,
+    rows: Tensor,
+    others: Tensor | None = None,
+    groups: Sequence[Tensor | None] = (None, None),
+    lse: Tensor | None = None,
+    temperature: float = 0.1,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the logarithms of the sums that the pulls are taken of, those of the sums found, and the pulls."""
+    begin_sums, begin_pulls = ways
+    sums = begin_sums(rows, temperature, groups[0])
+    sums.add_own()
+    if others is not None:
+        sums.add(others, groups[1])
+    found = sums.log()
+    lse = found if lse is None else lse
+    pulls = begin_pulls(rows, lse, temperature, groups[0])
+    pulls.add_own()
+    if others is not None:
+        pulls.add(others, lse.mean().expand(len(others)).contiguous(), groups[1])
+    return lse, found, pulls.total()
+
+
+def _random_rows(count: int, width: int, device: torch.device) -> Tensor:
+    rows = torch.randn(count, width, generator=torch.Generator().manual_seed(count))
+    return torch.nn.functional.normalize(rows, dim=1).to(device)

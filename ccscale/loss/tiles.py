@@ -47,7 +47,11 @@ class RowSums:
     ----------
     kept
         E of the rows with themselves, tile by tile on and above the diagonal; None where it is not kept.
+    at_once
+        Whether the columns of many ranks are better added together than rank by rank.
     """
+
+    at_once = False
 
     def __init__(
         self, rows: Tensor, temperature: float, groups: Tensor | None = None, keep: bool = False
@@ -112,6 +116,8 @@ class RowPulls:
     kept
         What `RowSums` has kept of the same rows; it is given up.
     """
+
+    at_once = False
 
     def __init__(
         self,

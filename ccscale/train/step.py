@@ -156,12 +156,14 @@ class Stepper:
     ) -> Losses:
         network, settings = self.engine.network, self.config.loss
         shares = network.shares if network.teacher is None else network.teacher.prior
+        half = self.config.train.precision == "bf16"
         if labels is None:
-            return take_losses(settings, z, heads, by, targets, shares)
+            return take_losses(settings, z, heads, by, targets, shares, half)
         cluster, weight = None, self.config.boost_cluster_weight
         if weight and "cluster" in by:
             cluster = _cluster_loss(settings, heads, targets, shares)
-        return boost_losses(settings, self.config.stages.boost, z, heads[0], labels, by, cluster, weight)
+        boost = self.config.stages.boost
+        return boost_losses(settings, boost, z, heads[0], labels, by, cluster, weight, half)
 
     def _part(self, name: str) -> Any:
         """Return a context in which a part of the step is taken."""
@@ -214,6 +216,7 @@ def take_losses(
     by: Sequence[LossName],
     targets: Sequence[Tensor] = (),
     shares: Tensor | None = None,
+    half: bool = False,
 ) -> Losses:
     """Return losses of the global batch; the clusters' traffic goes on behind the instances' work.
 
@@ -229,15 +232,16 @@ def take_losses(
         The teacher's assignments of each head, where the objective has a teacher.
     shares
         (ΣK,): what a prior that follows the run has come to; changed in place.
+    half
+        Whether products on a GPU may be of 16 bits a number, as under ``train.precision=bf16``.
     """
     z_a, z_b = z.chunk(2)
     parts = []
     instances, clusters = None, None
     cluster = _cluster_loss(settings, heads, targets, shares) if "cluster" in by else None
     if "instance" in by:
-        instances = instance_loss(
-            z_a, z_b, settings.instance_temperature, ring_bytes=settings.ring_bytes, check=False
-        )
+        temperature, ring_bytes = settings.instance_temperature, settings.ring_bytes
+        instances = instance_loss(z_a, z_b, temperature, ring_bytes=ring_bytes, check=False, half=half)
         parts.append(settings.instance_weight * instances)
     if cluster is not None:
         clusters = cluster()

@@ -25,6 +25,7 @@ def boost_losses(
     by: Sequence[LossName],
     cluster: Callable[[], Tensor] | None = None,
     cluster_weight: float = 1.0,
+    half: bool = False,
 ) -> Losses:
     """Return losses of the global batch.
 
@@ -42,6 +43,8 @@ def boost_losses(
         Gives the cluster loss of all images, which was begun; None without it.
     cluster_weight
         What it weighs beside the cross-entropy.
+    half
+        As of `take_losses`.
 
     Returns
     -------
@@ -59,6 +62,7 @@ def boost_losses(
             ring_bytes=settings.ring_bytes,
             check=False,
             labels=labels,
+            half=half,
         )
         parts.append(settings.instance_weight * instances)
     if "cluster" in by:

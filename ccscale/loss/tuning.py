@@ -1,0 +1,109 @@
+"""Which blocks the fused kernels take: those that a device was fastest with, at a launch of that size.
+
+They are tried on random rows before the first launch of a width, precision and size (to the next power of two, and
+no more than `MOST`), and remembered while the process runs. Each is held to some of its sums, taken plainly: what a
+compiler spoils may be the quickest. So the choice makes a difference to rounding alone.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+MOST = 2**15  # rows and columns that are tried with at most: what is larger goes the same way
+CHECKED, TOLERANCE = 128, 1e-2  # rows that are held to plain sums, and how closely
+Launch = Callable[..., Any]
+
+
+def candidates(width: int, parts: int, pulls: bool) -> list[dict[str, int]]:
+    """Return blocks worth a try, few: a compiler takes a second for each.
+
+    Parameters
+    ----------
+    width
+        Numbers in a row, a power of two.
+    parts
+        Of each number.
+    pulls
+        Whether a block of sums of rows is held as well.
+    """
+    if width > 256:
+        shapes = [(64, 32, 8, 2), (64, 16, 8, 2)]
+    elif width > 128:
+        shapes = [(64, 32, 4, 2), (64, 64, 8, 2), (128, 64, 8, 2)]
+    else:
+        shapes = [(64, 64, 4, 3), (128, 64, 8, 2 if parts == 2 else 3)]
+        shapes += [(64, 64, 4, 2)] if pulls and parts == 2 else [(128, 128, 8, 2)]
+    names = "ROWS", "COLUMNS", "num_warps", "num_stages"
+    return [dict(zip(names, shape, strict=True)) for shape in shapes]
+
+
+def fastest(launch: Launch, device: torch.device, parts: int, width: int, m: int, c: int) -> dict[str, int]:
+    """Return the blocks for a launch of m rows against c columns.
+
+    Parameters
+    ----------
+    launch
+        `fused.launch_sums` or `launch_pulls`.
+    device, parts, width, m, c
+        Of the prepared rows and columns.
+
+    Raises
+    ------
+    RuntimeError
+        If the device takes none of the candidates, or is right with none.
+    """
+    return _fastest(launch, device, parts, width, _about(m), _about(c))
+
+
+def milliseconds(call: Callable[[], Any], times: int = 3) -> float:
+    """Return the least time that a call takes on the current GPU, after one that is not counted."""
+    call()
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(times + 1)]
+    marks[0].record()
+    for mark in marks[1:]:
+        call()
+        mark.record()
+    marks[-1].synchronize()
+    return min(before.elapsed_time(after) for before, after in pairwise(marks))
+
+
+def _about(count: int) -> int:
+    return int(min(MOST, max(128, 1 << (count - 1).bit_length())))
+
+
+@cache
+def _fastest(launch: Launch, device: torch.device, parts: int, width: int, m: int, c: int) -> dict[str, int]:
+    pulls = launch.__name__ == "launch_pulls"
+    configs = candidates(width, parts, pulls)
+    if device.type != "cuda":  # interpreted: there is no clock to choose by
+        return configs[0]
+    generator = torch.Generator(device).manual_seed(0)
+    rows, columns = (
+        torch.randn((parts, count, width), generator=generator, device=device).mul_(width**-0.5).half()
+        for count in (m, c)
+    )
+    weights = [torch.ones(count, device=device) for count in (m, c)] if pulls else []
+    expected = _plainly(rows, columns, pulls)
+    times, failure = list[tuple[float, int]](), "their sums are wrong"
+    with torch.cuda.device(device):
+        for number, config in enumerate(configs):
+            arguments = rows, columns, *weights, (m, c), None, None, False, config
+            try:
+                found = launch(*arguments).sum(dim=0)[:CHECKED].double()
+                if float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max()):
+                    times.append((milliseconds(partial(launch, *arguments)), number))
+            except Exception as error:  # it does not fit this device
+                failure = str(error)
+    if not times:
+        raise RuntimeError(f"no blocks of rows suit this device ({failure})")
+    return configs[min(times)[1]]
+
+
+def _plainly(rows: torch.Tensor, columns: torch.Tensor, pulls: bool) -> torch.Tensor:
+    """Return the sums, or the pulls with weights of 1, of the first rows."""
+    u, v = rows[:, :CHECKED].double().sum(dim=0), columns.double().sum(dim=0)
+    e = torch.exp2(u @ v.T)
+    return 2 * e @ v if pulls else e.sum(dim=1)
