@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import settings
 from PIL import Image
@@ -36,6 +37,8 @@ settings.load_profile("busy")
 garbage.gc = SimpleNamespace(**vars(gc) | {"collect": lambda generation=1: gc.collect(generation)})  # type: ignore[assignment]
 
 
+DRY = os.environ.get("CCSCALE_GPU_DRY") == "1"
+"""Whether tests marked gpu are to run on a CPU where there is no GPU: that they run, not that a GPU is right."""
 LONGEST = ("test_same_run.py", "test_recipes.py", "test_launchers.py", "test_estimator.py", "test_tools.py")
 
 
@@ -44,6 +47,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Of the slow ones the files that take longest come first, so that none is begun when the others have ended.
     """
+    for item in items:
+        if item.get_closest_marker("gpu") and not (torch.cuda.is_available() or DRY):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
     last = len(LONGEST)
     of_file = {name: place for place, name in enumerate(LONGEST)}
     items.sort(
@@ -65,6 +71,12 @@ def make_images(folder: Path, count: int, size: tuple[int, int] = (40, 30), clas
         place.mkdir(parents=True, exist_ok=True)
         image.save(place / f"{i:04d}.jpg", quality=90)
     return folder
+
+
+@pytest.fixture(scope="session")
+def gpu() -> torch.device:
+    """The device of tests marked gpu: a GPU; a CPU if they run dry."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,13 @@ def test_store_batches(tmp_path):
     assert 0 < result["rows_a_second"] < 1.5 * result["rows_a_cpu_second"]
 
 
+def test_gpu_dry() -> None:
+    """Each part on a CPU; what it finds is for a GPU to say."""
+    done = run_tool("bench/gpu.py", "--dry")
+    assert done.code == 0, done.out
+    assert "FAILED" not in done.out
+
+
 def test_step(shards):
     result = found("bench/step.py", shards, *BENCH, "--turns", "2")
     parts = ["loader wait", "views", "forward", "losses", "backward", "optimizer", "other"]

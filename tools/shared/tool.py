@@ -11,12 +11,13 @@ from ccscale.errors import Fault, InputError
 from ccscale.exit_codes import FAULT, MISTAKE
 
 
-def parser(head: str | None) -> IntermixedParser:
-    """Return a parser with the option --json."""
+def parser(head: str | None, as_json: bool = True) -> IntermixedParser:
+    """Return a parser, with the option --json unless what is told is told as it is found."""
     made = IntermixedParser(
         description=head, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    add_json(made)
+    if as_json:
+        add_json(made)
     return made
 
 
