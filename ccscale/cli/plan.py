@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.filesize import decimal
 
 from ccscale.cli.arguments import add_config, add_json, amount, number
+from ccscale.cli.plan_cluster import add_cluster_arguments, run_cluster
 from ccscale.config.file import load_config
 from ccscale.exit_codes import FAULT
 from ccscale.printing import TextTable, put, put_json
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument("--nodes", type=number, default=1, metavar="N", help="machines (default: 1)")
     parser.add_argument(
-        "--gpus-per-node", type=number, default=1, metavar="G", help="GPUs, thus ranks, of each (default: 1)"
+        "--gpus-per-node", type=number, metavar="G", help="GPUs, thus ranks, of each (default: 1)"
     )
     parser.add_argument(
         "--gpu-memory", type=amount, metavar="GB", help="of each GPU (default: that of the one here, or 80)"
@@ -32,16 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also take some steps here, as one process, and tell how long the run will take",
     )
+    add_cluster_arguments(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
+    if args.cluster:
+        return run_cluster(args, config)
     say_loading()
     from ccscale.plan.plan import make_plan
 
     memory = None if args.gpu_memory is None else round(args.gpu_memory * 1e9)
-    plan = make_plan(config, args.nodes, args.gpus_per_node, memory, args.cpus_per_task, args.measure)
+    ranks = 1 if args.gpus_per_node is None else args.gpus_per_node
+    plan = make_plan(config, args.nodes, ranks, memory, args.cpus_per_task, args.measure)
     put_json(plan.as_json()) if args.json else show_plan(plan)
     return 0 if plan.fits else FAULT
 

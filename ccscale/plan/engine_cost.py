@@ -34,8 +34,8 @@ class EngineCost:
         What the backward pass holds beside activations, at its end.
     averaging
         The most from the end of the backward pass to the end of the step.
-    sent
-        Payload by collective.
+    sent, buckets
+        Payload by collective; in how many calls gradients are averaged.
     """
 
     weights: int
@@ -45,6 +45,7 @@ class EngineCost:
     gradients: int
     averaging: int
     sent: Counter[str]
+    buckets: int = 1
 
 
 def engine_cost(weights: int, world: int, zero: int, micro_batches: int = 1, e: int = 4) -> EngineCost:
@@ -86,4 +87,5 @@ def engine_cost(weights: int, world: int, zero: int, micro_batches: int = 1, e: 
         gradients,
         max(gradients + bucket, bucket + whole + part),
         sent,
+        -(-whole // bucket) * (micro_batches if zero == 2 else 1),
     )

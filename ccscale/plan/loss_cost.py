@@ -28,12 +28,13 @@ class LossCost:
     ----------
     peak
         The most that is held at any moment of both passes, with the gradients to the inputs.
-    sent
-        Payload by collective.
+    sent, calls
+        Payload by collective, and in how many calls.
     """
 
     peak: int
     sent: Counter[str]
+    calls: Counter[str]
 
 
 def measure_losses(
@@ -80,5 +81,6 @@ def _measure(
             take_losses(settings, z, heads, by, targets, shares).loss.backward()
     rounds = min(world - 1, few + 1)  # of the ring that were taken: it is one ahead
     if rounds:
-        meter.sent["send"] = meter.sent["send"] // rounds * (world - 1)
-    return LossCost(meter.most, +meter.sent)
+        for count in (meter.sent, meter.calls):
+            count["send"] = count["send"] // rounds * (world - 1)
+    return LossCost(meter.most, +meter.sent, meter.calls)

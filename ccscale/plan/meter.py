@@ -48,14 +48,16 @@ class Meter(TorchDispatchMode):
         Bytes now, without the parameters' gradients.
     most, most_with_gradients
         The most at any moment.
-    sent
-        Bytes by collective: of a gather what comes out, of a sum what goes in, of a message the message.
+    sent, calls
+        Bytes by collective: of a gather what comes out, of a sum what goes in, of a message the message; and how
+        many there were.
     """
 
     def __init__(self, there: Iterable[Tensor]) -> None:
         super().__init__()
         self.held = self.most = self.gradients = self.most_with_gradients = 0
         self.sent: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
         self._there = {tensor.untyped_storage()._cdata for tensor in there}
         self._known: dict[int, int] = {}  # storage: its bytes
         self._gradients: set[int] = set()
@@ -69,6 +71,7 @@ class Meter(TorchDispatchMode):
                 self._meet(value.untyped_storage())
         if (name := function.name()) in COLLECTIVES:
             self.sent[COLLECTIVES[name]] += sum(tensor.nbytes for tensor in tree_iter(args[0]))
+            self.calls[COLLECTIVES[name]] += 1
         return out
 
     def take_gradient(self, parameter: Tensor) -> None:

@@ -31,6 +31,8 @@ class NetworkCost:
     gathered, gathered_again, summed
         Batch norms' statistics that are sent: gathered going forward, and where activations are made again; added
         up going backward.
+    gathers, gathers_again, sums
+        In how many calls.
     kept
         Activations that are held from the forward pass to the backward pass, and the network's input.
     most
@@ -49,6 +51,9 @@ class NetworkCost:
     gathered: int
     gathered_again: int
     summed: int
+    gathers: int
+    gathers_again: int
+    sums: int
     kept: int
     most: int
     most_with_gradients: int
@@ -116,7 +121,7 @@ class Network:
             with meter:
                 with torch.autocast(self._device, torch.bfloat16, enabled=bf16):
                     outputs = network(x.contiguous(memory_format=torch.channels_last) if images else x)
-                kept, gathered = meter.held, meter.sent["all_gather"]
+                kept, gathered, gathers = meter.held, meter.sent["all_gather"], meter.calls["all_gather"]
                 torch.autograd.backward([outputs.embeddings.sum() + outputs.assignments.sum()])
             del outputs
             for handle in handles:
@@ -133,6 +138,9 @@ class Network:
             gathered=gathered,
             gathered_again=meter.sent["all_gather"] - gathered,
             summed=meter.sent["all_reduce"],
+            gathers=gathers,
+            gathers_again=meter.calls["all_gather"] - gathers,
+            sums=meter.calls["all_reduce"],
             kept=kept,
             most=meter.most,
             most_with_gradients=meter.most_with_gradients,

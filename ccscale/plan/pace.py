@@ -69,14 +69,14 @@ def measure_pace(config: Config) -> Pace:
     """
     device = pick_device(config.train.device)
     with process_group(RankEnvironment(), device):
-        setup = _set_up(config, device)
+        setup = set_up_alone(config, device)
         (step, boost_step), cost = measured(lambda: (_step_seconds(setup), _boost_step_seconds(setup)))
     before = min(setup.stop, setup.boost.first)
     total = step * before + (boost_step or step) * (setup.stop - before)
     return Pace(str(device), step, step * setup.schedule.end_of(1), total, cost.bytes, boost_step)
 
 
-def _set_up(config: Config, device: torch.device) -> Setup:
+def set_up_alone(config: Config, device: torch.device) -> Setup:
     """Return what such a run is trained with: in no folder, from weights of chance."""
     config, manifest, features = open_data(config)
     supply = Supply.fixed(config, manifest, None if features is None else features.whole)

@@ -27,11 +27,12 @@ RUNTIME_BYTES = 2 * 10**9  # of a GPU: CUDA, NCCL's buffers, convolution workspa
 
 @dataclass(frozen=True)
 class Sent:
-    """What a rank sends and receives in a step for one purpose; `bytes` is the collective's payload."""
+    """What a rank sends and receives in a step for one purpose; `bytes` is the payload of all `calls` together."""
 
     what: str
     collective: str
     bytes: int
+    calls: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,19 @@ class RankPlan:
     def sent(self) -> tuple[Sent, ...]:
         """What is sent in a step."""
         config, engine, count = self.config, self._engine, self.config.micro_batches
-        sent = [Sent("gradients", "all_reduce", engine.sent["all_reduce"])]
+        sent = [Sent("gradients", "all_reduce", engine.sent["all_reduce"], engine.buckets)]
         sent += [Sent("parameters", "all_gather", engine.sent["all_gather"])]
         forwards = count if count == 1 else 2 * count
         gathered = self.network.gathered * forwards + self.network.gathered_again * count
-        sent += [Sent("batch norm, forward", "all_gather", gathered)]
-        sent += [Sent("batch norm, backward", "all_reduce", self.network.summed * count)]
+        gathers = self.network.gathers * forwards + self.network.gathers_again * count
+        sent += [Sent("batch norm, forward", "all_gather", gathered, gathers)]
+        summed, sums = self.network.summed * count, self.network.sums * count
+        sent += [Sent("batch norm, backward", "all_reduce", summed, sums)]
         for name in self._losses:
-            of_loss = measure_losses(config, self.world, self.cuda, [name]).sent
-            sent += [Sent(f"{name} loss", *entry) for entry in sorted(of_loss.items())]
+            cost = measure_losses(config, self.world, self.cuda, [name])
+            sent += [
+                Sent(f"{name} loss", *entry, cost.calls[entry[0]]) for entry in sorted(cost.sent.items())
+            ]
         number = torch.float32.itemsize if self.world > 1 else 0  # in float64, too
         sent += [Sent("norm of the gradient", "all_reduce", number if config.train.clip is not None else 0)]
         sent += [Sent("whether it is finite", "all_reduce", number if config.train.zero else 0)]

@@ -1,0 +1,133 @@
+"""``ccscale plan --cluster``: a step's timeline on many GPUs, simulated from the parts of a step of one."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ccscale.cli.arguments import amount, count, path
+from ccscale.config import Config
+from ccscale.errors import InputError
+from ccscale.printing import TextTable, put, put_json
+from ccscale.progress import say_loading
+
+if TYPE_CHECKING:
+    from ccscale.plan.links import Links
+    from ccscale.plan.parts import Parts
+    from ccscale.plan.scaling import Size
+
+NODE = 8  # GPUs of a machine where nobody says
+
+
+def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the option and those that only count with it."""
+    group = parser.add_argument_group("many GPUs on paper")
+    group.add_argument(
+        "--cluster",
+        action="store_true",
+        help="take some steps here as one process, and simulate a step on many such GPUs: what waits for what, and "
+        f"how much of their speed is left; --gpus-per-node is then {NODE} by default",
+    )
+    group.add_argument("--sizes", type=count, nargs="+", metavar="N", help="GPUs (default: 8, 16, ... 4096)")
+    group.add_argument(
+        "--images-per-gpu",
+        type=count,
+        metavar="N",
+        help="of a step, the same at each size (default: train.global_batch over --nodes × --gpus-per-node)",
+    )
+    group.add_argument(
+        "--parts",
+        metavar="FILE",
+        type=path,
+        help="printed by --cluster --json on another machine, whose parts of a step count in place of this one's",
+    )
+    group.add_argument(
+        "--nvlink", type=amount, default=450, metavar="GB/S", help="of each GPU in its machine (default: 450)"
+    )
+    group.add_argument(
+        "--network", type=amount, default=400, metavar="GBIT/S", help="of a network card (default: 400)"
+    )
+    group.add_argument("--cards", type=count, metavar="N", help="of a machine (default: one a GPU)")
+    for name, default, what in (
+        ("collective", 10, "a collective takes before anything is sent"),
+        ("hop-inside", 1, "from GPU to GPU in a machine"),
+        ("hop-between", 5, "from machine to machine"),
+        ("hop-gloo", 50, "from process to process by TCP"),
+    ):
+        group.add_argument(
+            f"--{name}", type=amount, default=default, metavar="US", help=f"{what} (default: {default} µs)"
+        )
+
+
+def run_cluster(args: argparse.Namespace, config: Config) -> int:
+    """Measure or read the parts of a step, and print how it goes at each size."""
+    say_loading()
+    from ccscale.plan.parts import measure_parts, read_parts
+    from ccscale.plan.scaling import SIZES, simulate
+
+    per_node = args.gpus_per_node or NODE
+    if args.parts is None:
+        images = args.images_per_gpu or config.train.global_batch // max(1, args.nodes * per_node)
+        parts = measure_parts(config, max(1, images))
+    else:
+        parts = read_parts(args.parts)
+        if args.images_per_gpu not in (None, parts.images):
+            raise InputError(f"{args.parts} is of {parts.images} images a GPU: leave out --images-per-gpu")
+    links = _links(args, per_node, parts.cuda)
+    sizes = simulate(config, parts, links, args.sizes or SIZES)
+    if args.json:
+        put_json(
+            {"parts": parts.as_json(), "links": links.as_json(), "sizes": [size.as_json() for size in sizes]}
+        )
+    else:
+        _show(config, parts, links, sizes)
+    return 0
+
+
+def _links(args: argparse.Namespace, per_node: int, cuda: bool) -> "Links":
+    from ccscale.plan.links import Links
+
+    cards = args.cards or per_node
+    bandwidths = args.nvlink * 1e9, args.network * 1e9 / 8, cards
+    latencies = [us / 1e6 for us in (args.collective, args.hop_inside, args.hop_between, args.hop_gloo)]
+    links = Links(per_node, *bandwidths, *latencies)
+    return links if cuda else links.by_gloo
+
+
+def _show(config: Config, parts: "Parts", links: "Links", sizes: list["Size"]) -> None:
+    put(
+        f"{parts.images:,} images a GPU, {config.model.backbone} at {config.views.size} px, "
+        f"{config.train.precision}, ZeRO {config.train.zero}, on {parts.device}; a machine has {links.per_node}, "
+        f"{links.inside / 1e9:g} GB/s inside and {links.cards} × {links.card * 8 / 1e9:g} Gb/s to the others",
+        fold=False,
+    )
+    heads = "step", "losses", "batch norm", "gradients", "other waits", "hidden"
+    table = TextTable("GPUs", "global batch", *heads, "efficiency", "with gradients hidden")
+    for size in sizes:
+        waited = size.timeline.waited
+        norm = waited["batch norm, forward"] + waited["batch norm, backward"]
+        rest = sum(waited.values()) - norm - waited["gradients"]
+        table.add(
+            f"{size.ranks:,}",
+            f"{size.global_batch:,}",
+            *map(_ms, (size.seconds, size.losses, norm, waited["gradients"], rest, size.hidden)),
+            f"{size.efficiency:.1%}",
+            f"{size.if_hidden:.1%}",
+        )
+    table.put()
+    put(
+        "simulated, in ms: a step, what the losses compute in it (it grows with the batch), what is waited for, "
+        "what travels while it computes; efficiency: images a second of a GPU, beside one alone"
+    )
+    slow = [size for size in sizes if size.host >= size.seconds]
+    if slow:
+        put(
+            f"note: from {slow[0].ranks:,} GPUs on the host is slower than its GPU: agreement of all ranks by gloo "
+            f"takes it {_ms(slow[0].host)} ms a step"
+        )
+    if config.data.lanes is None and sizes[-1].ranks > 64:
+        put("note: more than 64 ranks want data.lanes, a multiple of their number")
+    if not parts.cuda:
+        put("note: measured on a CPU, whose ranks talk by gloo: no figure of GPUs")
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.1f}"
