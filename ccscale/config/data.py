@@ -53,7 +53,8 @@ class Data(Section):
         "and read as before; where they are gone, the run is saved and stops. retire: they are left out.",
     )
     workers: Free[Count | None] = Field(
-        None, description="Loader processes per rank; by default up to 8, as the rank's cores allow."
+        None,
+        description="Loader processes per rank; by default up to 32: one for each of the rank's cores but one.",
     )
     prefetch: Free[Positive] = Field(2, description="Batches that each worker holds ready.")
     lanes: Fixed[Positive | None] = Field(
