@@ -23,7 +23,7 @@ from torch.profiler import record_function
 
 from ccscale import dist
 from ccscale.config import LOSSES, Config, Loss, LossName
-from ccscale.data.images.colour import apply_colour
+from ccscale.data.images.device_colour import colour_views
 from ccscale.data.images.views import VIEWS
 from ccscale.data.pairs import PairBatch
 from ccscale.engine.adapter import Engine
@@ -66,6 +66,9 @@ class Stepper:
     ) -> None:
         self.config, self.engine, self.device, self._note = config, engine, device, note
         self.dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
+        # Where autocast's first convolution would round the views to bfloat16, and nothing else looks at them.
+        rounds = device.type == "cuda" and config.train.precision == "bf16" and not config.model.normalize
+        self.view_dtype = torch.bfloat16 if rounds else self.dtype
         self.guard = StepGuard(engine, device)
 
     def take(
@@ -187,8 +190,7 @@ class Stepper:
         inputs = batch.held[views, images].flatten(0, 1)
         if isinstance(batch, PairBatch):
             colour = batch.colour[views].part(images).flatten()
-            inputs = apply_colour(inputs, colour, self.config.views, self.dtype)  # (2m, 3, S, S)
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            return colour_views(inputs, colour, self.config.views, self.view_dtype)  # (2m, 3, S, S)
         return inputs.to(self.dtype)
 
     @torch.no_grad()

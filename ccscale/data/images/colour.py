@@ -100,7 +100,7 @@ def _plan(colour: ColourParameters, kernel: int, dtype: torch.dtype) -> Iterator
         yield _to_grey, chosen, np.empty((len(chosen), 0))
     chosen = np.flatnonzero(colour.sigma)
     if chosen.size:
-        yield _blur, chosen, _blur_weights(colour.sigma[chosen], kernel, torch.finfo(dtype).eps)
+        yield _blur, chosen, blur_weights(colour.sigma[chosen], kernel, torch.finfo(dtype).eps)
 
 
 def _carry_out(steps: Sequence[_Step], x: Tensor) -> None:
@@ -186,7 +186,7 @@ def _to_grey(x: Tensor, _: Tensor) -> None:
     x.copy_(_grey(x).expand_as(x))
 
 
-def _blur_weights(sigma: npt.NDArray[np.float32], kernel: int, eps: float) -> npt.NDArray[np.float64]:
+def blur_weights(sigma: npt.NDArray[np.float32], kernel: int, eps: float) -> npt.NDArray[np.float64]:
     """Return torchvision's Gaussian kernel from its middle outwards, (g, radius + 1).
 
     Weights too small to change a sum of the wanted precision are zero, and what is zero for all is left out: at
