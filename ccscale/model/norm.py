@@ -1,24 +1,18 @@
-"""Batch norm over the global batch, on any device.
+"""Layers that take batch norm over the global batch; `global_norm.py` has the arithmetic.
 
-Each rank computes mean and variance of its own batch; these (2C numbers a rank) are gathered and put together as
-Chan et al. do for equal counts, which unlike sums of squares loses no digits::
-
-    mean = mean_r(mean_r)        var = mean_r(var_r) + var_r(mean_r)
-
-Per-rank statistics would make a run depend on the number of ranks, and torch's SyncBatchNorm refuses CPUs.
+Per-rank statistics would make a run depend on the number of ranks.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import torch
 import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from ccscale import dist
 from ccscale.errors import InputError
+from ccscale.model.global_norm import global_batch_norm
 
 
 class _GlobalNorm:
@@ -42,7 +36,7 @@ class _GlobalNorm:
             if self.momentum is None:  # torch's meaning of None: the plain mean of all batches
                 momentum = 1.0 / float(self.num_batches_tracked)
         if training and dist.world() > 1:
-            return _global_batch_norm(x, self.weight, self.bias, *running, momentum, self.eps)
+            return global_batch_norm(x, self.weight, self.bias, *running, momentum, self.eps)
         return F.batch_norm(x, *running, self.weight, self.bias, training, momentum, self.eps)
 
 
@@ -116,55 +110,3 @@ def keep_running_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.updates = True
-
-
-@torch.compiler.disable  # collectives in the middle of a compiled graph would have to be traced
-def _global_batch_norm(*arguments: Any) -> Tensor:
-    return _GlobalBatchNorm.apply(*arguments)
-
-
-class _GlobalBatchNorm(torch.autograd.Function):
-    """Batch norm with the statistics of all ranks, which hold equally large batches."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        momentum: float,
-        eps: float,
-    ) -> Tensor:
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        var, mean = torch.var_mean(_accurate(x), axes, correction=0)
-        of_ranks = dist.gather_rows(torch.stack([mean, var]))  # (W, 2, C)
-        mean = of_ranks[:, 0].mean(dim=0)
-        var = of_ranks[:, 1].mean(dim=0) + of_ranks[:, 0].var(dim=0, correction=0)
-        count = x.numel() // x.shape[1] * len(of_ranks)
-        if running_mean is not None and running_var is not None:
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_((var * (count / max(count - 1, 1))).to(running_var.dtype), momentum)
-        ctx.save_for_backward(x, weight, mean, torch.rsqrt(var + eps))
-        ctx.count = count
-        return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, inverse_deviation = ctx.saved_tensors
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        shape = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
-        g = _accurate(gradients[0])
-        normal = (_accurate(x) - mean.view(shape)) * inverse_deviation.view(shape)
-        sums = torch.stack([g.sum(axes), (g * normal).sum(axes)])  # (2, C)
-        # The affine parameters' gradients stay local: the engine averages them over ranks.
-        weight_gradient, bias_gradient = (sums[1], sums[0]) if weight is not None else (None, None)
-        means = dist.sum_(sums.clone()) / ctx.count
-        scale = inverse_deviation if weight is None else inverse_deviation * weight
-        out = (g - means[0].view(shape) - normal * means[1].view(shape)) * scale.view(shape)
-        return out.to(x.dtype), weight_gradient, bias_gradient, None, None, None, None
-
-
-def _accurate(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -23,6 +23,27 @@ from torch.utils._pytree import tree_iter
 COLLECTIVES = {"c10d::_allgather_base_": "all_gather", "c10d::allreduce_": "all_reduce", "c10d::send": "send"}
 
 
+def _shapes_of_norm() -> None:
+    """Tell torch the shapes of its kernels that `model.global_norm` takes on a GPU; it knows them there alone."""
+
+    def alike(*tensors: Any) -> Tensor:
+        return torch.empty_like(tensors[0])
+
+    fake = torch.library.register_fake
+    fake("aten::batch_norm_elemt", alike)
+    fake("aten::batch_norm_backward_elemt", alike)
+    fake("aten::batch_norm_update_stats", lambda x, *_: _of_channels(x, 2))
+    fake("aten::batch_norm_backward_reduce", lambda g, *_: _of_channels(g, 4))
+
+
+def _of_channels(x: Tensor, number: int) -> tuple[Tensor, ...]:
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return tuple(x.new_empty(x.shape[1], dtype=dtype) for _ in range(number))
+
+
+_shapes_of_norm()
+
+
 @contextmanager
 def fake_ranks(world: int) -> Iterator[None]:
     """Be rank 0 of `world` for the length of the context: collectives allocate as ever, and nothing is sent."""

@@ -1,14 +1,18 @@
 """Batch norm over the global batch equals torch's on the concatenated batch, in one process."""
 
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+import torch.nn.functional as F
 from harness.ranks import run_ranks
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from ccscale.errors import InputError
+from ccscale.model.global_norm import global_batch_norm
 from ccscale.model.norm import use_global_batch_norm
 
 N, C = 8, 3  # global batch, channels
@@ -57,12 +61,13 @@ def batch(name: str, step: int) -> tuple[Tensor, Tensor]:
     return x * rows + rows**2, weights
 
 
-def train(norm: nn.Module, name: str, rank: int, world: int) -> dict[str, Any]:
+def train(norm: nn.Module, name: str, rank: int, world: int, device: str = "cpu") -> dict[str, Any]:
     """Take a rank's part of each batch; the loss is a sum over rows, and over ranks."""
+    norm.to(device)
     n = N // world
     mine = slice(rank * n, (rank + 1) * n)
     for step in range(STEPS):
-        whole, weights = batch(name, step)
+        whole, weights = (tensor.to(device) for tensor in batch(name, step))
         x = whole[mine].clone()
         if name == "channels last":
             x = x.contiguous(memory_format=torch.channels_last)
@@ -70,14 +75,65 @@ def train(norm: nn.Module, name: str, rank: int, world: int) -> dict[str, Any]:
         norm.zero_grad()
         out = norm(x)
         (weights[mine] * out**2).sum().backward()
-    gradients = {key: parameter.grad for key, parameter in norm.named_parameters()}
-    state = {key: value.clone() for key, value in norm.state_dict().items()}
-    return {"out": out.detach(), "input": x.grad, "gradients": gradients, "state": state}
+    gradients = {key: parameter.grad.cpu() for key, parameter in norm.named_parameters()}
+    state = {key: value.cpu().clone() for key, value in norm.state_dict().items()}
+    return {"out": out.detach().cpu(), "input": x.grad.cpu(), "gradients": gradients, "state": state}
 
 
 def of_rank(rank: int, world: int) -> dict[str, dict[str, Any]]:
     found = {name: train(use_global_batch_norm(build(name)), name, rank, world) for name in CASES}
+    with kernels_of_the_cpu():
+        found["kernels"] = {
+            name: train(use_global_batch_norm(build(name)), name, rank, world) for name in CASES
+        }
     return found | {"float32": far_from_zero(rank, world), "bfloat16": half(rank, world)}
+
+
+@contextmanager
+def kernels_of_the_cpu() -> Any:
+    """Have torch's kernels for a GPU as their definitions, so that the way over them is gone on a CPU."""
+
+    def view(x: Tensor) -> list[int]:
+        return [-1 if axis == 1 else 1 for axis in range(x.ndim)]
+
+    def axes(x: Tensor) -> list[int]:
+        return [axis for axis in range(x.ndim) if axis != 1]
+
+    def statistics(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        return tuple(reversed(torch.var_mean(x, axes(x), correction=0)))
+
+    def elements(x: Tensor, weight: Any, bias: Any, mean: Tensor, invstd: Tensor, eps: float) -> Tensor:
+        out = (x - mean.view(view(x))) * invstd.view(view(x))
+        return out if weight is None else out * weight.view(view(x)) + bias.view(view(x))
+
+    def reduced(g: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, weight: Any, *wanted: bool) -> Any:
+        sums = g.sum(axes(x)), (g * (x - mean.view(view(x)))).sum(axes(x))
+        return *sums, sums[1] * invstd if wanted[1] else None, sums[0] if wanted[2] else None
+
+    def back(
+        g: Tensor,
+        x: Tensor,
+        mean: Tensor,
+        invstd: Tensor,
+        weight: Any,
+        dy: Tensor,
+        xmu: Tensor,
+        counts: Tensor,
+    ) -> Tensor:
+        assert counts.dtype == torch.int32
+        dy, xmu = dy / counts.sum(), xmu / counts.sum()
+        scale = invstd if weight is None else invstd * weight
+        normal = (x - mean.view(view(x))) * (xmu * invstd**2).view(view(x))
+        return (g - dy.view(view(x)) - normal) * scale.view(view(x))
+
+    with (
+        patch("ccscale.model.global_norm._has_kernels", lambda x: True),
+        patch("torch.batch_norm_update_stats", statistics),
+        patch("torch.batch_norm_elemt", elements),
+        patch("torch.batch_norm_backward_reduce", reduced),
+        patch("torch.batch_norm_backward_elemt", back),
+    ):
+        yield
 
 
 def far_from_zero(rank: int, world: int) -> dict[str, Any]:
@@ -115,8 +171,24 @@ def close(found: Tensor, expected: Tensor) -> bool:
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("found", WORLDS, indirect=True)
 def test_equals_one_process(found, name):
-    _, of_ranks = found
-    mine = [ranks[name] for ranks in of_ranks]
+    check([ranks[name] for ranks in found[1]], name)
+    check([ranks["kernels"][name] for ranks in found[1]], name)
+
+
+def of_compiled(rank: int, world: int) -> dict[str, Any]:
+    norm = use_global_batch_norm(build("channels last"))
+    norm.compile(backend="aot_eager", fullgraph=True)
+    return train(norm, "channels last", rank, world)
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_compiled_it_is_one_graph_and_the_same():
+    check(run_ranks(2, of_compiled, 2), "channels last")
+
+
+def check(mine: list[dict[str, Any]], name: str) -> None:
+    """Compare what ranks found with one process."""
     expected = train(build(name), name, 0, 1)
     assert close(torch.cat([rank["out"] for rank in mine]), expected["out"])
     # The gradient to the inputs of the sum of all ranks' losses: those of other ranks reach this one's inputs.
@@ -171,3 +243,79 @@ def test_state_and_names_stay():
 def test_unknown_kind_is_refused():
     with pytest.raises(InputError, match="batch norms of the kind BatchNorm3d, which cannot"):
         use_global_batch_norm(nn.Sequential(nn.BatchNorm3d(C)))
+
+
+def of_gpu(rank: int, world: int) -> dict[str, dict[str, Any]]:
+    """Of ranks that share a GPU, and talk over gloo: NCCL gives each its own."""
+    return {name: train(use_global_batch_norm(build(name)), name, rank, world, "cuda") for name in CASES}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_ranks_on_a_gpu_equal_one_process() -> None:
+    found = run_ranks(2, of_gpu, 2)
+    for name in CASES:
+        check([ranks[name] for ranks in found], name)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_on_a_gpu_it_is_torchs_and_the_host_never_waits(
+    dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    """One rank's own batch through what several use."""
+    device, parameters = torch.device("cuda"), torch.float64 if dtype == torch.float64 else torch.float32
+    rough = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 2e-2}[dtype]
+    generator = torch.Generator().manual_seed(0)
+    x = (3 + torch.randn(32, 24, 9, 9, generator=generator, dtype=torch.float64)).to(dtype)
+    g = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(dtype)
+    found = []
+    for norm, where, kind in ((F.batch_norm, torch.device("cpu"), torch.float64), (None, device, parameters)):
+        weight, bias, mean, var = (
+            torch.full((24,), value, dtype=kind, device=where) for value in range(1, 5)
+        )
+        inputs = x.to(where, kind if norm else dtype).contiguous(memory_format=layout)
+        gradient = g.to(where, inputs.dtype)
+        for tensor in (inputs, weight, bias):
+            tensor.requires_grad_()
+        if norm is None:
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            if norm is None:
+                out = global_batch_norm(inputs, weight, bias, mean, var, 0.1, 1e-5)
+            else:
+                out = norm(inputs, mean, var, weight, bias, True, 0.1, 1e-5)
+            out.backward(gradient)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        found.append([out.detach(), inputs.grad, weight.grad, bias.grad, mean, var])
+        if norm is None:
+            assert out.dtype == inputs.grad.dtype == dtype
+            assert out.is_contiguous(memory_format=layout)
+            assert inputs.grad.is_contiguous(memory_format=layout)
+            assert {weight.grad.dtype, mean.dtype} == {parameters}
+    for theirs, ours in zip(*found, strict=True):
+        assert torch.allclose(ours.double().cpu(), theirs, rtol=rough, atol=rough * theirs.abs().max().item())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_no_more_memory_is_taken_than_by_torch() -> None:
+    """What is held at most, both ways."""
+    x = torch.randn(64, 64, 56, 56, device="cuda", dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+    x.requires_grad_()
+    weight, bias, mean, var = (torch.ones(64, device="cuda") for _ in range(4))
+    most = []
+    for norm in (global_batch_norm, lambda x, w, b, m, v, p, e: F.batch_norm(x, m, v, w, b, True, p, e)):
+        for _ in range(2):  # the first time may load libraries
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            x.grad = None
+            norm(x, weight, bias, mean, var, 0.1, 1e-5).backward(x.detach())
+            peak = torch.cuda.max_memory_allocated() - before
+        most.append(peak)
+    assert most[0] <= 1.02 * most[1] + 1e6
