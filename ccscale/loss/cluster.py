@@ -20,6 +20,7 @@ The backward pass sends nothing: every rank knows the gradient of the loss to wh
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -47,6 +48,7 @@ def cluster_loss(
     check: bool = True,
     entropy_weight: float = 1.0,
     prior: Prior | None = None,
+    half: bool = False,
 ) -> Tensor:
     """Return the cluster-level contrastive loss of the global batch, with its entropy term.
 
@@ -66,6 +68,8 @@ def cluster_loss(
     prior : callable, optional
         Gives the logarithm of the sizes that the clusters are to have, (K,), of the batch's mean assignments (K,)
         and of what both views agree on (K,); even ones by default, as in the paper. See `ccscale.loss.prior`.
+    half : bool, default False
+        Whether products of float32 on an NVIDIA GPU may round their operands to 11 bits, as float16 has (TF32).
 
     Returns
     -------
@@ -79,7 +83,7 @@ def cluster_loss(
         If the shapes differ, on this rank or between ranks, or are not (n, K) with K at least 2, or the
         temperature is not above 0.
     """
-    return ClusterLoss(p_a, p_b, temperature, group, check, entropy_weight, prior).value()
+    return ClusterLoss(p_a, p_b, temperature, group, check, entropy_weight, prior, half).value()
 
 
 class ClusterLoss:
@@ -97,12 +101,14 @@ class ClusterLoss:
         check: bool = True,
         entropy_weight: float = 1.0,
         prior: Prior | None = None,
+        half: bool = False,
     ) -> None:
         check_inputs("p_a and p_b", p_a, p_b, 2, temperature, group, check)
         c = torch.cat([p_a, p_b], dim=1)  # (n, 2K)
         self._c = c if c.dtype == torch.float64 else c.float()
         self._settings, self._group, self._prior = (temperature, entropy_weight), group, prior
-        with torch.no_grad(), torch.autocast(c.device.type, enabled=False):
+        self._half = half
+        with torch.no_grad(), _products_of(c, half):
             c = self._c.detach()
             self._gathers = len(c) * dist.world(group) < c.shape[1]
             if self._gathers:
@@ -114,10 +120,10 @@ class ClusterLoss:
     def value(self) -> Tensor:
         """Return the loss; once, where a prior goes on from step to step."""
         loss = _OfColumns if self._gathers else _OfProducts
-        with torch.autocast(self._c.device.type, enabled=False):
+        with _products_of(self._c, self._half):
             came = self._coming.wait()
             log_prior = None if self._prior is None else self._log_prior(self._prior, came)
-            return loss.apply(self._c, came, *self._settings, log_prior, self._group)
+            return loss.apply(self._c, came, *self._settings, log_prior, self._group, self._half)
 
     def _log_prior(self, prior: Prior, came: Tensor) -> Tensor:
         """Return log π of both views, (2K,)."""
@@ -131,12 +137,28 @@ class ClusterLoss:
         return prior((sums[:half] + sums[half:]) / (2 * images), agreed).to(came.dtype).repeat(2)
 
 
+@contextmanager
+def _products_of(c: Tensor, half: bool) -> Iterator[None]:
+    """Take products out of an autocast: of float32, whose operands a GPU may round where `half`."""
+    matmul = torch.backends.cuda.matmul
+    # torch before 2.9 has the older name alone, and later ones take no mixture of both.
+    name, rounded = ("fp32_precision", "tf32") if hasattr(matmul, "fp32_precision") else ("allow_tf32", True)
+    before = getattr(matmul, name)
+    with torch.autocast(c.device.type, enabled=False):
+        try:
+            if half and c.is_cuda:
+                setattr(matmul, name, rounded)
+            yield
+        finally:
+            setattr(matmul, name, before)
+
+
 def _in_full(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep a backward pass out of an autocast that it is called under."""
+    """Keep a backward pass to the products of its forward pass, whatever it is called under."""
 
     @wraps(backward)
     def call(ctx: Any, *gradients: Tensor) -> Any:
-        with torch.autocast(gradients[0].device.type, enabled=False):
+        with _products_of(gradients[0], ctx.half):
             return backward(ctx, *gradients)
 
     return call
@@ -154,7 +176,9 @@ class _OfProducts(torch.autograd.Function):
         entropy_weight: float,
         log_prior: Tensor | None,
         group: ProcessGroup | None,
+        rounded: bool,
     ) -> Tensor:
+        ctx.half = rounded
         images = len(c) * dist.world(group)
         gram, means = summed[:-1], summed[-1] / images
         lengths = gram.diagonal().clamp_min(EPSILON**2).sqrt()
@@ -171,7 +195,7 @@ class _OfProducts(torch.autograd.Function):
 
     @staticmethod
     @_in_full
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
         c, summed, lengths, lse, log_prior = ctx.saved_tensors
         gram, means = summed[:-1], summed[-1] / ctx.images
         count, half = len(gram), len(gram) // 2
@@ -192,7 +216,7 @@ class _OfProducts(torch.autograd.Function):
         along *= gram.diagonal() > EPSILON**2
         gradient = (pulled - unit * along) / (lengths * (count * ctx.temperature))
         gradient += _entropy_gradient(means, log_prior) * ctx.entropy_weight / ctx.images
-        return gradient * (gradients[0] * ctx.world), None, None, None, None, None
+        return gradient * (gradients[0] * ctx.world), None, None, None, None, None, None
 
 
 class _OfColumns(torch.autograd.Function):
@@ -207,7 +231,9 @@ class _OfColumns(torch.autograd.Function):
         entropy_weight: float,
         log_prior: Tensor | None,
         group: ProcessGroup | None,
+        rounded: bool,
     ) -> Tensor:
+        ctx.half = rounded
         columns = gathered.flatten(0, 1).T  # (2K, N)
         lengths = columns.norm(dim=1)
         rows = columns / lengths.clamp_min(EPSILON)[:, None]
@@ -227,7 +253,7 @@ class _OfColumns(torch.autograd.Function):
 
     @staticmethod
     @_in_full
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
         rows, lengths, lse, means, log_prior = ctx.saved_tensors
         count, half = len(rows), len(rows) // 2
         pulls = RowPulls(rows, lse, ctx.temperature, kept=ctx.kept)
@@ -239,7 +265,7 @@ class _OfColumns(torch.autograd.Function):
         gradient = pulled[:, ctx.own] - rows[:, ctx.own] * along[:, None]
         gradient /= (lengths.clamp_min(EPSILON) * (count * ctx.temperature))[:, None]
         gradient += (_entropy_gradient(means, log_prior) * ctx.entropy_weight / rows.shape[1])[:, None]
-        return gradient.T * (gradients[0] * ctx.world), None, None, None, None, None
+        return gradient.T * (gradients[0] * ctx.world), None, None, None, None, None, None
 
 
 @alike

@@ -164,7 +164,7 @@ class Stepper:
             return take_losses(settings, z, heads, by, targets, shares, half)
         cluster, weight = None, self.config.boost_cluster_weight
         if weight and "cluster" in by:
-            cluster = _cluster_loss(settings, heads, targets, shares)
+            cluster = _cluster_loss(settings, heads, targets, shares, half)
         boost = self.config.stages.boost
         return boost_losses(settings, boost, z, heads[0], labels, by, cluster, weight, half)
 
@@ -240,7 +240,7 @@ def take_losses(
     z_a, z_b = z.chunk(2)
     parts = []
     instances, clusters = None, None
-    cluster = _cluster_loss(settings, heads, targets, shares) if "cluster" in by else None
+    cluster = _cluster_loss(settings, heads, targets, shares, half) if "cluster" in by else None
     if "instance" in by:
         temperature, ring_bytes = settings.instance_temperature, settings.ring_bytes
         instances = instance_loss(z_a, z_b, temperature, ring_bytes=ring_bytes, check=False, half=half)
@@ -252,7 +252,7 @@ def take_losses(
 
 
 def _cluster_loss(
-    settings: Loss, heads: Sequence[Tensor], targets: Sequence[Tensor], shares: Tensor | None
+    settings: Loss, heads: Sequence[Tensor], targets: Sequence[Tensor], shares: Tensor | None, half: bool
 ) -> Callable[[], Tensor]:
     """Send for what the clusters' loss needs of the other ranks; return what waits for it and gives the loss.
 
@@ -268,7 +268,8 @@ def _cluster_loss(
     for p, own in zip(heads, of_heads, strict=True):
         prior = prior_of(settings.prior, settings.prior_exponent, own, settings.shares_decay)
         p_a, p_b = p.chunk(2)  # check: the schedule gives every rank as many images
-        losses.append(ClusterLoss(p_a, p_b, temperature, check=False, entropy_weight=weight, prior=prior))
+        loss = ClusterLoss(p_a, p_b, temperature, check=False, entropy_weight=weight, prior=prior, half=half)
+        losses.append(loss)
     return lambda: torch.stack([loss.value() for loss in losses]).mean()
 
 
