@@ -14,7 +14,9 @@ from torch import Tensor
 from ccscale.config import Config, LossName
 from ccscale.data.images.views import VIEWS
 from ccscale.device import pick_device
+from ccscale.engine.adapter import Engine
 from ccscale.errors import InputError
+from ccscale.features.batches import Batch
 from ccscale.plan.fit import with_batch
 from ccscale.plan.pace import set_up_alone
 from ccscale.process_group import process_group
@@ -109,37 +111,37 @@ def measure_parts(config: Config, images: int) -> Parts:
     device = pick_device(config.train.device)
     with process_group(RankEnvironment(), device):
         setup = set_up_alone(config, device)
-        clock = _Clock(device)
-        stepper = Stepper(setup.config, setup.engine, device, clock.note)
-        by = setup.config.phases[-1].losses
         with closing(Feed(setup.batches, device)) as feed:
             feed.fetch_first()
             feed.check()
-            rounds, wholes, hosts = [], [], []
-            for number in range(WARM_UP + STEPS):
-                clock.begin(looks=True)
-                stepper.take(feed.batch, by)
-                looked = clock.end()
-                begun = clock.begin(looks=False)
-                stepper.take(feed.batch, by)
-                host = time.perf_counter() - begun
-                whole = sum(clock.end().values())
-                if number >= WARM_UP:
-                    rounds.append(looked)
-                    hosts.append(host)
-                    wholes.append(whole)
-        found = {part: min(one[part] for one in rounds) for part in rounds[0]}
-        # To look at each part makes the device idle between them: they are as long together as when nobody looks.
-        scale = min(wholes) / sum(found.values())
-        losses = {name: _losses(setup.config, images, name, device) for name in by}
+            return parts_of_step(setup.config, setup.engine, feed.batch, device)
+
+
+def parts_of_step(config: Config, engine: Engine, batch: Batch, device: torch.device) -> Parts:
+    """Take steps on one batch as one rank, with the losses of the last phase, and return what their parts take."""
+    clock, images, by = _Clock(device), config.train.global_batch, config.phases[-1].losses
+    stepper = Stepper(config, engine, device, clock.note)
+    looked, wholes, hosts = [], [], []
+    for _ in range(WARM_UP + STEPS):
+        clock.begin(looks=True)
+        stepper.take(batch, by)
+        looked.append(clock.end())
+        begun = clock.begin(looks=False)
+        stepper.take(batch, by)
+        hosts.append(time.perf_counter() - begun)
+        wholes.append(sum(clock.end().values()))
+    found = {part: min(one[part] for one in looked[WARM_UP:]) for part in looked[-1]}
+    # To look at each part makes the device idle between them: they are as long together as when nobody looks.
+    scale = min(wholes[WARM_UP:]) / sum(found.values())
+    losses = {name: _losses(config, images, name, device) for name in by}
     none = (0.0, 0.0)
-    (forward, backward), (twice_forward, twice_backward) = losses.get("instance", (none, none))
+    (forward, backward), (more_forward, more_backward) = losses.get("instance", (none, none))
     cluster, _ = losses.get("cluster", (none, none))
     # Twice the rows are four times the products.
-    blocks = [
+    block_forward, block_backward = (
         max(0.0, min(more - one, 3 * one)) / 3
-        for one, more in ((forward, twice_forward), (backward, twice_backward))
-    ]
+        for one, more in ((forward, more_forward), (backward, more_backward))
+    )
     # In micro-batches the losses' own way back is a part of theirs.
     theirs = backward + cluster[1] if config.micro_batches == 1 else 0.0
     return Parts(
@@ -147,15 +149,15 @@ def measure_parts(config: Config, images: int) -> Parts:
         images=images,
         views=found["views"] * scale,
         forward=found["forward"] * scale,
-        instance_forward=forward - blocks[0],
-        block_forward=blocks[0],
+        instance_forward=forward - block_forward,
+        block_forward=block_forward,
         cluster_forward=cluster[0],
         cluster_backward=cluster[1],
-        instance_backward=backward - blocks[1],
-        block_backward=blocks[1],
+        instance_backward=backward - block_backward,
+        block_backward=block_backward,
         backward=max(0.0, found["backward"] * scale - theirs),
         optimizer=found["optimizer"] * scale,
-        host=min(hosts) if device.type == "cuda" else 0.0,
+        host=min(hosts[WARM_UP:]) if device.type == "cuda" else 0.0,
     )
 
 
