@@ -12,6 +12,7 @@ from ccscale.config import Views
 from ccscale.data.images import device_colour
 from ccscale.data.images.colour import apply_colour
 from ccscale.data.images.views import NEUTRAL, ColourParameters, draw_views
+from gpu_parts.clock import launch_seconds, seconds_of
 
 
 def measure(device: torch.device, dry: bool) -> None:
@@ -28,7 +29,7 @@ def measure(device: torch.device, dry: bool) -> None:
     for dtype in device_colour.TOLERANCES:
         begun = time.perf_counter()
         does = device.type == "cuda" and device_colour.works(device, dtype)
-        print(f"views fused {dtype}: works {does}, tried in {time.perf_counter() - begun:.1f} s")
+        print(f"   views fused {dtype}: works {does}, tried in {time.perf_counter() - begun:.1f} s")
     for what, these in (("half of them blurred", colour), ("none blurred", still), ("as they are", none)):
         for dtype in (torch.bfloat16, torch.float32):
             views = partial(device_colour.colour_views, images, these, settings, dtype)
@@ -67,18 +68,7 @@ def _choices(
 
 
 def _print(what: str, call: Callable[[], object], device: torch.device, times: int = 10) -> None:
-    cuda, spent, host = device.type == "cuda", [], []
-    for _ in range(times + 2):
-        if cuda:
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            torch.cuda.synchronize()
-            begin.record()
-        begun = time.perf_counter()
+    for _ in range(2):  # the first ones compile
         call()
-        host.append(1000 * (time.perf_counter() - begun))
-        if cuda:
-            end.record()
-            torch.cuda.synchronize()
-            spent.append(begin.elapsed_time(end))
-    told = f"{np.median(spent[2:]):.2f} ms on the device, " if cuda else ""
-    print(f"{what}: {told}{np.median(host[2:]):.2f} ms of the host")
+    device_ms, host_ms = 1000 * seconds_of(call, device, times), 1000 * launch_seconds(call, device)
+    print(f"   {what}: {device_ms:.2f} ms, the host {host_ms:.2f} ms")
