@@ -5,8 +5,8 @@
     python tools/bench/gpu.py step losses      some
     python tools/bench/gpu.py --dry            on a CPU and small: whether the parts run, not what they find
 
-Parts: step (a step beside a bare loop, its parts, host waits, memory beside the plan's), views (fused and plain
-colours), compile (train.compile), parts (for `ccscale plan --cluster --parts FILE`).
+Parts: step (beside a bare loop, host waits, memory beside the plan's), parts (for `ccscale plan --cluster
+--parts FILE`), norm, views, losses, feed (from shards to the device), compile (train.compile).
 The exit code is 1 if one failed.
 """
 
@@ -26,7 +26,7 @@ from ccscale.rank_environment import RankEnvironment
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from tool import exit_code, parser
 
-PARTS = ("step", "views", "compile", "parts")
+PARTS = ("step", "parts", "norm", "views", "losses", "feed", "compile")
 """Modules of `gpu_parts`; each has ``measure(device, dry)``, which prints a line a figure."""
 
 
