@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale import dist
-from ccscale.data.images.colour import apply_colour, to_float
+from ccscale.data.images.colour import to_float
+from ccscale.data.images.device_colour import colour_views
 from ccscale.data.remote.access import Access
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.whole_images import RandomViews, WholeBatch, whole_batches
@@ -133,7 +134,7 @@ class Embedder:
             assert batch.colour is not None
             assert self.views is not None
             views = _to(batch.views.flatten(0, 1), device)
-            x = torch.cat([x, apply_colour(views, batch.colour.flatten(), self.views.settings)])
+            x = torch.cat([x, colour_views(views, batch.colour.flatten(), self.views.settings)])
         h = self.backbone.features(x, self.dtype)
         return h.view(-1, len(batch.keys), h.shape[1])
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ccscale import dist
 from ccscale.config import Config
-from ccscale.data.images.colour import apply_colour
 from ccscale.data.images.crops import crop_views
+from ccscale.data.images.device_colour import colour_views
 from ccscale.data.images.views import VIEWS, draw_views
 from ccscale.data.order.schedule import owned
 from ccscale.data.reader import SampleReader
@@ -155,11 +155,11 @@ def _assign_views(
     encoded = [reader[int(sample)].data for sample in samples]
     threads = max(1, torch.get_num_threads())  # decoding leaves Python's lock to others
     good = np.array(each([partial(cut, i, data) for i, data in enumerate(encoded)], threads), dtype=bool)
-    views = apply_colour(
+    views = colour_views(
         torch.from_numpy(images).to(some.device).flatten(0, 1),
         params.colour.flatten(),
         config.views,
         some.dtype,
     )
-    p = torch.cat(network(views.contiguous(memory_format=torch.channels_last)).heads, dim=1)
+    p = torch.cat(network(views).heads, dim=1)
     return p.float().cpu().numpy().reshape(VIEWS, len(samples), -1)[:, good]

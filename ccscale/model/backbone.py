@@ -130,6 +130,12 @@ def _use_small_stem(backbone: nn.Module, name: str) -> None:
         backbone.maxpool = nn.Identity()
 
 
+def has_one_stem(backbone: nn.Module) -> bool:
+    """Tell whether images go into one convolution and are not looked at elsewhere; a CrossViT scales them."""
+    first = getattr(backbone, "pretrained_cfg", {}).get("first_conv")
+    return bool(first) and isinstance(first, str)
+
+
 def _first_convolution(backbone: nn.Module) -> str:
     """Return the name of the first convolution, as timm's own config of the model gives it."""
     first = getattr(backbone, "pretrained_cfg", {}).get("first_conv") or ""

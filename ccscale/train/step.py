@@ -36,6 +36,7 @@ from ccscale.loss import instance_loss
 from ccscale.loss.cluster import ClusterLoss
 from ccscale.loss.prior import prior_of
 from ccscale.loss.temi import TemiLoss
+from ccscale.model.backbone import has_one_stem
 from ccscale.model.network import Outputs
 from ccscale.model.norm import keep_running_statistics
 from ccscale.train.boost.losses import boost_losses
@@ -68,7 +69,7 @@ class Stepper:
         self.dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
         # Where autocast's first convolution would round the views to bfloat16, and nothing else looks at them.
         rounds = device.type == "cuda" and config.train.precision == "bf16" and not config.model.normalize
-        self.view_dtype = torch.bfloat16 if rounds else self.dtype
+        self.view_dtype = torch.bfloat16 if rounds and has_one_stem(engine.network.backbone) else self.dtype
         self.guard = StepGuard(engine, device)
 
     def take(

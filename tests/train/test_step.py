@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from conftest import small_settings
 from harness.descent import descend
@@ -18,7 +19,9 @@ from torch._dynamo import lookup_backend
 
 from ccscale.config import Config
 from ccscale.config.file import parse_config
+from ccscale.data.images.colour import apply_colour
 from ccscale.engine.build import build_engine
+from ccscale.model.backbone import has_one_stem
 from ccscale.train.step import Stepper
 from ccscale.train.train import train_run
 
@@ -186,6 +189,28 @@ def test_batch_norm_sees_a_micro_batch_of_all_ranks_and_counts_it_once() -> None
     counts = [value for name, value in alone[1].items() if name.endswith("num_batches_tracked")]
     assert counts
     assert all(int(count) == 2 * 3 for count in counts)  # two steps of three micro-batches
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_efficientnet"])
+def test_views_in_bf16_are_what_autocast_would_make_of_them(backbone: str) -> None:
+    """A GPU's step hands them over so: the same outputs and gradients, to the last bit."""
+    config = config_of(backbone, None, precision="bf16")
+    network, batch = network_of(config), batch_of(config, 0)
+    assert has_one_stem(network.backbone)
+    views = apply_colour(batch.images.flatten(0, 1), batch.colour.flatten(), config.views)
+    found = []
+    for inputs in (views, views.bfloat16()):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = network(inputs.contiguous(memory_format=torch.channels_last))
+        (outputs.embeddings.square().mean() + outputs.assignments.square().mean()).backward()
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        found.append([*outputs, *gradients])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
+def test_a_backbone_that_scales_its_images_is_given_them_in_float32() -> None:
+    assert not has_one_stem(timm.create_model("crossvit_tiny_240"))
 
 
 @pytest.mark.dist
