@@ -139,7 +139,7 @@ def _send(
     return lists, parameters.view(torch.float32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["blocks", "stride", "pixels"])
 def _jitter_kernel(  # type: ignore[no-untyped-def]  # Triton reads annotations as types of its own
     IMAGES, CHOSEN, PARAMETERS, SUMS, OUT, blocks, stride, pixels,
     MEAN: tl.constexpr, APART: tl.constexpr, PIXELS: tl.constexpr,
@@ -243,7 +243,7 @@ def _away(hue, chroma):  # type: ignore[no-untyped-def]
     return _clamp(tl.abs(turns) * -6 + 2) * chroma
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "down", "across", "stride"])
 def _blur_kernel(  # type: ignore[no-untyped-def]
     SOURCE, CHOSEN, PARAMETERS, OUT, height, line, down, across, stride,
     ALONG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
