@@ -1,6 +1,8 @@
 """The device that a rank computes on, and what goes there and comes from there without more waits than needed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +30,27 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
             f"local rank {local_rank} has no GPU: this machine shows {count}; start fewer processes"
         )
     return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def float32_products(device: torch.device, tf32: str) -> Iterator[None]:
+    """Set for the length of the context which float32 products a GPU rounds to TF32: the config's ``train.tf32``.
+
+    By torch's older names of the two settings, which all of its releases read: where those since 2.9 are set,
+    compiling fails in 2.11, and the two do not mix. On a CPU nothing is changed.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    settings: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [setting.allow_tf32 for setting in settings]
+    try:
+        for setting, wanted in zip(settings, (tf32 != "none", tf32 == "all"), strict=True):
+            setting.allow_tf32 = wanted
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.allow_tf32 = value
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

@@ -97,6 +97,13 @@ class Train(Section):
         description="bf16: autocast over float32 weights, losses in float32. fp64: for checks on a CPU, "
         "needs zero 1 or 2.",
     )
+    tf32: Rounding[Literal["none", "convolutions", "all"]] = Field(
+        "convolutions",
+        description="What a GPU may compute in TF32 where numbers are float32: operands are rounded to 11 bits "
+        "(of 24), and products are several times as fast. convolutions: these alone, as PyTorch does unless told "
+        "otherwise; all: matrix products too, as of vision transformers; none: float32 throughout. It changes "
+        "nothing on a CPU, and next to nothing under bf16.",
+    )
     max_bad_steps: Free[Count] = Field(
         5,
         description="Steps in a row whose loss or gradient is not finite that are skipped; one more ends the run. "

@@ -15,7 +15,7 @@ from ccscale.checkpoint.run import read_facts, read_run
 from ccscale.config import Config, Data, Views
 from ccscale.data.loader import default_workers
 from ccscale.data.shards.manifest import Manifest
-from ccscale.device import pick_device
+from ccscale.device import float32_products, pick_device
 from ccscale.errors import InputError
 from ccscale.evaluate.heads import serving_head
 from ccscale.evaluate.notes import no_choice, other_data
@@ -114,7 +114,8 @@ def open_run(
 
     The folder of an exported network is opened too, by those who take one (`settings_and_export`). Waiting for the
     other ranks ends with a request. Of a run on a feature store its backbone can be left out (`load`). Of several
-    cluster heads the chosen one serves, of `clusters` clusters if that is asked for.
+    cluster heads the chosen one serves, of `clusters` clusters if that is asked for. On a GPU
+    `train.tf32` counts as it did in the run.
 
     Raises
     ------
@@ -132,7 +133,8 @@ def open_run(
         if config.run is not None or clusters is not None:  # an exported network knows which head serves
             network.serve(dist.together(lambda: serving_head(config.model, found.heads, clusters)))
         workers = default_workers(env.local_world) if workers is None else workers
-        yield OpenedRun(config, found, network, workers)
+        with float32_products(where, config.train.tf32):
+            yield OpenedRun(config, found, network, workers)
 
 
 def open_own_data(

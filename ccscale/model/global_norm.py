@@ -18,6 +18,9 @@ from torch import Tensor
 
 from ccscale import dist
 
+GATHERED = 64
+"""Statistics of up to so many ranks are gathered, which takes as many hops; of more they are summed, in float64."""
+
 
 def global_batch_norm(
     x: Tensor,
@@ -60,14 +63,23 @@ def _forward(
         mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
     else:
         var, mean = torch.var_mean(_accurate(x), _axes(x), correction=0)
-    of_ranks = dist.gather_rows(torch.stack([mean, var]))  # (W, 2, C)
-    mean = of_ranks[:, 0].mean(dim=0)
-    var = of_ranks[:, 1].mean(dim=0) + of_ranks[:, 0].var(dim=0, correction=0)
+    mean, var = _of_all_ranks(mean, var)
     if _has_kernels(x):
         out = torch.batch_norm_elemt(x, weight, bias, mean, torch.rsqrt(var + eps), eps)
     else:
         out = F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
     return out, mean, var
+
+
+def _of_all_ranks(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of all ranks' batches together."""
+    if dist.world() <= GATHERED:
+        of_ranks = dist.gather_rows(torch.stack([mean, var]))  # (W, 2, C)
+        between = of_ranks[:, 0].var(dim=0, correction=0)
+        return of_ranks[:, 0].mean(dim=0), of_ranks[:, 1].mean(dim=0) + between
+    exact = mean.double()
+    sums = dist.sum_(torch.stack([exact, exact.square(), var.double()])) / dist.world()  # (3, C)
+    return sums[0].to(mean.dtype), (sums[2] + (sums[1] - sums[0].square()).clamp(min=0)).to(var.dtype)
 
 
 def _backward(

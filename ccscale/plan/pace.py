@@ -14,7 +14,7 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
 from ccscale.data.loader import default_workers
 from ccscale.data.order.run import last_step
-from ccscale.device import pick_device
+from ccscale.device import float32_products, pick_device
 from ccscale.engine.build import build_engine
 from ccscale.features.batches import Batch
 from ccscale.model.network import ContrastiveClustering
@@ -68,7 +68,7 @@ def measure_pace(config: Config) -> Pace:
         If the data are not there, or the device.
     """
     device = pick_device(config.train.device)
-    with process_group(RankEnvironment(), device):
+    with process_group(RankEnvironment(), device), float32_products(device, config.train.tf32):
         setup = set_up_alone(config, device)
         (step, boost_step), cost = measured(lambda: (_step_seconds(setup), _boost_step_seconds(setup)))
     before = min(setup.stop, setup.boost.first)

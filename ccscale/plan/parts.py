@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ccscale.config import Config, LossName
 from ccscale.data.images.views import VIEWS
-from ccscale.device import pick_device
+from ccscale.device import float32_products, pick_device
 from ccscale.engine.adapter import Engine
 from ccscale.errors import InputError
 from ccscale.features.batches import Batch
@@ -109,7 +109,7 @@ def measure_parts(config: Config, images: int) -> Parts:
     """
     config = scaled_config(config, images)
     device = pick_device(config.train.device)
-    with process_group(RankEnvironment(), device):
+    with process_group(RankEnvironment(), device), float32_products(device, config.train.tf32):
         setup = set_up_alone(config, device)
         with closing(Feed(setup.batches, device)) as feed:
             feed.fetch_first()

@@ -27,6 +27,12 @@ from ccscale.errors import InputError
 from ccscale.preempt import StopRequest
 from ccscale.wording import counted
 
+_PRODUCTS = {
+    "none": "nothing in TF32",
+    "convolutions": "convolutions of float32 in TF32",
+    "all": "all products of float32 in TF32",
+}
+
 
 def describe_run(
     config: Config, manifest: Manifest, schedule: PhasedSchedule, device: torch.device, stop: int
@@ -42,7 +48,8 @@ def describe_run(
     stop
         The run's last step.
     """
-    yield f"training on {counted(dist.world(), 'rank')}: {_name(device, config.train.device)}"
+    multiplied = f", {_PRODUCTS[config.train.tf32]}" if device.type == "cuda" else ""
+    yield f"training on {counted(dist.world(), 'rank')}: {_name(device, config.train.device)}{multiplied}"
     images = sum(shard.nsamples for shard in manifest.select(config.data.splits))
     phases = f" in {len(schedule.phases)} phases" if len(schedule.phases) > 1 else ""
     splits, batch, steps = ", ".join(config.data.splits), schedule.global_batch, schedule.steps_per_epoch

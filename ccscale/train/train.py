@@ -5,7 +5,7 @@ from contextlib import ExitStack, nullcontext
 
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
-from ccscale.device import pick_device
+from ccscale.device import float32_products, pick_device
 from ccscale.preempt import Stopped, StopRequest, stop_on_signal
 from ccscale.process_group import process_group
 from ccscale.progress import say
@@ -50,6 +50,7 @@ def train_run(
                 with request.at_once():  # until there is something to save
                     store = ranks.enter_context(process_group(env, device))
                     alone = False
+                    ranks.enter_context(float32_products(device, config.train.tf32))
                     limit = config.train.rank_timeout
                     beat = ranks.enter_context(heartbeat(store, env.rank, env.world, limit, on_lost))
                     trainer = Trainer(set_up(config, env, device, lock), beat, request)

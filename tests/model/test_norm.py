@@ -91,7 +91,10 @@ def of_rank(rank: int, world: int) -> dict[str, dict[str, Any]]:
 
 @contextmanager
 def kernels_of_the_cpu() -> Any:
-    """Have torch's kernels for a GPU as their definitions, so that the way over them is gone on a CPU."""
+    """Have torch's kernels for a GPU as their definitions, so that the way over them is gone on a CPU.
+
+    And statistics that are summed, as of many ranks.
+    """
 
     def view(x: Tensor) -> list[int]:
         return [-1 if axis == 1 else 1 for axis in range(x.ndim)]
@@ -128,6 +131,7 @@ def kernels_of_the_cpu() -> Any:
 
     with (
         patch("ccscale.model.global_norm._has_kernels", lambda x: True),
+        patch("ccscale.model.global_norm.GATHERED", 1),
         patch("torch.batch_norm_update_stats", statistics),
         patch("torch.batch_norm_elemt", elements),
         patch("torch.batch_norm_backward_reduce", reduced),

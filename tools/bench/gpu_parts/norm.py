@@ -4,8 +4,6 @@ Through what several ranks use, of one rank: all but the two collectives. The bo
 bfloat16: x for the statistics, x and the output; the gradient and x for the sums, both and the gradient to x.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -14,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ccscale.model.global_norm import global_batch_norm
+from gpu_parts.clock import seconds_of
 
 SHAPES = (2048, 64, 112, 112), (2048, 128, 28, 28)
 SMALL = ((4, 8, 6, 6),)
@@ -30,7 +29,8 @@ def measure(device: torch.device, dry: bool) -> None:
             gradient = torch.randn_like(x)
             forward = partial(normalise, x, weight, bias, mean, var, 0.1, 1e-5)
             both = partial(back_through, forward, x, gradient)
-            there, back = milliseconds(forward, device, dry), milliseconds(both, device, dry)
+            both()  # the first time loads libraries
+            there, back = (1000 * seconds_of(call, device) for call in (forward, both))
             print(
                 f"norm {shape} bf16, {name}: forward {there:.3f} ms, both ways {back:.3f} ms "
                 f"({16 * x.numel() / back / 1e9:.2f} TB/s of 16 B an element), "
@@ -50,28 +50,6 @@ def back_through(forward: Callable[[], Tensor], x: Tensor, gradient: Tensor) -> 
     torch.autograd.grad(forward(), x, gradient)
 
 
-def milliseconds(call: Callable[[], object], device: torch.device, dry: bool) -> float:
-    """Return the median time of a call; on a GPU between events, several calls in a row."""
-    times, calls = [], 1 if dry else 5
-    for turn in range(2 if dry else 7):
-        if device.type == "cuda":
-            begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begun.record()
-            for _ in range(calls):
-                call()
-            ended.record()
-            ended.synchronize()
-            took = begun.elapsed_time(ended)
-        else:
-            start = time.perf_counter()
-            for _ in range(calls):
-                call()
-            took = 1000 * (time.perf_counter() - start)
-        if turn:
-            times.append(took / calls)
-    return statistics.median(times)
-
-
 def peak(call: Callable[[], object], device: torch.device) -> float:
     """Return the bytes that a call takes at most; not a number on a CPU."""
     if device.type != "cuda":
@@ -81,7 +59,3 @@ def peak(call: Callable[[], object], device: torch.device) -> float:
     call()
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
-
-
-if __name__ == "__main__":
-    measure(torch.device("cuda" if torch.cuda.is_available() else "cpu"), dry=not torch.cuda.is_available())
