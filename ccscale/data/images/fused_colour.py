@@ -23,6 +23,7 @@ from ccscale.data.images.colour import blur_weights
 from ccscale.data.images.views import CONTRAST, NEUTRAL, ColourParameters
 
 PIXELS, WARPS = 1024, 8  # that a program has: four pixels a thread keep within a third of the registers
+TOGETHER = False  # whether neighbouring threads store the numbers of a pixel
 TILES = (
     (32, 32),
     (8, 128),
@@ -63,7 +64,7 @@ def colour_fused(images: Tensor, colour: ColourParameters, settings: Views, dtyp
     chosen = [np.flatnonzero(rows[:, _STOP.value] < 4), *_by_blur(colour, max(1, MOST_NUMBERS // numbers))]
     (contrasted, sharp, *blurred), parameters = _send(chosen, rows, images.device)
     sums = torch.zeros(count, dtype=torch.int64, device=images.device)
-    shared = {"stride": rows.shape[1], "pixels": pixels, "PIXELS": PIXELS}
+    shared = {"stride": rows.shape[1], "pixels": pixels, "PIXELS": PIXELS, "TOGETHER": TOGETHER}
     exact = {"enable_fp_fusion": False}
 
     def jitter(which: Tensor, out: Tensor, **kind: bool) -> None:
@@ -142,7 +143,7 @@ def _send(
 @triton.jit(do_not_specialize=["blocks", "stride", "pixels"])
 def _jitter_kernel(  # type: ignore[no-untyped-def]  # Triton reads annotations as types of its own
     IMAGES, CHOSEN, PARAMETERS, SUMS, OUT, blocks, stride, pixels,
-    MEAN: tl.constexpr, APART: tl.constexpr, PIXELS: tl.constexpr,
+    MEAN: tl.constexpr, APART: tl.constexpr, PIXELS: tl.constexpr, TOGETHER: tl.constexpr,
 ):  # fmt: skip
     """Put a view's pixels through its operations; with MEAN add up the grey that contrast finds.
 
@@ -193,10 +194,17 @@ def _jitter_kernel(  # type: ignore[no-untyped-def]  # Triton reads annotations 
             blue = red
         if APART:
             view = number.to(tl.int64)
-        out = OUT + view * pixels * 3 + pixel * 3
-        tl.store(out, red.to(OUT.dtype.element_ty), mask=inside)
-        tl.store(out + 1, green.to(OUT.dtype.element_ty), mask=inside)
-        tl.store(out + 2, blue.to(OUT.dtype.element_ty), mask=inside)
+        out = OUT + view * pixels * 3
+        kind: tl.constexpr = OUT.dtype.element_ty
+        if TOGETHER:  # a pixel's numbers by neighbouring threads
+            four = tl.reshape(tl.join(tl.join(red, blue), tl.join(green, blue)), (PIXELS, 4))
+            channel = tl.arange(0, 4)
+            places = (pixel * 3)[:, None] + channel[None, :]
+            tl.store(out + places, four.to(kind), mask=inside[:, None] & (channel < 3)[None, :])
+        else:
+            tl.store(out + pixel * 3, red.to(kind), mask=inside)
+            tl.store(out + pixel * 3 + 1, green.to(kind), mask=inside)
+            tl.store(out + pixel * 3 + 2, blue.to(kind), mask=inside)
 
 
 @triton.jit

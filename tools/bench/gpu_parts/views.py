@@ -53,10 +53,12 @@ def _choices(
         return partial(fused.colour_fused, images, these, settings, torch.bfloat16)
 
     taken = fused.PIXELS, fused.WARPS, fused.TILES, fused.MOST_NUMBERS
-    for pixels, warps in ((512, 4), (1024, 4), (1024, 8), (2048, 8), (256, 2)):
-        fused.PIXELS, fused.WARPS = pixels, warps
-        _print(f"views jitter, {pixels} pixels, {warps} warps", run(still), device)
+    for together in (False, True):
+        for pixels, warps in ((512, 4), (1024, 4), (1024, 8), (2048, 8), (256, 2)):
+            fused.PIXELS, fused.WARPS, fused.TOGETHER = pixels, warps, together
+            _print(f"views jitter, {pixels} pixels, {warps} warps, together {together}", run(still), device)
     fused.PIXELS, fused.WARPS, *_ = taken
+    fused.TOGETHER = False
     for tiles in (((32, 32), (8, 128)), ((64, 32), (4, 256)), ((64, 16), (16, 64)), ((32, 64), (2, 512))):
         fused.TILES = tiles
         _print(f"views blur, tiles {tiles}", run(colour), device)
