@@ -41,7 +41,8 @@ PRIVATE = (
     ("engine", "communication_data_type", "train.precision=fp64"),
     ("engine.checkpoint_engine", "save makedirs create commit", "checkpoints"),
     ("engine.checkpoint_engine", "is_decoupled preserves_storage_sharing", "checkpoints"),
-    ("engine.optimizer", "overflow bit16_groups averaged_gradients", "skipping steps that are not finite"),
+    ("engine.optimizer", "bit16_groups averaged_gradients", "skipping steps that are not finite"),
+    ("engine.optimizer", "compute_grad_norm clip_grad", "going on with train.clip"),
     ("engine.optimizer", "communication_data_type ipg_buckets _link_all_hp_params", "train.precision=fp64"),
     ("engine.optimizer", "single_partition_of_fp32_groups", "train.precision=fp64"),
     ("engine.optimizer", "parallel_partitioned_bit16_groups", "train.precision=fp64"),
@@ -131,11 +132,6 @@ class Engine:
                 gradients += [part] if torch.is_tensor(part) else part
         return gradients
 
-    @property
-    def has_skipped(self) -> bool:
-        """Whether DeepSpeed has left the last step out by itself, as clipping does under ZeRO 1 and 2."""
-        return bool(self.zero and self._engine.optimizer.overflow)
-
     def hand_over(self, state: Mapping[str, Any], tag: str, keep: Callable[[str, Any], None]) -> None:
         """Hand over what this rank saves in a checkpoint.
 
@@ -185,7 +181,10 @@ class Engine:
         What is frozen is not in it, and stays as it is.
         """
         strict = not self.network.frozen_names
+        zero = self._engine.optimizer if self.zero else SimpleNamespace()
+        zero.compute_grad_norm = True  # it refuses what was clipped by itself, otherwise
         path, client = self._engine.load_checkpoint(str(folder), tag=tag, load_module_strict=strict)
+        zero.compute_grad_norm, zero.clip_grad = False, 0.0  # it is the guard that clips
         if path is None:  # DeepSpeed warns and goes on from nothing
             raise RuntimeError(f"DeepSpeed found no checkpoint in {folder}")
         return client[_OURS]

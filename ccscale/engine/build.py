@@ -73,13 +73,12 @@ def _deepspeed_config(config: Config, bucket: int, universal: bool) -> dict[str,
         "train_batch_size": train.global_batch,
         "train_micro_batch_size_per_gpu": train.global_batch // dist.world() // config.micro_batches,
         "gradient_accumulation_steps": config.micro_batches,
-        "gradient_clipping": train.clip or 0.0,
+        "gradient_clipping": 0.0,  # (its own default is 1) `guard.py` clips
         "zero_optimization": {
             "stage": train.zero,
             "reduce_bucket_size": bucket,
-            # The norm is there for clipping; DeepSpeed makes the host wait for it. What is not finite is found
-            # without it (`guard.py`).
-            "compute_grad_norm": train.zero == 0 or train.clip is not None,
+            # DeepSpeed makes the host wait for it; what is not finite is found without it (`guard.py`).
+            "compute_grad_norm": train.zero == 0,
         },
         "zero_allow_untested_optimizer": True,
         "torch_autocast": {

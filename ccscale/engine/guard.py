@@ -4,6 +4,10 @@ Fused Adam takes a number ``found_inf`` on the device and leaves parameters and 
 It is set right before the optimizer's step, from the gradients that it is about to use, which are NaN or infinite
 where an embedding, an assignment or a loss is. The running statistics of batch norm, which the forward pass has
 moved already, are put back. Whether a step was skipped is read when the log is flushed.
+
+The norm that tells it is the one to clip by: DeepSpeed's clipping waits for its own. With g the whole gradient::
+
+    g <- g min(1, clip / (|g| + 1e-6))
 """
 
 import math
@@ -18,6 +22,11 @@ from ccscale.engine.adapter import Engine
 from ccscale.errors import Fault
 from ccscale.model.average import Average
 from ccscale.model.heads import CentreHeads
+
+NORM_BYTES = 2 * torch.float64.itemsize
+"""What a rank sends for the norm of the gradient under ZeRO 1 and 2, and whether it is finite."""
+SMALL = 1e-6
+"""What torch, and DeepSpeed, add to a norm that is divided by."""
 
 
 class NotFinite(Fault):
@@ -44,10 +53,12 @@ class StepGuard:
         From `build_engine`: its optimizer is fused Adam, alone or under ZeRO.
     device
         Where it trains.
+    clip
+        The largest norm of the gradient; None: any.
     """
 
-    def __init__(self, engine: Engine, device: torch.device) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, device: torch.device, clip: float | None = None) -> None:
+        self._engine, self._clip = engine, clip
         frozen = engine.network.frozen_names
         # An average is no matter of the forward pass: it is told itself of a step that was skipped. Centres are
         # found between steps.
@@ -76,8 +87,6 @@ class StepGuard:
         z, heads
             The embeddings, and the soft assignments of each cluster head, that its losses were taken of.
         """
-        if self._engine.has_skipped:
-            self._skipped = self._nothing + 1
         if self._before is not None:
             after = torch.cat([buffer.flatten() for buffer in self._buffers])
             kept = torch.where(self._skipped > 0, self._before, after)
@@ -94,11 +103,16 @@ class StepGuard:
         if self._judged:
             return  # ZeRO steps group by group
         self._judged = True
+        gradients = self._engine.gradients()
         # The 2-norm: it is computed at the memory's speed (the largest size takes longer than Adam on a CPU).
-        bad = _not_finite(torch.nn.utils.get_total_norm(self._engine.gradients())).to(self._nothing.device)
+        norm = torch.nn.utils.get_total_norm(gradients).to(self._nothing.device)
+        found = torch.stack([_not_finite(norm), norm.double().square()])
         if self._engine.zero > 0:  # a rank has a part of the gradients
-            dist.sum_(bad)
-            bad = bad.clamp_max(1)
+            dist.sum_(found)
+        if self._clip is not None and gradients:
+            factor = (self._clip / (found[1].sqrt() + SMALL)).clamp_max(1)
+            torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
+        bad = found[0].clamp_max(1).float()
         self._skipped = optimizer.found_inf = bad  # type: ignore[attr-defined]
 
 

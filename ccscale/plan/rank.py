@@ -12,10 +12,9 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-
 from ccscale.config import LOSSES, Config, LossName
 from ccscale.data.images.views import VIEWS
+from ccscale.engine.guard import NORM_BYTES
 from ccscale.plan.engine_cost import EngineCost, engine_cost
 from ccscale.plan.loss_cost import measure_losses
 from ccscale.plan.network_cost import NetworkCost
@@ -104,9 +103,8 @@ class RankPlan:
             sent += [
                 Sent(f"{name} loss", *entry, cost.calls[entry[0]]) for entry in sorted(cost.sent.items())
             ]
-        number = torch.float32.itemsize if self.world > 1 else 0  # in float64, too
-        sent += [Sent("norm of the gradient", "all_reduce", number if config.train.clip is not None else 0)]
-        sent += [Sent("whether it is finite", "all_reduce", number if config.train.zero else 0)]
+        norm = NORM_BYTES if self.world > 1 and config.train.zero else 0
+        sent += [Sent("norm of the gradient", "all_reduce", norm)]
         sent += [Sent("agreement at the end", "all_reduce", agreement.BYTES if self.world > 1 else 0)]
         return tuple(entry for entry in sent if entry.bytes)
 

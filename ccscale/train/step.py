@@ -70,7 +70,7 @@ class Stepper:
         # Where autocast's first convolution would round the views to bfloat16, and nothing else looks at them.
         rounds = device.type == "cuda" and config.train.precision == "bf16" and not config.model.normalize
         self.view_dtype = torch.bfloat16 if rounds and has_one_stem(engine.network.backbone) else self.dtype
-        self.guard = StepGuard(engine, device)
+        self.guard = StepGuard(engine, device, config.train.clip)
 
     def take(
         self,

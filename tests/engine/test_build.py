@@ -12,6 +12,7 @@ from torch import Tensor
 from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.engine.build import build_engine
+from ccscale.engine.guard import StepGuard
 from ccscale.loss import cluster_loss, instance_loss
 from ccscale.model.network import Outputs
 
@@ -44,10 +45,12 @@ def weights_after(rank: int, world: int, zero: int, precision: str, clip: float 
     for group in base.param_groups:
         group["params"] = list(group["params"])
     base.step = lambda: descend(base, LR)  # type: ignore[method-assign]
+    guard = StepGuard(engine, torch.device("cpu"), clip)
     n = N // world
     mine = images()[:, rank * n : (rank + 1) * n].flatten(0, 1)
     losses = []
     for _ in range(steps):
+        guard.begin()
         loss = loss_of(engine(mine.double() if precision == "fp64" else mine.float()))
         engine.backward(loss)
         engine.step()
@@ -79,6 +82,8 @@ def oracle(clip: float | None, steps: int) -> tuple[list[float], dict[str, Tenso
     [
         (1, 0, "fp32", None, 2e-5),
         (2, 0, "fp32", 0.5, 2e-5),
+        (2, 1, "fp64", 0.5, 1e-11),
+        (2, 2, "fp32", 0.5, 2e-5),
         (2, 1, "fp32", None, 2e-5),
         (2, 2, "fp32", None, 2e-5),
         (2, 1, "fp64", None, 1e-11),

@@ -1,0 +1,141 @@
+"""In a step the host asks the device for nothing: on a GPU it would wait for all that was handed over before."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from harness.ranks import run_ranks
+from harness.steps import TEMI, N, batch_of, config_of, network_of
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ccscale.config import LOSSES
+from ccscale.data.pairs import PairBatch
+from ccscale.data.remote.retry import Closing
+from ccscale.data.ring import Allot
+from ccscale.engine.build import build_engine
+from ccscale.preempt import StopRequest
+from ccscale.process_group import process_group
+from ccscale.rank_environment import RankEnvironment
+from ccscale.train.feed import Feed
+from ccscale.train.step import Stepper
+
+ASKING = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "equal",
+    "is_nonzero",
+    "unique",
+    "_unique2",
+    "allclose",
+)
+"""aten's operators that give the host a number, or a tensor whose size it must know."""
+READING = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.cpu, torch.Tensor.__array__}
+"""What reads a tensor of the host's without an operator."""
+
+
+class Asked(TorchDispatchMode):
+    """Counts what gives the host a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function._schema.name.removeprefix("aten::")
+        by_mask = name in ("index", "index_put_") and any(
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+        )
+        if name in ASKING or by_mask:
+            self.times[name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+class Read(TorchFunctionMode):
+    """Counts what reads a tensor's memory."""
+
+    def __init__(self, asked: Asked) -> None:
+        super().__init__()
+        self._asked = asked
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in READING:
+            self._asked.times[function.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+CASES: list[tuple[int | None, dict[str, Any]]] = [
+    (None, {"zero": 0, "precision": "fp32"}),
+    (None, {"zero": 1, "precision": "bf16"}),
+    (None, {"zero": 2, "precision": "fp32", "optimizer": "adamw", "ema": 0.9}),
+    (None, {"zero": 0, "precision": "fp32", "clip": 0.1}),
+    (None, {"zero": 1, "precision": "fp32", "clip": 0.1}),
+    (None, {"zero": 2, "precision": "bf16", "clip": 0.1}),
+    (4, {"zero": 0, "precision": "fp32", "model": {"drop_path": 0.5, "dropout": 0.3}}),
+    (4, {"zero": 2, "precision": "fp32", **TEMI}),
+]
+
+
+def steps(device: torch.device, micro: int | None, settings: dict[str, Any]) -> Counter[str]:
+    """Return what was asked in steps after the first, by both losses, by one of them and by labels."""
+    config = config_of("test_vit" if micro else "test_resnet", micro, **settings)
+    stepper = Stepper(config, build_engine(config, network_of(config), device), device)
+    batches = [batch_of(config, step) for step in range(4)]
+    batches = [batch.holding(batch.held.to(device)) for batch in batches]
+    labels = torch.arange(N, dtype=torch.int32, device=device) % 5
+    stepper.take(batches[0])
+    with Asked() as asked, Read(asked):
+        stepper.take(batches[1])
+        stepper.take(batches[2], ["instance"])
+        if "objective" not in settings.get("loss", {}):
+            stepper.take(batches[3], LOSSES, 1e-4, labels)
+    return asked.times
+
+
+def on_rank(rank: int) -> list[Counter[str]]:
+    return [steps(torch.device("cpu"), micro, settings) for micro, settings in CASES]
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("world", [1])
+def test_a_step_asks_the_device_for_nothing(world: int) -> None:
+    for found in run_ranks(world, on_rank):
+        for (micro, settings), asked in zip(CASES, found, strict=True):
+            assert not asked, (micro, settings)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_nothing_is_waited_for() -> None:
+    device = torch.device("cuda", 0)
+    waiting = []
+    with process_group(RankEnvironment(), device):
+        for micro, settings in CASES:
+            config = config_of("test_vit" if micro else "test_resnet", micro, **settings)
+            stepper = Stepper(config, build_engine(config, network_of(config), device), device)
+            batches = [batch_of(config, step) for step in range(6)]
+
+            def start(
+                closing: Closing, allot: Allot | None = None, batches: list[PairBatch] = batches
+            ) -> Iterator[PairBatch]:
+                assert allot is not None
+                for batch in batches:
+                    yield batch.holding(allot(batch.held.shape, batch.held.dtype).copy_(batch.held))
+
+            feed = Feed(start, device)
+            feed.fetch_first()
+            for step in range(5):
+                torch.cuda.set_sync_debug_mode("error" if step > 1 else "default")
+                try:
+                    feed.begin()
+                    stepper.take(feed.batch)
+                    feed.fetch(StopRequest())
+                except RuntimeError as error:
+                    waiting.append((micro, settings, str(error)))
+                    break
+                finally:
+                    torch.cuda.set_sync_debug_mode("default")
+    assert not waiting
