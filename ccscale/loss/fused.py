@@ -13,7 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
-from ccscale.loss.kernels import BLOCK, pulls_kernel, sums_kernel
+from ccscale.loss.kernels import BLOCK, prepared, pulls_kernel, sums_kernel
 from ccscale.loss.tuning import fastest
 
 LARGEST_WIDTH = 512
@@ -99,20 +99,6 @@ class FusedRowPulls:
         out = launch_pulls(self._rows, columns, self._weights, weights, counts, self._groups, groups, own)
         pulls = out.sum(dim=0) if len(out) > 1 else out[0]
         self._pulls = pulls if self._pulls is None else self._pulls.add_(pulls)
-
-
-def prepared(rows: Tensor, root: float, half: bool) -> Tensor:
-    """Return rows as the kernels take them: (1, m', WIDTH) in float16, or (2, m', WIDTH) with what rounding left.
-
-    m' is m, padded to a multiple of `BLOCK`.
-    """
-    (count, d), width = rows.shape, max(16, triton.next_power_of_2(rows.shape[1]))  # tl.dot takes 16 at least
-    parts = rows.new_zeros((1 if half else 2, -(-count // BLOCK) * BLOCK, width), dtype=torch.float16)
-    scaled = rows.float() * root
-    parts[0, :count, :d] = scaled
-    if not half:
-        parts[1, :count, :d] = scaled - parts[0, :count, :d]
-    return parts
 
 
 def launch_sums(

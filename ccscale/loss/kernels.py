@@ -8,8 +8,23 @@ a second part, what rounding has left of the first (22 bits together), and is mu
 
 import triton
 import triton.language as tl
+from torch import Tensor, float16
 
 BLOCK = 128  # ROWS and COLUMNS divide it: rows and parts of the columns are padded to it
+
+
+def prepared(rows: Tensor, root: float, half: bool) -> Tensor:
+    """Return rows as the kernels take them: (1, m', WIDTH) in float16, or (2, m', WIDTH) with what rounding left.
+
+    m' is m, padded to a multiple of `BLOCK`.
+    """
+    (count, d), width = rows.shape, max(16, triton.next_power_of_2(rows.shape[1]))  # tl.dot takes 16 at least
+    parts = rows.new_zeros((1 if half else 2, -(-count // BLOCK) * BLOCK, width), dtype=float16)
+    scaled = rows.float() * root
+    parts[0, :count, :d] = scaled
+    if not half:
+        parts[1, :count, :d] = scaled - parts[0, :count, :d]
+    return parts
 
 
 @triton.jit

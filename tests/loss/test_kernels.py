@@ -1,4 +1,4 @@
-"""The kernels as compiled for GPUs that are not here: what they take of one, and how much they do for a number of S."""
+"""The kernels as compiled for GPUs that are not here: what they take of one, and what they do for a number of S."""
 
 import re
 import subprocess
