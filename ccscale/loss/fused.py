@@ -44,7 +44,7 @@ class FusedRowSums:
     ) -> None:
         self._half, self._root, self._groups = half, _root(temperature), groups
         self._rows, self._count = prepared(rows, self._root, half), len(rows)
-        self._sums = torch.zeros(len(rows), dtype=torch.float32, device=rows.device)
+        self._sums: Tensor | None = None
 
     def add(self, columns: Tensor, groups: Tensor | None = None) -> None:
         """Add the columns (c, d), none of which is one of the rows."""
@@ -56,11 +56,13 @@ class FusedRowSums:
 
     def log(self) -> Tensor:
         """Return the logarithms of the sums, (m,)."""
+        assert self._sums is not None
         return self._sums.log()
 
     def _add(self, columns: Tensor, count: int, groups: Tensor | None, own: bool) -> None:
         out = launch_sums(self._rows, columns, (self._count, count), self._groups, groups, own)
-        self._sums += out.sum(dim=0)
+        sums = out.sum(dim=0)
+        self._sums = sums if self._sums is None else self._sums.add_(sums)
 
 
 class FusedRowPulls:

@@ -6,9 +6,11 @@ ragged end. float16 keeps 11 bits of a number, bfloat16 8, for the same time. Wh
 a second part, what rounding has left of the first (22 bits together), and is multiplied in three products.
 """
 
+import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
-from torch import Tensor, float16
+from torch import Tensor
 
 BLOCK = 128  # ROWS and COLUMNS divide it: rows and parts of the columns are padded to it
 
@@ -19,11 +21,14 @@ def prepared(rows: Tensor, root: float, half: bool) -> Tensor:
     m' is m, padded to a multiple of `BLOCK`.
     """
     (count, d), width = rows.shape, max(16, triton.next_power_of_2(rows.shape[1]))  # tl.dot takes 16 at least
-    parts = rows.new_zeros((1 if half else 2, -(-count // BLOCK) * BLOCK, width), dtype=float16)
-    scaled = rows.float() * root
-    parts[0, :count, :d] = scaled
+    padded = -(-count // BLOCK) * BLOCK
+    rows = rows.float()
+    if (padded, width) != (count, d):
+        rows = F.pad(rows, (0, width - d, 0, padded - count))
+    parts = rows.new_empty((1 if half else 2, padded, width), dtype=torch.float16)
+    torch.mul(rows, root, out=parts[0])
     if not half:
-        parts[1, :count, :d] = scaled - parts[0, :count, :d]
+        torch.sub(rows * root, parts[0], out=parts[1])
     return parts
 
 

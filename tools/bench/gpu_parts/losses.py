@@ -18,15 +18,9 @@ WIDTH = 128
 def measure(device: torch.device, dry: bool) -> None:
     """Print a line a figure: up to 65,536 images; dry: few on a CPU, in tiles."""
     cuda = device.type == "cuda"
-    if cuda:
-        for width, half in ((WIDTH, True), (WIDTH, False), (256, False), (512, True)):
-            begun = time.perf_counter()
-            works = similarity.works(device, width, half)
-            taken = time.perf_counter() - begun
-            print(f"losses d={width} {_named(half)}: works {works}, tried in {taken:.1f} s", flush=True)
     rate = _rate(device, 64 if dry else GPU_TILE)
     print(f"losses products of float16: {rate / 1e12:.0f} TFLOP/s")
-    for images, width in ((64, 16),) if dry else ((1024, WIDTH), (8192, WIDTH), (65536, WIDTH), (8192, 256)):
+    for images, width in ((64, 16),) if dry else ((1024, WIDTH), (8192, WIDTH), (65536, WIDTH)):
         z = F.normalize(torch.randn(2, images, width, device=device), dim=2)
         for half in (True, False):
             _print_instance(z, half, rate)
@@ -43,10 +37,18 @@ def measure(device: torch.device, dry: bool) -> None:
         for half in (False, True):
             took = _milliseconds(partial(_both, cluster_loss, p, half=half), cuda)
             print(f"losses cluster N={images} K={clusters} {_named(half)}: {took:.2f} ms", flush=True)
+    for width, half in ((256, True), (512, True), (256, False)) if cuda else ():  # compilers take their time
+        _print_instance(F.normalize(torch.randn(2, 8192, width, device=device), dim=2), half, rate)
 
 
 def _print_instance(z: Tensor, half: bool, rate: float) -> None:
     cuda, (images, width) = z.is_cuda, z.shape[1:]
+    if cuda:
+        begun = time.perf_counter()
+        works = similarity.works(z.device, width, half)
+        print(
+            f"losses d={width} {_named(half)}: works {works}, {time.perf_counter() - begun:.1f} s", flush=True
+        )
     bound = 3 * 2 * (2 * images) ** 2 * width / rate * 1e3 * (1 if half else 3)
     took = _milliseconds(partial(_both, instance_loss, z, half=half), cuda)
     held = torch.cuda.memory_allocated() if cuda else 0
