@@ -270,39 +270,47 @@ def test_on_a_gpu_it_is_torchs_and_the_host_never_waits(
     dtype: torch.dtype, layout: torch.memory_format
 ) -> None:
     """One rank's own batch through what several use."""
-    device, parameters = torch.device("cuda"), torch.float64 if dtype == torch.float64 else torch.float32
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
     rough = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 2e-2}[dtype]
     generator = torch.Generator().manual_seed(0)
-    x = (3 + torch.randn(32, 24, 9, 9, generator=generator, dtype=torch.float64)).to(dtype)
-    g = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(dtype)
-    found = []
-    for norm, where, kind in ((F.batch_norm, torch.device("cpu"), torch.float64), (None, device, parameters)):
-        weight, bias, mean, var = (
-            torch.full((24,), value, dtype=kind, device=where) for value in range(1, 5)
-        )
-        inputs = x.to(where, kind if norm else dtype).contiguous(memory_format=layout)
-        gradient = g.to(where, inputs.dtype)
-        for tensor in (inputs, weight, bias):
-            tensor.requires_grad_()
-        if norm is None:
-            torch.cuda.synchronize()
-            torch.cuda.set_sync_debug_mode("error")
-        try:
-            if norm is None:
-                out = global_batch_norm(inputs, weight, bias, mean, var, 0.1, 1e-5)
-            else:
-                out = norm(inputs, mean, var, weight, bias, True, 0.1, 1e-5)
-            out.backward(gradient)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        found.append([out.detach(), inputs.grad, weight.grad, bias.grad, mean, var])
-        if norm is None:
-            assert out.dtype == inputs.grad.dtype == dtype
-            assert out.is_contiguous(memory_format=layout)
-            assert inputs.grad.is_contiguous(memory_format=layout)
-            assert {weight.grad.dtype, mean.dtype} == {parameters}
-    for theirs, ours in zip(*found, strict=True):
+    x, g = (3 + torch.randn(32, 24, 9, 9, generator=generator, dtype=torch.float64) for _ in range(2))
+    x, g = (tensor.to(dtype).contiguous(memory_format=layout) for tensor in (x, g))
+    expected = there_and_back(torchs, x.double(), g.double(), torch.float64)
+    x, g = x.cuda(), g.cuda()
+    there_and_back(global_batch_norm, x, g, kind)  # the first time loads kernels
+    found = there_and_back(global_batch_norm, x, g, kind, watched=True)
+    assert [tensor.dtype for tensor in found] == [dtype] * 2 + [kind] * 4
+    assert all(tensor.is_contiguous(memory_format=layout) for tensor in found[:2])
+    for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours.double().cpu(), theirs, rtol=rough, atol=rough * theirs.abs().max().item())
+
+
+def torchs(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, momentum: float, eps: float
+) -> Tensor:
+    return F.batch_norm(x, mean, var, weight, bias, True, momentum, eps)
+
+
+def there_and_back(
+    norm: Any, x: Tensor, g: Tensor, kind: torch.dtype, watched: bool = False
+) -> tuple[Tensor, ...]:
+    """Return what comes out, gradients, running statistics; watched: and fail where the host waits for a GPU."""
+    weight, bias, mean, var = (
+        torch.full(x.shape[1:2], value, dtype=kind, device=x.device) for value in range(1, 5)
+    )
+    x = x.clone()
+    for tensor in (x, weight, bias):
+        tensor.requires_grad_()
+    if watched:
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        out = norm(x, weight, bias, mean, var, 0.1, 1e-5)
+        out.backward(g)
+    finally:
+        if watched:
+            torch.cuda.set_sync_debug_mode("default")
+    return out.detach(), x.grad, weight.grad, bias.grad, mean, var
 
 
 @pytest.mark.gpu
@@ -313,7 +321,7 @@ def test_on_a_gpu_no_more_memory_is_taken_than_by_torch() -> None:
     x.requires_grad_()
     weight, bias, mean, var = (torch.ones(64, device="cuda") for _ in range(4))
     most = []
-    for norm in (global_batch_norm, lambda x, w, b, m, v, p, e: F.batch_norm(x, m, v, w, b, True, p, e)):
+    for norm in (global_batch_norm, torchs):
         for _ in range(2):  # the first time may load libraries
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
