@@ -94,8 +94,8 @@ class Train(Section):
     )
     precision: Fixed[Literal["fp32", "bf16", "fp64"]] = Field(
         "fp32",
-        description="bf16: autocast over float32 weights, losses in float32. fp64: for checks on a CPU, "
-        "needs zero 1 or 2.",
+        description="bf16: autocast over float32 weights, losses in float32, of whose products a GPU rounds the "
+        "operands to 11 bits. fp64: for checks on a CPU, needs zero 1 or 2.",
     )
     tf32: Rounding[Literal["none", "convolutions", "all"]] = Field(
         "convolutions",

@@ -5,7 +5,7 @@ Instance loss: (a) autograd through an all-gather, the whole matrix on every ran
 this rank's rows alone, as OpenCLIP does it; (c) ccscale. Cluster loss: (a) the columns gathered with gradient, the
 whole loss on every rank; (c) ccscale. Every rank has different data. `-`: would take more memory than --memory.
 On a GPU (t) is ccscale's instance loss by tiles, not fused, and a column tells each time over that of the three
-matrix products that it takes, at the rate measured for products of 8,192 rows in the type of the inputs.
+matrix products that it takes, at the rate measured for float16 products of 8,192 rows; nine for float32.
 
     python tools/bench/losses.py                      the table
     python tools/bench/losses.py --images 4096 --clusters --ranks 1 --json
@@ -127,7 +127,7 @@ def main() -> int:
     options.add_argument(
         "--clusters", type=int, nargs="*", default=[10, 200, 1000, 10000], help="K, cluster loss"
     )
-    options.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the inputs")
+    options.add_argument("--half", action="store_true", help="16-bit products, as under train.precision=bf16")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: one rank, one GPU")
     options.add_argument("--repeats", type=int, default=5, help="the median of so many is told")
     options.add_argument("--memory", type=float, default=10, metavar="GB", help="of all ranks together")
@@ -142,7 +142,7 @@ def main() -> int:
         "machine": machine(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
-        "dtype": args.dtype,
+        "half": args.half,
         "repeats": args.repeats,
     }
     print(json.dumps(head | {"rows": rows})) if args.json else show(head, rows)
@@ -163,23 +163,22 @@ def _rank(rank: int, world: int, folder: str, args: argparse.Namespace) -> None:
     backend = "nccl" if args.device == "cuda" else "gloo"
     torch_dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     generator = torch.Generator().manual_seed(rank)
-    dtype = getattr(torch, args.dtype)
     rows = []
     cuda = args.device == "cuda"
-    rate = product_rate(dtype) if cuda else None
+    rate = product_rate() if cuda else None
     for images in args.images:
         z = F.normalize(torch.randn(2, images // world, WIDTH, generator=generator), dim=2)
-        z = z.to(args.device, dtype)
+        z = z.to(args.device)
         matrix = (2 * images) ** 2 * 4
         needs = {"a": MATRICES["a"] * matrix * world, "b": MATRICES["b"] * matrix}
-        products = {} if rate is None else {"products": 3 * 2 * (2 * images) ** 2 * WIDTH / rate}
+        products = {} if rate is None else {"products": (3 if args.half else 9) * 2 * (2 * images) ** 2 * WIDTH / rate}
         rows += [
             {"loss": "instance", "ranks": world, "N": images} | products | row
             for row in measure(ON_A_GPU if cuda else INSTANCE, z, needs, args)
         ]
     for clusters in args.clusters:
         logits = 2 * torch.randn(2, CLUSTER_IMAGES // world, clusters, generator=generator)
-        p = logits.softmax(dim=2).to(args.device, dtype)
+        p = logits.softmax(dim=2).to(args.device)
         needs = {"a": MATRICES["a"] * (2 * clusters) ** 2 * 4 * world}
         rows += [
             {"loss": "cluster", "ranks": world, "N": CLUSTER_IMAGES, "K": clusters} | row
@@ -203,13 +202,13 @@ def measure(
     peak, traffic = {}, {}
     for name, loss in fits.items():  # also the warm-up
         with counted_traffic() as count:
-            peak[name] = peak_bytes(partial(both_passes, name, loss, inputs), device)
+            peak[name] = peak_bytes(partial(both_passes, name, loss, inputs, args.half), device)
         traffic[name] = sum(count.values())
     for _ in range(args.repeats):
         for name, loss in fits.items():
             torch_dist.barrier()
             start = time.perf_counter()
-            both_passes(name, loss, inputs)
+            both_passes(name, loss, inputs, args.half)
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - start)
@@ -224,16 +223,16 @@ def measure(
     ]
 
 
-def both_passes(way: str, loss: Loss, inputs: Tensor) -> None:
+def both_passes(way: str, loss: Loss, inputs: Tensor, half: bool) -> None:
     """Forward and backward."""
     a, b = (view.requires_grad_() for view in inputs.detach())
     with mock.patch("ccscale.loss.similarity._is_fused", return_value=False) if way == "t" else nullcontext():
-        loss(a, b).backward()
+        (partial(loss, half=True) if half and way in "ct" else loss)(a, b).backward()
 
 
-def product_rate(dtype: torch.dtype, repeats: int = 20) -> float:
-    """Return how many operations a second the GPU reaches in (8192, 8192) by (8192, 8192) products."""
-    x = torch.randn(8192, 8192, device="cuda").to(dtype)
+def product_rate(repeats: int = 20) -> float:
+    """Return how many operations a second the GPU reaches in (8192, 8192) by (8192, 8192) products of float16."""
+    x = torch.randn(8192, 8192, device="cuda").half()
     out = x @ x
     torch.cuda.synchronize()
     start = time.perf_counter()
