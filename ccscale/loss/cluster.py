@@ -140,17 +140,16 @@ class ClusterLoss:
 @contextmanager
 def _products_of(c: Tensor, half: bool) -> Iterator[None]:
     """Take products out of an autocast: of float32, whose operands a GPU may round where `half`."""
-    matmul = torch.backends.cuda.matmul
-    # torch before 2.9 has the older name alone, and later ones take no mixture of both.
-    name, rounded = ("fp32_precision", "tf32") if hasattr(matmul, "fp32_precision") else ("allow_tf32", True)
-    before = getattr(matmul, name)
+    matmul = torch.backends.cuda.matmul  # see `device.float32_products` about its names
+    before = matmul.allow_tf32
     with torch.autocast(c.device.type, enabled=False):
         try:
             if half and c.is_cuda:
-                setattr(matmul, name, rounded)
+                matmul.allow_tf32 = True
             yield
         finally:
-            setattr(matmul, name, before)
+            if half and c.is_cuda:
+                matmul.allow_tf32 = before
 
 
 def _in_full(backward: Callable[..., Any]) -> Callable[..., Any]:

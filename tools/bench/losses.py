@@ -44,7 +44,7 @@ from tool import parser
 WIDTH = 128
 CLUSTER_IMAGES = 1024  # of the cluster loss's rows; its cost is in K
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 
 
 def _gather(out: Tensor, x: Tensor) -> None:
@@ -171,7 +171,11 @@ def _rank(rank: int, world: int, folder: str, args: argparse.Namespace) -> None:
         z = z.to(args.device)
         matrix = (2 * images) ** 2 * 4
         needs = {"a": MATRICES["a"] * matrix * world, "b": MATRICES["b"] * matrix}
-        products = {} if rate is None else {"products": (3 if args.half else 9) * 2 * (2 * images) ** 2 * WIDTH / rate}
+        products = (
+            {}
+            if rate is None
+            else {"products": (3 if args.half else 9) * 2 * (2 * images) ** 2 * WIDTH / rate}
+        )
         rows += [
             {"loss": "instance", "ranks": world, "N": images} | products | row
             for row in measure(ON_A_GPU if cuda else INSTANCE, z, needs, args)
