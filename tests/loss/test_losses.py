@@ -22,6 +22,8 @@ TEMPERATURES = {
     "labelled": 0.3,
     "labelled ring": 0.3,
     "cold labelled": 0.01,
+    "at once": 0.3,
+    "labelled at once": 0.3,
     "cluster": 0.7,
     "many clusters": 0.7,
 }
@@ -84,7 +86,12 @@ def losses_and_gradients(x: Tensor, which: str, plain: bool) -> tuple[float, lis
         options: dict[str, Any] = {"ring_bytes": 0} if "ring" in which else {}
         if "labelled" in which:
             options["labels"] = LABELS
-        loss = instance_loss(z_a, z_b, temperature, **options)
+        with pytest.MonkeyPatch.context() as patch:
+            for way in (tiles.RowSums, tiles.RowPulls):  # the ranks' rows together, as on a GPU
+                patch.setattr(way, "at_once", "at once" in which)
+            loss = instance_loss(z_a, z_b, temperature, **options)
+            loss.backward()
+        return loss.item(), [p.grad for p in heads.parameters() if p.grad is not None]
     loss.backward()
     return loss.item(), [p.grad for p in heads.parameters() if p.grad is not None]
 
@@ -206,7 +213,7 @@ def test_float32_and_bfloat16_inputs_are_computed_in_float32() -> None:
         half = x.bfloat16()
         exact = loss(*half.double())  # the tests above compare it with the plain formula
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = loss(*half)
+            found = loss(*half, half=True)  # which is of GPUs alone
         assert found.dtype == torch.float32
         assert float(found) == pytest.approx(float(exact), rel=1e-5)
 
