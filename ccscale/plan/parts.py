@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -67,6 +67,12 @@ class Parts:
     def cuda(self) -> bool:
         """Whether it is a GPU."""
         return not self.device.startswith("cpu")
+
+    def stretched(self, factor: float) -> "Parts":
+        """Return them as if everything took so many times as long."""
+        return replace(
+            self, **{name: value * factor for name, value in asdict(self).items() if isinstance(value, float)}
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
