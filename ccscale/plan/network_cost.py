@@ -31,7 +31,9 @@ class NetworkCost:
     gathered, gathered_again, summed
         Batch norms' statistics that are sent: gathered going forward, and where activations are made again; added
         up going backward.
-    gathers, gathers_again, sums
+    summed_forward
+        Of those that are added up going forward: between many ranks, in place of gathering.
+    gathers, gathers_again, sums, sums_forward
         In how many calls.
     kept
         Activations that are held from the forward pass to the backward pass, and the network's input.
@@ -51,9 +53,11 @@ class NetworkCost:
     gathered: int
     gathered_again: int
     summed: int
+    summed_forward: int
     gathers: int
     gathers_again: int
     sums: int
+    sums_forward: int
     kept: int
     most: int
     most_with_gradients: int
@@ -121,7 +125,7 @@ class Network:
             with meter:
                 with torch.autocast(self._device, torch.bfloat16, enabled=bf16):
                     outputs = network(x.contiguous(memory_format=torch.channels_last) if images else x)
-                kept, gathered, gathers = meter.held, meter.sent["all_gather"], meter.calls["all_gather"]
+                kept, sent, calls = meter.held, meter.sent.copy(), meter.calls.copy()
                 torch.autograd.backward([outputs.embeddings.sum() + outputs.assignments.sum()])
             del outputs
             for handle in handles:
@@ -135,12 +139,14 @@ class Network:
             frozen=sum(p.numel() for p in network.parameters() if not p.requires_grad),
             frozen_bytes=sum(p.nbytes for p in network.parameters() if not p.requires_grad),
             buffers=sum(b.numel() * b.element_size() for b in network.buffers()),
-            gathered=gathered,
-            gathered_again=meter.sent["all_gather"] - gathered,
-            summed=meter.sent["all_reduce"],
-            gathers=gathers,
-            gathers_again=meter.calls["all_gather"] - gathers,
-            sums=meter.calls["all_reduce"],
+            gathered=sent["all_gather"],
+            gathered_again=meter.sent["all_gather"] - sent["all_gather"],
+            summed=meter.sent["all_reduce"] - sent["all_reduce"],
+            summed_forward=sent["all_reduce"],
+            gathers=calls["all_gather"],
+            gathers_again=meter.calls["all_gather"] - calls["all_gather"],
+            sums=meter.calls["all_reduce"] - calls["all_reduce"],
+            sums_forward=calls["all_reduce"],
             kept=kept,
             most=meter.most,
             most_with_gradients=meter.most_with_gradients,

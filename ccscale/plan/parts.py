@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -70,9 +70,8 @@ class Parts:
 
     def stretched(self, factor: float) -> "Parts":
         """Return them as if everything took so many times as long."""
-        return replace(
-            self, **{name: value * factor for name, value in asdict(self).items() if isinstance(value, float)}
-        )
+        longer = {name: value * factor for name, value in self.as_json().items() if isinstance(value, float)}
+        return Parts(**self.as_json() | longer)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -207,7 +206,7 @@ def _losses(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the seconds of a loss forward and backward, at a rank's images and at twice as many."""
     kind = torch.float64 if config.train.precision == "fp64" else torch.float32
-    clusters = config.model.trained_clusters
+    clusters, half = config.model.trained_clusters, config.train.precision == "bf16"
 
     def at(rows: int) -> tuple[float, float]:
         def draw(width: int) -> Tensor:
@@ -220,7 +219,7 @@ def _losses(
         found = []
         for _ in range(WARM_UP + STEPS):
             forward, losses = _timed(
-                device, lambda: take_losses(config.loss, z, heads, [name], targets, shares)
+                device, lambda: take_losses(config.loss, z, heads, [name], targets, shares, half)
             )
             backward, _ = _timed(device, losses.loss.backward)
             found.append((forward, backward))

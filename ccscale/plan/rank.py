@@ -96,6 +96,8 @@ class RankPlan:
         gathered = self.network.gathered * forwards + self.network.gathered_again * count
         gathers = self.network.gathers * forwards + self.network.gathers_again * count
         sent += [Sent("batch norm, forward", "all_gather", gathered, gathers)]
+        summed, sums = self.network.summed_forward * forwards, self.network.sums_forward * forwards
+        sent += [Sent("batch norm, forward", "all_reduce", summed, sums)]
         summed, sums = self.network.summed * count, self.network.sums * count
         sent += [Sent("batch norm, backward", "all_reduce", summed, sums)]
         for name in self._losses:

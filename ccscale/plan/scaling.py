@@ -24,6 +24,7 @@ from ccscale.config import Config
 from ccscale.data.images.views import VIEWS
 from ccscale.errors import InputError
 from ccscale.features.following import open_followed
+from ccscale.model.global_norm import GATHERED
 from ccscale.plan.links import Links
 from ccscale.plan.network_cost import Network, NetworkCost
 from ccscale.plan.parts import Parts, scaled_config
@@ -122,12 +123,14 @@ def simulate(config: Config, parts: Parts, links: Links, sizes: Sequence[int] = 
         config, features = open_followed(config)
         width = features.width
     # What batch norm sends does not depend on the number of images.
-    pair = Network(scaled_config(config, 4), 2, "cpu", width).measure(4)
+    few, many = (
+        Network(scaled_config(config, 4), ranks, "cpu", width).measure(4) for ranks in (2, GATHERED + 1)
+    )
     alone = _Step(config, parts, links, (), 1, hide=False).take().now
     found = []
     for ranks in sizes:
         of_ranks = scaled_config(config, parts.images * ranks)
-        sent = _sent(of_ranks, pair, ranks, parts.cuda)
+        sent = _sent(of_ranks, few if ranks <= GATHERED else many, ranks, parts.cuda)
         first, second = (_Step(of_ranks, parts, links, sent, ranks, hide) for hide in (False, True))
         timeline, hidden = first.take(), second.take().now
         host = parts.host + sum(first.seconds_of(AGREEMENT)) if parts.cuda else 0.0
@@ -138,10 +141,10 @@ def simulate(config: Config, parts: Parts, links: Links, sizes: Sequence[int] = 
     return found
 
 
-def _sent(config: Config, pair: NetworkCost, ranks: int, cuda: bool) -> tuple[Sent, ...]:
-    """Return what a rank sends in a step; `pair` is the network's part between two ranks."""
-    gathered, again = (size // 2 * ranks for size in (pair.gathered, pair.gathered_again))
-    return RankPlan(config, ranks, replace(pair, gathered=gathered, gathered_again=again), cuda).sent
+def _sent(config: Config, network: NetworkCost, ranks: int, cuda: bool) -> tuple[Sent, ...]:
+    """Return what a rank sends in a step, of which what is gathered by the network is that of two ranks."""
+    gathered, again = (size // 2 * ranks for size in (network.gathered, network.gathered_again))
+    return RankPlan(config, ranks, replace(network, gathered=gathered, gathered_again=again), cuda).sent
 
 
 class _Step:
