@@ -76,6 +76,8 @@ def show_plan(plan: "Plan") -> None:
         put("One rank alone sends nothing.")
     put(_reading(plan), fold=False)
     if (pace := plan.pace) is not None:
+        from ccscale.train.data_waits import rates
+
         labels = "" if pace.boost_step is None else f", a step of self-labelling {duration(pace.boost_step)}"
         put(
             f"measured here, by one process on {pace.device}: a step takes {duration(pace.step)}, an epoch "
@@ -83,6 +85,7 @@ def show_plan(plan: "Plan") -> None:
             f"process holds {_bytes(pace.bytes)} of the host's memory",
             fold=False,
         )
+        put(rates(train.global_batch, pace.step, pace.wait, pace.workers), fold=False)
     for note in plan.notes:
         put(f"note: {note}", fold=False)
     put(_verdict(plan), fold=False)

@@ -23,6 +23,7 @@ from ccscale.preempt import StopRequest
 from ccscale.process_group import process_group
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.boost.stage import BoostStage
+from ccscale.train.data_waits import DeviceWait
 from ccscale.train.feed import Feed
 from ccscale.train.setup import Setup, open_data
 from ccscale.train.step import Stepper
@@ -43,6 +44,10 @@ class Pace:
         Seconds of a step, of an epoch, and of all steps of the run, without evaluations.
     bytes
         What the process holds for itself in the host's memory, its loader processes not counted.
+    wait
+        Seconds of a step for which its batch is waited for.
+    workers
+        Loader processes; 0 where features are read.
     boost_step
         Seconds of a step of the self-labelling; None where the run has none.
     """
@@ -52,6 +57,8 @@ class Pace:
     epoch: float
     total: float
     bytes: int
+    wait: float
+    workers: int
     boost_step: float | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -70,10 +77,12 @@ def measure_pace(config: Config) -> Pace:
     device = pick_device(config.train.device)
     with process_group(RankEnvironment(), device), float32_products(device, config.train.tf32):
         setup = set_up_alone(config, device)
-        (step, boost_step), cost = measured(lambda: (_step_seconds(setup), _boost_step_seconds(setup)))
+        ((step, wait), boost), cost = measured(lambda: (_step_seconds(setup), _boost_step_seconds(setup)))
+    boost_step = None if boost is None else boost[0]
     before = min(setup.stop, setup.boost.first)
     total = step * before + (boost_step or step) * (setup.stop - before)
-    return Pace(str(device), step, step * setup.schedule.end_of(1), total, cost.bytes, boost_step)
+    epoch = step * setup.schedule.end_of(1)
+    return Pace(str(device), step, epoch, total, cost.bytes, wait, setup.readers, boost_step)
 
 
 def set_up_alone(config: Config, device: torch.device) -> Setup:
@@ -100,16 +109,16 @@ def set_up_alone(config: Config, device: torch.device) -> Setup:
     )
 
 
-def _step_seconds(setup: Setup) -> float:
-    """Return the seconds of a step of the training epochs."""
+def _step_seconds(setup: Setup) -> tuple[float, float]:
+    """Return the seconds of a step of the training epochs, and those of waiting for data."""
     stepper, phases = Stepper(setup.config, setup.engine, setup.device), setup.config.phases
     return _seconds(
         setup, lambda batch: stepper.take(batch, phases[setup.schedule.locate(batch.step).phase].losses)
     )
 
 
-def _boost_step_seconds(setup: Setup) -> float | None:
-    """Return the seconds of a step that labels and trains by labels; None where the run has none."""
+def _boost_step_seconds(setup: Setup) -> tuple[float, float] | None:
+    """Return those of a step that labels and trains by labels; None where the run has none."""
     if setup.stop <= setup.boost.first:
         return None
     setup = replace(setup, step=setup.boost.first, begun=setup.boost.first)
@@ -120,15 +129,16 @@ def _boost_step_seconds(setup: Setup) -> float | None:
     )
 
 
-def _seconds(setup: Setup, take: Callable[[Batch], object]) -> float:
-    """Return the seconds of a step from a setup's on, with the wait for its batch, as the loop takes them."""
-    request, ends = StopRequest(), [time.perf_counter()]
+def _seconds(setup: Setup, take: Callable[[Batch], object]) -> tuple[float, float]:
+    """Return the seconds of a step from a setup's on, as the loop takes them, and those of waiting for data."""
+    request, ends, waits = StopRequest(), [time.perf_counter()], list[float | DeviceWait]()
     with closing(Feed(setup.batches, setup.device)) as feed:
         feed.fetch_first()
         for number, step in enumerate(range(setup.step, setup.stop)):
             feed.check()
             if step + 1 < setup.stop:
                 feed.begin()
+            waits.append(feed.wait)
             take(feed.batch)
             if setup.device.type == "cuda":
                 torch.cuda.synchronize(setup.device)
@@ -138,4 +148,5 @@ def _seconds(setup: Setup, take: Callable[[Batch], object]) -> float:
             if number > WARM_UP + STEPS and ends[-1] - ends[WARM_UP] > SECONDS:
                 break
     first = min(WARM_UP, len(ends) - 2)
-    return (ends[-1] - ends[first]) / (len(ends) - 1 - first)
+    count = len(ends) - 1 - first
+    return (ends[-1] - ends[first]) / count, sum(map(float, waits[first:])) / count

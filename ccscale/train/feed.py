@@ -26,6 +26,7 @@ from ccscale.errors import Fault, InputError
 from ccscale.features.batches import Batch
 from ccscale.preempt import StopRequest
 from ccscale.threads import background
+from ccscale.train.data_waits import DeviceWait
 
 POLL_SECONDS = 0.2
 
@@ -54,7 +55,7 @@ class Feed:
         The batch that was fetched last, its tensor on the device, or on their way there: the device's current
         stream waits for them, the host does not.
     wait
-        Seconds that fetching it took.
+        Seconds that were waited for it: by the host, and on a GPU by the device, but for the first one.
     failure
         What went wrong when there should have been another.
     """
@@ -67,7 +68,7 @@ class Feed:
         self._ring = None if self._stream is None else Ring(self._stream)
         self._coming: Future[Batch] | None = None
         self._open(start)
-        self.wait = 0.0
+        self.wait: float | DeviceWait = 0.0
         self.failure: Fault | InputError | None = None
 
     def _open(self, start: Start) -> None:
@@ -102,7 +103,11 @@ class Feed:
                     return self.batch  # it will not be used
             return coming.result()
 
+        device_wait = None if self._ring is None else DeviceWait(torch.cuda.current_stream(self._device))
         self._fetch(next_unless_stopped)
+        if device_wait is not None:
+            device_wait.end()
+            self.wait = device_wait
 
     def _fetch(self, call: Callable[[], Batch]) -> None:
         begun = time.perf_counter()

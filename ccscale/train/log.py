@@ -1,7 +1,7 @@
 """What a run writes and shows as it goes: metrics.jsonl, TensorBoard, a progress bar or a line now and then."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 
 from ccscale.checkpoint.metrics_file import METRICS, MetricsFile, drop_after
 from ccscale.device import read
-from ccscale.progress import Meter
+from ccscale.progress import Meter, say
 from ccscale.train.tensorboard import Board
 
 
@@ -32,6 +32,8 @@ class RunLog:
         See `MetricsFile`.
     tell
         Called when the file is there to be read, and after each change; on rank 0.
+    news
+        Returns what a user is to be warned of, given the lines of some steps; on rank 0.
 
     Attributes
     ----------
@@ -49,6 +51,7 @@ class RunLog:
         write: bool,
         before_writing: Callable[[], None] = lambda: None,
         tell: Callable[[], None] = lambda: None,
+        news: Callable[[list[dict[str, Any]]], Iterable[str]] = lambda lines: (),
     ) -> None:
         self._folder, self._start = folder, start
         self._every, self._images, self._write = every, images, write
@@ -57,7 +60,7 @@ class RunLog:
         self._meter = Meter("training", stop, "steps", show=write, done=start)
         self.file = MetricsFile(folder / METRICS, before_writing)
         self._board: Board | None = None
-        self._tell = tell
+        self._tell, self._news = tell, news
 
     def __enter__(self) -> "RunLog":
         if self._write:
@@ -119,7 +122,12 @@ class RunLog:
         on_device = [(line, key) for line in pending for key, value in line.items() if torch.is_tensor(value)]
         for (line, key), number in zip(on_device, read([line[key] for line, key in on_device]), strict=True):
             line[key] = number
+        for line in pending:
+            if "data_wait" in line:  # of a GPU it is known by now: the losses were computed later
+                line["data_wait"] = float(line["data_wait"])
         self._append(pending)
+        for sentence in self._news(pending) if self._write else ():
+            say(f"warning: {sentence}")
         last = pending[-1]
         loss = "labels only" if last["loss"] != last["loss"] else f"loss {last['loss']:.4f}"
         self._meter.update(last["step"], f"epoch {last['epoch']}, {loss}")

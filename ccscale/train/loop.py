@@ -17,6 +17,7 @@ from ccscale.train import messages
 from ccscale.train.agreement import Agreement, StepEnd
 from ccscale.train.boost.stage import KEY, BoostStage
 from ccscale.train.clusters import RunClusters
+from ccscale.train.data_waits import DataWaits
 from ccscale.train.eta import TimeEstimate
 from ccscale.train.feed import Feed
 from ccscale.train.garbage import collect, collect_by_hand
@@ -67,16 +68,15 @@ class Trainer:
         self.feed = Feed(setup.batches, setup.device)
         every, batch, write = config.train.log_every, config.train.global_batch, dist.rank() == 0
         self.trackers = Trackers(config, write)
-        told = setup.lock.check, self.trackers.tell
+        told = setup.lock.check, self.trackers.tell, DataWaits(setup.device, batch, setup.readers).news
         self.log = RunLog(config.run_folder, self.step, setup.stop, every, batch, write, *told)
         self.skipped = SkippedSteps(
             config.train.max_bad_steps,
             dist.say,
             lambda: messages.lower_rate(config, is_saved=saver.saved > 0 or saver.is_busy),
         )
-        self.collapse = CollapseWatch()
         self.clusters = RunClusters(setup, request)
-        self.watch = SupplyWatch()
+        self.collapse, self.watch = CollapseWatch(), SupplyWatch()
 
     def run(self) -> Outcome:
         """Take the steps that are left, save and evaluate on the way."""

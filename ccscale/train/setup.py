@@ -99,6 +99,11 @@ class Setup:
         """The store, where the data are one."""
         return self.supply.numbered[1]
 
+    @property
+    def readers(self) -> int:
+        """Loader processes of this rank; 0 where features are read."""
+        return 0 if self.config.data.features is not None else self.workers
+
     @cached_property
     def reads_for_long(self) -> bool:
         """Whether a shard is read from far away, which is tried for as long as `data.retry_seconds` says."""

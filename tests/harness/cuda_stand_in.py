@@ -1,5 +1,6 @@
 """Stands in for CUDA's streams and events where there is no GPU: a copy lasts until it is waited for."""
 
+import time
 from contextlib import nullcontext
 from typing import Any
 
@@ -23,11 +24,15 @@ class Event:
     waits = 0
 
     def __init__(self, **options: Any) -> None:
-        self.recorded = False
+        self.recorded, self.time = False, 0.0
 
     def record(self, stream: Any = None) -> None:
-        """Note it."""
-        self.recorded = True
+        """Note it, and when."""
+        self.recorded, self.time = True, time.perf_counter()
+
+    def elapsed_time(self, end: "Event") -> float:
+        """Return the milliseconds from here to another one."""
+        return 1000 * (end.time - self.time)
 
     def synchronize(self) -> None:
         """Count it, if there is something to wait for."""

@@ -36,6 +36,8 @@ def test_heads_on_a_store(tmp_path, capsys, monkeypatch, epochs, boost):
     steps_of_boost = 3 * boost * (found["boost_step"] or 0)
     assert found["total"] == pytest.approx(3 * epochs * found["step"] + steps_of_boost)
     assert found["bytes"] > 2**20
+    assert found["workers"] == 0
+    assert 0 <= found["wait"] < found["step"]
     assert not (tmp_path / "run").exists()
 
 

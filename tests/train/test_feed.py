@@ -134,6 +134,7 @@ class TestBegun:
         feed.begin()
         feed.fetch(asked())
         assert (feed.batch.step, feed.failure) == (0, None)
+        assert float(feed.wait) > 0
         feed.close()
         may_go_on.set()
 

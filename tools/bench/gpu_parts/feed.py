@@ -19,6 +19,7 @@ from ccscale.plan.pace import set_up_alone
 from ccscale.preempt import StopRequest
 from ccscale.process_group import process_group
 from ccscale.rank_environment import RankEnvironment
+from ccscale.train.data_waits import DeviceWait
 from ccscale.train.feed import Feed
 from ccscale.train.setup import Setup
 from ccscale.train.step import Stepper
@@ -115,7 +116,7 @@ def _loop(setup: Setup, batch: int, steps: int, ahead: bool) -> None:
     )
     losses = setup.config.phases[0].losses
     marks: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-    waits, warm = [0.0], 4
+    waits, warm = list[float | DeviceWait](), 4
     with closing(Feed(setup.batches, setup.device)) as feed:
         feed.fetch_first()
         for step in range(warm + steps):
@@ -140,9 +141,10 @@ def _loop(setup: Setup, batch: int, steps: int, ahead: bool) -> None:
         seconds = time.perf_counter() - begun
     busy = sum(a.elapsed_time(b) for a, b in marks) / 1000 if cuda else float("nan")
     how = "fetched while the step runs" if ahead else "fetched after the step is launched"
+    waited = sum(map(float, waits))
     print(
         f"loop, {how}: {steps * batch / seconds:,.0f} images/s, a step {1000 * seconds / steps:.0f} ms; the device "
-        f"computes {1000 * busy / steps:.0f} ms of it, the host waits {1000 * sum(waits) / steps:.0f} ms for data"
+        f"computes {1000 * busy / steps:.0f} ms of it and waits {1000 * waited / steps:.0f} ms for data"
     )
 
 

@@ -1,0 +1,92 @@
+"""How long a device waits for its batches: measured without a wait of the host's, and told where it is long.
+
+On a GPU the host hands over a step long before it is computed, so its clock says nothing of the device: an event is
+put behind the step's work, another behind the next batch's arrival, and the time between is read with the log.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ccscale.wording import counted
+
+SHARE = 0.1
+"""What part of the time may be waited for data before it is told."""
+STEPS = 10
+"""Steps from whose waits something is told, at least."""
+
+
+class DeviceWait:
+    """The seconds from the end of a GPU's work to the next batch being there; known when a later step is computed.
+
+    Parameters
+    ----------
+    stream
+        The one that computes; its work has been handed over.
+    """
+
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        self._stream = stream
+        self._idle, self._there = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self._idle.record(stream)
+
+    def end(self) -> None:
+        """Note that the stream has been told to wait for the batch, which is on its way."""
+        self._there.record(self._stream)
+
+    def __float__(self) -> float:
+        return self._idle.elapsed_time(self._there) / 1000
+
+
+class DataWaits:
+    """Tells once that the device waits for data, if it does, and is a GPU: a CPU's cores are the loader's, too.
+
+    Parameters
+    ----------
+    device
+        Where it trains.
+    images
+        In a step of all ranks.
+    workers
+        Loader processes of this rank; 0 where features are read.
+    """
+
+    def __init__(self, device: torch.device, images: int, workers: int) -> None:
+        self._images, self._workers = images, workers
+        self._warm, self._told = False, device.type != "cuda"
+
+    def news(self, lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+        """Yield what is to be told after some lines of the log; the first ones are a start's, and say nothing."""
+        if len(lines) < STEPS or self._told:
+            return
+        seconds = sum(self._images / line["images_per_second"] for line in lines)
+        waited = sum(line["data_wait"] for line in lines)
+        if self._warm and waited > SHARE * seconds:
+            self._told = True
+            yield (
+                f"the device waits for data {min(1.0, waited / seconds):.0%} of the time: "
+                f"{rates(self._images, seconds / len(lines), waited / len(lines), self._workers)}; more cores and "
+                "workers (data.workers) help, or smaller pictures in the shards (`ccscale shards make --resize`)"
+            )
+        self._warm = True
+
+
+def rates(images: int, seconds: float, waited: float, workers: int) -> str:
+    """Return how many images come, and how many could be taken.
+
+    Parameters
+    ----------
+    images
+        In a step.
+    seconds, waited
+        Of a step, and for how many of these it waits for data.
+    workers
+        As of `DataWaits`.
+    """
+    who = f"{counted(workers, 'loader worker')} a rank" if workers else "the store"
+    give = "gives" if workers < 2 else "give"
+    if waited <= SHARE * seconds:
+        return f"{who} {give} the {images / seconds:,.0f} images a second that are taken"
+    taken = f"{images / (seconds - waited):,.0f}" if waited < seconds else "many more"
+    return f"{who} {give} {images / seconds:,.0f} images a second, and {taken} could be taken"
