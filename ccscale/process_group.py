@@ -28,7 +28,8 @@ def process_group(
     Yields the store where the ranks met; None for one rank alone, or in a process group that was there before.
     On a CPU the memory that is freed is kept meanwhile (see `heap`). After an exception that is one rank's own of
     several the group is left as it is, and the process is to end: the others may still be in a call that this rank
-    does not make, and to take leave of them would wait for them.
+    does not make, and to take leave of them would wait for them. So it is on GPUs after any exception: NCCL would
+    wait for what was begun on this one's stream and not on the others'.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def _joined(
     try:
         yield met
     except BaseException as error:
-        if env.world == 1 or dist.is_of_all_ranks(error):
+        if env.world == 1 or (dist.is_of_all_ranks(error) and device.type == "cpu"):
             torch_dist.destroy_process_group()
         raise
     torch_dist.destroy_process_group()
@@ -95,12 +96,16 @@ def _meet(env: RankEnvironment, device: torch.device, backend: str) -> torch_dis
     _name_master()
 
     def join() -> torch_dist.Store:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # it is each thread's own
         met, *_ = next(torch_dist.rendezvous("env://", env.rank, env.world, timeout=TIMEOUT))
         ranks = torch_dist.PrefixStore("ranks", met)
         torch_dist.init_process_group(
-            backend, store=ranks, rank=env.rank, world_size=env.world, timeout=TIMEOUT
+            backend,
+            store=ranks,
+            rank=env.rank,
+            world_size=env.world,
+            timeout=TIMEOUT,
+            # NCCL connects the GPUs here and now, and what it cannot do is told here.
+            device_id=device if device.type == "cuda" else None,
         )
         return met
 
@@ -108,6 +113,13 @@ def _meet(env: RankEnvironment, device: torch.device, backend: str) -> torch_dis
         # The main thread waits in Python, where signals are handled: torch would not look at them for half an hour.
         return background(join).result()
     except RuntimeError as error:  # torch's DistError is one, and gloo raises it as it is
+        if "NCCL" in str(error):
+            why = str(error).rstrip().rpartition("\n")[2].rstrip(".")
+            raise Fault(
+                f"NCCL did not connect the GPUs of the {env.world} ranks ({why}): each rank needs a GPU of its "
+                "own, and a network between the machines that NCCL finds (NCCL_SOCKET_IFNAME); NCCL_DEBUG=INFO "
+                "tells more"
+            ) from error
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         why = str(error).partition("\n")[0].rstrip(".")
         raise Fault(

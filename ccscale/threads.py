@@ -4,26 +4,37 @@ The threads of `concurrent.futures` are waited for at exit: one that sits in a d
 process until it gives up.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def background(call: Callable[[], T]) -> "Future[T]":
-    """Begin a call in a thread of its own."""
+    """Begin a call in a thread of its own, with the GPU of the thread that begins it."""
     future: Future[T] = Future()
+    cuda = _cuda()
+    device = cuda.current_device() if cuda else None
 
     def run() -> None:
         try:
+            if cuda:
+                cuda.set_device(device)  # a thread begins with the first one, and would take memory there
             future.set_result(call())
         except BaseException as error:
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
     return future
+
+
+def _cuda() -> Any:
+    """Return `torch.cuda` where this process uses it, and import nothing for that."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch and torch.cuda.is_initialized() else None
 
 
 def each(calls: Sequence[Callable[[], T]], at_once: int) -> list[T]:

@@ -56,15 +56,43 @@ def test_no_meeting_place(monkeypatch):
 
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_a_rank_that_fails_alone_takes_no_leave(
-    world: int, own: bool, monkeypatch: pytest.MonkeyPatch
+    world: int, own: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To destroy the process group would wait for the others."""
+    """To destroy the process group would wait for the others; on GPUs for what they have not begun, too."""
     destroyed = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr("ccscale.process_group._meet", lambda *_: None)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: destroyed.append(True))
     error = Fault("") if own else Fault("").told_by(0)
-    with pytest.raises(Fault), process_group(RankEnvironment(world=world), torch.device("cpu")):
+    with pytest.raises(Fault), process_group(RankEnvironment(world=world), torch.device(device)):
         raise error
-    assert destroyed == [] if own and world > 1 else [True]
+    assert destroyed == ([] if world > 1 and (own or device != "cpu") else [True])
+
+
+def test_gpus_are_connected_where_the_ranks_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    device, given = torch.device("cuda", 3), {}
+
+    def join(*_: object, **options: object) -> None:
+        given.update(options)
+        raise torch.distributed.DistBackendError(
+            "NCCL error in: x.cpp:94\nLast error:\nDuplicate GPU detected\n"
+        )
+
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(
+        torch.distributed, "rendezvous", lambda *_, **__: iter([(torch.distributed.HashStore(),)])
+    )
+    monkeypatch.setattr(torch.distributed, "init_process_group", join)
+    with (
+        pytest.raises(
+            Fault, match=r"NCCL did not connect the GPUs of the 2 ranks \(Duplicate GPU detected\)"
+        ),
+        process_group(RankEnvironment(0, 2), device),
+    ):
+        pass
+    assert given["device_id"] == device
