@@ -46,6 +46,9 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
         "--network", type=amount, default=400, metavar="GBIT/S", help="of a network card (default: 400)"
     )
     group.add_argument("--cards", type=count, metavar="N", help="of a machine (default: one a GPU)")
+    group.add_argument(
+        "--picture", type=path, metavar="FILE.png", help="draw what is computed, and below it what travels"
+    )
     for name, default, what in (
         ("collective", 10, "a collective takes before anything is sent"),
         ("hop-inside", 1, "from GPU to GPU in a machine"),
@@ -73,6 +76,8 @@ def run_cluster(args: argparse.Namespace, config: Config) -> int:
             raise InputError(f"{args.parts} is of {parts.images} images a GPU: leave out --images-per-gpu")
     links = _links(args, per_node, parts.cuda)
     sizes = simulate(config, parts, links, args.sizes or SIZES)
+    if args.picture is not None:
+        _draw(args.picture, parts, sizes)
     if args.json:
         put_json(
             {"parts": parts.as_json(), "links": links.as_json(), "sizes": [size.as_json() for size in sizes]}
@@ -127,6 +132,24 @@ def _show(config: Config, parts: "Parts", links: "Links", sizes: list["Size"]) -
         put("note: more than 64 ranks want data.lanes, a multiple of their number")
     if not parts.cuda:
         put("note: measured on a CPU, whose ranks talk by gloo: no figure of GPUs")
+
+
+def _draw(picture: str, parts: "Parts", sizes: list["Size"]) -> None:
+    from ccscale.draw.step_lanes import Block, draw_steps
+    from ccscale.plan.step_timeline import NETWORK
+
+    draw_steps(
+        picture,
+        f"A step of {parts.images:,} images a GPU on {parts.device}, simulated",
+        [
+            (
+                f"{size.ranks:,} GPUs: {_ms(size.seconds)} ms, {size.efficiency:.0%}",
+                size.seconds,
+                (Block(span.lane == NETWORK, *span[1:]) for span in size.timeline.spans),
+            )
+            for size in sizes
+        ],
+    )
 
 
 def _ms(seconds: float) -> str:

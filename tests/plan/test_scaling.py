@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import small_settings, write_config
+from PIL import Image
 
 from ccscale.cli.main import main
 from ccscale.config import Config
@@ -92,7 +93,10 @@ def test_by_its_command(tmp_path, capsys, shards):
     assert found["parts"] == PARTS.as_json()
     assert [size["ranks"] for size in found["sizes"]] == [8, 16]
     assert found["sizes"][1]["efficiency"] < found["sizes"][0]["efficiency"] < 1
-    assert main([*command, "--hop-gloo", "1e8"]) == 0
+    picture = tmp_path / "steps.png"
+    assert main([*command, "--hop-gloo", "1e8", "--picture", str(picture)]) == 0
+    with Image.open(picture) as drawn:
+        assert len(drawn.getcolors(2**20) or ()) > 8
     assert "from 8 GPUs on the host is slower than its GPU" in " ".join(capsys.readouterr().out.split())
 
 
