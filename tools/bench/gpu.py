@@ -26,6 +26,7 @@ from ccscale.rank_environment import RankEnvironment
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from tool import exit_code, parser
 
+BEGUN = time.perf_counter()
 PARTS = ("step", "parts", "norm", "views", "losses", "feed", "compile")
 """Modules of `gpu_parts`; each has ``measure(device, dry)``, which prints a line a figure."""
 
@@ -52,7 +53,7 @@ def main() -> int:
 def measure(name: str, device: torch.device, dry: bool) -> int:
     """Take a part; return 1 if it failed, which is told."""
     begun = time.perf_counter()
-    print(f"== {name}", flush=True)
+    print(f"== {name}, at {begun - BEGUN:.0f} s", flush=True)
     try:
         import_module(f"gpu_parts.{name}").measure(device, dry)
     except Exception:  # the others are worth knowing all the same

@@ -2,6 +2,7 @@
 
 import statistics
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -38,12 +39,16 @@ class NetworkAlone:
 
 def measure(device: torch.device, dry: bool) -> None:
     """Print what a step takes."""
-    config, turns = config_of(device, dry), 1 if dry else 5
+    config, turns = config_of(device, dry), 1 if dry else 3
     batch, count = batch_of(config, device), config.train.global_batch
     stepper = stepper_of(config, device)
+    begun = time.perf_counter()
     for _ in range(3):
         stepper.take(batch)
     wait_for(device)
+    print(
+        f"   the first three steps, with what is compiled and tried before: {time.perf_counter() - begun:.1f} s"
+    )
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         seconds_of(lambda: stepper.take(batch), device, 2)
