@@ -62,10 +62,7 @@ def apply_colour(
     ValueError
         If the images are not of that shape and type, or the parameters not of as many views.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}, not uint8 (M, S, S, 3)")
-    if len(colour) != len(images):
-        raise ValueError(f"there are parameters of {len(colour)} views for {len(images)} images")
+    check(images, colour)
     count, height, width, _ = images.shape
     result = torch.empty((count, 3, height, width), dtype=dtype, device=images.device)
     size = _images_at_a_time(3 * height * width, images.device)
@@ -75,6 +72,14 @@ def apply_colour(
         x.copy_(images[part].permute(0, 3, 1, 2)).div_(255)
         _carry_out(list(_plan(colour[part], settings.blur_kernel, dtype)), x)
     return result
+
+
+def check(images: Tensor, colour: ColourParameters) -> None:
+    """Raise a `ValueError` if the images are no uint8 (M, S, S, 3), or the parameters not of as many views."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}, not uint8 (M, S, S, 3)")
+    if len(colour) != len(images):
+        raise ValueError(f"there are parameters of {len(colour)} views for {len(images)} images")
 
 
 def _images_at_a_time(numbers: int, device: torch.device) -> int:

@@ -19,15 +19,12 @@ import triton.language as tl
 from torch import Tensor
 
 from ccscale.config import Views
-from ccscale.data.images.colour import blur_weights
+from ccscale.data.images.colour import blur_weights, check
 from ccscale.data.images.views import CONTRAST, NEUTRAL, ColourParameters
 
 PIXELS, WARPS = 1024, 8  # that a program has: four pixels a thread keep within a third of the registers
-TOGETHER = False  # whether neighbouring threads store the numbers of a pixel
-TILES = (
-    (32, 32),
-    (8, 128),
-)  # of a blur's program: rows, and numbers of a row; down the columns, along the rows
+# Of a blur's program, down the columns and along the rows: rows, numbers of a row.
+TILES = ((64, 32), (4, 256))
 MOST_NUMBERS = 2**25  # of blurred views between two kernels: bounds what they take of the device's memory
 
 # x / 255 of a whole number x up to 255, rounded once: x times the first is exact, the second is what is missing.
@@ -54,6 +51,7 @@ def colour_fused(images: Tensor, colour: ColourParameters, settings: Views, dtyp
     torch.Tensor
         Shape (M, 3, S, S), in [0, 1], channels last.
     """
+    check(images, colour)
     images = images.contiguous()
     count, height, width, _ = images.shape
     pixels, numbers = height * width, 3 * height * width
@@ -64,7 +62,7 @@ def colour_fused(images: Tensor, colour: ColourParameters, settings: Views, dtyp
     chosen = [np.flatnonzero(rows[:, _STOP.value] < 4), *_by_blur(colour, max(1, MOST_NUMBERS // numbers))]
     (contrasted, sharp, *blurred), parameters = _send(chosen, rows, images.device)
     sums = torch.zeros(count, dtype=torch.int64, device=images.device)
-    shared = {"stride": rows.shape[1], "pixels": pixels, "PIXELS": PIXELS, "TOGETHER": TOGETHER}
+    shared = {"stride": rows.shape[1], "pixels": pixels, "PIXELS": PIXELS}
     exact = {"enable_fp_fusion": False}
 
     def jitter(which: Tensor, out: Tensor, **kind: bool) -> None:
@@ -143,7 +141,7 @@ def _send(
 @triton.jit(do_not_specialize=["blocks", "stride", "pixels"])
 def _jitter_kernel(  # type: ignore[no-untyped-def]  # Triton reads annotations as types of its own
     IMAGES, CHOSEN, PARAMETERS, SUMS, OUT, blocks, stride, pixels,
-    MEAN: tl.constexpr, APART: tl.constexpr, PIXELS: tl.constexpr, TOGETHER: tl.constexpr,
+    MEAN: tl.constexpr, APART: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     """Put a view's pixels through its operations; with MEAN add up the grey that contrast finds.
 
@@ -194,17 +192,10 @@ def _jitter_kernel(  # type: ignore[no-untyped-def]  # Triton reads annotations 
             blue = red
         if APART:
             view = number.to(tl.int64)
-        out = OUT + view * pixels * 3
-        kind: tl.constexpr = OUT.dtype.element_ty
-        if TOGETHER:  # a pixel's numbers by neighbouring threads
-            four = tl.reshape(tl.join(tl.join(red, blue), tl.join(green, blue)), (PIXELS, 4))
-            channel = tl.arange(0, 4)
-            places = (pixel * 3)[:, None] + channel[None, :]
-            tl.store(out + places, four.to(kind), mask=inside[:, None] & (channel < 3)[None, :])
-        else:
-            tl.store(out + pixel * 3, red.to(kind), mask=inside)
-            tl.store(out + pixel * 3 + 1, green.to(kind), mask=inside)
-            tl.store(out + pixel * 3 + 2, blue.to(kind), mask=inside)
+        out = OUT + view * pixels * 3 + pixel * 3
+        tl.store(out, red.to(OUT.dtype.element_ty), mask=inside)
+        tl.store(out + 1, green.to(OUT.dtype.element_ty), mask=inside)
+        tl.store(out + 2, blue.to(OUT.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -269,11 +260,12 @@ def _blur_kernel(  # type: ignore[no-untyped-def]
     inside = (y < height) & (x < line)
     source = SOURCE + number * height * line
     total = tl.load(source + y * line + x, mask=inside, other=0.0) * tl.load(row + _WEIGHTS)
+    first = 2 * (x % 3) - x  # ALONG: the number's place reflected at the first pixel, and at the last
+    last = first + 2 * (line - 3)
     for step in range(1, tl.load(row + _RADIUS).to(tl.int32) + 1):
         if ALONG:
-            turned = 2 * (x % 3) - x  # a number's place reflected at the first pixel
-            before = tl.where(x < 3 * step, turned + 3 * step, x - 3 * step)
-            after = tl.where(x + 3 * step < line, x + 3 * step, turned - 3 * step + 2 * (line - 3))
+            before = tl.maximum(x - 3 * step, first + 3 * step)
+            after = tl.minimum(x + 3 * step, last - 3 * step)
             pair = tl.load(source + y * line + before, mask=inside, other=0.0) + tl.load(
                 source + y * line + after, mask=inside, other=0.0
             )

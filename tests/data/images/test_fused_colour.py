@@ -110,10 +110,10 @@ def test_compiled_kernels_keep_what_they_work_with_in_registers(capability, tmp_
         options = {"num_warps": warps, "enable_fp_fusion": False}
         found = compiled(kernel, capability, types, constants, tmp_path, **options)
         assert found.stack == 0
-        assert found.shared <= 8192
+        assert found.shared <= 16384
         return found
 
-    pixels = {"PIXELS": fused_colour.PIXELS, "TOGETHER": fused_colour.TOGETHER}
+    pixels = {"PIXELS": fused_colour.PIXELS}
     for out, kind in (("*i64", MEAN), ("*bf16", JITTER), ("*fp32", APART)):
         found = measure(fused_colour._jitter_kernel, out, kind | pixels, fused_colour.WARPS)
         assert found.registers <= 64  # of 65,536

@@ -53,17 +53,24 @@ def _choices(
         return partial(fused.colour_fused, images, these, settings, torch.bfloat16)
 
     taken = fused.PIXELS, fused.WARPS, fused.TILES, fused.MOST_NUMBERS
-    for together in (False, True):
-        for pixels, warps in ((512, 4), (1024, 4), (1024, 8), (2048, 8), (256, 2)):
-            fused.PIXELS, fused.WARPS, fused.TOGETHER = pixels, warps, together
-            _print(f"views jitter, {pixels} pixels, {warps} warps, together {together}", run(still), device)
+    for pixels, warps in ((256, 2), (512, 4), (1024, 8)):
+        fused.PIXELS, fused.WARPS = pixels, warps
+        _print(f"views jitter, {pixels} pixels, {warps} warps", run(still), device)
     fused.PIXELS, fused.WARPS, *_ = taken
-    fused.TOGETHER = False
-    for tiles in (((32, 32), (8, 128)), ((64, 32), (4, 256)), ((64, 16), (16, 64)), ((32, 64), (2, 512))):
+    for tiles in (
+        ((64, 32), (4, 256)),
+        ((64, 32), (2, 512)),
+        ((64, 32), (8, 256)),
+        ((64, 32), (1, 1024)),
+        ((64, 32), (2, 1024)),
+        ((64, 64), (4, 256)),
+        ((128, 32), (4, 256)),
+        ((32, 128), (4, 256)),
+    ):
         fused.TILES = tiles
         _print(f"views blur, tiles {tiles}", run(colour), device)
     fused.TILES = taken[2]
-    for most in (2**22, 2**23, 2**24, 2**26):
+    for most in (2**25, 2**26, 2**28):
         fused.MOST_NUMBERS = most
         _print(f"views blur, at most {most} numbers between kernels", run(colour), device)
     fused.MOST_NUMBERS = taken[3]
