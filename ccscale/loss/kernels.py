@@ -113,9 +113,12 @@ def pulls_kernel(  # type: ignore[no-untyped-def]
         e = _exponentials(u, u_low, v, v_low, PARTS) * (w_u[:, None] + w_v[None, :])
         e = _without(e, g_u, G_V, i0, start, c, OWN, APART, ROWS, COLUMNS)
         weights = e.to(v.dtype)
-        total = tl.dot(weights, v, total)
         if PARTS == 2:
-            total = tl.dot(weights, v_low, total)
-            total = tl.dot((e - weights.to(tl.float32)).to(v.dtype), v, total)
+            # A tile's by itself: what tensor cores add up in a long chain, they cut off, and do not round.
+            pulls = tl.dot((e - weights.to(tl.float32)).to(v.dtype), v)
+            pulls = tl.dot(weights, v_low, pulls)
+            total += tl.dot(weights, v, pulls)
+        else:
+            total = tl.dot(weights, v, total)
     out = OUT + (tl.program_id(1).to(tl.int64) * m + i0) * WIDTH
     tl.store(out + (tl.arange(0, ROWS)[:, None] * WIDTH + k[None, :]), total, mask=i[:, None] < m)

@@ -1,8 +1,8 @@
 """Which blocks the fused kernels take: those that a device was fastest with, at a launch of that size.
 
 They are tried on random rows before the first launch of a width, precision and size (to the next power of two, and
-no more than `MOST`), and remembered while the process runs. Each is held to some of its sums, taken plainly: what a
-compiler spoils may be the quickest. So the choice makes a difference to rounding alone.
+no more than `MOST`), and remembered while the process runs. Each is held to sums of few rows, taken plainly,
+before: what a compiler spoils may be the quickest. So the choice makes a difference to rounding alone.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from torch import Tensor
 from ccscale.loss.kernels import prepared
 
 MOST = 2**15  # rows and columns that are tried with at most: what is larger goes the same way
-CHECKED = 128  # rows that are held to plain sums
+CHECKED = 512  # rows and columns whose sums are held to plain ones
 TOLERANCES = {1: 5e-3, 2: 2e-5}  # how closely, by the parts of a number
 Launch = Callable[..., Any]
 tried: dict[tuple[str, int, int, int, int], list[tuple[float, dict[str, int]]]] = {}
@@ -38,7 +38,7 @@ def candidates(width: int, parts: int, pulls: bool) -> list[dict[str, int]]:
     if width > 256:
         shapes = [(64, 32, 8, 2), (64, 16, 8, 2)]
     elif width > 128:
-        shapes = [(64, 32, 4, 2), (64, 64, 8, 2), (128, 64, 8, 2)]
+        shapes = [(64, 64, 8, 2), (64, 32, 4, 2), (128, 64, 8, 2)]
     else:
         shapes = [(64, 64, 4, 3), (128, 64, 8, 2 if parts == 2 else 3)]
         shapes += [(64, 64, 4, 2)] if pulls and parts == 2 else [(128, 128, 8, 2)]
@@ -82,23 +82,37 @@ def _about(count: int) -> int:
 
 @cache
 def _fastest(launch: Launch, device: torch.device, parts: int, width: int, m: int, c: int) -> dict[str, int]:
+    right = _right(launch, device, parts, width)
+    if device.type != "cuda":  # interpreted: there is no clock to choose by
+        return right[0]
+    times = tried[launch.__name__, parts, width, m, c] = []
+    try:
+        arguments, _ = trial(device, parts, width, m, c, launch.__name__ == "launch_pulls")
+        with torch.cuda.device(device):
+            times += [(milliseconds(partial(launch, *arguments, config)), config) for config in right]
+    except torch.cuda.OutOfMemoryError:  # there is a step's memory beside
+        return right[0]
+    return min(times, key=lambda time: time[0])[1]
+
+
+@cache
+def _right(launch: Launch, device: torch.device, parts: int, width: int) -> list[dict[str, int]]:
+    """Return the candidates that a device takes and is right with."""
     pulls = launch.__name__ == "launch_pulls"
     configs = candidates(width, parts, pulls)
-    if device.type != "cuda":  # interpreted: there is no clock to choose by
-        return configs[0]
-    arguments, expected = trial(device, parts, width, m, c, pulls)
-    times = tried[launch.__name__, parts, width, m, c] = []
-    failure = "their sums are wrong"
-    with torch.cuda.device(device):
-        for config in configs:
-            try:
-                if error(launch(*arguments, config), expected) <= TOLERANCES[parts]:
-                    times.append((milliseconds(partial(launch, *arguments, config)), config))
-            except Exception as refused:  # it does not fit this device
-                failure = str(refused)
-    if not times:
+    if device.type != "cuda":
+        return configs
+    arguments, expected = trial(device, parts, width, CHECKED, CHECKED, pulls)
+    right, failure = [], "their sums are wrong"
+    for config in configs:
+        try:
+            if error(launch(*arguments, config), expected) <= TOLERANCES[parts]:
+                right.append(config)
+        except Exception as refused:  # it does not fit this device
+            failure = str(refused)
+    if not right:
         raise RuntimeError(f"no blocks of rows suit this device ({failure})")
-    return min(times, key=lambda time: time[0])[1]
+    return right
 
 
 def trial(

@@ -16,7 +16,7 @@ SHARED = {80: 166_912, 90: 232_448, 100: 232_448}  # bytes that a block may take
 TENSOR_MEMORY = 512  # columns of it, where there is some
 
 # Instructions for a number of S, masked tiles included, by (kernel, parts), as compiled for Hopper.
-INSTRUCTIONS = {("sums", 1): 9, ("sums", 2): 12.5, ("pulls", 1): 13, ("pulls", 2): 19.5}
+INSTRUCTIONS = {("sums", 1): 9, ("sums", 2): 12.5, ("pulls", 1): 13, ("pulls", 2): 21.5}
 # Older GPUs load their operands themselves, newer ones unroll their waits.
 MORE_INSTRUCTIONS = {80: 1.9, 90: 1.0, 100: 1.5}
 # All sums are kept beside the operands of three products: on a GPU without asynchronous ones that is much.
