@@ -1,6 +1,7 @@
 """Batch norm over the global batch equals torch's on the concatenated batch, in one process."""
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -331,3 +332,27 @@ def test_on_a_gpu_no_more_memory_is_taken_than_by_torch() -> None:
             peak = torch.cuda.max_memory_allocated() - before
         most.append(peak)
     assert most[0] <= 1.02 * most[1] + 1e6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_compiled_it_is_one_graph_and_the_same() -> None:
+    """As of several ranks, on one."""
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        norm = use_global_batch_norm(nn.BatchNorm2d(16))
+        network = nn.Sequential(nn.Conv2d(3, 16, 3), norm, nn.ReLU())
+        network.to("cuda", memory_format=torch.channels_last)
+        if compiled:
+            network.compile(fullgraph=True)
+        x = torch.rand(8, 3, 12, 12, device="cuda").to(memory_format=torch.channels_last)
+        with patch("ccscale.model.norm.dist", SimpleNamespace(world=lambda: 2)):
+            with torch.autocast("cuda", torch.bfloat16):
+                out = network(x)
+            out.float().square().sum().backward()
+        assert out.is_contiguous(memory_format=torch.channels_last)
+        gradients = [parameter.grad for parameter in network.parameters()]
+        found.append([out.detach(), *gradients, norm.running_mean, norm.running_var])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=2e-2, atol=2e-2 * theirs.abs().max().item())

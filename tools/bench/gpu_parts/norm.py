@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ccscale.model.global_norm import global_batch_norm
-from gpu_parts.clock import seconds_of
+from gpu_parts.clock import launch_seconds, seconds_of
 
 SHAPES = (2048, 64, 112, 112), (2048, 128, 28, 28)
 SMALL = ((4, 8, 6, 6),)
@@ -32,7 +32,8 @@ def measure(device: torch.device, dry: bool) -> None:
             both()  # the first time loads libraries
             there, back = (1000 * seconds_of(call, device) for call in (forward, both))
             print(
-                f"norm {shape} bf16, {name}: forward {there:.3f} ms, both ways {back:.3f} ms "
+                f"norm {shape} bf16, {name}: forward {there:.3f} ms, both ways {back:.3f} ms, "
+                f"the host {1000 * launch_seconds(both, device):.3f} ms "
                 f"({16 * x.numel() / back / 1e9:.2f} TB/s of 16 B an element), "
                 f"{peak(both, device) / x.numel():.1f} B an element at most"
             )
