@@ -12,7 +12,7 @@ from ccscale.engine.parameter_groups import begin_states, lay_out_alike, leave_o
 from ccscale.model.network import ContrastiveClustering
 
 OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-LARGEST_BUCKET = 25_000_000  # 100 MB: the rest of the backward pass goes on while so many gradients travel
+LARGEST_BUCKET = 25_000_000  # 100 MB of memory; nothing is computed while they travel (`overlap_comm` is off)
 
 
 def build_engine(
