@@ -62,40 +62,34 @@ def colour_fused(images: Tensor, colour: ColourParameters, settings: Views, dtyp
     chosen = [np.flatnonzero(rows[:, _STOP.value] < 4), *_by_blur(colour, max(1, MOST_NUMBERS // numbers))]
     (contrasted, sharp, *blurred), parameters = _send(chosen, rows, images.device)
     sums = torch.zeros(count, dtype=torch.int64, device=images.device)
-    shared = {"stride": rows.shape[1], "pixels": pixels, "PIXELS": PIXELS}
-    exact = {"enable_fp_fusion": False}
+    shared = {"stride": rows.shape[1], "enable_fp_fusion": False}
 
     def jitter(which: Tensor, out: Tensor, **kind: bool) -> None:
+        blocks = triton.cdiv(pixels, PIXELS)
         if len(which):
-            blocks = triton.cdiv(pixels, PIXELS)
             _jitter_kernel[(len(which) * blocks,)](
-                images,
-                which,
-                parameters,
-                sums,
-                out,
-                blocks=blocks,
-                num_warps=WARPS,
-                **kind,
-                **shared,
-                **exact,
-            )
-
-    jitter(contrasted, sums, MEAN=True, APART=False)
-    jitter(sharp, result, MEAN=False, APART=False)
-    if blurred:
-        first, second = torch.empty((2, max(map(len, blurred)), numbers), device=images.device)
-    for which in blurred:
-        jitter(which, first, MEAN=False, APART=True)
-        for out, source, along, (tall, wide) in (
-            (second, first, False, TILES[0]),
-            (result, second, True, TILES[1]),
-        ):
-            down, across = triton.cdiv(height, tall), triton.cdiv(3 * width, wide)
-            _blur_kernel[(len(which) * down * across,)](
-                source, which, parameters, out, height=height, line=3 * width, down=down, across=across,
-                stride=rows.shape[1], ALONG=along, ROWS=tall, COLUMNS=wide, **exact,
+                images, which, parameters, sums, out, blocks=blocks, pixels=pixels, PIXELS=PIXELS,
+                num_warps=WARPS, **kind, **shared,
             )  # fmt: skip
+
+    def blur(which: Tensor, source: Tensor, out: Tensor, along: bool) -> None:
+        tall, wide = TILES[along]
+        down, across = triton.cdiv(height, tall), triton.cdiv(3 * width, wide)
+        _blur_kernel[(len(which) * down * across,)](
+            source, which, parameters, out, height=height, line=3 * width, down=down, across=across,
+            ALONG=along, ROWS=tall, COLUMNS=wide, **shared,
+        )  # fmt: skip
+
+    with torch.cuda.device_of(images):  # Triton launches on the current one
+        jitter(contrasted, sums, MEAN=True, APART=False)
+        jitter(sharp, result, MEAN=False, APART=False)
+        if blurred:
+            most = max(map(len, blurred))
+            first, second = torch.empty((2, most, numbers), dtype=torch.float32, device=images.device)
+        for which in blurred:
+            jitter(which, first, MEAN=False, APART=True)
+            blur(which, first, second, along=False)
+            blur(which, second, result, along=True)
     return result
 
 
