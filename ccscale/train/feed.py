@@ -124,7 +124,6 @@ class Feed:
     def _next(self) -> Batch:
         if self._ring is None:
             return next(self._batches)
-        torch.cuda.set_device(self._device)  # a thread begins with the first one
         batch = next(self._batches)
         return batch.holding(self._ring.send(batch.held))
 

@@ -1,7 +1,10 @@
 """In a step the host asks the device for nothing: on a GPU it would wait for all that was handed over before."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from harness.steps import TEMI, N, batch_of, config_of, network_of
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ccscale.config import LOSSES
+from ccscale.config import LOSSES, Config
 from ccscale.data.pairs import PairBatch
 from ccscale.data.remote.retry import Closing
 from ccscale.data.ring import Allot
@@ -108,34 +111,40 @@ def test_a_step_asks_the_device_for_nothing(world: int) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_on_a_gpu_nothing_is_waited_for() -> None:
-    device = torch.device("cuda", 0)
-    waiting = []
-    with process_group(RankEnvironment(), device):
+def test_on_a_gpu_nothing_is_waited_for(gpu: torch.device) -> None:
+    """Nor while the next batch is fetched; the first steps allocate, compile and choose algorithms."""
+    warm, found = 2, []
+    with process_group(RankEnvironment(), gpu):
         for micro, settings in CASES:
             config = config_of("test_vit" if micro else "test_resnet", micro, **settings)
-            stepper = Stepper(config, build_engine(config, network_of(config), device), device)
-            batches = [batch_of(config, step) for step in range(6)]
-
-            def start(
-                closing: Closing, allot: Allot | None = None, batches: list[PairBatch] = batches
-            ) -> Iterator[PairBatch]:
-                assert allot is not None
-                for batch in batches:
-                    yield batch.holding(allot(batch.held.shape, batch.held.dtype).copy_(batch.held))
-
-            feed = Feed(start, device)
-            feed.fetch_first()
-            for step in range(5):
-                torch.cuda.set_sync_debug_mode("error" if step > 1 else "default")
+            stepper = Stepper(config, build_engine(config, network_of(config), gpu), gpu)
+            with closing(Feed(partial(batches, config), gpu)) as feed:
+                feed.fetch_first()
                 try:
-                    feed.begin()
-                    stepper.take(feed.batch)
-                    feed.fetch(StopRequest())
+                    for step in range(warm + 3):
+                        set_sync_debug(gpu, step >= warm)
+                        feed.begin()
+                        stepper.take(feed.batch)
+                        feed.fetch(StopRequest())
                 except RuntimeError as error:
-                    waiting.append((micro, settings, str(error)))
-                    break
+                    found.append((micro, settings, str(error)))
                 finally:
-                    torch.cuda.set_sync_debug_mode("default")
-    assert not waiting
+                    set_sync_debug(gpu, False)
+                feed.check()
+    assert not found
+
+
+def batches(config: Config, closing: Closing, allot: Allot | None = None) -> Iterator[PairBatch]:
+    for step in itertools.count():
+        batch = batch_of(config, step)
+        yield (
+            batch
+            if allot is None
+            else batch.holding(allot(batch.held.shape, batch.held.dtype).copy_(batch.held))
+        )
+
+
+def set_sync_debug(device: torch.device, on: bool) -> None:
+    """Let what makes the host wait for a GPU be an error, or not."""
+    if device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("error" if on else "default")

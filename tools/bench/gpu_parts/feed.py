@@ -1,6 +1,7 @@
 """A run's loop from JPEGs in shards on: images a second, and how long it waits for its loader."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,6 @@ import torch
 from PIL import Image
 
 from ccscale.config.file import parse_config
-from ccscale.data.loader import default_workers
 from ccscale.data.remote.retry import Closing
 from ccscale.plan.pace import set_up_alone
 from ccscale.preempt import StopRequest
@@ -24,24 +24,21 @@ from ccscale.train.feed import Feed
 from ccscale.train.setup import Setup
 from ccscale.train.step import Stepper
 
-SIZE = (500, 375)  # as ImageNet's pictures are on average
+SIZES = (
+    (500, 375),
+    (341, 256),
+)  # as ImageNet's pictures are on average, and as `shards make --resize 256` leaves them
 
 
 def measure(device: torch.device, dry: bool) -> None:
     """Print the figures; dry: with next to nothing, on any device."""
-    images, batch, size, backbone, steps = (
-        (64, 16, 32, "test_resnet", 4) if dry else (4096, 1024, 224, "resnet34", 14)
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        _make_shards(Path(folder), images, 8 if dry else 128)
-        shm = Path("/dev/shm")
-        if shm.exists():
-            stat = os.statvfs(shm)
-            print(
-                f"/dev/shm: {stat.f_bavail * stat.f_frsize / 1e9:.1f} GB free; default workers {default_workers()}"
-            )
-        config = parse_config(
-            {
+    if os.path.exists("/dev/shm"):
+        print(f"/dev/shm: {shutil.disk_usage('/dev/shm').free / 1e9:.1f} GB free")
+    batch, size, backbone, steps = (16, 32, "test_resnet", 4) if dry else (1024, 224, "resnet34", 10)
+    for pictures in SIZES:
+        with tempfile.TemporaryDirectory() as folder, process_group(RankEnvironment(), device):
+            _make_shards(Path(folder), pictures, 64 if dry else 2048, 8 if dry else 64)
+            settings = {
                 "data": {"shards": f"{folder}/shards", "splits": ["train"]},
                 "views": {"size": size},
                 "model": {"backbone": backbone, "clusters": 10},
@@ -49,32 +46,26 @@ def measure(device: torch.device, dry: bool) -> None:
                     "global_batch": batch,
                     "precision": "bf16" if device.type == "cuda" else "fp32",
                     "device": device.type,
-                    "max_steps": 1000,
                     "epochs": 1000,
                 },
             }
-        )
-        with process_group(RankEnvironment(), device):
-            setup = set_up_alone(config, device)
-            _loader(setup, batch, 3 if dry else 8)
-            for ahead in (False, True):
+            setup = set_up_alone(parse_config(settings), device)
+            _loader(setup, batch, 3 if dry else 6)
+            for ahead in (True,) if pictures == SIZES[0] else (False, True):
                 _loop(setup, batch, steps, ahead)
 
 
-def _make_shards(folder: Path, images: int, kinds: int) -> None:
+def _make_shards(folder: Path, size: tuple[int, int], images: int, kinds: int) -> None:
     """Write pictures of `kinds` kinds, each many times, and make shards of them."""
-    begun = time.perf_counter()
     (folder / "images" / "one").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for kind in range(kinds):
-        coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(
-            SIZE, Image.Resampling.BICUBIC
-        )
-        noisy = np.asarray(coarse, dtype=np.int16) + rng.integers(
-            -12, 13, (SIZE[1], SIZE[0], 3), dtype=np.int16
-        )
+        coarse = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        smooth = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+        noise = rng.integers(-12, 13, (size[1], size[0], 3), dtype=np.int16)
+        noisy = (np.asarray(smooth, dtype=np.int16) + noise).clip(0, 255).astype(np.uint8)
         first = folder / "images" / "one" / f"{kind}-0.jpg"
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(first, quality=90)
+        Image.fromarray(noisy).save(first, quality=90)
         for number in range(1, images // kinds):
             first.with_name(f"{kind}-{number}.jpg").write_bytes(first.read_bytes())
     make = [
@@ -88,9 +79,8 @@ def _make_shards(folder: Path, images: int, kinds: int) -> None:
         f"{folder}/shards",
     ]
     subprocess.run(make, check=True, capture_output=True)
-    size = (folder / "images" / "one" / "0-0.jpg").stat().st_size
-    seconds = time.perf_counter() - begun
-    print(f"{images} JPEGs of {SIZE[0]}x{SIZE[1]}, {size / 1e3:.0f} kB each; made in {seconds:.1f} s")
+    bytes_each = (folder / "images" / "one" / "0-0.jpg").stat().st_size
+    print(f"JPEGs of {size[0]}x{size[1]}, {bytes_each / 1e3:.0f} kB each:")
 
 
 def _loader(setup: Setup, batch: int, count: int) -> None:
@@ -116,7 +106,7 @@ def _loop(setup: Setup, batch: int, steps: int, ahead: bool) -> None:
     )
     losses = setup.config.phases[0].losses
     marks: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-    waits, warm = list[float | DeviceWait](), 4
+    waits, warm = list[float | DeviceWait](), 3
     with closing(Feed(setup.batches, setup.device)) as feed:
         feed.fetch_first()
         for step in range(warm + steps):
