@@ -66,6 +66,9 @@ def run_cluster(args: argparse.Namespace, config: Config) -> int:
     from ccscale.plan.parts import measure_parts, read_parts
     from ccscale.plan.scaling import SIZES, simulate
 
+    for name in ("nvlink", "network"):
+        if not getattr(args, name):
+            raise InputError(f"--{name} must be above 0")
     per_node = args.gpus_per_node or NODE
     if args.parts is None:
         images = args.images_per_gpu or config.train.global_batch // max(1, args.nodes * per_node)
@@ -98,8 +101,11 @@ def _links(args: argparse.Namespace, per_node: int, cuda: bool) -> "Links":
 
 
 def _show(config: Config, parts: "Parts", links: "Links", sizes: list["Size"]) -> None:
+    network = f"{config.model.backbone} at {config.views.size} px"
+    if config.data.features is not None:
+        network = "heads on features"
     put(
-        f"{parts.images:,} images a GPU, {config.model.backbone} at {config.views.size} px, "
+        f"{parts.images:,} images a GPU, {network}, "
         f"{config.train.precision}, ZeRO {config.train.zero}, on {parts.device}; a machine has {links.per_node}, "
         f"{links.inside / 1e9:g} GB/s inside and {links.cards} × {links.card * 8 / 1e9:g} Gb/s to the others",
         fold=False,

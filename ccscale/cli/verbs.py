@@ -156,7 +156,8 @@ VERBS = (
     Verb(
         "plan",
         "what each rank of a run will hold, send and read, and what does not fit",
-        more="Nothing is kept or written. Exit code 1: it does not fit the memory; 2: it cannot run there.",
+        more="Nothing is kept, or written but for --picture. "
+        "Exit code 1: it does not fit the memory; 2: it cannot run there.",
     ),
     Verb(
         "plan embed",

@@ -107,5 +107,6 @@ def test_refused(refused, tmp_path, shards):
     parts.write_text('{"images": 4}')
     assert "does not hold the parts of a step" in refused(*command)
     parts.write_text(json.dumps(PARTS.as_json()))
+    assert refused(*command, "--nvlink", "0") == "--nvlink must be above 0"
     assert "12 ranks do not fill machines of 8" in refused(*command, "--sizes", "12")
     assert "leave out --images-per-gpu" in refused(*command, "--images-per-gpu", "5")
