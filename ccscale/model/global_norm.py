@@ -10,6 +10,8 @@ the kernels of torch's own batch norm: 16 bytes an element in bfloat16, both way
 them too, but makes the host wait at each layer, and refuses CPUs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -162,8 +164,22 @@ def _of_compiled(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ..
 _operator.register_autograd(_of_compiled, setup_context=_keep)
 
 
+_planned = False
+
+
+@contextmanager
+def planned_for_gpus() -> Iterator[None]:
+    """Take the way over a GPU's kernels on any device, for the length of the context: with shapes for numbers."""
+    global _planned
+    _planned = True
+    try:
+        yield
+    finally:
+        _planned = False
+
+
 def _has_kernels(x: Tensor) -> bool:
-    return x.is_cuda
+    return x.is_cuda or _planned
 
 
 def _layout(x: Tensor) -> torch.memory_format:

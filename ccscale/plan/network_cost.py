@@ -1,6 +1,7 @@
 """What the network takes of a rank and sends: measured on a forward and a backward pass (`meter.py`)."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ccscale.config import Config
+from ccscale.model.global_norm import planned_for_gpus
 from ccscale.model.network import ContrastiveClustering
 from ccscale.plan.meter import Meter, fake_ranks
 
@@ -88,7 +90,7 @@ class Network:
     world
         Number of ranks: batch norm works otherwise on several.
     device
-        Kind of device that it is measured for; it need not be there where it is "cpu".
+        Kind of device that it is measured for; it need not be there.
     width
         D of the features that it takes where a run's data are a feature store.
 
@@ -99,7 +101,8 @@ class Network:
     """
 
     def __init__(self, config: Config, world: int, device: str, width: int | None = None) -> None:
-        self._config, self._world, self._device = config, world, device
+        self._config, self._world, self._gpu = config, world, device == "cuda"
+        self._device = device = "cuda" if self._gpu and torch.cuda.is_available() else "cpu"
         size = config.views.size
         self._shape = (3, size, size) if width is None else (width,)
         self._mode = FakeTensorMode()
@@ -117,7 +120,8 @@ class Network:
         """Send that many views forward and backward."""
         network, images = self._network, len(self._shape) == 3
         bf16 = self._config.train.precision == "bf16"
-        with fake_ranks(self._world), self._mode, torch.device(self._device):
+        kernels = planned_for_gpus() if self._gpu else nullcontext()
+        with fake_ranks(self._world), self._mode, torch.device(self._device), kernels:
             x = torch.empty(views, *self._shape, dtype=self._type)
             meter = Meter([x, *network.parameters(), *network.buffers()])
             trained = [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -164,9 +164,7 @@ def make_plan(
             "several times as many images work better"
         )
 
-    network = Network(
-        config, world, "cuda" if device == "cuda" and torch.cuda.is_available() else "cpu", width
-    )
+    network = Network(config, world, device, width)
     views = passed_views(config, world)
     here, there = network.measure(views), network.measure(2 * views)
 

@@ -63,6 +63,12 @@ def test_network_takes_what_is_planned_without_numbers(world):
             )
 
 
+def test_several_gpus_take_what_one_takes():
+    """Wherever it is planned: batch norm over ranks takes no more memory there."""
+    one, two = (Network(network_config("test_resnet"), world, "cuda").measure(32) for world in (1, 2))
+    assert (two.kept, two.most) == (pytest.approx(one.kept, rel=0.01), pytest.approx(one.most, rel=0.01))
+
+
 def test_parameters_that_are_not_trained():
     """timm fixes four of this one's where it has no classifier."""
     network = Network(network_config("efficientvim_m1"), 1, "cpu")
