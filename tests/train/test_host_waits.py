@@ -4,9 +4,11 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from harness.ranks import run_ranks
@@ -15,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ccscale.config import LOSSES, Config
+from ccscale.data.images.views import draw_views
+from ccscale.data.order.stages import BoostSteps
 from ccscale.data.pairs import PairBatch
 from ccscale.data.remote.retry import Closing
 from ccscale.data.ring import Allot
@@ -22,6 +26,7 @@ from ccscale.engine.build import build_engine
 from ccscale.preempt import StopRequest
 from ccscale.process_group import process_group
 from ccscale.rank_environment import RankEnvironment
+from ccscale.train.boost.stage import BoostStage
 from ccscale.train.feed import Feed
 from ccscale.train.step import Stepper
 
@@ -88,13 +93,16 @@ def steps(device: torch.device, micro: int | None, settings: dict[str, Any]) -> 
     stepper = Stepper(config, build_engine(config, network_of(config), device), device)
     batches = [batch_of(config, step) for step in range(4)]
     batches = [batch.holding(batch.held.to(device)) for batch in batches]
-    labels = torch.arange(N, dtype=torch.int32, device=device) % 5
+    stage = BoostStage(config, BoostSteps(0, 1, 9), stepper, lambda step: N, {})
+    third = draw_views([config.views] * 3, config.seed, 0, np.arange(N)).colour
+    images = torch.cat([batches[3].images, batches[3].images[:1]])
+    triple = replace(batches[3], images=images, colour=third)
     stepper.take(batches[0])
     with Asked() as asked, Read(asked):
         stepper.take(batches[1])
         stepper.take(batches[2], ["instance"])
         if "objective" not in settings.get("loss", {}):
-            stepper.take(batches[3], LOSSES, 1e-4, labels)
+            stage.take(triple, LOSSES, 1e-4)
     return asked.times
 
 
@@ -103,6 +111,7 @@ def on_rank(rank: int) -> list[Counter[str]]:
 
 
 @pytest.mark.dist
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [1])
 def test_a_step_asks_the_device_for_nothing(world: int) -> None:
     for found in run_ranks(world, on_rank):
@@ -148,3 +157,10 @@ def set_sync_debug(device: torch.device, on: bool) -> None:
     """Let what makes the host wait for a GPU be an error, or not."""
     if device.type == "cuda":
         torch.cuda.set_sync_debug_mode("error" if on else "default")
+
+
+def test_what_asks_is_counted() -> None:
+    x = torch.arange(3.0)
+    with Asked() as asked, Read(asked):
+        float(x[0]), bool(x.sum() > 0), x[x > 1], x.nonzero(), x.tolist(), x.numpy()
+    assert asked.times == {"_local_scalar_dense": 2, "index": 1, "nonzero": 1, "tolist": 1, "numpy": 1}
