@@ -65,9 +65,9 @@ def slow_steps() -> None:
     """Let each step take a second more, so that a signal meets a run before its end on a busy machine, too."""
     note = RunLog.step
 
-    def slow(log: RunLog, record: Any) -> None:
-        note(log, record)
+    def slow(log: RunLog, record: Any) -> Any:
         time.sleep(1)
+        return note(log, record)
 
     RunLog.step = slow  # type: ignore[method-assign]
 

@@ -36,9 +36,10 @@ def after_steps(shards: Path, place: Path, counts: Mapping[int, int]) -> Callabl
 def _listen(shards: Path, place: Path, counts: dict[int, int]) -> None:
     note = RunLog.step
 
-    def noted(log: RunLog, record: dict[str, Any]) -> None:
-        note(log, record)
+    def noted(log: RunLog, record: dict[str, Any]) -> dict[str, Any]:
+        line = note(log, record)
         if log._write and record["step"] in counts:
             show(shards, place, counts[record["step"]])
+        return line
 
     RunLog.step = noted  # type: ignore[method-assign]

@@ -64,12 +64,13 @@ class Killed(BaseException):
 def take_steps(store: Path, place: Path, run: Path, killed_after: int | None = None) -> None:
     """Go on with a run whose store grows as `GROWTH` says, perhaps until it is killed."""
 
-    def noted(log: RunLog, record: dict[str, Any]) -> None:
-        NOTE(log, record)
+    def noted(log: RunLog, record: dict[str, Any]) -> dict[str, Any]:
+        line = NOTE(log, record)
         if record["step"] in GROWTH:
             show(place, store, GROWTH[record["step"]])
         if record["step"] == killed_after:
             raise Killed
+        return line
 
     with (
         mock.patch.object(RunLog, "step", noted),

@@ -32,9 +32,9 @@ class Slowing:
             execute(module)
             note = module.RunLog.step
 
-            def note_slowly(log: Any, record: Any) -> None:
-                note(log, record)
+            def note_slowly(log: Any, record: Any) -> Any:
                 time.sleep(float(os.environ["SLOW_STEP"]))
+                return note(log, record)
 
             module.RunLog.step = note_slowly
 
