@@ -2,10 +2,11 @@
 
 ::
 
-    lanes of this worker -> parts of global batches -> read, decode, crop both views -> joined into batches
+    samples of this worker -> parts of global batches -> read, decode, crop both views -> joined into batches
 
-A rank's workers share its lanes; each hands over its part of every batch, and the parts are joined in the order of
-the lanes. So the batches are the same for every number of workers, and of ranks.
+A rank's workers share the samples that its lanes give to a batch, as evenly as can be; each hands over its part of
+every batch, and the parts are joined in the order of the lanes. So the batches are the same for every number of
+workers, and of ranks. Remote lanes are read ahead, each by one worker.
 
 An image that cannot be decoded is replaced by the schedule's substitute: the batch stays full, the order stays
 the schedule's, and the loss of one image is told by name.
@@ -148,11 +149,12 @@ def pair_batches(
         If a remote shard could not be read for as long as it was tried, or a loader process was killed.
     """
     lanes = owned(schedule.lanes, rank, world)
-    workers = min(workers, len(lanes))
     closing = closing or Closing()
     reader = SampleReader(manifest, splits, access, closing)
+    grain = schedule.share if reader.shards.is_remote else 1
+    workers = min(workers, len(lanes) * schedule.share // grain)
     pipeline = wds.DataPipeline(
-        partial(_parts_of_this_worker, schedule, lanes, start, stop),
+        partial(_parts_of_this_worker, schedule, lanes, grain, start, stop),
         partial(
             _read,
             reader=reader,
@@ -180,7 +182,7 @@ def pair_batches(
 
 
 class _Part(NamedTuple):
-    """What a worker's lanes give to a global batch."""
+    """What a worker gives to a global batch."""
 
     step: int
     order: EpochOrder
@@ -195,16 +197,22 @@ def _of_this_worker(lanes: range) -> range:
     return lanes[mine.start : mine.stop]
 
 
-def _parts_of_this_worker(schedule: RunOrder, lanes: range, start: int, stop: int) -> Iterator[_Part]:
-    """Yield what this worker has to read, batch by batch."""
-    lanes = _of_this_worker(lanes)
-    positions = range(lanes.start * schedule.share, lanes.stop * schedule.share)
+def _parts_of_this_worker(
+    schedule: RunOrder, lanes: range, grain: int, start: int, stop: int
+) -> Iterator[_Part]:
+    """Yield what this worker has to read, batch by batch: so many samples, or as many more, of a lane."""
+    share = schedule.share
+    mine = owned(len(lanes) * share // grain, *this_worker())
+    begin = lanes.start * share
+    positions = range(begin + mine.start * grain, begin + mine.stop * grain)  # in the global batch
+    lanes = range(positions.start // share, -(-positions.stop // share))
+    within = slice(positions.start - lanes.start * share, positions.stop - lanes.start * share)
     order: EpochOrder | None = None
     for step in range(start, stop):
         turn = schedule.locate(step)
         if order is None or order.epoch != turn.number:
             order = schedule.order(turn.number)
-        yield _Part(step, order, order.batch(turn.position, lanes), positions)
+        yield _Part(step, order, order.batch(turn.position, lanes)[within], positions)
 
 
 def _read(

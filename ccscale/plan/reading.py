@@ -132,11 +132,12 @@ def plan_loading(config: Config, world: int, cpus: int, width: int = 0) -> RunLo
     """
     data, lanes = config.data, config.lanes // world
     wanted = min(MAX_WORKERS, max(1, cpus - 1)) if data.workers is None else data.workers
-    workers = min(wanted, lanes)
-    batch = VIEWS * (config.train.global_batch // world) * config.views.size**2 * 3
-    ready = data.prefetch + 4 if workers else 3
+    n = config.train.global_batch // world
     remote = location.is_url(location.local_or_url(data.place))
+    workers = min(wanted, lanes if remote else n)
+    batch = VIEWS * n * config.views.size**2 * 3
+    ready = data.prefetch + 4 if workers else 3
     if data.features is not None:  # read from the memory map, by the process that trains
-        return RunLoader(0, lanes, STORED * VIEWS * (config.train.global_batch // world) * width * 4, 0)
+        return RunLoader(0, lanes, STORED * VIEWS * n * width * 4, 0)
     blocks = 2 * lanes * data.block_bytes + max(workers, 1) * REQUEST_BYTES if remote else 0
     return RunLoader(workers, lanes, ready * batch, blocks)

@@ -85,7 +85,7 @@ def assert_equal(found: list[PairBatch], expected: list[PairBatch]) -> None:
         assert sorted(a.bad) == sorted(b.bad)
 
 
-@pytest.mark.parametrize(("world", "workers"), [(1, 1), (1, 4), (2, 0), (3, 0), (2, 2), (6, 3)])
+@pytest.mark.parametrize(("world", "workers"), [(1, 1), (1, 4), (1, 9), (2, 0), (3, 0), (2, 2), (6, 3)])
 def test_batches_are_the_same_for_every_number_of_ranks_and_workers(
     manifest: Manifest, world: int, workers: int
 ) -> None:

@@ -28,7 +28,8 @@ def test_what_a_rank_reads(shards, tmp_path):
 def test_the_loader(tmp_path):
     config = parse_config(small_settings(tmp_path, tmp_path, data__workers=None, data__lanes=8))
     loading = plan_loading(config, 2, cpus=16)
-    assert (loading.workers, loading.lanes, loading.blocks) == (4, 4, 0)  # a worker has a lane at least
+    assert (loading.workers, loading.lanes, loading.blocks) == (8, 4, 0)  # a worker has an image at least
     assert loading.batches == (2 + 4) * 2 * 8 * 16 * 16 * 3
     remote = config.model_copy(update={"data": config.data.model_copy(update={"shards": "s3://b/x"})})
+    assert plan_loading(remote, 2, cpus=16).workers == 4  # or, of remote shards, a lane
     assert plan_loading(remote, 2, cpus=3).blocks == 2 * 4 * config.data.block_bytes + 2 * REQUEST_BYTES
