@@ -42,10 +42,10 @@ class TestRun:
         monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "NVIDIA H100")
         gpu = torch.device("cuda", 0)
         (line, _) = self.lines(shards, manifest, device=gpu)
-        assert line == "training on 1 rank: one NVIDIA H100"
+        assert line == "training on 1 rank: one NVIDIA H100, convolutions of float32 in TF32"
         monkeypatch.setattr("ccscale.dist.world", lambda: 8)
         (line, _) = self.lines(shards, manifest, device=gpu)
-        assert line == "training on 8 ranks: one NVIDIA H100 each"
+        assert line == "training on 8 ranks: one NVIDIA H100 each, convolutions of float32 in TF32"
 
 
 def test_where_a_run_goes_on():

@@ -80,6 +80,7 @@ def interpret(*cases: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_interpreted_kernels_are_the_plain_operations() -> None:
     """Sides of one pixel, odd, and even; blurs as wide as the image."""
     interpret("1:1:1", "5:2:9", "33:1:9")
