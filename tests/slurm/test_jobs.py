@@ -125,7 +125,8 @@ class Cluster:
         """One of its ranks is killed, and nothing else: neither its node nor the other rank; then a node dies."""
         self.wait_for_turn()
         # Kept from the others, or its second life may begin there, while its nodes still end the first.
-        job = submit(name, [f"--exclude={SPARED}"], slow=(2, 1.0))
+        # So slow that it has steps left when the other one has come as far, on a busy machine, too.
+        job = submit(name, [f"--exclude={SPARED}"], slow=(2, 3.0))
         job.wait_for_life(0, steps=SAVE_EVERY + 2)
         job.kill_rank(1)
         job.wait_for_life(1)

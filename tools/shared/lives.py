@@ -8,6 +8,7 @@ seconds of the imports, and all else is the same.
 import atexit
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import sys
@@ -231,10 +232,20 @@ def _become(
 
 
 def free_port() -> int:
-    """Return the number of a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return the number of a port that nobody listens on, and that no connection is given by itself.
+
+    Those that the system gives (from 32768 on, or 1024 at some places) may be another's before it is listened on.
+    """
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = [port for port in range(10000, 60000) if not low <= port <= high] or range(low, high)
+    while True:
+        port = random.SystemRandom().choice(ports)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def is_alive(group: int) -> bool:

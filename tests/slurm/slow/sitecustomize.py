@@ -33,8 +33,9 @@ class Slowing:
             note = module.RunLog.step
 
             def note_slowly(log: Any, record: Any) -> Any:
+                line = note(log, record)
                 time.sleep(float(os.environ["SLOW_STEP"]))
-                return note(log, record)
+                return line
 
             module.RunLog.step = note_slowly
 
