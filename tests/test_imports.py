@@ -112,7 +112,7 @@ def room(module: str) -> str:
 # Rooms and modules that know nothing of files, engines or processes, and what they may import.
 PURE = {
     "data.order": ("config", "data.order", "errors", "philox"),
-    "loss": ("dist", "loss"),
+    "loss": ("dist", "kernel_trial", "loss"),
     "evaluate.metrics": ("evaluate.contingency", "evaluate.matching"),
 }
 

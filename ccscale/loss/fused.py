@@ -16,7 +16,6 @@ from torch import Tensor
 from ccscale.loss.kernels import BLOCK, prepared, pulls_kernel, sums_kernel
 from ccscale.loss.tuning import fastest
 
-LARGEST_WIDTH = 512
 ROWS_AT_LEAST = 128 * 256  # rows that keep a GPU busy by themselves; with fewer, columns are dealt out too
 MOST_PARTS = 64
 LEAST_PART = 512  # columns that are worth a program
@@ -27,7 +26,8 @@ WEIGHT_SCALE = (
 
 
 class FusedRowSums:
-    """`tiles.RowSums` on a GPU, of (m, d) rows in float16, bfloat16 or float32, d at most `LARGEST_WIDTH`.
+    """`tiles.RowSums` on a GPU, of (m, d) rows in float16, bfloat16 or float32, d at most
+    `similarity.LARGEST_WIDTH`.
 
     Parameters
     ----------

@@ -5,8 +5,6 @@ where it cannot be had or is wrong, the tiles do the work, and a warning says so
 size at hand, once: the quicker one does the work.
 """
 
-import importlib.util
-import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ccscale.kernel_trial import passes
 from ccscale.loss.tiles import GPU_TILE, RowPulls, RowSums, is_safe
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 Ways = tuple[Callable[..., Any], Callable[..., Any]]  # of sums, and of pulls
 TILED_WAYS: Ways = RowSums, RowPulls
 TYPES = (torch.float16, torch.bfloat16, torch.float32)
+LARGEST_WIDTH = 512
+"""Numbers in a row that the fused kernels' blocks have room for."""
 TOLERANCES = {True: 5e-3, False: 2e-5}
 """Largest error of the fused sums, of the largest number, by whether products are of one float16 a number."""
 
@@ -65,27 +66,15 @@ def _is_fused(rows: Tensor, temperature: float, half: bool) -> bool:
 @cache
 def works(device: torch.device, width: int, half: bool) -> bool:
     """Tell whether the fused way can be had on a device, for rows of a width, and is right."""
-    if device.type == "cuda" and (torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0)):
+    if width > LARGEST_WIDTH:
         return False
-    if importlib.util.find_spec("triton") is None:
-        return False
-    try:
-        from ccscale.loss.fused import LARGEST_WIDTH
-
-        if width > LARGEST_WIDTH:
-            return False
-        error = largest_error(device, width, half)
-    except Exception as failure:  # whatever a compiler for this device may meet
-        reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
-    else:
-        if error <= TOLERANCES[half]:
-            return True
-        reason = f"its sums are off by {error:.1e} of the largest, of {width} numbers a row"
-    warnings.warn(
-        f"the fused instance loss is not used on {device} ({reason}); the tiled one is slower, and as exact",
-        stacklevel=2,
+    return passes(
+        device,
+        lambda: largest_error(device, width, half),
+        TOLERANCES[half],
+        f"its sums are off by {{:.1e}} of the largest, of {width} numbers a row",
+        "the fused instance loss is not used on {} ({}); the tiled one is slower, and as exact",
     )
-    return False
 
 
 @cache

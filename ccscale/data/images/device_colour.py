@@ -4,8 +4,6 @@ The fused way is tried on a few small views before its first use on a device, ag
 is its oracle: where it cannot be had or is wrong, the plain one does the work, and a warning says so once.
 """
 
-import importlib.util
-import warnings
 from functools import cache
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch import Tensor
 from ccscale.config import Views
 from ccscale.data.images.colour import apply_colour
 from ccscale.data.images.views import ColourParameters, draw_views
+from ccscale.kernel_trial import passes
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1 / 255}
 """Largest error of the fused views, by their type."""
@@ -49,23 +48,13 @@ def colour_views(
 @cache
 def works(device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether the fused way can be had on a device, for views of a type, and is right."""
-    if device.type == "cuda" and (torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0)):
-        return False
-    if importlib.util.find_spec("triton") is None:
-        return False
-    try:
-        error = largest_error(device, dtype)
-    except Exception as failure:  # whatever a compiler for this device may meet
-        reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
-    else:
-        if error <= TOLERANCES[dtype]:
-            return True
-        reason = f"its colours are off by {error:.1e}, in {dtype}"
-    warnings.warn(
-        f"the fused colours of views are not used on {device} ({reason}); the plain ones are slower, and as exact",
-        stacklevel=2,
+    return passes(
+        device,
+        lambda: largest_error(device, dtype),
+        TOLERANCES[dtype],
+        f"its colours are off by {{:.1e}}, in {dtype}",
+        "the fused colours of views are not used on {} ({}); the plain ones are slower, and as exact",
     )
-    return False
 
 
 def largest_error(device: torch.device, dtype: torch.dtype, size: int = 40, count: int = 12) -> float:

@@ -17,12 +17,11 @@ from ccscale.config.file import parse_config
 from ccscale.data.remote.retry import Closing
 from ccscale.plan.pace import set_up_alone
 from ccscale.preempt import StopRequest
-from ccscale.process_group import process_group
-from ccscale.rank_environment import RankEnvironment
 from ccscale.train.data_waits import DeviceWait
 from ccscale.train.feed import Feed
 from ccscale.train.setup import Setup
 from ccscale.train.step import Stepper
+from gpu_parts.clock import wait_for
 
 SIZES = (
     (500, 375),
@@ -36,7 +35,7 @@ def measure(device: torch.device, dry: bool) -> None:
         print(f"/dev/shm: {shutil.disk_usage('/dev/shm').free / 1e9:.1f} GB free")
     batch, size, backbone, steps = (16, 32, "test_resnet", 4) if dry else (1024, 224, "resnet34", 10)
     for pictures in SIZES:
-        with tempfile.TemporaryDirectory() as folder, process_group(RankEnvironment(), device):
+        with tempfile.TemporaryDirectory() as folder:
             _make_shards(Path(folder), pictures, 64 if dry else 2048, 8 if dry else 64)
             settings = {
                 "data": {"shards": f"{folder}/shards", "splits": ["train"]},
@@ -111,7 +110,7 @@ def _loop(setup: Setup, batch: int, steps: int, ahead: bool) -> None:
         feed.fetch_first()
         for step in range(warm + steps):
             if step == warm:
-                _settle(setup.device)
+                wait_for(setup.device)
                 begun = time.perf_counter()
                 marks.clear()
                 waits.clear()
@@ -127,7 +126,7 @@ def _loop(setup: Setup, batch: int, steps: int, ahead: bool) -> None:
                 marks.append(mark)
             feed.fetch(request)
             waits.append(feed.wait)
-        _settle(setup.device)
+        wait_for(setup.device)
         seconds = time.perf_counter() - begun
     busy = sum(a.elapsed_time(b) for a, b in marks) / 1000 if cuda else float("nan")
     how = "fetched while the step runs" if ahead else "fetched after the step is launched"
@@ -136,12 +135,3 @@ def _loop(setup: Setup, batch: int, steps: int, ahead: bool) -> None:
         f"loop, {how}: {steps * batch / seconds:,.0f} images/s, a step {1000 * seconds / steps:.0f} ms; the device "
         f"computes {1000 * busy / steps:.0f} ms of it and waits {1000 * waited / steps:.0f} ms for data"
     )
-
-
-def _settle(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-if __name__ == "__main__":
-    measure(torch.device("cuda" if torch.cuda.is_available() else "cpu"), not torch.cuda.is_available())

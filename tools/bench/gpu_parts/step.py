@@ -4,6 +4,7 @@ import statistics
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -81,26 +82,26 @@ def measure(device: torch.device, dry: bool) -> None:
     shares(takers["ccscale"], device)
 
 
-def host_waits(call: object) -> list[str]:
+def host_waits(call: Callable[[], object]) -> list[str]:
     """Return where the host waited for the device, as far as CUDA's debugging mode sees it."""
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            call()  # type: ignore[operator]
+            call()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     synchronizing = [w for w in caught if "called a synchronizing" in str(w.message)]
     return [f"{Path(w.filename).name}:{w.lineno}" for w in synchronizing]
 
 
-def shares(call: object, device: torch.device) -> None:
+def shares(call: Callable[[], object], device: torch.device) -> None:
     """Print the device's time in each part of a step, and the kernels that take longest."""
     activities = [ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as found:
-        call()  # type: ignore[operator]
+        call()
         wait_for(device)
     events = found.key_averages()
     kernels = [e for e in events if e.device_type != torch.autograd.DeviceType.CPU and e.key not in PARTS]
