@@ -11,8 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import TypeVar
 
@@ -84,16 +84,16 @@ class StopRequest:
         finally:
             self._at_once = False
 
-    def until(self, items: Iterable[T]) -> Iterator[T]:
-        """Yield what there is until a request; waiting for an item ends with it, too."""
-        coming = iter(items)
-        while True:
-            try:
-                with self.at_once():
-                    item = next(coming)
-            except (Stopped, StopIteration):
-                return
-            yield item
+    def until(self, items: Generator[T]) -> Generator[T]:
+        """Yield what there is until a request, which ends a wait for an item, too; `items` is closed then."""
+        with closing(items):
+            while True:
+                try:
+                    with self.at_once():
+                        item = next(items)
+                except (Stopped, StopIteration):
+                    return
+                yield item
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -124,6 +124,23 @@ def wait_for_a_signal(send: bool) -> None:
     time.sleep(600)
 
 
+def test_items_are_closed_whoever_refers_to_them():
+    closed = []
+
+    def items():
+        try:
+            yield from range(3)
+        finally:
+            closed.append(True)
+
+    with stop_on_signal() as request:
+        of_others = items()
+        coming = request.until(of_others)
+        assert next(coming) == 0
+        coming.close()
+        assert closed
+
+
 def test_items_come_until_a_request():
     def items():
         yield from range(3)
@@ -131,9 +148,9 @@ def test_items_come_until_a_request():
         time.sleep(600)
 
     with stop_on_signal() as request:
-        assert list(request.until(range(4))) == [0, 1, 2, 3]
+        assert list(request.until(n for n in range(4))) == [0, 1, 2, 3]
         assert list(request.until(items())) == [0, 1, 2]
-        assert list(request.until(range(4))) == []
+        assert list(request.until(n for n in range(4))) == []
 
 
 def test_in_another_thread_nothing_is_heard_and_nothing_breaks():

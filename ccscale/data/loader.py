@@ -1,10 +1,12 @@
 """Loader processes: begun, and left to themselves; what they cannot help is raised where a batch is waited for."""
 
+import atexit
 import os
 import signal
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import torch
 import webdataset as wds
@@ -17,6 +19,7 @@ from ccscale.errors import Fault, InputError
 from ccscale.heap import give_back
 
 MAX_WORKERS = 32  # a GPU takes a small network's images as fast as twenty cores decode them
+_begun: WeakSet[Closing] = WeakSet()
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -37,13 +40,26 @@ def load(pipeline: wds.DataPipeline, closing: Closing, workers: int, prefetch: i
         # Python 3.14 would begin each anew, and import everything: ten seconds, and hundreds of MB a worker.
         multiprocessing_context="fork" if workers else None,
     )
+    _begun.add(closing)
+    items = watched(loader)
     try:
-        for item in watched(loader):
+        for item in items:
             if isinstance(item, InputError | Fault):
                 raise item
             yield item
     finally:
         closing.set()  # nobody waits for what is still being read
+        items.close()
+
+
+@atexit.register
+def _close() -> None:
+    """Let workers end that nobody has waited for to the end: at exit they are told to, and waited for.
+
+    By multiprocessing, whose handler is older, so it is called after this one.
+    """
+    for closing in _begun:
+        closing.set()
 
 
 def _start(closing: Closing, worker: int) -> None:

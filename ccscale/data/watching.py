@@ -7,7 +7,7 @@ does: in the middle of a step, where the other ranks wait for it and nothing can
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -23,7 +23,7 @@ END_SECONDS = 2.0
 MEMORY = "give it more memory, or lower data.workers (--workers of evaluate, predict and report)"
 
 
-def watched(loader: "DataLoader[Any]") -> Iterator[Any]:
+def watched(loader: "DataLoader[Any]") -> Generator[Any]:
     """Yield what a loader yields.
 
     Raises

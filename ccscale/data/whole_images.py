@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -100,7 +100,7 @@ def whole_batches(
     origins: bool = False,
     files: FileReader | None = None,
     views: RandomViews | None = None,
-) -> Iterator[WholeBatch]:
+) -> Generator[WholeBatch]:
     """Yield this rank's share of all samples, each exactly once over all ranks, in the order of the shards.
 
     Parameters

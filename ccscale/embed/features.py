@@ -4,6 +4,7 @@ A batch goes through the backbone with all its views at once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +111,8 @@ class Embedder:
         )
         if request is not None:
             batches = request.until(batches)
-        with Meter("embedding", sum(map(len, spans)), "images", dist.rank() == 0) as meter:
+        show = dist.rank() == 0
+        with closing(batches), Meter("embedding", sum(map(len, spans)), "images", show) as meter:
             for embedded in self.embed_batches(batches):
                 yield embedded
                 meter.advance(len(embedded.keys))

@@ -153,7 +153,8 @@ def assign(
     if request is not None:
         batches = request.until(batches)
     show = progress and dist.rank() == 0
-    with evaluating(network), Meter("assigning", share, "images", show) as meter:
+    # Closed by name: it has processes, and who else refers to it would keep them.
+    with closing(batches), evaluating(network), Meter("assigning", share, "images", show) as meter:
         for batch in batches:
             yield assign_batch(network, batch, groups)
             meter.advance(len(batch.keys))

@@ -5,7 +5,7 @@ would hand over it would have to copy. Which sample comes when is the schedule's
 features has the schedule's substitute, as an image that cannot be decoded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -145,7 +145,7 @@ def _read(
     )
 
 
-def whole_features(features: Features, batch: int, spans: Sequence[range]) -> Iterator[WholeBatch]:
+def whole_features(features: Features, batch: int, spans: Sequence[range]) -> Generator[WholeBatch]:
     """Yield the mean features of images over all views, for evaluation: as `whole_batches` does images.
 
     What the views have in common is the image: clusters by their mean are better than by the image as it is.
