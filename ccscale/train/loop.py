@@ -2,27 +2,24 @@
 
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ccscale import checkpoint, dist
 from ccscale.data.pairs import PairBatch
 from ccscale.engine.guard import SkippedSteps
 from ccscale.engine.rates import Rates
 from ccscale.errors import Fault, InputError
-from ccscale.evaluate.collapse import CollapseWatch
 from ccscale.features.batches import FeatureBatch
-from ccscale.preempt import Stopped, StopRequest
-from ccscale.progress import say
+from ccscale.preempt import StopRequest
 from ccscale.train import messages
 from ccscale.train.agreement import Agreement, StepEnd
 from ccscale.train.boost.stage import KEY, BoostStage
-from ccscale.train.clusters import RunClusters
 from ccscale.train.data_waits import DataWaits
 from ccscale.train.eta import TimeEstimate
+from ccscale.train.evaluation import RunEvaluation
 from ccscale.train.feed import Feed
 from ccscale.train.garbage import collect, collect_by_hand
 from ccscale.train.heartbeat import Heartbeat
-from ccscale.train.log import RunLog, evaluation_line
+from ccscale.train.log import RunLog
 from ccscale.train.profile import StepProfile
 from ccscale.train.rescue import saved_if_data_fail
 from ccscale.train.setup import Setup
@@ -60,7 +57,7 @@ class Trainer:
         self.phases, training = config.phases, min(setup.stop, setup.boost.first)
         self.rates = Rates.of(config.train, setup.schedule.eras[0].schedule.steps_per_epoch, training)
         self.begun = self.step = setup.step
-        self.bad = dict.fromkeys(setup.state["bad"])
+        self.bad, self.watch = dict.fromkeys(setup.state["bad"]), SupplyWatch()
         self.stepper = Stepper(config, setup.engine, setup.device, self.activity.part)
         images, kept = setup.supply.intakes.samples, setup.state.get(KEY, {})
         self.boost = BoostStage(config, setup.boost, self.stepper, images, kept, setup.given)
@@ -75,8 +72,7 @@ class Trainer:
             dist.say,
             lambda: messages.lower_rate(config, is_saved=saver.saved > 0 or saver.is_busy),
         )
-        self.clusters = RunClusters(setup, request)
-        self.collapse, self.watch = CollapseWatch(), SupplyWatch()
+        self.evaluation = RunEvaluation(setup, request, self.boost, self.log, saver)
 
     def run(self) -> Outcome:
         """Take the steps that are left, save and evaluate on the way."""
@@ -90,7 +86,7 @@ class Trainer:
             collect_by_hand(),
             self.beat.telling(),
         ):
-            if self._lacks_evaluation() and not self.evaluate():  # (the checkpoint has that step's centres)
+            if self.evaluation.is_lacking(self.step) and not self.evaluate():  # (its centres are saved)
                 return self._stopped(evaluated=False)
             if dist.sum_integers([bool(self.request)])[0]:  # told before there was a step to take
                 return self._stopped()
@@ -123,7 +119,7 @@ class Trainer:
                 if self.boost.ended:
                     break
                 if self.setup.begun == self.step < self.setup.stop:
-                    self.feed.restart(self.setup.batches)  # the next batch is one that trains by labels
+                    self.feed.restart(self.setup.batches)
                     dist.together(self.feed.check)
             self.trackers.end = "finished"
         return Outcome(self.step, finished=True)
@@ -191,17 +187,9 @@ class Trainer:
         self.setup = setup = setup.of(supply, self.step) if grown else replace(setup, supply=supply)
         if grown:
             self.boost.follow(setup.boost, supply.intakes.samples, setup.given)
-            self.clusters.follow(setup)
+            self.evaluation.follow(setup)
             self.log.lengthen(setup.stop)
         return grown
-
-    def _lacks_evaluation(self) -> bool:
-        """Tell whether the run was stopped between a save and the end of that step's evaluation."""
-        if self.boost.lacks_check(self.step, self.setup.stop):
-            return True
-        return self.setup.is_evaluated(self.step) and not dist.on_rank_zero(
-            lambda: self.log.file.has_evaluation(self.step)
-        )
 
     def _is_saved_later(self, end: StepEnd) -> bool:
         """Tell whether a step is saved with what its check finds, and not before."""
@@ -252,47 +240,19 @@ class Trainer:
 
     def find_clusters(self) -> None:
         """Find the clusters of those heads that are not trained, by the network as it is now."""
-        if self.clusters.are_found:
+        if self.evaluation.finds_clusters:
             self.settle()
             self.activity.begin(self.step, "finding clusters", at_work=True)
-            self.clusters.find(self.step)
+            self.evaluation.find_clusters(self.step)
 
     def evaluate(self) -> bool:
         """Measure the clusters; return False if a request has ended that early, with the step saved."""
         self.settle()
         self.activity.begin(self.step, "evaluating", at_work=True)
-        config, splits = self.config, self.config.evaluated_splits
-        try:
-            with saved_if_data_fail(lambda: self.save(wait=True), self.step):
-                summary = self.clusters.measure(self.step)
-                is_checked = self.boost.lacks_check(self.step, self.setup.stop)
-                judged = self.clusters.judged(*self.boost.judged_at(self.step)) if is_checked else {}
-        except Stopped:
-            self.save(wait=True)
-            return False
-        if summary is not None:
-            self.log.evaluation(
-                {"step": self.step, "epoch": self.setup.epoch(self.step), "splits": splits, **summary}
-            )
-            say(f"epoch {self.setup.epoch(self.step)}: {evaluation_line(summary)}")
-            for sentence in self.collapse.news(summary) if config.has_clusters else ():
-                say(f"warning: {sentence}")
-        if is_checked:
-            self.check(summary, judged)
-        if config.has_clusters and self.saver.rate(self.step, summary):  # the best so far: it is kept
-            self.save(wait=False)
-            self.saver.rate(self.step, summary)
-        return True
-
-    def check(self, summary: dict[str, Any] | None, judged: dict[str, Any]) -> None:
-        """Judge the self-labelling by the clusters as they are now, and save what follows."""
-        record = self.boost.check(self.step, summary, judged)
-        if self.boost.begun == self.step:
+        went_on = self.evaluation.take(self.step, self.save)
+        if self.boost.begun == self.step:  # the next batch is one that trains by labels
             self.setup = replace(self.setup, step=self.step, begun=self.step)
-        if record is not None:
-            self.log.stage({"epoch": self.setup.epoch(self.step), **record})
-            say(messages.checked(record, self.boost.serves))
-        self.save(wait=self.step == self.setup.stop or bool(self.boost.ended))
+        return went_on
 
     def _stopped(self, evaluated: bool = True) -> Outcome:
         """Say that the run was stopped, and is saved."""
