@@ -31,7 +31,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         metavar="key=value",
         nargs="*",
         default=[],  # else argparse calls them required
-        help="settings over those of the file, as train.lr=0.001",
+        help="settings that override the file, such as train.lr=0.001",
     )
 
 
@@ -46,8 +46,33 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         "run",
         metavar="RUN",
         type=path,
-        help="the run's folder, or an exported network's (`ccscale export`)"
-        ", also hf://OWNER/NAME of the Hugging Face Hub",
+        help="the folder of a run or of an exported network (`ccscale export`), or hf://OWNER/NAME on the "
+        "Hugging Face Hub",
+    )
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add the feature store that is read."""
+    parser.add_argument("store", metavar="STORE", type=path, help="a feature store (`ccscale embed`)")
+
+
+def add_moved(parser: argparse.ArgumentParser) -> None:
+    """Add where the images of a feature store are now."""
+    parser.add_argument(
+        "--shards", metavar="DIR", type=path, help="where the images are now, if they have moved"
+    )
+
+
+def add_follow(parser: argparse.ArgumentParser) -> None:
+    """Add ``--follow``, and when it ends."""
+    parser.add_argument(
+        "--follow", action="store_true", help="keep going as new shards appear, until Ctrl-C or SIGTERM"
+    )
+    parser.add_argument(
+        "--idle",
+        type=amount,
+        metavar="SECONDS",
+        help="with --follow: stop after this long without a new shard",
     )
 
 
@@ -61,27 +86,29 @@ def at_hand(network: str) -> str:
 
 
 def add_images(parser: argparse.ArgumentParser, beside: str = "") -> None:
-    """Add the images that it is shown: shards, or files; of the latter the help says something `beside`."""
+    """Add the images to assign: shards, or files; `beside` is what the help adds about files."""
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--shards", metavar="DIR", type=path, help="the images, with labels or without")
+    which.add_argument(
+        "--shards", metavar="DIR", type=path, help="shards of the images, with or without labels"
+    )
     which.add_argument(
         "--images",
         metavar="PATH",
         type=path,
         nargs="+",
         default=[],
-        help=f"images as they lie there: folders, files, and lists (FILE.txt with a path a line{beside}",
+        help=f"image files: folders, files, or lists (FILE.txt with one path per line{beside}",
     )
 
 
 def add_reject(parser: argparse.ArgumentParser, more: str) -> None:
-    """Add which images are to be left without a cluster; `more` says what becomes of them."""
+    """Add which images are left without a cluster; `more` says what happens to them."""
     parser.add_argument(
         "--reject",
         metavar="WHICH",
         type=_reject,
-        help=f"leave images without a cluster{more}: .95 answers that share of images like the run's own; "
-        "confidence=.6 those of at least that calibrated confidence",
+        help=f"leave doubtful images without a cluster{more}: .95 keeps that share of images like the run's own; "
+        "confidence=.6 keeps images of at least that calibrated confidence",
     )
 
 
@@ -98,7 +125,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         default="last",
         metavar="WHICH",
-        help="last (default), a step, best (by the information in the assignments: without labels) or best-nmi",
+        help="last (default), a step, best (by the information in the assignments, without labels) or best-nmi",
     )
 
 
@@ -108,13 +135,13 @@ def add_clusters(parser: argparse.ArgumentParser) -> None:
         "--clusters",
         type=count,
         metavar="K",
-        help="of several K that were trained at once (default: the first)",
+        help="which K, if several were trained at once (default: the first)",
     )
 
 
 def add_split(parser: argparse.ArgumentParser) -> None:
     """Add the choice of splits."""
-    parser.add_argument("--split", action="append", metavar="NAME", help="a split (again for more)")
+    parser.add_argument("--split", action="append", metavar="NAME", help="a split (may be repeated)")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +165,9 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
 def add_strict(parser: argparse.ArgumentParser) -> None:
     """Add the refusal of tars that hold more than samples."""
     parser.add_argument(
-        "--strict", action="store_true", help="refuse tars with anything that is passed over, as a README.md"
+        "--strict",
+        action="store_true",
+        help="refuse tars that hold anything other than samples, such as a README.md",
     )
 
 

@@ -24,25 +24,31 @@ The same command goes on where it was stopped, and takes in files that are new.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    parser.add_argument("folder", metavar="FOLDER", type=local_path, help="of images, at any depth")
+    parser.add_argument("folder", metavar="FOLDER", type=local_path, help="a folder of images, at any depth")
     parser.add_argument(
-        "--clusters", type=count, metavar="K", help="how many (default: by advice, as of `ccscale how-many`)"
+        "--clusters",
+        type=count,
+        metavar="K",
+        help="number of clusters (default: estimated, as by `ccscale how-many`)",
     )
     parser.add_argument(
         "--out",
         type=local_path,
         metavar="DIR",
-        help="folder for all it makes (default: here, NAME-clusters with the folder's NAME)",
+        help="folder for everything it writes (default: NAME-clusters here, with the folder's NAME)",
     )
     parser.add_argument(
-        "--labels", action="store_true", help="sub-folders are classes: they score the clusters, no more"
+        "--labels", action="store_true", help="sub-folders are classes, used only to score the clusters"
     )
     which = parser.add_argument_group("what looks at the images (default: the best that can be had here)")
     which.add_argument("--backbone", metavar="NAME", help="a timm model, with its pretrained weights")
-    which.add_argument("--weights", metavar="FILE", type=path, help="its weights, as model.weights has them")
-    which.add_argument("--size", type=count, metavar="PIXELS", help="side of the images that it sees")
+    which.add_argument(
+        "--weights", metavar="FILE", type=path, help="weights for the backbone, as in model.weights"
+    )
+    which.add_argument(
+        "--size", type=count, metavar="PIXELS", help="side of the images that the backbone sees"
+    )
     add_device_alone(parser)
     parser.add_argument("--workers", type=number, metavar="N", help="processes that read images")
     add_overrides(parser)

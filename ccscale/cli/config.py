@@ -16,7 +16,7 @@ from ccscale.progress import say
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, optional=True)
     parser.add_argument(
-        "--recipes", action="store_true", help="list the recipes, configs that come with ccscale"
+        "--recipes", action="store_true", help="list the recipes: the configs that come with ccscale"
     )
     parser.add_argument(
         "--views",

@@ -12,7 +12,7 @@ from ccscale.progress import say_loading
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=local_path, default=Path("demo"), help="folder for all it makes (default: demo)"
+        "--out", type=local_path, default=Path("demo"), help="folder for everything it writes (default: demo)"
     )
     add_overrides(parser)
     add_json(parser)

@@ -12,11 +12,11 @@ MARKS = {"good": "ok   ", "note": "note ", "wrong": "WRONG"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--run", metavar="DIR", type=path, default="runs", help="where runs are to be kept (default: runs)"
+        "--run", metavar="DIR", type=path, default="runs", help="where runs will be kept (default: runs)"
     )
-    parser.add_argument("--shards", metavar="DIR", type=path, help="shards to reach, a folder or a URL")
+    parser.add_argument("--shards", metavar="DIR", type=path, help="shards to check, a folder or a URL")
     parser.add_argument(
-        "--ranks", metavar="N", type=count, default=2, help="processes that meet here (default: 2)"
+        "--ranks", metavar="N", type=count, default=2, help="number of processes to connect (default: 2)"
     )
     add_json(parser)
 

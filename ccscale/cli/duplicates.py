@@ -3,32 +3,41 @@
 import argparse
 from typing import Any
 
-from ccscale.cli.arguments import add_device_alone, add_json, add_split, amount, path
+from ccscale.cli.arguments import (
+    add_device_alone,
+    add_json,
+    add_moved,
+    add_split,
+    add_store,
+    amount,
+    path,
+)
 from ccscale.printing import put, put_json
 from ccscale.progress import say, say_loading
 from ccscale.wording import agree, counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", type=path, help="what `ccscale embed` wrote")
+    add_store(parser)
     parser.add_argument(
         "--above",
         metavar="COSINE",
         type=amount,
-        help="go by features alone, and this least cosine (default: look at images that are neighbours)",
+        help="compare features only, with this minimum cosine (default: compare neighbours as images)",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=path, help="a folder for tables and picture (default: STORE/duplicates)"
+        "--out",
+        metavar="DIR",
+        type=path,
+        help="folder for the tables and the picture (default: STORE/duplicates)",
     )
     parser.add_argument(
         "--keep",
         choices=("resolution", "order"),
         default="resolution",
-        help="which image of a group stays: the one of the most pixels (default), or the first",
+        help="which image of a group to keep: the one with the most pixels (default), or the first",
     )
-    parser.add_argument(
-        "--shards", metavar="DIR", type=path, help="where the images are now, if they were moved"
-    )
+    add_moved(parser)
     add_split(parser)
     add_device_alone(parser)
     add_json(parser)

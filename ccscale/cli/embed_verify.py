@@ -2,17 +2,19 @@
 
 import argparse
 
-from ccscale.cli.arguments import add_json, path
+from ccscale.cli.arguments import (
+    add_json,
+    add_moved,
+    add_store,
+)
 from ccscale.exit_codes import FAULT
 from ccscale.printing import put, put_json
 from ccscale.progress import say_loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", type=path, help="the store's folder")
-    parser.add_argument(
-        "--shards", metavar="DIR", type=path, help="where the images are, if not where they were"
-    )
+    add_store(parser)
+    add_moved(parser)
     add_json(parser)
 
 

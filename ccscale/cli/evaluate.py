@@ -23,38 +23,38 @@ Rows = Sequence[Mapping[str, Any]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("--shards", metavar="DIR", type=path, help="another data set than the run's")
+    parser.add_argument("--shards", metavar="DIR", type=path, help="a data set other than the run's")
     parser.add_argument(
         "--no-probes",
         "--no-k-means",
         dest="probes",
         action="store_false",
-        help="leave out k-means on the features, and nearest neighbours",
+        help="skip k-means on the features and nearest neighbours",
     )
     parser.add_argument(
         "--neighbours",
         metavar="SPLIT",
-        help="look for nearest neighbours in this split (default: among the images themselves)",
+        help="search nearest neighbours in this split (default: among the evaluated images)",
     )
     parser.add_argument(
         "--merge",
         nargs="?",
         const="backbone",
         choices=("backbone", "instance"),
-        help="join the clusters bottom-up, by these features (default: backbone): merge.json, merge.png",
+        help="merge clusters bottom-up by these features (default: backbone); writes merge.json and merge.png",
     )
     parser.add_argument(
         "--how-many",
         nargs="?",
         const="backbone",
         choices=("backbone", "instance"),
-        help="advise on the number of clusters, by these features (default: backbone): how-many.json, how-many.png",
+        help="estimate the number of clusters from these features (default: backbone); writes how-many.json, .png",
     )
     parser.add_argument(
         "--labels",
         metavar="FILE",
         type=path,
-        help="a few labels of the run's images (.csv or .parquet: key, class), to name clusters and calibrate",
+        help="a few labels of the run's images (.csv or .parquet: key, class), to name and calibrate clusters",
     )
     add_checkpoint(parser)
     add_clusters(parser)

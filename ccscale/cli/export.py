@@ -21,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=FORMATS,
         default="safetensors",
-        help="safetensors (default), which ccscale.load reads; onnx and torch-export, from uint8 pixels "
-        "of any size to cluster, confidence and features; timm, the backbone alone as timm.create_model reads it",
+        help="safetensors (default), for ccscale.load; onnx or torch-export, a program from uint8 pixels of any "
+        "size to cluster, confidence and features; timm, only the backbone, for timm.create_model",
     )
     parser.add_argument(
         "--license",
         metavar="NAME",
-        help="of the network, for its model card, as Hugging Face abbreviates it: apache-2.0 (default: unknown)",
+        help="licence for the model card, by its Hugging Face identifier, such as apache-2.0 (default: unknown)",
     )
     add_checkpoint(parser)
     add_clusters(parser)

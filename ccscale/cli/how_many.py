@@ -3,18 +3,27 @@
 import argparse
 from typing import Any
 
-from ccscale.cli.arguments import add_json, add_split, local_path, number, path
+from ccscale.cli.arguments import (
+    add_json,
+    add_split,
+    add_store,
+    local_path,
+    number,
+)
 from ccscale.printing import TextTable, put, put_json
 from ccscale.progress import say_loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", type=path, help="what `ccscale embed` wrote")
+    add_store(parser)
     parser.add_argument(
-        "--picture", metavar="FILE", type=local_path, help="draw the criteria's curves into this .png file"
+        "--picture",
+        metavar="FILE",
+        type=local_path,
+        help="draw the curves of the criteria into this .png file",
     )
     parser.add_argument(
-        "--seed", type=number, default=0, metavar="N", help="of what is drawn at random (default: 0)"
+        "--seed", type=number, default=0, metavar="N", help="seed for random draws (default: 0)"
     )
     add_split(parser)
     add_json(parser)

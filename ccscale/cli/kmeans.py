@@ -2,29 +2,37 @@
 
 import argparse
 
-from ccscale.cli.arguments import add_device_alone, add_json, add_split, count, number, path
+from ccscale.cli.arguments import (
+    add_device_alone,
+    add_json,
+    add_split,
+    add_store,
+    count,
+    number,
+    path,
+)
 from ccscale.cli.seeds import add_seeds, show_seeds
 from ccscale.printing import put_json
 from ccscale.progress import say_loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", type=path, help="what `ccscale embed` wrote")
+    add_store(parser)
     parser.add_argument(
         "--clusters",
         metavar="K",
         type=count,
         required=True,
-        help="how many clusters (`ccscale how-many` advises)",
+        help="number of clusters (`ccscale how-many` estimates it)",
     )
     parser.add_argument(
         "--out",
         metavar="FILE",
         type=path,
-        help="a .parquet or .csv file for key, cluster and distance; the centres go beside it",
+        help="a .parquet or .csv file for key, cluster and distance; the centres are written beside it",
     )
     parser.add_argument(
-        "--spherical", action="store_true", help="scale features and centres to length 1 (by cosine)"
+        "--spherical", action="store_true", help="spherical k-means: features and centres have length 1"
     )
     add_view(parser)
     add_seeds(parser)
@@ -40,7 +48,7 @@ def add_view(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         type=view,
         default=0,
-        help="a view's number, or mean of all views (default: 0, the image as it is)",
+        help="number of a view, or mean: the mean of all views (default: 0, the unchanged image)",
     )
 
 

@@ -33,7 +33,7 @@ machine Ctrl-C and signals reach all ranks: they save, and the exit codes are th
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
     add_config(parser, optional=True)
     parser.add_argument(
         "--cluster", choices=("slurm", "local"), default="slurm", help="local: this machine, without Slurm"
@@ -43,33 +43,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=A,B,C",
         action="append",
         default=[],
-        help="a run for each value, in a folder of its own below the run's (again: each with each)",
+        help="one run per value, each in its own folder below the run's (repeat for all combinations)",
     )
     parser.add_argument(
         "--scripts",
         metavar="DIR",
         type=path,
-        help="write sbatch scripts to edit into this folder, submit nothing",
+        help="write sbatch scripts into this folder for editing, and submit nothing",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the script, or the commands, and start nothing"
+        "--dry-run", action="store_true", help="print the script or the commands, and start nothing"
     )
     parser.add_argument(
-        "--follow", action="store_true", help="show the log until the job has ended (local: always)"
+        "--follow", action="store_true", help="show the log until the job ends (local: always)"
     )
     add_json(parser)
     job = parser.add_argument_group("what each job gets")
     job.add_argument("--nodes", type=count, metavar="N", default=1)
     job.add_argument("--gpus-per-node", type=number, metavar="G", default=0)
     job.add_argument(
-        "--tasks-per-node", type=count, metavar="T", help="processes (default: one a GPU; local: of all GPUs)"
+        "--tasks-per-node", type=count, metavar="T", help="processes (default: one per GPU; local: all GPUs)"
     )
-    job.add_argument("--cpus-per-task", type=count, metavar="C", help="for a process and its loader workers")
-    job.add_argument("--mem", metavar="SIZE", help="memory of a node, as 64G; 0: all of it")
+    job.add_argument(
+        "--cpus-per-task", type=count, metavar="C", help="cores for a process and its loader workers"
+    )
+    job.add_argument("--mem", metavar="SIZE", help="memory of a node, such as 64G; 0: all of it")
     job.add_argument(
         "--time",
         metavar="LIMIT",
-        help="minutes, 12:00:00 or 3-00:00:00, after which it saves and goes on anew (default: a day; local: none)",
+        help="minutes, 12:00:00 or 3-00:00:00, after which it saves and is requeued (default: a day; local: none)",
     )
     job.add_argument("--partition", metavar="NAME")
     job.add_argument("--account", metavar="NAME")
@@ -79,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="another option of sbatch, as qos=long, or exclusive (again for more)",
+        help="another option of sbatch, such as qos=long or exclusive (may be repeated)",
     )
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from ccscale.cli.parser import IntermixedParser, Parser, ShowVersion
+from ccscale.cli.parser import HelpFormatter, IntermixedParser, Parser, ShowVersion
 from ccscale.cli.verbs import GROUPS, VERBS, Verb
 from ccscale.errors import Fault, InputError
 from ccscale.exit_codes import FAULT, INTERRUPTED, STOPPED
@@ -64,7 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
         if group not in GROUPS:
             group, name = "", verb.name
         about = f"{verb.about[0].upper()}{verb.about[1:]}. {verb.more}"
-        command = groups[group].add_parser(name, help=verb.about, description=about)
+        command = groups[group].add_parser(
+            name, help=verb.about, description=about, formatter_class=HelpFormatter
+        )
         if verb.is_group:
             groups[verb.name] = command.add_subparsers(metavar="COMMAND")
             command.set_defaults(call=partial(_print_help, command))

@@ -19,11 +19,14 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     add_run(parser)
     parser.add_argument(
-        "names", metavar="CLUSTER=NAME", nargs="*", type=name, help="a name; an empty one takes back all"
+        "names",
+        metavar="CLUSTER=NAME",
+        nargs="*",
+        type=name,
+        help="a name for a cluster; an empty one removes its name",
     )
     parser.add_argument(
         "--join",
@@ -32,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=pair,
         action="extend",
         default=[],
-        help="a cluster belongs to another one: it is called as that is",
+        help="give a cluster the name of another one",
     )
     parser.add_argument(
         "--junk",
@@ -41,20 +44,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number,
         action="extend",
         default=[],
-        help="a cluster's images are of no use: it is called 'junk'",
+        help="mark a cluster as useless: it is called 'junk'",
     )
     parser.add_argument(
         "--file",
         metavar="FILE",
         type=local_path,
-        help="names saved by the report's page, in place of all before",
+        help="names saved from the report; they replace all earlier names",
     )
     parser.add_argument(
         "--anyway",
         action="store_true",
-        help="take that file even if its names are of another checkpoint's clusters",
+        help="accept that file even if its names belong to the clusters of another checkpoint",
     )
-    parser.add_argument("--list", action="store_true", help="list them, also after changes")
+    parser.add_argument("--list", action="store_true", help="list the names, after any changes")
     add_clusters(parser)
     add_json(parser)
 

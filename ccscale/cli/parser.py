@@ -1,4 +1,4 @@
-"""What argparse lacks: what is near to a wrong word, options between positional arguments, a verb at a time."""
+"""What argparse lacks: suggestions for a wrong word, options between positional arguments, verbs loaded lazily."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -21,6 +21,13 @@ class Parser(argparse.ArgumentParser):
         raise argparse.ArgumentError(
             action, f"{value!r} is none of {', '.join(map(str, action.choices))}{hint}"
         )
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Folds a description, and leaves examples as they are written."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 class IntermixedParser(Parser):

@@ -20,18 +20,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument("--nodes", type=number, default=1, metavar="N", help="machines (default: 1)")
     parser.add_argument(
-        "--gpus-per-node", type=number, metavar="G", help="GPUs, thus ranks, of each (default: 1)"
+        "--gpus-per-node", type=number, metavar="G", help="GPUs, and so ranks, of each machine (default: 1)"
     )
     parser.add_argument(
-        "--gpu-memory", type=amount, metavar="GB", help="of each GPU (default: that of the one here, or 80)"
+        "--gpu-memory",
+        type=amount,
+        metavar="GB",
+        help="memory of each GPU (default: that of the GPU here, or 80)",
     )
     parser.add_argument(
-        "--cpus-per-task", type=number, metavar="C", help="cores of each rank (default: as here)"
+        "--cpus-per-task", type=number, metavar="C", help="cores of each rank (default: as on this machine)"
     )
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="also take some steps here, as one process, and tell how long the run will take",
+        help="also take some steps here, in one process, and estimate how long the run will take",
     )
     add_cluster_arguments(parser)
     add_json(parser)

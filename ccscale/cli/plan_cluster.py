@@ -23,31 +23,41 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cluster",
         action="store_true",
-        help="take some steps here as one process, and simulate a step on many such GPUs: what waits for what, and "
-        f"how much of their speed is left; --gpus-per-node is then {NODE} by default",
+        help="take some steps here in one process, and simulate a step on many such GPUs: what waits for what, and "
+        f"how efficient it is; the default of --gpus-per-node is then {NODE}",
     )
     group.add_argument("--sizes", type=count, nargs="+", metavar="N", help="GPUs (default: 8, 16, ... 4096)")
     group.add_argument(
         "--images-per-gpu",
         type=count,
         metavar="N",
-        help="of a step, the same at each size (default: train.global_batch over --nodes × --gpus-per-node)",
+        help="images per GPU and step at every size (default: train.global_batch / (--nodes × --gpus-per-node))",
     )
     group.add_argument(
         "--parts",
         metavar="FILE",
         type=path,
-        help="printed by --cluster --json on another machine, whose parts of a step count in place of this one's",
+        help="output of --cluster --json on another machine: use its measurements in place of this machine's",
     )
     group.add_argument(
-        "--nvlink", type=amount, default=450, metavar="GB/S", help="of each GPU in its machine (default: 450)"
+        "--nvlink",
+        type=amount,
+        default=450,
+        metavar="GB/S",
+        help="bandwidth of each GPU within its machine (default: 450)",
     )
     group.add_argument(
-        "--network", type=amount, default=400, metavar="GBIT/S", help="of a network card (default: 400)"
+        "--network",
+        type=amount,
+        default=400,
+        metavar="GBIT/S",
+        help="bandwidth of a network card (default: 400)",
     )
-    group.add_argument("--cards", type=count, metavar="N", help="of a machine (default: one a GPU)")
     group.add_argument(
-        "--picture", type=path, metavar="FILE.png", help="draw what is computed, and below it what travels"
+        "--cards", type=count, metavar="N", help="network cards of a machine (default: one per GPU)"
+    )
+    group.add_argument(
+        "--picture", type=path, metavar="FILE.png", help="draw computation and communication of a step"
     )
     for name, default, what in (
         ("collective", 10, "a collective takes before anything is sent"),

@@ -12,7 +12,9 @@ from ccscale.wording import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shards", metavar="SHARDS", type=path, help="the images, with labels or without")
+    parser.add_argument(
+        "shards", metavar="SHARDS", type=path, help="shards of the images, with or without labels"
+    )
     add_source(parser)
 
 

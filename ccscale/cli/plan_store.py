@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
-from ccscale.cli.arguments import add_device_alone, add_json, add_split, count, path
+from ccscale.cli.arguments import (
+    add_device_alone,
+    add_json,
+    add_split,
+    add_store,
+    count,
+)
 from ccscale.cli.kmeans import add_view
 from ccscale.printing import TextTable, put, put_json
 from ccscale.progress import duration, say_loading
@@ -16,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", type=path, help="what `ccscale embed` wrote")
-    parser.add_argument("--clusters", metavar="K", type=count, help="k-means in so many clusters")
-    parser.add_argument("--spherical", action="store_true", help="spherical k-means")
+    add_store(parser)
+    parser.add_argument("--clusters", metavar="K", type=count, help="for k-means with K clusters")
+    parser.add_argument("--spherical", action="store_true", help="for spherical k-means")
     parser.add_argument(
-        "--neighbours", metavar="K", type=count, help="the K nearest neighbours of each image"
+        "--neighbours", metavar="K", type=count, help="for the K nearest neighbours of each image"
     )
     add_view(parser)
     add_split(parser)

@@ -11,11 +11,11 @@ from ccscale.cli.arguments import (
     add_checkpoint,
     add_clusters,
     add_device,
+    add_follow,
     add_images,
     add_network,
     add_reject,
     add_split,
-    amount,
     at_hand,
     count,
     path,
@@ -42,7 +42,6 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     add_network(parser)
     add_images(parser, ", - for standard input); a row's key is its path")
@@ -51,22 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=path,
         required=True,
-        help="a .parquet or .csv file; DIR/ for a folder of parts, each of a stretch of a shard; - for CSV on "
-        "standard output",
+        help="a .parquet or .csv file; DIR/ for a folder of files, one per part of a shard; - for CSV on standard "
+        "output",
     )
     parser.add_argument(
-        "--features", choices=("backbone", "instance"), help="write these features too (not as CSV)"
+        "--features", choices=("backbone", "instance"), help="also write these features (not as CSV)"
     )
     parser.add_argument(
-        "--merged", type=count, metavar="K", help="merge to K clusters, by the tree of `evaluate --merge`"
+        "--merged", type=count, metavar="K", help="merge to K clusters, using the tree of `evaluate --merge`"
     )
     add_reject(parser, " (-1), with the reason")
-    parser.add_argument(
-        "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
-    )
-    parser.add_argument(
-        "--idle", type=amount, metavar="SECONDS", help="stop following after so long without a new shard"
-    )
+    add_follow(parser)
     add_checkpoint(parser)
     add_clusters(parser)
     add_split(parser)

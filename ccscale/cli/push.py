@@ -8,10 +8,12 @@ from ccscale.printing import put, put_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="OUT", type=local_path, help="what `ccscale export` wrote")
-    parser.add_argument("repo", metavar="REPO", help="OWNER/NAME; it is made if it is not there")
-    parser.add_argument("--private", action="store_true", help="a new repository is for its owner alone")
-    parser.add_argument("--message", metavar="TEXT", help="of the commit")
+    parser.add_argument(
+        "folder", metavar="OUT", type=local_path, help="an exported network (`ccscale export`)"
+    )
+    parser.add_argument("repo", metavar="REPO", help="OWNER/NAME; created if it does not exist")
+    parser.add_argument("--private", action="store_true", help="create the repository as a private one")
+    parser.add_argument("--message", metavar="TEXT", help="commit message")
     add_json(parser)
 
 

@@ -12,21 +12,21 @@ from ccscale.progress import say_loading
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument(
-        "--compare", metavar="RUN2", type=path, help="another run of the same images, side by side"
+        "--compare", metavar="RUN2", type=path, help="another run of the same images, shown side by side"
     )
     parser.add_argument("--out", metavar="FILE", type=local_path, help="the file (default: RUN/report.html)")
     parser.add_argument(
         "--images",
         metavar="DIR",
         type=path,
-        help="the folder that the images came from: pictures then tell whole paths, and lead to the files",
+        help="the folder that the images came from: pictures then show full paths and link to the files",
     )
     parser.add_argument(
         "--pictures",
         metavar="N",
         type=number,
         default=8_000,
-        help="how many images the file holds pictures of, beside 24 of each cluster (default: 8000, about 10 MB)",
+        help="number of pictures in the file, besides 24 for each cluster (default: 8000, about 10 MB)",
     )
     add_clusters(parser)
     add_device(parser)

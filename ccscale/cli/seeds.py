@@ -12,10 +12,8 @@ LABELS = ("acc", "nmi", "ari")
 
 def add_seeds(parser: argparse.ArgumentParser) -> None:
     """Add how many seeds, and the first of them."""
-    parser.add_argument("--seeds", metavar="N", type=count, default=1, help="so many seeds (default: 1)")
-    parser.add_argument(
-        "--seed", metavar="SEED", type=number, default=0, help="the first of them (default: 0)"
-    )
+    parser.add_argument("--seeds", metavar="N", type=count, default=1, help="number of seeds (default: 1)")
+    parser.add_argument("--seed", metavar="SEED", type=number, default=0, help="the first seed (default: 0)")
 
 
 def show_seeds(result: dict[str, Any], **columns: str) -> None:

@@ -35,7 +35,6 @@ HINTS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     add_network(parser)
     add_images(parser, ")")
@@ -44,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--as",
         dest="how",
         choices=("links", "copies", "csv", *HINTS),
-        help="links to the files (default for --images), copies (for --shards), or DIR/clusters.csv alone; or for "
-        "another tool: COCO's JSON, tasks of Label Studio, FiftyOne, a folder of Hugging Face's datasets",
+        help="links to the files (default for --images), copies (default for --shards), or only DIR/clusters.csv; "
+        "or the format of another tool: COCO JSON, Label Studio tasks, FiftyOne, Hugging Face datasets",
     )
     add_reject(parser, ", in the folder `unassigned`")
     add_checkpoint(parser)

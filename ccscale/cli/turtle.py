@@ -10,15 +10,21 @@ from ccscale.progress import say_loading
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "stores", metavar="STORE", nargs="+", type=path, help="what `ccscale embed` wrote, of the same shards"
+        "stores",
+        metavar="STORE",
+        nargs="+",
+        type=path,
+        help="feature stores (`ccscale embed`) of the same shards",
     )
-    parser.add_argument("--clusters", metavar="K", type=count, required=True, help="how many clusters")
+    parser.add_argument("--clusters", metavar="K", type=count, required=True, help="number of clusters")
     parser.add_argument(
         "--out", metavar="FILE", type=path, help="a .parquet or .csv file for key, cluster and confidence"
     )
-    parser.add_argument("--steps", metavar="N", type=count, default=6000, help="steps (default: 6000)")
     parser.add_argument(
-        "--batch", metavar="N", type=count, default=10_000, help="images of a step (default: 10000)"
+        "--steps", metavar="N", type=count, default=6000, help="number of steps (default: 6000)"
+    )
+    parser.add_argument(
+        "--batch", metavar="N", type=count, default=10_000, help="images per step (default: 10000)"
     )
     add_seeds(parser)
     add_split(parser)

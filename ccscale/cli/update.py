@@ -2,7 +2,15 @@
 
 import argparse
 
-from ccscale.cli.arguments import add_device, add_overrides, add_run, add_split, amount, path
+from ccscale.cli.arguments import (
+    add_device,
+    add_follow,
+    add_overrides,
+    add_run,
+    add_split,
+    amount,
+    path,
+)
 from ccscale.cli.lineage.show import show_made
 from ccscale.errors import InputError, nearest
 from ccscale.exit_codes import DRIFT, STOPPED
@@ -26,44 +34,43 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     add_run(parser)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--shards", metavar="NEW", type=path, help="new images, with labels or without")
     which.add_argument(
-        "--features", metavar="STORE", type=path, help="a store of new images, by the same backbone"
+        "--shards", metavar="NEW", type=path, help="shards of new images, with or without labels"
+    )
+    which.add_argument(
+        "--features",
+        metavar="STORE",
+        type=path,
+        help="a feature store of new images, made with the same backbone",
     )
     which.add_argument(
         "--retrain",
         action="store_true",
-        help="train the heads on, on remembered old images and new ones; ids that images have stay",
+        help="continue training the heads on remembered old images and on new ones; images keep their ids",
     )
     parser.add_argument(
         "--most-changed",
         metavar="SHARE",
         type=amount,
-        help="of --retrain: of remembered images to which the new network may give another id, or none (default: "
-        "0.05); where it is more, nothing is changed",
+        help="with --retrain: largest share of remembered images whose id the new network may change (default: "
+        "0.05); if it is exceeded, nothing changes",
     )
     parser.add_argument(
         "--apply",
         metavar="KINDS",
         type=kinds,
         default=(),
-        help="accept proposals at once: births, merges, splits, or several of these with commas between",
+        help="accept proposals at once: births, merges, splits, or several of these separated by commas",
     )
     parser.add_argument(
         "--reassign",
         action="store_true",
-        help="look at all images again, by the clusters as they are then: ids of images of before may change",
+        help="reassign all images with the resulting clusters: ids of earlier images may change",
     )
-    parser.add_argument(
-        "--follow", action="store_true", help="go on with shards that appear, until Ctrl-C or SIGTERM"
-    )
-    parser.add_argument(
-        "--idle", type=amount, metavar="SECONDS", help="stop following after so long without a new shard"
-    )
+    add_follow(parser)
     parser.add_argument(
         "--fail-on-drift",
         action="store_true",

@@ -28,7 +28,7 @@ class Verb:
     goes_on: bool = False
     """Whether the same command goes on after Ctrl-C (`train` hears that itself, and saves)."""
     more: str = ""
-    """What its own help says behind that line."""
+    """What its own help adds to that line."""
 
     @property
     def code(self) -> Code:
@@ -41,141 +41,141 @@ class Verb:
 VERBS = (
     Verb(
         "demo",
-        "handwritten digits, from files to clusters, in minutes",
+        "cluster handwritten digits, from files to a report, in minutes",
         goes_on=True,
-        more="Run again, it goes on.",
+        more="Run it again to continue where it stopped.",
     ),
     Verb(
         "cluster",
-        "a folder of images, from files to clusters, by a pretrained network",
+        "cluster a folder of images, from files to a report, with a pretrained network",
         goes_on=True,
     ),
     Verb("shards", "make, index, verify and describe shards", is_group=True),
-    Verb("shards make", "write images as shards", goes_on=True),
-    Verb("shards index", "make a manifest for tars that others made"),
-    Verb("shards verify", "check every byte of shards"),
-    Verb("shards info", "counts, classes and sizes of shards"),
+    Verb("shards make", "convert images to shards", goes_on=True),
+    Verb("shards index", "write a manifest for existing tars"),
+    Verb("shards verify", "check every byte of the shards"),
+    Verb("shards info", "show counts, classes and sizes of the shards"),
     Verb(
         "duplicates",
-        "find images that are nearly the same, by the features of a store",
+        "find near-duplicate images using a feature store",
         goes_on=True,
-        more="Encoded again, resized, cropped: tables of pairs and groups, a picture, and a list of what stays.",
+        more="Such as re-encoded, resized and cropped copies. Writes tables of pairs and groups, a picture, and "
+        "a list of the images to keep.",
     ),
     Verb(
         "how-many",
-        "advise on the number of clusters, by the features of a store",
-        more="No label is looked at. Of a run: `ccscale evaluate RUN --how-many`.",
+        "estimate the number of clusters from a feature store",
+        more="Labels are not used. For a run: `ccscale evaluate RUN --how-many`.",
     ),
-    Verb("kmeans", "cluster the features of a store by k-means"),
+    Verb("kmeans", "cluster the features of a store with k-means"),
     Verb(
         "turtle",
-        "cluster images by the features of one or several stores",
+        "cluster images with TURTLE, from one or more feature stores",
         goes_on=True,
-        more="In one process. With --out the same command again goes on where it stopped.",
+        more="Runs in one process. With --out, run the same command again to continue where it stopped.",
     ),
     Verb(
         "train",
-        "train a run, or go on with it",
-        more="The same command again goes on where the run stopped. Many processes: torchrun --nproc-per-node G -m "
+        "train a run, or resume it",
+        more="Run the same command again to resume. With several processes: torchrun --nproc-per-node G -m "
         "ccscale train …",
     ),
     Verb(
         "embed",
-        "write the features of every image into a store, once for all that follows",
+        "compute the features of every image once and keep them in a store",
         goes_on=True,
-        more="The same command again goes on where it stopped, and adds shards that are new. Many processes: as "
-        "with train.",
+        more="Run the same command again to continue where it stopped, and to add new shards. For several "
+        "processes see `ccscale train --help`.",
     ),
-    Verb("embed info", "counts, norms and nearest neighbours of a feature store"),
-    Verb("embed verify", "check every byte of a feature store, and that it belongs to its shards"),
-    Verb("launch", "train runs as jobs of Slurm, or on this machine"),
+    Verb("embed info", "show counts, norms and nearest neighbours of a feature store"),
+    Verb("embed verify", "check every byte of a feature store, and that it matches its shards"),
+    Verb("launch", "train runs as Slurm jobs, or on this machine"),
     Verb("evaluate", "measure the clusters of a run"),
     Verb(
         "predict",
         "write the cluster of every image to a table",
         goes_on=True,
-        more="The same command again goes on where it stopped.",
+        more="Run the same command again to continue where it stopped.",
     ),
     Verb(
         "update",
-        "take new images into living clusters: old ids stay what they are",
+        "assign new images to living clusters; existing ids keep their meaning",
         goes_on=True,
-        more="`ccscale lineage init RUN` comes before it. The same command again goes on where it stopped. Many "
-        "processes: as with train.",
+        more="Run `ccscale lineage init RUN` first. Run the same command again to continue where it stopped. For "
+        "several processes see `ccscale train --help`.",
     ),
     Verb(
         "lineage",
-        "clusters that live: found them, see what became of them, decide, take back",
+        "living clusters: found them, see their history, decide on proposals, roll back",
         is_group=True,
     ),
     Verb(
         "lineage init",
-        "found living clusters of a run: version 1",
+        "found living clusters from a run: version 1",
         goes_on=True,
-        more="Without labels. Many processes: as with train.",
+        more="Labels are not used. For several processes see `ccscale train --help`.",
     ),
-    Verb("lineage accept", "take proposals in, as a new version", goes_on=True),
-    Verb("lineage refuse", "decline proposals: they are not made again", goes_on=True),
-    Verb("lineage log", "what became of the clusters, version by version"),
-    Verb("lineage show", "the clusters of a version, and what it proposes"),
-    Verb("lineage diff", "what lies between two versions"),
-    Verb("lineage table", "write the id of every image at a version to a table"),
+    Verb("lineage accept", "accept proposals, as a new version", goes_on=True),
+    Verb("lineage refuse", "refuse proposals, so that they are not made again", goes_on=True),
+    Verb("lineage log", "show the history of the clusters, version by version"),
+    Verb("lineage show", "show the clusters of a version and its open proposals"),
+    Verb("lineage diff", "show the differences between two versions"),
+    Verb("lineage table", "write the id of every image in a version to a table"),
     Verb("lineage rollback", "make an older version the current one", goes_on=True),
     Verb(
         "report",
         "write a run's clusters, curves and map as one HTML file",
-        more="The run is evaluated first where that was not done since its newest checkpoint.",
+        more="If the newest checkpoint has not been evaluated, that is done first.",
     ),
     Verb(
         "name",
-        "call clusters by names, join them in name, mark junk",
-        more="`predict` and `report` use the names; no image changes its cluster.",
+        "name clusters, give several the same name, mark junk",
+        more="`predict` and `report` use the names. No image changes its cluster.",
     ),
     Verb(
         "sort",
-        "put images into a folder for each cluster",
+        "sort images into one folder per cluster",
         goes_on=True,
-        more="As links, copies, or a table alone; no image is moved or changed.",
+        more="As links, as copies, or only as a table. The images themselves are not moved or changed.",
     ),
     Verb(
         "serve",
-        "answer over HTTP: an image in, its cluster out",
-        more="Until Ctrl-C or SIGTERM: then what is under way is answered. New checkpoints, evaluations "
-        "and versions of living clusters are taken up without a pause.",
+        "serve cluster assignments over HTTP",
+        more="Runs until Ctrl-C or SIGTERM, then answers the requests in flight. Loads new checkpoints, "
+        "evaluations and versions of living clusters without a pause.",
     ),
     Verb(
         "export",
-        "hand a run's network on: as safetensors, ONNX, a program of torch.export, or timm's backbone",
-        more="With a model card. ccscale.load and predict read safetensors.",
+        "export a run's network: safetensors, ONNX, torch.export, or the backbone for timm",
+        more="Includes a model card. ccscale.load and `predict` read the safetensors format.",
     ),
     Verb(
         "push",
-        "put an exported network on the Hugging Face Hub",
-        more="With a token: `hf auth login`, or HF_TOKEN. ccscale.load('hf://OWNER/NAME') reads it.",
+        "upload an exported network to the Hugging Face Hub",
+        more="Needs a token: `hf auth login`, or HF_TOKEN. ccscale.load('hf://OWNER/NAME') loads it.",
     ),
     Verb(
         "plan",
-        "what each rank of a run will hold, send and read, and what does not fit",
-        more="Nothing is kept, or written but for --picture. "
-        "Exit code 1: it does not fit the memory; 2: it cannot run there.",
+        "tell what each rank of a run will hold, send and read, and what does not fit",
+        more="Writes nothing except --picture. "
+        "Exit code 1: it does not fit in memory; 2: it cannot run there.",
     ),
     Verb(
         "plan embed",
-        "how long embedding will take, and what memory and disk",
-        more="Measured on the first images. Nothing is written.",
+        "estimate the time, memory and disk that embedding will take",
+        more="Measures the first images. Writes nothing.",
     ),
     Verb(
         "plan store",
-        "what k-means and the search for neighbours will take of a feature store",
-        more="It is measured on parts of the work, which takes seconds, and for neighbours among very many images "
-        "a minute. Nothing is written.",
+        "estimate what k-means and the neighbour search of a feature store will take",
+        more="Measures parts of the work: seconds, or up to a minute for neighbours among very many images. Writes "
+        "nothing.",
     ),
     Verb(
         "doctor",
-        "tell what of this machine works, what does not, and what to do",
-        more="It computes and writes for half a minute, and leaves nothing behind. Exit code 1: training will not "
-        "go here.",
+        "check what works on this machine, what does not, and what to do about it",
+        more="Takes half a minute and leaves nothing behind. Exit code 1: training will not work here.",
     ),
-    Verb("config", "list the config's keys, or show a config with all its defaults"),
+    Verb("config", "list the config keys, or show a config with all its defaults"),
 )
 GROUPS = {verb.name for verb in VERBS if verb.is_group}

@@ -15,7 +15,6 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     add_run(parser)
     add_proposals(parser)
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_proposals(parser: argparse.ArgumentParser) -> None:
     """Add the proposals that are decided on."""
     parser.add_argument(
-        "proposals", metavar="ID", nargs="+", help="proposals, as `ccscale lineage show` names them: p1, p2 …"
+        "proposals", metavar="ID", nargs="+", help="proposals, as listed by `ccscale lineage show`: p1, p2 …"
     )
 
 

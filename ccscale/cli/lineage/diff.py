@@ -12,8 +12,8 @@ MOVES = 20  # lines of moves that are printed
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("old", metavar="V1", type=count, help="the version before")
-    parser.add_argument("new", metavar="V2", type=count, help="the version after")
+    parser.add_argument("old", metavar="V1", type=count, help="the earlier version")
+    parser.add_argument("new", metavar="V2", type=count, help="the later version")
     add_json(parser)
 
 

@@ -10,7 +10,7 @@ from ccscale.wording import agree, counted
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("--all", action="store_true", help="the versions that were rolled back, too")
+    parser.add_argument("--all", action="store_true", help="include versions that were rolled back")
     add_json(parser)
 
 

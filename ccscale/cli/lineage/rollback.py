@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "version",
         metavar="V",
         type=count,
-        help="the version that is to be the current one (`lineage log --all`)",
+        help="the version to make current (`lineage log --all` lists them)",
     )
     add_json(parser)
 

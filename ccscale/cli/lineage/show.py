@@ -10,7 +10,9 @@ from ccscale.printing import TextTable, put, put_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("--version", metavar="V", type=count, help="which one (default: the current one)")
+    parser.add_argument(
+        "--version", metavar="V", type=count, help="the version to show (default: the current one)"
+    )
     add_json(parser)
 
 

@@ -17,10 +17,11 @@ reason (why it fits nowhere), version (by which the image has its id)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     add_run(parser)
-    parser.add_argument("--version", metavar="V", type=count, help="which one (default: the current one)")
+    parser.add_argument(
+        "--version", metavar="V", type=count, help="the version to write (default: the current one)"
+    )
     parser.add_argument(
         "--out", metavar="FILE", type=local_path, required=True, help="a .parquet or .csv file"
     )

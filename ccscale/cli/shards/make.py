@@ -35,43 +35,52 @@ again.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s KIND [SOURCE] OUT [options]"
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     width = max(map(len, KINDS))
     kinds = "\n".join(f"  {name:{width}}  {kind.about}" for name, kind in KINDS.items())
     parser.epilog = f"kinds:\n{kinds}\n\n{EXAMPLES}"
-    parser.add_argument("kind", metavar="KIND", help="of source, see below")
+    parser.add_argument("kind", metavar="KIND", help="kind of source, see below")
     parser.add_argument(
         "paths",
         nargs="+",
         type=path,
         metavar="[SOURCE] OUT",
-        help="what to read (not for digits), and the folder for the shards",
+        help="the images (not for digits), and the folder for the shards",
     )
     which = parser.add_argument_group("which images")
-    which.add_argument("--split", metavar="NAME", help="take all as one split of this name")
+    which.add_argument("--split", metavar="NAME", help="treat everything as one split with this name")
     which.add_argument(
-        "--no-labels", dest="labels", action="store_const", const=False, help="sub-folders are not classes"
+        "--no-labels",
+        dest="labels",
+        action="store_const",
+        const=False,
+        help="do not take sub-folders as classes",
     )
     which.add_argument(
-        "--classes", metavar="TEXT", type=path, help="only these: names with commas, a file, or a known list"
+        "--classes",
+        metavar="TEXT",
+        type=path,
+        help="only these classes: names with commas, a file, or a known list",
     )
     which.add_argument(
-        "--coarse", action="store_const", const=True, help="superclasses as labels, as CIFAR-100 has them"
+        "--coarse", action="store_const", const=True, help="use superclasses as labels (CIFAR-100)"
     )
     which.add_argument("--path-column", metavar="NAME", help="a table's column of paths or URLs")
     which.add_argument("--label-column", metavar="NAME", help="a table's column of labels")
     which.add_argument("--key-column", metavar="NAME", help="a table's column of keys (default: paths)")
     which.add_argument(
-        "--dedup", action="store_true", help=f"leave out files with the same bytes; listed in {DUPLICATES}"
+        "--dedup", action="store_true", help=f"leave out identical files; they are listed in {DUPLICATES}"
     )
     which.add_argument(
         "--strict",
         action="store_true",
-        help="refuse a source with files that are passed over, or whose keys are not simply their names",
+        help="refuse a source with files that would be skipped, or whose keys would differ from their names",
     )
-    how = parser.add_argument_group("how they are stored (default: their bytes as they are)")
+    how = parser.add_argument_group("how they are stored (default: unchanged bytes)")
     how.add_argument(
-        "--resize", type=count, metavar="PIXELS", help="reduce the short side to this, never enlarge"
+        "--resize",
+        type=count,
+        metavar="PIXELS",
+        help="reduce the short side to this; images are never enlarged",
     )
     how.add_argument("--format", metavar="FORMAT", help=f"store all images as {', '.join(FORMATS)}")
     how.add_argument(
@@ -79,20 +88,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=95,
         metavar="1-100",
-        help="of images encoded anew (default: %(default)s)",
+        help="JPEG or WebP quality of re-encoded images (default: %(default)s)",
     )
     shards = parser.add_argument_group("the shards")
     shards.add_argument(
-        "--shard-samples", type=count, metavar="N", help="samples in a shard, at most (default: 10000)"
+        "--shard-samples",
+        type=count,
+        metavar="N",
+        help="maximum number of samples in a shard (default: 10000)",
     )
     shards.add_argument(
         "--shard-bytes",
         type=byte_size,
         default="256MiB",
         metavar="SIZE",
-        help="what a shard is to stay near to, as 256MB or 1GiB (default: %(default)s)",
+        help="target size of a shard, such as 256MB or 1GiB (default: %(default)s)",
     )
-    shards.add_argument("--seed", type=number, default=0, help="of the samples' order (default: %(default)s)")
+    shards.add_argument(
+        "--seed", type=number, default=0, help="seed for the order of samples (default: %(default)s)"
+    )
     add_processes(parser)
 
 
