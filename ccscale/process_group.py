@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
@@ -11,12 +13,17 @@ import torch
 import torch.distributed as torch_dist
 
 from ccscale import dist
+from ccscale.attendance import Attendance
 from ccscale.errors import Fault, InputError
 from ccscale.heap import keep_freed
+from ccscale.progress import say
 from ccscale.rank_environment import RankEnvironment
 from ccscale.threads import background
 
 TIMEOUT = timedelta(minutes=30)
+LOOK_SECONDS = 0.5
+LATE_SECONDS = 10.0
+"""Ranks that have not met by then are told of."""
 
 
 @contextmanager
@@ -41,7 +48,7 @@ def process_group(
     Raises
     ------
     Fault
-        If not all ranks come within `TIMEOUT`.
+        If not all ranks come within `TIMEOUT`, or one is known to have ended before they met.
     """
     if torch_dist.is_initialized():
         yield None
@@ -94,6 +101,7 @@ def _joined(
 def _meet(env: RankEnvironment, device: torch.device, backend: str) -> torch_dist.Store:
     """Form the process group with the other ranks, and return the store of the meeting place."""
     _name_master()
+    attendance = Attendance(env, TIMEOUT)
 
     def join() -> torch_dist.Store:
         met, *_ = next(torch_dist.rendezvous("env://", env.rank, env.world, timeout=TIMEOUT))
@@ -111,7 +119,7 @@ def _meet(env: RankEnvironment, device: torch.device, backend: str) -> torch_dis
 
     try:
         # The main thread waits in Python, where signals are handled: torch would not look at them for half an hour.
-        return background(join).result()
+        return _wait(background(join), attendance, env)
     except RuntimeError as error:  # torch's DistError is one, and gloo raises it as it is
         if "NCCL" in str(error):
             why = str(error).rstrip().rpartition("\n")[2].rstrip(".")
@@ -120,13 +128,44 @@ def _meet(env: RankEnvironment, device: torch.device, backend: str) -> torch_dis
                 "own, and a network between the machines that NCCL finds (NCCL_SOCKET_IFNAME); NCCL_DEBUG=INFO "
                 "tells more"
             ) from error
-        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         why = str(error).partition("\n")[0].rstrip(".")
         raise Fault(
-            f"the {env.world} ranks did not meet at {where} ({why}): see what those that are missing have said; "
+            f"the {env.world} ranks did not meet at {_place()} ({why}): see what those that are missing have said; "
             "MASTER_ADDR and MASTER_PORT must be the same on all ranks, the port free on the first one's machine "
             "and in the others' reach"
         ) from error
+
+
+def _wait(met: "Future[torch_dist.Store]", attendance: Attendance, env: RankEnvironment) -> torch_dist.Store:
+    """Wait until the ranks have met; tell where that takes long, and end where one of them has ended.
+
+    Raises
+    ------
+    Fault
+        If a rank that had come is no more.
+    """
+    begun, told = time.monotonic(), False
+    while not wait([met], LOOK_SECONDS).done:
+        if (gone := attendance.gone()) is not None:
+            rank, name = gone
+            raise Fault(
+                f"rank {rank} (process {name['process']} on {name['host']}) has ended before the {env.world} ranks "
+                "had met: see what it has said, and start all of them again"
+            )
+        if not told and time.monotonic() - begun >= LATE_SECONDS:
+            told = True
+            if env.rank == 0:
+                say(f"rank 0 waits at {_place()}: {attendance.count():,} of {env.world:,} ranks have come")
+            elif not attendance.has_entered and env.rank == env.local_rank:
+                say(f"rank {env.rank} waits at {_place()} for the first rank, which has not come")
+            elif env.local_rank == 0:
+                say(f"rank {env.rank} waits for others at {_place()}")
+    return met.result()
+
+
+def _place() -> str:
+    """Return where the ranks meet."""
+    return f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
 
 
 def _name_master() -> None:

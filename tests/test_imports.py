@@ -21,7 +21,7 @@ ROOMS = {
     "base": "",
     "preempt": "preempt",
     "config": "config",
-    "dist": "dist process_group device",
+    "dist": "dist process_group attendance device",
     "images": "data.images",
     "order": "data.order",
     "remote": "data.remote",

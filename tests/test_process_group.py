@@ -1,31 +1,71 @@
 """The ranks meet, and leave; one that does not come is told of."""
 
+import json
+import subprocess
+import time
 from datetime import timedelta
 
 import pytest
 import torch
 from lives import free_port
+from torch.distributed import PrefixStore, TCPStore
 
 from ccscale import dist
+from ccscale import process_group as module
 from ccscale.errors import Fault, InputError
 from ccscale.process_group import process_group
+from ccscale.process_name import begin_of, own_name
 from ccscale.rank_environment import RankEnvironment
+from ccscale.threads import background
 
 
 @pytest.mark.parametrize(
-    ("rank", "why"), [(0, "1/2 clients joined"), (1, "timed out .* while trying to connect")]
+    ("rank", "told", "why"),
+    [
+        (0, "rank 0 waits at 127.0.0.1:{}: 1 of 2 ranks have come", "1/2 clients joined"),
+        (1, "rank 1 waits at 127.0.0.1:{} for the first rank", "timed out .* while trying to connect"),
+    ],
 )
-def test_a_rank_that_does_not_come(monkeypatch, rank, why):
+def test_a_rank_that_does_not_come(monkeypatch, capsys, rank, told, why):
     port = str(free_port())
-    monkeypatch.setattr("ccscale.process_group.TIMEOUT", timedelta(seconds=2))
+    monkeypatch.setattr(module, "TIMEOUT", timedelta(seconds=2))
+    monkeypatch.setattr(module, "LATE_SECONDS", 0.5)
     for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     with (
         pytest.raises(Fault, match=rf"^the 2 ranks did not meet at 127.0.0.1:{port} \(.*{why}"),
-        process_group(RankEnvironment(rank, 2), torch.device("cpu")),
+        process_group(RankEnvironment(rank, 2, rank, 2), torch.device("cpu")),
     ):
         pass
+    assert told.format(port) in capsys.readouterr().err
     assert not torch.distributed.is_initialized()
+
+
+def test_a_rank_that_has_ended_before_all_have_met(monkeypatch):
+    """The others do not wait half an hour for it."""
+    port = free_port()
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+
+    def come_and_end() -> None:
+        met = TCPStore("127.0.0.1", port, wait_for_workers=False, timeout=timedelta(seconds=30))
+        store = PrefixStore("came 0", met)
+        with subprocess.Popen(["sleep", "60"]) as other:
+            name = own_name() | {"process": other.pid, "started": begin_of(other.pid)}
+            store.set("1", json.dumps(name))
+            time.sleep(1)
+            other.kill()
+
+    env = RankEnvironment(0, 3, 0, 3)
+    ended = background(come_and_end)
+    with (
+        pytest.raises(
+            Fault, match=r"^rank 1 \(process \d+ on .*\) has ended before the 3 ranks had met: see what"
+        ),
+        process_group(env, torch.device("cpu")),
+    ):
+        pass
+    ended.result(10)
 
 
 def test_group_of_one():

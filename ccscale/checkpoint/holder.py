@@ -3,15 +3,13 @@
 import hashlib
 import json
 import os
-import shlex
-import socket
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ccscale.process_name import lives
 from ccscale.progress import duration
 
 HELD_HERE: set[str] = set()
@@ -53,48 +51,7 @@ class Holder:
 
     def is_alive(self) -> bool | None:
         """Tell whether its process is there; None where that cannot be seen from here."""
-        own = own_system()
-        if not own["boot"] or any(self.name.get(key) != value for key, value in own.items()):
-            return None
-        process = int(self.name.get("process") or 0)
-        if process == os.getpid():  # one that could not be given back, on a disk that was full, is nobody's
-            return self.token in HELD_HERE
-        try:
-            return begin_of(process) == self.name.get("started")
-        except OSError:
-            pass
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-        except OSError:
-            pass
-        return None  # it is another user's, and hidden
-
-
-def own_system() -> dict[str, str]:
-    """Return what tells one running kernel, and one numbering of processes in it, from others."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:  # a sandbox may hide it
-        boot = ""
-    return {"boot": boot, "processes": os.readlink("/proc/self/ns/pid")}
-
-
-def own_name() -> dict[str, Any]:
-    """Return what a lock says of this process."""
-    return {
-        "host": socket.gethostname(),
-        **own_system(),
-        "process": os.getpid(),
-        "started": begin_of(os.getpid()),
-        "job": os.environ.get("SLURM_JOB_ID"),
-        "command": shlex.join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]),
-        "begun": time.time(),
-    }
-
-
-def begin_of(process: int) -> str | None:
-    """Return when a process began, in the kernel's ticks; None for one that has ended and is not yet waited for."""
-    fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]
+        found = lives(self.name)
+        if found and self.name["process"] == os.getpid():
+            return self.token in HELD_HERE  # one that could not be given back, on a full disk, is nobody's
+        return found

@@ -18,8 +18,9 @@ import threading
 import time
 from pathlib import Path
 
-from ccscale.checkpoint.holder import HELD_HERE, Holder, own_name
+from ccscale.checkpoint.holder import HELD_HERE, Holder
 from ccscale.errors import Fault, InputError
+from ccscale.process_name import own_name
 from ccscale.progress import say
 
 NAME = ".lock"

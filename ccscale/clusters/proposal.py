@@ -1,11 +1,14 @@
 """A change of clusters that the data suggest. Pure."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from ccscale.clusters.state import Int64
+
+Kind = Literal["birth", "merge", "split"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Proposal:
         (m,) int64: of a split, which part each image goes to, the larger one first; else none.
     """
 
-    kind: Literal["birth", "merge", "split"]
+    kind: Kind
     ids: tuple[int, ...]
     refs: Int64
     facts: dict[str, Any]

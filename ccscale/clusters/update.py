@@ -18,11 +18,12 @@ from pathlib import Path
 
 from ccscale import dist
 from ccscale.clusters.lineage import open_lineage
+from ccscale.clusters.proposal import KINDS
 from ccscale.clusters.taking import Update
 from ccscale.clusters.writing import only_writer
 from ccscale.data.shards.shard_watch import ShardWatch
 from ccscale.embed.embed import images_of
-from ccscale.errors import InputError
+from ccscale.errors import InputError, nearest
 from ccscale.evaluate.following import follow
 from ccscale.features.store import Features
 from ccscale.preempt import StopRequest
@@ -41,7 +42,7 @@ class Asked:
     follow, idle
         Go on with shards that appear, until stopped, or until none was new for so many seconds.
     apply
-        Kinds of proposals that are accepted at once.
+        Kinds of proposals that are accepted at once: birth, merge, split.
     reassign
         Look at all images again in the end.
     """
@@ -68,6 +69,12 @@ class Asked:
             raise InputError("--follow goes with --shards: a store does not grow by itself")
         if self.idle is not None and not self.follow:
             raise InputError("--idle goes with --follow")
+        for one in [self.apply] if isinstance(self.apply, str) else self.apply:
+            if one not in KINDS:
+                raise InputError(
+                    f"apply names {one!r}, which is no kind of proposals{nearest(one, KINDS)}; give a sequence of "
+                    f"these: {', '.join(KINDS)}"
+                )
 
 
 def update_run(

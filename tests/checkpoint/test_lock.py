@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from conftest import small_settings
 
-from ccscale import atomic
-from ccscale.checkpoint import holder, lock, saver
+from ccscale import atomic, process_name
+from ccscale.checkpoint import lock, saver
 from ccscale.checkpoint.lock import NAME, FolderLock, LockLost
 from ccscale.checkpoint.rank_files import write_files
 from ccscale.cli.main import main
@@ -52,14 +52,14 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def write_lock(folder: Path, count: int = 1, name: str = NAME, token: str = "t", **facts: Any) -> Path:
     """Write the lock of another process; by default one that was begun three hours ago."""
     begun = time.time() - 3 * 3600
-    name_of = holder.own_name() | {"token": token, "command": "ccscale train c.yaml", "begun": begun}
+    name_of = process_name.own_name() | {"token": token, "command": "ccscale train c.yaml", "begun": begun}
     path = folder / name
     atomic.write_bytes(path, f"{json.dumps(name_of | facts)}\n{count:020d}\n".encode())
     return path
 
 
 def test_two_writers(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
-    write_lock(tmp_path, process=other.pid, started=holder.begin_of(other.pid), host="here", job="12")
+    write_lock(tmp_path, process=other.pid, started=process_name.begin_of(other.pid), host="here", job="12")
     with FolderLock(tmp_path) as mine, pytest.raises(InputError) as caught:
         mine.take()
     assert str(caught.value) == (
@@ -126,9 +126,9 @@ def test_one_that_could_not_be_given_back_holds_this_process_up_no_more(tmp_path
 
 def test_one_that_has_ended_and_is_not_waited_for(tmp_path: Path) -> None:
     process = subprocess.Popen(["sleep", "600"])
-    begin = holder.begin_of(process.pid)
+    begin = process_name.begin_of(process.pid)
     process.kill()
-    while holder.begin_of(process.pid) is not None:  # until it is a zombie
+    while process_name.begin_of(process.pid) is not None:  # until it is a zombie
         time.sleep(0.01)
     write_lock(tmp_path, process=process.pid, started=begin)
     with FolderLock(tmp_path) as mine:
@@ -241,7 +241,7 @@ def test_one_that_was_removed_by_hand_is_made_again(tmp_path: Path) -> None:
 def locked(run: Path, tmp_path: Path, other: subprocess.Popen[bytes]) -> Path:
     """A run that another process writes."""
     folder = Path(shutil.copytree(run, tmp_path / "run"))
-    write_lock(folder, process=other.pid, started=holder.begin_of(other.pid))
+    write_lock(folder, process=other.pid, started=process_name.begin_of(other.pid))
     return folder
 
 

@@ -24,6 +24,8 @@ from ccscale.clusters import proposing, taking
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.proposal import Proposal
 from ccscale.clusters.telling import show
+from ccscale.clusters.update import Asked
+from ccscale.errors import InputError
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import open_features
 
@@ -359,6 +361,11 @@ def test_refused(living, capsys, tmp_path, monkeypatch):
     assert main(["update", str(living), "--features", str(tmp_path / "more")]) == 2
     assert "state.npz is damaged" in capsys.readouterr().err
     assert open_lineage(living).number == 2
+
+
+def test_unknown_kinds_are_refused():
+    with pytest.raises(InputError, match=r"'births', .*did you mean 'birth'\?; .*: birth, merge, split$"):
+        Asked(features="day", apply=("births",)).check()
 
 
 def test_two_at_once(living, capsys):

@@ -33,7 +33,7 @@ from sklearn.cluster import HDBSCAN
 from ccscale.clusters.assigning import assign
 from ccscale.clusters.init import found_clusters
 from ccscale.clusters.lineage import open_lineage
-from ccscale.clusters.proposal import Proposal
+from ccscale.clusters.proposal import KINDS, Proposal
 from ccscale.clusters.tables import full_table
 from ccscale.clusters.update import Asked, update_run
 from ccscale.features.store import Features, open_features
@@ -46,7 +46,6 @@ from tool import exit_code, parser, tell
 Int64 = NDArray[np.int64]
 RANKS = (0.9, 0.95, 0.99)  # of frozen centres
 LEAST = 20  # images of a group, of HDBSCAN on what they leave
-KINDS = ("birth", "merge", "split")
 WAYS = ("living", "by verbs", "frozen", "anew", "network")
 
 
