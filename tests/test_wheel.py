@@ -1,6 +1,7 @@
 """What is installed from a wheel, where there is no checkout: recipes by name, batch scripts, the demo's config.
 
-And that wheel and sdist are the same bytes, whenever they are built, and the sdist has what the tests need.
+And that the version is what git's tags say, that wheel and sdist are the same bytes, whenever they are built, and
+that the sdist has what the tests need.
 """
 
 import os
@@ -18,8 +19,8 @@ SOURCES = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
 
-TREES = ("ccscale", "configs", "slurm", "tests", "tools", "docs")
-FILES = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "mkdocs.yml")
+TREES = ("ccscale", "configs", "container", "slurm", "tests", "tools", "docs")
+FILES = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "mkdocs.yml", "Containerfile")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,76 @@ def test_the_sdist_has_what_the_tests_need(built):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert wanted - found == set()
+
+
+def version_of(sources: Path) -> str:
+    """Return what a build of these sources would be called."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "version"],
+        cwd=sources,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git as nobody, with nobody's settings."""
+    who = {f"GIT_{role}_{what}": "a@b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        env=os.environ | who | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+def small_checkout(folder: Path) -> Path:
+    """Make a repository of one commit that has what a version is made of."""
+    (folder / "ccscale").mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".git_archival.txt", ".gitattributes"):
+        shutil.copy(SOURCES / name, folder / name)
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "all")
+    return folder
+
+
+@pytest.mark.skipif(not (SOURCES / ".git_archival.txt").exists(), reason="not in an sdist")
+def test_the_version_is_what_the_tags_say(tmp_path):
+    checkout = small_checkout(tmp_path / "checkout")
+    commit = git(checkout, "rev-parse", "--short", "HEAD")
+    assert version_of(checkout).startswith(f"0.1.0.dev1+g{commit}")
+    shallow = tmp_path / "shallow"
+    git(tmp_path, "clone", "-q", "--depth", "1", checkout.as_uri(), str(shallow))
+    assert version_of(shallow) == version_of(checkout)
+    archive(checkout, tmp_path / "untagged")
+    assert version_of(tmp_path / "untagged") == "0.1.0.dev0"
+    git(checkout, "tag", "v0.1.0")
+    assert version_of(checkout) == "0.1.0"
+    archive(checkout, tmp_path / "tagged")
+    assert version_of(tmp_path / "tagged") == "0.1.0"
+    git(checkout, "commit", "-q", "--allow-empty", "-m", "one more")
+    assert version_of(checkout).startswith("0.2.0.dev1+g")
+
+
+def archive(checkout: Path, out: Path) -> None:
+    """Write what GitHub offers as an archive."""
+    tar = out.with_suffix(".tar")
+    git(checkout, "archive", "-o", str(tar), "HEAD")
+    shutil.unpack_archive(tar, out)
+
+
+def test_an_sdist_keeps_its_version(built, tmp_path):
+    (sdist,) = built[0].glob("*.tar.gz")
+    shutil.unpack_archive(sdist, tmp_path)
+    (unpacked,) = tmp_path.iterdir()
+    assert f"ccscale-{version_of(unpacked)}" == unpacked.name
 
 
 def ccscale(installed: Path, folder: Path, *arguments: str) -> str:
