@@ -2,7 +2,7 @@
 
 A merged cluster's images get the other's id all at once. Of a split cluster all images are looked at again whose
 features are still there: which of the two it is that each is nearer to. A birth gives its id to the images that it
-was proposed of, as far as they are remembered.
+was proposed of, as far as they are remembered; then unassigned images are looked at once more (`settling.py`).
 """
 
 from collections.abc import Collection, Sequence
@@ -18,12 +18,14 @@ from ccscale.clusters.lineage import Lineage, open_lineage
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.proposing import FILE, proposal_of
 from ccscale.clusters.reassigning import Changes, reassigned
+from ccscale.clusters.settling import settled
 from ccscale.clusters.tables import UNASSIGNED
-from ccscale.clusters.version import Event, Proposed, Version
+from ccscale.clusters.version import Event, Int64, Proposed, Version
 from ccscale.clusters.writing import Draft, begin, only_writer
 from ccscale.errors import InputError, nearest
 from ccscale.model.export import load
 from ccscale.progress import say
+from ccscale.wording import agree, counted
 
 
 def accept(run: str | Path, ids: Sequence[str], device: str = "auto") -> int | None:
@@ -119,6 +121,15 @@ def _accept(lineage: Lineage, ids: Sequence[str], told: bool = False) -> int | N
         for one in current.proposals
         if one.id not in taken and not (set(one.ids) & gone and one.kind != "birth")
     )
+    if born := [place for place, event in enumerate(events) if event.kind == "born"]:
+        waiting = [arrays[f"{one.id}.refs"] for one in left if one.kind == "birth" and one.refused is None]
+        more = _settled(memory, waiting, current.seed)
+        memory, changes = memory.moved(more.refs, more.former, more.ids), changes.then(more)
+        if count := len(more.refs):
+            have = agree(count, "has", "have")
+            also = f"; {counted(count, 'image')} that had been left without a cluster {have} one now"
+            last = events[born[-1]]
+            events[born[-1]] = last.model_copy(update={"sentence": last.sentence + also})
     merged = sum(lineage.state().size_of(old) for old in renamed)
     return commit_change(
         lineage,
@@ -132,6 +143,13 @@ def _accept(lineage: Lineage, ids: Sequence[str], told: bool = False) -> int | N
         files=current.files | memory.save(draft),
         counts=counts_after(current, changes),
     )
+
+
+def _settled(memory: Memory, waiting: Sequence[Int64], seed: int) -> Changes:
+    """Return the unassigned images that have a cluster once others were born, but for some that are proposed."""
+    none = np.empty(0, np.int64)
+    refs, ids = settled(memory.state, memory.reservoir, memory.pool, np.concatenate([none, *waiting]), seed)
+    return Changes(refs, np.full(len(refs), UNASSIGNED), ids)
 
 
 def _refuse(lineage: Lineage, ids: Sequence[str]) -> int | None:

@@ -2,7 +2,7 @@
 """Clusters that live, over days on which classes appear, beside frozen centres and beside all trained anew.
 
     python tools/paper/days.py STORE [--seeds 0 1 2] [--first 8] [--each 2] [--days 5] [--images 300] [--later 50]
-        [--verbs] [key=value ...]
+        [--verbs] [--retrain] [key=value ...]
 
 The store has labels; they choose which images come when, and measure, and nothing else. On the first day come
 IMAGES of each of FIRST classes, in an order of the seed's own, and a run is trained on them as
@@ -10,6 +10,8 @@ IMAGES of each of FIRST classes, in an order of the seed's own, and a run is tra
 LATER more of each class that is there. All that is proposed is accepted. Beside it stand
 
 - by verbs (with --verbs): the same days through `ccscale lineage init` and `ccscale update`, a store a day.
+- assigned again, retrained, retrained and assigned again (with --retrain): the same, and behind it `ccscale update`
+  with --reassign; or with --retrain, and with --reassign after it.
 - frozen: the same centres and network; images farther out than a share of the run's own are left, and HDBSCAN
   makes clusters of them, day by day (the share that suits it best by the labels is told).
 - anew: a run on all images of all days, with as many clusters as there are classes.
@@ -31,9 +33,12 @@ from rich.table import Column, Table
 from sklearn.cluster import HDBSCAN
 
 from ccscale.clusters.assigning import assign
+from ccscale.clusters.deciding import reassign
 from ccscale.clusters.init import found_clusters
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.proposal import KINDS, Proposal
+from ccscale.clusters.retraining import retrain
+from ccscale.clusters.rollback import roll_back
 from ccscale.clusters.tables import full_table
 from ccscale.clusters.update import Asked, update_run
 from ccscale.features.store import Features, open_features
@@ -46,7 +51,8 @@ from tool import exit_code, parser, tell
 Int64 = NDArray[np.int64]
 RANKS = (0.9, 0.95, 0.99)  # of frozen centres
 LEAST = 20  # images of a group, of HDBSCAN on what they leave
-WAYS = ("living", "by verbs", "frozen", "anew", "network")
+AGAIN, RETRAINED, BOTH = "assigned again", "retrained", "retrained and assigned again"
+WAYS = ("living", "by verbs", AGAIN, RETRAINED, BOTH, "frozen", "anew", "network")
 
 
 def main() -> int:
@@ -58,6 +64,7 @@ def main() -> int:
     for name, number in (("first", 8), ("each", 2), ("days", 5), ("images", 300), ("later", 50)):
         options.add_argument(f"--{name}", type=int, default=number)
     options.add_argument("--verbs", action="store_true", help="through the commands, too")
+    options.add_argument("--retrain", action="store_true", help="and go on with the heads after the last day")
     args = options.parse_args()
 
     def compare() -> int:
@@ -65,7 +72,7 @@ def main() -> int:
         rows = []
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as folder:
-                rows.append(Seed(args, store, seed, Path(folder)).figures(args.verbs))
+                rows.append(Seed(args, store, seed, Path(folder)).figures(args.verbs, args.retrain))
             print(rows[-1], file=sys.stderr, flush=True)
         tell(rows, args.json, show)
         return 0
@@ -109,6 +116,9 @@ class Seed:
                     table[table == gone] = kept
                 table[done.refs] = done.ids
                 events.append(done.event.kind)
+            if any(proposal.kind == "birth" for proposal in proposals):
+                known, refs, ids = known.settled()
+                table[refs] = ids
         return self.scores(table) | counted(events)
 
     def by_verbs(self) -> dict[str, Any]:
@@ -120,7 +130,23 @@ class Seed:
             bad = np.zeros(len(rows), bool)
             write_rows(day, [self.store.take(rows)], own, self.labels[rows], bad, f"{number:064d}")
             update_run(run, Asked(features=str(day), apply=KINDS), device="cpu")
-        lineage = open_lineage(run)
+        return self.recorded(run)
+
+    def retrained(self) -> dict[str, Any]:
+        """Go on with the heads after the last day that `by_verbs` has taken in; and look at all images again."""
+        run, found = self.folder / "first", dict[str, Any]()
+        before = open_lineage(run).number
+        reassign(run, "cpu")
+        found[AGAIN] = self.recorded(run)
+        roll_back(run, before)
+        retrain(run, device="cpu")
+        found[RETRAINED] = self.recorded(run) | {"asked": open_lineage(run).current.asked}
+        reassign(run, "cpu")
+        return found | {BOTH: self.recorded(run)}
+
+    def recorded(self, run: Path) -> dict[str, Any]:
+        """Return how good the ids are that a run's images have at the current version."""
+        lineage, keys = open_lineage(run), self.store.keys.to_pylist()
         table, places = self.first_table(), {key: row for row, key in enumerate(keys)}
         for part in full_table(lineage, lineage.number):
             table[[places[key] for key in part["key"].to_pylist()]] = part["id"].to_numpy()
@@ -175,7 +201,7 @@ class Seed:
             "changed": float((table[self.days[0]] != self.heads[self.days[0]]).mean()),
         }
 
-    def figures(self, verbs: bool) -> dict[str, Any]:
+    def figures(self, verbs: bool, retrain: bool) -> dict[str, Any]:
         """Return all that is measured."""
         first = matched(self.heads[self.days[0]], self.labels[self.days[0]]).mean()
         frozen = [self.frozen(far) for far in RANKS]
@@ -184,7 +210,8 @@ class Seed:
             "classes": [int(one) for one in self.classes],
             "old, day 1": float(first),
             "living": self.living(),
-            **({"by verbs": self.by_verbs()} if verbs else {}),
+            **({"by verbs": self.by_verbs()} if verbs or retrain else {}),
+            **(self.retrained() if retrain else {}),
             "frozen": max(frozen, key=lambda one: one["new"]),
             "anew": self.anew(),
             "network": self.scores(self.network()),

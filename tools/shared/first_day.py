@@ -17,6 +17,7 @@ from ccscale.clusters.founding import found
 from ccscale.clusters.merging import merges
 from ccscale.clusters.proposal import Proposal
 from ccscale.clusters.reservoir import Pool, Reservoir
+from ccscale.clusters.settling import settled
 from ccscale.clusters.splitting import splits
 from ccscale.clusters.state import State
 from ccscale.config.file import parse_config
@@ -141,6 +142,11 @@ class Known:
         return replace(
             self, state=done.state, pool=done.pool, reservoir=done.reservoir, next_id=next_id
         ), done
+
+    def settled(self) -> tuple["Known", Int64, Int64]:
+        """Look at unassigned images again, as `accept` does: what is known, and which have which id."""
+        refs, ids = settled(self.state, self.reservoir, self.pool, np.empty(0, np.int64), self.seed)
+        return replace(self, state=self.state.grown(ids), pool=self.pool.without(refs)), refs, ids
 
 
 def matched(clusters: Int64, classes: Int64) -> NDArray[np.bool_]:
