@@ -6,6 +6,7 @@
     python tools/paper/benchmark.py backbone CONFIG --values resnet18 resnet34 --out DIR
     python tools/paper/benchmark.py batch-size CONFIG --values 64 128 --out DIR
     python tools/paper/benchmark.py table2 --data FOLDER [--modern] --out DIR [key=value ...]
+    python tools/paper/benchmark.py self-labelling CONFIG --out DIR stages.boost.epochs=N [key=value ...]
     python tools/paper/benchmark.py demo --out DIR [key=value ...]
 
 Every cell is an ordinary run, which resumes by itself; what is finished is not done again::
@@ -18,13 +19,14 @@ Runs go one after the other, each in a process of its own. With --launch they ar
 array; the same command without it then scores them and writes the table (see `ccscale launch --help` for what it
 takes). Beside them stands k-means on pixels and on the features of the backbone that was not trained.
 
-Labels choose nothing: the last step of each run is scored, and all seeds count. --best-by-labels takes the best
-evaluated epoch, and the table then says so.
+Labels choose nothing: the last step of each run is scored (after self-labelling the one that serves), and all seeds
+count. --best-by-labels takes the best evaluated epoch, and the table then says so.
 """
 
 import argparse
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +66,10 @@ STUDIES: dict[str, tuple[str, Callable[[argparse.Namespace], list[Variant]]]] = 
     "table2": (
         "the paper's six data sets, as far as their shards are there",
         lambda args: studies.table2(args.data, args.overrides, args.modern),
+    ),
+    "self-labelling": (
+        "the stage, and as many epochs without it, from one run",
+        lambda args: studies.self_labelling(args.config, args.overrides),
     ),
     "demo": ("the demo's digits", lambda args: studies.demo(args.out, args.overrides)),
 }
@@ -116,6 +122,7 @@ def _run(args: argparse.Namespace) -> int:
         if cell.read() is not None:
             continue
         say(f"{number}/{len(cells)}: {cell.variant.name}, seed {cell.seed}")
+        copy_run(cell, cells)
         if code := run_cell(cell):
             if code == STOPPED:
                 say("stopped; the same command goes on")
@@ -157,6 +164,18 @@ def plan(variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[C
     ]
 
 
+def copy_run(cell: Cell, cells: Sequence[Cell]) -> None:
+    """Give a cell that has no run yet a copy of the one that it goes on from."""
+    folder = cell.config.run_folder
+    if cell.variant.goes_on_from is None or folder.exists():
+        return
+    before = next(c for c in cells if (c.variant.name, c.seed) == (cell.variant.goes_on_from, cell.seed))
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(before.config.run_folder, part)
+    part.rename(folder)
+
+
 def run_cell(cell: Cell) -> int:
     """Do a cell in a process of its own; a signal to this one is handed on, and that one saves and stops."""
     config = json.dumps(cell.config.model_dump(mode="json"))
@@ -179,6 +198,10 @@ def run_cell(cell: Cell) -> int:
 
 def launch(cells: Sequence[Cell], out: Path, options: str) -> None:
     """Submit the runs that are not scored yet, as `ccscale launch` does with these options."""
+    if any(cell.variant.goes_on_from for cell in cells):
+        raise InputError(
+            "--launch: runs of this study go on from each other, one after the other; leave it out"
+        )
     parser = argparse.ArgumentParser(prog="--launch", allow_abbrev=False)
     add_arguments(parser)
     args = parser.parse_args(["-", *shlex.split(options)])

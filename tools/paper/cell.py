@@ -8,8 +8,8 @@ The run is an ordinary one, gone on with where its folder has come to. RECORD ap
      "evaluations": [{"epoch": …, "acc": …, …}, …],
      "epochs": …, "steps": …, "seconds": …, "machine": …, "commit": …}
 
-`scores` are those of the last step, `evaluations` those made while training, `seconds` what the steps took (waiting
-for images is in it, evaluating and saving is not).
+`scores` are those of the last step, and of the one that serves where a self-labelling has judged; `evaluations`
+those made while training; `seconds` what the steps took, waiting for images with it, evaluating and saving without.
 """
 
 import json
@@ -30,7 +30,7 @@ from ccscale.exit_codes import STOPPED
 from ccscale.process_exit import ProcessExit
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
-from studies import CLUSTER_HEAD, ON_FEATURES, ON_PIXELS, PIXEL_SIDE
+from studies import CLUSTER_HEAD, ON_FEATURES, ON_PIXELS, PIXEL_SIDE, SERVED
 from tool import exit_code
 
 SCORES = ("acc", "nmi", "ari", "f")
@@ -71,7 +71,13 @@ def run(config: Config) -> dict[str, Any] | None:
             workers=config.data.workers,
             checkpoint=str(done.step),  # also where a self-labelling has ended, and an earlier step serves
         )
+        served = result
+        if config.stages.boost.epochs:
+            served = evaluate_run(
+                config.run_folder, probe=False, device=config.train.device, workers=config.data.workers
+            )
     assert result is not None
+    assert served is not None
     if "acc" not in result:
         raise InputError(
             f"{config.data.shards} has no labels in {', '.join(result['splits'])}: nothing to score"
@@ -79,7 +85,7 @@ def run(config: Config) -> dict[str, Any] | None:
     steps = _lines(metrics, "step")
     scores = {ON_FEATURES: _scores(result["k_means"])} if "k_means" in result else {}
     if "cluster" in config.losses:
-        scores[CLUSTER_HEAD] = _scores(result)
+        scores |= {CLUSTER_HEAD: _scores(result), SERVED: _scores(served)}
     return {
         "scores": scores,
         "evaluations": [

@@ -6,13 +6,14 @@
     batch-size    global batches
     table2        the paper's six data sets                                           (paper, Table 2)
     demo          the demo's digits: the cluster head, and k-means on the features of the same run
+    self-labelling  the config's stage, and as many epochs without it, both from one run
 
 Published figures: Li et al., "Contrastive Clustering", AAAI 2021.
 """
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ccscale.config import Config, Views
@@ -24,6 +25,7 @@ BACKBONES = ("resnet18", "resnet34", "resnet50")
 SIZES = ("32", "64", "128", "256")
 
 CLUSTER_HEAD, ON_FEATURES, ON_PIXELS = "cluster head", "k-means on features", "k-means on pixels"
+SERVED = "cluster head that serves"
 PIXEL_SIDE = 64  # k-means on the pixels of larger views takes them at this side
 
 TABLE2 = {  # data set -> ACC, NMI, ARI
@@ -55,6 +57,8 @@ class Variant:
         Whose clusters are scored.
     published
         ACC, NMI and ARI, where they are.
+    goes_on_from
+        The variant, of the same study and before it, whose finished run it goes on from; None: it begins anew.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Variant:
     kind: str = "run"
     scored_by: str = CLUSTER_HEAD
     published: tuple[float, float, float] | None = None
+    goes_on_from: str | None = None
 
     @property
     def folder(self) -> str:
@@ -129,6 +134,20 @@ def batch_size(config: str, overrides: Sequence[str], sizes: Sequence[str]) -> l
     return _values(config, overrides, "train.global_batch", sizes)
 
 
+def self_labelling(config: str, overrides: Sequence[str]) -> list[Variant]:
+    """Compare the config's self-labelling with as many epochs more without it, both from one run."""
+    loaded = load_config(config, overrides)
+    if not (more := loaded.stages.boost.epochs):
+        raise InputError(f"{config} has no self-labelling: add stages.boost.epochs=N")
+    own, before = tuple(overrides), f"{loaded.train.epochs} epochs"
+    without = (*own, "stages.boost.epochs=0", f"train.epochs={loaded.train.epochs + more}")
+    return [
+        Variant(before, config, (*own, "stages.boost.epochs=0")),
+        Variant(f"{more} more without it", config, without, goes_on_from=before),
+        Variant(f"{more} more with self-labelling", config, own, scored_by=SERVED, goes_on_from=before),
+    ]
+
+
 def demo(out: Path, overrides: Sequence[str]) -> list[Variant]:
     """Score the demo's recipe in two ways, on shards of the digits that are made below `out`."""
     from ccscale.data.making.shards import make_shards
@@ -170,6 +189,10 @@ def baselines(variants: Sequence[Variant]) -> Iterator[Variant]:
         for variant in variants:
             config = load_config(variant.config, variant.overrides)
             model = config.model
+            if config.data.features is not None:  # no pixels, and nothing to leave untrained
+                if kind == "pixels" and variant is variants[0]:
+                    yield replace(variant, scored_by=ON_FEATURES)
+                continue
             what = f"{config.data.shards} {config.evaluated_splits} {config.views.size} {model.clusters}"
             name = ON_PIXELS
             if config.views.size > PIXEL_SIDE:
