@@ -182,10 +182,10 @@ def test_benchmark(config, tmp_path):
 def test_benchmark_of_self_labelling(config, tmp_path):
     """What goes on with the stage and what goes on without it are of one run, and of as many steps."""
     out = tmp_path / "out"
-    study = ["self-labelling", config, "--out", out, "--seeds", "0"]
-    refused = run_tool("paper/benchmark.py", *study)
+    refused = run_tool("paper/benchmark.py", "self-labelling", config, "--out", out)
     assert (refused.code, "add stages.boost.epochs=N" in refused.err) == (2, True)
-    done = run_tool("paper/benchmark.py", *study, "stages.boost.epochs=1")
+    study = ["self-labelling", config, "stages.boost.epochs=1", "--out", out, "--seeds", "0"]
+    done = run_tool("paper/benchmark.py", *study)
     assert done.code == 0, done.err
     rows = {row["variant"]: row for row in csv.DictReader((out / "results.csv").open(newline=""))}
     names = ["1 epochs", "1 more without it", "1 more with self-labelling"]
@@ -197,7 +197,7 @@ def test_benchmark_of_self_labelling(config, tmp_path):
     ]
     begun = {next(line for line in log.splitlines() if '"step"' in line) for log in logs}
     assert (len(logs), len(begun)) == (3, 1)
-    submitted = run_tool("paper/benchmark.py", *study, "stages.boost.epochs=1", "--launch", "--cluster local")
+    submitted = run_tool("paper/benchmark.py", *study, "--launch", "--cluster local")
     assert (submitted.code, "go on from each other" in submitted.err) == (2, True)
 
 

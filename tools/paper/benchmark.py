@@ -178,7 +178,8 @@ def copy_run(cell: Cell, cells: Sequence[Cell]) -> None:
 
 def run_cell(cell: Cell) -> int:
     """Do a cell in a process of its own; a signal to this one is handed on, and that one saves and stops."""
-    config = json.dumps(cell.config.model_dump(mode="json"))
+    # What is not told is left open: a feature store says which backbone made it.
+    config = json.dumps(cell.config.model_dump(mode="json", exclude_unset=True))
     command = [sys.executable, str(CELL), cell.variant.kind, str(cell.record), config]
     with stop_on_signal() as request:
         # A session of its own: what is typed at the terminal reaches it through this process, once.
