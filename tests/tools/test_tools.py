@@ -178,29 +178,6 @@ def test_benchmark(config, tmp_path):
     assert "seed=1: every run's folder and seed are set here" in refused.err
 
 
-@pytest.mark.slow
-def test_benchmark_of_self_labelling(config, tmp_path):
-    """What goes on with the stage and what goes on without it are of one run, and of as many steps."""
-    out = tmp_path / "out"
-    refused = run_tool("paper/benchmark.py", "self-labelling", config, "--out", out)
-    assert (refused.code, "add stages.boost.epochs=N" in refused.err) == (2, True)
-    study = ["self-labelling", config, "stages.boost.epochs=1", "--out", out, "--seeds", "0"]
-    done = run_tool("paper/benchmark.py", *study)
-    assert done.code == 0, done.err
-    rows = {row["variant"]: row for row in csv.DictReader((out / "results.csv").open(newline=""))}
-    names = ["1 epochs", "1 more without it", "1 more with self-labelling"]
-    assert [rows[name]["steps"] for name in names] == ["2", "4", "4"]
-    assert [rows[name]["scored_by"] for name in names] == ["cluster head"] * 2 + ["cluster head that serves"]
-    logs = [
-        (record.with_suffix("") / "metrics.jsonl").read_text()
-        for record in sorted(out.glob("1-*/seed=0.json"))
-    ]
-    begun = {next(line for line in log.splitlines() if '"step"' in line) for log in logs}
-    assert (len(logs), len(begun)) == (3, 1)
-    submitted = run_tool("paper/benchmark.py", *study, "--launch", "--cluster local")
-    assert (submitted.code, "go on from each other" in submitted.err) == (2, True)
-
-
 def test_published(config, tmp_path):
     result = found("paper/published.py", config, "--seeds", "5", "--out", tmp_path / "out")
     assert [(run["by"], run["steps"]) for run in result["runs"]] == [("published", 2), ("ccscale", 2)]

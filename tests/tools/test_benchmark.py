@@ -1,0 +1,42 @@
+"""tools/paper/benchmark.py: what it compares, without training it."""
+
+from types import ModuleType
+
+import pytest
+from conftest import small_settings, write_config
+from harness.tools import TOOLS
+
+from ccscale.errors import InputError
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The tool as a module."""
+    monkeypatch.syspath_prepend(str(TOOLS / "paper"))
+    import benchmark
+
+    return benchmark
+
+
+def test_self_labelling_and_as_many_epochs_without_it_go_on_from_one_run(benchmark, shards, tmp_path):
+    config = str(write_config(tmp_path, small_settings(shards, tmp_path / "unused", train__epochs=3)))
+    with pytest.raises(InputError, match=r"add stages\.boost\.epochs=N"):
+        benchmark.studies.self_labelling(config, [])
+    cells = benchmark.plan(
+        benchmark.studies.self_labelling(config, ["stages.boost.epochs=2"]), [0, 1], tmp_path / "out"
+    )
+    epochs = [(cell.config.train.epochs, cell.config.stages.boost.epochs) for cell in cells[::2]]
+    assert epochs == [(3, 0), (5, 0), (3, 2)]
+    for cell in cells[:2]:
+        cell.config.run_folder.mkdir(parents=True)
+        (cell.config.run_folder / "weights").write_text(f"seed {cell.seed}")
+    for _ in range(2):  # what is there is gone on with
+        for cell in cells[2:]:
+            benchmark.copy_run(cell, cells)
+            weights = cell.config.run_folder / "weights"
+            assert weights.read_text().startswith(f"seed {cell.seed}")
+            weights.write_text(f"seed {cell.seed}, trained on")
+    assert (cells[0].config.run_folder / "weights").read_text() == "seed 0"
+    assert all((cell.config.run_folder / "weights").read_text().endswith("trained on") for cell in cells[2:])
+    with pytest.raises(InputError, match="go on from each other"):
+        benchmark.launch(cells, tmp_path, "--cluster local")
