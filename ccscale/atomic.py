@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ccscale.errors import InputError
+from ccscale.errors import Fault, InputError
 
 
 @contextlib.contextmanager
@@ -74,3 +74,14 @@ def sync_file(path: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise a `Fault` with the path and the remedy where the disk does not take what is written."""
+    try:
+        yield
+    except OSError as error:
+        raise Fault(
+            f"{path} cannot be written: {error.strerror or error}; make room, and run the same command to go on"
+        ) from None

@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,38 +31,45 @@ from ccscale.model.teacher import without_training
 WEIGHTS_FILE = f"{TAG}/{STATES}"
 
 
+@dataclass
+class Content:
+    """What a checkpoint holds beside the files that the ranks write.
+
+    Attributes
+    ----------
+    step
+        Steps done.
+    facts
+        Goes into the exported network's config.
+    snapshot
+        This rank's; in that of rank 0 are the network's weights.
+    marks
+        What else the marker says of this run's checkpoints: ``pins``, ``serves``.
+    measures, heads
+        Of the evaluation of this step, if there was one by now: its figures, and the cluster heads that it chose.
+    """
+
+    step: int
+    facts: Mapping[str, Any]
+    snapshot: Snapshot
+    marks: Mapping[str, Any]
+    measures: Mapping[str, float] = field(default_factory=dict)
+    heads: Sequence[int] = ()
+
+
 def commit(
-    config: Config,
-    step: int,
-    world: int,
-    snapshot: Snapshot,
-    facts: Mapping[str, Any],
-    measures: Mapping[str, float],
-    damaged: Collection[str],
-    may_write: Callable[[], None],
-    heads: Sequence[int] = (),
-    marks: Mapping[str, Any] | None = None,
+    config: Config, content: Content, world: int, damaged: Collection[str], may_write: Callable[[], None]
 ) -> str | None:
     """Make a checkpoint of what all ranks have written; see the module.
 
     Parameters
     ----------
-    config, step, world
-        The run's, and its number of ranks.
-    snapshot
-        Rank 0's: the network's weights are in it.
-    facts
-        Goes into the exported network's config.
-    measures
-        Of the evaluation of this step, if there was one by now.
+    config, content, world
+        The run's config, what is saved, and the number of ranks.
     damaged
         Names of checkpoints that are known not to be complete.
     may_write
-        Called before the run's checkpoints are changed; raises where this process may no more.
-    heads
-        The cluster heads that this evaluation has chosen.
-    marks
-        What else the marker says of this run's checkpoints: ``pins``, ``serves``.
+        Called before the run's checkpoints are changed; raises where this process may no longer write.
 
     Returns
     -------
@@ -73,21 +81,21 @@ def commit(
     OSError
         If it could not be completed.
     """
-    places = Places.of(config, step)
+    places = Places.of(config, content.step)
     written = collect_notes(places.staging, world)
-    weights = served(without_training(snapshot[WEIGHTS_FILE].restore()[WEIGHTS]))
-    export(places.staging, config.model, config.views, weights, facts)
+    weights = served(without_training(content.snapshot[WEIGHTS_FILE].restore()[WEIGHTS]))
+    export(places.staging, config.model, config.views, weights, content.facts)
     marker = {
-        "step": step,
+        "step": content.step,
         "world": world,
         "zero": config.train.zero,
-        "evaluation": dict(measures),
+        "evaluation": dict(content.measures),
         "versions": versions(),
         "config": config.model_dump(mode="json"),
-        **(marks or {}),
+        **content.marks,
     }
-    if heads:
-        marker["heads"] = list(heads)
+    if content.heads:
+        marker["heads"] = list(content.heads)
     seal(places.staging, marker, written)
     _flush_log(config.run_folder)
     may_write()
@@ -98,7 +106,7 @@ def commit(
         atomic.sync_folder(places.folder)
     except OSError as error:  # it is there, but a power cut might undo the renaming: none is deleted for it
         return f"{places.folder} could not be flushed to the disk ({error}); no old checkpoint is deleted"
-    return tidy(config, step, {*damaged} - {places.final.name})
+    return tidy(config, content.step, {*damaged} - {places.final.name})
 
 
 def _flush_log(run: Path) -> None:

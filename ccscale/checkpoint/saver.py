@@ -8,18 +8,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ccscale import dist
-from ccscale.checkpoint.commit import clear, clear_staging, commit, leave_staging, rate
+from ccscale.checkpoint.commit import Content, clear, clear_staging, commit, leave_staging, rate
 from ccscale.checkpoint.layout import FOLDER, Places
 from ccscale.checkpoint.lock import LockLost
 from ccscale.checkpoint.rank_files import write_files
 from ccscale.checkpoint.retention import is_best, list_kept, measures_of
 from ccscale.checkpoint.search import Search
-from ccscale.checkpoint.snapshot import Snapshot, take_snapshot
+from ccscale.checkpoint.snapshot import take_snapshot
 from ccscale.config import Config
 from ccscale.engine.adapter import Engine
 from ccscale.engine.guard import NotFinite
@@ -35,20 +35,17 @@ CLOSE_SECONDS = 60.0
 class Save:
     """A save that is under way."""
 
-    step: int
-    facts: dict[str, Any]
-    snapshot: Snapshot
+    content: Content
     work: "Future[str | None] | None"
     """What this rank's thread does: writes, and on rank 0 commits then."""
     committing: bool = False
     """Whether all ranks have written."""
-    measures: dict[str, float] = field(default_factory=dict)
-    heads: tuple[int, ...] = ()
-    """The cluster heads that an evaluation of this step has chosen."""
     last: bool = False
     """Whether the run ends with it: that it failed is a fault then."""
-    marks: Mapping[str, Any] = field(default_factory=dict)
-    """What else its marker says; see `commit`."""
+
+    @property
+    def step(self) -> int:
+        return self.content.step
 
 
 class Saver:
@@ -148,7 +145,7 @@ class Saver:
         facts
             Goes into the exported network's config.
         marks
-            Goes into its marker; see `commit`.
+            What else its marker says; see `Content`.
         last
             Whether the run ends with it.
         """
@@ -157,10 +154,8 @@ class Saver:
             snapshot = take_snapshot(self.engine, {"step": step, **state})
             staging = Places.of(self.config, step).staging
             work: Future[str | None] = background(partial(write_files, staging, dist.rank(), snapshot))
-            self._under_way, self._tried = (
-                Save(step, facts, snapshot, work, last=last, marks=marks or {}),
-                step,
-            )
+            self._under_way = Save(Content(step, facts, snapshot, marks or {}), work, last=last)
+            self._tried = step
             self._begun = time.monotonic()
 
     def save(
@@ -223,7 +218,10 @@ class Saver:
         save = self._under_way
         measures, heads = measures_of(summary), tuple((summary or {}).get("chosen", ()))
         if save is not None and save.step == step:
-            save.measures, save.heads = measures, heads  # not committed yet: that begins at the end of a step
+            save.content.measures, save.content.heads = (
+                measures,
+                heads,
+            )  # not committed yet: that begins at the end of a step
             return False
         if self.saved == step and step:
             if measures:
@@ -249,19 +247,7 @@ class Saver:
             wait([self._under_way.work], CLOSE_SECONDS)
 
     def _commit(self, save: Save) -> "Future[str | None]":
-        call = partial(
-            commit,
-            self.config,
-            save.step,
-            dist.world(),
-            save.snapshot,
-            save.facts,
-            save.measures,
-            self._damaged,
-            self._may_write,
-            save.heads,
-            save.marks,
-        )
+        call = partial(commit, self.config, save.content, dist.world(), self._damaged, self._may_write)
         return background(call)
 
     def _complete(self, save: Save) -> None:

@@ -12,15 +12,15 @@ ranks made it, however often they were killed.
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ccscale import atomic
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.embed.features import Embedded
-from ccscale.errors import Fault, InputError
+from ccscale.errors import InputError
 from ccscale.evaluate.parts import Part, by_part, parts_of
 from ccscale.features.feature_file import ENDING, FeatureFileReader, record_batch, schema, write_file
 from ccscale.features.listing import FeatureFile, Listing
@@ -47,7 +47,7 @@ class PartsStore:
 
     def begin(self) -> None:
         """Make the folder of parts, and remove what a rank that was killed has left half written. On one rank."""
-        with _told(self._parts):
+        with atomic.writing(self._parts):
             self._parts.mkdir(exist_ok=True)
             for folder in (self.folder, self._parts):
                 for path in folder.glob("*.part"):
@@ -93,7 +93,7 @@ class PartsStore:
             np.concatenate([one.bad for one in held]),
             [np.concatenate([one.features[view] for one in held]) for view in range(self._views + 1)],
         )
-        with _told(self._path(part)):
+        with atomic.writing(self._path(part)):
             write_file(self._path(part), form, [batch])
 
     def join(self, shard: Shard) -> FeatureFile:
@@ -109,7 +109,7 @@ class PartsStore:
         bad = [reason for reader in readers for reason in reader.facts["bad"]]
         form = schema(self._width, self._views, self._dtype, {"bad": bad})
         path = self.folder / file_name(shard)
-        with _told(path):
+        with atomic.writing(path):
             written = write_file(
                 path,
                 form,
@@ -148,13 +148,3 @@ class PartsStore:
 def file_name(shard: Shard) -> str:
     """Return the name of a shard's file of features."""
     return Part(shard, 0, 0, 0).name.rpartition(".")[0] + ENDING
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Fault(
-            f"{path} cannot be written: {error.strerror or error}; make room, and run the same command to go on"
-        ) from None

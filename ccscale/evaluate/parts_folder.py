@@ -18,7 +18,6 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from ccscale import atomic
-from ccscale.errors import Fault, InputError
+from ccscale.errors import InputError
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.metrics import use
 from ccscale.evaluate.parts import Part, by_part
@@ -144,7 +143,7 @@ class PartsFolder:
             if reasons := [line for _, lines in held for line in lines]:
                 metadata[REASONS] = json.dumps(reasons)
             table = pa.concat_tables([table for table, _ in held]).replace_schema_metadata(metadata)
-            with _told(self.path(part)):
+            with atomic.writing(self.path(part)):
                 write_table(self.path(part), [table])
 
     def tables(self, parts: Iterable[Part]) -> Iterator[pa.Table]:
@@ -163,7 +162,7 @@ class PartsFolder:
         Fault
             If the disk does not take it.
         """
-        with _told(path):
+        with atomic.writing(path):
             write_table(path, (table.replace_schema_metadata(metadata) for table in self.tables(parts)))
         shutil.rmtree(self.folder)
 
@@ -197,13 +196,3 @@ class PartsFolder:
             "undecodable": reasons,
             **left,
         }
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Fault(
-            f"{path} cannot be written: {error.strerror or error}; make room, and run the same command to go on"
-        ) from None

@@ -27,7 +27,7 @@ def test_a_store_in_place_of_shards():
             LEAST,
             ["pairs.of=neighbours"],
             "pairs.of is neighbours, and neighbours are kept in a feature store: give data.features in place of "
-            "data.shards (`ccscale embed SHARDS STORE --neighbours 50` makes one)",
+            "data.shards (`ccscale embed SHARDS STORE --neighbours 50` makes one), or leave it out",
         ),
         (
             STORE,

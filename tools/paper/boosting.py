@@ -9,16 +9,13 @@ the paper's (stages.boost.cluster_weight).
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from plain_network import Network
 from torch import Tensor
 
 from ccscale.config import Config
-
-if TYPE_CHECKING:
-    from formulation import Network
 
 Labels = dict[int, int]  # of each image that has one
 
@@ -74,7 +71,7 @@ class Boosting:
     def __init__(
         self,
         config: Config,
-        network: "Network",
+        network: Network,
         optimizer: torch.optim.Optimizer,
         cluster_loss: Callable[[Tensor, Tensor, float], Tensor],
     ) -> None:

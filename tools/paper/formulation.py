@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from boosting import Boosting
 from cell import SCORES
 from PIL import Image
-from torch import Tensor, nn
+from plain_network import Network
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
@@ -29,8 +30,6 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.evaluate.metrics import scores
-from ccscale.model.backbone import build_backbone
-from ccscale.model.trial import try_backbone
 from ccscale.progress import Meter
 from ccscale.train.setup import open_data
 
@@ -130,30 +129,6 @@ class Whole(Images):
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
         image, label = self.image(number)
         return self.transform(image), label
-
-
-class Network(nn.Module):
-    """Backbone and both heads; the weights are made in ccscale's order, so that a seed gives the same ones."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.backbone = build_backbone(config.model, config.views.size)
-        model = config.model
-        width = try_backbone(model, config.views.size).width
-        self.instance = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, model.embedding))
-        self.cluster = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, model.cluster_counts[0])
-        )
-
-    def forward(self, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return z_a, z_b (N, d) and p_a, p_b (N, K) of two views: a pass for each."""
-        h_a, h_b = self.backbone(x_a), self.backbone(x_b)
-        z_a, z_b = F.normalize(self.instance(h_a), dim=1), F.normalize(self.instance(h_b), dim=1)
-        return z_a, z_b, self.soft(h_a), self.soft(h_b)
-
-    def soft(self, h: Tensor) -> Tensor:
-        """Return the soft assignments (N, K) of features."""
-        return torch.softmax(self.cluster(h), dim=1)
 
 
 def contrast(rows: Tensor, temperature: float) -> Tensor:

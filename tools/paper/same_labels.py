@@ -35,7 +35,8 @@ from ccscale.train.train import train_run
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from boosting import Boosting
-from formulation import Network, whole_cluster_loss, whole_instance_loss
+from formulation import whole_cluster_loss, whole_instance_loss
+from plain_network import Network
 from tool import exit_code, parser, tell
 
 
