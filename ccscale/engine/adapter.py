@@ -10,7 +10,7 @@ import logging
 import os
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from importlib.metadata import version
@@ -39,6 +39,7 @@ PRIVATE = (
     ("engine", "checkpoint_engine _copy_recovery_script", "checkpoints"),
     ("engine", "global_steps global_samples skipped_steps", "going on under another ZeRO stage"),
     ("engine", "communication_data_type", "train.precision=fp64"),
+    ("engine", "enable_backward_allreduce", "steps of one rank without copies of all gradients"),
     ("engine.checkpoint_engine", "save makedirs create commit", "checkpoints"),
     ("engine.checkpoint_engine", "is_decoupled preserves_storage_sharing", "checkpoints"),
     ("engine.optimizer", "bit16_groups averaged_gradients", "skipping steps that are not finite"),
@@ -103,6 +104,12 @@ class Engine:
         dist.together(self._check)
         if double:
             self._keep_float64()
+        self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._averages = self.zero > 0 or dist.world() > 1
+        if not self._averages:  # it would join all gradients, send them to nobody, and copy them back
+            self._engine.enable_backward_allreduce = False
+        if self.zero == 0:  # it would look for the parameters in all modules, at each step
+            self._engine.zero_grad = partial(_give_up_gradients, self._trained)
 
     def __call__(self, images: Tensor) -> Outputs:
         """Make a forward pass."""
@@ -112,6 +119,8 @@ class Engine:
     def backward(self, loss: Tensor) -> None:
         """Add a loss's gradients to those of the step's losses before it."""
         self._engine.backward(loss, scale_wrt_gas=False)  # or it would divide by the number of micro-batches
+        if not self._averages:
+            self._fill_gradients()
 
     def step(self) -> None:
         """Step the optimizer, if this was the last micro-batch."""
@@ -195,6 +204,12 @@ class Engine:
             setattr(self._engine, name, states[name])
         return states[_OURS]
 
+    def _fill_gradients(self) -> None:
+        """Put zeros where a gradient is missing, as DeepSpeed does where it averages them over ranks."""
+        for parameter in self._trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
     def _check(self) -> None:
         check("engine", self._engine)
         check("engine.checkpoint_engine", self._engine.checkpoint_engine)
@@ -213,6 +228,11 @@ class Engine:
         ):
             master.data = rounded[dist.rank()].detach().clone()
         zero._link_all_hp_params()  # parameters know their place in the masters, which are others now
+
+
+def _give_up_gradients(parameters: Sequence[Tensor]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def join_parts(source: Path, out: Path) -> None:

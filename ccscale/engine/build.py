@@ -8,7 +8,13 @@ import torch.distributed as torch_dist
 from ccscale import dist
 from ccscale.config import Config
 from ccscale.engine.adapter import Engine
-from ccscale.engine.parameter_groups import begin_states, lay_out_alike, leave_out_idle, parameter_groups
+from ccscale.engine.parameter_groups import (
+    begin_states,
+    lay_out_gradients,
+    lay_out_moments,
+    leave_out_idle,
+    parameter_groups,
+)
 from ccscale.model.network import ContrastiveClustering
 
 OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -43,7 +49,8 @@ def build_engine(
         parameter_groups(config, network), lr=train.lr, betas=train.betas, fused=True
     )
     optimizer.register_step_pre_hook(leave_out_idle)
-    optimizer.register_step_pre_hook(lay_out_alike)
+    optimizer.register_step_pre_hook(lay_out_gradients)
+    optimizer.register_load_state_dict_post_hook(lay_out_moments)
     settings = _deepspeed_config(config, bucket_size(network), universal)
     engine = Engine(network, optimizer, settings, device, double)
     for buffer in network.buffers():  # DeepSpeed sends parameters alone

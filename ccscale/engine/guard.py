@@ -12,6 +12,7 @@ The norm that tells it is the one to clip by: DeepSpeed's clipping waits for its
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -95,7 +96,7 @@ class StepGuard:
                 part.view_as(buffer) for buffer, part in zip(self._buffers, kept.split(sizes), strict=True)
             ]
             torch._foreach_copy_(self._buffers, parts)
-        sums = z.detach().sum(), torch.stack([p.detach().sum() for p in heads]).sum()
+        sums = z.detach().sum(), reduce(torch.add, [p.detach().sum() for p in heads])
         return Verdict(self._skipped, *map(_not_finite, sums))
 
     def _judge(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -106,13 +107,13 @@ class StepGuard:
         gradients = self._engine.gradients()
         # The 2-norm: it is computed at the memory's speed (the largest size takes longer than Adam on a CPU).
         norm = torch.nn.utils.get_total_norm(gradients).to(self._nothing.device)
-        found = torch.stack([_not_finite(norm), norm.double().square()])
+        bad = _not_finite(norm)
         if self._engine.zero > 0:  # a rank has a part of the gradients
-            dist.sum_(found)
+            found = dist.sum_(torch.stack([bad.double(), norm.double().square()]))
+            bad, norm = found[0].clamp_max(1).float(), found[1].sqrt()
         if self._clip is not None and gradients:
-            factor = (self._clip / (found[1].sqrt() + SMALL)).clamp_max(1)
+            factor = (self._clip / (norm.double() + SMALL)).clamp_max(1)
             torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
-        bad = found[0].clamp_max(1).float()
         self._skipped = optimizer.found_inf = bad  # type: ignore[attr-defined]
 
 
@@ -188,4 +189,4 @@ def _describe(record: dict[str, Any], of_ranks: list[tuple[bool, bool]]) -> str:
 
 
 def _not_finite(value: Tensor) -> Tensor:
-    return (~torch.isfinite(value)).float()
+    return (value - value).ne(0).float()  # what is not finite leaves NaN: half of the launches of `isfinite`

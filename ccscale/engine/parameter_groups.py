@@ -2,8 +2,8 @@
 
 A head whose loss is not computed, in one phase of the epochs or in all, has no gradient. In torch, and so in the
 paper's code, Adam then leaves its weights, its moments and its count of steps as they are. DeepSpeed puts zeros
-where a gradient is missing (under ZeRO 0 with several ranks, under ZeRO 1 and 2 always), from which Adam would go
-on to move the head by what its moments remember. So that a run is the same under every stage and on any number of
+where a gradient is missing (and where it is not asked to average them, the adapter), from which Adam would go on to
+move the head by what its moments remember. So that a run is the same under every stage and on any number of
 ranks, parameters that are trained at different times are parameter groups of their own, which ZeRO keeps apart
 too, and the groups that a step does not train are taken out of Adam's step. So are parameters that share the rate
 (a factor of the run's, `_SCALE`) and the decay. Where all are alike, there is one group.
@@ -86,16 +86,20 @@ def leave_out_idle(optimizer: torch.optim.Optimizer, *_: Any) -> None:
                 parameter.grad = None
 
 
-def lay_out_alike(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Give gradients and moments their weights' strides: a hook before an optimizer's step.
+def lay_out_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Give gradients their weights' strides: a hook before an optimizer's step.
 
     CUDA's fused Adam refuses others, those of dimensions of size 1 too. The gradient that DeepSpeed puts where
-    there is none is contiguous, and a checkpoint's moments have the strides that its weights had.
+    there is none is contiguous.
     """
     for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
         if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
             parameter.grad = _like(parameter, parameter.grad)
-        state = optimizer.state.get(parameter, {})
+
+
+def lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments their weights' strides: a hook after a state was loaded, whose weights may have had others."""
+    for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if value.shape == parameter.shape and value.stride() != parameter.stride():
                 state[name] = _like(parameter, value)

@@ -35,15 +35,28 @@ class FusedRowSums:
         As there.
     half
         Whether each number is one float16 in the products; else two, for what is as exact as float32.
+    keep
+        Whether pulls will follow.
+
+    Attributes
+    ----------
+    kept
+        The rows as the kernels take them; None where they are not kept.
     """
 
-    kept, at_once = None, True
+    at_once = True
 
     def __init__(
-        self, rows: Tensor, temperature: float, groups: Tensor | None = None, half: bool = False
+        self,
+        rows: Tensor,
+        temperature: float,
+        groups: Tensor | None = None,
+        half: bool = False,
+        keep: bool = False,
     ) -> None:
         self._half, self._root, self._groups = half, _root(temperature), groups
         self._rows, self._count = prepared(rows, self._root, half), len(rows)
+        self.kept = self._rows if keep else None
         self._sums: Tensor | None = None
 
     def add(self, columns: Tensor, groups: Tensor | None = None) -> None:
@@ -66,7 +79,7 @@ class FusedRowSums:
 
 
 class FusedRowPulls:
-    """`tiles.RowPulls` on a GPU; see `FusedRowSums`."""
+    """`tiles.RowPulls` on a GPU; see `FusedRowSums`, which has `kept` the same rows with the same `half`."""
 
     at_once = True
 
@@ -77,9 +90,11 @@ class FusedRowPulls:
         temperature: float,
         groups: Tensor | None = None,
         half: bool = False,
+        kept: Tensor | None = None,
     ) -> None:
         self._half, self._root, self._groups = half, _root(temperature), groups
-        self._rows, self._shape = prepared(rows, self._root, half), rows.shape
+        self._rows = prepared(rows, self._root, half) if kept is None else kept
+        self._shape = rows.shape
         self._weights = _weights(lse)
         self._pulls: Tensor | None = None
 

@@ -35,7 +35,7 @@ def row_sums(
     if _is_fused(rows, temperature, half):
         from ccscale.loss.fused import FusedRowSums
 
-        return FusedRowSums(rows, temperature, groups, half)
+        return FusedRowSums(rows, temperature, groups, half, keep)
     return RowSums(rows, temperature, groups, keep)
 
 
@@ -52,7 +52,7 @@ def row_pulls(
     if _is_fused(rows, temperature, half):
         from ccscale.loss.fused import FusedRowPulls
 
-        return FusedRowPulls(rows, lse, temperature, groups, half)
+        return FusedRowPulls(rows, lse, temperature, groups, half, kept)
     return RowPulls(rows, lse, temperature, groups, kept)
 
 

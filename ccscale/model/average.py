@@ -9,7 +9,7 @@ uses the module's own, and holds it neither in memory nor in its state dict.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ class Average(nn.Module):
             id(parameter): parameter for parameter in source.parameters() if not parameter.requires_grad
         }
         self.copy = _fixed(copy.deepcopy(source, frozen)).eval()
+        self._found: tuple[list[Tensor], list[Tensor]] | None = None
 
     @torch.no_grad()
     def forward(self, *arguments: Any) -> Any:
@@ -62,26 +63,35 @@ class Average(nn.Module):
         skipped
             A number on the device, above 0 where the step was skipped: then the average stays as it is.
         """
-        shares: dict[torch.dtype, Tensor] = {}
-        for averaged, value in self._pairs(source):
-            if not value.is_floating_point():
-                averaged.copy_(value)
+        of_types: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+        for pair in zip(*self._pairs(source), strict=True):
+            for tensors, tensor in zip(of_types.setdefault(pair[1].dtype, ([], [])), pair, strict=True):
+                tensors.append(tensor)
+        for dtype, (averages, values) in of_types.items():
+            if not dtype.is_floating_point:
+                torch._foreach_copy_(averages, values)
                 continue
-            if value.dtype not in shares:
-                share = torch.full((), 1 - decay, dtype=value.dtype, device=value.device)
-                shares[value.dtype] = share if skipped is None else share * (skipped <= 0)
-            averaged.lerp_(value, shares[value.dtype])
+            share = torch.full((), 1 - decay, dtype=dtype, device=values[0].device)
+            share = share if skipped is None else share * (skipped <= 0)
+            torch._foreach_lerp_(averages, values, [share] * len(values))
 
     def swap(self, source: nn.Module) -> None:
         """Exchange the averages and what they were made of: the module then computes with them, or no more."""
-        for averaged, value in self._pairs(source):
+        for averaged, value in zip(*self._pairs(source), strict=True):
             averaged.data, value.data = value.data, averaged.data
 
-    def _pairs(self, source: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each average with what it is of."""
-        values = dict(source.named_parameters(remove_duplicate=False)) | dict(source.named_buffers())
-        for name, averaged in self.copy.named_buffers():
-            yield averaged, values[name]
+    def _pairs(self, source: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the averages, and what each is of; looked for once, which takes longer than an update."""
+        if self._found is None:
+            values = dict(source.named_parameters(remove_duplicate=False)) | dict(source.named_buffers())
+            averages = dict(self.copy.named_buffers())
+            self._found = list(averages.values()), [values[name] for name in averages]
+        return self._found
+
+    def _apply(self, *arguments: Any, **options: Any) -> "Average":
+        """Look for them anew where the module is moved, or its type changed: that makes other buffers."""
+        self._found = None
+        return super()._apply(*arguments, **options)
 
 
 def served(weights: Mapping[str, Tensor], prefix: str = "average.copy.") -> dict[str, Tensor]:

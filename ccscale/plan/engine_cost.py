@@ -7,10 +7,11 @@ P parameters of e bytes, W ranks, B the bucket that DeepSpeed's ZeRO 1 and 2 cop
     masters           -                  P / W                   P / W
     Adam's moments    2 P                2 P / W                 2 P / W
     gradients         P                  P, and B                B, and P / W with micro-batches
-    averaging         3 P                B, P, P / W             B, P, P / W
+    averaging         3 P, alone P       B, P, P / W             B, P, P / W
     sent              sum of P           sum of P, gather of P   the same, the sum for each micro-batch
 
-Averaging puts the gradients into one tensor first; under ZeRO 0 those of convolutions are made contiguous for that.
+Averaging puts the gradients into one tensor first; under ZeRO 0 those of convolutions are made contiguous for that,
+and one rank alone averages nothing.
 ZeRO 2 too adds up whole gradients and lets each rank keep its part (`use_multi_rank_bucket_allreduce`).
 """
 
@@ -68,7 +69,8 @@ def engine_cost(weights: int, world: int, zero: int, micro_batches: int = 1, e: 
     if zero == 0:
         sent = Counter(all_reduce=whole) if world > 1 else Counter()
         between = whole if micro_batches > 1 else 0
-        return EngineCost(whole, 0, 2 * whole, between, whole, 3 * whole, sent)
+        averaging = 3 * whole if world > 1 else whole
+        return EngineCost(whole, 0, 2 * whole, between, whole, averaging, sent)
     part = -(-weights // (2 * world)) * 2 * e  # DeepSpeed pads to an even number for each rank
     padded, bucket = part * world, min(LARGEST_BUCKET, weights) * e  # which ZeRO 1 and 2 take in full
     sent = Counter()

@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 import torch
 from harness.ranks import run_ranks
+from harness.steps import batch_of, config_of, network_of
 from packaging.requirements import Requirement
+from torch import Tensor, nn
 
+from ccscale.config import LOSSES
 from ccscale.config.file import parse_config
 from ccscale.engine import adapter
 from ccscale.engine.adapter import PRIVATE, READ_IN, Engine
 from ccscale.engine.build import build_engine
 from ccscale.errors import InputError
 from ccscale.model.network import ContrastiveClustering
+from ccscale.train.step import Stepper
 
 EACH = [(of, name) for of, names, _ in PRIVATE for name in names.split()]
 
@@ -80,6 +84,32 @@ def test_each_name_that_is_missing_is_told_with_the_release_that_has_it() -> Non
             f"DeepSpeed {version('deepspeed')} has no {name}, which ccscale needs for "
         )
         assert sentence.endswith(f": run `pip install deepspeed=={READ_IN}`, which has it")
+
+
+def weights_alone(rank: int, averages: bool, settings: dict[str, Any]) -> tuple[dict[str, Tensor], int]:
+    """Take three steps on one rank, the second by one loss; return the weights, and how many numbers are copied."""
+    config = config_of("test_resnet", None, 0, precision="fp32", **settings)
+    network = network_of(config)
+    network.backbone.left_out = nn.Conv2d(3, 4, 3)  # it has no gradient
+    stepper = Stepper(config, build_engine(config, network, torch.device("cpu")), torch.device("cpu"))
+    assert not stepper.engine._engine.enable_backward_allreduce
+    stepper.engine._engine.enable_backward_allreduce = averages
+    for step, by in enumerate((LOSSES, ("instance",), LOSSES)):
+        stepper.take(batch_of(config, step), by)
+    with torch.profiler.profile() as profile:
+        stepper.take(batch_of(config, 3))
+    copies = sum(event.count for event in profile.key_averages() if event.key == "aten::copy_")
+    return {name: value.clone() for name, value in network.state_dict().items()}, copies
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "clip": 0.1, "ema": 0.5}])
+def test_one_rank_alone_averages_no_gradients_and_has_the_same_weights(settings: dict[str, Any]) -> None:
+    ((alone, few),) = run_ranks(1, weights_alone, False, settings)
+    ((averaged, many),) = run_ranks(1, weights_alone, True, settings)
+    assert alone.keys() == averaged.keys()
+    assert [name for name, value in alone.items() if not torch.equal(value, averaged[name])] == []
+    assert few < many - 40  # as many gradients are not copied
 
 
 def test_the_release_that_was_read_is_one_that_the_package_takes() -> None:

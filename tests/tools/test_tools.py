@@ -54,6 +54,15 @@ def test_heap(shards):
     assert result["memory"] == pytest.approx(1, abs=0.5)
 
 
+def test_host(shards):
+    """The parts are those of a step, and one process copies no gradients."""
+    parts = found("bench/host.py", shards, "--steps", "2", *BENCH)["parts"]
+    assert {"views", "network", "losses", "optimizer", "guard", "agreement"} < parts.keys()
+    assert all(part["ms"] >= 0 for part in parts.values())
+    assert parts["optimizer"]["launching"] == 3
+    assert parts["network"]["launching"] > 50 > parts["guard"]["launching"] > 0
+
+
 @pytest.mark.dist
 def test_losses():
     sizes = ("--images", "64", "--clusters", "5", "--ranks", "2", "--repeats", "1")
