@@ -5,11 +5,12 @@ two batches tell of each random number that it draws whether it is an image's ow
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ccscale.config import Model
@@ -21,6 +22,8 @@ from ccscale.model.norm import use_global_batch_norm
 from ccscale.model.recompute import checkpointing, not_checkpointed, use_grad_checkpointing
 
 FEW, MORE = 3, 5  # views of the two passes
+SAME_SHAPE = (F.batch_norm, F.group_norm, F.instance_norm, F.layer_norm)
+"""What gives the shape that it is given; on the meta device torch takes these apart in Python, most of a pass."""
 
 
 class Trial(NamedTuple):
@@ -89,6 +92,13 @@ class _Heard(Draws):
     def __init__(self) -> None:
         super().__init__(())
         self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function in SAME_SHAPE:
+            return torch.empty_like(args[0])
+        return super().__torch_function__(function, types, args, kwargs)
 
     def words(self, shape: Sequence[int], device: torch.device) -> Tensor:
         self.shapes.append(tuple(shape))

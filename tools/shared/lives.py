@@ -24,13 +24,16 @@ from typing import Protocol
 from unittest import mock
 
 IMPORTS = (
-    "ccscale.cli",
+    "ccscale.cli.train",
     "ccscale.evaluate.evaluate",
     "ccscale.evaluate.predict",
     "ccscale.train.train",
     "deepspeed.checkpoint.ds_to_universal",
+    "deepspeed.module_inject.auto_ep_layer",  # by its engine, as the next
+    "deepspeed.ops.op_builder.all_ops",
     "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler
     "hypothesis",  # of the module of a test that a rank's function is in, and pytest
+    "pyarrow.dataset",
     "pytest",
     "sklearn.cluster",  # where clusters are measured
     "timm",
