@@ -290,6 +290,10 @@ def _prepare(device: torch.device) -> Any:
     warnings.filterwarnings(
         "ignore", "`torch.distributed.all_gather_into_tensor` is deprecated", FutureWarning
     )
+    operators: Any = importlib.import_module("deepspeed.ops")
+    if hasattr(operators, "_probe_compatible_ops"):  # where the first look at its table fills it
+        # It runs a C compiler and asks the devices, at every start; the table is read for one operator alone.
+        operators._probe_compatible_ops = dict
     found = {of: _module(of) for of, *_ in PRIVATE if of.startswith("deepspeed.") and of != CONVERTER}
     # Without this it compiles an operator for inference at every first start, which needs a C++ compiler.
     found["deepspeed.ops"].__compatible_ops__["deepspeed_shm_comm"] = False

@@ -112,6 +112,20 @@ def test_one_rank_alone_averages_no_gradients_and_has_the_same_weights(settings:
     assert few < many - 40  # as many gradients are not copied
 
 
+def made_without_a_compiler(rank: int) -> None:
+    from deepspeed.ops.op_builder.builder import OpBuilder
+
+    with pytest.MonkeyPatch.context() as patch:
+        # What is raised must be no Exception: these are taken for "this operator cannot be built".
+        patch.setattr(OpBuilder, "has_function", lambda *_, **__: pytest.fail("a C compiler was run"))
+        make()
+
+
+@pytest.mark.dist
+def test_a_start_runs_no_compiler() -> None:
+    run_ranks(1, made_without_a_compiler)
+
+
 def test_the_release_that_was_read_is_one_that_the_package_takes() -> None:
     (needed,) = (each for each in map(Requirement, requires("ccscale") or ()) if each.name == "deepspeed")
     assert needed.specifier.contains(READ_IN)

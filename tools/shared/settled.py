@@ -12,7 +12,7 @@ from ccscale.config import Model
 from ccscale.model.network import ContrastiveClustering
 
 for stem in ("small", "standard"):
-    network = ContrastiveClustering(Model(backbone="test_resnet", clusters=4, stem=stem), 16)
+    network = ContrastiveClustering(Model(backbone="test_resnet", clusters=4, stem=stem), size=16)
     network.features_of(torch.zeros(32, 3, 16, 16)).sum().backward()
 del network
 gc.collect()
