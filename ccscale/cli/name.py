@@ -1,12 +1,16 @@
 """``ccscale name``: names clusters, and lists what they are called."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ccscale.cli.arguments import add_clusters, add_json, add_run, local_path, number
+from ccscale.cli.arguments import add_clusters, add_json, add_run, amount, local_path, number, path
+from ccscale.errors import InputError
 from ccscale.printing import TextTable, put, put_json
 from ccscale.progress import say_loading
 from ccscale.wording import counted
+
+if TYPE_CHECKING:
+    from ccscale.evaluate.words import Suggested
 
 EXAMPLES = """\
 examples:
@@ -15,6 +19,7 @@ examples:
   ccscale name runs/photos --join 8=3 --junk 7        # cluster 8 is called as 3 is; 7 is of no use
   ccscale name runs/photos 3=                         # takes back all that was said of cluster 3
   ccscale name runs/photos --file names.json          # what was said in the report's page, and saved there
+  ccscale name runs/photos --words words.txt --clip ViT-B-32-quickgelu --weights clip.safetensors   # suggestions
 """
 
 
@@ -57,6 +62,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept that file even if its names belong to the clusters of another checkpoint",
     )
+    words = parser.add_argument_group("names by words, of a run on the features of a CLIP model")
+    words.add_argument(
+        "--words", metavar="FILE", type=local_path, help="suggest names: the words to choose from, one a line"
+    )
+    words.add_argument(
+        "--clip",
+        metavar="MODEL",
+        type=path,
+        help="OpenCLIP's name of the model, or a .json file of its config",
+    )
+    words.add_argument("--weights", metavar="FILE", type=local_path, help="the model's weights, both towers")
+    words.add_argument(
+        "--store",
+        metavar="STORE",
+        type=path,
+        help="the model's features of the run's images (default: those that the run was trained on)",
+    )
+    words.add_argument(
+        "--template",
+        metavar="TEXT",
+        default="a photo of a {}",
+        help="the sentence around a word (default: %(default)s)",
+    )
+    words.add_argument(
+        "--take",
+        metavar="SHARE",
+        type=share,
+        help="name each cluster that has no name yet, and of whose images at least that share is for the word",
+    )
     parser.add_argument("--list", action="store_true", help="list the names, after any changes")
     add_clusters(parser)
     add_json(parser)
@@ -78,30 +112,72 @@ def pair(text: str) -> tuple[int, int]:
     return number(cluster), number(into)
 
 
+def share(text: str) -> float:
+    """Read a share, from 0 to 1."""
+    if (found := amount(text)) > 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share: it is more than 1")
+    return found
+
+
 def run(args: argparse.Namespace) -> int:
     say_loading()
     from ccscale.clusters.lineage import is_living, open_lineage
-    from ccscale.evaluate.naming import Changes, name_run
+    from ccscale.evaluate.naming import Called, Changes, name_run
+
+    living = is_living(args.run)
+
+    def say(changes: Changes) -> Called:
+        return open_lineage(args.run).say(changes) if living else name_run(args.run, changes, args.clusters)
 
     changes = Changes(dict(args.names), dict(args.join), args.junk, args.file, args.anyway)
-    living = is_living(args.run)
-    found = open_lineage(args.run).say(changes) if living else name_run(args.run, changes, args.clusters)
+    suggested = _suggestions(args)
+    found = say(changes)
+    if suggested and args.take is not None:
+        free = {one for one, name in found.by_number().items() if name is None}
+        taken = {one: it.words[0][0] for one, it in suggested.items() if it.words[0][1] >= args.take}
+        changes = Changes({one: word for one, word in taken.items() if one in free})
+        found = say(changes)
     said = {} if found.by_hand is None else found.by_hand.as_json()
     names = found.by_number()
     if args.json:
-        put_json({"of": "ids" if living else "clusters", "names": names, "by_hand": said})
+        told = {one: {"images": it.images, "words": dict(it.words)} for one, it in suggested.items()}
+        by_words = {"by_words": told} if args.words else {}
+        put_json({"of": "ids" if living else "clusters", "names": names, "by_hand": said} | by_words)
         return 0
+    if suggested:
+        table = TextTable("cluster", "images", "word", "of them", "or", text=("word", "or"))
+        for cluster, it in suggested.items():
+            (word, votes), *others = it.words
+            more = ", ".join(f"{other} {part:.0%}" for other, part in others)
+            table.add(str(cluster), f"{it.images:,}", word, f"{votes:.0%}", more)
+        table.put()
     if changes:
         put(
             f"names of {args.run}: something is said of {counted(len(said), 'cluster')} of {len(names):,}",
             fold=False,
         )
-    if args.list or not changes:
+    if args.list or not (changes or suggested):
         table = TextTable("id" if living else "cluster", "name", "by", text=("name", "by"))
         for cluster, called in names.items():
             table.add(str(cluster), called or "–", _by(said.get(str(cluster)), called))
         table.put()
     return 0
+
+
+def _suggestions(args: argparse.Namespace) -> "dict[int, Suggested]":
+    """Return what words suggest, where they are asked."""
+    if args.words is None:
+        if args.clip or args.weights or args.store or args.take is not None:
+            raise InputError(
+                "--clip, --weights, --store and --take are for names by words: give --words FILE"
+            )
+        return {}
+    if not (args.clip and args.weights):
+        raise InputError("words need a CLIP model: give --clip MODEL and --weights FILE")
+    from ccscale.evaluate.words import ByWords, suggest_names
+
+    by = ByWords(args.words, args.clip, args.weights, args.store, args.template)
+    return suggest_names(args.run, by, args.clusters)
 
 
 def _by(said: dict[str, Any] | None, called: str | None) -> str:

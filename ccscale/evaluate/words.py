@@ -1,0 +1,158 @@
+"""Names of clusters by words: each image votes for the word whose direction is nearest to its own, by CLIP.
+
+The heads that made the clusters have seen no word. So a cluster that many words share has no name in them: its
+images' votes are spread, and the share of the first tells so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from ccscale.errors import InputError
+from ccscale.evaluate.opened import open_run
+from ccscale.evaluate.sureness import assign_features
+from ccscale.features.following import BACKBONE
+from ccscale.features.store import Features, open_features
+from ccscale.model.clip import Clip, load_clip
+from ccscale.progress import say
+
+TEMPLATE = "a photo of a {}"
+FIRST = 3
+"""How many words are told of a cluster."""
+
+
+@dataclass(frozen=True)
+class ByWords:
+    """How names are found.
+
+    Attributes
+    ----------
+    words
+        A file with a word, or several, a line.
+    clip, weights
+        As `load_clip` takes them.
+    store
+        A store of the model's features of the run's images; by default the run's own.
+    template
+        The sentence that each word is put in.
+    """
+
+    words: Path
+    clip: str
+    weights: Path
+    store: str | None = None
+    template: str = TEMPLATE
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """What the images of a cluster have voted for.
+
+    Attributes
+    ----------
+    images
+        How many there are.
+    words
+        Those with the most votes, the most first, each with its share of the images.
+    """
+
+    images: int
+    words: tuple[tuple[str, float], ...]
+
+
+def suggest_names(run: str | Path, by: ByWords, clusters: int | None = None) -> dict[int, Suggested]:
+    """Suggest names for a run's clusters.
+
+    Parameters
+    ----------
+    run
+        The run's folder, trained on a feature store.
+    by
+        How.
+    clusters
+        K, of a run with heads of several; by default the first.
+
+    Returns
+    -------
+    dict
+        By cluster that has images.
+
+    Raises
+    ------
+    InputError
+        If the run has no store, its images are not those of `by.store`, the features are not the model's, or a file
+        cannot be read.
+    """
+    words = read_words(by.words)
+    clip = load_clip(by.clip, by.weights)
+    with open_run(run, "cpu", 0, heads_alone=True, clusters=clusters) as opened:
+        if opened.config.data.features is None:
+            raise InputError(
+                f"{run} was trained on images, and words need features that are kept: train it on a store of the "
+                "CLIP model's (data.features)"
+            )
+        own = open_features(opened.config.data.features)
+        seen = own if by.store is None else open_features(by.store)
+        if seen.manifest_digest != own.manifest_digest:
+            raise InputError(f"{by.store} is of other images than the store that {run} was trained on")
+        _check_tower(clip, seen)
+        directions = clip.directions(words, by.template)
+        votes = np.zeros((opened.network.k, len(words)), np.int64)
+        for start, block in own.blocks():
+            rows = np.flatnonzero(~(own.bad | seen.bad)[start : start + len(block)])
+            found, _ = assign_features(opened.network, block[rows])
+            images = clip.images(torch.from_numpy(seen.take(start + rows)).float())
+            np.add.at(votes, (found, (images @ directions.T).argmax(dim=1).numpy()), 1)
+    return tell(votes, words)
+
+
+def tell(votes: NDArray[np.int64], words: Sequence[str]) -> dict[int, Suggested]:
+    """Return what votes (clusters, words) suggest; where two words have as many, the earlier one is first."""
+    found = {}
+    for cluster in np.flatnonzero(votes.sum(axis=1)):
+        images = int(votes[cluster].sum())
+        first = np.argsort(-votes[cluster], kind="stable")[:FIRST]
+        shares = [
+            (words[word], float(votes[cluster, word] / images)) for word in first if votes[cluster, word]
+        ]
+        found[int(cluster)] = Suggested(images, tuple(shares))
+    return found
+
+
+def read_words(path: Path) -> list[str]:
+    """Read a file with a word, or several, a line; empty lines and repeated ones count for nothing.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or has fewer than two.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the words in {path} cannot be read: {error}") from None
+    words = list(dict.fromkeys(word for line in lines if (word := line.strip())))
+    if len(words) < 2:
+        raise InputError(f"{path} has {len(words)} words: write one a line, and at least two to choose from")
+    return words
+
+
+def _check_tower(clip: Clip, store: Features) -> None:
+    """Refuse features of another image tower, where the store has the backbone that made them."""
+    kept = store.folder / BACKBONE
+    tensors = load_file(kept) if kept.exists() else {}
+    same = clip.is_tower({name.removeprefix("backbone."): value for name, value in tensors.items()})
+    if same is False:
+        raise InputError(
+            f"{store.folder} was not made by the image tower of this CLIP model: its weights are others; "
+            "embed with the same weights"
+        )
+    if same is None:
+        say(
+            f"nothing tells whether {store.folder} was made by this CLIP model; the names mean nothing if not"
+        )
