@@ -64,13 +64,12 @@ class Day:
         """
         space = state.space
         every, first = np.unique(np.concatenate([pool.refs, refs]), return_index=True)
-        finite = np.isfinite(
-            np.concatenate([pool.features.sum(axis=1, dtype=np.float32), features.sum(axis=1)])
-        )[first]
-        every, first = every[finite], first[finite]
+        features = np.concatenate([pool.features, features])[first]
+        finite = np.isfinite(features.sum(axis=1, dtype=np.float32))
+        every, first, features = every[finite], first[finite], features[finite]
         # No more than there are known ones: among many more, all would seem to be among new ones.
         chosen = sample(every, seed, max(len(reservoir), NEIGHBOURS))
-        rows = np.concatenate([space(pool.features), space(features)])[first][chosen]
+        rows = space(features[chosen])  # put in order before: a row's last bits may depend on where it stands
         which, _ = nearest(rows, state, np.concatenate([pool.heads, heads])[first][chosen])
         new = np.bincount(which[which >= 0], minlength=len(state.ids))
         of_known = np.array([(reservoir.ids == one).sum() for one in state.ids], np.int64)
