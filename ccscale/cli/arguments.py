@@ -200,6 +200,11 @@ def count(text: str) -> int:
     return found
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Read numbers from 0 with commas between them."""
+    return tuple(map(number, text.split(",")))
+
+
 def amount(text: str) -> float:
     """Read a number from 0, with a fraction or without."""
     try:

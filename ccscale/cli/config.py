@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
 
 def draw_views_of(config: Config, path: str) -> None:
     """Draw what training with a config will see of some images of its shards."""
+    from ccscale.data.images.channels import Channels
     from ccscale.data.shards.manifest import Manifest
+    from ccscale.data.shards.pixels import follow_pixels
     from ccscale.draw.view_sheet import Seen, draw_view_sheet
 
     if config.data.shards is None:
@@ -68,5 +70,6 @@ def draw_views_of(config: Config, path: str) -> None:
         settings = weak_view(views, boost.weak), strong_view(views, boost.strong)
         seen.append(Seen(("weak view", "strong view"), settings, 3))
     manifest = Manifest.load(config.data.shards, config.data.retry_seconds)
-    draw_view_sheet(path, manifest, config.data.splits, config.seed, seen)
+    channels = Channels.of(follow_pixels(config.model, manifest))
+    draw_view_sheet(path, manifest, config.data.splits, config.seed, seen, channels)
     say(f"the views are drawn in {path}")

@@ -142,6 +142,10 @@ def _config(args: argparse.Namespace) -> Config:
     if args.run is None and args.backbone is None and args.config is None:
         raise InputError("name what makes the features: --backbone NAME, --run RUN or --config FILE")
     overrides = list(args.overrides)
+    if (
+        not args.views and args.config is None
+    ):  # no view is drawn: images of channels have no colours to be changed
+        overrides = ["views.jitter=0", "views.grey=0", *overrides]
     if args.backbone is not None:
         overrides = [
             f"model.backbone={args.backbone}",

@@ -8,8 +8,8 @@ from ccscale.progress import say, say_loading
 
 FORMATS = {
     "safetensors": "load it with ccscale.load('{out}')",
-    "onnx": "{out}/model.onnx takes uint8 images (m, height, width, 3)",
-    "torch-export": "{out}/model.pt2 takes uint8 images (m, height, width, 3)",
+    "onnx": "{out}/model.onnx takes images (m, height, width, channels)",
+    "torch-export": "{out}/model.pt2 takes images (m, height, width, channels)",
     "timm": "load its backbone with timm.create_model('local-dir:{out}', pretrained=True)",
 }
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=FORMATS,
         default="safetensors",
-        help="safetensors (default), for ccscale.load; onnx or torch-export, a program from uint8 pixels of any "
+        help="safetensors (default), for ccscale.load; onnx or torch-export, a program from pixels of any "
         "size to cluster, confidence and features; timm, only the backbone, for timm.create_model",
     )
     parser.add_argument(

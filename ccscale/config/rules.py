@@ -8,6 +8,7 @@ from ccscale.config.model import Model
 from ccscale.config.pairs import Pairs
 from ccscale.config.stages import Stages
 from ccscale.config.train import Train
+from ccscale.config.views import Views, strong_view, weak_view
 
 
 def check_batch(data: Data, train: Train, model: Model) -> None:
@@ -26,6 +27,29 @@ def check_batch(data: Data, train: Train, model: Model) -> None:
             "train.compile and model.grad_checkpointing exclude each other: a compiled backbone decides itself "
             "what is recomputed"
         )
+
+
+def check_views(views: Views, model: Model, stages: Stages) -> None:
+    """Check that views change no colours where images have none, nor intensities where they are of 8 bits."""
+    boost, places = stages.boost, {"views": views}
+    if boost.epochs:
+        places["stages.boost.weak"] = weak_view(views, boost.weak)
+        places["stages.boost.strong"] = strong_view(views, boost.strong)
+    for place, view in places.items():
+        if model.of_channels and view.of_8_bits:
+            what = f"model.in_chans is {model.in_chans}"
+            if model.in_chans == 3:
+                what = f"model.pixels.scale is {model.pixels.scale}"
+            off = ", ".join(f"{place}.{name}=0" for name in view.of_8_bits)
+            raise ValueError(
+                f"{what}, and {place}.{view.of_8_bits[0]} changes red, green and blue of 8 bits: set {off}; for "
+                "images of channels there are intensity and noise"
+            )
+        if not model.of_channels and view.of_channels:
+            raise ValueError(
+                f"{place}.{view.of_channels[0]} is of images of channels, and these are read as RGB of 8 bits: set "
+                "it to 0, or model.pixels.scale to range or percentiles"
+            )
 
 
 def check_store(data: Data, pairs: Pairs, model: Model) -> None:

@@ -19,6 +19,8 @@ AS_IT_IS: dict[str, Any] = {  # what leaves an image as it is
     "blur": 0.0,
     "rand_augment": 0,
     "cutout": 0.0,
+    "intensity": 0.0,
+    "noise": 0.0,
 }
 
 
@@ -67,15 +69,46 @@ class View(Section):
     cutout: Fixed[Probability] = Field(
         0.0,
         description="Cutout: a grey square at a random place, its side as a share of the view's, cut off at the "
-        "edges; 0: none.",
+        "edges; 0: none. In images of channels (model.pixels) it is 0.",
+    )
+    intensity: Fixed[Probability] = Field(
+        0.0,
+        description="Images of channels: probability that each channel is multiplied by a factor of its own, and a "
+        "number of its own added.",
+    )
+    scale_intensity: Fixed[float] = Field(
+        0.2, ge=0, le=1, description="Factors of intensity: 1 and up to this much less or more."
+    )
+    shift_intensity: Fixed[float] = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="What intensity adds: up to this much either way, where an image has 0 to 1.",
+    )
+    noise: Fixed[Probability] = Field(
+        0.0,
+        description="Images of channels: probability of Gaussian noise, of each pixel and channel its own.",
+    )
+    noise_sigma: Fixed[tuple[float, float]] = Field(
+        (0.01, 0.05), description="Range of the noise's deviation, where an image has 0 to 1."
     )
 
-    @field_validator("crop_scale", "crop_ratio", "zoom", "blur_sigma")
+    @field_validator("crop_scale", "crop_ratio", "zoom", "blur_sigma", "noise_sigma")
     @classmethod
     def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and not 0 < value[0] <= value[1]:
             raise ValueError("must be two numbers above 0, the smaller one first")
         return value
+
+    @property
+    def of_8_bits(self) -> tuple[str, ...]:
+        """The operations that are on and have a meaning for red, green and blue of 8 bits alone."""
+        return tuple(name for name in ("jitter", "grey", "rand_augment") if getattr(self, name))
+
+    @property
+    def of_channels(self) -> tuple[str, ...]:
+        """The operations that are on and are of images of channels alone."""
+        return tuple(name for name in ("intensity", "noise") if getattr(self, name))
 
     @model_validator(mode="after")
     def _shares(self) -> Self:

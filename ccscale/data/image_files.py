@@ -7,14 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ccscale.config import Model
+from ccscale.data.images.channels import Channels, empty_images
 from ccscale.data.images.colour import to_float
 from ccscale.data.images.whole import whole_image
 from ccscale.data.sources.contents import File
 from ccscale.errors import BadImage
 
 
-def read_images(images: Iterable[str | Path | bytes], size: int) -> Tensor:
-    """Read images as the network sees them in evaluation: the whole image, resized, RGB.
+def read_images(images: Iterable[str | Path | bytes], size: int, model: Model | None = None) -> Tensor:
+    """Read images as the network sees them in evaluation: the whole image, resized.
 
     Parameters
     ----------
@@ -22,24 +24,28 @@ def read_images(images: Iterable[str | Path | bytes], size: int) -> Tensor:
         Paths, m of them, or encoded images as bytes.
     size : int
         Side in pixels; a network's `size`.
+    model : Model, optional
+        A network's `settings`, which say of how many channels its images are, and what their numbers mean; by
+        default RGB of 8 bits.
 
     Returns
     -------
     Tensor
-        (m, 3, size, size) float32 in [0, 1].
+        (m, C, size, size) float32 in [0, 1].
 
     Raises
     ------
     BadImage
         If one cannot be decoded; with its path or number.
     """
+    channels = None if model is None else Channels.of(model)
     whole = []
     for number, image in enumerate(images):
         data = image if isinstance(image, bytes) else File(str(image)).read()
         try:
-            whole.append(whole_image(data, size))
+            whole.append(whole_image(data, size, channels=channels))
         except BadImage as error:
             name = f"image {number}" if isinstance(image, bytes) else image
             raise BadImage(f"{name} cannot be decoded: {error}") from None
-    stacked = np.stack(whole) if whole else np.empty((0, size, size, 3), dtype=np.uint8)
+    stacked = np.stack(whole) if whole else empty_images((0, size, size), channels)
     return to_float(torch.from_numpy(stacked))

@@ -15,7 +15,7 @@ the schedule's, and the loss of one image is told by name.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ccscale.config import Views
 from ccscale.data.digest import batch_digest
+from ccscale.data.images.channels import Channels, empty_images
 from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import VIEWS, ColourParameters, ViewParameters, draw_views
 from ccscale.data.loader import load, plain, this_worker
@@ -52,7 +53,7 @@ class PairBatch:
         Number of the global batch, counted from 0 through all epochs.
     images
         (2, n, size, size, 3) uint8, RGB: the geometry is done, colour and blur are not. (3, n, size, size, 3) where
-        there are triples: the pair, and the image as it is.
+        there are triples: the pair, and the image as it is. Of channels (2, n, size, size, C) float32.
     colour
         What is still to be done to the 2 x n (or 3 x n) views.
     digest
@@ -114,6 +115,7 @@ def pair_batches(
     closing: Closing | None = None,
     triples: Triples | None = None,
     allot: Allot | None = None,
+    channels: Channels | None = None,
 ) -> Iterator[PairBatch]:
     """Yield this rank's part of global batches `start` to `stop`, counted from 0 through all epochs.
 
@@ -140,6 +142,8 @@ def pair_batches(
     allot
         Gives the memory for a batch's images, into which each worker's part is copied as it comes; by default they
         are joined when all are there, and a single part is not copied.
+    channels
+        What an image's numbers mean; None: RGB of 8 bits.
 
     Raises
     ------
@@ -164,6 +168,7 @@ def pair_batches(
             lanes=lanes,
             start=start,
             stop=stop,
+            channels=channels,
         ),
     )
     parts: list[PairBatch] = []
@@ -224,6 +229,7 @@ def _read(
     lanes: range,
     start: int,
     stop: int,
+    channels: Channels | None,
 ) -> Iterator[PairBatch | InputError | Fault]:
     ahead, pair = None, views.each(VIEWS)
     if reader.shards.is_remote:
@@ -231,17 +237,22 @@ def _read(
     for part in parts:
         each = pair if triples is None else triples.views(part.step, pair)
         try:
-            yield _read_part(part, reader, ahead, schedule, each)
+            yield _read_part(part, reader, ahead, schedule, each, channels)
         except (InputError, Fault) as error:
             yield plain(error)
             return
 
 
 def _read_part(
-    part: _Part, reader: SampleReader, ahead: Ahead | None, schedule: RunOrder, views: Sequence[Views]
+    part: _Part,
+    reader: SampleReader,
+    ahead: Ahead | None,
+    schedule: RunOrder,
+    views: Sequence[Views],
+    channels: Channels | None,
 ) -> PairBatch:
     size, samples = views[0].size, part.samples.copy()
-    images = np.empty((len(views), len(samples), size, size, 3), dtype=np.uint8)
+    images = empty_images((len(views), len(samples), size, size), channels)
     keys, bad = list[str](), list[str]()
     # All samples' views are drawn at once; those of substitutes one by one, as they come up.
     params = draw_views(views, schedule.seed, part.order.epoch, part.samples)
@@ -249,10 +260,10 @@ def _read_part(
     if ahead is not None:
         ahead.advance()
 
-    def crop(encoded: Sample, params: ViewParameters, i: int, out: NDArray[np.uint8]) -> bool:
+    def crop(encoded: Sample, params: ViewParameters, i: int, out: NDArray[Any]) -> bool:
         """Tell whether an image's views are there now."""
         try:
-            crop_views(encoded.data, views, params, i, out)
+            crop_views(encoded.data, views, params, i, out, channels)
         except BadImage as error:
             bad.append(f"{encoded.key}: {error}")
             return False

@@ -53,6 +53,11 @@ class SampleReader:
     origins
         Keep what `origin` returns, about as much again as the rest of an index.
 
+    Attributes
+    ----------
+    shown
+        The channels that pictures show, of images of channels; see `open_picture`.
+
     Raises
     ------
     InputError
@@ -70,7 +75,7 @@ class SampleReader:
         self.access = access or Access()
         self._origins = origins
         self.closing = closing
-        self.labelling = manifest.labelling
+        self.labelling, self.shown = manifest.labelling, manifest.shown
         self.shards = ShardTable(manifest.root, manifest.select(splits))
         self._fetcher = Fetcher(self.access, self.closing)
         self._start()
@@ -80,7 +85,7 @@ class SampleReader:
         self._files: OrderedDict[int, int] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("access", "closing", "labelling", "shards", "_fetcher", "_origins")
+        names = ("access", "closing", "labelling", "shown", "shards", "_fetcher", "_origins")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

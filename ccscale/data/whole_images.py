@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ccscale.config import Views
 from ccscale.data.file_reader import FileReader
+from ccscale.data.images.channels import Channels, empty_images
 from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import ColourParameters, draw_views
 from ccscale.data.images.whole import whole_image
@@ -55,7 +56,7 @@ class WholeBatch:
     Attributes
     ----------
     images
-        (n, size, size, 3) uint8, RGB; black where `bad`.
+        (n, size, size, 3) uint8, RGB, or (n, size, size, C) float32 of channels; black where `bad`.
     samples
         (n,) int64: their numbers in the data set.
     keys
@@ -69,7 +70,8 @@ class WholeBatch:
     origins
         Where the images came from, a path or a URL, None where that is not known; empty unless asked for.
     views
-        (V, n, size, size, 3) uint8: random views without their colours, black where `bad`; None unless asked for.
+        (V, n, size, size, 3 or C), alike: random views without their colours, black where `bad`; None unless asked
+        for.
     colour
         What is still to be done to the colours of these V x n.
     """
@@ -100,6 +102,7 @@ def whole_batches(
     origins: bool = False,
     files: FileReader | None = None,
     views: RandomViews | None = None,
+    channels: Channels | None = None,
 ) -> Generator[WholeBatch]:
     """Yield this rank's share of all samples, each exactly once over all ranks, in the order of the shards.
 
@@ -123,6 +126,8 @@ def whole_batches(
         What reads the images where these are no shards but files; `manifest` lists them.
     views
         Also cut random views of each image.
+    channels
+        What an image's numbers mean; None: RGB of 8 bits.
 
     Raises
     ------
@@ -145,6 +150,7 @@ def whole_batches(
             batch=batch,
             origins=origins,
             views=views,
+            channels=channels,
         ),
     )
     yield from load(pipeline, closing, workers, prefetch=2)
@@ -166,6 +172,7 @@ def _read(
     batch: int,
     origins: bool,
     views: RandomViews | None,
+    channels: Channels | None,
 ) -> Iterator[WholeBatch | InputError | Fault]:
     ahead = (
         read_ahead_ranges(reader, _batches_of_this_worker(spans, batch))
@@ -173,17 +180,17 @@ def _read(
         else None
     )
     for samples in batches:
-        images = np.zeros((len(samples), size, size, 3), dtype=np.uint8)
+        images = empty_images((len(samples), size, size), channels)
         keys, labels, bad, reasons = [], [], np.zeros(len(samples), dtype=bool), []
         try:
-            cutting = None if views is None else _Cutting(views, list(map(reader.key, samples)))
+            cutting = None if views is None else _Cutting(views, list(map(reader.key, samples)), channels)
             for i, sample in enumerate(samples):
                 if ahead is not None:
                     ahead.advance()
                 key, label = "", -1
                 try:
                     key, data, label = reader[sample] if ahead is None else ahead.take(0, sample)
-                    images[i] = whole_image(data, size, scaled_decode)
+                    images[i] = whole_image(data, size, scaled_decode, channels=channels)
                     if cutting is not None:
                         cutting.cut(i, data)
                 except BadImage as error:
@@ -212,16 +219,16 @@ def _read(
 class _Cutting:
     """The random views of a batch, cut image by image."""
 
-    def __init__(self, views: RandomViews, keys: Sequence[str]) -> None:
-        self._settings = views.settings
+    def __init__(self, views: RandomViews, keys: Sequence[str], channels: Channels | None) -> None:
+        self._settings, self._channels = views.settings, channels
         samples = np.array([_number(key) for key in keys], dtype=np.uint64).view(np.int64)
         self.params = draw_views(views.settings, views.seed, 0, samples, views.count)
         size = views.settings.size
-        self.images = np.zeros((views.count, len(keys), size, size, 3), dtype=np.uint8)
+        self.images = empty_images((views.count, len(keys), size, size), channels)
 
     def cut(self, i: int, data: bytes) -> None:
         """Cut the views of image `i`."""
-        crop_views(data, self._settings, self.params, i, self.images[:, i])
+        crop_views(data, self._settings, self.params, i, self.images[:, i], self._channels)
 
 
 def _number(key: str) -> int:

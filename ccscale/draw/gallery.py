@@ -1,10 +1,14 @@
 """A picture of clusters: a row each, the surest images first."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from ccscale.data.images.channels import open_picture
+from ccscale.data.images.decode import upright
 from ccscale.data.images.whole import whole_image
 from ccscale.data.reader import SampleReader
 from ccscale.draw.contact_sheet import TILE, Row, draw_sheet
@@ -44,12 +48,19 @@ def draw_gallery(
     def row(cluster: int) -> Row:
         members = np.flatnonzero(clusters == cluster)
         surest = members[np.argsort(-confidence[members], kind="stable")[:columns]]
-        tiles = (whole_image(reader[int(sample)].data, TILE) for sample in surest)
+        tiles = (_whole(reader[int(sample)].data, reader.shown) for sample in surest)
         return Row(f"cluster {cluster}", _describe(labels[members], classes), tiles)
 
     where = f"{counted(len(clusters), 'image')} in {counted(k, 'cluster')}"
     heading = f"{where}, each cluster's surest images first"
     draw_sheet(path, heading, map(row, range(k)), k, columns)
+
+
+def _whole(data: bytes, shown: Sequence[int] | None) -> NDArray[np.uint8]:
+    """Return the whole of an image as a tile."""
+    if shown is None:
+        return whole_image(data, TILE)
+    return np.array(upright(open_picture(data, shown)).resize((TILE, TILE), Image.Resampling.BILINEAR))
 
 
 def _describe(labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:

@@ -105,7 +105,7 @@ def spread(samples: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
 def _tiles(reader: SampleReader, samples: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8] | None]:
     for sample in samples:
         try:
-            yield square(reader[int(sample)].data, TILE)
+            yield square(reader[int(sample)].data, TILE, reader.shown)
         except BadImage:
             yield None
 

@@ -2,13 +2,14 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ccscale.data.images.decode import crop, decode, open_image
+from ccscale.data.images.channels import open_picture
+from ccscale.data.images.decode import crop, decode
 from ccscale.data.reader import SampleReader
 from ccscale.errors import BadImage
 from ccscale.progress import Meter
@@ -23,9 +24,12 @@ MISSING = 128  # grey, for an image that cannot be decoded
 ReadTiles = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]
 
 
-def square(data: bytes, size: int) -> NDArray[np.uint8]:
-    """Decode an image and return the square in its middle, uint8, shape (size, size, 3); raises BadImage."""
-    encoded = open_image(data)
+def square(data: bytes, size: int, shown: Sequence[int] | None = None) -> NDArray[np.uint8]:
+    """Decode an image and return the square in its middle, uint8, shape (size, size, 3); raises BadImage.
+
+    For `shown` see `open_picture`.
+    """
+    encoded = open_picture(data, shown)
     side = min(encoded.width, encoded.height)
     left, top = (encoded.width - side) // 2, (encoded.height - side) // 2
     image, (box,) = decode(encoded, [(left, top, left + side, top + side)], size)
@@ -52,7 +56,7 @@ def tiles_of(reader: SampleReader) -> ReadTiles:
                 for place, sample in enumerate(part, start):
                     data = remote[sample] if sample in remote else reader[sample].data
                     try:
-                        tiles[place] = square(data, side)
+                        tiles[place] = square(data, side, reader.shown)
                     except BadImage:
                         continue
                 meter.advance(len(part))

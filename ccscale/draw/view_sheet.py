@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from ccscale.config import Views
+from ccscale.data.images.channels import Channels, empty_images
 from ccscale.data.images.colour import apply_colour
 from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import draw_views
@@ -40,7 +42,12 @@ class Seen(NamedTuple):
 
 
 def draw_view_sheet(
-    path: str | Path, manifest: Manifest, splits: Sequence[str], seed: int, seen: Sequence[Seen]
+    path: str | Path,
+    manifest: Manifest,
+    splits: Sequence[str],
+    seed: int,
+    seen: Sequence[Seen],
+    channels: Channels | None = None,
 ) -> None:
     """Draw views of images at equal distances in some splits into a PNG.
 
@@ -54,6 +61,9 @@ def draw_view_sheet(
         The run's.
     seen
         The views, from top to bottom.
+    channels
+        What an image's numbers mean; None: RGB of 8 bits. Of channels those are drawn that pictures show, from 0 to
+        1 as training has them.
 
     Raises
     ------
@@ -73,7 +83,7 @@ def draw_view_sheet(
     def rows() -> Iterator[Row]:
         for group in seen:
             for epoch in range(group.epochs):
-                views = _views(encoded, group.settings, seed, epoch, samples)
+                views = _views(encoded, group.settings, seed, epoch, samples, channels, manifest.shown)
                 detail = f"epoch {epoch + 1}" if group.epochs > 1 else ""
                 for name, tiles in zip(group.names, views, strict=True):
                     yield Row(name, detail, tiles)
@@ -85,25 +95,43 @@ def draw_view_sheet(
 
 
 def _views(
-    encoded: Sequence[bytes], settings: Sequence[Views], seed: int, epoch: int, samples: NDArray[np.int64]
+    encoded: Sequence[bytes],
+    settings: Sequence[Views],
+    seed: int,
+    epoch: int,
+    samples: NDArray[np.int64],
+    channels: Channels | None,
+    shown: Sequence[int] | None,
 ) -> list[list[NDArray[np.uint8] | None]]:
     """Return a tile of each view of each image; None for an image that cannot be decoded."""
     size = settings[0].size
-    images = np.zeros((len(settings), len(samples), size, size, 3), dtype=np.uint8)
+    images = empty_images((len(settings), len(samples), size, size), channels)
     params, good = draw_views(settings, seed, epoch, samples), []
     for i, data in enumerate(encoded):
         try:
-            crop_views(data, settings, params, i, images[:, i])
+            crop_views(data, settings, params, i, images[:, i], channels)
             good.append(True)
         except BadImage:
             good.append(False)
     coloured = apply_colour(torch.from_numpy(images).flatten(0, 1), params.colour.flatten(), settings[0])
+    if channels is not None:
+        coloured = _three(coloured, shown or (0, 1, 2)).clamp_(0, 1)
     pixels = (
         coloured.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).unflatten(0, images.shape[:2]).numpy()
     )
     return [
         [_tile(seen) if there else None for seen, there in zip(view, good, strict=True)] for view in pixels
     ]
+
+
+def _three(images: Tensor, shown: Sequence[int]) -> Tensor:
+    """Return images (m, C, S, S) as red, green and blue, (m, 3, S, S); what is not there is black, one is grey."""
+    chosen = [channel for channel in shown if channel < images.shape[1]][:3] or [0]
+    if len(chosen) == 1:
+        return images[:, chosen * 3]
+    rgb = images.new_zeros((len(images), 3, *images.shape[2:]))
+    rgb[:, : len(chosen)] = images[:, chosen]
+    return rgb
 
 
 def _tile(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,7 +1,6 @@
 """What makes the features: a backbone in evaluation mode, from timm or from a run, and all that tells it apart."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ccscale.model.backbone import build_backbone
 from ccscale.model.export import is_export, load
 from ccscale.model.fingerprint import fingerprint
 from ccscale.model.folding import folded
+from ccscale.model.image_statistics import image_statistics
 from ccscale.model.named_weights import NAMED
 from ccscale.model.trial import try_backbone
 
@@ -31,6 +31,7 @@ KEPT = (
     "dropout",
 )  # of the config's section model, beside the backbone's name
 
+KEPT_OF_CHANNELS = ("in_chans", "pixels")  # and where images are no RGB of 8 bits
 _AUTOCAST = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -41,7 +42,7 @@ class Backbone:
     Attributes
     ----------
     module
-        (m, 3, size, size) -> (m, D), in evaluation mode.
+        (m, C, size, size) -> (m, D), in evaluation mode.
     settings
         The config's section ``model``.
     size
@@ -51,7 +52,7 @@ class Backbone:
     origin
         Where the weights come from, for people.
     mean, std
-        Of the images that it was trained on, (3, 1, 1), as timm has them.
+        Of images, (C, 1, 1), as timm or the config has them.
     quick
         What gives the module's features faster: on a CPU without its batch norm (`model.folding`).
     """
@@ -78,7 +79,10 @@ class Backbone:
     @property
     def kept_settings(self) -> dict[str, Any]:
         """What it depends on beside its name and weights, as JSON."""
-        return {name: getattr(self.settings, name) for name in KEPT}
+        kept = {name: getattr(self.settings, name) for name in KEPT}
+        if self.settings.of_channels:  # a store of RGB of 8 bits has no such entries, nor had it in 0.1
+            kept |= self.settings.model_dump(mode="json", include=set(KEPT_OF_CHANNELS))
+        return kept
 
     @property
     def fingerprint(self) -> str:
@@ -87,7 +91,7 @@ class Backbone:
 
     @torch.inference_mode()
     def features(self, images: Tensor, dtype: Dtype) -> Tensor:
-        """Return the features (m, D) of images (m, 3, size, size) in [0, 1].
+        """Return the features (m, D) of images (m, C, size, size) in [0, 1].
 
         On a GPU the network computes in the precision that its features are kept in, on a CPU in float32.
         """
@@ -193,8 +197,7 @@ def _origin(settings: Model) -> str:
 def _ready(
     module: nn.Module, settings: Model, size: int, width: int, origin: str, device: torch.device
 ) -> Backbone:
-    config: Mapping[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
-    mean, std = (torch.tensor(config[name], device=device).view(3, 1, 1) for name in ("mean", "std"))
+    mean, std = (each.to(device).view(-1, 1, 1) for each in image_statistics(settings, module))
     module = module.float().to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    quick = folded(module, size) if device.type == "cpu" else module
+    quick = folded(module, size, settings.in_chans) if device.type == "cpu" else module
     return Backbone(module, settings, size, width, origin, mean, std, quick)

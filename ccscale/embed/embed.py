@@ -22,6 +22,7 @@ from ccscale.data.loader import default_workers
 from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.pixels import follow_pixels
 from ccscale.data.shards.shard_watch import ShardWatch
 from ccscale.data.whole_images import RandomViews
 from ccscale.device import pick_device
@@ -64,6 +65,12 @@ class Source:
     run: str | None = None
     checkpoint: str = "last"
     origin: str | None = None
+
+    def following(self, shards: str) -> "Source":
+        """Return it with what was measured of the numbers of the images in some shards, where it is timm's."""
+        if self.model is None or self.run is not None:
+            return self
+        return replace(self, model=follow_pixels(self.model, Manifest.load(shards)))
 
     def load(self, size: int | None, seed: int, device: torch.device) -> Backbone:
         """Return the backbone; see `backbone_of_timm` and `backbone_of_run`."""
@@ -190,7 +197,15 @@ def embed_shards(
     with process_group(env, pick_device(device, env.local_rank), request.at_once()):
         there = None if following else images_of(shards, splits)
         with growing_store(
-            folder, source, wanted, shards, device=device, workers=workers, request=request, access=access
+            folder,
+            source,
+            wanted,
+            shards,
+            device=device,
+            workers=workers,
+            request=request,
+            access=access,
+            following=following,
         ) as store:
             if there is not None:
                 store.grow(*there)
@@ -223,6 +238,7 @@ def growing_store(
     workers: int | None = None,
     request: StopRequest | None = None,
     access: Access | None = None,
+    following: bool = False,
 ) -> Iterator[GrowingStore]:
     """Begin a store, or open one to go on with; it is locked for the length of the context; all ranks call it.
 
@@ -234,7 +250,10 @@ def growing_store(
         FolderLock(folder) as lock,
         process_group(env, where, None if request is None else request.at_once()),
     ):
-        backbone = dist.together(lambda: source.load(wanted.size, wanted.seed, where))
+        known = source
+        if not following or (source.model is not None and source.model.of_channels):
+            known = dist.on_rank_zero(lambda: source.following(shards))
+        backbone = dist.together(lambda: known.load(wanted.size, wanted.seed, where))
         settings = dist.on_rank_zero(lambda: wanted.settings(backbone))
         dist.on_rank_zero(lambda: _take(folder, lock))
         root = location.local_or_url(shards)

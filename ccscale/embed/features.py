@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale import dist
+from ccscale.data.images.channels import Channels
 from ccscale.data.images.colour import to_float
 from ccscale.data.images.device_colour import colour_views
 from ccscale.data.remote.access import Access
 from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.pixels import follow_pixels
 from ccscale.data.whole_images import RandomViews, WholeBatch, whole_batches
 from ccscale.embed.backbone import Backbone
 from ccscale.features.feature_file import encode
@@ -98,6 +100,7 @@ class Embedder:
         InputError, Fault
             For a shard that cannot be read.
         """
+        follow_pixels(self.backbone.settings, manifest)  # images of other channels are refused
         batches = whole_batches(
             manifest,
             splits,
@@ -108,6 +111,7 @@ class Embedder:
             access=access,
             spans=spans,
             views=self.views,
+            channels=Channels.of(self.backbone.settings),
         )
         if request is not None:
             batches = request.until(batches)

@@ -51,7 +51,7 @@ def draw_neighbours(path: str | Path, store: Features, shards: str | None = None
 
     def tile(row: int) -> NDArray[np.uint8] | None:
         try:
-            return square(reader[row].data, TILE)
+            return square(reader[row].data, TILE, reader.shown)
         except BadImage:
             return None
 

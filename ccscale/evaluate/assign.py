@@ -16,10 +16,12 @@ from torch import Tensor
 from ccscale import dist
 from ccscale.config import Config
 from ccscale.data.file_reader import FileReader
+from ccscale.data.images.channels import Channels
 from ccscale.data.images.colour import to_float
 from ccscale.data.order.schedule import owned
 from ccscale.data.remote.access import Access
 from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.pixels import follow_pixels
 from ccscale.data.whole_images import WholeBatch, whole_batches
 from ccscale.evaluate.tally import Tally
 from ccscale.features.batches import whole_features
@@ -130,6 +132,7 @@ def assign(
     InputError, Fault
         For an unknown split, or a shard that cannot be read.
     """
+    follow_pixels(network.settings, manifest)  # images of other channels are refused
     total = sum(shard.nsamples for shard in manifest.select(splits))
     share = -(-total // dist.world()) if spans is None else sum(map(len, spans))
     if features is not None:
@@ -149,6 +152,7 @@ def assign(
             spans=spans,
             origins=origins,
             files=files,
+            channels=Channels.of(network.settings),
         )
     if request is not None:
         batches = request.until(batches)

@@ -28,7 +28,7 @@ import pyarrow.parquet
 import yaml
 
 from ccscale import atomic
-from ccscale.data.images.decode import open_image
+from ccscale.data.images.channels import size_of
 from ccscale.data.shards.keys import unescaped
 
 FILE_BYTES, GROUP_BYTES = 2**28, 2**25  # of images, of a file and of a group of rows
@@ -93,8 +93,7 @@ def coco(images: Sorted) -> Iterator[pa.Table]:
         in_images, in_boxes = _Listed(file), _Listed(boxes)
         for table, rows in images:
             for row in rows:
-                image = open_image(images.data(row))
-                width, height = image.width, image.height
+                width, height = size_of(images.data(row))
                 number = row["number"] + 1
                 told = {"id": number, "file_name": unescaped(row["path"]), "width": width, "height": height}
                 in_images.add(told | ({"reason": row["reason"]} if row.get("reason") else {}))

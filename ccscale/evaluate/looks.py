@@ -10,11 +10,14 @@ sides; the product of two of them is their correlation. Two images are one where
 colour is like no other.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ccscale.data.images.decode import decode, open_image
+from ccscale.data.images.channels import open_picture
+from ccscale.data.images.decode import decode
 from ccscale.data.reader import SampleReader
 from ccscale.errors import BadImage
 from ccscale.features.near_pairs import Int64, NearPairs, near_pairs
@@ -36,7 +39,7 @@ def pairs_by_looks(features: Features, reader: SampleReader) -> NearPairs:
     whole = np.zeros((len(rows), SIDE * SIDE), np.float16)
     with Meter("looking at images", len(rows), "images", show=True) as meter:
         for place, row in enumerate(rows.tolist()):
-            whole[place] = _pictures(reader[row].data, windows=False)[0]
+            whole[place] = _pictures(reader[row].data, reader.shown, windows=False)[0]
             meter.advance()
     first, second = np.searchsorted(rows, pairs.first), np.searchsorted(rows, pairs.second)
     alike = _correlations(whole, first, whole, second) >= WHOLE
@@ -61,7 +64,7 @@ def _windows_alike(
     starts = np.flatnonzero(np.diff(own[order], prepend=-1))
     with Meter("looking for crops", len(starts), "images", show=True) as meter:
         for some in np.split(order, starts[1:]) if len(order) else ():
-            windows = _pictures(reader[int(rows[own[some[0]]])].data, windows=True)[1:]
+            windows = _pictures(reader[int(rows[own[some[0]]])].data, reader.shown, windows=True)[1:]
             like = (windows.astype(np.float32) @ whole[other[some]].astype(np.float32).T).max(
                 axis=0
             ) >= WINDOW
@@ -79,14 +82,14 @@ def _correlations(left: Thumbs, first: Int64, right: Thumbs, second: Int64) -> N
     return found
 
 
-def _pictures(data: bytes, windows: bool) -> Thumbs:
+def _pictures(data: bytes, shown: Sequence[int] | None, windows: bool) -> Thumbs:
     """Return an image as small pictures, the whole and then its windows, (p, SIDE^2); zeros for no image."""
     boxes = [(0.0, 0.0, 1.0, 1.0)]
     if windows:
         offsets = (0.0, 0.05, 0.1)
         boxes += [(left, top, left + 0.9, top + 0.9) for left in offsets for top in offsets]
     try:
-        encoded = open_image(data)
+        encoded = open_picture(data, shown)
         image = decode(encoded, [(0, 0, encoded.width, encoded.height)], 4 * SIDE)[0].convert("L")
     except BadImage:
         return np.zeros((len(boxes), SIDE * SIDE), np.float16)

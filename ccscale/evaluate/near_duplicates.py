@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ccscale import atomic, dist
-from ccscale.data.images.decode import open_image
+from ccscale.data.images.channels import open_picture
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.retry import RemoteError
 from ccscale.data.shards.damage import ShardError
@@ -178,7 +178,7 @@ class _Images:
     def _size(self, row: int) -> tuple[int, int, int]:
         data = self.reader[row].data
         try:
-            image = open_image(data)
+            image = open_picture(data, self.reader.shown)
         except BadImage:
             return 0, 0, len(data)
         return image.width, image.height, len(data)
@@ -255,7 +255,7 @@ def _draw(
 
     def tile(row: int) -> np.ndarray | None:
         try:
-            return square(images.reader[row].data, TILE)
+            return square(images.reader[row].data, TILE, images.reader.shown)
         except BadImage:
             return None
 

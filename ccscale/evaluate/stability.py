@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ccscale import dist
 from ccscale.config import Config
+from ccscale.data.images.channels import Channels, empty_images
 from ccscale.data.images.crops import crop_views
 from ccscale.data.images.device_colour import colour_views
 from ccscale.data.images.views import VIEWS, draw_views
@@ -143,11 +144,12 @@ def _assign_views(
     """Return the soft assignments (2, n, ΣK) of two views of those samples that can be decoded."""
     size, some = config.views.size, next(network.parameters())
     params = draw_views(config.views, config.seed, EPOCH, samples)
-    images = np.zeros((VIEWS, len(samples), size, size, 3), dtype=np.uint8)
+    channels = Channels.of(network.settings)
+    images = empty_images((VIEWS, len(samples), size, size), channels)
 
     def cut(i: int, data: Any) -> bool:
         try:
-            crop_views(data, config.views, params, i, out=images[:, i])
+            crop_views(data, config.views, params, i, images[:, i], channels)
         except BadImage:
             return False
         return True

@@ -12,7 +12,7 @@ from typing import Any
 import timm
 from huggingface_hub import EvalResult, ModelCardData
 
-from ccscale.config import Config
+from ccscale.config import Config, Model
 from ccscale.model.named_weights import NAMED
 
 FILE = "README.md"
@@ -32,6 +32,10 @@ _MADE_WITH = "https://arxiv.org/abs/2009.09687"
 # How each format is used.
 _DECODED = """from PIL import Image
 images = np.array(Image.open("a.jpg").convert("RGB"))[None]  # (1, height, width, 3) uint8
+"""
+_DECODED_CHANNELS = """import tifffile
+image = tifffile.imread("a.tif").astype(np.float32)  # (C, height, width)
+images = np.moveaxis(image, 0, -1)[None]  # (1, height, width, C), the file's own numbers
 """
 USE = {
     "safetensors": """import ccscale
@@ -126,7 +130,11 @@ class Card:
         start = "another network of ccscale" if config.train.start else "these weights"
         numbers = "width" in facts and not facts.get("frozen")  # it has no backbone
         side = config.views.size
-        takes = "features, no images" if numbers else f"whole images, resized to {side} x {side} pixels, RGB"
+        takes = (
+            "features, no images"
+            if numbers
+            else f"whole images, resized to {side} x {side} pixels, {_kind(config.model)}"
+        )
         gives = f"{self.width:,} features"
         if self.format != "timm":
             gives = f"a cluster (0 to {self.clusters - 1}), a confidence (0 to 1), {gives}"
@@ -148,7 +156,7 @@ ccscale {version("ccscale")}.
 ## Use
 
 ```python
-{USE[self.format].format(out=self.name, size=config.views.size)}```
+{self._use()}```
 
 ## Figures
 
@@ -165,6 +173,14 @@ A cluster is what looked alike to the network, and no class with a meaning of it
 you rely on it. An image of a kind that was not in the data is put into a cluster, too. The confidence says too
 much of how often it is right; `ccscale evaluate` calibrates it.
 """
+
+    def _use(self) -> str:
+        """Return how the format is used; of channels Pillow would not read the images."""
+        text = USE[self.format].format(out=self.name, size=self.config.views.size)
+        if self.config.model.of_channels:
+            text = text.replace("network.size)", "network.size, network.settings)").replace("png", "tif")
+            text = text.replace(_DECODED, _DECODED_CHANNELS).replace("a.jpg", "a.tif")
+        return text
 
     def _figures(self) -> str:
         found = self.evaluation
@@ -193,6 +209,11 @@ much of how often it is right; `ccscale evaluate` calibrates it.
             "|---|---|",
         ]
         return "\n".join([*lines, *(f"| {title} | {value:.3f} |" for title, value in rows)])
+
+
+def _kind(model: Model) -> str:
+    """Return what a network's images are."""
+    return f"{model.in_chans} channels of {model.pixels.type}" if model.of_channels else "RGB"
 
 
 def seen(config: Config) -> str:

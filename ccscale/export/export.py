@@ -107,7 +107,11 @@ def _describe_program(network: ContrastiveClustering, format: str, facts: dict[s
         "version": VERSION,
         "ccscale": version("ccscale"),
         "file": FILES[format],
-        "images": {"type": "uint8", "shape": ["batch", "height", "width", 3], "size": network.size},
+        "images": {
+            "type": "float32" if network.settings.of_channels else "uint8",
+            "shape": ["batch", "height", "width", network.settings.in_chans],
+            "size": network.size,
+        },
         "outputs": list(OUTPUTS),
         "clusters": network.k,
         "width": network.width,

@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ccscale.data.images.channels import Channels
+
 _HALF = 2048  # of 22 bits
 
 
@@ -58,13 +60,48 @@ class PillowResize(nn.Module):
 
     def _weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return a and b, (n, size) each, for pixels x (n,)."""
-        n, y = x[-1:] + 1, torch.arange(self.size, device=x.device)[:, None]
-        w = (2 * n.clamp(min=self.size) - ((2 * x + 1) * self.size - (2 * y + 1) * n).abs()).clamp(min=0)
+        w = triangles(x, self.size)
         total = w.sum(dim=1, keepdim=True)
         # Exact: in ONNX a division of integers would be one of float32.
         k = torch.floor((w * 2**23 + total).double() / (2 * total).double())
         a = torch.floor(k / _HALF)
         return a.float().T, (k - _HALF * a).float().T
+
+
+class ChannelResize(nn.Module):
+    """Brings each channel of images to 0 to 1 and resizes it to a square, as Pillow does of floating-point numbers.
+
+    Parameters
+    ----------
+    size : int
+        Side of the result in pixels.
+    channels : Channels
+        What the images' numbers mean.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, size: int, channels: Channels) -> None:
+        super().__init__()
+        self.size = size
+        for name, ends in (("low", channels.low), ("high", channels.high)):
+            self.register_buffer(name, torch.tensor(ends, dtype=torch.float32))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images (m, H, W, C) float32, in their own numbers, as (m, C, size, size)."""
+        scaled = ((images - self.low) / (self.high - self.low)).clamp(0, 1).permute(0, 3, 1, 2)
+        return self._along_last(self._along_last(scaled).transpose(2, 3)).transpose(2, 3).contiguous()
+
+    def _along_last(self, pixels: Tensor) -> Tensor:
+        w = triangles(torch.arange(pixels.shape[-1], device=pixels.device), self.size).float()
+        return pixels @ (w / w.sum(dim=1, keepdim=True)).T
+
+
+def triangles(x: Tensor, size: int) -> Tensor:
+    """Return w(y, x), (size, n), of pixels x (n,); see the module."""
+    n, y = x[-1:] + 1, torch.arange(size, device=x.device)[:, None]
+    return (2 * n.clamp(min=size) - ((2 * x + 1) * size - (2 * y + 1) * n).abs()).clamp(min=0)
 
 
 def _tall_images_are_turned() -> bool:

@@ -36,10 +36,12 @@ def write_timm(network: ContrastiveClustering, folder: Path) -> None:
     backbone = copy.copy(network.backbone)
     known = dict(backbone.pretrained_cfg)  # type: ignore[arg-type]
     size = network.size
-    args = {"img_size": size} if known.get("fixed_input_size") else {}
+    args: dict[str, int] = {"img_size": size} if known.get("fixed_input_size") else {}
+    channels = network.settings.in_chans
+    args |= {"in_chans": channels} if channels != 3 else {}
     backbone.pretrained_cfg = known | {  # type: ignore[assignment]
         "num_classes": 0,
-        "input_size": (3, size, size),
+        "input_size": (channels, size, size),
         "test_input_size": None,
         "interpolation": "bilinear",
         "crop_pct": 1.0,

@@ -22,6 +22,7 @@ from ccscale.errors import Fault, InputError
 from ccscale.features.store import Features
 from ccscale.wording import agree, counted
 
+FOLLOWED = ("stem", "normalize", "in_chans", "pixels")  # of the backbone's settings
 BACKBONE = "backbone.safetensors"  # in a store; not in one that was made of arrays
 
 
@@ -78,7 +79,7 @@ def follow(config: Config, features: Features) -> Config:
                 f"model.{key} is {getattr(config.model, key)}, and the backbone of a run on a feature store is the "
                 f"one that made it ({store}): leave it out"
             )
-    model = {key: value for key, value in settings.model.items() if key in ("stem", "normalize")}
+    model = {key: value for key, value in settings.model.items() if key in FOLLOWED}
     model |= {"backbone": settings.backbone, "freeze": "all"}
     views: dict[str, Any] = {"size": settings.size, "scaled_decode": settings.scaled_decode}
     views |= {key: value for key, value in (settings.view_settings or {}).items() if key != "raw"}

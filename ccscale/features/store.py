@@ -25,8 +25,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ccscale.config import Model
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.shards.manifest_file import Shard
+from ccscale.data.shards.manifest_file import PixelFacts, Shard
+from ccscale.data.shards.pixels import facts_of
 from ccscale.errors import InputError, nearest
 from ccscale.features.feature_file import decode
 from ccscale.features.listing import FeatureFile, Listing, Settings, read_listing
@@ -136,7 +138,15 @@ class Features:
         labelled = Counter[str]()
         for file in self.files:
             labelled[file.shard.split] += file.labelled
-        return Manifest(data.root, data.name, self.shards, data.classes, data.class_ids, labelled, {})
+        return Manifest(
+            data.root, data.name, self.shards, data.classes, data.class_ids, labelled, {}, self._pixels
+        )
+
+    @property
+    def _pixels(self) -> PixelFacts | None:
+        """What the backbone knows of the numbers of the images that it saw."""
+        kept = {name: value for name, value in self.settings.model.items() if name in ("in_chans", "pixels")}
+        return facts_of(Model(clusters=2, **kept))
 
     def manifest_at(self, manifest: Manifest) -> Manifest:
         """Return another manifest of the same data, with these shards in the rows' order and no others."""

@@ -1,5 +1,6 @@
 """The backbone: any timm model without its classifier, with a stem for small images where asked for."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ccscale import dist
@@ -39,7 +41,7 @@ def build_backbone(settings: Model, size: int) -> nn.Module:
     Returns
     -------
     nn.Module
-        (m, 3, size, size) -> (m, D), if `try_backbone` says so.
+        (m, C, size, size) -> (m, D), if `try_backbone` says so.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def build_backbone(settings: Model, size: int) -> nn.Module:
     """
     backbone = create_backbone(settings, size, settings.pretrained)
     if settings.weights in NAMED:
-        weights = read_named(settings.weights, backbone, settings.backbone)
+        weights = adapted(read_named(settings.weights, backbone, settings.backbone), backbone)
         with torch.no_grad():
             backbone.load_state_dict(weights)
         wanted = "" if settings.normalize else "; they were trained with model.normalize=true"
@@ -85,10 +87,16 @@ def create_backbone(settings: Model, size: int, pretrained: bool) -> nn.Module:
         "drop_path_rate": settings.drop_path,
         "drop_rate": settings.dropout,
     }
+    if settings.in_chans != 3:
+        options["in_chans"] = settings.in_chans
     try:
         backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
     except Exception as error:
-        for key, option in (("drop_path", "drop_path_rate"), ("dropout", "drop_rate")):
+        for key, option in (
+            ("drop_path", "drop_path_rate"),
+            ("dropout", "drop_rate"),
+            ("in_chans", "in_chans"),
+        ):
             if isinstance(error, TypeError) and f"'{option}'" in str(error):
                 raise InputError(f"'{name}' does not take model.{key}: leave it out") from None
         if pretrained:
@@ -103,6 +111,19 @@ def create_backbone(settings: Model, size: int, pretrained: bool) -> nn.Module:
     if settings.stem == "small":
         _use_small_stem(backbone, name)
     return backbone
+
+
+def adapted(weights: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """Return weights whose first convolution is for as many channels as the backbone's, as timm adapts them.
+
+    Summed for one channel, repeated and scaled for several; others than those of red, green and blue stay as they
+    are.
+    """
+    stem = _first_convolution(backbone) + ".weight"
+    given, wanted = weights.get(stem), backbone.state_dict().get(stem)
+    if given is None or wanted is None or given.shape[1] != 3 or given.shape[2:] != wanted.shape[2:]:
+        return dict(weights)
+    return dict(weights) | {stem: adapt_input_conv(wanted.shape[1], given)}
 
 
 def other_backbone(name: str, size: int) -> str:
@@ -156,8 +177,14 @@ def _load_weights(backbone: nn.Module, path: Path, small_stem: bool) -> None:
         weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     wanted = backbone.state_dict()
     stem = _first_convolution(backbone) + ".weight"
-    if small_stem and stem in weights and stem in wanted and weights[stem].shape != wanted[stem].shape:
+    if (
+        small_stem
+        and stem in weights
+        and stem in wanted
+        and weights[stem].shape[2:] != wanted[stem].shape[2:]
+    ):
         weights[stem] = wanted[stem]  # a small stem has no counterpart in weights of the standard one
+    weights = adapted(weights, backbone)
     missing = [
         key for key, value in wanted.items() if key not in weights or weights[key].shape != value.shape
     ]

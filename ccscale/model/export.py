@@ -162,7 +162,7 @@ def load(
     Returns
     -------
     ContrastiveClustering
-        In evaluation mode. Calling it with (m, 3, size, size) images in [0, 1] gives features (m, D),
+        In evaluation mode. Calling it with (m, C, size, size) images in [0, 1] gives features (m, D),
         embeddings (m, d) and soft assignments (m, K); its `predict` gives clusters and confidences; its `size`
         is the side of the images; its `origin` is the folder, or its name on the Hub with the commit.
 

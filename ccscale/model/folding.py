@@ -17,7 +17,7 @@ TOLERANCE = 1e-4  # of the largest feature; what is rightly folded differs by 1e
 
 
 @torch.no_grad()
-def folded(module: nn.Module, size: int) -> nn.Module:
+def folded(module: nn.Module, size: int, channels: int = 3) -> nn.Module:
     """Return a copy of a backbone, in evaluation mode, with batch norm folded in; itself where that cannot be.
 
     Parameters
@@ -26,12 +26,16 @@ def folded(module: nn.Module, size: int) -> nn.Module:
         On a CPU; it is left as it is.
     size
         Side of its images in pixels.
+    channels
+        Of its images.
     """
     copied = copy.deepcopy(module).eval()
     if not _fold(copied):
         return module
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(2, 3, size, size, generator=generator).contiguous(memory_format=torch.channels_last)
+    images = torch.rand(2, channels, size, size, generator=generator).contiguous(
+        memory_format=torch.channels_last
+    )
     before, after = module(images), copied(images)
     same = float((before - after).abs().max()) <= TOLERANCE * float(before.abs().max())
     return copied if same else module

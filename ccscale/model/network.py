@@ -19,6 +19,7 @@ from ccscale.model.backbone import NoBackbone, build_backbone
 from ccscale.model.dropout import Draws
 from ccscale.model.frozen import FrozenPart, freeze
 from ccscale.model.heads import CentreHeads, InstanceHead, make_centre_heads, make_cluster_heads
+from ccscale.model.image_statistics import image_statistics
 from ccscale.model.norm import use_global_batch_norm
 from ccscale.model.recompute import checkpointing, use_grad_checkpointing
 from ccscale.model.teacher import Teacher, even_shares
@@ -131,14 +132,8 @@ class ContrastiveClustering(nn.Module):
         self.origin: str | None = None
         self.teacher: Teacher | None = None
         self.register_buffer("shares", None)
-        statistics = (
-            self.backbone.pretrained_cfg
-            if settings.normalize and not isinstance(self.backbone, NoBackbone)
-            else {"mean": [0.0] * 3, "std": [1.0] * 3}
-        )
-        for name in ("mean", "std"):
-            values = torch.tensor(statistics[name]).view(1, 3, 1, 1)  # type: ignore[index]
-            self.register_buffer(name, values, persistent=False)
+        for name, values in zip(("mean", "std"), image_statistics(settings, self.backbone), strict=True):
+            self.register_buffer(name, values.view(1, -1, 1, 1), persistent=False)
         self.register_module("average", None)
 
     def forward(self, x: Tensor) -> Outputs:
@@ -149,7 +144,7 @@ class ContrastiveClustering(nn.Module):
         Parameters
         ----------
         x : Tensor
-            Images (m, 3, size, size) in [0, 1], or features (m, D) as the backbone makes them.
+            Images (m, C, size, size) in [0, 1], or features (m, D) as the backbone makes them.
 
         Returns
         -------
@@ -164,7 +159,7 @@ class ContrastiveClustering(nn.Module):
         Parameters
         ----------
         images : Tensor
-            (m, 3, size, size) in [0, 1].
+            (m, C, size, size) in [0, 1].
 
         Returns
         -------
@@ -319,7 +314,7 @@ class ContrastiveClustering(nn.Module):
         Parameters
         ----------
         images : Tensor
-            (m, 3, size, size) in [0, 1].
+            (m, C, size, size) in [0, 1].
 
         Returns
         -------

@@ -49,7 +49,7 @@ def try_backbone(settings: Model, size: int) -> Trial:
     Raises
     ------
     InputError
-        If it cannot be built, does not make (m, D) of (m, 3, size, size), or draws random numbers that cannot be
+        If it cannot be built, does not make (m, D) of (m, C, size, size), or draws random numbers that cannot be
         drawn by the place in the batch.
     """
     with torch.device("meta"):
@@ -70,8 +70,9 @@ def try_backbone(settings: Model, size: int) -> Trial:
     if others or len(shape) != 2 or shape[0] != FEW:
         gives = " or ".join(f"({', '.join(['m', *map(str, shape[1:])])})" for shape in sorted(shapes))
         raise InputError(
-            f"the backbone '{settings.backbone}' gives {gives} of (m, 3, {size}, {size}), and features (m, D) are "
-            "needed: choose another one (model.backbone)"
+            f"the backbone '{settings.backbone}' gives {gives} of "
+            f"(m, {settings.in_chans}, {size}, {size}), and features (m, D) are needed: choose another one "
+            "(model.backbone)"
         )
     draws = _tell_apart(few.shapes, more.shapes, settings)
     for key, value, has in (
@@ -110,7 +111,7 @@ def _pass(backbone: nn.Module, views: int, size: int, settings: Model, heard: _H
     name = settings.backbone
     try:
         with heard:
-            features = backbone(torch.empty(views, 3, size, size))
+            features = backbone(torch.empty(views, settings.in_chans, size, size))
     except Undrawable as error:
         raise _undrawable(settings, str(error)) from None
     except Exception as error:

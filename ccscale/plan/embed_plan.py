@@ -76,7 +76,7 @@ def plan_embedding(
     env = RankEnvironment()
     where = pick_device(device)
     with process_group(env, where):
-        backbone = source.load(wanted.size, wanted.seed, where)
+        backbone = source.following(shards).load(wanted.size, wanted.seed, where)
         manifest, chosen = images_of(shards, splits)
         images = sum(shard.nsamples for shard in manifest.select(chosen))
         embedder = Embedder(

@@ -104,7 +104,7 @@ class Network:
         self._config, self._world, self._gpu = config, world, device == "cuda"
         self._device = device = "cuda" if self._gpu and torch.cuda.is_available() else "cpu"
         size = config.views.size
-        self._shape = (3, size, size) if width is None else (width,)
+        self._shape = (config.model.in_chans, size, size) if width is None else (width,)
         self._mode = FakeTensorMode()
         self._type = torch.float64 if config.train.precision == "fp64" else torch.float32
         # The weights' values do not matter: nothing is downloaded or read for them.
@@ -119,7 +119,7 @@ class Network:
     def measure(self, views: int) -> NetworkCost:
         """Send that many views forward and backward."""
         network, images = self._network, len(self._shape) == 3
-        bf16 = self._config.train.precision == "bf16"
+        bf16, of_channels = self._config.train.precision == "bf16", self._config.model.of_channels
         kernels = planned_for_gpus() if self._gpu else nullcontext()
         with fake_ranks(self._world), self._mode, torch.device(self._device), kernels:
             x = torch.empty(views, *self._shape, dtype=self._type)
@@ -138,7 +138,7 @@ class Network:
         return NetworkCost(
             views,
             numbers=math.prod(self._shape),
-            loaded=math.prod(self._shape) * (1 if images else torch.float32.itemsize),
+            loaded=math.prod(self._shape) * (1 if images and not of_channels else torch.float32.itemsize),
             weights=sum(p.numel() for p in network.parameters()),
             frozen=sum(p.numel() for p in network.parameters() if not p.requires_grad),
             frozen_bytes=sum(p.nbytes for p in network.parameters() if not p.requires_grad),

@@ -125,7 +125,7 @@ def plan_loading(config: Config, world: int, cpus: int, width: int = 0) -> RunLo
 
     ::
 
-        batches    (prefetch + 4) x 2 n S² 3: ready; being cut, joined, fetched ahead, in use
+        batches    (prefetch + 4) x 2 n S² 3 (of channels 4 C): ready; being cut, joined, fetched ahead, in use
         blocks     2 block_bytes a lane, and a worker's requests
 
     Of a feature store, whose rows have `width` numbers, there are no workers, and batches of features.
@@ -135,7 +135,8 @@ def plan_loading(config: Config, world: int, cpus: int, width: int = 0) -> RunLo
     n = config.train.global_batch // world
     remote = location.is_url(location.local_or_url(data.place))
     workers = min(wanted, lanes if remote else n)
-    batch = VIEWS * n * config.views.size**2 * 3
+    numbers = 4 * config.model.in_chans if config.model.of_channels else 3  # bytes of a pixel
+    batch = VIEWS * n * config.views.size**2 * numbers
     ready = data.prefetch + 4 if workers else 3
     if data.features is not None:  # read from the memory map, by the process that trains
         return RunLoader(0, lanes, STORED * VIEWS * n * width * 4, 0)

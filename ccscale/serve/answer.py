@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ccscale.config import Model
 from ccscale.data.whole_images import WholeBatch
+from ccscale.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,15 @@ class Answerer(Protocol):
 
     def answer(self, images: NDArray[np.uint8]) -> list[Answer]:
         """Return the answers to images (n, size, size, 3), RGB."""
+
+
+def refuse_channels(model: Model) -> None:
+    """Raise an `InputError` for a network whose images are no photographs."""
+    if model.of_channels:
+        raise InputError(
+            f"the network takes images of {model.in_chans} channels, and `ccscale serve` takes photographs, RGB of "
+            "8 bits: use `ccscale predict`, or `ccscale export --format onnx`"
+        )
 
 
 def batch_of(images: NDArray[np.uint8]) -> WholeBatch:

@@ -14,7 +14,7 @@ from ccscale.embed.features import Embedder
 from ccscale.evaluate.sureness import assign_features
 from ccscale.model.export import load
 from ccscale.model.network import ContrastiveClustering
-from ccscale.serve.answer import Answer, batch_of
+from ccscale.serve.answer import Answer, batch_of, refuse_channels
 
 NO_FEATURES = "its features are not finite"
 
@@ -32,6 +32,7 @@ class LivingClusters:
         self.clusters = len(self._state.ids)
         self.size, self.scaled_decode = settings.size, settings.scaled_decode
         backbone, self._heads = _network(lineage.network(), settings.size, device)
+        refuse_channels(backbone.settings)
         self._embedder = Embedder(backbone, settings.dtype, None, settings.scaled_decode, 0, 0)
 
     def answer(self, images: NDArray[np.uint8]) -> list[Answer]:

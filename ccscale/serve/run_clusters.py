@@ -8,13 +8,14 @@ from ccscale.evaluate.basis import weights_of
 from ccscale.evaluate.known import Known
 from ccscale.evaluate.opened import OpenedRun
 from ccscale.evaluate.reject import Reject
-from ccscale.serve.answer import Answer, batch_of
+from ccscale.serve.answer import Answer, batch_of, refuse_channels
 
 
 class RunClusters:
     """The clusters of a checkpoint; see `answer.Answerer`."""
 
     def __init__(self, opened: OpenedRun, reject: Reject | None) -> None:
+        refuse_channels(opened.network.settings)
         self.version = f"step-{opened.checkpoint.step:08d}"
         self.clusters = opened.network.k
         self.size = opened.network.size

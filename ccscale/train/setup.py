@@ -12,6 +12,7 @@ from ccscale.checkpoint import Search
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config
 from ccscale.config.views import strong_view, weak_view
+from ccscale.data.images.channels import Channels
 from ccscale.data.loader import default_workers
 from ccscale.data.order.growing import GrowingSchedule
 from ccscale.data.order.run import last_step
@@ -23,6 +24,7 @@ from ccscale.data.remote.location import is_url
 from ccscale.data.remote.retry import Closing
 from ccscale.data.ring import Allot, plain_memory
 from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.pixels import follow_pixels
 from ccscale.engine.adapter import Engine
 from ccscale.features.batches import Batch, feature_batches
 from ccscale.features.following import open_followed
@@ -133,6 +135,7 @@ class Setup:
             closing=closing,
             triples=self._triples,
             allot=allot,
+            channels=Channels.of(self.config.model),
         )
 
     @property
@@ -244,7 +247,7 @@ def open_data(config: Config) -> tuple[Config, Manifest, Features | None]:
     Returns
     -------
     Config, Manifest, Features or None
-        The config follows the store, where there is one.
+        The config follows the store, where there is one, and what was measured of images of channels.
 
     Raises
     ------
@@ -257,6 +260,7 @@ def open_data(config: Config) -> tuple[Config, Manifest, Features | None]:
         features.at(config.evaluated_splits)
         return config, features.whole.manifest, features
     manifest = Manifest.load(data.place, data.retry_seconds)
+    config = config.model_copy(update={"model": follow_pixels(config.model, manifest)})
     if access.cache is not None:
         Cache(access.cache, access.cache_bytes)  # refused here if it cannot be
     trained = set(config.data.splits)

@@ -31,6 +31,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _show_pixels(pixels: dict[str, Any]) -> None:
+    """Print what was measured of images of channels."""
+    columns = {f"{each} %": pixels["percentiles"][each] for each in ("0", "0.1", "50", "99.9", "100")}
+    table = TextTable("channel", "mean", "deviation", *columns)
+    for number, (mean, std, *ends) in enumerate(
+        zip(pixels["mean"], pixels["std"], *columns.values(), strict=True)
+    ):
+        table.add(str(number), *(f"{value:,.6g}" for value in (mean, std, *ends)))
+    put(f"{pixels['channels']} channels of {pixels['type']}; percentiles, over all pixels:")
+    table.put()
+
+
 def show_info(facts: dict[str, Any], as_json: bool) -> None:
     """Print what `data.shards.verify.info` found, and what a verb adds to it."""
     if as_json:
@@ -43,6 +55,8 @@ def show_info(facts: dict[str, Any], as_json: bool) -> None:
         numbers = (counts["samples"], counts["labelled"], counts["shards"], counts["bytes"] / 1e6)
         splits.add(split, *(f"{number:,.0f}" for number in numbers[:3]), f"{numbers[3]:,.1f}")
     splits.put()
+    if (pixels := facts.get("pixels")) is not None:
+        _show_pixels(pixels)
     if len(facts["classes"]) > MANY_CLASSES:
         put(f"{len(facts['classes']):,} classes; --json lists them")
     elif facts["classes"]:

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-from ccscale.cli.arguments import add_processes, byte_size, count, number, path
+from ccscale.cli.arguments import add_processes, byte_size, count, number, numbers, path
 from ccscale.cli.shards.info import show_info
 from ccscale.data.making.duplicates import DUPLICATES
 from ccscale.data.making.preparation import FORMATS
@@ -25,6 +25,7 @@ examples:
   ccscale shards make folder ~/photos data/photos
   ccscale shards make folder ~/photos data/photos --resize 256 --format jpg --dedup
   ccscale shards make imagenet ILSVRC2012_img_train.tar data/imagenet-10 --classes imagenet-10
+  ccscale shards make folder ~/cells data/cells --channels 5
   ccscale shards make table photos.parquet data/photos --path-column file
 
 The same command again goes on where it was stopped, and does nothing where all is done. Exit code 75: the shards
@@ -90,6 +91,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="1-100",
         help="JPEG or WebP quality of re-encoded images (default: %(default)s)",
     )
+    how.add_argument(
+        "--channels",
+        type=count,
+        metavar="C",
+        help="images of C channels, of 8 or 16 bits or floating-point numbers, kept as they are stored; the "
+        "numbers of each channel are measured",
+    )
+    how.add_argument(
+        "--shown",
+        type=numbers,
+        metavar="R,G,B",
+        help="with --channels: those that pictures show as red, green and blue, counted from 0 (default: 0,1,2)",
+    )
     shards = parser.add_argument_group("the shards")
     shards.add_argument(
         "--shard-samples",
@@ -133,6 +147,8 @@ def run(args: argparse.Namespace) -> int:
         strict=args.strict,
         seed=args.seed,
         workers=args.workers,
+        channels=args.channels,
+        shown=args.shown,
     )
     left_out = {
         name: manifest.made_by[name]

@@ -25,14 +25,15 @@ from torch import Tensor
 from ccscale.config import Views
 from ccscale.data.images.views import NEUTRAL, ColourParameters
 
-# An operation changes images (g, 3, S, S) in place, given values (g, ...).
+# An operation changes images (g, 3, S, S) in place, given values (g, ...); blur any channels.
 _Operation = Callable[[Tensor, Tensor], None]
 _Step = tuple[_Operation, npt.NDArray[np.intp], npt.NDArray[Any]]
 
 
 def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Turn uint8 images (M, S, S, 3) into (M, 3, S, S) in [0, 1], as they are: what evaluation looks at."""
-    return images.permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format).div_(255)
+    """Turn images (M, S, S, C) into (M, C, S, S), as they are: what evaluation looks at; uint8 in [0, 1]."""
+    first = images.permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format)
+    return first.div_(255) if images.dtype == torch.uint8 else first
 
 
 @torch.no_grad()
@@ -44,7 +45,8 @@ def apply_colour(
     Parameters
     ----------
     images
-        Shape (M, S, S, 3), uint8, RGB, on any device; left as they are.
+        Shape (M, S, S, 3), uint8, RGB, on any device; left as they are. Or of channels (M, S, S, C), float32, which
+        are blurred, and have no colours to be changed.
     colour
         Of the M views, as `ColourParameters.flatten` gives them.
     settings
@@ -55,7 +57,7 @@ def apply_colour(
     Returns
     -------
     torch.Tensor
-        Shape (M, 3, S, S), in [0, 1], contiguous, on the device of `images`.
+        Shape (M, 3, S, S), in [0, 1], contiguous, on the device of `images`; of channels (M, C, S, S).
 
     Raises
     ------
@@ -63,20 +65,27 @@ def apply_colour(
         If the images are not of that shape and type, or the parameters not of as many views.
     """
     check(images, colour)
-    count, height, width, _ = images.shape
-    result = torch.empty((count, 3, height, width), dtype=dtype, device=images.device)
-    size = _images_at_a_time(3 * height * width, images.device)
+    count, height, width, channels = images.shape
+    result = torch.empty((count, channels, height, width), dtype=dtype, device=images.device)
+    size = _images_at_a_time(channels * height * width, images.device)
     for start in range(0, count, size):
         part = slice(start, start + size)
         x = result[part]
-        x.copy_(images[part].permute(0, 3, 1, 2)).div_(255)
+        x.copy_(images[part].permute(0, 3, 1, 2))
+        if images.dtype == torch.uint8:
+            x.div_(255)
         _carry_out(list(_plan(colour[part], settings.blur_kernel, dtype)), x)
     return result
 
 
 def check(images: Tensor, colour: ColourParameters) -> None:
-    """Raise a `ValueError` if the images are no uint8 (M, S, S, 3), or the parameters not of as many views."""
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
+    """Raise a `ValueError` if images or parameters are not as `apply_colour` takes them."""
+    if images.dtype == torch.float32 and images.ndim == 4:
+        if colour.grey.any() or (colour.factors != NEUTRAL).any():
+            raise ValueError(
+                f"images are {images.dtype} of shape {tuple(images.shape)}, which have no colours"
+            )
+    elif images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}, not uint8 (M, S, S, 3)")
     if len(colour) != len(images):
         raise ValueError(f"there are parameters of {len(colour)} views for {len(images)} images")

@@ -1,17 +1,26 @@
 """The geometry of views, on the worker: an encoded image is decoded once and all crops are taken from it.
 
-So are RandAugment and cutout, which work on pixels of 8 bits.
+So are RandAugment and cutout, which work on pixels of 8 bits, and intensity and noise, which are of channels.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from ccscale.config import Views
-from ccscale.data.images.decode import Box, Encoded, decode, open_image
+from ccscale.data.images.channels import (
+    Channels,
+    Planes,
+    decode_planes,
+    empty_images,
+    joined,
+    open_planes,
+)
+from ccscale.data.images.decode import Box, Encoded
 from ccscale.data.images.rand_augment import carry_out
 from ccscale.data.images.views import ViewParameters, crop_box, settings_of_each
 from ccscale.data.images.whole import resized_part
@@ -24,8 +33,9 @@ def crop_views(
     settings: Views | Sequence[Views],
     params: ViewParameters,
     i: int,
-    out: npt.NDArray[np.uint8] | None = None,
-) -> npt.NDArray[np.uint8]:
+    out: npt.NDArray[Any] | None = None,
+    channels: Channels | None = None,
+) -> npt.NDArray[Any]:
     """Decode an image and crop its views.
 
     Parameters
@@ -39,12 +49,14 @@ def crop_views(
     i
         Which image of the batch this is.
     out
-        Shape (V, size, size, 3), uint8: where to write; by default a new array.
+        Where to write; by default a new array.
+    channels
+        What an image's numbers mean; None: RGB of 8 bits.
 
     Returns
     -------
     numpy.ndarray
-        Shape (V, size, size, 3), uint8, RGB.
+        Shape (V, size, size, 3), uint8, RGB; of channels (V, size, size, C), float32.
 
     Raises
     ------
@@ -54,17 +66,18 @@ def crop_views(
     each = settings_of_each(settings, len(params.flip))
     size = each[0].size  # that, and how it is decoded, all views have in common
     if out is None:
-        out = np.empty((len(each), size, size, 3), dtype=np.uint8)
-    encoded = open_image(data)
+        out = empty_images((len(each), size, size), channels)
+    encoded = open_planes(data, channels)
     boxes = [_view_box(encoded, view, u) for view, u in zip(each, params.crop[:, i], strict=True)]
-    image, boxes = decode(encoded, boxes, size if each[0].scaled_decode else None)
-    resized = {box: resized_part(image, box, size) for box in set(boxes)}  # the whole image may be seen twice
+    planes, boxes = decode_planes(encoded, boxes, size if each[0].scaled_decode else None)
+    # The whole image may be seen twice.
+    resized = {box: [resized_part(plane, box, size) for plane in planes] for box in set(boxes)}
     for view, box in enumerate(boxes):
-        seen = _change(resized[box], each[view], params, view, i)
-        pixels = np.frombuffer(seen.tobytes(), dtype=np.uint8)  # np.asarray takes half as long again
-        out[view] = pixels.reshape(size, size, 3)
+        out[view] = joined([_change(plane, each[view], params, view, i) for plane in resized[box]])
+        if params.intensity is not None:
+            params.intensity.change(out[view], view, i)
         left, top, right, bottom = params.hole[view, i].tolist()
-        out[view, top:bottom, left:right] = GREY
+        out[view, top:bottom, left:right] = GREY if channels is None else 0
     return out
 
 
@@ -85,7 +98,7 @@ def _change(seen: Image.Image, settings: Views, params: ViewParameters, view: in
     return seen
 
 
-def _view_box(encoded: Encoded, settings: Views, u: npt.NDArray[np.float64]) -> Box:
+def _view_box(encoded: Encoded | Planes, settings: Views, u: npt.NDArray[np.float64]) -> Box:
     """Return the part of an image that a view is cut from, by the numbers of `crop_box`."""
     if settings.crop_scale is None:
         return (0, 0, encoded.width, encoded.height)

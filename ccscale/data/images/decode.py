@@ -18,6 +18,7 @@ What becomes of each kind, in training, evaluation, `read_images`, pictures and 
     more than MAX_PIXELS      bad, told from the header before any pixel is decoded; so are sides of 0
     bombs in metadata         bad: Pillow's limits on text chunks, profiles and tags hold
     HEIC, JPEG XL             by the extras `heif` and `jxl` (`formats.py`); without them bad, with the remedy
+    DICOM                     by the extra `dicom`: what its window shows, as grey (`dicom.py`)
     other formats             (JPEG 2000, HDR, EPS, …) bad; EPS for one would be handed to another program
 
 Bad means `BadImage` with the reason. A colour profile (ICC) is not applied, as in the common training pipelines.
@@ -33,6 +34,7 @@ from types import TracebackType
 
 from PIL import ExifTags, Image, ImageFile
 
+from ccscale.data.images.dicom import dicom_picture, is_dicom
 from ccscale.data.images.formats import claimed_size, reader_of
 from ccscale.data.images.pixels import over_white, plain
 from ccscale.errors import BadImage
@@ -75,6 +77,8 @@ class Encoded:
 
     __slots__ = ("depth", "height", "image", "orientation", "width")
 
+    image: Image.Image
+
     def __init__(self, image: ImageFile.ImageFile, data: bytes, most_pixels: int) -> None:
         width, height = image.size
         _check_size(width, height, most_pixels)
@@ -88,6 +92,14 @@ class Encoded:
             width, height = image.size
         self.orientation = _orientation(image)
         self.width, self.height = (width, height) if self.orientation < 5 else (height, width)
+
+    @classmethod
+    def of(cls, image: Image.Image) -> "Encoded":
+        """Return what stands for an image whose pixels are there."""
+        made = object.__new__(cls)
+        made.image, made.depth, made.orientation = image, 8, 1
+        made.width, made.height = image.size
+        return made
 
 
 def _check_size(width: int, height: int, most_pixels: int) -> None:
@@ -114,6 +126,8 @@ def open_image(data: bytes, most_pixels: int = MAX_PIXELS) -> Encoded:
         raise BadImage("it has no bytes")
     if (claimed := claimed_size(data)) is not None:
         _check_size(*claimed, most_pixels)
+    if is_dicom(data):
+        return Encoded.of(dicom_picture(data, most_pixels))
     reader = reader_of(data)
     with _Pillow(most_pixels // 2):
         return Encoded(reader(io.BytesIO(data)), data, most_pixels)

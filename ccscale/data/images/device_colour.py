@@ -34,9 +34,9 @@ def colour_views(
     Returns
     -------
     torch.Tensor
-        Shape (M, 3, S, S), in [0, 1], channels last in memory.
+        Shape (M, 3, S, S), in [0, 1], channels last in memory; of channels (M, C, S, S).
     """
-    if images.is_cuda and dtype in TOLERANCES and works(images.device, dtype):
+    if images.is_cuda and images.dtype == torch.uint8 and dtype in TOLERANCES and works(images.device, dtype):
         from ccscale.data.images.fused_colour import colour_fused
 
         return colour_fused(images, colour, settings, dtype)

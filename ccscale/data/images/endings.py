@@ -15,6 +15,7 @@ ENDINGS = {
     **dict.fromkeys(("ppm", "pgm", "pbm", "pnm"), "ppm"),
     **dict.fromkeys(("heic", "heif", "hif"), "heic"),  # by the extra `heif`
     "jxl": "jxl",  # by the extra `jxl`
+    **dict.fromkeys(("dcm", "dicom"), "dcm"),  # by the extra `dicom`
 }
 
 

@@ -5,8 +5,6 @@ packages of their own, which `pip install 'ccscale[heif]'` and `'ccscale[jxl]'` 
 on.
 """
 
-import functools
-import importlib
 import struct
 from typing import cast
 
@@ -19,6 +17,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from ccscale.data.images.extras import found
 from ccscale.errors import BadImage
 
 Reader = type[ImageFile.ImageFile]
@@ -32,7 +31,7 @@ _READERS: tuple[tuple[bytes, Reader], ...] = (
     *((magic, TiffImageFile) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     *((b"P%d" % kind, PpmImageFile) for kind in range(1, 7)),
 )
-_FORMATS = "JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL"
+_FORMATS = "JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL, DICOM"
 _HEIC_BRANDS = frozenset([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"])
 _JXL_STREAM, _JXL_BOX = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 # JPEG XL's header has a width by its ratio to the height, in place of a number.
@@ -77,19 +76,11 @@ def claimed_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-@functools.cache
-def _import(module: str) -> object | None:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        return None
-
-
 def _extra(module: str, name: str, format: str, package: str) -> Reader:
-    found = _import(module)
-    if found is None:
+    there = found(module)
+    if there is None:
         raise BadImage(f"it is {format}, which needs another package: run `pip install '{package}'`")
-    return cast(Reader, getattr(found, name))
+    return cast(Reader, getattr(there, name))
 
 
 def _brands(data: bytes) -> set[bytes]:

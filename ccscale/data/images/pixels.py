@@ -36,7 +36,10 @@ def plain(image: Image.Image, depth: int) -> Image.Image:
         return _grey_16(image, transparent)
     if mode in ("F", "I"):
         kind = "floating-point numbers" if mode == "F" else "32-bit integers"
-        raise BadImage(f"its pixels are {kind}, which have no range of their own: convert it to 8 or 16 bits")
+        raise BadImage(
+            f"its pixels are {kind}, which have no range of their own: convert it to 8 or 16 bits, or "
+            "keep them as they are (`ccscale shards make --channels 1`)"
+        )
     # Pillow has a PNG's transparent colour at the file's depth and the pixels at 8 bits.
     if transparent is not None and (depth in (2, 4) or (depth == 16 and mode == "RGB")):
         image = image.copy()

@@ -4,6 +4,7 @@ An image's view is (paper, section "Data augmentation")
 
     RandomResizedCrop - RandomAffine - RandomHorizontalFlip      geometry, on the worker   (crops.py)
     - RandAugment - cutout                                       pixels, on the worker     (rand_augment.py)
+    - intensity - noise                                          channels, on the worker   (intensity.py)
     - ColorJitter - RandomGrayscale - GaussianBlur               colour, on the device     (colour.py)
 
 Each parameter has a slot of its own among the uniform numbers of the sample's view (philox.py), used or not:
@@ -22,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ccscale.config import MOST_OPERATIONS, Views
+from ccscale.data.images.intensity import SLOTS as INTENSITY_SLOTS
+from ccscale.data.images.intensity import IntensityParameters, draw_intensity
 from ccscale.data.images.rand_augment import OPERATIONS
 from ccscale.philox import uniforms
 
@@ -44,7 +47,9 @@ _PLAIN_SLOTS = 36  # what is drawn where no view has RandAugment or cutout
 _OPERATIONS = slice(36, 36 + MOST_OPERATIONS)
 _BACKWARDS = slice(44, 44 + MOST_OPERATIONS)  # is an operation's magnitude turned round?
 _HOLE = slice(52, 54)  # middle of the cutout: from left, top
-_SLOTS = 54
+_OPERATION_SLOTS = 54  # what is drawn where no view has intensity or noise
+_INTENSITY = slice(54, 54 + INTENSITY_SLOTS)
+_SLOTS = 54 + INTENSITY_SLOTS
 
 # The jitter's operations by their numbers, as torchvision's ColorJitter has them, and the factors that leave
 # an image as it is.
@@ -140,6 +145,8 @@ class ViewParameters:
         (2, B, 4) int64: left, top, right, bottom of the cutout in pixels of the view; all 0: none.
     colour
         What is done on the device.
+    intensity
+        What is done to the intensities of channels; None where no view has such a thing.
     """
 
     crop: npt.NDArray[np.float64]
@@ -151,13 +158,19 @@ class ViewParameters:
     backwards: npt.NDArray[np.bool_]
     hole: npt.NDArray[np.int64]
     colour: ColourParameters
+    intensity: IntensityParameters | None = None
 
     @classmethod
     def stack(cls, views: Sequence["ViewParameters"]) -> "ViewParameters":
         """Join views, each (B, ...), to (V, B, ...)."""
-        names = [field.name for field in fields(cls) if field.name != "colour"]
+        names = [field.name for field in fields(cls) if field.name not in ("colour", "intensity")]
         arrays = {name: np.stack([getattr(view, name) for view in views]) for name in names}
-        return cls(**arrays, colour=ColourParameters.stack([view.colour for view in views]))
+        intensities = [view.intensity for view in views if view.intensity is not None]
+        return cls(
+            **arrays,
+            colour=ColourParameters.stack([view.colour for view in views]),
+            intensity=IntensityParameters.stack(intensities) if intensities else None,
+        )
 
 
 def draw_views(
@@ -181,7 +194,8 @@ def draw_views(
         How many of each where there is but one section: where training has 2 on the first axis, there are so many.
     """
     each = settings_of_each(settings, views)
-    slots = _SLOTS if any(view.rand_augment or view.cutout for view in each) else _PLAIN_SLOTS
+    slots = _OPERATION_SLOTS if any(view.rand_augment or view.cutout for view in each) else _PLAIN_SLOTS
+    slots = _SLOTS if any(view.of_channels for view in each) else slots
     return ViewParameters.stack(
         [_draw_view(view, uniforms(seed, epoch, samples, number, slots)) for number, view in enumerate(each)]
     )
@@ -206,6 +220,7 @@ def _draw_view(settings: Views, u: npt.NDArray[np.float64]) -> ViewParameters:
         backwards=backwards,
         hole=_draw_hole(settings, u),
         colour=_draw_colour(settings, u),
+        intensity=draw_intensity(settings, u[:, _INTENSITY]) if u.shape[1] == _SLOTS else None,
     )
 
 

@@ -1,17 +1,22 @@
 """The whole of an image, resized, as evaluation sees it; knows nothing of torch, which takes seconds to load."""
 
 import math
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ccscale.data.images.decode import MAX_PIXELS, Box, crop, decode, open_image
+from ccscale.data.images.channels import Channels, decode_planes, joined, open_planes
+from ccscale.data.images.decode import MAX_PIXELS, Box, crop
 
 
 def whole_image(
-    data: bytes, size: int, scaled_decode: bool = True, most_pixels: int = MAX_PIXELS
-) -> npt.NDArray[np.uint8]:
+    data: bytes,
+    size: int,
+    scaled_decode: bool = True,
+    most_pixels: int = MAX_PIXELS,
+    channels: Channels | None = None,
+) -> npt.NDArray[Any]:
     """Decode an image and resize the whole of it, as evaluation sees it.
 
     Parameters
@@ -24,20 +29,23 @@ def whole_image(
         Decode a JPEG at the smallest DCT scale that serves.
     most_pixels
         As `open_image`'s.
+    channels
+        What an image's numbers mean; None: RGB of 8 bits.
 
     Returns
     -------
     numpy.ndarray
-        Shape (size, size, 3), uint8, RGB.
+        Shape (size, size, 3), uint8, RGB; of channels (size, size, C), float32, 0 to 1.
 
     Raises
     ------
     BadImage
         If the data cannot be decoded.
     """
-    encoded = open_image(data, most_pixels)
-    image, (box,) = decode(encoded, [(0, 0, encoded.width, encoded.height)], size if scaled_decode else None)
-    return np.array(resized_part(image, box, size))
+    encoded = open_planes(data, channels, most_pixels)
+    whole = (0, 0, encoded.width, encoded.height)
+    planes, (box,) = decode_planes(encoded, [whole], size if scaled_decode else None)
+    return joined([resized_part(plane, box, size) for plane in planes]).copy()
 
 
 def resized_part(image: Image.Image, box: Box, size: int) -> Image.Image:

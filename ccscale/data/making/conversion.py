@@ -25,11 +25,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from ccscale import atomic, pool
+from ccscale.data.making.measured import measure_pixels
 from ccscale.data.making.preparation import Preparation
 from ccscale.data.making.record import FOLDER, Record, record_path
 from ccscale.data.making.rejected import Rejected
 from ccscale.data.shards import index
-from ccscale.data.shards.manifest import NAME
+from ccscale.data.shards.manifest import NAME, Manifest
+from ccscale.data.shards.manifest_file import PixelFacts
 from ccscale.errors import InputError
 from ccscale.pool import Tick
 from ccscale.progress import Meter
@@ -76,6 +78,10 @@ class Conversion:
     ) -> list[Result]:
         """Run a function over tasks in processes that hold the folder's lock, or `alone` in this one."""
         return pool.run(function, tasks, meter, 1 if alone else self._workers, self._lock)
+
+    def measure(self, shown: tuple[int, ...] | None, made: Manifest) -> PixelFacts:
+        """Measure the numbers of the images of shards that are there."""
+        return measure_pixels(made, shown, self._workers, self.progress, self._lock)
 
     def pin_layout(self, digest: str, may_change: bool = False) -> None:
         """Note the layout; refuse to go on by another one, unless there is a reason for it to have changed."""

@@ -5,7 +5,8 @@ import csv
 import importlib.metadata
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ccscale import atomic
@@ -14,6 +15,7 @@ from ccscale.data.making.layout import ShardLayout
 from ccscale.data.making.record import Record
 from ccscale.data.making.rejected import REJECTED, Rejected
 from ccscale.data.shards.manifest import Manifest
+from ccscale.data.shards.manifest_file import PixelFacts
 from ccscale.data.sources.items import Source
 from ccscale.errors import Fault, InputError
 from ccscale.spreadsheet import cell
@@ -31,8 +33,9 @@ def finish(
     duplicates: list[Duplicate] | None,
     options: dict[str, Any],
     request: str,
+    measure: Callable[[Manifest], PixelFacts] | None = None,
 ) -> Manifest:
-    """Write the lists of what was left out, and then the manifest."""
+    """Write the lists of what was left out, and then the manifest, with what `measure` returns of channels."""
     rejected = sorted(line for record in records for line in record.rejected)
     temporary = sum(bool(line.temporary) for line in rejected)
     shards = tuple(record.shard for record in records if record.shard is not None)
@@ -64,6 +67,8 @@ def finish(
         made_by |= {"duplicates": len(duplicates), "conflicting_labels": conflicts}
     made_by["request"] = request
     made = Manifest(out, source.name, shards, source.classes, source.class_ids, labelled, made_by)
+    if measure is not None:
+        made = replace(made, pixels=measure(made))
     made.save()
     return made
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from ccscale.config import MOST_CHANNELS
 from ccscale.data.images.decode import open_image, upright
 from ccscale.data.images.pixels import eight_bits, over_white
+from ccscale.data.making.channel_files import prepare_channels
 from ccscale.errors import BadImage, InputError, nearest
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}  # extension to Pillow's name
@@ -25,6 +27,9 @@ class Preparation:
         ``"jpg"``, ``"png"`` or ``"webp"``; None: each image's own.
     quality
         1 to 100, of images that are encoded anew as JPEG or WebP. From 90 on, JPEG keeps full colour resolution.
+    channels
+        Images are of so many channels, and kept as they are stored: TIFFs as they are, DICOM as a TIFF of the
+        numbers that it means. None: they are RGB of 8 bits.
 
     Raises
     ------
@@ -35,6 +40,7 @@ class Preparation:
     resize: int | None = None
     format: str | None = None
     quality: int = 95
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         if self.resize is not None and self.resize < 1:
@@ -44,6 +50,15 @@ class Preparation:
             raise InputError(f"there is no format {self.format!r}{hint}")
         if not 1 <= self.quality <= 100:
             raise InputError(f"quality is {self.quality}: it must be from 1 to 100")
+        if self.channels is None:
+            return
+        if not 1 <= self.channels <= MOST_CHANNELS:
+            raise InputError(f"channels is {self.channels}: it must be from 1 to {MOST_CHANNELS}")
+        if self.format is not None:
+            raise InputError(
+                f"images of channels are kept as they are stored, and format is {self.format}: leave one of the "
+                "two out"
+            )
 
     @property
     def keeps_bytes(self) -> bool:
@@ -64,6 +79,8 @@ def prepare(data: bytes, preparation: Preparation) -> tuple[bytes, str]:
     BadImage
         With the reason.
     """
+    if preparation.channels is not None:
+        return prepare_channels(data, preparation.channels, preparation.resize)
     encoded = open_image(data)
     image = upright(encoded)
     own = EXTENSIONS.get(encoded.image.format or "")

@@ -14,6 +14,7 @@ own layout alone and appears under its name when it is whole.
 import errno
 import os
 from dataclasses import asdict
+from functools import partial
 
 from ccscale import pool
 from ccscale.data.making.conversion import begin, check_folder, remove_notes
@@ -55,6 +56,8 @@ def make_shards(
     seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
+    channels: int | None = None,
+    shown: tuple[int, ...] | None = None,
 ) -> Manifest:
     """Write a source's images into shards and return their manifest.
 
@@ -97,16 +100,26 @@ def make_shards(
         imported (``if __name__ == "__main__":``).
     progress
         Whether to tell on standard error how far it is.
+    channels
+        Images are of so many channels, of 8 or 16 bits or floating-point numbers, and are kept as they are stored;
+        the numbers of each channel are measured, and stand in the manifest (`Manifest.pixels`).
+    shown
+        The channels, counted from 0, that pictures show as red, green and blue; by default the first three.
 
     Raises
     ------
     InputError
-        If an option is out of range, `out` cannot take the shards, or no image can be read.
+        If an option is out of range, images of channels are not of one type of numbers, `out` cannot take the
+        shards, or no image can be read.
     Fault
         If the disk is full, the source cannot be read any more, or a worker process was killed. The same call goes
         on when that is put right.
     """
-    preparation = Preparation(resize, format, quality)
+    preparation = Preparation(resize, format, quality, channels)
+    if shown is not None and not all(0 <= channel < (channels or 0) for channel in shown):
+        raise InputError(
+            f"shown is {', '.join(map(str, shown))}: name channels from 0 to {(channels or 1) - 1}"
+        )
     if shard_samples is not None and shard_samples < 1:
         raise InputError(f"shard_samples is {shard_samples}: a shard holds at least 1 sample")
     if shard_bytes < 1:
@@ -116,8 +129,10 @@ def make_shards(
     pool.check_workers(workers)
     _tell_oddities(source, strict, progress)
     folder = location.local_or_url(out)
+    of_channels = {"channels": channels, "shown": shown}
     options = {
-        **asdict(preparation),
+        **{name: value for name, value in asdict(preparation).items() if name not in of_channels},
+        **(of_channels if channels is not None else {}),
         "dedup": dedup,
         "seed": seed,
         "shard_samples": shard_samples,
@@ -153,7 +168,10 @@ def make_shards(
                 note_records(made, left_out, layouts)
                 conversion.reopen()
             records = write_shards(layouts, stash)
-            made = finish(source, folder, layouts, records, duplicates, options, request)
+            measure = None
+            if channels is not None:
+                measure = partial(conversion.measure, shown)
+            made = finish(source, folder, layouts, records, duplicates, options, request, measure)
             if made.made_by.get("temporary"):
                 conversion.remove_stash()
             else:

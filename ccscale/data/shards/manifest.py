@@ -16,7 +16,7 @@ from ccscale.data.remote.ranges import Remote
 from ccscale.data.remote.retry import Patience, Unreachable
 from ccscale.data.shards.keys import valid
 from ccscale.data.shards.labels import Labelling, Labels
-from ccscale.data.shards.manifest_file import KIND, VERSION, Shard, parse
+from ccscale.data.shards.manifest_file import KIND, VERSION, PixelFacts, Shard, parse
 from ccscale.errors import InputError, nearest
 
 NAME = "dataset.json"
@@ -43,6 +43,9 @@ class Manifest:
         Split to the number of its samples that have a label.
     made_by
         Kind of source, options and version of ccscale.
+    pixels
+        What was measured of images that are kept as they are stored, channel by channel; None: they are RGB of 8
+        bits.
     """
 
     root: str
@@ -52,6 +55,7 @@ class Manifest:
     class_ids: tuple[str, ...]
     labelled: dict[str, int]
     made_by: dict[str, Any]
+    pixels: PixelFacts | None = None
 
     @classmethod
     def load(cls, root: str | os.PathLike[str], retry_seconds: float = RETRY_SECONDS) -> "Manifest":
@@ -81,6 +85,7 @@ class Manifest:
             class_ids=section.class_ids,
             labelled={split: entry.labelled for split, entry in section.splits.items()},
             made_by=section.made_by,
+            pixels=section.pixels,
         )
 
     def save(self) -> None:
@@ -101,11 +106,12 @@ class Manifest:
             "name": valid(self.name),
             "shardlist": [asdict(shard) for shard in self.shards],
             "ccscale": {
-                "version": VERSION,
+                "version": 1 if self.pixels is None else VERSION,
                 "splits": splits,
                 "classes": self.classes,
                 "class_ids": self.class_ids,
                 "made_by": self.made_by,
+                **({} if self.pixels is None else {"pixels": self.pixels.model_dump(mode="json")}),
             },
         }
         place = os.path.join(self.root, NAME)
@@ -115,6 +121,11 @@ class Manifest:
             raise InputError(f"{place} cannot be written: {error.object!r} is not valid UTF-8") from None
         parse(data, place, "it is not written")
         atomic.write_bytes(place, data)
+
+    @property
+    def shown(self) -> tuple[int, ...] | None:
+        """The channels that pictures show, of images of channels; see `open_picture`."""
+        return None if self.pixels is None else self.pixels.shown
 
     @property
     def labelling(self) -> Labelling:

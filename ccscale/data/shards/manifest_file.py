@@ -6,6 +6,9 @@ The file is an index as webdataset's `wids` reads it, with a section of its own:
      "shardlist": [{"url", "nsamples", "filesize", "sha256", "split"}, …],
      "ccscale": {"version": 1, "splits": {split: {"samples", "shards", "labelled"}},
                  "classes": […], "class_ids": […], "made_by": {…}}}
+
+Where images are kept as they are stored, channel by channel, its version is 2, which tells earlier releases that
+they cannot read them, and it has a section "pixels" (`PixelFacts`).
 """
 
 import re
@@ -17,14 +20,15 @@ from urllib.parse import unquote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from ccscale.config import MOST_CLASSES
+from ccscale.config import MOST_CHANNELS, MOST_CLASSES
+from ccscale.config.pixels import PixelType
 from ccscale.data.remote import location
 from ccscale.data.remote.fetch import RemoteFile
 from ccscale.data.shards.keys import is_utf_8
 from ccscale.errors import InputError, check_version
 
 KIND = "wids-shard-index-v1"
-VERSION = 1
+VERSION = 2  # written where there are pixels of channels; else 1
 
 MAX_COUNT = 2**48  # of samples, and of bytes in a shard: sums over a data set stay below 2**63
 
@@ -68,6 +72,31 @@ class Shard:
         return RemoteFile(url, self.filesize, self.sha256)
 
 
+class PixelFacts(Lenient):
+    """What was measured of the numbers of all images of a data set, channel by channel.
+
+    Attributes
+    ----------
+    channels, type
+        How many there are; the type of the numbers.
+    mean, std
+        Of each channel, over all pixels of all images.
+    percentiles
+        Percentile (``"99.9"``) to its number of each channel: the least one that at least so many are not above.
+    shown
+        The channels that pictures show as red, green and blue.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
+    type: PixelType
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    percentiles: dict[str, tuple[float, ...]]
+    shown: tuple[Annotated[int, Field(ge=0, lt=MOST_CHANNELS)], ...] = (0, 1, 2)
+
+
 class SplitEntry(Lenient):
     samples: Count
     shards: Count
@@ -79,6 +108,7 @@ class Section(Lenient):
     classes: tuple[str, ...]
     class_ids: tuple[str, ...]
     made_by: dict[str, Any]
+    pixels: PixelFacts | None = None
 
 
 class ManifestFile(Lenient):
@@ -98,7 +128,7 @@ def parse(data: bytes, place: str, remedy: str) -> ManifestFile:
     section = content.get("ccscale")
     if not isinstance(section, dict) or "version" not in section:
         raise InputError(f"{place} has no section 'ccscale' with a 'version': others made it; {remedy}")
-    check_version(place, section["version"], VERSION)
+    check_version(place, section["version"], VERSION if section.get("pixels") else 1)
     try:
         file = ManifestFile.model_validate(content)
     except ValidationError as error:
@@ -132,6 +162,10 @@ def _contradiction(file: ManifestFile) -> str | None:
     for split, count in section.splits.items():
         if count.labelled > count.samples:
             return f"the split {split} has more labelled samples than samples"
+    if (pixels := section.pixels) is not None:
+        of_each = (pixels.mean, pixels.std, *pixels.percentiles.values())
+        if any(len(numbers) != pixels.channels for numbers in of_each):
+            return f"'ccscale.pixels' has not {pixels.channels} numbers of each kind, one for each channel"
     if len(section.classes) > MOST_CLASSES:
         return f"there are {len(section.classes):,} classes, and {MOST_CLASSES:,} are read"
     if len(section.classes) != len(section.class_ids):

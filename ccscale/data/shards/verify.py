@@ -120,7 +120,8 @@ def info(root: str | os.PathLike[str]) -> dict[str, Any]:
     dict
         ``name``, ``root``, ``kind``, ``samples``, ``shards``, ``bytes``, ``labelled``; ``splits``: split to
         ``samples``, ``shards``, ``bytes`` and ``labelled``; ``classes``: a list of ``label``, ``name``, ``id`` and
-        ``samples`` (split to count); ``extensions``: image format to count.
+        ``samples`` (split to count); ``extensions``: image format to count; ``pixels``: what was measured of
+        images of channels (`PixelFacts`), where they are kept as they are stored.
 
     Raises
     ------
@@ -158,6 +159,7 @@ def info(root: str | os.PathLike[str]) -> dict[str, Any]:
             for label, (name, id_) in enumerate(zip(manifest.classes, manifest.class_ids, strict=True))
         ],
         "extensions": dict(sorted(extensions.items())),
+        **({} if manifest.pixels is None else {"pixels": manifest.pixels.model_dump(mode="json")}),
     }
 
 

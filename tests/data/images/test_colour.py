@@ -213,7 +213,7 @@ def test_an_empty_batch():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.zeros(4, 33, 33, 3), "float32"),
+        (torch.zeros(4, 33, 33, 3, dtype=torch.float64), "float64"),
         (torch.zeros(4, 3, 33, 33, dtype=torch.uint8), r"\(4, 3, 33, 33\)"),
         (torch.zeros(2, 2, 33, 33, 3, dtype=torch.uint8), "uint8"),
         (torch.zeros(3, 33, 33, 3, dtype=torch.uint8), "4 views for 3 images"),

@@ -191,7 +191,7 @@ HEIC = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100)
     ],
 )
 def test_a_format_that_needs_a_package_names_it(data, reason, monkeypatch):
-    monkeypatch.setattr(formats, "_import", lambda module: None)
+    monkeypatch.setattr(formats, "found", lambda module: None)
     with pytest.raises(BadImage, match=reason):
         decode.open_image(data)
 

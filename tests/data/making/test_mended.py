@@ -68,7 +68,10 @@ def rejected(out: Path) -> dict[str, tuple[str, str]]:
 
 
 GONE = ("the file cannot be read: there is no such file", "")
-PAGE = ("it is no image in a known format (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL)", "")
+PAGE = (
+    "it is no image in a known format (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL, DICOM)",
+    "",
+)
 AWAY = ("the file cannot be read: the server answers 503", "yes")
 
 

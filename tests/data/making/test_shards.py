@@ -211,7 +211,7 @@ def test_images_that_cannot_be_read_are_listed_and_left_out(tmp_path):
     assert reasons[1:] == [
         "it has no bytes",
         "the file cannot be read: No such file or directory",
-        "it is no image in a known format (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL)",
+        "it is no image in a known format (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL, DICOM)",
     ]
 
 
