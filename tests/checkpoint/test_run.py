@@ -1,5 +1,6 @@
 """A run's folder: made once, recognised again, and refused to every other run."""
 
+import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def test_new_folder(folder):
     assert read_run(folder) == config(folder)
     facts = read_facts(folder)
     assert facts["data"] == DIGEST
-    assert facts["versions"]["ccscale"] == "0.1.0"
+    assert facts["versions"]["ccscale"] == importlib.metadata.version("ccscale")
     assert {"python", "torch", "deepspeed", "timm", "webdataset"} <= facts["versions"].keys()
 
 
