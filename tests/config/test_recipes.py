@@ -38,6 +38,7 @@ SOURCES: dict[str, Callable[[Path], None]] = {  # what a head's commands read
     "tiny-imagenet-200": small_sources.tiny_imagenet,
     "fashion-mnist": small_sources.idx,
     "DIR": lambda path: make_images(path, 30) and None,
+    "cells": small_sources.cells,
 }
 # A step is of 16 images, the network small; all else is the recipe's.
 SMALL = [
@@ -174,7 +175,7 @@ def test_a_recipe_goes_from_the_download_to_the_score(
 ) -> None:
     config = load_config(CONFIGS / f"{recipe}.yaml")
     network = ContrastiveClustering(config.model, config.views.size)
-    outputs = network.eval()(torch.rand(1, 3, config.views.size, config.views.size))
+    outputs = network.eval()(torch.rand(1, config.model.in_chans, config.views.size, config.views.size))
     assert outputs.assignments.shape == (1, config.model.clusters)
 
     monkeypatch.chdir(tmp_path)

@@ -5,6 +5,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import tifffile
 
 from ccscale.data.sources.imagenet import SUBSETS
 from harness.listings import encoded
@@ -100,3 +101,12 @@ def idx(root: Path) -> None:
         (root / f"{part}-images-idx3-ubyte").write_bytes(images + RNG.bytes(count * 28 * 28))
         labels = b"\0\0\x08\x01" + count.to_bytes(4, "big") + bytes(i % 10 for i in range(count))
         (root / f"{part}-labels-idx1-ubyte").write_bytes(labels)
+
+
+def cells(root: Path) -> None:
+    """Write a folder of 40 TIFFs of five channels of 16 bits, 32x32, in four classes."""
+    for i in range(40):
+        file = root / f"kind{i % 4}" / f"{i}.tif"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        values = RNG.integers(0, 4096, (5, 32, 32), dtype=np.uint16)
+        tifffile.imwrite(file, values, photometric="minisblack", planarconfig="separate")
