@@ -122,8 +122,10 @@ def chosen_features(assigned: Assigned, features: str) -> NDArray[np.float32]:
 
 
 def _features(values: NDArray[np.float32], bad: NDArray[np.bool_]) -> pa.Array:
-    width = values.shape[1]
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), width, mask=pa.array(bad))
+    # Of any length, though all have one: pyarrow before 26 does not read lists of a fixed length where one is null.
+    ends = np.cumsum(np.where(bad, 0, values.shape[1]))
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, pa.array(values[~bad].ravel()), mask=pa.array(bad))
 
 
 def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
