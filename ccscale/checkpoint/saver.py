@@ -218,11 +218,8 @@ class Saver:
         save = self._under_way
         measures, heads = measures_of(summary), tuple((summary or {}).get("chosen", ()))
         if save is not None and save.step == step:
-            save.content.measures, save.content.heads = (
-                measures,
-                heads,
-            )  # not committed yet: that begins at the end of a step
-            return False
+            save.content.measures, save.content.heads = measures, heads
+            return False  # it is not committed yet: that begins at the end of a step
         if self.saved == step and step:
             if measures:
                 _tell(rate(self.config, step, measures, self._damaged, heads))

@@ -1,6 +1,7 @@
 """tools/paper/benchmark.py: what it compares, without training it."""
 
-from types import ModuleType
+import json
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from conftest import small_settings, write_config
@@ -40,3 +41,21 @@ def test_self_labelling_and_as_many_epochs_without_it_go_on_from_one_run(benchma
     assert all((cell.config.run_folder / "weights").read_text().endswith("trained on") for cell in cells[2:])
     with pytest.raises(InputError, match="go on from each other"):
         benchmark.launch(cells, tmp_path, "--cluster local")
+
+
+def test_a_cell_is_told_no_more_than_the_user_has_said(benchmark, shards, tmp_path, monkeypatch):
+    """What is not said follows from a feature store: the backbone that made it, for one."""
+    config = str(write_config(tmp_path, small_settings(shards, tmp_path / "unused")))
+    variants = benchmark.studies.self_labelling(config, ["stages.boost.epochs=2", "model.clusters=7"])
+    cell = benchmark.plan(variants, [3], tmp_path / "out")[0]
+    commands = []
+    ended = SimpleNamespace(wait=lambda timeout: 0)
+    monkeypatch.setattr(
+        benchmark.subprocess, "Popen", lambda command, **how: commands.append(command) or ended
+    )
+    assert benchmark.run_cell(cell) == 0
+    ((*_, told),) = commands
+    given = json.loads(told)
+    assert (given["model"]["clusters"], given["seed"]) == (7, 3)
+    assert "heads" not in given["model"]
+    assert "pairs" not in given
