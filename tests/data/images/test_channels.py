@@ -131,12 +131,14 @@ def test_new_operations_leave_the_draws_of_the_others_as_they_are():
 def test_intensity_changes_each_channel_by_its_own_and_noise_has_its_deviation():
     flat = tiff(np.full((5, 64, 64), 32768, np.uint16))
     off = {"rotate": 0, "translate": 0, "cutout": 0, "blur": 0, "size": 64, "crop_scale": None}
-    scaled = SETTINGS.model_copy(update=off | {"intensity": 1.0, "noise": 0.0})
-    found = crop_views(flat, scaled, draw_views(scaled, 0, 0, np.arange(1)), 0, channels=LIMITS)
-    means = found.mean(axis=(1, 2))
-    assert found.std(axis=(1, 2)).max() < 1e-4
-    assert len(np.unique(means.round(4))) == 10  # each channel of each view
-    assert ((means >= 0.5 * 0.8 - 0.1) & (means <= 0.5 * 1.2 + 0.1)).all()
+    for kept, left_out, most in (("scale", "shift", 0.5 * 0.2), ("shift", "scale", 0.1)):
+        alone = {"intensity": 1.0, "noise": 0.0, f"{kept}_intensity": 0.2 if kept == "scale" else 0.1}
+        changed = SETTINGS.model_copy(update=off | alone | {f"{left_out}_intensity": 0.0})
+        found = crop_views(flat, changed, draw_views(changed, 0, 0, np.arange(1)), 0, channels=LIMITS)
+        means = found.mean(axis=(1, 2))
+        assert found.std(axis=(1, 2)).max() < 1e-4
+        assert len(np.unique(means.round(4))) == 10  # each channel of each view
+        assert (np.abs(means - 0.5) <= most + 1e-4).all()
     noisy = SETTINGS.model_copy(update=off | {"intensity": 0.0, "noise": 1.0, "noise_sigma": (0.03, 0.03)})
     found = crop_views(flat, noisy, draw_views(noisy, 0, 0, np.arange(1)), 0, channels=LIMITS)
     np.testing.assert_allclose(found.std(axis=(1, 2)), 0.03, rtol=0.06)
