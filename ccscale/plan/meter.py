@@ -11,6 +11,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -50,6 +51,8 @@ def fake_ranks(world: int) -> Iterator[None]:
     if world == 1:  # there may be a real group of one
         yield
         return
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("c10d::_allgather_base_", "Meta"):
+        import_module("torch.distributed._tools.fake_collectives")  # before 2.11 it tells torch their shapes
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
     torch_dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
     try:
