@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ccscale.config import Model, Views
 from ccscale.config.file import parse_config
@@ -59,6 +59,14 @@ def test_a_tiff_keeps_all_numbers_however_its_channels_lie(way):
     assert found.dtype == np.uint16
     np.testing.assert_array_equal(found, np.moveaxis(FIVE, 0, -1))
     assert size_of(WAYS[way]) == (24, 20)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_tiff_is_turned_as_its_orientation_says(turn):
+    grey = np.random.default_rng(0).integers(0, 256, (5, 7), np.uint8)
+    data = tiff(grey, extratags=[(274, "H", 1, turn, True)])
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(read_values(data)[..., 0], np.asarray(upright))
 
 
 @pytest.mark.parametrize(
