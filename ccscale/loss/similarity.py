@@ -127,15 +127,18 @@ def _take(
     lse: Tensor | None = None,
     temperature: float = 0.1,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the logarithms of the sums that the pulls are taken of, those of the sums found, and the pulls."""
+    """Return the logarithms of the sums that the pulls are taken of, those of the sums found, and the pulls.
+
+    What a step keeps from the sums to the pulls is kept here, too.
+    """
     begin_sums, begin_pulls = ways
-    sums = begin_sums(rows, temperature, groups[0])
+    sums = begin_sums(rows, temperature, groups[0], keep=True)
     sums.add_own()
     if others is not None:
         sums.add(others, groups[1])
     found = sums.log()
     lse = found if lse is None else lse
-    pulls = begin_pulls(rows, lse, temperature, groups[0])
+    pulls = begin_pulls(rows, lse, temperature, groups[0], kept=sums.kept)
     pulls.add_own()
     if others is not None:
         pulls.add(others, lse.mean().expand(len(others)).contiguous(), groups[1])

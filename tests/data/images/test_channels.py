@@ -153,6 +153,14 @@ def test_intensity_changes_each_channel_by_its_own_and_noise_has_its_deviation()
     assert (found[0] != found[1]).all(axis=-1).mean() > 0.9
 
 
+def test_what_is_cut_out_of_channels_is_0():
+    full = tiff(np.full((5, 64, 64), 65535, np.uint16))
+    off = {"rotate": 0, "translate": 0, "zoom": (1.0, 1.0), "blur": 0, "intensity": 0.0, "noise": 0.0}
+    holes = SETTINGS.model_copy(update=off | {"cutout": 1.0})
+    for view in crop_views(full, holes, draw_views(holes, 0, 0, np.arange(1)), 0, channels=LIMITS):
+        assert sorted(np.unique(view)) == [0, 1]
+
+
 def test_channels_are_blurred_as_colours_are():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
