@@ -212,6 +212,19 @@ def test_a_random_network_labels_nothing(
     assert len(steps(tmp_path / "run")) == 2 * EPOCH
 
 
+def test_what_a_check_finds_is_saved_though_its_clusters_are_not_the_best(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccscale.checkpoint.saver.is_best", lambda *kept: False)
+    settings = settings_of(store, tmp_path / "run", threshold=0.5)
+    settings["train"] |= {"epochs": 1, "lr": 1e-9}
+    assert train_run(parse_config(settings)).finished
+    newest = find(tmp_path / "run").newest
+    assert newest is not None
+    assert newest.step == 2 * EPOCH
+    assert remembered(tmp_path / "run")["ended"]
+
+
 def test_a_finished_run_can_be_given_a_stage(
     store: Path, tmp_path: Path, unbroken: Path, refused: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
