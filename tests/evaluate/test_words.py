@@ -8,11 +8,13 @@ import pytest
 import torch
 from conftest import small_settings, write_config
 from harness.stores import make_store
+from safetensors.torch import save_file
 
 from ccscale.cli.main import main
 from ccscale.errors import InputError
 from ccscale.evaluate.cluster_names import ClusterNames
 from ccscale.evaluate.words import read_words, tell
+from ccscale.features.following import BACKBONE
 
 WORDS = ["cats", "red cars", "houses", "eels"]
 TINY = {
@@ -88,3 +90,12 @@ def test_planted_words_are_found(tmp_path, capsys, width):
     capsys.readouterr()
     assert main([*asked, "--store", str(wrong)]) == 2
     assert "they are of another model" in capsys.readouterr().err
+
+    tower = clip.visual.conv1.weight.detach().clone()
+    for tensor, code, told in (
+        (tower, 0, ""),
+        (tower + 1, 2, "was not made by the image tower of this CLIP model"),
+    ):
+        save_file({"backbone.patch_embed.proj.weight": tensor}, store.folder / BACKBONE)
+        assert main(asked) == code
+        assert told in capsys.readouterr().err
