@@ -1,18 +1,21 @@
 """What DeepSpeed takes of a rank under a ZeRO stage, with fused Adam: memory and what is sent. Pure.
 
-P parameters of e bytes, W ranks, B the bucket that DeepSpeed's ZeRO 1 and 2 copy gradients into::
+P parameters of e bytes, W ranks, B the bucket that DeepSpeed's ZeRO 1 and 2 copy gradients into, L the largest
+parameter::
 
                       ZeRO 0             ZeRO 1                  ZeRO 2
     parameters        P                  P                       P
     masters           -                  P / W                   P / W
     Adam's moments    2 P                2 P / W                 2 P / W
-    gradients         P                  P, and B                B, and P / W with micro-batches
-    averaging         3 P, alone P       B, P, P / W             B, P, P / W
+    gradients         P                  P, B, L                 B, and the rank's part
+    averaging         3 P, alone P       P, B                    2 B, and the rank's part
     sent              sum of P           sum of P, gather of P   the same, the sum for each micro-batch
 
 Averaging puts the gradients into one tensor first; under ZeRO 0 those of convolutions are made contiguous for that,
-and one rank alone averages nothing.
-ZeRO 2 too adds up whole gradients and lets each rank keep its part (`use_multi_rank_bucket_allreduce`).
+and one rank alone averages nothing. Under ZeRO 1 a gradient is there twice while it comes: its own and the
+parameter's, whose strides are others.
+ZeRO 2 too adds up whole gradients and lets each rank keep its part (`use_multi_rank_bucket_allreduce`): P / W, and
+up to L more, as whole parameters are kept. None is kept of a bucket that takes all gradients of a step at once.
 """
 
 from collections import Counter
@@ -32,7 +35,7 @@ class EngineCost:
     between
         Gradients that are held while a further micro-batch goes forward.
     gradients
-        What the backward pass holds beside activations, at its end.
+        The most that the backward pass holds beside activations.
     averaging
         The most from the end of the backward pass to the end of the step.
     sent, buckets
@@ -49,7 +52,9 @@ class EngineCost:
     buckets: int = 1
 
 
-def engine_cost(weights: int, world: int, zero: int, micro_batches: int = 1, e: int = 4) -> EngineCost:
+def engine_cost(
+    weights: int, world: int, zero: int, micro_batches: int = 1, e: int = 4, largest: int = 0
+) -> EngineCost:
     """Return the cost of averaging gradients and stepping.
 
     Parameters
@@ -64,6 +69,8 @@ def engine_cost(weights: int, world: int, zero: int, micro_batches: int = 1, e: 
         Number of micro-batches that a global batch goes through the network in.
     e
         Bytes in a number.
+    largest
+        Numbers in the largest parameter.
     """
     whole = weights * e
     if zero == 0:
@@ -77,17 +84,21 @@ def engine_cost(weights: int, world: int, zero: int, micro_batches: int = 1, e: 
     if world > 1:
         sent = Counter(all_reduce=whole * (micro_batches if zero == 2 else 1), all_gather=padded)
     if zero == 1:
-        between, gradients = (whole if micro_batches > 1 else 0), whole + bucket
+        between, averaging = (whole if micro_batches > 1 else 0), whole + bucket
+        gradients = averaging + largest * e
     else:
-        between = part if micro_batches > 1 else 0
-        gradients = bucket + between
+        kept = part + largest * e
+        between = kept if micro_batches > 1 else 0
+        if not between and bucket == whole:
+            kept = 0
+        gradients, averaging = bucket + kept, max(2 * bucket + kept, padded)
     return EngineCost(
         padded,
         part,
         2 * part,
         between,
         gradients,
-        max(gradients + bucket, bucket + whole + part),
+        averaging,
         sent,
         -(-whole // bucket) * (micro_batches if zero == 2 else 1),
     )

@@ -24,8 +24,8 @@ class NetworkCost:
         Number of views in the pass.
     numbers, loaded
         Of one view: the numbers that the network takes, and its bytes as it is read: pixels, or features.
-    weights, frozen
-        Number of parameters; how many of them are not trained.
+    weights, frozen, largest
+        Number of parameters; how many of them are not trained; how many are in the largest trained tensor.
     frozen_bytes
         Of those that are not trained.
     buffers
@@ -50,6 +50,7 @@ class NetworkCost:
     loaded: int
     weights: int
     frozen: int
+    largest: int
     frozen_bytes: int
     buffers: int
     gathered: int
@@ -141,6 +142,7 @@ class Network:
             loaded=math.prod(self._shape) * (1 if images and not of_channels else torch.float32.itemsize),
             weights=sum(p.numel() for p in network.parameters()),
             frozen=sum(p.numel() for p in network.parameters() if not p.requires_grad),
+            largest=max(p.numel() for p in trained),
             frozen_bytes=sum(p.nbytes for p in network.parameters() if not p.requires_grad),
             buffers=sum(b.numel() * b.element_size() for b in network.buffers()),
             gathered=sent["all_gather"],

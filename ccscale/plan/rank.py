@@ -152,9 +152,9 @@ class RankPlan:
 
     @property
     def _engine(self) -> EngineCost:
-        train = self.config.train
-        trained = self.network.weights - self.network.frozen
-        return engine_cost(trained, self.world, train.zero, self.config.micro_batches, self._e)
+        train, network = self.config.train, self.network
+        trained, count = network.weights - network.frozen, self.config.micro_batches
+        return engine_cost(trained, self.world, train.zero, count, self._e, network.largest)
 
     @property
     def _losses(self) -> tuple[LossName, ...]:
