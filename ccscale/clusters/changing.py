@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ccscale.clusters.founding import centres_of, distances_of, tightness_of
+from ccscale.clusters.margins import margins
 from ccscale.clusters.proposal import Proposal
 from ccscale.clusters.reservoir import Pool, Reservoir
 from ccscale.clusters.standing import standing
-from ccscale.clusters.state import Float32, Int64, State
+from ccscale.clusters.state import Float32, Int64, State, no_margins
 from ccscale.clusters.version import Event
 from ccscale.errors import InputError
 from ccscale.features.vectors import unit_rows
@@ -136,16 +137,22 @@ def with_clusters(
     sums = np.stack([part.sum(axis=0) for part in parts])
     far = 1 - (unit_rows(sums[numbers] - rows) * rows).sum(axis=1)  # each by the others
     stands = standing(state.space(reservoir.features), reservoir.ids, ids)
+    centres = centres_of(rows, numbers, len(parts))
+    towards = [
+        margins(state, reservoir, centre) if head == -1 else no_margins(1)
+        for centre, head in zip(centres, heads.tolist(), strict=True)
+    ]
     return state.with_centres(
         State(
             state.mean,
             state.axes,
             ids,
             heads,
-            centres_of(rows, numbers, len(parts)),
+            centres,
             distances_of(far, numbers, len(parts)),
             np.zeros(len(parts), np.int64),
             np.array([tightness_of(part) for part in parts], np.float32),
             **stands,  # type: ignore[arg-type]
+            **{name: np.concatenate([one[name] for one in towards]) for name in no_margins(0)},
         )
     )

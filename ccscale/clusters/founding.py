@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ccscale.clusters.reservoir import Pool, Reservoir, places
 from ccscale.clusters.space import Space
 from ccscale.clusters.standing import standing
-from ccscale.clusters.state import GRID, State
+from ccscale.clusters.state import GRID, State, no_margins
 from ccscale.features.vectors import unit_rows
 
 IMAGES = 20_000  # at most, that are measured
@@ -68,6 +68,7 @@ def found(
         np.zeros(k, np.int64),
         np.array([tightness_of(rows[of == one]) for one in range(k)], np.float32),
         **standing(rows, of, np.arange(k)),  # type: ignore[arg-type]
+        **no_margins(k),
     )
     width = features.shape[1]
     return state, Reservoir.empty(width).taken(features, heads, refs, seed), Pool.empty(width)

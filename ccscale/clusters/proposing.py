@@ -78,7 +78,7 @@ def propose(
     current = lineage.current
     before = lineage.arrays(FILE)
     found = [
-        *births(day, memory.state, memory.pool),
+        *births(day, memory.state, memory.reservoir, memory.pool),
         *merges(memory.state, memory.reservoir),
         *splits(memory.state, memory.reservoir),
     ]

@@ -16,7 +16,8 @@ from ccscale.clusters.space import Space
 
 GRID = 200  # quantiles of distances that are kept
 NEAR = 3  # clusters that one is held against
-MARGIN = 0.05  # of a cosine, by which a cluster that came later must be nearer than the network's
+MARGIN = 0.05  # of a cosine, by which a cluster that came later must be nearer than the network's, or more
+RIVALS = 8  # of the network's clusters, that a later one has margins of its own towards
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
@@ -49,6 +50,9 @@ class State:
     near, parted
         (C, `NEAR`): the ids of the nearest clusters when it came, or -1; the chance that there was no valley
         between.
+    rivals, margins
+        (C, `RIVALS`): of a cluster that came later the network's clusters that were nearest to it, or -1; by how
+        much it must be nearer to an image of each (see `margins.py`).
     """
 
     mean: Float32
@@ -62,6 +66,8 @@ class State:
     whole: Float32
     near: Int64
     parted: Float32
+    rivals: Int64
+    margins: Float32
 
     @property
     def space(self) -> Space:
@@ -79,7 +85,8 @@ class State:
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "State":
-        """Take it from what `arrays` has given."""
+        """Take it from what `arrays` has given, of a version without margins too."""
+        arrays = no_margins(len(arrays["ids"])) | dict(arrays)
         return cls(**{one.name: np.asarray(arrays[one.name]) for one in fields(cls)})
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -103,6 +110,12 @@ class State:
         return replace(self, **{name: np.concatenate(arrays) for name, arrays in both.items()})
 
 
+def no_margins(centres: int) -> dict[str, NDArray[Any]]:
+    """Return `rivals` and `margins` of centres that have none of their own."""
+    shape = centres, RIVALS
+    return {"rivals": np.full(shape, -1), "margins": np.full(shape, MARGIN, np.float32)}
+
+
 PER_CENTRE = tuple(one.name for one in fields(State) if one.name not in ("mean", "axes"))
 
 
@@ -120,6 +133,16 @@ def nearest(rows: Float32, state: State, heads: Int64) -> tuple[Int64, Float32]:
         return np.full(len(rows), -1), np.full(len(rows), 2, np.float32)
     allowed = (state.heads == heads[:, None]) | (state.heads == -1)
     cosines = rows @ state.centres.T
-    best = np.where(allowed, cosines - MARGIN * (state.heads == -1), -np.inf).argmax(axis=1)
+    later, held = state.heads == -1, cosines.copy()
+    held[:, later] -= later_margins(heads, state.rivals[later], state.margins[later])
+    best = np.where(allowed, held, -np.inf).argmax(axis=1)
     found, largest = allowed.any(axis=1), cosines[np.arange(len(rows)), best]
     return np.where(found, best, -1), np.where(found, 1 - largest, 2).astype(np.float32)
+
+
+def later_margins(heads: Int64, rivals: Int64, margins: Float32) -> Float32:
+    """Return the margins (n, L) of L later clusters towards images of the network's clusters, (n,)."""
+    found = np.full((len(heads), len(rivals)), MARGIN, np.float32)
+    for place in range(RIVALS):
+        found = np.where(rivals[:, place] == heads[:, None], margins[:, place], found)
+    return found

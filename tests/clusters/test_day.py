@@ -46,17 +46,17 @@ def test_a_day_without_anything_new_changes_nothing(first: Version):
     day, answers, (state, reservoir, pool), of, _ = update(first, [0, 1, 2, 3], 40, seed=1)
     assert not day.groups
     assert (answers.ids == of).mean() > 0.93
-    assert [*births(day, state, pool), *merges(state, reservoir), *splits(state, reservoir)] == []
+    assert [*births(day, state, reservoir, pool), *merges(state, reservoir), *splits(state, reservoir)] == []
 
 
 def test_more_of_one_known_class_than_usual_is_nothing_new(first: Version):
-    day, _, (state, _, pool), _, _ = update(first, [2], 200, seed=1)
-    assert not births(day, state, pool)
+    day, _, (state, reservoir, pool), _, _ = update(first, [2], 200, seed=1)
+    assert not births(day, state, reservoir, pool)
 
 
 def test_two_new_classes_are_born_and_later_images_of_them_assigned(first: Version):
     day, answers, (state, reservoir, pool), of, refs = update(first, [0, 1, 8, 9], 60, seed=1)
-    proposals = births(day, state, pool)
+    proposals = births(day, state, reservoir, pool)
     assert [proposal.kind for proposal in proposals] == ["birth", "birth"]
     assert {NEW_GROUP} <= set(answers.reasons) <= {NEW, NEW_GROUP, None, TOO_FAR}
     seen = {}
@@ -80,8 +80,8 @@ def test_two_new_classes_are_born_and_later_images_of_them_assigned(first: Versi
 
 
 def test_one_new_class_alone_is_a_group(first: Version):
-    day, _, (state, _, pool), _, _ = update(first, [9], 60, seed=1)
-    assert len(births(day, state, pool)) == 1
+    day, _, (state, reservoir, pool), _, _ = update(first, [9], 60, seed=1)
+    assert len(births(day, state, reservoir, pool)) == 1
 
 
 def test_a_day_is_the_same_in_whatever_order_its_images_come(first: Version):

@@ -53,7 +53,7 @@ def updated(tmp_path_factory) -> Path:
         none = np.empty(0, np.int64)
         patch.setattr(
             "ccscale.clusters.proposing.births",
-            lambda day, state, pool: [Proposal("birth", (), pool.refs, {}, "a group", none)],
+            lambda day, state, reservoir, pool: [Proposal("birth", (), pool.refs, {}, "a group", none)],
         )
         assert main(["update", str(root / "run"), "--features", str(root / "day")]) == 0
     return root / "run"

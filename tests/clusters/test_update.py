@@ -76,7 +76,7 @@ def proposals(monkeypatch) -> None:
     """Proposals of all kinds after each update, whatever the images are."""
     none = np.empty(0, np.int64)
 
-    def births(day, state, pool) -> list[Proposal]:
+    def births(day, state, reservoir, pool) -> list[Proposal]:
         return (
             [Proposal("birth", (), pool.refs, {"stability": 0.9}, "a group", none)] if len(pool) > 4 else []
         )

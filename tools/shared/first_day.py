@@ -122,7 +122,7 @@ class Known:
             reservoir=self.reservoir.taken(features, answers.ids, refs, self.seed),
         )
         changes = (
-            births(day, after.state, after.pool),
+            births(day, after.state, after.reservoir, after.pool),
             *(find(after.state, after.reservoir) for find in (merges, splits)),
         )
         return after, answers, [one for found in changes for one in found]

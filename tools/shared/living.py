@@ -102,7 +102,7 @@ def _note(out: Path, done: int) -> None:
     atomic.write_bytes(out / STEPS, json.dumps(done).encode())
 
 
-def _births(day: object, state: object, pool: Any) -> list[Proposal]:
+def _births(day: object, state: object, reservoir: object, pool: Any) -> list[Proposal]:
     """Propose all images without a cluster: there may be few."""
     return [Proposal("birth", (), pool.refs, {}, "all of them")] if len(pool) > 1 else []
 
