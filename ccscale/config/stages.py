@@ -1,5 +1,7 @@
 """What a run goes through after its training epochs."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from ccscale.config.section import Count, Fixed, Free, PathText, Positive, Probability, Section
@@ -14,15 +16,23 @@ class Boost(Section):
         description="Epochs of it, after train.epochs; 0: none. A run that is finished may be given some; from "
         "then on train.epochs and the keys here may not change.",
     )
+    selection: Fixed[Literal["threshold", "calibrated"]] = Field(
+        "threshold",
+        description="Which of each cluster's most confident images get a label. threshold: those whose confidence "
+        "reaches stages.boost.threshold; a label stays while it does (TCL). calibrated: as many as are right by a "
+        "confidence that is calibrated beside the rest, in each step anew (CDC).",
+    )
     threshold: Fixed[Probability] = Field(
-        0.99, description="An image whose confidence is below it has no label, or loses the one that it has."
+        0.99,
+        description="An image whose confidence is below it has no label, or loses the one that it has; of selection "
+        "threshold alone.",
     )
     share: Fixed[float] = Field(
         0.5,
         gt=0,
         le=1,
         description="Of each cluster so many of a batch's most confident images may get a label: this share of "
-        "what it would have, were all clusters of one size.",
+        "what it would have, were all clusters of one size (TCL: 0.5, CDC: 1).",
     )
     label_smoothing: Fixed[float] = Field(
         0.0, ge=0, lt=1, description="How much of a label is shared among all clusters in the cross-entropy."

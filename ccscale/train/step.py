@@ -195,8 +195,8 @@ class Stepper:
         return inputs.to(self.dtype)
 
     @torch.no_grad()
-    def assign(self, batch: Batch) -> Tensor:
-        """Return the soft assignments (n, K) of a batch's images as they are, its third view.
+    def look(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return features (n, D) and soft assignments (n, K) of a batch's images as they are, its third view.
 
         They are those of the network in evaluation mode, of the averaged weights where there are some.
         """
@@ -209,7 +209,9 @@ class Stepper:
             parts = [
                 self._inputs(batch, raw, slice(i * n // count, (i + 1) * n // count)) for i in range(count)
             ]
-            return torch.cat([network(part).assignments for part in parts])
+            found = [network(part) for part in parts]
+            features, p = ([outputs[number] for outputs in found] for number in (0, 2))
+            return torch.cat(features), torch.cat(p)
 
 
 def take_losses(

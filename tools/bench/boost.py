@@ -81,7 +81,7 @@ def measure(config: Config, device: torch.device, turns: int) -> dict[str, Any]:
     stage = BoostStage(config, steps, stepper, lambda step: images, {})
     takers: dict[str, Callable[[], Any]] = {
         "training step": lambda: stepper.take(batch, LOSSES),
-        "look": lambda: stepper.assign(batch),
+        "look": lambda: stepper.look(batch),
         "self-labelling step": lambda: stage.take(batch, LOSSES, config.boost_lr),
     }
     seconds: dict[str, list[float]] = {name: [] for name in takers}

@@ -103,10 +103,8 @@ def reason_to_end(checks: Sequence[Check], boost: Boost, k: int) -> str | None:
     """Return why a stage of K clusters is not to go on after the last of its checks; None where it is."""
     before, now = checks[0], checks[-1]
     if not now.labelled:
-        return (
-            f"no image is so surely in its cluster (stages.boost.threshold {boost.threshold:g}) that it would have "
-            "a label"
-        )
+        at = f" (stages.boost.threshold {boost.threshold:g})" if boost.selection == "threshold" else ""
+        return f"no image is so surely in its cluster{at} that it would have a label"
     if len(checks) == 1:
         return _too_few(now, boost, k)
     if now.effective_clusters < LEAST * before.effective_clusters:
@@ -129,7 +127,9 @@ def reason_to_end(checks: Sequence[Check], boost: Boost, k: int) -> str | None:
 
 def _too_few(first: Check, boost: Boost, k: int) -> str | None:
     """Return why there is too little to learn from; None where there is enough."""
-    remedy = f"train for more epochs first, or lower stages.boost.threshold ({boost.threshold:g})"
+    remedy = "train for more epochs first"
+    if boost.selection == "threshold":
+        remedy += f", or lower stages.boost.threshold ({boost.threshold:g})"
     if first.labelled < boost.least_labelled:
         return (
             f"only {first.labelled:.1%} of the images are so surely in their clusters that they have a label, and "

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ccscale.config.stages import Boost
 from ccscale.train.boost.given import GivenClasses
-from ccscale.train.boost.selection import relabel
+from ccscale.train.boost.selection import relabel, surest
 
 _NAMES = ("labels", "clusters", "before")
 
@@ -59,13 +59,17 @@ class LastingLabels:
         samples
             (N,) int64: which samples they are. One that stands in for another may be there twice.
         confidence, clusters
-            As of `relabel`.
+            As of `relabel`, or of `surest`.
         lasting
-            Whether a label stays that an image had before.
+            Whether a label stays that an image had before; none does by a calibrated confidence.
         """
         settings = self._settings
-        old = self.labels[samples] if lasting else torch.full_like(samples, -1, dtype=torch.int32)
-        new = relabel(old, confidence, clusters, self._k, settings.share, settings.threshold)
+        if settings.selection == "calibrated":
+            found = surest(confidence, clusters, self._k, settings.share)
+            new = torch.where(found, clusters, -1).to(torch.int32)
+        else:
+            old = self.labels[samples] if lasting else torch.full_like(samples, -1, dtype=torch.int32)
+            new = relabel(old, confidence, clusters, self._k, settings.share, settings.threshold)
         given = self.given[samples]
         new = torch.where(given >= 0, given, new)
         _put(self.labels, samples, new)

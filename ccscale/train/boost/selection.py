@@ -1,19 +1,27 @@
 """Which images of a global batch have a label after a step: pure, a function of what the network says of them.
 
-With M images of a batch and K clusters (TCL, section 3.3):
+With M images of a batch and K clusters, by a threshold (TCL, section 3.3):
 
 1. Of each cluster the ceil(share M / K) most confident images are candidates.
 2. An image without a label gets its cluster's, if it is a candidate.
 3. An image whose confidence is below the threshold has no label.
 
-So an older label stays though the image's cluster has become another one. Of equally confident images the first in
-the batch comes first.
+So an older label stays though the image's cluster has become another one.
+
+By a calibrated confidence c (CDC: Jia et al., "Towards calibrated deep clustering network", ICLR 2025), in each step
+anew: of the n candidates of a cluster those n mean(c) = sum(c) have a label that are the most confident, as many as
+are right if what they say is true. The number is rounded to the nearest, where CDC rounds down: of clusters that
+have one candidate, as where there are more clusters than images, none would ever have a label.
+
+Of equally confident images the first in the batch comes first.
 """
 
 import math
 
 import torch
 from torch import Tensor
+
+from ccscale.train.boost.means import sums_by
 
 
 def candidates(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Tensor:
@@ -33,15 +41,39 @@ def candidates(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Te
     Tensor
         (M,) bool.
     """
-    quota = math.ceil(share * len(clusters) / k)
+    return _places(confidence, clusters, k) < math.ceil(share * len(clusters) / k)
+
+
+def surest(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Tensor:
+    """Tell which images have a label by their calibrated confidence.
+
+    Parameters
+    ----------
+    confidence
+        (M,): how probable it is that each image of the global batch is in its cluster.
+    clusters, k, share
+        As of `candidates`.
+
+    Returns
+    -------
+    Tensor
+        (M,) bool.
+    """
+    found = candidates(confidence, clusters, k, share)
+    right = sums_by(clusters, torch.where(found, confidence, 0)[:, None], k)[:, 0].round()
+    return _places(confidence, clusters, k) < right[clusters]
+
+
+def _places(confidence: Tensor, clusters: Tensor, k: int) -> Tensor:
+    """Return how many images of its cluster are more confident than each, (M,)."""
     order = torch.argsort(confidence, descending=True, stable=True)
     order = order[torch.argsort(clusters[order], stable=True)]  # cluster by cluster, the most confident first
     ordered = clusters[order]
     sizes = torch.zeros(k, dtype=torch.long, device=clusters.device).index_add_(0, clusters, _ones(clusters))
     firsts = sizes.cumsum(0) - sizes
     place = torch.arange(len(order), device=order.device) - firsts[ordered]
-    found = torch.empty_like(place, dtype=torch.bool)
-    found[order] = place < quota
+    found = torch.empty_like(place)
+    found[order] = place
     return found
 
 

@@ -13,6 +13,7 @@ from ccscale.device import send
 from ccscale.engine.guard import Verdict
 from ccscale.evaluate.surroundings import Int64
 from ccscale.features.batches import Batch
+from ccscale.train.boost.calibration import Calibrator
 from ccscale.train.boost.given import GivenClasses
 from ccscale.train.boost.guards import Check, best, of_labels, reason_to_end, reason_to_wait
 from ccscale.train.boost.labels import LastingLabels
@@ -73,6 +74,7 @@ class BoostStage:
         self._config = config
         self._k, self._images = config.model.trained_clusters[0], images
         self._memory: LastingLabels | None = None
+        self._calibrator: Calibrator | None = None
         self._checks = [Check(**check) for check in state.get("checks", ())]
         self.begun: int | None = state.get("begun")
         self.ended: str | None = state.get("ended")
@@ -80,6 +82,8 @@ class BoostStage:
         self._given = None if "given" in state else given
         if state:
             self._remember(len(state["labels"])).load(state)
+        if "calibration" in state:
+            self._calibrated_by().load(state["calibration"])
 
     def follow(self, steps: BoostSteps, images: Callable[[int], int], given: GivenClasses | None) -> None:
         """Go on with data that have grown: its steps, and the labels that a user gives, unless they are matched."""
@@ -111,13 +115,15 @@ class BoostStage:
 
     def _look(self, batch: Batch) -> Tensor:
         """Assign this rank's images, and give and take the labels of the global batch; return these, (N,)."""
-        p = self._stepper.assign(batch)
+        features, p = self._stepper.look(batch)
         confidence, clusters = p.max(dim=1)
         samples = send(torch.from_numpy(batch.samples), p.device)
         # Numbers up to 2^53 are exact in float64: one call for all three.
         told = torch.stack([samples.double(), clusters.double(), confidence.double()], dim=1)
         told = dist.gather_rows(told).flatten(0, 1)
         samples, clusters, confidence = told[:, 0].long(), told[:, 1].long(), told[:, 2].to(p.dtype)
+        if self._settings.selection == "calibrated":
+            confidence = self._calibrated_by().take(features, p, batch.step)
         trained, memory = self.steps.trains(batch.step), self._remember(self._images(batch.step))
         if trained and self._given is not None:
             memory.give(self._given)
@@ -130,6 +136,13 @@ class BoostStage:
             self._memory = LastingLabels(images, self._k, self._settings, self._stepper.device)
         self._memory.hold(images)
         return self._memory
+
+    def _calibrated_by(self) -> Calibrator:
+        """Return what calibrates the confidence."""
+        if self._calibrator is None:
+            network = self._stepper.engine.network
+            self._calibrator = Calibrator(network, self._config.model, self._config.seed)
+        return self._calibrator
 
     def lacks_check(self, step: int, last: int) -> bool:
         """Tell whether a check that is due after so many steps, of a run that ends after `last`, was not made."""
@@ -219,4 +232,5 @@ class BoostStage:
             "settled": self._settings.settled,
         }
         stands = {"checks": checks, "begun": self.begun, "ended": self.ended, "near": near}
-        return {KEY: {**labels, **settings, **stands}}
+        calibration = {} if self._calibrator is None else {"calibration": self._calibrator.state()}
+        return {KEY: {**labels, **settings, **stands, **calibration}}

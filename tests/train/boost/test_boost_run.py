@@ -59,11 +59,32 @@ def lines(run: Path, kind: str) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, (run / "metrics.jsonl").open()) if line["kind"] == kind]
 
 
+CALIBRATED = {"selection": "calibrated"}
+
+
 @pytest.fixture(scope="module")
 def unbroken(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("unbroken") / "run"
     assert train_run(parse_config(settings_of(store, run))).finished
     return run
+
+
+@pytest.fixture(scope="module")
+def calibrated(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("calibrated") / "run"
+    assert train_run(parse_config(settings_of(store, run, **CALIBRATED))).finished
+    return run
+
+
+def test_by_calibrated_confidence_it_labels_others(unbroken: Path, calibrated: Path) -> None:
+    mine, others = steps(calibrated), steps(unbroken)
+    assert mine[:BEGIN] == others[:BEGIN] or [m["loss"] for m in mine[:BEGIN]] == [
+        o["loss"] for o in others[:BEGIN]
+    ]
+    assert mine[BEGIN]["loss"] != others[BEGIN]["loss"]
+    checks = lines(calibrated, "stage")
+    assert {line["ended"] for line in checks} == {None}
+    assert all(0 < line["labelled"] < 0.7 for line in checks)
 
 
 def test_it_labels_first_and_then_trains(unbroken: Path) -> None:
@@ -81,10 +102,15 @@ def test_it_labels_first_and_then_trains(unbroken: Path) -> None:
     assert 0 < int((labels >= 0).sum()) <= int((before >= 0).sum()) == 144
 
 
-@pytest.mark.parametrize("stop", [FIRST + 4, BEGIN, BEGIN + 14])
-def test_it_goes_on_bit_for_bit(store: Path, tmp_path: Path, unbroken: Path, stop: int) -> None:
+@pytest.mark.parametrize(
+    ("stop", "boost"), [(FIRST + 4, {}), (BEGIN, {}), (BEGIN + 14, {}), (FIRST + 4, CALIBRATED)]
+)
+def test_it_goes_on_bit_for_bit(
+    store: Path, tmp_path: Path, unbroken: Path, calibrated: Path, stop: int, boost: dict[str, Any]
+) -> None:
     """Stopped while it labels, at the first check, while it trains."""
-    settings = settings_of(store, tmp_path / "run")
+    unbroken = calibrated if boost else unbroken
+    settings = settings_of(store, tmp_path / "run", **boost)
     for last in (stop, None):
         settings["train"]["max_steps"] = last
         assert train_run(parse_config(settings)).finished
@@ -158,7 +184,7 @@ def test_it_waits_and_begins_bit_for_bit(store: Path, tmp_path: Path, patient: P
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.parametrize("boost", [{}, PATIENT])
+@pytest.mark.parametrize("boost", [{}, PATIENT, CALIBRATED])
 def test_it_is_the_same_on_any_number_of_ranks(store: Path, tmp_path: Path, boost: dict[str, Any]) -> None:
     """In float64; killed while it labels and while it trains, and gone on with on another number of ranks."""
     config = write_config(tmp_path, settings_of(store, tmp_path / "unused", **boost))

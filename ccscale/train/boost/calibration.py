@@ -1,0 +1,102 @@
+"""A calibration head: how probable it is that an image is in a cluster, by what is said of images that are like it.
+
+A cluster head that is trained by its own labels becomes surer whether it is right or wrong. Beside it another one
+learns, on features h that it does not change, what the clusters p of an image's mini-cluster S are on average::
+
+    q_i = mean of p_j, j in S_i          c_i = head(h_i)
+    loss = mean_i (− Σ_k q_ik log c_ik) + Σ_k c̄_k log c̄_k          c̄ = mean_i c_i
+
+so it is sure where images that lie next to each other are surely in one cluster. The second term keeps all clusters
+in use. Adam, rate 1e-4. It begins as what the cluster head is (CDC's heads begin from k-means), and what norms in it
+have found of a batch stays.
+
+Every rank trains all of it by the global batch: nothing is sent but features and assignments, and it is the same on
+any number of ranks.
+
+Source: Jia et al., "Towards calibrated deep clustering network", ICLR 2025.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ccscale import dist
+from ccscale.config import Model
+from ccscale.model.heads import make_cluster_heads
+from ccscale.model.network import ContrastiveClustering
+from ccscale.train.boost.means import means_by
+from ccscale.train.boost.mini_clusters import mini_clusters
+
+RATE = 1e-4
+
+
+def calibration_loss(c: Tensor, q: Tensor) -> Tensor:
+    """Return the loss of calibrated assignments (M, K), by their targets (M, K)."""
+    tiny, mean = torch.finfo(c.dtype).tiny, c.mean(dim=0)
+    return (mean * mean.clamp_min(tiny).log()).sum() - (q * c.clamp_min(tiny).log()).sum(dim=1).mean()
+
+
+class Calibrator:
+    """The calibration head of a run, and its optimizer; all ranks call its methods together.
+
+    Parameters
+    ----------
+    network
+        Whose cluster head it begins as.
+    settings
+        The config's section ``model``.
+    seed
+        Of the run.
+    """
+
+    def __init__(self, network: ContrastiveClustering, settings: Model, seed: int) -> None:
+        weights, self._seed = network.cluster_head.state_dict(), seed
+        with torch.device("meta"):  # nothing is drawn
+            head = make_cluster_heads(network.width, settings)
+        some = next(network.cluster_head.parameters())
+        self._head = head.to_empty(device=some.device).to(some.dtype).eval()
+        self._head.load_state_dict(weights)
+        self._optimizer = torch.optim.Adam(self._head.parameters(), lr=RATE, fused=True)
+
+    def take(self, features: Tensor, p: Tensor, step: int) -> Tensor:
+        """Take a step; return the confidence of the global batch's images as it was before it.
+
+        Parameters
+        ----------
+        features, p
+            (n, D) and (n, K), of this rank's images: their features, and their soft assignments.
+        step
+            Of the run.
+
+        Returns
+        -------
+        Tensor
+            (N,): how probable it is that each is in the cluster that `p` is largest for.
+        """
+        n, width = features.shape
+        told = dist.gather_rows(torch.cat([features.to(p.dtype), p], dim=1)).flatten(0, 1)
+        features, p = told[:, :width], told[:, width:]
+        groups, count = mini_clusters(features, self._seed, step)
+        q = means_by(groups, p, count)[0][groups]
+        with torch.enable_grad():
+            c = self._head(features)
+            loss = calibration_loss(c, q)
+            self._optimizer.zero_grad()
+            loss.backward()
+        # Fused Adam leaves all as it is where this is 1.
+        self._optimizer.found_inf = (~loss.detach().isfinite()).float()  # type: ignore[attr-defined]
+        self._optimizer.step()
+        confidence = c.detach().gather(1, p.argmax(dim=1, keepdim=True))[:, 0]
+        # Each rank's own, should devices of different kinds round differently.
+        return dist.gather_rows(confidence[dist.rank() * n :][:n]).flatten()
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"head": self._head.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on with what a checkpoint has kept."""
+        self._head.load_state_dict(state["head"])
+        self._optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,34 @@
+"""Sums and means over groups of a batch's images that are the same whatever order a device adds in."""
+
+import torch
+from torch import Tensor
+
+UNIT = 2.0**-36
+"""What numbers are rounded to: 131,072 of a size up to 1 add up in doubles without rounding."""
+
+
+def sums_by(groups: Tensor, values: Tensor, count: int) -> Tensor:
+    """Return the sum of each group's values.
+
+    Parameters
+    ----------
+    groups
+        (M,) int64: the group of each image.
+    values
+        (M, c), of a size up to 1.
+    count
+        Of the groups.
+
+    Returns
+    -------
+    Tensor
+        (count, c) float64.
+    """
+    whole = (values.double() / UNIT).round_()
+    return whole.new_zeros(count, values.shape[1]).index_add_(0, groups, whole) * UNIT
+
+
+def means_by(groups: Tensor, values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the mean of each group's values (count, c), as `values` are, zeros for an empty one; and its size."""
+    sizes = sums_by(groups, torch.ones_like(values[:, :1]), count)
+    return (sums_by(groups, values, count) / sizes.clamp_min(1)).to(values.dtype), sizes[:, 0]
