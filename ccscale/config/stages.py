@@ -24,8 +24,8 @@ class Boost(Section):
     )
     threshold: Fixed[Probability] = Field(
         0.99,
-        description="An image whose confidence is below it has no label, or loses the one that it has; of selection "
-        "threshold alone.",
+        description="An image whose confidence is below it has no label, or loses the one that it has; of "
+        "selection threshold alone.",
     )
     share: Fixed[float] = Field(
         0.5,

@@ -25,6 +25,7 @@ def config_of(
     zero: int = 1,
     model: dict[str, Any] | None = None,
     loss: dict[str, Any] | None = None,
+    boost: dict[str, Any] | None = None,
     **train: Any,
 ) -> Config:
     return parse_config(
@@ -34,6 +35,7 @@ def config_of(
             "views": {"size": SIZE, "blur": 0.5, "blur_kernel": 3},
             "model": {"backbone": backbone, "clusters": 5, **(model or {})},
             "loss": loss or {},
+            "stages": {"boost": boost or {}},
             "train": {
                 "global_batch": N,
                 "micro_batch": micro_batch,

@@ -82,6 +82,7 @@ CASES: list[tuple[int | None, dict[str, Any]]] = [
     (None, {"zero": 0, "precision": "fp32", "clip": 0.1}),
     (None, {"zero": 1, "precision": "fp32", "clip": 0.1}),
     (None, {"zero": 2, "precision": "bf16", "clip": 0.1}),
+    (None, {"zero": 0, "precision": "fp32", "boost": {"selection": "calibrated"}}),
     (4, {"zero": 0, "precision": "fp32", "model": {"drop_path": 0.5, "dropout": 0.3}}),
     (4, {"zero": 2, "precision": "fp32", **TEMI}),
 ]

@@ -7,8 +7,8 @@ learns, on features h that it does not change, what the clusters p of an image's
     loss = mean_i (− Σ_k q_ik log c_ik) + Σ_k c̄_k log c̄_k          c̄ = mean_i c_i
 
 so it is sure where images that lie next to each other are surely in one cluster. The second term keeps all clusters
-in use. Adam, rate 1e-4. It begins as what the cluster head is (CDC's heads begin from k-means), and what norms in it
-have found of a batch stays.
+in use. Adam, rate 1e-4. It begins as what the cluster head is (CDC's heads begin from k-means), and what norms in
+it have found of a batch stays.
 
 Every rank trains all of it by the global batch: nothing is sent but features and assignments, and it is the same on
 any number of ranks.

@@ -1,7 +1,7 @@
 """Mini-clusters: images of a batch in groups of two or so that lie next to each other, by k-means.
 
-They are the same on any number of ranks, which all find those of the global batch: the first centres are images that
-the seed and the step choose, the passes are of a fixed number, and no order of additions changes the means.
+They are the same on any number of ranks, which all find those of the global batch: the first centres are images
+that the seed and the step choose, the passes are of a fixed number, and no order of additions changes the means.
 """
 
 import math

@@ -8,10 +8,10 @@ With M images of a batch and K clusters, by a threshold (TCL, section 3.3):
 
 So an older label stays though the image's cluster has become another one.
 
-By a calibrated confidence c (CDC: Jia et al., "Towards calibrated deep clustering network", ICLR 2025), in each step
-anew: of the n candidates of a cluster those n mean(c) = sum(c) have a label that are the most confident, as many as
-are right if what they say is true. The number is rounded to the nearest, where CDC rounds down: of clusters that
-have one candidate, as where there are more clusters than images, none would ever have a label.
+By a calibrated confidence c, in each step anew (CDC: Jia et al., "Towards calibrated deep clustering network",
+ICLR 2025): of the n candidates of a cluster those n mean(c) = sum(c) have a label that are the most confident, as
+many as are right if what they say is true. The number is rounded to the nearest, where CDC rounds down: of clusters
+that have one candidate, as where there are more clusters than images, none would ever have a label.
 
 Of equally confident images the first in the batch comes first.
 """

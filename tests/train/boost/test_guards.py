@@ -54,6 +54,9 @@ def test_what_there_must_be_to_learn_from(changes: dict[str, Any], why: str | No
     first = BEFORE._replace(**changes)
     found = reason_to_end([first], Boost(), 10)
     assert found is None if why is None else why in str(found)
+    calibrated = reason_to_end([first], Boost(selection="calibrated"), 10)
+    assert (calibrated is None) == (why is None)
+    assert "threshold" not in str(calibrated)
     if first.labelled:
         assert reason_to_end([first, first], Boost(), 10) is None
 
