@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 UNIT = 2.0**-36
-"""What numbers are rounded to: 131,072 of a size up to 1 add up in doubles without rounding."""
+"""What numbers are rounded to: 131,072 of a size up to 1 add up in doubles without rounding, as many fewer if larger."""
 
 
 def sums_by(groups: Tensor, values: Tensor, count: int) -> Tensor:
@@ -15,7 +15,7 @@ def sums_by(groups: Tensor, values: Tensor, count: int) -> Tensor:
     groups
         (M,) int64: the group of each image.
     values
-        (M, c), of a size up to 1.
+        (M, c), of a size of about 1.
     count
         Of the groups.
 

@@ -1,7 +1,13 @@
-"""Mini-clusters: images of a batch in groups of two or so that lie next to each other, by k-means.
+"""Mini-clusters: images of a batch in groups of two or so that lie next to each other, by spherical k-means.
 
-They are the same on any number of ranks, which all find those of the global batch: the first centres are images
-that the seed and the step choose, the passes are of a fixed number, and no order of additions changes the means.
+A centre is never formed. With the cosines G of the images, and S_c the sum of its rows of the images in group c,
+the cosine of image i with the centre of c, which is the sum of its images brought to length 1, is
+
+    S_ci / sqrt(sum of S_cj over the images j in c)
+
+so that a pass adds up a matrix of M x M numbers. They are the same on any number of ranks, which all find those of
+the global batch: the first centres are images that the seed and the step choose, the passes are of a fixed number,
+and no order of additions changes the sums.
 """
 
 import math
@@ -12,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ccscale.device import send
-from ccscale.features.lloyd import nearest_centres
-from ccscale.train.boost.means import means_by
+from ccscale.train.boost.means import sums_by
 
 SHARE = 0.5
 """Mini-clusters for each image: CDC has 500 in a batch of 1,000."""
@@ -23,7 +28,7 @@ PASSES = 5
 
 
 def mini_clusters(features: Tensor, seed: int, step: int) -> tuple[Tensor, int]:
-    """Group the images of a global batch by spherical k-means.
+    """Group the images of a global batch.
 
     Parameters
     ----------
@@ -43,10 +48,20 @@ def mini_clusters(features: Tensor, seed: int, step: int) -> tuple[Tensor, int]:
     for part in F.normalize(features, dim=1).tensor_split(math.ceil(len(features) / MOST)):
         own = math.ceil(SHARE * len(part))
         first = np.sort(random.choice(len(part), own, replace=False))
-        centres = part[send(torch.from_numpy(first), part.device)]
-        for _ in range(PASSES):
-            means, sizes = means_by(nearest_centres(part, centres), part, own)
-            centres = torch.where(sizes[:, None] > 0, F.normalize(means, dim=1), centres)
-        groups.append(nearest_centres(part, centres) + count)
+        groups.append(_k_means(part @ part.T, send(torch.from_numpy(first), part.device)) + count)
         count += own
     return torch.cat(groups), count
+
+
+def _k_means(cosines: Tensor, first: Tensor) -> Tensor:
+    """Return the nearest centre (m,) of each of m images by their cosines (m, m), from images that are centres."""
+    to_centres = cosines[first].double()
+    for _ in range(PASSES):
+        nearest = to_centres.argmax(dim=0)
+        sums = sums_by(nearest, cosines, len(first))
+        squares = sums_by(
+            nearest, sums.gather(0, nearest[None]).T, len(first)
+        )  # of the sums' lengths; 0 of none
+        moved = sums / squares.clamp_min(torch.finfo(squares.dtype).eps).sqrt()
+        to_centres = torch.where(squares > 0, moved, to_centres)
+    return to_centres.argmax(dim=0)
