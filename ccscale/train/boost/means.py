@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 UNIT = 2.0**-36
-"""What numbers are rounded to: 131,072 of a size up to 1 add up in doubles without rounding, fewer of larger ones."""
+"""What numbers are rounded to: 131,072 of a size up to 1 add up in doubles exactly, and fewer of larger ones."""
 
 
 def sums_by(groups: Tensor, values: Tensor, count: int) -> Tensor:
