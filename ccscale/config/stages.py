@@ -1,8 +1,8 @@
 """What a run goes through after its training epochs."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ccscale.config.section import Count, Fixed, Free, PathText, Positive, Probability, Section
 from ccscale.config.views import View
@@ -32,7 +32,7 @@ class Boost(Section):
         gt=0,
         le=1,
         description="Of each cluster so many of a batch's most confident images may get a label: this share of "
-        "what it would have, were all clusters of one size (TCL: 0.5, CDC: 1).",
+        "what it would have, were all clusters of one size; 1 where selection is calibrated, and none is told.",
     )
     label_smoothing: Fixed[float] = Field(
         0.0, ge=0, lt=1, description="How much of a label is shared among all clusters in the cross-entropy."
@@ -94,6 +94,13 @@ class Boost(Section):
         description="The stage ends where the clusters agree less than this with those before (Cohen's kappa): "
         "they are other clusters then.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_of_selection(cls, keys: Any) -> Any:
+        """Give a calibrated selection CDC's share: what is labelled is cut by the confidence already."""
+        calibrated = isinstance(keys, dict) and keys.get("selection") == "calibrated"
+        return {"share": 1.0, **keys} if calibrated else keys
 
 
 class Stages(Section):

@@ -48,3 +48,9 @@ def test_what_a_stage_does_follows_from_what_was_trained_before() -> None:
     assert (config.boost_cluster_weight, config.boost_lr) == (0, config.train.lr)
     config = Config.model_validate(DATA)
     assert (config.boost_cluster_weight, config.boost_lr) == (1, config.train.lr / 10)
+
+
+def test_the_share_follows_from_the_selection() -> None:
+    assert Boost().share == 0.5
+    assert Boost.model_validate({"selection": "calibrated"}).share == 1
+    assert Boost.model_validate({"selection": "calibrated", "share": 0.3}).share == 0.3
