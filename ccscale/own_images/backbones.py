@@ -13,7 +13,7 @@ from functools import cache
 import timm
 from huggingface_hub import constants, try_to_load_from_cache
 
-from ccscale.config import Model
+from ccscale.config import Model, Pixels
 from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.model.named_weights import EXTRA, NAMED, is_installed
@@ -46,16 +46,24 @@ class Chosen:
     size: int
     seen: str
 
-    @property
-    def model(self) -> Model:
-        """The config's section ``model``, as far as the backbone goes."""
-        return Model(
+    def model(self, channels: int | None = None) -> Model:
+        """Return the config's section ``model``, as far as the backbone goes.
+
+        Parameters
+        ----------
+        channels
+            Of the images; None: they are photographs.
+        """
+        model = Model(
             backbone=self.backbone,
             pretrained=self.weights is None,
             weights=self.weights,
             normalize=True,
             clusters=2,
         )
+        if channels is None:
+            return model
+        return model.model_copy(update={"in_chans": channels, "pixels": Pixels(scale="percentiles")})
 
     def __str__(self) -> str:
         seen = f"; it has seen {self.seen}" if self.seen else ""

@@ -1,7 +1,7 @@
 """What was decided for a folder of images, kept beside its clusters: the same command goes on by it.
 
-OUT/cluster.json   {"version": 1, "folder": "/home/me/photos", "labels": false, "backbone": …, "weights": …,
-                    "size": 128, "seen": …, "views": 6, "seed": 0, "clusters": 20, "advised": true,
+OUT/cluster.json   {"version": 1, "folder": "/home/me/photos", "labels": false, "channels": null, "backbone": …,
+                    "weights": …, "size": 128, "seen": …, "views": 6, "seed": 0, "clusters": 20, "advised": true,
                     "runs": [{"data": digest of the shards, "clusters": 20, "folder": "run-1"}]}
 """
 
@@ -32,6 +32,8 @@ class Notebook:
         Whether sub-folders are classes, which score the clusters and choose nothing.
     backbone
         What makes the features.
+    channels
+        Of the images; None: they are photographs.
     views, seed
         Random views of each image; of these, the training and k-means.
     clusters
@@ -47,6 +49,7 @@ class Notebook:
     labels: bool
     backbone: Chosen
     views: int
+    channels: int | None = None
     seed: int = 0
     clusters: int | None = None
     advised: bool = False

@@ -36,6 +36,7 @@ from ccscale.evaluate.evaluate import FIGURES, evaluate_run
 from ccscale.features.store import Features, open_features
 from ccscale.model.backbone import build_backbone
 from ccscale.own_images.backbones import choose_backbone, named_backbone
+from ccscale.own_images.channels import channels_of
 from ccscale.own_images.notebook import Notebook
 from ccscale.own_images.table import write_paths
 from ccscale.progress import say
@@ -58,6 +59,7 @@ SHOWN = 40_000  # times that images are shown to a backbone on a CPU, about; as 
 FEWEST, MOST = 2, 6  # random views of each image
 NEIGHBOURS = 25
 VIEWS = Views(crop_scale=(0.3, 1.0), strength=0.5)
+VIEWS_OF_CHANNELS = Views(crop_scale=(0.3, 1.0), jitter=0, grey=0, intensity=0.8, noise=0.5)
 STEPS = 300  # of training, at least: a few images pass by more often
 KEPT = 8 / 7  # short side of the images in shards, in sides of those that the backbone sees
 
@@ -76,6 +78,8 @@ class Asked:
         How many; None for advice.
     labels
         Whether sub-folders are classes.
+    channels
+        Of the images, which are kept as they are stored; None: they are photographs, unless they can be none.
     backbone, weights, size
         In place of what this machine can have; see `backbones.py`.
     device
@@ -90,6 +94,7 @@ class Asked:
     out: Path
     clusters: int | None = None
     labels: bool = False
+    channels: int | None = None
     backbone: str | None = None
     weights: str | None = None
     size: int | None = None
@@ -151,11 +156,14 @@ def _open_book(asked: Asked) -> Notebook:
         )
         chosen = chosen if asked.size is None else replace(chosen, size=asked.size)
         if asked.backbone is not None:
-            build_backbone(chosen.model, chosen.size)  # what is wrong with it is told before an image is read
-        return Notebook(asked.out, folder, asked.labels, chosen, views=0)
+            build_backbone(
+                chosen.model(), chosen.size
+            )  # what is wrong with it is told before an image is read
+        return Notebook(asked.out, folder, asked.labels, chosen, views=0, channels=asked.channels)
     named = {
         "FOLDER": (book.folder, folder),
         "--labels": (book.labels, asked.labels or book.labels),
+        "--channels": (book.channels, asked.channels or book.channels),
         "--backbone": (book.backbone.backbone, asked.backbone or book.backbone.backbone),
         "--weights": (book.backbone.weights, asked.weights or book.backbone.weights),
         "--size": (book.backbone.size, asked.size or book.backbone.size),
@@ -172,11 +180,14 @@ def _take_in(asked: Asked, book: Notebook) -> Grown:
     source = list_folder(asked.folder, split="train", labels=book.labels)
     if book.views == 0:
         images = sum(map(len, source.splits.values()))
+        if book.channels is None and (found := channels_of(source)) is not None:
+            book.channels = found
+            say(f"the images are of {counted(found, 'channel')}, and are kept as they are stored")
         book.views = max(FEWEST, min(MOST, SHOWN // images - 1))
         book.save()
     size = math.ceil(KEPT * book.backbone.size)
     processes = None if asked.workers is None else max(1, asked.workers)  # 0: none beside the loader's own
-    grown = grow_shards(source, book.out / "shards", resize=size, workers=processes)
+    grown = grow_shards(source, book.out / "shards", resize=size, workers=processes, channels=book.channels)
     if grown.gone:
         are, stay = agree(grown.gone, "is", "are"), agree(grown.gone, "stays", "stay")
         say(f"{counted(grown.gone, 'image')} of before {are} not there any more, and {stay} in the clusters")
@@ -186,8 +197,9 @@ def _take_in(asked: Asked, book: Notebook) -> Grown:
 def _embed(asked: Asked, book: Notebook, grown: Grown) -> Features:
     """Make the features of all images that have none yet, and find their neighbours."""
     say(f"by {book.backbone}")
-    source = Source(book.backbone.model)
-    wanted = Wanted(book.backbone.size, book.views, VIEWS, book.seed)
+    source = Source(book.backbone.model(book.channels))
+    views = VIEWS if book.channels is None else VIEWS_OF_CHANNELS
+    wanted = Wanted(book.backbone.size, book.views, views, book.seed)
     store = book.out / "features"
     embed_shards(
         grown.manifest.root,

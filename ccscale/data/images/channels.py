@@ -27,6 +27,7 @@ from ccscale.data.images.dicom import is_dicom, read_dicom
 from ccscale.data.images.tiff import MAGICS, read_tiff
 from ccscale.errors import BadImage, InputError
 
+_OF_PHOTOGRAPHS = (1, 3, 4)
 _SHOWN = (0.5, 99.5)  # percentiles of an image's channel that are black and full in a picture
 
 
@@ -171,6 +172,17 @@ def read_values(data: bytes, most_pixels: int = MAX_PIXELS) -> npt.NDArray[Any]:
         count = int(values.size - np.isfinite(values).sum())
         raise BadImage(f"{count:,} of its numbers are not finite (NaN or infinite): fill them first")
     return values
+
+
+def other_channels(data: bytes) -> int | None:
+    """Return how many channels a TIFF or DICOM has that can be no photograph; None if it may be one, or is bad."""
+    if not (data.startswith(MAGICS) or is_dicom(data)):
+        return None
+    try:
+        channels = int(read_values(data).shape[2])
+    except BadImage:
+        return None
+    return None if channels in _OF_PHOTOGRAPHS else channels
 
 
 def size_of(data: bytes) -> tuple[int, int]:

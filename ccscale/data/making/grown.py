@@ -23,6 +23,7 @@ from ccscale.data.making.shards import make_shards
 from ccscale.data.shards.index import index_location, read_index
 from ccscale.data.shards.manifest import NAME, Manifest
 from ccscale.data.sources.items import Item, Source
+from ccscale.errors import InputError
 from ccscale.progress import say
 
 NEW = ".new-"
@@ -54,7 +55,14 @@ class Grown:
     gone: int
 
 
-def grow_shards(source: Source, out: Path, *, resize: int | None = None, workers: int | None = None) -> Grown:
+def grow_shards(
+    source: Source,
+    out: Path,
+    *,
+    resize: int | None = None,
+    workers: int | None = None,
+    channels: int | None = None,
+) -> Grown:
     """Take those images of a source into a folder of shards that it does not have; killed, it goes on.
 
     Parameters
@@ -63,8 +71,8 @@ def grow_shards(source: Source, out: Path, *, resize: int | None = None, workers
         All images that there are now.
     out
         A local folder, made if need be.
-    resize, workers
-        As `make_shards` has them.
+    resize, workers, channels
+        As `make_shards` has them. What was measured of channels at the first call counts from then on.
 
     Raises
     ------
@@ -87,7 +95,9 @@ def grow_shards(source: Source, out: Path, *, resize: int | None = None, workers
         out.mkdir(parents=True, exist_ok=True)
         try:
             samples = max(SHARD_SAMPLES, sum(map(len, new.splits.values())) // SHARDS)
-            made = make_shards(new, part, resize=resize, shard_samples=samples, workers=workers)
+            made = make_shards(
+                new, part, resize=resize, shard_samples=samples, workers=workers, channels=channels
+            )
         except NoneReadable as error:
             if before is None:
                 raise
@@ -134,6 +144,12 @@ def _without(source: Source, before: Manifest | None, known: set[str]) -> Source
 
 def _join(before: Manifest | None, made: Manifest, part: Path, out: Path) -> Manifest:
     """Put new shards beside those that are there, and write the manifest of all."""
+    pixels = made.pixels if before is None else before.pixels
+    if pixels is not None and made.pixels is not None and pixels.type != made.pixels.type:
+        raise InputError(
+            f"the new images are of numbers of type {made.pixels.type}, and those before of {pixels.type}: convert "
+            "them to that"
+        )
     shards = [] if before is None else list(before.shards)
     counts = Counter(shard.split for shard in shards)
     for shard in made.shards:
@@ -150,6 +166,6 @@ def _join(before: Manifest | None, made: Manifest, part: Path, out: Path) -> Man
             os.link(source, target)
         shards.append(replace(shard, url=name))
     labelled = Counter({} if before is None else before.labelled) + Counter(made.labelled)
-    joined = replace(made, root=str(out), shards=tuple(shards), labelled=dict(labelled))
+    joined = replace(made, root=str(out), shards=tuple(shards), labelled=dict(labelled), pixels=pixels)
     joined.save()
     return joined

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ccscale.config import MOST_CHANNELS
+from ccscale.data.images.channels import other_channels
 from ccscale.data.images.decode import open_image, upright
 from ccscale.data.images.pixels import eight_bits, over_white
 from ccscale.data.making.channel_files import prepare_channels
@@ -81,8 +82,13 @@ def prepare(data: bytes, preparation: Preparation) -> tuple[bytes, str]:
     """
     if preparation.channels is not None:
         return prepare_channels(data, preparation.channels, preparation.resize)
-    encoded = open_image(data)
-    image = upright(encoded)
+    try:
+        encoded = open_image(data)
+        image = upright(encoded)
+    except BadImage:
+        if (channels := other_channels(data)) is None:
+            raise
+        raise BadImage(f"it has {channels} channels, and --channels {channels} keeps it as it is") from None
     own = EXTENSIONS.get(encoded.image.format or "")
     extension = preparation.format or own or "png"
     short = min(image.size)

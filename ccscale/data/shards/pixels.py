@@ -45,12 +45,15 @@ def follow_pixels(model: Model, manifest: Manifest) -> Model:
         raise InputError(
             f"model.pixels.type is {pixels.type}, and the images in {manifest.root} are {found.type}: leave it out"
         )
-    low, high = _ends(model, found)
+    low, high = pixels.low, pixels.high
+    if low is None or high is None:  # a feature store has no percentiles, and what follows from them
+        measured = _ends(model, found)
+        low, high = low or measured[0], high or measured[1]
     wanted_pixels = {
         "scale": pixels.scale or "range",
         "type": found.type,
-        "low": pixels.low or low,
-        "high": pixels.high or high,
+        "low": low,
+        "high": high,
         "mean": pixels.mean or found.mean,
         "shown": pixels.shown or found.shown,
         "std": pixels.std or tuple(each or 1.0 for each in found.std),  # of an empty channel it is 0

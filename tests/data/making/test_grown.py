@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import make_images
 
@@ -11,6 +12,7 @@ from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.verify import verify
 from ccscale.data.sources.folders import folder
+from ccscale.errors import InputError
 
 
 def take_in(tmp_path: Path, **options):
@@ -84,3 +86,24 @@ def test_nothing_new_that_can_be_read(first, capsys):
     found = take_in(first)
     assert (found.new, len(found.manifest.shards)) == (0, 1)
     assert "of what is new, none of the 1 images of photos can be read" in capsys.readouterr().err
+
+
+def test_what_was_measured_of_channels_first_counts_from_then_on(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+
+    def write(name, value, kind=np.uint16):
+        tifffile.imwrite(photos / name, np.full((5, 9, 7), value, kind), photometric="minisblack")
+
+    write("a.tif", 100)
+    first = take_in(tmp_path, channels=5).manifest.pixels
+    assert (first.type, first.mean) == ("uint16", (100.0,) * 5)
+    write("b.tif", 5000)
+    found = take_in(tmp_path, channels=5)
+    assert (found.new, found.manifest.pixels) == (1, first)
+    write("c.tif", 0.5, np.float32)
+    with pytest.raises(
+        InputError, match="the new images are of numbers of type float32, and those before of uint16"
+    ):
+        take_in(tmp_path, channels=5)

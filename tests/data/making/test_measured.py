@@ -2,14 +2,15 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ccscale.config import Model
+from ccscale.config import Model, Pixels
 from ccscale.data.making.shards import make_shards
 from ccscale.data.shards.manifest import Manifest
-from ccscale.data.shards.pixels import follow_pixels
+from ccscale.data.shards.pixels import facts_of, follow_pixels
 from ccscale.data.sources.folders import folder
 from ccscale.errors import InputError
 
@@ -102,6 +103,14 @@ def test_a_config_follows_what_was_measured_and_may_say_otherwise(tmp_path):
         follow_pixels(Model(clusters=2), made)
     with pytest.raises(InputError, match="in_chans is 5"):
         follow_pixels(Model(clusters=2, in_chans=5), made)
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("uint16", "percentiles"), ("float32", "range")])
+def test_a_network_s_settings_are_enough_where_the_measured_figures_are_gone(tmp_path, kind, scale):
+    """As of a feature store, which says by its backbone what its images were."""
+    _, made = written(tmp_path, images(kind), channels=4)
+    settings = follow_pixels(Model(clusters=2, in_chans=4, pixels=Pixels(scale=scale)), made)
+    assert follow_pixels(settings, replace(made, pixels=facts_of(settings))) == settings
 
 
 def test_shards_of_rgb_are_what_they_were(tmp_path):

@@ -138,3 +138,11 @@ def test_a_transparent_palette_may_be_reduced():
     data = png(indices, 8, 3, chunk(b"PLTE", palette), chunk(b"tRNS", bytes([0, 128])))
     image = opened(prepare(data, Preparation(resize=15))[0])
     assert (image.mode, image.size) == ("RGBA", (20, 15))
+
+
+def test_of_a_tiff_that_is_no_photograph_it_is_told_what_keeps_it():
+    tifffile = pytest.importorskip("tifffile")
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((5, 8, 8), np.uint16), photometric="minisblack", planarconfig="separate")
+    with pytest.raises(BadImage, match="it has 5 channels, and --channels 5 keeps it as it is"):
+        prepare(file.getvalue(), Preparation())
