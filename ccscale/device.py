@@ -1,5 +1,6 @@
 """The device that a rank computes on, and what goes there and comes from there without more waits than needed."""
 
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,17 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
             f"local rank {local_rank} has no GPU: this machine shows {count}; start fewer processes"
         )
     return torch.device("cuda", local_rank)
+
+
+def cpu_has_bf16() -> bool:
+    """Tell whether this machine's CPU multiplies bfloat16 itself: by AVX512-BF16, AMX, or Arm's extension.
+
+    oneDNN takes bfloat16 on others, too, and converts it to and fro.
+    """
+    names = "_is_avx512_bf16_supported", "_is_amx_tile_supported"
+    if any(getattr(torch.cpu, name, lambda: False)() for name in names):
+        return True
+    return platform.machine() in ("aarch64", "arm64") and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from rich.filesize import decimal
 
+from ccscale.device import cpu_has_bf16
 from ccscale.doctor.finding import Finding
 from ccscale.wording import counted
 
@@ -17,7 +18,8 @@ SHARED = Path("/dev/shm")
 def check_devices() -> list[Finding]:
     """Multiply on each device, and compare with what it must give."""
     cores, physical = len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found = [Finding("CPU", "good", f"{counted(cores, 'core')}, {decimal(physical)} of memory")]
+    bf16 = "" if cpu_has_bf16() else ", no bfloat16 (train here by train.precision=fp32)"
+    found = [Finding("CPU", "good", f"{counted(cores, 'core')}, {decimal(physical)} of memory{bf16}")]
     found += _check_shared()
     if not torch.cuda.is_available():
         return [*found, _without_gpu()]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale import atomic, dist
+from ccscale.device import cpu_has_bf16
 from ccscale.features.buffers import Buffers
 from ccscale.features.lloyd import move_centres, nearest_centres
 from ccscale.features.nearest import nearest, tiles
@@ -142,8 +143,7 @@ def _numbers(spans: list[tuple[int, int]], device: torch.device) -> Tensor:
 
 def quick_type(device: torch.device) -> torch.dtype:
     """Return the type in which a device finds candidates: bfloat16 where a CPU multiplies it, at twice the rate."""
-    has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return torch.bfloat16 if device.type == "cpu" and has() else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
 
 
 def build(vectors: Vectors, folder: Path, device: torch.device, show: bool = True) -> None:

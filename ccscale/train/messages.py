@@ -23,6 +23,7 @@ from ccscale import dist
 from ccscale.config import Config
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.shards.manifest import Manifest
+from ccscale.device import cpu_has_bf16
 from ccscale.errors import InputError
 from ccscale.preempt import StopRequest
 from ccscale.wording import counted
@@ -50,6 +51,11 @@ def describe_run(
     """
     multiplied = f", {_PRODUCTS[config.train.tf32]}" if device.type == "cuda" else ""
     yield f"training on {counted(dist.world(), 'rank')}: {_name(device, config.train.device)}{multiplied}"
+    if device.type == "cpu" and config.train.precision == "bf16" and not cpu_has_bf16():
+        yield (
+            "warning: this CPU has no instructions for bfloat16, and converts it to and fro: a step takes several "
+            "times as long as by train.precision=fp32; begin another run with that"
+        )
     images = sum(shard.nsamples for shard in manifest.select(config.data.splits))
     phases = f" in {len(schedule.phases)} phases" if len(schedule.phases) > 1 else ""
     splits, batch, steps = ", ".join(config.data.splits), schedule.global_batch, schedule.steps_per_epoch

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ccscale.cli.main import main
+from ccscale.device import cpu_has_bf16
 from ccscale.doctor import places, ranks, software
 from ccscale.doctor.devices import check_devices
 from ccscale.doctor.doctor import examine
@@ -53,6 +54,7 @@ def test_a_compiler_is_only_noted(monkeypatch, tmp_path):
 def test_devices(monkeypatch, tmp_path):
     found = {finding.what: finding for finding in check_devices()}
     assert "core" in found["CPU"].says
+    assert ("no bfloat16 (train here by train.precision=fp32)" in found["CPU"].says) != cpu_has_bf16()
     if torch.cuda.is_available():
         assert found["GPU 0"].state == "good"
         return

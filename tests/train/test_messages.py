@@ -1,5 +1,8 @@
 """What training tells of itself as it starts."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 from conftest import small_settings
 
@@ -22,6 +25,19 @@ class TestRun:
             f"training on 1 rank: the CPU, {threads} thread{'s' if threads > 1 else ''}",
             "folder: 150 images of train; 9 steps of 16 images an epoch, 2 epochs: 18 steps",
         ]
+
+    @pytest.mark.parametrize(
+        ("precision", "machine", "says"),
+        [("bf16", "x86_64", True), ("bf16", "aarch64", False), ("fp32", "x86_64", False)],
+    )
+    def test_a_cpu_without_bfloat16(self, shards, manifest, monkeypatch, precision, machine, says):
+        monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+        monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+        monkeypatch.setattr("torch.ops.mkldnn", SimpleNamespace(_is_mkldnn_bf16_supported=lambda: True))
+        monkeypatch.setattr("platform.machine", lambda: machine)
+        lines = self.lines(shards, manifest, f"train.precision={precision}")
+        assert (len(lines) == 3) == says
+        assert ("this CPU has no instructions for bfloat16" in lines[1]) == says
 
     def test_a_run_that_is_cut_short(self, shards, manifest):
         overrides = ["train.max_steps=7", "train.epochs=1000"]
