@@ -1,6 +1,7 @@
 """What the site takes from elsewhere while it is built.
 
 - The command line, the config and the recipes from the code, where a page has ``<!-- from the code: config -->``.
+- A notebook with its outputs, where a page has ``<!-- from the notebook: own-images -->``.
 - Text of a file outside docs/, or the part between its marks, where a page has ``<!-- from README.md: own -->``.
 - Links that leave docs/ work in a checkout; here they lead to the site's own pages.
 - Formulas, ``$…$``, become MathML, which needs no script; drawings become part of the page, and take its colours.
@@ -8,6 +9,7 @@
 
 import argparse
 import html
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -24,7 +26,9 @@ from ccscale.config.recipes import FOLDER, recipes
 
 ROOT = Path(__file__).parents[1]
 FROM_CODE = re.compile(r"<!-- from the code: (\w+) -->")
+FROM_NOTEBOOK = re.compile(r"<!-- from the notebook: ([\w-]+) -->")
 FROM_FILE = re.compile(r"<!-- from ([\w./]+?)(?:: (\w+))? -->")
+ANSI = re.compile(r"\x1b\[[\d;]*m")  # bold, colours
 OUTSIDE = {
     r"\((?:\.\./)*(CONTRIBUTING|CHANGELOG)\.md": lambda found: f"({found[1].lower()}.md",
     r"\(docs/": lambda found: "(",
@@ -39,6 +43,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     markdown = FROM_FILE.sub(lambda mark: _part(ROOT / mark[1], mark[2]), markdown)
     for pattern, instead in OUTSIDE.items():
         markdown = re.sub(pattern, instead, markdown)
+    markdown = FROM_NOTEBOOK.sub(lambda mark: "\n\n".join(_cells(mark[1])), markdown)
     return FROM_CODE.sub(lambda mark: MADE[mark[1]](), markdown)
 
 
@@ -53,6 +58,21 @@ def _part(path: Path, name: str | None) -> str:
     return (
         text if name is None else text.split(f"<!-- begin: {name} -->")[1].split(f"<!-- end: {name} -->")[0]
     )
+
+
+def _cells(name: str) -> Iterator[str]:
+    """Yield what a notebook of docs/notebooks has, as Markdown."""
+    path = Path(__file__).with_name("notebooks").joinpath(f"{name}.ipynb")
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        yield source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```"
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if picture := data.get("image/jpeg"):
+                yield f'<img alt="what the cell above draws" src="data:image/jpeg;base64,{picture.strip()}">'
+            else:
+                text = "".join(output.get("text") or data["text/plain"])
+                yield f"```text\n{ANSI.sub('', text).rstrip()}\n```"
 
 
 def _drawing(found: re.Match[str]) -> str:
