@@ -3,10 +3,13 @@
 import json
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import small_settings, write_config
+from harness.stores import make_store
 from harness.tools import TOOLS
 
+from ccscale.config.file import parse_config
 from ccscale.errors import InputError
 
 
@@ -59,3 +62,13 @@ def test_a_cell_is_told_no_more_than_the_user_has_said(benchmark, shards, tmp_pa
     assert (given["model"]["clusters"], given["seed"]) == (7, 3)
     assert "heads" not in given["model"]
     assert "pairs" not in given
+
+
+def test_the_notes_name_the_backbone_that_made_the_features(benchmark, shards, tmp_path):
+    store = make_store(tmp_path / "store", np.ones((8, 3), np.float32), backbone="test_vit", size=48)
+    for given, seen in (
+        ({"shards": str(shards)}, "backbone test_resnet, views of 16 px"),
+        ({"features": str(store.folder)}, "features of test_vit at 48 px"),
+    ):
+        config = small_settings(shards, tmp_path / "run") | {"data": given}
+        assert benchmark._seen(parse_config(config)) == seen

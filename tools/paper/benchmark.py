@@ -41,6 +41,7 @@ from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.errors import Fault, InputError
 from ccscale.exit_codes import STOPPED
+from ccscale.features.store import open_features
 from ccscale.preempt import stop_on_signal
 from ccscale.progress import say
 
@@ -260,13 +261,21 @@ def _notes(rows: Sequence[Row], cells: Sequence[Cell], seeds: Sequence[int]) -> 
     config = cells[0].config
     return [
         f"seeds: {', '.join(map(str, seeds))}; {spread}; the runs are in results.csv",
-        f"epochs: {epochs}; backbone {config.model.backbone}, views of {config.views.size} px, global batch "
-        f"{config.train.global_batch}, unless the row says otherwise",
+        f"epochs: {epochs}; {_seen(config)}, global batch {config.train.global_batch}, unless the row says "
+        "otherwise",
         f"training took {sum(run['seconds'] for run in runs):,.0f} seconds in all, "
         f"on {'; '.join(sorted({run['machine'] for run in runs}))}",
         f"commit {', '.join(sorted({run['commit'] for run in runs}))}: "
         f"`python tools/paper/benchmark.py {shlex.join(sys.argv[1:])}`",
     ]
+
+
+def _seen(config: Config) -> str:
+    """Say what a run sees of an image, and by what."""
+    if config.data.features is None:
+        return f"backbone {config.model.backbone}, views of {config.views.size} px"
+    made = open_features(config.data.features).settings  # the config's own backbone is one that made nothing
+    return f"features of {made.backbone} at {made.size} px"
 
 
 def _parser() -> argparse.ArgumentParser:
