@@ -41,7 +41,6 @@ class MlflowRun:
     def open(self, run: str | None, sent: Sent) -> tuple[str, Sent]:
         """Go on with a run that is there still, or begin one."""
         from mlflow import MlflowClient
-        from mlflow.entities import Param, RunTag
         from mlflow.exceptions import MlflowException
 
         self._client = client = MlflowClient()
@@ -61,7 +60,14 @@ class MlflowRun:
         else:
             client.update_run(found.info.run_id, status="RUNNING")
         self._run = found.info.run_id
-        there = found.data.params
+        self._params: Mapping[str, str] | None = found.data.params
+        self._sent: Sent = json.loads(found.data.tags.get(SENT, "{}"))
+        return self._run, self._sent
+
+    def _tell_settings(self, there: Mapping[str, str]) -> None:
+        """Send the config, as far as it is not `there`; by now this side has noted the run's id."""
+        from mlflow.entities import Param, RunTag
+
         said = {
             key: json.dumps(value) if isinstance(value, list) else str(value)
             for key, value in self._settings.items()
@@ -70,23 +76,27 @@ class MlflowRun:
         # A parameter never changes there: what is another one by now becomes a tag.
         changed = [RunTag(key, value) for key, value in said.items() if there.get(key, value) != value]
         for start in range(0, len(new), 100):
-            client.log_batch(self._run, params=new[start : start + 100])
-        client.log_batch(self._run, tags=changed)
-        return self._run, json.loads(found.data.tags.get(SENT, "{}"))
+            self._client.log_batch(self._run, params=new[start : start + 100])
+        self._client.log_batch(self._run, tags=changed)
 
     def add(self, lines: Sequence[Line], sent: Sent) -> None:
-        """Send figures; the last of them with what it has then."""
+        """Send figures, as many lines at a time as a server takes, each time with what it has then."""
         from mlflow.entities import Metric, RunTag
 
-        metrics = [
-            Metric(name, float(value), round(line["time"] * 1000), line["step"])
-            for line in lines
-            for name, value in figures(line).items()
-        ]
-        for start in range(0, len(metrics), MOST):
-            last = start + MOST >= len(metrics)
-            tags = [RunTag(SENT, json.dumps(sent))] if last else []
-            self._client.log_batch(self._run, metrics[start : start + MOST], tags=tags)
+        if self._params is not None:
+            self._tell_settings(self._params)
+            self._params = None
+        lines = [line for line in lines if line["step"] > self._sent.get(line["kind"], -1)]  # tried again
+        now, metrics = self._sent, list[Metric]()
+        for place, line in enumerate(lines):
+            metrics += [
+                Metric(name, float(value), round(line["time"] * 1000), line["step"])
+                for name, value in figures(line).items()
+            ]
+            now = now | {line["kind"]: line["step"]}
+            if place + 1 == len(lines) or len(metrics) + len(figures(lines[place + 1])) > MOST:
+                self._client.log_batch(self._run, metrics, tags=[RunTag(SENT, json.dumps(now))])
+                self._sent, metrics = now, []
 
     def close(self, end: End) -> None:
         """Tell how it ended."""

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from conftest import small_settings, write_config
 
 from ccscale.checkpoint.metrics_file import METRICS, read_lines
 from ccscale.cli.main import main
+from ccscale.train.trackers.mlflow_run import MlflowRun
 
 pytestmark = pytest.mark.slow
 
@@ -148,3 +150,30 @@ def test_mlflow(shards, tmp_path, monkeypatch, server):
     assert len(runs) == 2
     whole = client.get_metric_history(runs[0].info.run_id, "train/loss")
     assert sorted(one.step for one in whole) == list(range(1, 9))
+
+
+def test_what_mlflow_takes_at_a_time_is_whole_lines_and_what_it_has_then(monkeypatch):
+    """So that neither a kill nor a failure between two calls sends a step twice."""
+    pytest.importorskip("mlflow")
+    monkeypatch.setattr("ccscale.train.trackers.mlflow_run.MOST", 5)
+    got: list[tuple[list[int], str]] = []
+
+    def log_batch(run, metrics=(), params=(), tags=()):
+        if len(got) == 1 and tags:
+            got.append(([], "lost"))
+            raise OSError("no answer")
+        if metrics:
+            got.append(([metric.step for metric in metrics], tags[0].value))
+
+    tracker = MlflowRun("photos", "run", {})
+    tracker._client, tracker._run, tracker._params, tracker._sent = (
+        SimpleNamespace(log_batch=log_batch),
+        "1",
+        None,
+        {},
+    )
+    lines = [{"kind": "step", "step": n, "time": 1.0, "loss": 2.0, "lr": 0.1} for n in (1, 2, 3)]
+    with pytest.raises(OSError, match="no answer"):
+        tracker.add(lines, {"step": 3})
+    tracker.add(lines, {"step": 3})
+    assert got == [([1, 1, 2, 2], '{"step": 2}'), ([], "lost"), ([3, 3], '{"step": 3}')]
