@@ -16,8 +16,8 @@ LossNames = Annotated[tuple[LossName, ...], BeforeValidator(listed)]
 class Phase(Section):
     """A part of an epoch: one pass over some splits, with some of the losses."""
 
-    splits: Names = Field(min_length=1, description="Splits that it goes over, together.")
-    losses: LossNames = Field(LOSSES, min_length=1, description="Losses that train the network.")
+    splits: Names = Field(min_length=1, description="Splits to go over, mixed together.")
+    losses: LossNames = Field(LOSSES, min_length=1, description="Losses to train with in this phase.")
 
 
 class Data(Section):
@@ -25,79 +25,82 @@ class Data(Section):
 
     shards: Free[PathText | None] = Field(  # the data may have been moved; their digest is compared
         None,
-        description="Folder (or fsspec URL, as https://… or s3://…) with shards and their dataset.json. S3 takes "
-        "endpoint and keys from AWS's own variables and files (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …). "
-        "This key or features must be given.",
+        description="Folder or fsspec URL (https://…, s3://…) that holds the shards and their dataset.json. "
+        "For S3, set the endpoint and credentials in the usual AWS variables or files (AWS_ENDPOINT_URL, "
+        "AWS_ACCESS_KEY_ID, …). Exactly one of shards and features is required.",
     )
     features: Free[PathText | None] = Field(
         None,
-        description="In place of shards: a feature store of them, as `ccscale embed` makes it. The heads are "
-        "trained on it, in the order that the shards would have; backbone and views are the store's.",
+        description="Feature store written by `ccscale embed`, instead of shards: only the heads are trained, "
+        "on stored features, in the same sample order. Backbone and views are those of the store.",
     )
-    splits: Fixed[Names] = Field(("train",), min_length=1, description="Splits to train on, together.")
+    splits: Fixed[Names] = Field(("train",), min_length=1, description="Splits to train on, mixed together.")
     phases: Fixed[tuple[Phase, ...] | None] = Field(
         None,
         min_length=1,
-        description="In place of splits: the phases of an epoch, one after the other, as [{splits: [unlabelled], "
-        "losses: [instance]}, {splits: [train, test]}]; losses are both by default.",
+        description="Instead of splits: the phases of an epoch, run in this order, for example [{splits: "
+        "[unlabelled], losses: [instance]}, {splits: [train, test]}]. A phase without losses uses both.",
     )
     refresh: Free[Literal["epoch"] | Positive | None] = Field(
         None,
-        description="For shards that grow while a run trains: when the manifest, or the store, is read again, and "
-        "what is new is taken in. epoch: where an epoch ends. A number: after every so many steps; what is new "
-        "ends the epoch then, and train.max_steps is needed. null: never, and grown data are refused.",
+        description="For shards that grow during a run: when to reread the manifest (or store) and add new "
+        "samples. epoch: at the end of each epoch. An integer N: every N steps; new samples then end the epoch "
+        "early, and train.max_steps is required. null: never; a data set that has grown is then an error.",
     )
     vanished: Free[Literal["tell", "retire"]] = Field(
         "tell",
-        description="With refresh, what is done about shards that are not listed any more. tell: they are told of "
-        "and read as before; where they are gone, the run is saved and stops. retire: they are left out.",
+        description="With refresh: what to do about shards that are no longer listed. tell: warn and keep "
+        "reading them; if their files are gone, save a checkpoint and stop. retire: leave them out from then "
+        "on.",
     )
     workers: Free[Count | None] = Field(
         None,
-        description="Loader processes per rank; by default up to 32: one for each of the rank's cores but one.",
+        description="Loader processes per rank. null: one per CPU core of the rank except one, at most 32.",
     )
-    prefetch: Free[Positive] = Field(2, description="Batches that each worker holds ready.")
+    prefetch: Free[Positive] = Field(2, description="Batches that each loader process prepares ahead.")
     lanes: Fixed[Positive | None] = Field(
         None,
-        description="Parallel streams that a global batch is put together from. Every number of ranks to be "
-        f"used must divide it. By default the largest divisor of the global batch up to {MAX_LANES}.",
+        description="Parallel sample streams that are combined into a global batch. The number of ranks must "
+        f"divide it. null: the largest divisor of the global batch up to {MAX_LANES}.",
     )
     piece: Fixed[Positive | None] = Field(
         None,
-        description="Samples in the pieces that an epoch permutes; by default one in small data, 4 or more in "
-        "larger data, a whole shard in the largest.",
+        description="Consecutive samples that stay together when an epoch is permuted. null: 1 for small data "
+        "sets, 4 or more for larger ones, a whole shard for the largest.",
     )
     block: Fixed[Positive | None] = Field(
         None,
-        description="Samples that a lane shuffles among each other; by default as many as block_bytes hold of "
-        "mean size, up to 1024.",
+        description="Samples in the shuffle buffer of a lane. null: as many as fit block_bytes at the mean "
+        "sample size, at most 1024.",
     )
     block_bytes: Fixed[int] = Field(
         16 * 2**20,
         ge=2**16,
-        description="What a lane's shuffle block weighs at most. Of remote shards a worker holds, for each of its "
-        "lanes, the block in use and the one that comes next: at most twice this, beside what its requests "
-        "hold (`ccscale plan` reckons with both).",
+        description="Size limit of a lane's shuffle buffer, in bytes. For remote shards, a worker holds the "
+        "current and the next buffer of each of its lanes: up to twice this, plus requests in flight. `ccscale "
+        "plan` includes both.",
     )
     retry_seconds: Free[float] = Field(
         300.0,
         gt=0,
         le=1500,  # below the half hour that ranks wait for each other
-        description="A remote shard that cannot be read is tried again for this long; then the run is saved and "
-        "stops.",
+        description="Seconds to retry a remote shard that cannot be read, before the run saves a checkpoint "
+        "and stops.",
     )
     cache: Free[PathText | None] = Field(
         None,
-        description="Folder on a local disk, shared by all processes of a machine, that keeps what was read of "
-        "remote shards.",
+        description="Folder on a local disk that caches remote shards, shared by all processes of the machine. "
+        "null: no cache.",
     )
     cache_bytes: Free[int] = Field(
         64 * 2**30,
         ge=16 * 2**20,
-        description="What the cache holds at most; what was not used for longest goes.",
+        description="Size limit of the cache, in bytes. The least recently used parts are evicted first.",
     )
     max_bad_samples: Free[Count] = Field(
-        100, description="Images that cannot be decoded are skipped by name, up to this many in a run."
+        100,
+        description="Images that may fail to decode in a run. Each is replaced by another sample and logged by "
+        "key; one more than this stops the run.",
     )
 
     @model_validator(mode="after")

@@ -9,9 +9,10 @@ class Evaluate(Section):
     """When and on what the clusters are measured."""
 
     every: Free[Count] = Field(
-        0, description="Epochs between evaluations while training; 0: only at the end."
+        0, description="Epochs between evaluations during training. 0: only at the end."
     )
     splits: Free[Names | None] = Field(
-        None, description="By default the splits trained on; of several phases those of the last."
+        None,
+        description="Splits to evaluate on. null: the splits trained on; with phases, those of the last phase.",
     )
-    batch: Free[Positive] = Field(256, description="Images a rank takes at a time.")
+    batch: Free[Positive] = Field(256, description="Images per rank and forward pass.")

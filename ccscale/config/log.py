@@ -11,17 +11,17 @@ class Log(Section):
     wandb: Free[str | None] = Field(
         None,
         min_length=1,
-        description="Project of Weights & Biases; of a team TEAM/PROJECT (`pip install 'ccscale[wandb]'`). Where "
-        "no key is known, or WANDB_MODE is offline, W&B's files wait below the run for `wandb sync`.",
+        description="Weights & Biases project, or TEAM/PROJECT, to log to (`pip install 'ccscale[wandb]'`). "
+        "Without an API key, or with WANDB_MODE=offline, logs are kept with the run for `wandb sync`. null: off.",
     )
     mlflow: Free[str | None] = Field(
         None,
         min_length=1,
-        description="Experiment of MLflow, on the server that MLFLOW_TRACKING_URI names (`pip install "
-        "'ccscale[mlflow]'`).",
+        description="MLflow experiment to log to, on the server in MLFLOW_TRACKING_URI (`pip install "
+        "'ccscale[mlflow]'`). null: off.",
     )
     name: Free[str | None] = Field(
         None,
         min_length=1,
-        description="What the run is called there; null: what the last part of `run` says.",
+        description="Name of the run in W&B and MLflow. null: the last part of run.",
     )

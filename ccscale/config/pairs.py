@@ -12,10 +12,10 @@ class Pairs(Section):
 
     of: Fixed[Literal["views", "neighbours", "both"]] = Field(
         "views",
-        description="views: two random views of an image (the paper). neighbours: an image and one of its nearest "
-        "neighbours, as they are. both: a random view of each of these. Neighbours are those of a feature store "
-        "(data.features), found by `ccscale embed --neighbours`.",
+        description="What makes a positive pair. views: two random views of one image, as in the paper. "
+        "neighbours: an image and one of its nearest neighbours, unaugmented. both: a random view of each. "
+        "Neighbours come from a feature store (data.features) made with `ccscale embed --neighbours`.",
     )
     neighbours: Fixed[Positive | None] = Field(
-        None, description="Neighbours of an image that one is drawn from; by default all that the store has."
+        None, description="Number of nearest neighbours to draw from. null: all that the store holds."
     )

@@ -22,38 +22,40 @@ class Pixels(Section):
 
     scale: Fixed[Literal["range", "percentiles"] | None] = Field(
         None,
-        description="Images are kept as they are stored, of 16 bits, floating point or any channels, and each "
-        "channel becomes 0 to 1: range: from the least to the greatest value of its type (of floating-point "
-        "numbers: in the data); percentiles: from one percentile of the channel in the data to another, and what "
-        "is beyond them is cut off. null: range, but with in_chans 3, where images are read as RGB of 8 bits.",
+        description="Keep images as stored (16-bit, floating-point, any number of channels) and scale each "
+        "channel to [0, 1]. range: from the minimum to the maximum of the pixel type, or of the data if "
+        "floating-point. percentiles: between two percentiles of the channel over the data, clipped beyond. "
+        "null: 8-bit RGB if in_chans is 3, else range.",
     )
     percentiles: Fixed[tuple[float, float]] = Field(
         (0.1, 99.9),
-        description=f"Those of scale percentiles, of {', '.join(f'{each:g}' for each in PERCENTILES)}.",
+        description="For scale percentiles: the two percentiles that become 0 and 1, each one of "
+        f"{', '.join(f'{each:g}' for each in PERCENTILES)}.",
     )
     type: Fixed[PixelType | None] = Field(
-        None, description="Of the numbers; images of another type are refused. null: that of the shards."
+        None, description="Pixel type; images of another type are refused. null: the type in the shards."
     )
     low: Fixed[_Numbers | None] = Field(
-        None, description="What becomes 0, for each channel, in place of what scale says."
+        None, description="Values that become 0, one per channel, instead of those that scale gives."
     )
     high: Fixed[_Numbers | None] = Field(
-        None, description="What becomes 1, for each channel, in place of what scale says."
+        None, description="Values that become 1, one per channel, instead of those that scale gives."
     )
     mean: Fixed[_Numbers | None] = Field(
         None,
-        description="Of each channel, in the images' own numbers, which model.normalize subtracts. null: that of "
-        "the shards.",
+        description="Mean of each channel in raw pixel values, subtracted if model.normalize is set. null: as "
+        "measured in the shards.",
     )
     std: Fixed[_Numbers | None] = Field(
         None,
-        description="Deviation of each channel, which model.normalize divides by. null: that of the shards.",
+        description="Standard deviation of each channel in raw pixel values, the divisor if model.normalize is "
+        "set. null: as measured in the shards.",
     )
 
     shown: Fixed[tuple[Annotated[int, Field(ge=0, lt=MOST_CHANNELS)], ...] | None] = Field(
         None,
-        description="Channels, counted from 0, that pictures show as red, green and blue. null: those of the "
-        "shards, which are the first three unless `shards make --shown` says otherwise.",
+        description="Channels, counted from 0, to display as red, green and blue. null: as recorded in the "
+        "shards, by default the first three (`shards make --shown`).",
     )
 
     @field_validator("percentiles")

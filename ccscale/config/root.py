@@ -51,8 +51,10 @@ class Config(Section):
 
     model_config = ConfigDict(json_schema_extra={"description": "All settings of a run."})
 
-    run: Free[PathText | None] = Field(None, description="The run's folder: all that a resume needs.")
-    seed: Fixed[int] = Field(0, ge=0, lt=2**32, description="Of weights, order and views.")
+    run: Free[PathText | None] = Field(
+        None, description="Folder of the run: config, log and checkpoints, everything needed to resume."
+    )
+    seed: Fixed[int] = Field(0, ge=0, lt=2**32, description="Random seed of weights, sample order and views.")
     data: Data
     views: Views = Views()
     pairs: Pairs = Pairs()

@@ -13,86 +13,90 @@ class Boost(Section):
 
     epochs: Free[Count] = Field(
         0,
-        description="Epochs of it, after train.epochs; 0: none. A run that is finished may be given some; from "
-        "then on train.epochs and the keys here may not change.",
+        description="Epochs of self-labelling after train.epochs. 0: none. It can be added to a finished run; "
+        "from then on train.epochs and the keys of this section are fixed.",
     )
     selection: Fixed[Literal["threshold", "calibrated"]] = Field(
         "threshold",
-        description="Which of each cluster's most confident images get a label. threshold: those whose confidence "
-        "reaches stages.boost.threshold; a label stays while it does (TCL). calibrated: as many as are right by a "
-        "confidence that is calibrated beside the rest, in each step anew (CDC).",
+        description="How images are selected for labels among the most confident ones of each cluster. "
+        "threshold: confidence of at least stages.boost.threshold; a label stays as long as that holds (TCL). "
+        "calibrated: as many as a calibration head, trained alongside, estimates to be right, selected anew in "
+        "each step (CDC).",
     )
     threshold: Fixed[Probability] = Field(
         0.99,
-        description="An image whose confidence is below it has no label, or loses the one that it has; of "
-        "selection threshold alone.",
+        description="Confidence below which an image gets no label, or loses the one it has. Only for selection "
+        "threshold.",
     )
     share: Fixed[float] = Field(
         0.5,
         gt=0,
         le=1,
-        description="Of each cluster so many of a batch's most confident images may get a label: this share of "
-        "what it would have, were all clusters of one size; 1 where selection is calibrated, and none is told.",
+        description="Images of each cluster that may get a label in a step, the most confident ones, as a "
+        "fraction of global_batch / K. With selection calibrated the default is 1.",
     )
     label_smoothing: Fixed[float] = Field(
-        0.0, ge=0, lt=1, description="How much of a label is shared among all clusters in the cross-entropy."
+        0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy."
     )
     class_balance: Fixed[bool] = Field(
         True,
-        description="Let each cluster's labels weigh the same in the cross-entropy, however many there are.",
+        description="Weight the cross-entropy so that every cluster counts the same, however many labels it "
+        "has.",
     )
     cluster_weight: Fixed[float | None] = Field(
         None,
         ge=0,
-        description="Weight of the cluster loss of both views beside the cross-entropy with the labels: it keeps "
-        "clusters without labels in use, which the cross-entropy empties; 0: none, as in TCL; null: 1 where "
-        "pairs.of is views, else 0, for it would undo what pairs of neighbours have taught.",
+        description="Weight of the cluster loss that is added to the cross-entropy. It keeps clusters without "
+        "labels alive, which the cross-entropy alone would empty. 0: none, as in TCL. null: 1 if pairs.of is "
+        "views, else 0, where it would undo what pairs of neighbours have taught.",
     )
     lr: Fixed[float | None] = Field(
         None,
         gt=0,
-        description="Learning rate, which stays; null: a tenth of train.lr, whatever its schedule, and train.lr "
-        "itself where heads alone are trained: a backbone must not move faster than its clusters can follow.",
+        description="Learning rate of the stage, constant. null: a tenth of train.lr, or train.lr if only "
+        "heads are trained, regardless of train.schedule.",
     )
     labels: Fixed[PathText | None] = Field(
         None,
-        description="A few labels of the images, a .csv or .parquet file of `key` and `class`: these stay, "
-        "whatever the confidence. Their classes are matched with clusters after the first epoch.",
+        description="A few labels of your own: a .csv or .parquet file with the columns key and class. These "
+        "labels stay, whatever the confidence. Classes are matched with clusters after the first epoch. null: "
+        "none.",
     )
     weak: Fixed[View | None] = Field(
         None,
-        description="What the first view of an image is, as `views` says it: {crop_scale: [0.2, 1.0], …}; null: as "
-        "views. On a feature store both are two of its random views.",
+        description="Augmentation of the first view, with the keys of views, for example {crop_scale: [0.2, "
+        "1.0]}. null: as views. On a feature store, both views are random views of the store.",
     )
     strong: Fixed[View | None] = Field(
         None,
-        description="What the second view is, which learns the labels; null: the whole image, with what views has "
-        "of flip, rotation and shift, four operations of RandAugment and cutout.",
+        description="Augmentation of the second view, which is trained on the labels. null: the whole image "
+        "with flip, rotation and shift as in views, four RandAugment operations and cutout.",
     )
     check_epochs: Fixed[Positive] = Field(
         5,
-        description="Epochs between looks at how it goes, beside the first's: each is an evaluation, and a "
-        "checkpoint where it is the best so far.",
+        description="Epochs between checks, after the check of the first epoch. Each check is an evaluation; "
+        "the best one so far is saved as a checkpoint.",
     )
     settled: Fixed[Probability] = Field(
         0.93,
-        description="It trains by labels from the check on that finds images in the clusters of the check before, "
-        "to this agreement (Cohen's kappa) or more, and labels enough; until then the run trains on as before, if "
-        "need be to its end. 0: it does not wait, as in TCL: the first epoch only labels.",
+        description="Start training on labels only when the clusters agree this well with those of the "
+        "previous check (Cohen's kappa) and enough images have labels; until then, train as before. 0: do not "
+        "wait, as in TCL; the first epoch then only assigns labels.",
     )
     least_labelled: Fixed[Probability] = Field(
         0.05,
-        description="The stage does not begin where a smaller share of the images than this has a label.",
+        description="Fraction of images that must have a label before the stage starts.",
     )
     tolerance: Fixed[Probability] = Field(
         0.03,
-        description="How much of the kappa of neighbours (whether they are in one cluster) may be lost against the "
-        "clusters before; with more the stage ends, and the run serves its best clusters from before.",
+        description="Allowed drop of the neighbours' kappa (nearest neighbours in the same cluster, beyond "
+        "chance) below its value before the stage. A larger drop ends the stage, and the best clusters from "
+        "before it are used.",
     )
     least_agreement: Fixed[Probability] = Field(
         0.5,
-        description="The stage ends where the clusters agree less than this with those before (Cohen's kappa): "
-        "they are other clusters then.",
+        description="Minimum agreement (Cohen's kappa) with the clusters before the stage. Below it they have "
+        "become other clusters, and the stage ends.",
     )
 
     @model_validator(mode="before")

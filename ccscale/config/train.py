@@ -12,138 +12,146 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class Train(Section):
     """Batch, epochs, optimizer, precision, checkpoints and logs."""
 
-    global_batch: Fixed[int] = Field(256, ge=2, description="Images in a step, over all ranks.")
+    global_batch: Fixed[int] = Field(256, ge=2, description="Images per step, over all ranks.")
     micro_batch: Rounding[int | None] = Field(
         None,
         ge=2,
-        description="Images, over all ranks, that go through the network at a time, where the global batch does "
-        "not fit the devices: a second forward pass for the same gradient. Batch norm then sees so many images; "
-        "without batch norm it may change from start to start.",
+        description="Images per forward pass, over all ranks, when the global batch does not fit into memory. "
+        "Gradients stay those of the whole global batch, at the cost of a second forward pass; batch norm uses "
+        "the statistics of each micro-batch. Without batch norm in the backbone, it may change between starts.",
     )
     epochs: Free[Positive] = Field(1000, description="Passes over the data.")
     max_steps: Free[Positive | None] = Field(
         None,
-        description="Stop after this many steps, whatever the epochs. With data.refresh it alone says how long the "
-        "run is: data that grow make epochs longer.",
+        description="Stop after this many steps, even if epochs is not reached. With data.refresh it alone "
+        "sets the length of the run, since epochs grow with the data.",
     )
     start: Origin[PathText | None] = Field(
         None,
-        description="Begin with the network of another run, heads included, in place of model.pretrained and "
-        "model.weights: RUN for its newest checkpoint, RUN@STEP, RUN@best; or of an export. Optimizer and "
-        "schedule begin anew.",
+        description="Start from the network of another run, heads included, instead of model.pretrained or "
+        "model.weights: RUN (its newest checkpoint), RUN@STEP, RUN@best, or an exported folder. Optimizer and "
+        "schedule start fresh.",
     )
     optimizer: Fixed[Literal["adam", "adamw"]] = Field(
         "adam",
-        description="torch's Adam, as the paper has it, or AdamW.",
+        description="Optimizer: torch's Adam, as in the paper, or AdamW.",
     )
     lr: Fixed[float] = Field(
-        3e-4, gt=0, description="Learning rate, for the whole global batch; see schedule for how it changes."
+        3e-4,
+        gt=0,
+        description="Peak learning rate, for the whole global batch; it is not scaled by the number of ranks.",
     )
     weight_decay: Fixed[float] = Field(
         0.0,
         ge=0,
-        description="adam: of all weights, added to the gradient (L2). adamw: of the weights themselves, but for "
-        "norms, biases and what timm names as not to be decayed.",
+        description="Weight decay. adam: L2 penalty on all weights. adamw: decoupled, without norms, biases "
+        "and the parameters that timm excludes.",
     )
     betas: Fixed[tuple[Beta, Beta]] = Field(
-        (0.9, 0.999), description="The optimizer's averages of the gradient and of its square."
+        (0.9, 0.999), description="Adam's decay rates of the averages of the gradient and of its square."
     )
     schedule: Fixed[Literal["constant", "cosine", "wsd"]] = Field(
         "constant",
-        description="The rate after the warm-up, step by step. cosine: down to final_lr at the run's end. wsd: it "
-        "stays, and goes straight down to final_lr in the last decay_epochs. Under both a step's rate depends on "
-        "the run's length: epochs and max_steps may not change under a run.",
+        description="Learning rate after the warm-up, updated every step. cosine: decays to final_lr times lr "
+        "at the end of the run. wsd: constant, then linear decay to final_lr times lr over the last "
+        "decay_epochs. With either, epochs and max_steps are fixed once the run has begun.",
     )
     warmup_epochs: Fixed[float] = Field(
         0.0,
         ge=0,
-        description="Epochs, or a part of one, in which the rate rises from 0 to lr, step by step. With "
-        "data.refresh those of the data that the run began with, as decay_epochs are.",
+        description="Epochs (fractions allowed) of linear warm-up from 0 to lr. With data.refresh, epochs of "
+        "the initial data, as for decay_epochs.",
     )
     decay_epochs: Fixed[float | None] = Field(
-        None, gt=0, description="wsd: how long the rate goes down at the end; null: a fifth of the run."
+        None, gt=0, description="For wsd: epochs of the final decay. null: a fifth of the run."
     )
     final_lr: Fixed[float] = Field(
         0.0,
         ge=0,
         le=1,
-        description="cosine and wsd: what the rate goes down to, as a factor of lr (0.01: to a hundredth of it).",
+        description="For cosine and wsd: final learning rate as a factor of lr (0.01: a hundredth of it).",
     )
     backbone_lr: Fixed[float] = Field(
         1.0,
         gt=0,
-        description="The backbone's rate, as a factor of lr: below 1 where it is pretrained and the heads are not.",
+        description="Learning rate of the backbone as a factor of lr. Set it below 1 for a pretrained backbone "
+        "with new heads.",
     )
     layer_decay: Fixed[float | None] = Field(
         None,
         gt=0,
         le=1,
-        description="A layer of the backbone, as timm groups them, has the rate of the one above it times this, "
-        "from the heads down; null: all have one. 0.65 to 0.8 is usual for a pretrained vision transformer.",
+        description="Layer-wise learning rate decay: each layer group of the backbone, in timm's grouping, has "
+        "this factor times the rate of the group above it. null: one rate for all. 0.65 to 0.8 is usual for a "
+        "pretrained ViT.",
     )
     ema: Fixed[float | None] = Field(
         None,
         gt=0,
         lt=1,
-        description="Average the weights over the steps, with this decay (0.999 looks back about a thousand steps; "
-        "in a run's first ones it is less): the averages are evaluated, exported and predicted with, the plain "
-        "weights train on. null: no averages.",
+        description="Decay of an exponential moving average of the weights (0.999 averages over about 1000 "
+        "steps; it is lower in the first steps). The averaged weights are evaluated, exported and used for "
+        "predictions. null: no averaging.",
     )
     clip: Fixed[float | None] = Field(
-        None, gt=0, description="Largest norm of the gradient; null: not clipped."
+        None, gt=0, description="Maximum L2 norm of the gradient. null: no clipping."
     )
     precision: Fixed[Literal["fp32", "bf16", "fp64"]] = Field(
         "fp32",
-        description="bf16: autocast over float32 weights, losses in float32, of whose products a GPU rounds the "
-        "operands to 11 bits. fp64: for checks on a CPU, needs zero 1 or 2.",
+        description="bf16: autocast with float32 weights; the losses stay in float32, with TF32 matrix "
+        "products on a GPU. fp64: for checks on a CPU; needs zero 1 or 2.",
     )
     tf32: Rounding[Literal["none", "convolutions", "all"]] = Field(
         "convolutions",
-        description="What a GPU may compute in TF32 where numbers are float32: operands are rounded to 11 bits "
-        "(of 24), and products are several times as fast. convolutions: these alone, as PyTorch does unless told "
-        "otherwise; all: matrix products too, as of vision transformers; none: float32 throughout. It changes "
-        "nothing on a CPU, and next to nothing under bf16.",
+        description="Which float32 operations a GPU may run in TF32 (operands rounded to 11 bits, several "
+        "times as fast). convolutions: only these, PyTorch's default. all: matrix products too, which matters "
+        "for ViTs. none: full float32. No effect on a CPU, little under bf16.",
     )
     max_bad_steps: Free[Count] = Field(
         5,
-        description="Steps in a row whose loss or gradient is not finite that are skipped; one more ends the run. "
-        "They are told when the log is flushed (log_every).",
+        description="Consecutive steps with a non-finite loss or gradient that are skipped; one more stops the "
+        "run. They are reported when the log is flushed (log_every).",
     )
     rank_timeout: Free[float] = Field(
         120.0,
         ge=1,
-        description="Seconds without a sign of life, or in one place of a step while others wait for it, after "
-        "which a rank counts as lost: then all end, with its name and exit code 76.",
+        description="Seconds after which a rank counts as lost: no heartbeat for so long, or stuck at one "
+        "point of a step while others wait for it. All ranks then exit with code 76 and name it.",
     )
     zero: Rounding[Literal[0, 1, 2]] = Field(
         0,
-        description="DeepSpeed's ZeRO stage; it may change from start to start: the checkpoint is converted.",
+        description="ZeRO stage of DeepSpeed. It may change between starts; the checkpoint is converted.",
     )
     compile: Free[bool] = Field(
-        False, description="Compile the backbone (torch.compile): slower to start, faster from then on."
+        False, description="Compile the backbone with torch.compile: a slower start, faster steps."
     )
     profile: Free[Positive | None] = Field(
         None,
-        description="Trace this many steps of each rank, after ten, into the run's folder profile/; "
-        "ui.perfetto.dev shows them.",
+        description="Trace this many steps of each rank, after the first ten, into profile/ of the run's "
+        "folder, to be viewed at ui.perfetto.dev. null: no trace.",
     )
-    device: Free[Literal["auto", "cpu", "cuda"]] = Field("auto", description="auto: CUDA where there is one.")
+    device: Free[Literal["auto", "cpu", "cuda"]] = Field(
+        "auto", description="Device to train on. auto: CUDA if available, else the CPU."
+    )
     save_every: Free[Positive] = Field(
-        1000, description="Steps between checkpoints; the last step is saved too."
+        1000, description="Steps between checkpoints. The last step is always saved."
     )
     save_minutes: Free[float | None] = Field(
         15.0,
         gt=0,
-        description="Minutes between checkpoints, where save_every steps take longer; null: by steps alone.",
+        description="Maximum minutes between checkpoints, for steps so slow that save_every takes longer. "
+        "null: by steps alone.",
     )
     keep_last: Free[Positive] = Field(
-        2, description="The newest checkpoints are kept, and the best one by each measure of the evaluations."
+        2,
+        description="Number of newest checkpoints to keep, besides the best one by each measure of the "
+        "evaluations.",
     )
     keep_every: Free[Positive | None] = Field(
-        None, description="Of every so many steps one checkpoint is kept for good."
+        None, description="Also keep one checkpoint for good every this many steps. null: none."
     )
     log_every: Free[Positive] = Field(
-        10, description="Steps between flushes of metrics.jsonl; a line is a step."
+        10, description="Steps between flushes of metrics.jsonl, which has one line per step."
     )
 
     @model_validator(mode="after")

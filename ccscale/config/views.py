@@ -29,68 +29,78 @@ class View(Section):
 
     crop_scale: Fixed[tuple[float, float] | None] = Field(
         (0.08, 1.0),
-        description="RandomResizedCrop: share of the image's area; null: the whole image, resized.",
+        description="RandomResizedCrop: range of the crop's area as a fraction of the image. null: no crop, "
+        "the whole image is resized.",
     )
     crop_ratio: Fixed[tuple[float, float]] = Field(
-        (3 / 4, 4 / 3), description="RandomResizedCrop: width to height of the crop."
+        (3 / 4, 4 / 3), description="RandomResizedCrop: range of the aspect ratio (width / height)."
     )
     flip: Fixed[Probability] = Field(0.5, description="Probability of a horizontal flip.")
     rotate: Fixed[float] = Field(
-        0.0, ge=0, le=180, description="RandomAffine: up to this many degrees either way."
+        0.0, ge=0, le=180, description="RandomAffine: maximum rotation in degrees, in either direction."
     )
     translate: Fixed[Probability] = Field(
-        0.0, description="RandomAffine: shift of up to this share of the side."
+        0.0, description="RandomAffine: maximum shift as a fraction of the side."
     )
     zoom: Fixed[tuple[float, float]] = Field((1.0, 1.0), description="RandomAffine: range of the scale.")
-    jitter: Fixed[Probability] = Field(0.8, description="Probability of the colour jitter.")
+    jitter: Fixed[Probability] = Field(0.8, description="Probability of colour jitter.")
     strength: Fixed[float] = Field(
-        0.5, ge=0, le=2, description="The s that multiplies the four jitter ranges."
+        0.5, ge=0, le=2, description="Factor s of the four colour jitter ranges below."
     )
-    brightness: Fixed[float] = Field(0.8, ge=0, description="ColorJitter's brightness, before the strength.")
-    contrast: Fixed[float] = Field(0.8, ge=0, description="ColorJitter's contrast, before the strength.")
-    saturation: Fixed[float] = Field(0.8, ge=0, description="ColorJitter's saturation, before the strength.")
-    hue: Fixed[float] = Field(0.2, ge=0, le=0.5, description="ColorJitter's hue, before the strength.")
-    grey: Fixed[Probability] = Field(0.2, description="Probability of the conversion to grey.")
-    blur: Fixed[Probability] = Field(0.0, description="Probability of the Gaussian blur.")
+    brightness: Fixed[float] = Field(
+        0.8, ge=0, description="ColorJitter's brightness range, before the factor strength."
+    )
+    contrast: Fixed[float] = Field(
+        0.8, ge=0, description="ColorJitter's contrast range, before the factor strength."
+    )
+    saturation: Fixed[float] = Field(
+        0.8, ge=0, description="ColorJitter's saturation range, before the factor strength."
+    )
+    hue: Fixed[float] = Field(
+        0.2, ge=0, le=0.5, description="ColorJitter's hue range, before the factor strength."
+    )
+    grey: Fixed[Probability] = Field(0.2, description="Probability of conversion to greyscale.")
+    blur: Fixed[Probability] = Field(0.0, description="Probability of Gaussian blur.")
     blur_sigma: Fixed[tuple[float, float]] = Field(
-        (0.1, 2.0), description="Range of the blur's sigma in pixels."
+        (0.1, 2.0), description="Range of the blur's sigma, in pixels."
     )
     rand_augment: Fixed[int] = Field(
         0,
         ge=0,
         le=MOST_OPERATIONS,
-        description="RandAugment: so many operations, drawn for each image of torchvision's fourteen (shears, "
-        "shifts, rotation, brightness, colour, contrast, sharpness, posterize, solarize, equalize, …), one after "
-        "the other between flip and jitter; 0: none.",
+        description="RandAugment: number of operations per image, drawn from torchvision's fourteen (shear, "
+        "shift, rotation, brightness, colour, contrast, sharpness, posterize, solarize, equalize, …) and "
+        "applied between flip and jitter. 0: none.",
     )
     magnitude: Fixed[int] = Field(
-        9, ge=0, le=30, description="RandAugment: how strong each operation is, of 30."
+        9, ge=0, le=30, description="RandAugment: strength of each operation, from 0 to 30."
     )
     cutout: Fixed[Probability] = Field(
         0.0,
-        description="Cutout: a grey square at a random place, its side as a share of the view's, cut off at the "
-        "edges; 0: none. In images of channels (model.pixels) it is 0.",
+        description="Cutout: side of a grey square at a random position, as a fraction of the view's side; it "
+        "may extend past the edge. The square is 0 in images kept as stored (model.pixels). 0: none.",
     )
     intensity: Fixed[Probability] = Field(
         0.0,
-        description="Images of channels: probability that each channel is multiplied by a factor of its own, and a "
-        "number of its own added.",
+        description="Only for images kept as stored (model.pixels): probability that each channel is "
+        "multiplied by a random factor and shifted by a random offset of its own.",
     )
     scale_intensity: Fixed[float] = Field(
-        0.2, ge=0, le=1, description="Factors of intensity: 1 and up to this much less or more."
+        0.2, ge=0, le=1, description="Maximum deviation from 1 of the factor of intensity."
     )
     shift_intensity: Fixed[float] = Field(
         0.1,
         ge=0,
         le=1,
-        description="What intensity adds: up to this much either way, where an image has 0 to 1.",
+        description="Maximum offset of intensity, in either direction, for values scaled to [0, 1].",
     )
     noise: Fixed[Probability] = Field(
         0.0,
-        description="Images of channels: probability of Gaussian noise, of each pixel and channel its own.",
+        description="Only for images kept as stored (model.pixels): probability of Gaussian noise, independent "
+        "per pixel and channel.",
     )
     noise_sigma: Fixed[tuple[float, float]] = Field(
-        (0.01, 0.05), description="Range of the noise's deviation, where an image has 0 to 1."
+        (0.01, 0.05), description="Range of the noise's standard deviation, for values scaled to [0, 1]."
     )
 
     @field_validator("crop_scale", "crop_ratio", "zoom", "blur_sigma", "noise_sigma")
@@ -122,17 +132,16 @@ class View(Section):
 class Views(View):
     """What a random view of an image is, and what all views have in common."""
 
-    size: Fixed[int] = Field(224, ge=1, le=2**13, description="Side of a view, in pixels.")
-    blur_kernel: Fixed[Positive] = Field(
-        23, description="Side of the blur's kernel in pixels, an odd number."
-    )
+    size: Fixed[int] = Field(224, ge=1, le=2**13, description="Side of a view in pixels.")
+    blur_kernel: Fixed[Positive] = Field(23, description="Side of the blur's kernel in pixels; must be odd.")
     raw: Fixed[Literal[0, 1, 2]] = Field(
         0,
-        description="How many of the two views are the whole image as it is, only resized: the paper's ablation "
-        "(Table 3). 1: the second view; 2: both.",
+        description="Number of views that are the unaugmented image, only resized (ablation of the paper, "
+        "Table 3). 1: the second view. 2: both.",
     )
     scaled_decode: Fixed[bool] = Field(
-        True, description="Decode a JPEG at the smallest DCT scale that serves both crops: faster."
+        True,
+        description="Decode JPEGs at the smallest DCT scale that suffices for both crops, which is faster.",
     )
 
     @field_validator("blur_kernel")
