@@ -48,7 +48,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         If `path` is there already, or cannot be made.
     """
     if path.exists():
-        raise InputError(f"{path} is there already; name a new folder")
+        raise InputError(f"{path} already exists; choose a new folder")
     part = path.with_name(f"{path.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)  # of one that was cut off
@@ -83,5 +83,6 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise Fault(
-            f"{path} cannot be written: {error.strerror or error}; make room, and run the same command to go on"
+            f"{path} cannot be written: {error.strerror or error}; free some space and run the same "
+            "command to continue"
         ) from None

@@ -145,7 +145,7 @@ def note_heads(checkpoint: Path, heads: Sequence[int]) -> None:
         write_marker(checkpoint, read_marker(checkpoint) | {"heads": list(heads)})
     except OSError as error:
         raise InputError(
-            f"the choice of the heads could not be noted in {checkpoint} ({error.strerror}): make it writable"
+            f"the selected heads could not be recorded in {checkpoint} ({error.strerror}): make it writable"
         ) from None
 
 

@@ -82,7 +82,8 @@ def make_universal(checkpoint: Checkpoint, names: Sequence[str]) -> Path:
         (folder / STAGING).rmdir()
     except (OSError, RuntimeError) as error:  # torch's own way of telling of a full disk
         raise Fault(
-            f"{checkpoint.path.name} cannot be converted to another number of ranks or ZeRO stage ({error}); make "
-            f"room for it in {folder}, or start {checkpoint.world} ranks with train.zero={checkpoint.zero}"
+            f"{checkpoint.path.name} cannot be converted to another number of ranks or ZeRO stage "
+            f"({error}); free some space in {folder}, or start {checkpoint.world} ranks with "
+            f"train.zero={checkpoint.zero}"
         ) from None
     return final

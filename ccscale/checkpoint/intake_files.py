@@ -78,8 +78,8 @@ class KeptIntakes:
             atomic.write_bytes(folder / LOOKED, text)
         except OSError as error:
             raise InputError(
-                f"{folder} cannot be written ({error.strerror}), and what a run takes in of its data is kept there "
-                "first: make room, or make it writable"
+                f"{folder} cannot be written ({error.strerror}), and a run records there which shards it "
+                "uses before it trains on them: free some space, or make it writable"
             ) from None
         return replace(self, files=tuple(files))
 
@@ -107,9 +107,9 @@ class KeptIntakes:
         """
         if KEY in state and state[KEY] != self.state(step).get(KEY):
             raise InputError(
-                f"{run / FOLDER} does not hold what the checkpoint of step {step} was trained on: it was changed, "
-                "or is of another run; restore the folder, or begin another run from it (run=DIR "
-                f"train.start={run}@{step})"
+                f"{run / FOLDER} does not record what the checkpoint of step {step} was trained on: it "
+                "was changed, or belongs to another run; restore the folder, or start a new run from the "
+                f"checkpoint (run=DIR train.start={run}@{step})"
             )
 
 
@@ -135,14 +135,14 @@ def read_intakes(run: Path) -> KeptIntakes | None:
             place = folder / name
             text = place.read_bytes()
             if hashlib.sha256(text).hexdigest() != sha256:
-                raise ValueError("other contents than were written")
+                raise ValueError("its contents are not what was written")
             intakes.append(_intake(json.loads(text)))
         taken = Intakes(tuple(intakes), content["looked"])
         return KeptIntakes(taken, content["data"], tuple(content["files"].items()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{place} cannot be read ({error}), and tells what the run took in of its data; restore it, or train "
-            "in another folder (run=DIR)"
+            f"{place} cannot be read ({error}); it records which shards the run uses. Restore it, or "
+            "train in another folder (run=DIR)"
         ) from None
 
 

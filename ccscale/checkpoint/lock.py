@@ -131,11 +131,11 @@ class _Lock:
                 continue
             if alive:
                 raise InputError(
-                    f"{self._path.parent} is being written by {found}: wait for its end, or end it; one process at "
-                    "a time writes a folder"
+                    f"{self._path.parent} is in use by {found}: wait until it ends, or stop it; only one "
+                    "process at a time may write to a folder"
                 )
             if self._remove(found.token) and self._path.name == NAME:
-                say(f"passed over the lock of {found}, which has ended, in {self._path.parent}")
+                say(f"ignored the lock of {found}, which has ended, in {self._path.parent}")
 
     def count_on(self) -> None:
         """Begin to show that this process is at work."""
@@ -186,7 +186,8 @@ class _Lock:
         """Tell whether the holder's count moves; None if it has gone, or another one has come."""
         if self._path.name == NAME:
             say(
-                f"{self._path.parent} is locked by {found}: looking for {WATCH_SECONDS:.0f} s whether it lives"
+                f"{self._path.parent} is locked by {found}: checking for {WATCH_SECONDS:.0f} s whether it "
+                "is alive"
             )
         end = time.monotonic() + WATCH_SECONDS
         while time.monotonic() < end:

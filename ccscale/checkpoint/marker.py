@@ -51,7 +51,7 @@ def seal(folder: Path, facts: dict[str, Any], written: Hashes) -> None:
     files = hash_files(folder, flush=True)
     for name, expected in written.items():
         if files.get(name) != expected:
-            raise OSError(f"what is read from {folder / name} is not what was written")
+            raise OSError(f"{folder / name} does not read back as it was written")
     for path in folder.rglob("*"):
         if path.is_dir():
             atomic.sync_folder(path)
@@ -69,11 +69,11 @@ def read_marker(folder: Path) -> dict[str, Any]:
     try:
         marker = json.loads((folder / MARKER).read_bytes())
         if not isinstance(marker["files"], dict):
-            raise ValueError("its files are no table")
+            raise ValueError("its list of files is not a table")
     except FileNotFoundError:
         raise InputError(f"{folder.name} has no {MARKER}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the {MARKER} of {folder.name} cannot be read ({error})") from None
+        raise InputError(f"{MARKER} of {folder.name} cannot be read ({error})") from None
     check_version(f"the {MARKER} of {folder.name}", marker.get("version", VERSION), VERSION)
     return marker
 
@@ -100,10 +100,12 @@ def verify(folder: Path) -> dict[str, Any]:
         if name not in found:
             raise InputError(f"{folder.name} lacks the file {name}")
         if found[name] != facts:
-            raise InputError(f"the file {name} of {folder.name} was changed or damaged: its hash is another")
+            raise InputError(
+                f"the file {name} of {folder.name} was changed or damaged: its hash does not match"
+            )
     strange = [name for name in found if name.startswith(f"{TAG}/") and name not in expected]
     if strange:  # DeepSpeed would take it for its own
-        raise InputError(f"{folder.name} has the file {strange[0]}, which its {MARKER} does not know")
+        raise InputError(f"{folder.name} contains the file {strange[0]}, which its {MARKER} does not list")
     return marker
 
 

@@ -63,13 +63,13 @@ class MetricsFile:
         except OSError as error:
             if not self._failing:
                 say(
-                    f"warning: {self.path} cannot be written ({error.strerror}); the run goes on, and its lines "
-                    "are written when it can be"
+                    f"warning: {self.path} cannot be written ({error.strerror}); the run continues, and "
+                    "the lines are written once it can be"
                 )
             self._failing = True
             return []
         if self._failing:
-            say(f"{self.path} can be written again: {len(self._unwritten)} lines are made up for")
+            say(f"{self.path} can be written again: {len(self._unwritten)} missing lines were added")
             self._failing = False
         written = list(self._unwritten)
         self._unwritten.clear()

@@ -57,7 +57,7 @@ def check_kept(folder: Path) -> None:
             wrong = wrong or doubt(path.stat())
     if wrong is not None:
         raise InputError(
-            f"{place} is on a file system where permissions have no effect (what is made there stays writable by "
-            f"others: {wrong}); checkpoints there would not be loaded again, since they can run code: "
-            f"use {way_out()}"
+            f"{place} is on a file system where permissions have no effect (files created there stay "
+            f"writable by others: {wrong}). Checkpoints can run code when loaded, so checkpoints kept "
+            f"there would be refused: use {way_out()}"
         )

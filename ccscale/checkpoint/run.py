@@ -118,15 +118,16 @@ def compare_run(config: Config, data_digest: str) -> Standing:
             raise _another_run(folder, different)
         return Standing(True, tuple(changes), str(folder))
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"run: {folder} is a file; name a folder")
+        raise InputError(f"run: {folder} is a file; give a folder")
     if folder.is_dir() and any(not _is_of_a_start(entry.name) for entry in folder.iterdir()):
-        raise InputError(f"{folder} is neither empty nor the folder of a run; name another one (run=DIR)")
+        raise InputError(f"{folder} is neither empty nor the folder of a run; choose another one (run=DIR)")
     return Standing(False)
 
 
 def _another_run(folder: str | Path, different: list[str]) -> InputError:
     return InputError(
-        f"{folder} holds another run: {'; '.join(different)}; use another folder (run=DIR), or the old settings"
+        f"{folder} contains a run with other settings: {'; '.join(different)}; use another folder "
+        "(run=DIR), or the old settings"
     )
 
 
@@ -165,13 +166,15 @@ def open_run(config: Config, data_digest: str, take: Callable[[], None] = lambda
         take()
         begun = compare_run(config, data_digest).begun
         if begun != before:
-            raise InputError(f"another process began {folder} meanwhile: run the same command again to go on")
+            raise InputError(
+                f"another process has meanwhile started {folder}: run the same command again to continue"
+            )
         atomic.write_bytes(folder / CONFIG, config.to_yaml().encode())
         if not begun:
             facts = {"version": VERSION, "data": data_digest, "versions": versions()}
             atomic.write_bytes(folder / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
     except OSError as error:
-        raise InputError(f"the run's folder {folder} cannot be written: {error.strerror}") from None
+        raise InputError(f"cannot write to the run's folder {folder}: {error.strerror}") from None
     return begun
 
 
@@ -191,7 +194,7 @@ def read_run(folder: str | Path) -> Config:
     folder = Path(folder)
     if not (folder / FACTS).exists():
         raise InputError(
-            f"{folder} is not the folder of a run; `ccscale train CONFIG run={folder}` makes one"
+            f"{folder} is not the folder of a run; `ccscale train CONFIG run={folder}` creates one"
         )
     read_facts(folder)  # a later release's run may have keys that this one does not know
     # A folder that was moved is the run's folder still.

@@ -178,9 +178,9 @@ class Saver:
             self.finish()
         if self.saved != step:
             raise Fault(
-                f"the checkpoint of step {step} could not be written: {self._failure}; {self._newest()}: make "
-                f"room in {self.config.run_folder}, or make it writable, and run the same command to go on "
-                "from there"
+                f"the checkpoint of step {step} could not be written: {self._failure}; {self._newest()}: "
+                f"free some space in {self.config.run_folder}, or make it writable, and run the same "
+                "command to resume from there"
             ).told_by(0)
 
     def finish(self) -> None:
@@ -193,9 +193,7 @@ class Saver:
                 else:
                     time.sleep(POLL_SECONDS)
                 if not told and time.monotonic() - begun > SLOW_SECONDS:
-                    dist.say(
-                        f"waiting for the checkpoint of step {self._under_way.step}, which is still being written"
-                    )
+                    dist.say(f"waiting until the checkpoint of step {self._under_way.step} is written")
                     told = True
                 self.count(*dist.sum_integers(self.votes()))
 
@@ -266,8 +264,8 @@ class Saver:
             return
         times = "" if self.failures == 1 else f" ({self.failures} saves have failed)"
         dist.say(
-            f"warning: the checkpoint of step {save.step} could not be written: {self._failure}{times}; the run "
-            f"goes on, and {self._newest()}"
+            f"warning: the checkpoint of step {save.step} could not be written: {self._failure}{times}; "
+            f"the run continues, and {self._newest()}"
         )
 
     def _newest(self) -> str:

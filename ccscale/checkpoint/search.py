@@ -68,8 +68,8 @@ def find(run: Path, pickles: bool = False) -> Search:
     folder = run / FOLDER
     if not folder.resolve().is_relative_to(run.resolve()):
         raise InputError(
-            f"{folder} leads out of the run's folder, to {folder.resolve()}; a run keeps its checkpoints itself: "
-            "move the whole folder (run=DIR) instead"
+            f"{folder} is a link out of the run's folder, to {folder.resolve()}; checkpoints must be "
+            "inside it: move the whole folder (run=DIR) instead"
         )
     passed_over: dict[str, str] = {}
     cut_off = any((folder / STAGING).glob("*"))
@@ -82,8 +82,8 @@ def find(run: Path, pickles: bool = False) -> Search:
             passed_over[path.name] = str(error)
     if passed_over:
         raise InputError(
-            f"no checkpoint in {folder} is complete: {'; '.join(passed_over.values())}; "
-            "restore one, or delete the folder to begin anew"
+            f"{folder} has no complete checkpoint: {'; '.join(passed_over.values())}; restore one, or "
+            "delete the folder to start over"
         )
     return Search(None, (), (), cut_off)
 
@@ -135,14 +135,14 @@ def choose(run: Path, which: str = LAST) -> Search:
         chosen = best(kept, BEST[which])
         if chosen is None:
             raise InputError(
-                f"no checkpoint of {run} was rated by {BEST[which]}: evaluations while training do that "
-                "(evaluate.every)"
+                f"no checkpoint of {run} was rated by {BEST[which]}: set evaluate.every to evaluate "
+                "during training"
             )
         step = chosen.step
     elif which.isdecimal():
         step = int(which)
     else:
-        raise InputError(f"there is no checkpoint '{which}'; name {CHOICES}")
+        raise InputError(f"there is no checkpoint '{which}'; choose {CHOICES}")
     path = step_folder(folder, step)
     if not path.is_dir():
         steps = ", ".join(str(one.step) for one in kept) or "none"

@@ -26,16 +26,17 @@ def check_trust(folder: Path, run: Path) -> None:
     for path in (folder, *sorted(folder.rglob("*"))):
         name = path.relative_to(folder.parent)
         if not path.resolve().is_relative_to(home):
-            raise InputError(f"{name} leads out of the run's folder, to {path.resolve()}")
+            raise InputError(f"{name} is a link out of the run's folder, to {path.resolve()}")
         try:
             facts = path.stat()
         except OSError as error:
-            raise InputError(f"{name} cannot be looked at ({error.strerror})") from None
+            raise InputError(f"{name} cannot be checked ({error.strerror})") from None
         if (why := permissions.doubt(facts)) is not None:
             wrong.append(f"{name} ({why})")
     if wrong:
         shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise InputError(
-            f"{folder.name} is not trusted, since others can write {shown}; if you trust them: chmod -R go-w, "
-            f"chown; where that has no effect, copy the run to {permissions.way_out()}"
+            f"{folder.name} is not trusted because other users can write {shown}. If you trust its "
+            "contents, run chmod -R go-w or chown; where that has no effect, copy the run to "
+            f"{permissions.way_out()}"
         )

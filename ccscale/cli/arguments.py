@@ -189,7 +189,7 @@ def local_path(text: str) -> Path:
 def number(text: str) -> int:
     """Read a number of things, which may be 0."""
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
     return int(text)
 
 
@@ -212,7 +212,7 @@ def amount(text: str) -> float:
     except ValueError:
         found = math.nan
     if not 0 <= found < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
     return found
 
 
@@ -221,6 +221,6 @@ def byte_size(text: str) -> int:
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     if match is None or match[2].upper() not in _UNITS:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no size: write 256MB, 1.5GB, 512MiB or a number of bytes"
+            f"{text!r} is not a size: write 256MB, 1.5GB, 512MiB or a number of bytes"
         )
     return round(float(match[1]) * _UNITS[match[2].upper()])

@@ -66,10 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if RankEnvironment.read().world > 1:
         raise InputError(
-            "`ccscale cluster` is for one process: for many, use `shards make`, `embed` and `train`"
+            "`ccscale cluster` runs in one process: for several, use `shards make`, `embed` and `train`"
         ).told_by(0)
     if args.weights and not args.backbone:
-        raise InputError("--weights needs --backbone, the timm model that they are of")
+        raise InputError("--weights also needs --backbone, the timm model that they belong to")
     say_loading()
     from ccscale.own_images.stages import Asked, cluster_folder
 

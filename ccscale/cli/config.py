@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(config.to_yaml())
     elif args.views is not None:
         raise InputError(
-            "--views draws the views of a config: name one, as in `ccscale config CONFIG --views FILE.png`"
+            "--views draws the views of a config: give one, as in `ccscale config CONFIG --views FILE.png`"
         )
     else:
         for key in describe_keys():
@@ -58,8 +58,8 @@ def draw_views_of(config: Config, path: str) -> None:
 
     if config.data.shards is None:
         raise InputError(
-            f"the views of a run on a feature store are kept in it ({config.data.features}): --views takes a "
-            "config with data.shards"
+            f"a run on a feature store ({config.data.features}) computes no views: --views needs a config "
+            "with data.shards"
         )
     views = config.views
     seen = [
@@ -72,4 +72,4 @@ def draw_views_of(config: Config, path: str) -> None:
     manifest = Manifest.load(config.data.shards, config.data.retry_seconds)
     channels = Channels.of(follow_pixels(config.model, manifest))
     draw_view_sheet(path, manifest, config.data.splits, config.seed, seen, channels)
-    say(f"the views are drawn in {path}")
+    say(f"wrote the views to {path}")

@@ -75,12 +75,11 @@ def _show(result: dict[str, Any]) -> None:
             f"{counted(result['across'], 'pair')} of them {agree(result['across'], 'is', 'are')} of two splits"
         )
     if result["recall"] < 1:
-        say(f"note: of the nearest neighbours, from which pairs are taken, {result['recall']:.1%} were found")
+        say(f"note: approximate search: {result['recall']:.1%} of the nearest neighbours were found")
     if result["crowded"]:
-        has = agree(result["crowded"], "has", "have")
         say(
-            f"note: {counted(result['crowded'], 'image')} {has} all {result['k']} neighbours for near-duplicates, "
-            f"and may have more: `ccscale embed` with --neighbours {4 * result['k']} finds these"
+            f"note: all {result['k']} neighbours of {counted(result['crowded'], 'image')} are "
+            f"near-duplicates; there may be more: run `ccscale embed` with --neighbours {4 * result['k']}"
         )
     put(f"{result['out']}: pairs.parquet, groups.parquet, keep.txt", fold=False)
     if result["sheet"]:

@@ -138,9 +138,9 @@ def read_config(args: argparse.Namespace) -> Config:
 
 def _config(args: argparse.Namespace) -> Config:
     if args.run is not None and (args.backbone is not None or args.weights is not None):
-        raise InputError("--run brings backbone and weights: leave out --backbone and --weights")
+        raise InputError("--run sets backbone and weights: leave out --backbone and --weights")
     if args.run is None and args.backbone is None and args.config is None:
-        raise InputError("name what makes the features: --backbone NAME, --run RUN or --config FILE")
+        raise InputError("choose a network for the features: --backbone NAME, --run RUN or --config FILE")
     overrides = list(args.overrides)
     if (
         not args.views and args.config is None

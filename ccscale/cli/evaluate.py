@@ -99,14 +99,12 @@ def show_or_refuse(
         say(f"note: {sentence}")
     lines = result["undecodable"]
     for line in lines[:10]:
-        say(f"no cluster for an image that cannot be decoded: {line}")
+        say(f"cannot decode an image, which gets no cluster: {line}")
     if len(lines) > 10:
         say(f"… and {len(lines) - 10:,} more")
     put_json(result) if as_json else show(result)
     if lines and not result["images"] + result.get("unassigned", 0):
-        raise InputError(
-            f"no cluster for any of {counted(len(lines), 'image')}: none can be decoded; are these images?"
-        )
+        raise InputError(f"none of {counted(len(lines), 'image')} can be decoded; are these images?")
     return 0
 
 

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.scripts is not None:
         return _write_scripts(args)
     if args.config is None:
-        raise InputError("launch needs a CONFIG: a YAML file, or a recipe (`ccscale config --recipes`)")
+        raise InputError("launch needs a CONFIG: a YAML file or a recipe (`ccscale config --recipes`)")
     resources = read_resources(args)
     common = load_config(args.config, args.overrides)
     folder = common.run_folder
@@ -124,7 +124,7 @@ def _train_here(args: argparse.Namespace, common: Config, resources: Resources) 
     from ccscale.launch.local import as_json, command, count_gpus, gravest, train_all_here
 
     if resources.nodes > 1:
-        raise InputError("--cluster local is this machine alone: leave out --nodes, or set it to 1")
+        raise InputError("--cluster local uses this machine only: leave out --nodes, or set it to 1")
     ranks = args.tasks_per_node or args.gpus_per_node
     ranks = ranks or (1 if common.train.device == "cpu" else max(1, count_gpus()))
     configs = expand(args.config, args.overrides, args.sweep, ranks)

@@ -100,7 +100,7 @@ def name(text: str) -> tuple[int, str]:
     """Read a cluster and its name."""
     cluster, found, called = text.partition("=")
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a cluster: write 3=cats")
+        raise argparse.ArgumentTypeError(f"{text!r} does not name a cluster: write, for example, 3=cats")
     return number(cluster), called
 
 
@@ -108,14 +108,16 @@ def pair(text: str) -> tuple[int, int]:
     """Read a cluster and the one that it is joined to."""
     cluster, found, into = text.partition("=")
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} does not say what is joined to what: write 8=3")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} does not say which clusters to join: write, for example, 8=3"
+        )
     return number(cluster), number(into)
 
 
 def share(text: str) -> float:
     """Read a share, from 0 to 1."""
     if (found := amount(text)) > 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share: it is more than 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a fraction: it is above 1")
     return found
 
 
@@ -168,12 +170,10 @@ def _suggestions(args: argparse.Namespace) -> "dict[int, Suggested]":
     """Return what words suggest, where they are asked."""
     if args.words is None:
         if args.clip or args.weights or args.store or args.take is not None:
-            raise InputError(
-                "--clip, --weights, --store and --take are for names by words: give --words FILE"
-            )
+            raise InputError("--clip, --weights, --store and --take need --words FILE")
         return {}
     if not (args.clip and args.weights):
-        raise InputError("words need a CLIP model: give --clip MODEL and --weights FILE")
+        raise InputError("--words needs a CLIP model: give --clip MODEL and --weights FILE")
     from ccscale.evaluate.words import ByWords, suggest_names
 
     by = ByWords(args.words, args.clip, args.weights, args.store, args.template)

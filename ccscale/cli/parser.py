@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
                 f"there is no command '{self.prog} {value}'{hint or f'; `{self.prog} --help` lists them'}"
             )
         raise argparse.ArgumentError(
-            action, f"{value!r} is none of {', '.join(map(str, action.choices))}{hint}"
+            action, f"{value!r} is not one of {', '.join(map(str, action.choices))}{hint}"
         )
 
 

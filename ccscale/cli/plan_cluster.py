@@ -86,7 +86,7 @@ def run_cluster(args: argparse.Namespace, config: Config) -> int:
     else:
         parts = read_parts(args.parts)
         if args.images_per_gpu not in (None, parts.images):
-            raise InputError(f"{args.parts} is of {parts.images} images a GPU: leave out --images-per-gpu")
+            raise InputError(f"{args.parts} is for {parts.images} images per GPU: leave out --images-per-gpu")
     links = _links(args, per_node, parts.cuda)
     sizes = simulate(config, parts, links, args.sizes or SIZES)
     if args.picture is not None:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out != STANDARD_OUTPUT:
         return _predict(args)
     if args.json or RankEnvironment.read().world > 1:
-        raise InputError("--out - is for one process, and without --json: name a file")
+        raise InputError("--out - works with one process and without --json: give a file")
     with tempfile.TemporaryDirectory(prefix="ccscale-") as folder:
         table = Path(folder, "table.csv")
         code = _predict(argparse.Namespace(**vars(args) | {"out": str(table)}), quiet=True)

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if missing:
         raise InputError(f"serve needs {' and '.join(missing)}: run `pip install 'ccscale[serve]'`")
     if args.port > 65535:
-        raise InputError(f"--port {args.port} is none: give a number up to 65535")
+        raise InputError(f"--port {args.port} is not a port: give a number up to 65535")
     say_loading()
     from ccscale.serve.limits import Limits
     from ccscale.serve.serve import Settings, serve

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         if outcome.finished:
             name = shlex.quote(str(folder))
             say(
-                f"look next at its scores, `ccscale evaluate {name}`, and at its clusters, `ccscale report {name}`"
+                f"next: `ccscale evaluate {name}` for scores, `ccscale report {name}` to look at the clusters"
             )
         if args.json:
             put_json({"run": str(folder), "step": outcome.step, "finished": outcome.finished})

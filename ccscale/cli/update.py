@@ -86,7 +86,9 @@ def kinds(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in KINDS:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(KINDS)}{nearest(name, KINDS)}")
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is not one of {', '.join(KINDS)}{nearest(name, KINDS)}"
+            )
     return tuple(KINDS[name] for name in names)
 
 
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         what = args.overrides[0] if args.overrides else "--most-changed"
         raise InputError(f"{what} goes with --retrain")
     if args.shards is None and args.features is None and not (args.apply or args.reassign):
-        raise InputError("name what is new: --shards NEW or --features STORE")
+        raise InputError("give the new images: --shards NEW or --features STORE")
     say_loading()
     with stop_on_signal(SIGNALS if args.follow else (), exit_at_once) as request:
         from ccscale.clusters.update import Asked, alarms_of, update_run
@@ -119,7 +121,8 @@ def _retrain(args: argparse.Namespace) -> int:
     """Train the heads on."""
     if args.apply or args.reassign or args.follow or args.split:
         raise InputError(
-            "--retrain goes by itself: take new images in first, and decide on proposals after it"
+            "--retrain cannot be combined with these: add new images first, and decide on proposals "
+            "afterwards"
         )
     say_loading()
     with stop_on_signal(leave=exit_at_once) as request:

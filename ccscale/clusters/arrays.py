@@ -36,7 +36,7 @@ def read_arrays(path: Path, sha256: str) -> Arrays:
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:
-            raise ValueError("its SHA-256 is not the listed one")
+            raise ValueError("its SHA-256 does not match the listed one")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except OSError as error:

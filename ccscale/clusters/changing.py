@@ -58,9 +58,7 @@ def apply(
         If too few of its images are remembered to make a cluster of, or a cluster of it is no more.
     """
     if not set(proposal.ids) <= set(state.clusters.tolist()):
-        raise InputError(
-            "a cluster of the proposal is no more; the next update proposes anew what still holds"
-        )
+        raise InputError("a cluster of the proposal no longer exists; the next update makes new proposals")
     if proposal.kind == "birth":
         return _born(proposal, state, pool, reservoir, next_id, seed)
     if proposal.kind == "merge":
@@ -123,8 +121,8 @@ def _split(
 def _check(images: int) -> None:
     if images < LEAST:
         raise InputError(
-            f"only {counted(images, 'image')} of the proposal, or of one part of it, are remembered still; the "
-            "next update proposes anew what still holds"
+            f"only {counted(images, 'image')} of the proposal, or of one of its parts, are still kept; "
+            "the next update makes new proposals"
         )
 
 

@@ -65,8 +65,9 @@ def new_shards(tables: Collection[TableFile], data: str, shards: Sequence[Shard]
         before = known.get(shard.url, shard)
         if before.nsamples != shard.nsamples or are_others(before.sha256, shard.sha256):
             raise InputError(
-                f"{shard.url} of the data set {data!r} has other contents than when its images were assigned: "
-                "a shard stays as it is from then on; new images go into new shards, or a folder of another name"
+                f"{shard.url} of the data set {data!r} has changed since its images were assigned. Shards "
+                "must not change after that: put new images into new shards, or into a folder with "
+                "another name"
             )
     return [shard for shard in shards if shard.url not in known and shard.nsamples]
 

@@ -123,7 +123,7 @@ def take(folder: Path, lock: FolderLock) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+        raise InputError(f"cannot create the folder {folder}: {error.strerror}") from None
     lock.take()
 
 
@@ -134,8 +134,8 @@ def _is_founded(folder: Path) -> bool:
     if (folder / CURRENT).exists():
         there = counted(len(numbers_of(folder)), "version")
         raise InputError(
-            f"{folder.parent} has living clusters already ({there}): `ccscale update "
-            f"{folder.parent} --shards NEW` takes new images in"
+            f"{folder.parent} already has living clusters ({there}): add new images with `ccscale update "
+            f"{folder.parent} --shards NEW`"
         )
     return False
 
@@ -213,7 +213,7 @@ def _measure(
     """Find what later images are held to, on some of the run's own."""
     good = np.flatnonzero(~features.bad)
     if not len(good):
-        raise InputError(f"no image of {features.folder} has features: there is nothing to found clusters on")
+        raise InputError(f"no image in {features.folder} has features: there is nothing to found clusters on")
     chosen = good[choose_rows(len(good), seed)]
     firsts = np.cumsum([0, *(shard.file.rows for shard in shards)])
     of_shard = np.searchsorted(firsts, chosen, side="right") - 1  # which is the number of its table

@@ -52,15 +52,17 @@ def read_current(folder: Path) -> int:
         text = place.read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError:
         raise InputError(
-            f"{folder.parent} has no living clusters yet; found them with `ccscale lineage init {folder.parent}`"
+            f"{folder.parent} has no living clusters yet; create them with `ccscale lineage init "
+            f"{folder.parent}`"
         ) from None
     except OSError as error:
         raise InputError(f"{place} cannot be read: {error.strerror}") from None
     if not (text.isascii() and text.isdigit() and version_folder(folder, int(text)).is_dir()):
         there = numbers_of(folder)
         raise InputError(
-            f"{place} is damaged: it names no version that is there ({', '.join(map(str, there)) or 'none is'}); "
-            f"name one with `ccscale lineage rollback {folder.parent} VERSION`"
+            f"{place} is damaged: it names no existing version "
+            f"({', '.join(map(str, there)) or 'none is'}); set one with `ccscale lineage rollback "
+            f"{folder.parent} VERSION`"
         )
     return int(text)
 
@@ -124,7 +126,7 @@ class Lineage:
             folder = version_folder(self.folder, number)
             if not folder.is_dir():
                 raise InputError(
-                    f"there is no version {number} of the clusters of {self.run}; there are "
+                    f"{number} is not a version of the clusters of {self.run}; the versions are "
                     f"{', '.join(map(str, self.numbers))} (`ccscale lineage log {self.run}`)"
                 )
             self._read[number] = Version.load(folder)

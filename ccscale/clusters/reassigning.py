@@ -113,7 +113,7 @@ def reassigned(
         changes.append(Changes(refs[other], former[other], new_ids[other]))
     if missing:
         are = agree(missing, "stays as it is", "stay as they are")
-        say(f"{counted(missing, 'image')} {are}: the store of their features is not there, or was made anew")
+        say(f"{counted(missing, 'image')} {are}: the store with their features is missing or was rebuilt")
     columns = ([getattr(one, name) for one in changes] for name in ("refs", "former", "ids"))
     return Changes(*map(np.concatenate, columns))
 

@@ -117,8 +117,8 @@ def check_keys(overrides: Sequence[str]) -> None:
             if one.startswith(("model.freeze", "model.backbone")):
                 why = "the features of all images would change: train another run"
             raise InputError(
-                f"{one!r} is not for --retrain, which trains heads on features that are there: {why}; what may be "
-                "set is of the sections train and loss, as train.epochs=20"
+                f"{one!r} cannot be set with --retrain, which trains heads on existing features: {why}. "
+                "Keys of the sections train and loss can be set, for example train.epochs=20"
             )
 
 
@@ -142,9 +142,7 @@ class _Work:
         self.memory = Memory.of(lineage)
         self.rows = Rehearsal.of(lineage, self.memory)
         if len(self.rows.ids) < 2:
-            raise InputError(
-                f"no images of two clusters of {lineage.run} are remembered: nothing to train on"
-            )
+            raise InputError(f"fewer than two clusters of {lineage.run} have images left to train on")
         with told(self.draft.clusters):
             self.rows.write(self.place / REMEMBERED, lineage.current.backbone)
         return self._config(overrides, lineage.current.backbone, device)
@@ -205,9 +203,9 @@ class _Work:
                 f"{most_changed:.1%} may (--most-changed): nothing is changed. Train less (train.max_steps=…, "
                 "train.lr=…), or allow more: with the same keys nothing is trained again"
             )
-        say(f"by the retrained network {changed} would have another id, or none; recorded ids stay")
+        say(f"the retrained network would give {changed} another id, or none; recorded ids stay as they are")
         for one in after.by_centre:
-            say(f"no cluster of the retrained network stands for {one}: it goes on by its centre")
+            say(f"no cluster of the retrained network corresponds to {one}: it is continued by its centre")
         draft = replace(draft, asked=f"{draft.asked}: {changed} would have another id, or none")
         return commit_change(
             lineage,

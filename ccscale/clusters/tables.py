@@ -116,7 +116,7 @@ def _read(path: Path, sha256: str) -> pa.Table:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); {REMEDY}") from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise InputError(f"{path} is damaged (its SHA-256 is not the listed one); {REMEDY}")
+        raise InputError(f"{path} is damaged (its SHA-256 does not match the listed one); {REMEDY}")
     return pa.parquet.read_table(pa.BufferReader(content))
 
 

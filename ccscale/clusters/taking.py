@@ -117,7 +117,7 @@ class Update(AbstractContextManager["Update"]):
     def _fresh(self, data: DataSet, shards: Sequence[Shard]) -> list[Shard]:
         fresh = dist.on_rank_zero(lambda: new_shards(self._tables, data.name, shards))
         if not fresh:
-            dist.say(f"nothing new in {data.root}: all its shards were assigned before")
+            dist.say(f"nothing new in {data.root}: all its shards are already assigned")
         return fresh
 
     def _opened_store(self, data: DataSet, root: str) -> AbstractContextManager[GrowingStore]:
@@ -233,7 +233,7 @@ def check_backbone(folder: Path, settings: Settings, version: Version) -> None:
         if mine != other:
             told = "its weights are others" if name == "weights" else f"its {name} is {other!r}, not {mine!r}"
             raise InputError(
-                f"{folder} holds features of another backbone than the clusters' ({told}; made by "
-                f"{theirs.origin or theirs.backbone}): give --shards DIR, and its images are embedded by the "
-                "clusters' own"
+                f"{folder} has features of another backbone than the clusters ({told}; made by "
+                f"{theirs.origin or theirs.backbone}): give --shards DIR to embed the images with the "
+                "clusters' own backbone"
             )

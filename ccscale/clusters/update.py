@@ -64,15 +64,15 @@ class Asked:
             With the remedy.
         """
         if self.shards is not None and self.features is not None:
-            raise InputError("update takes either shards or a store: give one of --shards and --features")
+            raise InputError("update needs either shards or a store: give one of --shards and --features")
         if self.follow and self.shards is None:
-            raise InputError("--follow goes with --shards: a store does not grow by itself")
+            raise InputError("--follow needs --shards: a store does not grow by itself")
         if self.idle is not None and not self.follow:
             raise InputError("--idle goes with --follow")
         for one in [self.apply] if isinstance(self.apply, str) else self.apply:
             if one not in KINDS:
                 raise InputError(
-                    f"apply names {one!r}, which is no kind of proposals{nearest(one, KINDS)}; give a sequence of "
+                    f"apply: {one!r} is not a kind of proposal{nearest(one, KINDS)}; give a list of "
                     f"these: {', '.join(KINDS)}"
                 )
 

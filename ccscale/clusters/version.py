@@ -267,7 +267,7 @@ class Version(Listed):
             content = json.loads(place.read_bytes())
             kept = content.pop("sha256")
             if content["format"] != FORMAT or kept != _hash(content):
-                raise ValueError("its content does not match its hash")
+                raise ValueError("its contents do not match its hash")
             if content["version"] != VERSION:
                 raise InputError(
                     f"{place} has format {content['version']!r} and this ccscale reads format {VERSION}: upgrade "
@@ -280,7 +280,7 @@ class Version(Listed):
             raise
         except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
             why = (
-                "its content does not match its hash" if isinstance(error, ValueError) else "it is no version"
+                "its contents do not match its hash" if isinstance(error, ValueError) else "it is no version"
             )
             raise InputError(f"{place} is damaged ({why}); {REMEDY}") from None
 

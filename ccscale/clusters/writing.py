@@ -166,8 +166,8 @@ def told(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise Fault(
-            f"{folder} cannot be written: {error.strerror or error}; the clusters stay as they were: make room, "
-            "and run the same command to go on"
+            f"{folder} cannot be written: {error.strerror or error}; the clusters are unchanged. Free "
+            "some space and run the same command to continue"
         ) from None
 
 
@@ -194,4 +194,6 @@ def _now() -> str:
         seconds = int(text) if text else int(time.time())
         return datetime.fromtimestamp(seconds, UTC).isoformat()
     except (ValueError, OverflowError, OSError):
-        raise InputError(f"SOURCE_DATE_EPOCH is {text!r}: give seconds since 1970, or unset it") from None
+        raise InputError(
+            f"SOURCE_DATE_EPOCH is {text!r}: set it to seconds since 1970, or unset it"
+        ) from None

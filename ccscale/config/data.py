@@ -108,8 +108,8 @@ class Data(Section):
         if (self.shards is None) == (self.features is None):
             given = "both are given (data.shards=null leaves one out)" if self.shards else "neither is given"
             raise ValueError(
-                "it takes either data.shards, a folder of shards, or data.features, a feature store that `ccscale "
-                f"embed` made of them, and {given}"
+                "either data.shards, a folder of shards, or data.features, a feature store made by "
+                f"`ccscale embed`, is needed, and {given}"
             )
         return self
 
@@ -125,8 +125,8 @@ class Data(Section):
             union = tuple(dict.fromkeys(split for phase in self.phases for split in phase.splits))
             if "splits" in self.model_fields_set and set(self.splits) != set(union):
                 raise ValueError(
-                    f"its phases go over the splits {', '.join(union)}, and its splits are "
-                    f"{', '.join(self.splits)}: leave out one of the two (data.phases=null)"
+                    f"its phases use the splits {', '.join(union)}, but its splits are "
+                    f"{', '.join(self.splits)}: leave one of them out (data.phases=null)"
                 )
             object.__setattr__(self, "splits", union)
         return self

@@ -56,7 +56,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, of_a_run: bo
     if settings is None:
         settings = {}
     if not isinstance(settings, dict):
-        raise InputError(f"{place} must hold sections with keys, as 'train:' and 'lr: 0.001' below it")
+        raise InputError(
+            f"{place} must contain sections with keys, such as 'train:' with 'lr: 0.001' below it"
+        )
     return parse_config(settings, overrides, place, of_a_run=of_a_run)
 
 
@@ -90,7 +92,7 @@ def parse_config(
         section, _, name = key.partition(".")
         inner = settings.get(section)
         if isinstance(inner, dict) and inner.pop(name, nothing) != nothing and not of_a_run:
-            raise InputError(f"{_blame(key, key, place, said)}: the key '{key}' is gone: {remedy}")
+            raise InputError(f"{_blame(key, key, place, said)}: the key '{key}' was removed: {remedy}")
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
@@ -118,7 +120,7 @@ def _apply(settings: dict[str, Any], override: str) -> tuple[str, str]:
         kind = _kind(kind, section)
         inner = settings.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise InputError(f"override {_short(override)}: {section} is a value, it has no keys below it")
+            raise InputError(f"override {_short(override)}: {section} is a value and has no keys below it")
         settings = inner
     settings[name] = read_yaml(text, _kind(kind, name), f"the value in {_short(override)}")
     return key, override

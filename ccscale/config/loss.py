@@ -75,8 +75,8 @@ class Loss(Section):
     def _prior(self) -> "Loss":
         if self.objective == "temi" and self.prior != "uniform":
             raise ValueError(
-                f"prior {self.prior} goes with objective contrast: TEMI has no entropy term, and temi_beta says "
-                "how even its clusters become; leave prior out"
+                f"prior {self.prior} needs objective contrast. TEMI has no entropy term; temi_beta sets "
+                "how equal its cluster sizes are. Leave prior out"
             )
         return self
 

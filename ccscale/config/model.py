@@ -30,7 +30,9 @@ def _one_or_several(value: Any, _: Any) -> int | tuple[int, ...]:
         return _one.validate_python(value)
     counts = _several.validate_python(value)
     if len(set(counts)) < len(counts):
-        raise ValueError("each number of clusters stands once; model.heads says how many heads each has")
+        raise ValueError(
+            "each number of clusters may appear only once; set model.heads for several heads each"
+        )
     return counts if len(counts) > 1 else counts[0]
 
 
@@ -161,20 +163,21 @@ class Model(Section):
             given = getattr(self.pixels, name)
             if given is not None and len(given) != self.in_chans:
                 raise ValueError(
-                    f"pixels.{name} has {len(given)} numbers, and in_chans is {self.in_chans}: give one for "
-                    "each channel"
+                    f"pixels.{name} has {len(given)} values, but in_chans is {self.in_chans}: give one "
+                    "per channel"
                 )
         if self.head_depth == 1 and self.head_width is not None:
-            raise ValueError("head_width is that of hidden layers, and head_depth 1 has none: leave it out")
+            raise ValueError("head_width needs hidden layers, and head_depth 1 has none: leave it out")
         if len(set(self.centres)) < len(self.centres):
-            raise ValueError("centres names a kind twice")
+            raise ValueError("centres lists a kind twice")
         if self.centre_parts > 1 and max(self.cluster_counts) * self.centre_parts > MOST_JOINED:
             raise ValueError(
-                f"centre_parts times clusters may be {MOST_JOINED:,} at most: each centre is compared with each"
+                f"centre_parts times clusters may be at most {MOST_JOINED:,}, since all pairs of centres "
+                "are compared"
             )
         if self.begin and self.head_norm == "batch":
             raise ValueError(
-                "begin goes with head_norm none or layer: heads are fitted before there is a global batch"
+                "begin needs head_norm none or layer: heads are fitted before there is a global batch"
             )
         return self
 

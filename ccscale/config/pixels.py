@@ -63,7 +63,7 @@ class Pixels(Section):
     def _known(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not value[0] < value[1] or not set(value) <= set(PERCENTILES):
             raise ValueError(
-                f"must be two of {', '.join(f'{each:g}' for each in PERCENTILES)}, the smaller one first"
+                f"must be two of {', '.join(f'{each:g}' for each in PERCENTILES)}, the smaller first"
             )
         return value
 

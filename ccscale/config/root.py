@@ -157,7 +157,7 @@ class Config(Section):
             If the config has none.
         """
         if self.run is None:
-            raise InputError("the config has no key 'run': add run=DIR, the folder that this run is kept in")
+            raise InputError("the config has no key 'run': add run=DIR, the folder for this run")
         return Path(self.run)
 
     def to_yaml(self) -> str:

@@ -24,8 +24,8 @@ def check_batch(data: Data, train: Train, model: Model) -> None:
         raise ValueError("train.precision fp64 needs train.zero 1 or 2: DeepSpeed's ZeRO 0 refuses float64")
     if train.compile and model.grad_checkpointing:
         raise ValueError(
-            "train.compile and model.grad_checkpointing exclude each other: a compiled backbone decides itself "
-            "what is recomputed"
+            "train.compile and model.grad_checkpointing cannot be combined: the compiler decides what to "
+            "recompute"
         )
 
 
@@ -42,41 +42,39 @@ def check_views(views: Views, model: Model, stages: Stages) -> None:
                 what = f"model.pixels.scale is {model.pixels.scale}"
             off = ", ".join(f"{place}.{name}=0" for name in view.of_8_bits)
             raise ValueError(
-                f"{what}, and {place}.{view.of_8_bits[0]} changes red, green and blue of 8 bits: set {off}; for "
-                "images of channels there are intensity and noise"
+                f"{what}, but {place}.{view.of_8_bits[0]} works on 8-bit RGB only: set {off}. Images kept "
+                "as stored have intensity and noise instead"
             )
         if not model.of_channels and view.of_channels:
             raise ValueError(
-                f"{place}.{view.of_channels[0]} is of images of channels, and these are read as RGB of 8 bits: set "
-                "it to 0, or model.pixels.scale to range or percentiles"
+                f"{place}.{view.of_channels[0]} works only on images kept as stored, and these are read "
+                "as 8-bit RGB: set it to 0, or model.pixels.scale to range or percentiles"
             )
 
 
 def check_store(data: Data, pairs: Pairs, model: Model) -> None:
     """Check that what needs a feature store has one."""
     if pairs.of == "views" and pairs.neighbours is not None:
-        raise ValueError("pairs.neighbours goes with pairs.of neighbours or both, and pairs.of is views")
+        raise ValueError("pairs.neighbours needs pairs.of neighbours or both, and pairs.of is views")
     if data.features is not None:
         return
     if pairs.of != "views":
         raise _needs_store(
-            f"pairs.of is {pairs.of}, and neighbours are kept in a feature store", " --neighbours 50"
+            f"pairs.of is {pairs.of}, and neighbours come from a feature store", " --neighbours 50"
         )
     if model.head_input == "centred":
-        raise _needs_store("model.head_input is centred, by the mean of a feature store")
+        raise _needs_store("model.head_input is centred, which needs the mean of a feature store")
     if model.begin:
         begin = ", ".join(model.begin)
-        raise _needs_store(f"model.begin is {begin}, clusters of a feature store", " --neighbours 25")
+        raise _needs_store(f"model.begin is {begin}, which needs a feature store", " --neighbours 25")
     if model.centres:
-        raise _needs_store(
-            f"model.centres is {', '.join(model.centres)}, and centres are found in a feature store"
-        )
+        raise _needs_store(f"model.centres is {', '.join(model.centres)}, which needs a feature store")
 
 
 def _needs_store(why: str, option: str = "") -> ValueError:
     return ValueError(
-        f"{why}: give data.features in place of data.shards (`ccscale embed SHARDS STORE{option}` makes one), or "
-        "leave it out"
+        f"{why}: set data.features instead of data.shards (`ccscale embed SHARDS STORE{option}` makes a "
+        "store), or leave it out"
     )
 
 
@@ -85,13 +83,13 @@ def check_losses(phases: Sequence[Phase], data: Data, model: Model) -> None:
     losses = {name for phase in phases for name in phase.losses}
     if model.begin and "cluster" not in losses:
         raise ValueError(
-            "model.begin is what cluster heads begin from, and none is trained: set loss.cluster_weight above "
+            "model.begin initializes cluster heads, and none is trained: set loss.cluster_weight above "
             "0, or leave model.begin out"
         )
     of_embeddings = [kind for kind in model.centres if kind != "features"]
     if of_embeddings and "instance" not in losses:
         raise ValueError(
-            f"model.centres has {of_embeddings[0]}, and the head that makes embeddings is not trained: set "
+            f"model.centres includes {of_embeddings[0]}, but the instance head is not trained: set "
             f"loss.instance_weight above 0, or leave {of_embeddings[0]} out"
         )
     for number, phase in enumerate(phases, start=1):
@@ -108,18 +106,18 @@ def check_boost(stages: Stages, losses: Collection[LossName], data: Data, model:
         return
     if "cluster" not in losses:
         raise ValueError(
-            "stages.boost trains a cluster head by its own labels, and none is trained: set "
-            "loss.cluster_weight above 0, or stages.boost.epochs to 0"
+            "stages.boost needs a trained cluster head, and none is trained: set loss.cluster_weight "
+            "above 0, or stages.boost.epochs to 0"
         )
     if len(model.trained_clusters) > 1:
         raise ValueError(
-            f"stages.boost labels by one cluster head, and there are {len(model.trained_clusters)}: set "
-            "model.heads to 1 and model.clusters to one number, or stages.boost.epochs to 0"
+            f"stages.boost needs exactly one cluster head, and there are {len(model.trained_clusters)}: "
+            "set model.heads to 1 and model.clusters to one number, or stages.boost.epochs to 0"
         )
     if data.phases is not None and len(data.phases) > 1:
         raise ValueError(
-            f"stages.boost takes epochs of one phase, and data.phases has {len(data.phases)}: set "
-            "stages.boost.epochs to 0 and begin another run with it (train.start)"
+            f"stages.boost needs epochs of one phase, and data.phases has {len(data.phases)}: set "
+            "stages.boost.epochs to 0 and start a second run with it (train.start)"
         )
 
 
@@ -134,23 +132,21 @@ def check_growing(data: Data, train: Train, pairs: Pairs, model: Model, stages: 
         needs_neighbours, remedy = f"model.begin is {', '.join(model.begin)}", "model.begin to [features]"
     if needs_neighbours:
         raise ValueError(
-            f"data.refresh takes in features that are new, and {needs_neighbours}, which needs neighbours: a store "
-            f"that grows has none until they are found anew. Set data.refresh to null, or {remedy}"
+            f"data.refresh adds new features, but {needs_neighbours}, which needs neighbours, and new "
+            f"features have none until the search is run again: set data.refresh to null, or {remedy}"
         )
     if data.vanished == "retire" and (data.features is not None or stages.boost.epochs):
-        why = "a feature store keeps all that it was made of"
+        why = "a feature store keeps the features of all its shards"
         if data.features is None:
-            why = "stages.boost compares its clusters on the images that it began with"
-        raise ValueError(f"data.vanished is retire, and {why}: set it to tell")
+            why = "stages.boost compares clusters on the images it started with"
+        raise ValueError(f"data.vanished is retire, but {why}: set it to tell")
     if stages.boost.epochs and (data.refresh != "epoch" or train.max_steps is not None):
         raise ValueError(
-            "stages.boost counts in epochs, which data that grow make longer: set data.refresh to epoch and "
+            "stages.boost counts in epochs, which grow with the data: set data.refresh to epoch and "
             "train.max_steps to null, or stages.boost.epochs to 0"
         )
     if train.max_steps is None and (train.rate_depends_on_length or data.refresh != "epoch"):
-        why = f"train.schedule {train.schedule} needs to know how long the run is"
+        why = f"train.schedule {train.schedule} needs the length of the run"
         if not train.rate_depends_on_length:
-            why = f"data.refresh {data.refresh} may end epochs before they are over"
-        raise ValueError(
-            f"{why}, and epochs become longer as the data grow: say it in steps (train.max_steps)"
-        )
+            why = f"data.refresh {data.refresh} may end epochs early"
+        raise ValueError(f"{why}, and epochs grow with the data: set the length in steps (train.max_steps)")

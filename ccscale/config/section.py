@@ -41,7 +41,7 @@ def listed(value: Any) -> Any:
         return value
     if "," in value:
         raise ValueError(
-            f"several names are a list: [{', '.join(part.strip() for part in value.split(','))}]"
+            f"write several names as a list: [{', '.join(part.strip() for part in value.split(','))}]"
         )
     return [value]
 

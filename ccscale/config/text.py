@@ -82,7 +82,7 @@ def _check(node: yaml.Node, place: str, around: set[int], seen: set[int]) -> Non
     """Refuse a key that stands twice, and an alias of what it stands in."""
     if id(node) in around:
         raise InputError(
-            f"{place} is not valid YAML: line {node.start_mark.line + 1} holds itself, by an alias"
+            f"{place} is not valid YAML: line {node.start_mark.line + 1} contains itself through an alias"
         )
     if id(node) in seen or isinstance(node, yaml.ScalarNode):
         return
@@ -93,7 +93,7 @@ def _check(node: yaml.Node, place: str, around: set[int], seen: set[int]) -> Non
             name, line = str(key.value), key.start_mark.line + 1
             if name in lines and name != "<<":
                 raise InputError(
-                    f"{place}: '{name}' stands twice, in lines {lines[name]} and {line}: put all into one"
+                    f"{place}: '{name}' appears twice, in lines {lines[name]} and {line}: merge them"
                 )
             lines[name] = line
         inner = [value for _, value in node.value]

@@ -158,13 +158,14 @@ class Train(Section):
     def _schedule(self) -> "Train":
         if self.decay_epochs is not None and self.schedule != "wsd":
             raise ValueError(
-                f"train.decay_epochs is of train.schedule wsd, and the schedule is {self.schedule}: leave it out"
+                f"train.decay_epochs needs train.schedule wsd, and the schedule is {self.schedule}: leave "
+                "it out"
             )
         if self.schedule != "constant" and self.warmup_epochs + (self.decay_epochs or 0) >= self.epochs:
             raise ValueError(
                 f"train.warmup_epochs {self.warmup_epochs:g}"
                 + (f" and train.decay_epochs {self.decay_epochs:g} leave" if self.decay_epochs else " leaves")
-                + f" nothing of train.epochs {self.epochs}: lower the warm-up, or train longer"
+                + f"nothing of train.epochs {self.epochs}: shorten the warm-up, or train longer"
             )
         return self
 

@@ -107,7 +107,7 @@ class View(Section):
     @classmethod
     def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and not 0 < value[0] <= value[1]:
-            raise ValueError("must be two numbers above 0, the smaller one first")
+            raise ValueError("must be two numbers above 0, the smaller first")
         return value
 
     @property
@@ -123,9 +123,9 @@ class View(Section):
     @model_validator(mode="after")
     def _shares(self) -> Self:
         if self.crop_scale is not None and self.crop_scale[1] > 1:
-            raise ValueError("crop_scale is a share of the image's area: at most 1")
+            raise ValueError("crop_scale is a fraction of the image's area: at most 1")
         if self.hue * self.strength > 0.5:
-            raise ValueError(f"hue * strength is {self.hue * self.strength:g}, and may be at most 0.5")
+            raise ValueError(f"hue * strength is {self.hue * self.strength:g}, but must be at most 0.5")
         return self
 
 

@@ -160,7 +160,7 @@ def test_an_error_at_every_point(
     reason = "could not be written: [Errno 30] Read-only file system"
     assert any(line.startswith(f"warning: the checkpoint of step {SAVED} {reason}") for line in said)
     assert any(
-        line.endswith(f"; the run goes on, and the newest complete one is step {START}") for line in said
+        line.endswith(f"; the run continues, and the newest complete one is step {START}") for line in said
     )
 
 

@@ -89,7 +89,7 @@ def test_the_run_goes_on(
     assert len(warnings) == 4
     assert all(reason in warning for warning in warnings)
     assert "checkpoint of step 6 could not" in warnings[0]
-    assert "the run goes on, and the newest complete one is step 3" in warnings[0]
+    assert "the run continues, and the newest complete one is step 3" in warnings[0]
     assert "(4 saves have failed)" in warnings[-1]
     # It is written when a line was: not on the read-only disk.
     assert said.count("warning: TensorBoard's file cannot be written") == (trouble == "full")
@@ -139,7 +139,7 @@ def test_a_last_save_that_fails_is_a_fault_and_the_run_can_be_gone_on_with(
     reason = "No space left on device"
     with pytest.raises(
         Fault,
-        match=rf"step 18 could not be written: .*{reason}.*; the newest complete one is step 15: make room",
+        match=rf"step 18 could not be written: .*{reason}.*; the newest complete one is step 15: free some space",
     ):
         train_run(config_of(shards, run))
     assert checkpoint.find(run, pickles=True).newest.step == 15
@@ -187,7 +187,7 @@ def test_a_slow_disk_is_not_waited_for_until_the_next_save(
     assert train_run(config).finished
     assert len(writes) == 4
     assert [end for _, end in writes] == [6, 9, 12, 12]
-    assert "waiting for the checkpoint of step 3, which is still being written" in capfd.readouterr().err
+    assert "waiting until the checkpoint of step 3 is written" in capfd.readouterr().err
     assert difference(steps(tmp_path / "run"), unbroken[:12]) == (True, SAME)
     monkeypatch.undo()
     # The last but one was written while training went on: what follows from it is the unbroken run.

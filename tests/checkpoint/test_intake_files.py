@@ -37,7 +37,7 @@ def test_a_checkpoint_knows_what_it_was_trained_on(kept, tmp_path):
     kept.check({"bad": []}, 7, tmp_path)  # of a run whose data did not grow then
     other = kept.with_(Intake(7, (source("d"),))).kept(tmp_path)
     other.check(kept.state(6), 6, tmp_path)
-    with pytest.raises(InputError, match="does not hold what the checkpoint of step 8 was trained on"):
+    with pytest.raises(InputError, match="does not record what the checkpoint of step 8 was trained on"):
         other.check(kept.state(8), 8, tmp_path)
     assert KeptIntakes.begin([source("a")], "digest").state(5) == {}
 
@@ -77,5 +77,5 @@ def test_a_damaged_one_is_refused(kept, tmp_path, damage):
     else:
         listed = json.loads((folder / LOOKED).read_text())
         (folder / LOOKED).write_text(json.dumps(listed | {"format": "x"}))
-    with pytest.raises(InputError, match=r"cannot be read .*tells what the run took in"):
+    with pytest.raises(InputError, match=r"cannot be read .*it records which shards the run uses"):
         read_intakes(tmp_path)

@@ -63,8 +63,8 @@ def test_two_writers(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
     with FolderLock(tmp_path) as mine, pytest.raises(InputError) as caught:
         mine.take()
     assert str(caught.value) == (
-        f"{tmp_path} is being written by `ccscale train c.yaml` (process {other.pid} on here, job 12, for 3 h): "
-        "wait for its end, or end it; one process at a time writes a folder"
+        f"{tmp_path} is in use by `ccscale train c.yaml` (process {other.pid} on here, job 12, for 3 h): "
+        "wait until it ends, or stop it; only one process at a time may write to a folder"
     )
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
@@ -110,7 +110,7 @@ def test_one_that_was_killed_is_passed_over_at_once(
         mine.check()
     assert time.monotonic() - begun < lock.WATCH_SECONDS / 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("passed over the lock of `ccscale train c.yaml` (process ")
+    assert line.startswith("ignored the lock of `ccscale train c.yaml` (process ")
     assert not list(tmp_path.iterdir())
 
 
@@ -149,7 +149,7 @@ def test_one_that_cannot_be_seen_and_stands_still_is_passed_over(
         mine.take()
     first, second = capsys.readouterr().err.splitlines()
     assert f"{tmp_path} is locked by " in first
-    assert second.startswith("passed over the lock of ")
+    assert second.startswith("ignored the lock of ")
     if whole:
         assert "`ccscale train c.yaml` (process 1234 on node7, job 77, for 0 s)" in second
 
@@ -259,9 +259,7 @@ WRITERS: dict[str, Callable[[Path, Path], list[str]]] = {
 
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
 def test_writers_are_refused(locked: Path, shards: Path, refused: Callable[..., str], writer: Any) -> None:
-    assert refused(*writer(locked, shards)).startswith(
-        f"{locked} is being written by `ccscale train c.yaml` ("
-    )
+    assert refused(*writer(locked, shards)).startswith(f"{locked} is in use by `ccscale train c.yaml` (")
 
 
 def test_what_only_reads_is_not(locked: Path, shards: Path, tmp_path: Path) -> None:

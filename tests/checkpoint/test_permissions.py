@@ -31,8 +31,8 @@ def test_a_run_there_is_refused_before_it_begins(
 ) -> None:
     told = refused("train", write_config(tmp_path, small_settings(shards, tmp_path / "runs/first")))
     assert told.startswith(
-        f"{tmp_path} is on a file system where permissions have no effect (what is made there stays writable by "
-        "others: mode 777)"
+        f"{tmp_path} is on a file system where permissions have no effect (files created there stay "
+        "writable by others: mode 777)"
     )
     assert (
         "use a folder on another file system (run=DIR), or this one mounted so that only you can write"

@@ -86,7 +86,8 @@ def test_another_run_is_refused(folder, override, told):
     with pytest.raises(InputError) as caught:
         open_run(config(folder, override), DIGEST)
     assert str(caught.value) == (
-        f"{folder} holds another run: {told}; use another folder (run=DIR), or the old settings"
+        f"{folder} contains a run with other settings: {told}; use another folder (run=DIR), or the old "
+        "settings"
     )
     assert contents(folder) == before
 
@@ -182,8 +183,8 @@ def test_a_run_whose_rates_depend_on_its_length_keeps_it(folder, schedule, overr
     with pytest.raises(InputError) as caught:
         open_run(config(folder, chosen, override), DIGEST)
     assert str(caught.value) == (
-        f"{folder} holds another run: {told}, and the rates of train.schedule {schedule} depend on how long the "
-        "run is; use another folder (run=DIR), or the old settings"
+        f"{folder} contains a run with other settings: {told}, and the rates of train.schedule {schedule} "
+        "depend on how long the run is; use another folder (run=DIR), or the old settings"
     )
 
 
@@ -216,7 +217,9 @@ def test_lanes_that_are_told_and_lanes_by_default_are_one(folder):
 
 def test_other_data(folder):
     open_run(config(folder), DIGEST)
-    with pytest.raises(InputError, match="holds another run: the data in there are not the ones"):
+    with pytest.raises(
+        InputError, match="contains a run with other settings: the data in there are not the ones"
+    ):
         open_run(config(folder, "data.shards=there"), "cd" * 32)
 
 
@@ -242,7 +245,7 @@ def test_folder_with_something_else(folder):
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("precious")
     with pytest.raises(
-        InputError, match=f"^{folder} is neither empty nor the folder of a run; name another one"
+        InputError, match=f"^{folder} is neither empty nor the folder of a run; choose another one"
     ):
         open_run(config(folder), DIGEST)
     assert contents(folder) == {"thesis.tex": b"precious"}
@@ -263,7 +266,7 @@ def test_a_start_that_was_cut_off_is_made_again(folder, left):
 def test_file_in_place_of_the_folder(folder):
     folder.parent.mkdir()
     folder.write_text("precious")
-    with pytest.raises(InputError, match=f"^run: {folder} is a file; name a folder$"):
+    with pytest.raises(InputError, match=f"^run: {folder} is a file; give a folder$"):
         open_run(config(folder), DIGEST)
     assert folder.read_text() == "precious"
 
@@ -283,5 +286,5 @@ def test_reading_what_is_no_run(folder, made):
     with pytest.raises(InputError) as caught:
         read_run(folder)
     assert str(caught.value) == (
-        f"{folder} is not the folder of a run; `ccscale train CONFIG run={folder}` makes one"
+        f"{folder} is not the folder of a run; `ccscale train CONFIG run={folder}` creates one"
     )

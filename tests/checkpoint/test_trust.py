@@ -54,15 +54,18 @@ DOUBTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "step-00000002/deepspeed (mode 775)",
     ),
     "another user's": (of_root, f"step-00000002/{FILE} (belongs to user 12345)"),
-    "a link out": (link_out, f"step-00000002/{FILE} leads out of the run's folder, to "),
-    "a folder's link out": (lead_folder_out, "step-00000002/deepspeed leads out of the run's folder, to "),
+    "a link out": (link_out, f"step-00000002/{FILE} is a link out of the run's folder, to "),
+    "a folder's link out": (
+        lead_folder_out,
+        "step-00000002/deepspeed is a link out of the run's folder, to ",
+    ),
     "a link to nowhere": (
         lambda path: (path.parent / "more").symlink_to("nothing"),
         "step-00000002/deepspeed/more cannot be looked at",
     ),
     "a strange file": (
         lambda path: (path.parent / "zero_pp_rank_0.pt").write_bytes(b"code"),
-        "step-00000002 has the file deepspeed/zero_pp_rank_0.pt, which its COMMIT.json does not know",
+        "step-00000002 contains the file deepspeed/zero_pp_rank_0.pt, which its COMMIT.json does not list",
     ),
 }
 
@@ -97,9 +100,7 @@ def test_a_link_within_the_run_and_a_linked_run(run: Path) -> None:
 def test_checkpoints_that_are_kept_elsewhere(run: Path) -> None:
     shutil.move(run / "checkpoints", run.with_name("elsewhere"))
     (run / "checkpoints").symlink_to(run.with_name("elsewhere"))
-    with pytest.raises(
-        InputError, match=r"checkpoints leads out of the run's folder, to .*; a run keeps its"
-    ):
+    with pytest.raises(InputError, match=r"checkpoints is a link out of the run's folder, to .*; checkpoints must"):
         find(run, pickles=True)
 
 

@@ -27,7 +27,7 @@ def test_sizes(text, size):
 
 @pytest.mark.parametrize("text", ["", "MB", "-1", "1e6", "1XB", "1.MB", "1 2", "١MB", "inf"])
 def test_what_is_no_size(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="is no size"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a size"):
         byte_size(text)
 
 
@@ -38,13 +38,13 @@ def test_numbers():
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "١", "1e3", "nan", " 1"])
 @pytest.mark.parametrize("read", [number, count])
 def test_what_is_no_number_of_things(read, text):
-    with pytest.raises(argparse.ArgumentTypeError, match="is no number from 0"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a number of at least 0"):
         read(text)
 
 
 @pytest.mark.parametrize("text", ["", "-1", "-0.1", "nan", "inf", "-inf", "x"])
 def test_what_is_no_amount(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="is no number from 0"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a number of at least 0"):
         amount(text)
 
 

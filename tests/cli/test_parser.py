@@ -48,7 +48,7 @@ def test_options_anywhere(parser, line):
         ("make folder in --resize", "argument --resize: expected one argument"),
         ("make folder --resize x out", "argument --resize: invalid int value: 'x'"),
         ("make folder in --resise 3 out", "unrecognized arguments: --resise"),
-        ("make folder in out --size 3parsec", "argument --size: '3parsec' is no size: write 256MB"),
+        ("make folder in out --size 3parsec", "argument --size: '3parsec' is not a size: write 256MB"),
     ],
 )
 def test_what_is_wrong(parser, line, message, capsys):

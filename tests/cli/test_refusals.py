@@ -21,7 +21,7 @@ REFUSALS = [
     ("trian", "there is no command 'ccscale trian'; did you mean 'train'?$"),
     ("zzz", "there is no command 'ccscale zzz'; `ccscale --help` lists them$"),
     ("shards mak", "there is no command 'ccscale shards mak'; did you mean 'make'?$"),
-    ("launch", "launch needs a CONFIG: a YAML file, or a recipe (`ccscale config --recipes`)$"),
+    ("launch", "launch needs a CONFIG: a YAML file or a recipe (`ccscale config --recipes`)$"),
     ("launch digits --scripts x", "--scripts submits nothing: leave out CONFIG$"),
     # the config
     ("train {tmp}/none.yaml", "there is no config file {tmp}/none.yaml"),
@@ -49,7 +49,10 @@ REFUSALS = [
     ("train {config} train.device=cuda", "…there is no CUDA device here"),
     # the run's folder
     ("train {config} run={tmp}/other", "{tmp}/other is neither empty nor the folder of a run"),
-    ("train {run}/config.yaml train.lr=0.1", "{run} holds another run: train.lr was 0.0003 and is now 0.1"),
+    (
+        "train {run}/config.yaml train.lr=0.1",
+        "{run} contains a run with other settings: train.lr was 0.0003 and is now 0.1",
+    ),
     # the network
     (
         "train {config} model.backbone=resnet35",
@@ -83,7 +86,7 @@ REFUSALS = [
     (PREDICT + " --out {tmp}/table", NO_TABLE),
     (PREDICT + " --out {tmp}/none/table.csv", "…none for table.csv; make it first"),
     ("report {run} --out {tmp}/none/report.html", "there is no folder"),
-    ("export {run} {tmp}/other", "{tmp}/other is there already; name a new folder$"),
+    ("export {run} {tmp}/other", "{tmp}/other already exists; choose a new folder$"),
 ]
 
 

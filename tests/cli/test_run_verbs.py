@@ -48,7 +48,8 @@ def run(shards, tmp_path_factory) -> Path:
         "folder: 150 images of train; 9 steps of 16 images an epoch, 2 epochs: 18 steps, of which train.max_steps ",
         "the first step took ",
         "training: 6 of 6 steps",
-        f"look next at its scores, `ccscale evaluate {root}/run`, and at its clusters, `ccscale report {root}/run`",
+        f"next: `ccscale evaluate {root}/run` for scores, `ccscale report {root}/run` to look at the "
+        "clusters",
     ]
     # gloo warns of a host whose own name it cannot resolve.
     lines = [line for line in done.stderr.splitlines() if not line.startswith("[W")]

@@ -48,10 +48,10 @@ def test_tables_or_json(made, capsys):
 
 
 def test_what_make_refuses(folder, refused):
-    assert "takes KIND SOURCE OUT" in refused("shards", "make", "folder", "a", "b", "c")
+    assert "needs KIND SOURCE OUT" in refused("shards", "make", "folder", "a", "b", "c")
     for inside in ("", "shards", "../in/x"):
         message = refused("shards", "make", "folder", folder, folder / inside)
-        assert message.endswith("which stays as it is: name a folder outside for the shards")
+        assert message.endswith("the source of the images: choose a folder outside it for the shards")
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["a.png"]
     assert not (folder / "shards").exists()
     assert "folder needs a SOURCE" in refused("shards", "make", "folder", folder.parent / "out")

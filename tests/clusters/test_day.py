@@ -75,7 +75,7 @@ def test_two_new_classes_are_born_and_later_images_of_them_assigned(first: Versi
     _, answers, _, of, _ = update((state, reservoir, pool), [0, 8, 9], 40, seed=2)
     called = {0: 0} | {of_class: new for new, of_class in seen.items()}
     assert (answers.ids == np.array([called[one] for one in of.tolist()])).mean() > 0.9
-    with pytest.raises(InputError, match="remembered still"):
+    with pytest.raises(InputError, match="are still kept"):
         apply(proposals[0], state, pool, reservoir, 9, seed=0)
 
 

@@ -137,16 +137,14 @@ def test_another_command_drops_what_was_begun(run):
 def test_what_is_damaged_is_named(run, capsys):
     clusters = run / "clusters"
     (clusters / "current").write_text("9\n")
-    with pytest.raises(
-        InputError, match=r"current is damaged: it names no version that is there \(1, 2, 3, 4\)"
-    ):
+    with pytest.raises(InputError, match=r"current is damaged: it names no existing version \(1, 2, 3, 4\)"):
         open_lineage(run)
     assert roll_back(run, 4) is None
     assert read_current(run / "clusters") == 4
     table = clusters / "v000002" / "tables" / "made-train-000002.parquet"
     table.write_bytes(table.read_bytes()[:-1] + b"x")
     with pytest.raises(
-        InputError, match=r"made-train-000002.parquet is damaged \(its SHA-256 is not the listed"
+        InputError, match=r"made-train-000002.parquet is damaged \(its SHA-256 does not match the listed"
     ):
         ids_at(run)
     state = clusters / "v000001" / "state.npz"
@@ -156,7 +154,7 @@ def test_what_is_damaged_is_named(run, capsys):
     place = clusters / "v000004" / "version.json"
     place.write_text(place.read_text().replace('"accept"', '"update"'))
     assert main(["lineage", "log", str(run)]) == 2
-    assert "version.json is damaged (its content does not match its hash)" in capsys.readouterr().err
+    assert "version.json is damaged (its contents do not match its hash)" in capsys.readouterr().err
     assert main(["lineage", "rollback", str(run), "2"]) == 0  # whose table is damaged, and its list is whole
     assert main(["lineage", "rollback", str(run), "9"]) == 2
     assert "there is no version 9" in capsys.readouterr().err
@@ -166,7 +164,7 @@ def test_no_clusters_yet(tmp_path, capsys):
     for verb in ("log", "rollback"):
         assert main(["lineage", verb, str(tmp_path), *(["1"] if verb == "rollback" else [])]) == 2
         assert (
-            f"has no living clusters yet; found them with `ccscale lineage init {tmp_path}`"
+            f"has no living clusters yet; create them with `ccscale lineage init {tmp_path}`"
             in capsys.readouterr().err
         )
 

@@ -131,8 +131,8 @@ def test_a_head_that_is_fitted_to_the_ids_and_not_trained(living):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--retrain", "model.freeze=none"], "'model.freeze=none' is not for --retrain"),
-        (["--retrain", "--apply", "births"], "--retrain goes by itself"),
+        (["--retrain", "model.freeze=none"], "'model.freeze=none' cannot be set with --retrain"),
+        (["--retrain", "--apply", "births"], "--retrain cannot be combined with these"),
         (["--features", "day", "train.lr=1"], "train.lr=1 goes with --retrain"),
     ],
 )

@@ -344,14 +344,14 @@ def test_refused(living, capsys, tmp_path, monkeypatch):
     for name, settings in (("weights", {"weights": "1" * 64}), ("size", {"size": 64})):
         make_store(tmp_path / name, rows([0] * 8, 3), root=name, **settings)
         assert main(["update", str(living), "--features", str(tmp_path / name)]) == 2
-        assert "holds features of another backbone than the clusters'" in capsys.readouterr().err
+        assert "has features of another backbone than the clusters" in capsys.readouterr().err
     assert update(living) == 0
     shutil.rmtree(tmp_path / "day")
     make_store(tmp_path / "day", rows([0, 1, 2, 3] * 3, 4), shards=1, root="day")
     assert update(living) == 2
-    assert "has other contents than when its images were assigned" in capsys.readouterr().err
+    assert "has changed since its images were assigned" in capsys.readouterr().err
     assert main(["update", str(living)]) == 2
-    assert "name what is new" in capsys.readouterr().err
+    assert "give the new images: --shards" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         update(living, "--apply", "birth")
     assert "'birth' is none of births, merges, splits; did you mean 'births'?" in capsys.readouterr().err
@@ -374,7 +374,7 @@ def test_two_at_once(living, capsys):
     with ThreadPoolExecutor(1) as other:
         other.submit(lock.take).result()
         assert update(living) == 2
-        assert "clusters is being written by" in capsys.readouterr().err
+        assert "clusters is in use by" in capsys.readouterr().err
         assert main(["lineage", "rollback", str(living), "1"]) == 2
         other.submit(lock.release).result()
     assert update(living) == 0

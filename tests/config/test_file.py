@@ -144,7 +144,7 @@ def test_long_values_are_cut():
         ("data.shards.y=5", "override 'data.shards.y=5': shards is a value"),
         (
             "views={flip: 0, flip: 1}",
-            "the value in 'views={flip: 0, flip: 1}': 'flip' stands twice, in lines 1 and 1",
+            "the value in 'views={flip: 0, flip: 1}': 'flip' appears twice, in lines 1 and 1",
         ),
         (f"seed={'9' * 5000}", "the value in 'seed=9999"),
         (f"seed={'[' * 5000}", "the value in 'seed=[[[["),
@@ -166,8 +166,8 @@ def test_missing_file(tmp_path):
     [
         ("train: [1\nlr: 2\n", "is not valid YAML: "),
         ("a: b: c\n", "is not valid YAML: "),
-        ("- 1\n- 2\n", "must hold sections with keys"),
-        ("word", "must hold sections with keys"),
+        ("- 1\n- 2\n", "must contain sections with keys"),
+        ("word", "must contain sections with keys"),
         ("", "the key 'data.shards' is missing"),
         (b"\xff\xfe\x00\xd8", "cannot be read: "),
     ],

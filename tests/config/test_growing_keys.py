@@ -13,15 +13,15 @@ STORE = {"data": {"features": "store"}, "model": {"clusters": 10}}
     [
         (["data.refresh=epochs"], "data.refresh"),
         (["data.refresh=0"], "data.refresh"),
-        (["data.refresh=100"], "data.refresh 100 may end epochs before they are over"),
-        (["data.refresh=epoch", "train.schedule=cosine"], "train.schedule cosine needs to know how long"),
+        (["data.refresh=100"], "data.refresh 100 may end epochs early"),
+        (["data.refresh=epoch", "train.schedule=cosine"], "train.schedule cosine needs the length of"),
         (
             ["data.refresh=100", "train.max_steps=9", "stages.boost.epochs=2"],
-            "stages.boost counts in epochs, which data that grow make longer",
+            "stages.boost counts in epochs, which grow with the data",
         ),
         (
             ["data.refresh=epoch", "data.vanished=retire", "stages.boost.epochs=2"],
-            "stages.boost compares its clusters on the images that it began with",
+            "stages.boost compares clusters on the images it started with",
         ),
     ],
 )
@@ -32,9 +32,9 @@ def test_what_has_no_length(overrides, sentence):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["pairs.of=neighbours"], "and pairs.of is neighbours, which needs neighbours"),
-        (["model.begin=[smoothed]"], "and model.begin is smoothed, which needs neighbours"),
-        (["data.vanished=retire"], "a feature store keeps all that it was made of"),
+        (["pairs.of=neighbours"], "but pairs.of is neighbours, which needs neighbours"),
+        (["model.begin=[smoothed]"], "but model.begin is smoothed, which needs neighbours"),
+        (["data.vanished=retire"], "a feature store keeps the features of all its shards"),
     ],
 )
 def test_what_a_store_that_grows_cannot_have(overrides, sentence):

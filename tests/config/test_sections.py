@@ -52,7 +52,10 @@ def test_home_in_every_path(tmp_path, monkeypatch):
         ("train.lr=abc", "'train.lr' is 'abc': input should be a valid number"),
         ("train.epochs=1.5", "'train.epochs' is 1.5: input should be a valid integer"),
         ("model.pretrained=perhaps", "'model.pretrained' is 'perhaps': input should be a valid boolean"),
-        ("data.splits=train,test", "'data.splits' is 'train,test': several names are a list: [train, test]"),
+        (
+            "data.splits=train,test",
+            "'data.splits' is 'train,test': write several names as a list: [train, test]",
+        ),
         ("data.splits={a: 1}", "'data.splits' is {'a': 1}: input should be a list, as [a, b]"),
         ("views.crop_scale=3", "'views.crop_scale' is 3: input should be a list, as [a, b]"),
         ("data=5", "'data' is 5"),
@@ -64,8 +67,8 @@ def test_home_in_every_path(tmp_path, monkeypatch):
         ("model.clusters=[10,1]", "'model.clusters.1' is 1: input should be greater than or equal to 2"),
         (
             "model.clusters=[5,5]",
-            "'model.clusters' is [5, 5]: each number of clusters stands once; model.heads says how many heads each "
-            "has",
+            "'model.clusters' is [5, 5]: each number of clusters may appear only once; set model.heads "
+            "for several heads each",
         ),
         (
             "model.clusters=[]",
@@ -117,14 +120,14 @@ def test_out_of_range(override):
 
 
 def test_share_of_the_area_beyond_the_whole():
-    assert "crop_scale is a share of the image's area: at most 1" in refusal("views.crop_scale=[0.5,2]")
+    assert "crop_scale is a fraction of the image's area: at most 1" in refusal("views.crop_scale=[0.5,2]")
 
 
 def test_hue_is_bounded_after_the_strength():
     assert parse_config(LEAST, ["views.hue=0.5", "views.strength=1"]).views.hue == 0.5
     message = refusal("views.hue=0.4", "views.strength=1.5")
     assert "'views'" in message
-    assert "hue * strength is 0.6, and may be at most 0.5" in message
+    assert "hue * strength is 0.6, but must be at most 0.5" in message
 
 
 def test_blur_kernel_that_the_view_cannot_hold():
@@ -138,7 +141,7 @@ def test_blur_kernel_that_the_view_cannot_hold():
 
 def test_temi_has_a_prior_of_its_own():
     message = refusal("loss.objective=temi", "loss.prior=power")
-    assert "prior power goes with objective contrast" in message
+    assert "prior power needs objective contrast" in message
 
 
 def test_float64_needs_zero():
@@ -212,16 +215,16 @@ def test_yaml_reads_back_the_same(
     [
         (
             ["train.decay_epochs=2"],
-            "train.decay_epochs is of train.schedule wsd, and the schedule is constant: leave it out",
+            "train.decay_epochs needs train.schedule wsd, and the schedule is constant: leave it out",
         ),
         (
             ["train.schedule=cosine", "train.warmup_epochs=10", "train.epochs=10"],
-            "train.warmup_epochs 10 leaves nothing of train.epochs 10: lower the warm-up, or train longer",
+            "train.warmup_epochs 10 leaves nothing of train.epochs 10: shorten the warm-up, or train longer",
         ),
         (
             ["train.schedule=wsd", "train.warmup_epochs=0.5", "train.decay_epochs=2.5", "train.epochs=3"],
-            "train.warmup_epochs 0.5 and train.decay_epochs 2.5 leave nothing of train.epochs 3: lower the warm-"
-            "up, or train longer",
+            "train.warmup_epochs 0.5 and train.decay_epochs 2.5 leave nothing of train.epochs 3: shorten "
+            "the warm-up, or train longer",
         ),
     ],
 )

@@ -7,8 +7,8 @@ from ccscale.config.file import parse_config
 
 STORE = {"data": {"features": "store"}, "model": {"clusters": 10}}
 ONE = (
-    "in 'data', it takes either data.shards, a folder of shards, or data.features, a feature store that `ccscale "
-    "embed` made of them, and "
+    "in 'data', either data.shards, a folder of shards, or data.features, a feature store made by "
+    "`ccscale embed`, is needed, and "
 )
 
 
@@ -26,13 +26,14 @@ def test_a_store_in_place_of_shards():
         (
             LEAST,
             ["pairs.of=neighbours"],
-            "pairs.of is neighbours, and neighbours are kept in a feature store: give data.features in place of "
-            "data.shards (`ccscale embed SHARDS STORE --neighbours 50` makes one), or leave it out",
+            "pairs.of is neighbours, and neighbours come from a feature store: set data.features "
+            "instead of data.shards (`ccscale embed SHARDS STORE --neighbours 50` makes a store), or "
+            "leave it out",
         ),
         (
             STORE,
             ["pairs.neighbours=5"],
-            "pairs.neighbours goes with pairs.of neighbours or both, and pairs.of is views",
+            "pairs.neighbours needs pairs.of neighbours or both, and pairs.of is views",
         ),
     ],
 )

@@ -73,12 +73,12 @@ def test_fractions(written):
     [
         (
             "train: {lr: 1}\nmodel: {clusters: 2}\ntrain: {epochs: 3}\n",
-            "'train' stands twice, in lines 1 and 3",
+            "'train' appears twice, in lines 1 and 3",
         ),
-        ("train:\n  lr: 1\n  epochs: 3\n  lr: 2\n", "'lr' stands twice, in lines 2 and 4"),
-        ("1: {}\n'1': {}\n", "'1' stands twice, in lines 1 and 2"),
-        ("data:\n  phases:\n    - splits: a\n      splits: b\n", "'splits' stands twice, in lines 3 and 4"),
-        ("train: &a\n  lr: *a\n", "line 1 holds itself, by an alias"),
+        ("train:\n  lr: 1\n  epochs: 3\n  lr: 2\n", "'lr' appears twice, in lines 2 and 4"),
+        ("1: {}\n'1': {}\n", "'1' appears twice, in lines 1 and 2"),
+        ("data:\n  phases:\n    - splits: a\n      splits: b\n", "'splits' appears twice, in lines 3 and 4"),
+        ("train: &a\n  lr: *a\n", "line 1 contains itself through an alias"),
     ],
 )
 def test_what_yaml_would_drop_or_go_round_is_refused(tmp_path, text, expected):

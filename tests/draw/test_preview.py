@@ -193,8 +193,8 @@ def test_views_are_drawn_of_shards_named_in_a_config(tmp_path, capsys):
     store = tmp_path / "store.yaml"
     store.write_text("data: {features: here}\nmodel: {clusters: 2}\n")
     for arguments, message in (
-        (["config", "--views", "v.png"], "name one, as in"),
-        (["config", str(store), "--views", "v.png"], "--views takes a config with data.shards"),
+        (["config", "--views", "v.png"], "give one, as in"),
+        (["config", str(store), "--views", "v.png"], "--views needs a config with data.shards"),
     ):
         assert main(arguments) == 2
         assert message in " ".join(capsys.readouterr().err.split())

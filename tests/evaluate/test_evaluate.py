@@ -239,12 +239,12 @@ def test_images_that_cannot_be_decoded_are_not_images_without_labels(folder, pet
     out, err = capsys.readouterr()
     assert "None of the images can be decoded: ACC, NMI, ARI and F cannot be measured." in out
     assert "There are no labels" not in out
-    assert err.endswith("error: no cluster for any of 7 images: none can be decoded; are these images?\n")
+    assert err.endswith("error: none of 7 images can be decoded; are these images?\n")
     for out_name in ("t.parquet", "parts/"):
         assert main(command("predict", *arguments, "--out", f"{tmp_path}/{out_name}")) == 2
         out, err = capsys.readouterr()
         assert out == f"{tmp_path}/{out_name}: 0 images in 6 clusters\n"
-        assert err.endswith("error: no cluster for any of 7 images: none can be decoded; are these images?\n")
+        assert err.endswith("error: none of 7 images can be decoded; are these images?\n")
     assert pq.read_table(tmp_path / "t.parquet")["cluster"].null_count == 7
 
 

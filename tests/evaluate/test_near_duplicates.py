@@ -120,7 +120,7 @@ def test_more_alike_than_there_are_neighbours(tmp_path, capsys):
     assert main(["duplicates", str(store.folder), "--above", "0.97"]) == 0
     captured = capsys.readouterr()
     assert "1 group; without 59 images" in " ".join(captured.out.split())
-    assert "60 images have all 50 neighbours for near-duplicates" in captured.err
+    assert "all 50 neighbours of 60 images are near-duplicates" in captured.err
     assert "--neighbours 200" in captured.err
 
 

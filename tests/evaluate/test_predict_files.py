@@ -127,7 +127,7 @@ def test_the_command_line(exported, tmp_path, monkeypatch, capsys):
         ),
         (
             "predict {export} --images {shards} --out - --json",
-            "--out - is for one process, and without --json: name a file",
+            "--out - works with one process and without --json: give a file",
         ),
     ],
 )

@@ -41,7 +41,7 @@ def test_a_file_of_words(tmp_path):
 
 
 def test_what_is_missing_is_told(run, tmp_path, refused):
-    assert "give --words FILE" in refused("name", run, "--take", ".5")
+    assert "need --words FILE" in refused("name", run, "--take", ".5")
     assert "give --clip MODEL and --weights FILE" in refused("name", run, "--words", tmp_path / "words")
 
 

@@ -91,7 +91,7 @@ def test_what_the_first_weights_have_seen(settings, told, base):
 
 def test_nothing_is_left_where_it_ends_early(run, tmp_path, refused):
     (tmp_path / "out").mkdir()
-    assert refused("export", run, tmp_path / "out") == f"{tmp_path}/out is there already; name a new folder"
+    assert refused("export", run, tmp_path / "out") == f"{tmp_path}/out already exists; choose a new folder"
     assert refused("export", run, tmp_path / "new", "--clusters", "5").startswith(
         "there is no head of 5 clusters"
     )

@@ -61,4 +61,4 @@ def test_a_head_of_parts_assigns_to_the_cluster_of_the_nearest_centre(rows) -> N
 
 def test_too_many_centres_to_be_joined_are_refused() -> None:
     message = refusal("model.clusters=2000", "model.centre_parts=3")
-    assert "centre_parts times clusters may be 4,096 at most" in message
+    assert "centre_parts times clusters may be at most 4,096" in message

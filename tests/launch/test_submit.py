@@ -161,7 +161,7 @@ class TestMistakes:
             (["run=a%j"], "Slurm puts something else for a %"),
             (["run='a\n\nb'"], "run is "),
             (["--partition", "a\nb"], "--partition is 'a\\nb'; it must be one line"),
-            (["--cluster=local", "--nodes=2"], "--cluster local is this machine alone"),
+            (["--cluster=local", "--nodes=2"], "--cluster local uses this machine only"),
         ],
     )
     def test_found_before_anything_is_submitted(self, config, bin, refused, arguments, expected):

@@ -176,7 +176,7 @@ class TestCopy:
     def test_over_something(self, out, tmp_path):
         (tmp_path / "file").write_text("precious")
         for taken in (out, tmp_path / "file"):
-            with pytest.raises(InputError, match="is there already; name a new folder"):
+            with pytest.raises(InputError, match="already exists; choose a new folder"):
                 copy_export(out, taken)
         assert (tmp_path / "file").read_text() == "precious"
         with pytest.raises(InputError, match="cannot be written: Not a directory"):

@@ -89,5 +89,5 @@ def test_a_backbone_that_is_not_checkpointed_is_refused(backbone: str) -> None:
 
 
 def test_a_compiled_backbone_is_refused() -> None:
-    told = "train.compile and model.grad_checkpointing exclude each other"
+    told = "train.compile and model.grad_checkpointing cannot be combined"
     assert told in refusal("train.compile=true", "model.grad_checkpointing=true")

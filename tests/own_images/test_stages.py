@@ -139,13 +139,13 @@ def test_killed_between_stages(tmp_path, weights, monkeypatch, stage, capsys):
         ("{tmp}/none", "there is no folder {tmp}/none; name one with images in it"),
         (
             "{tmp}/photos --out {tmp}/photos/out",
-            "{tmp}/photos/out lies in {tmp}/photos, which stays as it is: name an --out outside",
+            "{tmp}/photos/out is inside {tmp}/photos, the source of the images: choose an --out outside",
         ),
         (
             "{tmp}/photos --out {tmp}/full",
             "{tmp}/full is neither empty nor the folder of an earlier `ccscale cluster`; name another --out",
         ),
-        ("{tmp}/photos --weights x", "--weights needs --backbone, the timm model that they are of"),
+        ("{tmp}/photos --weights x", "--weights also needs --backbone, the timm model that they belong to"),
         (
             "{tmp}/photos --backbone resnet19 --out {tmp}/x",
             "timm has no model 'resnet19' (model.backbone); did you mean 'resnet1",

@@ -68,5 +68,5 @@ def test_answers_are_those_of_an_update(run, manifest, tmp_path):
     with pytest.raises(InputError, match="live, and leave images without one by themselves"):
         Source(copy, "cpu", reject=Reject(coverage=0.9)).open()
     (clusters_of(copy) / "current").write_text("7\n")
-    with pytest.raises(InputError, match="names no version that is there"):
+    with pytest.raises(InputError, match="names no existing version"):
         source.open()

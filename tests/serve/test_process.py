@@ -118,7 +118,7 @@ def stopped(process: Process, data: bytes) -> None:
 REFUSED = {
     ("--host", "192.0.2.1"): "port 0 of 192.0.2.1 cannot be had: Cannot assign requested address",
     ("--host", "no.such.host.invalid"): "--host no.such.host.invalid is no address of this machine",
-    ("--port", "70000"): "--port 70000 is none: give a number up to 65535",
+    ("--port", "70000"): "--port 70000 is not a port: give a number up to 65535",
 }
 
 

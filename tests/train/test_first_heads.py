@@ -92,8 +92,8 @@ def test_heads_are_fitted_and_the_teacher_begins_with_them(
 
 def test_what_does_not_go_together_is_refused(store: Features, tmp_path: Path) -> None:
     settings = settings_of(store, tmp_path)
-    assert "clusters of a feature store" in refusal("model.begin=features")
-    assert "by the mean of a feature store" in refusal("model.head_input=centred")
+    assert "which needs a feature store" in refusal("model.begin=features")
+    assert "which needs the mean of a feature store" in refusal("model.head_input=centred")
     assert "head_norm none or layer" in refusal("model.head_norm=batch", settings=settings)
     weightless = {**settings, "loss": {"cluster_weight": 0}}
     assert "none is trained" in refusal(settings=weightless)

@@ -121,8 +121,8 @@ def test_a_file_that_is_gone_or_another(frozen_run, tmp_path, refused):
 def test_another_freeze_is_another_run(frozen_run, refused):
     told = refused("train", frozen_run / "config.yaml", "model.freeze=1")
     assert told == (
-        f"{frozen_run} holds another run: model.freeze was 2 and is now 1; use another folder (run=DIR), or the "
-        "old settings"
+        f"{frozen_run} contains a run with other settings: model.freeze was 2 and is now 1; use another "
+        "folder (run=DIR), or the old settings"
     )
 
 

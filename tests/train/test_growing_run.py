@@ -141,7 +141,7 @@ def test_a_shard_that_is_gone_is_refused_or_retired(mine, refused, capsys):
     earlier = KeptIntakes.begin(taken.sources[:2], read_intakes(mine.parent / "run").data)
     earlier.kept(mine.parent / "run")  # as of another run
     assert main(["train", str(mine), "data.vanished=retire"]) == 2
-    assert "does not hold what the checkpoint of step 4 was trained on" in capsys.readouterr().err
+    assert "does not record what the checkpoint of step 4 was trained on" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -210,7 +210,7 @@ class TestDiskThatTakesNothing:
             (1, "step"), (2, "step"), (2, "evaluation"), (3, "step")
         ]  # fmt: skip
         said = capfd.readouterr().err
-        assert said.count("cannot be written (No space left on device); the run goes on") == 1
-        assert said.count("can be written again: 4 lines are made up for") == 1
+        assert said.count("cannot be written (No space left on device); the run continues") == 1
+        assert said.count("can be written again: 4 missing lines were added") == 1
         events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
         assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]

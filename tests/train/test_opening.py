@@ -81,7 +81,7 @@ def test_a_run_that_began_from_nothing_is_another(shards: Path, tmp_path: Path, 
     """Its checkpoint does not come from the weights that are named now."""
     settings = small_settings(shards, run, train__max_steps=2, model__clusters=6)
     told = refused("train", write_config(tmp_path, settings), "model.weights=there.safetensors")
-    assert "holds another run: model.weights was None and is now 'there.safetensors'" in told
+    assert "contains a run with other settings: model.weights was None and is now 'there.safetensors'" in told
 
 
 @pytest.mark.slow
@@ -156,5 +156,6 @@ def test_what_changes_memory_alone_may_change(shards: Path, tmp_path: Path, caps
     else:
         assert code == 2
         assert (
-            "holds another run: train.micro_batch was 16 and is now 8, and the backbone's batch norm" in told
+            "contains a run with other settings: train.micro_batch was 16 and is now 8, and the "
+            "backbone's batch norm" in told
         )

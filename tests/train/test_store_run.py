@@ -129,8 +129,8 @@ def test_another_store_is_another_run(run, store, tmp_path, refused):
     listing["files"][0]["sha256"] = "0" * 64
     (other / "features.json").write_text(json.dumps(listing))
     assert refused("train", run / "config.yaml", f"data.features={other}") == (
-        f"{run} holds another run: the data in {other} are not the ones it was begun with; use another folder "
-        "(run=DIR), or the old settings"
+        f"{run} contains a run with other settings: the data in {other} are not the ones it was begun "
+        "with; use another folder (run=DIR), or the old settings"
     )
     (other / "features.json").write_text(text)
     assert main(["train", str(run / "config.yaml"), f"data.features={other}"]) == 0  # it was moved

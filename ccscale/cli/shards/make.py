@@ -127,10 +127,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     *before, out = args.paths
     if len(before) > 1:
-        raise InputError(f"make takes KIND SOURCE OUT; {' '.join(args.paths)!r} are {len(args.paths)} paths")
+        raise InputError(f"make needs KIND SOURCE OUT; {' '.join(args.paths)!r} are {len(args.paths)} paths")
     if before and _lies_in(out, before[0]):
         raise InputError(
-            f"{out} lies in {before[0]}, which stays as it is: name a folder outside for the shards"
+            f"{out} is inside {before[0]}, the source of the images: choose a folder outside it for the "
+            "shards"
         )
     options = {name: value for name in SOURCE_OPTIONS if (value := getattr(args, name)) is not None}
     start = time.monotonic()

@@ -186,7 +186,7 @@ def test_a_config_refuses_colours_by_name_where_there_are_none():
     parse_config(data, [*off, "views.noise=0.5", "views.blur=0.5"])
     with pytest.raises(InputError, match=r"stages\.boost\.strong\.rand_augment"):
         parse_config(data, [*off, "stages.boost.epochs=1"])
-    with pytest.raises(InputError, match=r"views\.noise is of images of channels"):
+    with pytest.raises(InputError, match=r"views\.noise works only on images kept as stored"):
         parse_config({"data": {"shards": "x"}, "model": {"clusters": 3}}, ["views.noise=0.5"])
     parse_config(data, [*off, "model.in_chans=3", "model.pixels.scale=range", "views.noise=0.5"])
 
