@@ -126,7 +126,7 @@ class Lineage:
             folder = version_folder(self.folder, number)
             if not folder.is_dir():
                 raise InputError(
-                    f"{number} is not a version of the clusters of {self.run}; the versions are "
+                    f"there is no version {number} of the clusters of {self.run}; there are "
                     f"{', '.join(map(str, self.numbers))} (`ccscale lineage log {self.run}`)"
                 )
             self._read[number] = Version.load(folder)

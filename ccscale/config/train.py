@@ -165,7 +165,7 @@ class Train(Section):
             raise ValueError(
                 f"train.warmup_epochs {self.warmup_epochs:g}"
                 + (f" and train.decay_epochs {self.decay_epochs:g} leave" if self.decay_epochs else " leaves")
-                + f"nothing of train.epochs {self.epochs}: shorten the warm-up, or train longer"
+                + f" nothing of train.epochs {self.epochs}: shorten the warm-up, or train longer"
             )
         return self
 

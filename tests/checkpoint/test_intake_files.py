@@ -52,7 +52,7 @@ def test_what_is_cut_off_does_not_count(kept, tmp_path, monkeypatch):
         write(path, data)
 
     monkeypatch.setattr(atomic, "write_bytes", cut_off)
-    with pytest.raises(InputError, match=r"cannot be written .No space left on device.*make room"):
+    with pytest.raises(InputError, match=r"cannot be written .No space left on device.*free some space"):
         kept.with_(Intake(14, (source("d"),))).kept(tmp_path)
     assert read_intakes(tmp_path) == kept
     monkeypatch.undo()

@@ -46,7 +46,7 @@ def lead_folder_out(path: Path) -> None:
 DOUBTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "everybody can write": (
         lambda path: path.chmod(0o666),
-        f"others can write step-00000002/{FILE} (mode 666)",
+        f"other users can write step-00000002/{FILE} (mode 666)",
     ),
     "its group can write": (lambda path: path.chmod(0o664), f"step-00000002/{FILE} (mode 664)"),
     "its folder can be written": (
@@ -61,7 +61,7 @@ DOUBTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a link to nowhere": (
         lambda path: (path.parent / "more").symlink_to("nothing"),
-        "step-00000002/deepspeed/more cannot be looked at",
+        "step-00000002/deepspeed/more cannot be checked",
     ),
     "a strange file": (
         lambda path: (path.parent / "zero_pp_rank_0.pt").write_bytes(b"code"),
@@ -100,7 +100,9 @@ def test_a_link_within_the_run_and_a_linked_run(run: Path) -> None:
 def test_checkpoints_that_are_kept_elsewhere(run: Path) -> None:
     shutil.move(run / "checkpoints", run.with_name("elsewhere"))
     (run / "checkpoints").symlink_to(run.with_name("elsewhere"))
-    with pytest.raises(InputError, match=r"checkpoints is a link out of the run's folder, to .*; checkpoints must"):
+    with pytest.raises(
+        InputError, match=r"checkpoints is a link out of the run's folder, to .*; checkpoints must"
+    ):
         find(run, pickles=True)
 
 

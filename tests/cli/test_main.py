@@ -71,8 +71,8 @@ class TestHelp:
             ("train", "the following arguments are required: CONFIG"),
             ("plan --nodes 2", "the following arguments are required: CONFIG"),
             ("predict run", "the following arguments are required: --out"),
-            ("evaluate r --device cup", "'cup' is none of auto, cpu, cuda; did you mean 'cpu'?"),
-            ("launch c.yaml --cluster locl", "'locl' is none of slurm, local; did you mean 'local'?"),
+            ("evaluate r --device cup", "'cup' is not one of auto, cpu, cuda; did you mean 'cpu'?"),
+            ("launch c.yaml --cluster locl", "'locl' is not one of slurm, local; did you mean 'local'?"),
             ("evaluate r --workers -1", "argument --workers: '-1' is not a number of at least 0"),
             (
                 "predict r --shards s --out o --workers 1.5",

@@ -101,10 +101,10 @@ def test_keys_that_are_gone():
     """What an earlier release wrote into a run's folder is read as long as it said nothing."""
     assert parse_config(LEAST | {"data": {"shards": "here", "allow_pipe": False}}) == parse_config(LEAST)
     assert refusal("data.allow_pipe=true").startswith(
-        "override 'data.allow_pipe=true': the key 'data.allow_pipe' is gone: no command is run from data"
+        "override 'data.allow_pipe=true': the key 'data.allow_pipe' was removed: no command is run from data"
     )
     told = refusal(settings=LEAST | {"data": {"shards": "here", "allow_pipe": True}})
-    assert told.startswith("my.yaml: the key 'data.allow_pipe' is gone")
+    assert told.startswith("my.yaml: the key 'data.allow_pipe' was removed")
 
 
 def test_unknown_key_in_a_file(tmp_path):

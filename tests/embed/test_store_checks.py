@@ -141,10 +141,10 @@ EMBED = "embed {shards} {tmp}/store"
 RANDOM = f"{EMBED} --backbone test_resnet --weights random"
 
 REFUSALS = [
-    (EMBED, "name what makes the features: --backbone NAME, --run RUN or --config FILE"),
+    (EMBED, "choose a network for the features: --backbone NAME, --run RUN or --config FILE"),
     (
         f"{EMBED} --run {{run}} --weights random",
-        "--run brings backbone and weights: leave out --backbone and --weights",
+        "--run sets backbone and weights: leave out --backbone and --weights",
     ),
     (f"{EMBED} --backbone resnet1888", "timm has no model 'resnet1888' (model.backbone); did you mean"),
     (
