@@ -22,13 +22,13 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise InputError("train.device is cuda and there is no CUDA device here; use train.device=cpu")
+        raise InputError("train.device is cuda, but there is no CUDA device here; use train.device=cpu")
     count = torch.cuda.device_count()
     if count == 1:  # Slurm and submitit may show each task its own GPU alone
         local_rank = 0
     if local_rank >= count:
         raise InputError(
-            f"local rank {local_rank} has no GPU: this machine shows {count}; start fewer processes"
+            f"local rank {local_rank} has no GPU: this machine has {count}; start fewer processes"
         )
     return torch.device("cuda", local_rank)
 

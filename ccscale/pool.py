@@ -90,8 +90,8 @@ def run(
                     future.result()
         except BrokenProcessPool:
             raise Fault(
-                "a worker process was killed, perhaps because the memory was full: start the same command again "
-                f"with fewer than {workers} --workers"
+                "a worker process was killed, perhaps out of memory: run the same command again with "
+                f"fewer than {workers} --workers"
             ) from None
         except BaseException:
             stop.set()

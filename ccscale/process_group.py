@@ -124,15 +124,15 @@ def _meet(env: RankEnvironment, device: torch.device, backend: str) -> torch_dis
         if "NCCL" in str(error):
             why = str(error).rstrip().rpartition("\n")[2].rstrip(".")
             raise Fault(
-                f"NCCL did not connect the GPUs of the {env.world} ranks ({why}): each rank needs a GPU of its "
-                "own, and a network between the machines that NCCL finds (NCCL_SOCKET_IFNAME); NCCL_DEBUG=INFO "
-                "tells more"
+                f"NCCL did not connect the GPUs of the {env.world} ranks ({why}): each rank needs its own "
+                "GPU, and NCCL must find the network between the machines (NCCL_SOCKET_IFNAME); "
+                "NCCL_DEBUG=INFO shows more"
             ) from error
         why = str(error).partition("\n")[0].rstrip(".")
         raise Fault(
-            f"the {env.world} ranks did not meet at {_place()} ({why}): see what those that are missing have said; "
-            "MASTER_ADDR and MASTER_PORT must be the same on all ranks, the port free on the first one's machine "
-            "and in the others' reach"
+            f"the {env.world} ranks did not meet at {_place()} ({why}): check the output of the missing "
+            "ranks. MASTER_ADDR and MASTER_PORT must be the same on all ranks, and the port free on the "
+            "first machine and reachable from the others"
         ) from error
 
 
@@ -149,15 +149,15 @@ def _wait(met: "Future[torch_dist.Store]", attendance: Attendance, env: RankEnvi
         if (gone := attendance.gone()) is not None:
             rank, name = gone
             raise Fault(
-                f"rank {rank} (process {name['process']} on {name['host']}) has ended before the {env.world} ranks "
-                "had met: see what it has said, and start all of them again"
+                f"rank {rank} (process {name['process']} on {name['host']}) exited before the {env.world} "
+                "ranks had met: check its output, and start all of them again"
             )
         if not told and time.monotonic() - begun >= LATE_SECONDS:
             told = True
             if env.rank == 0:
-                say(f"rank 0 waits at {_place()}: {attendance.count():,} of {env.world:,} ranks have come")
+                say(f"rank 0 waits at {_place()}: {attendance.count():,} of {env.world:,} ranks have joined")
             elif not attendance.has_entered and env.rank == env.local_rank:
-                say(f"rank {env.rank} waits at {_place()} for the first rank, which has not come")
+                say(f"rank {env.rank} waits at {_place()} for rank 0, which has not joined")
             elif env.local_rank == 0:
                 say(f"rank {env.rank} waits for others at {_place()}")
     return met.result()

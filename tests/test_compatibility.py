@@ -69,7 +69,7 @@ def test_parts_of_a_prediction_are_gone_on_with(answers, capsys):
     Path("predicted/train-000001.000000000.parquet").unlink()
     line = "predict run --shards shards --out predicted/ --device cpu --workers 0"
     assert main(line.split()) == 0
-    assert "went on with 2 of 3 parts that were there already" in capsys.readouterr().err
+    assert "continued after 2 of 3 parts that were already done" in capsys.readouterr().err
     assert len(pq.read_table("predicted/train-000001.000000000.parquet")) == 16
     assert any(pq.read_table(path).equals(written) for path in Path("predicted").glob("train-000000*"))
 

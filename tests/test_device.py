@@ -28,7 +28,7 @@ def test_with_gpus(gpus):
     gpus(4)
     assert pick_device("cpu", 3) == torch.device("cpu")
     assert pick_device("auto", 3) == pick_device("cuda", 3) == torch.device("cuda", 3)
-    with pytest.raises(InputError, match="local rank 4 has no GPU: this machine shows 4"):
+    with pytest.raises(InputError, match="local rank 4 has no GPU: this machine has 4"):
         pick_device("auto", 4)
 
 

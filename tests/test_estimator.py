@@ -217,7 +217,11 @@ def test_a_process_group_of_several_is_refused(monkeypatch: pytest.MonkeyPatch) 
         (np.full((5, 8, 8), -1), {"value_range": (0, 255)}, "numbers from -1 to -1"),
         (np.zeros((5, 8, 8)), {"value_range": (1, 1)}, "the smaller first"),
         (np.zeros((5, 8, 8)), {"value_range": "data"}, "'fit' or None"),
-        (np.zeros((5, 50)), {"image_shape": (7, 7)}, r"50 numbers, which are no image of the shape \(7, 7\)"),
+        (
+            np.zeros((5, 50)),
+            {"image_shape": (7, 7)},
+            r"50 values, which do not form an image of shape \(7, 7\)",
+        ),
         (np.zeros((5, 8, 8)), {"image_shape": (8, 8)}, "with image_shape it is"),
         (np.zeros((5, 8, 8)), {"n_clusters": 1}, "'model.clusters' is 1"),
         (np.zeros((5, 8, 8)), {"backbone": "resnet99"}, "no model 'resnet99'"),

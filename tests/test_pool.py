@@ -63,7 +63,7 @@ def test_the_first_error_stops_the_others():
 
 
 def test_a_worker_that_is_killed():
-    with pytest.raises(Fault, match="a worker process was killed, perhaps because the memory was full"):
+    with pytest.raises(Fault, match="a worker process was killed, perhaps out of memory"):
         pool.run(die, [1, 2, 3], Counted(), 2)
 
 

@@ -22,8 +22,8 @@ from ccscale.threads import background
 @pytest.mark.parametrize(
     ("rank", "told", "why"),
     [
-        (0, "rank 0 waits at 127.0.0.1:{}: 1 of 2 ranks have come", "1/2 clients joined"),
-        (1, "rank 1 waits at 127.0.0.1:{} for the first rank", "timed out .* while trying to connect"),
+        (0, "rank 0 waits at 127.0.0.1:{}: 1 of 2 ranks have joined", "1/2 clients joined"),
+        (1, "rank 1 waits at 127.0.0.1:{} for rank 0", "timed out .* while trying to connect"),
     ],
 )
 def test_a_rank_that_does_not_come(monkeypatch, capsys, rank, told, why):
@@ -60,7 +60,7 @@ def test_a_rank_that_has_ended_before_all_have_met(monkeypatch):
     ended = background(come_and_end)
     with (
         pytest.raises(
-            Fault, match=r"^rank 1 \(process \d+ on .*\) has ended before the 3 ranks had met: see what"
+            Fault, match=r"^rank 1 \(process \d+ on .*\) exited before the 3 ranks had met: check its"
         ),
         process_group(env, torch.device("cpu")),
     ):

@@ -51,7 +51,7 @@ class FileReader:
         except OSError as error:
             if error.errno in LOST | FULL:
                 raise Fault(
-                    f"the images cannot be read any more, at {path} ({error.strerror}): start the same command "
-                    "again when they can be"
+                    f"the images can no longer be read, at {path} ({error.strerror}): run the same "
+                    "command again once they can"
                 ) from None
             raise BadImage(f"the file cannot be read: {error.strerror or error}") from None

@@ -276,8 +276,8 @@ def _read_part(
         while not decoded:
             if attempt == SUBSTITUTES:
                 raise InputError(
-                    f"{attempt} images in a row cannot be decoded, the last is {bad[-1]}; "
-                    "is this a data set of images?"
+                    f"{attempt} images in a row cannot be decoded, the last is {bad[-1]}; does the data "
+                    "set contain images?"
                 )
             substitute = part.order.substitute(sample, attempt)
             encoded, attempt = reader[substitute], attempt + 1

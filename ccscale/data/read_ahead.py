@@ -91,7 +91,7 @@ class _Lane:
             self._left, future = self._coming
             while not wait([future], timeout=0.5).done:
                 if self._closing is not None and self._closing.is_set():
-                    raise Fault("nobody waits for it any more")
+                    raise Fault("nothing waits for it any more")
             self._held, self._coming = future.result(), None
         self._left -= 1
         return self._held.pop(sample, None)

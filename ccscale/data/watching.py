@@ -49,7 +49,7 @@ def _start(loader: "DataLoader[Any]") -> Any:
         return iter(loader)
     except OSError as error:
         raise Fault(
-            f"{loader.num_workers} loader workers cannot be begun ({error.strerror or error}): {MEMORY}"
+            f"cannot start {loader.num_workers} loader workers ({error.strerror or error}): {MEMORY}"
         ) from None
     finally:
         if is_main and before is not None:
@@ -62,7 +62,7 @@ def _wait(coming: "Future[Any]", processes: Sequence[BaseProcess]) -> Any:
         _check(processes)
     error = coming.exception()
     if isinstance(error, MemoryError):
-        raise Fault(f"the memory is full in a loader worker: {MEMORY}") from None
+        raise Fault(f"out of memory in a loader worker: {MEMORY}") from None
     if isinstance(error, RuntimeError | OSError | EOFError):  # the first sign of it, perhaps
         end = time.monotonic() + END_SECONDS
         while all(process.is_alive() for process in processes) and time.monotonic() < end:
@@ -76,11 +76,11 @@ def _check(processes: Sequence[BaseProcess]) -> None:
         code = process.exitcode
         if code is not None and code < 0:
             raise Fault(
-                f"a loader worker (process {process.pid}, one of {len(processes)}) was ended by "
+                f"a loader worker (process {process.pid}, one of {len(processes)}) was killed by "
                 f"{signal.Signals(-code).name}, {_likely_cause(-code)}"
             )
         if code:
-            raise Fault(f"a loader worker (process {process.pid}) has ended with code {code}")
+            raise Fault(f"a loader worker (process {process.pid}) exited with code {code}")
 
 
 def _likely_cause(number: int) -> str:

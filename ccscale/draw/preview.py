@@ -83,7 +83,7 @@ def check_target(path: Path) -> None:
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} does not end with .png: the preview is a PNG file")
     if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} for {path.name}: make it first")
+        raise InputError(f"there is no folder {path.parent} for {path.name}: create it first")
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path} cannot be written to ({error.strerror}): name another file") from None
+        raise InputError(f"{path} cannot be written ({error.strerror}): choose another file") from None
 
 
 def spread(samples: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:

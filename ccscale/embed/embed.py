@@ -284,7 +284,7 @@ def _take(folder: Path, lock: FolderLock) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+        raise InputError(f"cannot create the folder {folder}: {error.strerror}") from None
     lock.take()
 
 

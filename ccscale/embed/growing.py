@@ -86,7 +86,7 @@ class GrowingStore:
         done = dist.on_rank_zero(lambda: self._parts.done(parts))
         if done:
             there = f"{len(done):,} of {counted(len(parts), 'part')}"
-            dist.say(f"going on with {there} that {agree(len(done), 'was', 'were')} there already")
+            dist.say(f"continuing after {there} that {agree(len(done), 'was', 'were')} already done")
         mine = deal(parts, done, dist.rank(), dist.world())
         chosen = replace(manifest, shards=tuple(group))
         spans = [part.span for part in mine]

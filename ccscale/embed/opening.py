@@ -38,13 +38,13 @@ def open_store(folder: Path, settings: Settings, backbone: Backbone, root: str) 
         found = read_listing(folder)
         if different := list(_differences(found.settings, settings)):
             raise InputError(
-                f"{folder} holds features that were made otherwise: {'; '.join(different)}; delete it, or name "
-                "another folder"
+                f"{folder} has features made with other settings: {'; '.join(different)}; delete it, or "
+                "choose another folder"
             )
         return found
     ours = {WEIGHTS, CONFIG, PARTS, f"{LISTING}.part", f"{CONFIG}.part"}  # of a rank that was killed
     if any(not entry.name.startswith(".") and entry.name not in ours for entry in folder.iterdir()):
-        raise InputError(f"{folder} is neither empty nor a feature store; name another folder")
+        raise InputError(f"{folder} is neither empty nor a feature store; choose another folder")
     listing = Listing(
         settings=settings,
         width=backbone.width,
@@ -55,7 +55,7 @@ def open_store(folder: Path, settings: Settings, backbone: Backbone, root: str) 
         backbone.save(folder, folder / PARTS)
         listing.save(folder)
     except OSError as error:
-        raise Fault(f"{folder} cannot be written: {error.strerror or error}; make room for it") from None
+        raise Fault(f"{folder} cannot be written: {error.strerror or error}; free some space") from None
     return listing
 
 
@@ -96,6 +96,6 @@ def check_belongs(folder: Path, listing: Listing, manifest: Manifest) -> None:
             continue
         data = listing.data
         raise InputError(
-            f"{folder} does not belong to these shards: it has features of {why}; it was made of {data.name!r} in "
-            f"{data.root}: name these, or another folder"
+            f"{folder} does not belong to these shards: it has features of {why}; it was made from "
+            f"{data.name!r} in {data.root}: give those shards, or another folder"
         )

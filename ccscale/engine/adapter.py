@@ -276,8 +276,8 @@ def _module(of: str) -> Any:
 
 def _changed(name: str, use: str) -> InputError:
     return InputError(
-        f"DeepSpeed {version('deepspeed')} has no {name}, which ccscale needs for {use}: run "
-        f"`pip install deepspeed=={READ_IN}`, which has it"
+        f"DeepSpeed {version('deepspeed')} lacks {name}, which ccscale needs for {use}: run `pip install "
+        f"deepspeed=={READ_IN}`"
     )
 
 

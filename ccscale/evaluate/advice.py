@@ -137,8 +137,8 @@ def advise_rows(
     largest = images // EACH
     if largest < LEAST:
         raise InputError(
-            f"{place} has {counted(images, 'image')}, too few to advise on a number of clusters (at least "
-            f"{LEAST * EACH}): say how many with --clusters"
+            f"{place} has {counted(images, 'image')}, too few for advice on the number of clusters (at "
+            f"least {LEAST * EACH}): set it with --clusters"
         )
     most = min(FIRST, largest)
     while True:

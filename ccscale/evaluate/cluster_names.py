@@ -147,7 +147,8 @@ class ClusterNames:
         free = replace(self, into=_without(self.into, cluster))
         if free.whole(into) == cluster:
             raise InputError(
-                f"cluster {cluster} cannot be joined to {into}, which is the same or joined to it"
+                f"cluster {cluster} cannot be joined to {into}, which is the same cluster or already "
+                "joined to it"
             )
         return replace(free, into=dict(free.into) | {cluster: into}, junk=self.junk - {cluster})
 
@@ -219,6 +220,6 @@ def _without(said: Mapping[int, Any], cluster: int) -> dict[int, Any]:
 def _checked(cluster: int, name: str) -> str:
     if len(name) > LONGEST or visible(name) != name:
         raise InputError(
-            f"the name of cluster {cluster} has a line end or the like, or over {LONGEST} letters"
+            f"the name of cluster {cluster} has a control character or more than {LONGEST} letters"
         )
     return name

@@ -116,7 +116,7 @@ def evaluate_run(
     own = shards is None
     if labels is not None and (shards or splits):
         raise InputError(
-            "--labels are of the images that the run is evaluated on: leave out --shards and --split"
+            "--labels must be for the images that the run is evaluated on: leave out --shards and --split"
         )
     with FolderLock(Path(run)) as lock:
         with open_run(run, device, workers, checkpoint, heads_alone=own, clusters=clusters) as opened:

@@ -78,7 +78,7 @@ def read_labels(path: str | Path) -> GivenLabels:
         lacking = [name for name in COLUMNS if name not in table.column_names]
         if lacking:
             raise InputError(
-                f"{path} has no column '{lacking[0]}': labels are a table of the columns 'key' and 'class'"
+                f"{path} has no column '{lacking[0]}': labels need the columns 'key' and 'class'"
             )
         table = table.select(COLUMNS).cast(pa.schema([(name, pa.string()) for name in COLUMNS]))
     except (OSError, pa.ArrowException) as error:
@@ -87,9 +87,9 @@ def read_labels(path: str | Path) -> GivenLabels:
     found: dict[str, str] = {}
     for key, name in zip(*(table[name].to_pylist() for name in COLUMNS), strict=True):
         if found.setdefault(key, name) != name:
-            raise InputError(f"{path} says that {key} is '{found[key]}', and that it is '{name}': leave one")
+            raise InputError(f"{path} gives {key} two classes, '{found[key]}' and '{name}': remove one")
     if not found:
-        raise InputError(f"{path} has no label: give each image's key and its class, a row each")
+        raise InputError(f"{path} has no labels: give one row per image, with its key and class")
     return GivenLabels(pa.array(found.keys(), pa.string()), tuple(found.values()))
 
 

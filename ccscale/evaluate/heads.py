@@ -153,7 +153,7 @@ def serving_head(settings: Model, chosen: Sequence[int], clusters: int | None = 
     if clusters is not None and clusters not in counts:
         has = " and ".join(f"{k:,}" for k in counts)
         raise InputError(
-            f"there is no head of {clusters:,} clusters: the network has heads of {has} (--clusters)"
+            f"there is no head with {clusters:,} clusters: the network has heads with {has} (--clusters)"
         )
     number = 0 if clusters is None else counts.index(clusters)
     if chosen:

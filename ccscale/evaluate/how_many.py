@@ -56,7 +56,7 @@ def advise_store(
         If the store or the picture's folder is not there, or there are too few images.
     """
     if picture is not None and not picture.absolute().parent.is_dir():
-        raise InputError(f"there is no folder {picture.parent} for {picture.name}; make it first")
+        raise InputError(f"there is no folder {picture.parent} for {picture.name}; create it first")
     features = open_features(store, splits)
     advice = advise(features, seed, show=True)
     if picture is not None:

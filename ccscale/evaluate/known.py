@@ -61,7 +61,7 @@ class Known:
                 "export a run that was evaluated" if exported else "run `ccscale evaluate` on the run first"
             )
             raise InputError(
-                f"--reject compares with the run's own images, and nothing tells of these at step "
+                "--reject compares with the run's own images, which were not measured at step "
                 f"{opened.checkpoint.step}: {remedy}"
             )
         if exported and (names := ClusterNames.load(folder)) is not None:

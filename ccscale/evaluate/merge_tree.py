@@ -237,20 +237,14 @@ def read_tree(run: Path, step: int, weights: str, head: int = 0) -> Tree:
     except FileNotFoundError:
         raise InputError(f"there is no {path}; {again} first") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); {again} to make it anew") from None
+        raise InputError(f"{path} cannot be read ({error}); {again} to recreate it") from None
     if made != step:
-        raise InputError(
-            f"{path} is of step {made}, and the checkpoint asked for of step {step}; {again} anew"
-        )
+        raise InputError(f"{path} is of step {made}, but the checkpoint is of step {step}; {again} again")
     if basis is None:
-        raise InputError(f"{path} does not tell which network it is of; {again} anew")
+        raise InputError(f"{path} does not say which network it belongs to; {again} again")
     if basis.weights != weights:
-        raise InputError(
-            f"{path} is of another network of step {made} than the checkpoint asked for; {again} anew"
-        )
+        raise InputError(f"{path} is of another network of step {made} than the checkpoint; {again} again")
     if basis.head != head:
-        raise InputError(
-            f"{path} is of the clusters of head {basis.head}, and those of head {head} are asked for; {again} anew"
-        )
+        raise InputError(f"{path} is of the clusters of head {basis.head}, not of head {head}; {again} again")
     other = f"the clusters are merged by a tree of the images of {shards} ({', '.join(basis.splits)})"
     return Tree(merges, () if tree["own"] else (other,))

@@ -93,7 +93,7 @@ def called(folder: Path, weights: str, head: int, clusters: int) -> Called:
     by_labels = sureness.names if sureness is not None and sureness.is_of(weights, head) else None
     found = ClusterNames.load(folder)
     if found is not None and not found.is_of(weights, head):
-        say(f"the names in {folder / FILE} are of another network's clusters, and do not count")
+        say(f"ignored the names in {folder / FILE}, which are for the clusters of another network")
         found = None
     if found is not None:
         found.check(clusters)
@@ -156,8 +156,8 @@ def changed(
         if not all(same) and not changes.anyway:
             step = f"step {given.basis['step']:,}" if "step" in given.basis else "another origin"
             raise InputError(
-                f"the names in {changes.file} are of clusters of {step}, and those of the run are others; make the "
-                "report anew and name these, or give --anyway if they are the same to you"
+                f"the names in {changes.file} are for clusters of {step}, and the run has other clusters "
+                "now; make a new report and name these, or give --anyway if they mean the same to you"
             )
         before = ClusterNames(basis, given.names, given.into, given.junk)
     for cluster, name in changes.names.items():

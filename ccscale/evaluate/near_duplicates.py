@@ -103,8 +103,8 @@ def find_duplicates(
         pairs = pairs_by_looks(features, images.reader)
     else:
         raise InputError(
-            f"the images of {store} cannot be looked at ({images.reason}): name their shards with --shards, or "
-            "give --above 0.97, and features alone tell"
+            f"the images of {store} cannot be read ({images.reason}): give their shards with --shards, or "
+            "use --above 0.97 to compare features only"
         )
     groups = groups_of(pairs, features.rows)
     images.open(np.concatenate(groups) if groups else np.empty(0, np.int64))
@@ -153,7 +153,7 @@ class _Images:
         try:
             manifest = Manifest.load(shards or features.listing.data.root)
             if manifest.digest(features.splits) != features.manifest_digest:
-                raise InputError(f"{manifest.root} does not hold the images that the store was made of")
+                raise InputError(f"{manifest.root} does not contain the images that the store was made from")
             self.reader = SampleReader(manifest, features.splits, origins=True)
             if features.rows:
                 self.reader.origin(0)

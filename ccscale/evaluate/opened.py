@@ -77,9 +77,9 @@ def run_and_checkpoint(run: str | Path, which: str = "last") -> tuple[Config, Ch
     config = read_run(run)
     found = checkpoint.choose(config.run_folder, which)
     for reason in found.passed_over:
-        say(f"passed over a checkpoint: {reason}")
+        say(f"skipped a checkpoint: {reason}")
     if found.newest is None:
-        raise InputError(f"the run {run} has no checkpoint yet; train it first with `ccscale train`")
+        raise InputError(f"the run {run} has no checkpoint yet; run `ccscale train` first")
     return config, found.newest
 
 
@@ -92,7 +92,7 @@ def settings_and_export(folder: Path, which: str = "last") -> tuple[Config, Chec
         If it cannot be read, or another step than its own is asked for.
     """
     if which != "last":
-        raise InputError(f"{folder} is an exported network, which has one step: leave out --checkpoint")
+        raise InputError(f"{folder} is an exported network, which has no checkpoints: leave out --checkpoint")
     settings, image, facts = read_settings(folder)
     # It stands in, and is not checked as a run's is: there are no data in which centres could be found.
     config = Config.model_construct(data=Data(shards=""), model=settings, views=Views(**image))
@@ -123,7 +123,7 @@ def open_run(
         As `run_and_checkpoint` does, or for a device that is not there.
     """
     if workers is not None and workers < 0:
-        raise InputError(f"workers is {workers}: give 0 (no processes beside the ranks) or more")
+        raise InputError(f"workers is {workers}: give 0 (no extra processes) or more")
     env = RankEnvironment.read()
     where = pick_device(device, env.local_rank)
     with process_group(env, where, None if request is None else request.at_once()):

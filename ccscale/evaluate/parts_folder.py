@@ -81,14 +81,14 @@ class PartsFolder:
             if not marker.exists():
                 if any(entry.suffix != ".part" for entry in self.folder.iterdir()):
                     raise InputError(
-                        f"{self.folder} is neither empty nor a folder of parts; name another --out"
+                        f"{self.folder} is neither empty nor a folder of parts; choose another --out"
                     )
                 atomic.write_bytes(marker, (json.dumps(settings, indent=1) + "\n").encode())
             before = json.loads(marker.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"the folder {self.folder} cannot be written: {error.strerror}") from None
         except json.JSONDecodeError:
-            raise InputError(f"{marker} is damaged; delete {self.folder}, or name another --out") from None
+            raise InputError(f"{marker} is damaged; delete {self.folder}, or choose another --out") from None
         different = [
             f"{key} was {before.get(key)!r} and is now {value!r}"
             for key, value in settings.items()
@@ -96,8 +96,8 @@ class PartsFolder:
         ]
         if different:
             raise InputError(
-                f"{self.folder} holds parts of another prediction: {'; '.join(different)}; delete it, or name "
-                "another --out"
+                f"{self.folder} contains parts of another prediction: {'; '.join(different)}; delete it, "
+                "or choose another --out"
             )
         if marker == former:
             os.replace(former, self.folder / MARKER)

@@ -88,16 +88,16 @@ class Wanted:
         """
         if not self.is_folder:
             if self.follow:
-                raise InputError(f"--follow writes parts as they come: name a folder, --out {self.out}/")
+                raise InputError(f"--follow writes parts as shards arrive: give a folder, --out {self.out}/")
             check_table_path(self.path)
             if self.features is not None and self.path.suffix == ".csv":
-                raise InputError("--features needs a .parquet file or a folder: a CSV has no lists")
+                raise InputError("--features needs a .parquet file or a folder: CSV cannot store lists")
         elif not self.path.parent.is_dir():
-            raise InputError(f"there is no folder {self.path.parent} for {self.path.name}; make it first")
+            raise InputError(f"there is no folder {self.path.parent} for {self.path.name}; create it first")
         if self.idle is not None and not self.follow:
             raise InputError("--idle goes with --follow")
         if self.reject is not None and self.merged is not None:
-            raise InputError("--reject is of the clusters as they are: leave out --merged")
+            raise InputError("--reject does not work with merged clusters: leave out --merged")
 
 
 def predict_run(
@@ -154,7 +154,7 @@ def predict_run(
     if request is None:
         request = StopRequest()
     if (shards is None) == (not images):
-        raise InputError("predict takes either shards or images: give one of --shards DIR and --images PATH")
+        raise InputError("predict needs either shards or images: give one of --shards DIR and --images PATH")
     with FolderLock(Path(run)) as lock:
         with open_run(run, device, workers, checkpoint, request, exports=True, clusters=clusters) as opened:
             dist.on_rank_zero(wanted.check)
@@ -163,7 +163,7 @@ def predict_run(
             prediction = Prediction(opened, wanted)
             if shards is None:
                 if wanted.follow or splits:
-                    raise InputError("--follow and --split go with --shards: leave them out with --images")
+                    raise InputError("--follow and --split need --shards: leave them out with --images")
                 prediction.files(dist.on_rank_zero(lambda: list_images(images)))
             elif wanted.follow:
                 prediction.follow(ShardWatch(shards, splits), request)
@@ -199,7 +199,7 @@ class Prediction:
         done = self._assign(chosen)
         if done and dist.rank() == 0:
             there = f"{done:,} of {counted(len(self.parts), 'part')}"
-            say(f"went on with {there} that {agree(done, 'was', 'were')} there already")
+            say(f"continued after {there} that {agree(done, 'was', 'were')} already done")
 
     def files(self, listing: Listing) -> None:
         """Assign files of images."""
@@ -260,7 +260,7 @@ class Prediction:
         if (merged := self.wanted.merged) is None:
             return None, []
         if self.opened.config.run is None:
-            raise InputError("an exported network has no merge tree: leave out --merged, or name the run")
+            raise InputError("an exported network has no merge tree: leave out --merged, or give the run")
         opened = self.opened
         tree = read_tree(opened.config.run_folder, opened.checkpoint.step, weights, opened.network.serving)
         return tree.groups(merged), list(tree.notes)

@@ -40,7 +40,8 @@ class Reject:
         if not by_confidence and 0 < value <= 1:
             return cls(coverage=value)
         raise ValueError(
-            f"{text!r} is neither a share of images to answer, as .95, nor a least confidence, as confidence=.6"
+            f"{text!r} is neither a fraction of images to assign, such as .95, nor a minimum confidence, "
+            "such as confidence=.6"
         )
 
     def __str__(self) -> str:

@@ -117,11 +117,11 @@ def sort_run(
         If the disk does not take them.
     """
     if RankEnvironment.read().world > 1:
-        raise InputError("sort is one process: start it without torchrun, deepspeed or srun")
+        raise InputError("sort runs in one process: start it without torchrun, deepspeed or srun")
     if how == "links" and not images.files:
-        raise InputError("there are no files in shards to link to: give --as copies, or --images PATH")
+        raise InputError("images in shards are not files to link to: use --as copies, or --images PATH")
     if STANDARD_INPUT in images.files:
-        raise InputError("sort reads a list twice: write it into a file, and name that (FILE.txt)")
+        raise InputError("sort reads the list twice: write it to a file and give that (FILE.txt)")
     _check_outside(out, images.files)
     _begin(out)
     wanted = Wanted(f"{out / PARTS}/", reject=reject)
@@ -153,7 +153,7 @@ def _check_outside(out: Path, places: Sequence[str]) -> None:
     """Refuse a folder whose images would be among those that are sorted the next time."""
     for place in filter(os.path.isdir, places):
         if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(place)):
-            raise InputError(f"{out} lies in {place}, which stays as it is: name an --out outside")
+            raise InputError(f"{out} is inside {place}, the source of the images: choose an --out outside")
 
 
 def _begin(out: Path) -> None:
@@ -163,7 +163,7 @@ def _begin(out: Path) -> None:
     except OSError as error:
         raise InputError(f"the folder {out} cannot be made: {error.strerror}") from None
     if there and PARTS not in there:
-        raise InputError(f"{out} is neither empty nor begun by sort; name another --out")
+        raise InputError(f"{out} is neither empty nor made by an earlier sort; choose another --out")
 
 
 def _place(out: Path, origin: Origin, how: How, run: str, copies: bool) -> dict[str, int]:
@@ -268,9 +268,7 @@ class _Shards:
     def put(self, number: int, row: dict[str, Any], target: Path) -> Path:
         key, data, _ = self._reader[number]
         if key != row["key"]:
-            raise InputError(
-                f"the shards were changed while they were sorted: {key} stands where {row['key']} was"
-            )
+            raise InputError(f"the shards changed during sorting: {key} is now where {row['key']} was")
         target = target.with_name(f"{target.name}.{ENDINGS[str(reader_of(data).format).lower()]}")
         if not target.exists():
             part = target.with_name(f".{target.name}.part")

@@ -103,7 +103,7 @@ class Sureness:
             with np.load(path, allow_pickle=False) as arrays:
                 facts, basis = json.loads(str(arrays["facts"])), Basis.parse(str(arrays["basis"]))
                 if basis is None:
-                    raise ValueError("it does not tell what it was made of")
+                    raise ValueError("it does not say what it was made from")
                 reach = Reach(*(arrays[one.name] for one in fields(Reach))) if "sample" in arrays else None
                 corners = arrays["confidence"], arrays["calibrated"]
                 named = facts["names"]
@@ -113,7 +113,7 @@ class Sureness:
             return None
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(
-                f"{path} cannot be read ({error}); delete it, and `ccscale evaluate` makes it anew"
+                f"{path} cannot be read ({error}); delete it, and `ccscale evaluate` recreates it"
             ) from None
 
     def is_of(self, weights: str, head: int) -> bool:

@@ -77,7 +77,7 @@ def check_table_path(path: Path) -> None:
     if path.suffix not in FORMATS:
         raise InputError(f"{path} must end in {' or '.join(FORMATS)}, or in / for a folder of parts")
     if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} for {path.name}; make it first")
+        raise InputError(f"there is no folder {path.parent} for {path.name}; create it first")
 
 
 def to_table(assigned: Assigned, labels: bool = False, features: str | None = None) -> pa.Table:

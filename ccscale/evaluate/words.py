@@ -93,13 +93,13 @@ def suggest_names(run: str | Path, by: ByWords, clusters: int | None = None) -> 
     with open_run(run, "cpu", 0, heads_alone=True, clusters=clusters) as opened:
         if opened.config.data.features is None:
             raise InputError(
-                f"{run} was trained on images, and words need features that are kept: train it on a store of the "
-                "CLIP model's (data.features)"
+                f"{run} was trained on images, but words need stored features: train it on a store of the "
+                "CLIP model (data.features)"
             )
         own = open_features(opened.config.data.features)
         seen = own if by.store is None else open_features(by.store)
         if seen.manifest_digest != own.manifest_digest:
-            raise InputError(f"{by.store} is of other images than the store that {run} was trained on")
+            raise InputError(f"{by.store} has other images than the store that {run} was trained on")
         _check_tower(clip, seen)
         directions = clip.directions(words, by.template)
         votes = np.zeros((opened.network.k, len(words)), np.int64)
@@ -138,7 +138,7 @@ def read_words(path: Path) -> list[str]:
         raise InputError(f"the words in {path} cannot be read: {error}") from None
     words = list(dict.fromkeys(word for line in lines if (word := line.strip())))
     if len(words) < 2:
-        raise InputError(f"{path} has {len(words)} words: write one a line, and at least two to choose from")
+        raise InputError(f"{path} has {len(words)} words: write at least two, one per line")
     return words
 
 
@@ -149,10 +149,11 @@ def _check_tower(clip: Clip, store: Features) -> None:
     same = clip.is_tower({name.removeprefix("backbone."): value for name, value in tensors.items()})
     if same is False:
         raise InputError(
-            f"{store.folder} was not made by the image tower of this CLIP model: its weights are others; "
+            f"{store.folder} was not made with the image tower of this CLIP model, whose weights differ; "
             "embed with the same weights"
         )
     if same is None:
         say(
-            f"nothing tells whether {store.folder} was made by this CLIP model; the names mean nothing if not"
+            f"cannot check whether {store.folder} was made with this CLIP model; if not, the names are "
+            "meaningless"
         )

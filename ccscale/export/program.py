@@ -83,7 +83,7 @@ def write_program(network: ContrastiveClustering, path: Path, format: str) -> No
         If it cannot be made a program, or the program answers otherwise.
     """
     if isinstance(network.backbone, NoBackbone):
-        raise InputError(f"the network takes features, and no images: --format {format} is for those that do")
+        raise InputError(f"the network takes features, not images, which --format {format} needs")
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if format == "onnx" and missing:
         raise InputError(
@@ -97,8 +97,8 @@ def write_program(network: ContrastiveClustering, path: Path, format: str) -> No
         raise
     except Exception as error:  # whatever torch stumbles over in a backbone
         raise Fault(
-            f"'{network.settings.backbone}' cannot be written as {format}: {first_line(error)}; "
-            "--format safetensors takes any backbone"
+            f"'{network.settings.backbone}' cannot be exported as {format}: {first_line(error)}; --format "
+            "safetensors works for any backbone"
         ) from error
     _check(network, answer, format)
 
@@ -179,6 +179,6 @@ def _check(network: ContrastiveClustering, answer: Callable[[Tensor], Answers], 
         wrong = max(wrong, abs(features - outputs.features.numpy()).max() / largest)
         if not wrong <= _TOLERANCE:
             raise Fault(
-                f"as {format} '{network.settings.backbone}' does not answer as it does here: it differs by "
-                f"{wrong:.1e}; --format safetensors keeps it as it is"
+                f"exported as {format}, '{network.settings.backbone}' gives different results, by "
+                f"{wrong:.1e}; use --format safetensors"
             )

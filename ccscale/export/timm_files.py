@@ -27,11 +27,11 @@ def write_timm(network: ContrastiveClustering, folder: Path) -> None:
         If there is none, or timm would build another one.
     """
     if isinstance(network.backbone, NoBackbone):
-        raise InputError("the network takes features, and has no backbone that timm could read")
+        raise InputError("the network takes features and has no backbone for timm to load")
     if network.settings.stem == "small":
         raise InputError(
-            "timm has no such backbone: model.stem is small, and the first convolution is another; "
-            "--format safetensors, onnx and torch-export keep it"
+            "timm has no such backbone: model.stem is small, which changes the first convolution; use "
+            "--format safetensors, onnx or torch-export"
         )
     backbone = copy.copy(network.backbone)
     known = dict(backbone.pretrained_cfg)  # type: ignore[arg-type]

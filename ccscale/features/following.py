@@ -51,15 +51,15 @@ def open_followed(config: Config) -> tuple[Config, Features]:
     _check_pairs(config, features)
     if set(config.model.begin) - {"features"} and features.neighbour_section is None:
         raise InputError(
-            f"model.begin is {', '.join(config.model.begin)}, and {features.folder} has no neighbours: find them "
-            "with `ccscale embed --neighbours 25`"
+            f"model.begin is {', '.join(config.model.begin)}, but {features.folder} has no neighbours: "
+            "compute them with `ccscale embed --neighbours 25`"
         )
     check_shards(features)
     if (most := max(config.model.cluster_counts)) > features.rows:
         splits = ", ".join(features.splits)
         raise InputError(
-            f"model.clusters is {most}, and {features.folder} has {counted(features.rows, 'image')} of {splits}: "
-            "that is more clusters than images"
+            f"model.clusters is {most}, but {features.folder} has only {counted(features.rows, 'image')} "
+            f"of {splits}: use fewer clusters"
         )
     return config, features
 
@@ -76,8 +76,8 @@ def follow(config: Config, features: Features) -> Config:
     for key in ("pretrained", "weights"):
         if getattr(config.model, key):
             raise InputError(
-                f"model.{key} is {getattr(config.model, key)}, and the backbone of a run on a feature store is the "
-                f"one that made it ({store}): leave it out"
+                f"model.{key} is {getattr(config.model, key)}, but a run on a feature store has the "
+                f"backbone that made it ({store}): leave it out"
             )
     model = {key: value for key, value in settings.model.items() if key in FOLLOWED}
     model |= {"backbone": settings.backbone, "freeze": "all"}
@@ -122,8 +122,8 @@ def _agree(section: Section, name: str, wanted: dict[str, Any], store: Path) -> 
         said, value = getattr(section, key), getattr(values, key)
         if key in section.model_fields_set and said != value:
             raise InputError(
-                f"{name}.{key} is {said}, and that of the feature store {store} is {value}: leave it out, or make "
-                "a store with it (`ccscale embed`)"
+                f"{name}.{key} is {said}, but the feature store {store} has {value}: leave it out, or "
+                "make a store with it (`ccscale embed`)"
             )
     return values
 
@@ -137,8 +137,8 @@ def _check_pairs(config: Config, features: Features) -> None:
         and not (pairs.of == "views" and config.views.raw == 2)
     ):
         raise InputError(
-            f"pairs.of is {pairs.of}, and {store} has no random views: set pairs.of=neighbours, or make them with "
-            "`ccscale embed --views 2`"
+            f"pairs.of is {pairs.of}, but {store} has no random views: set pairs.of=neighbours, or make a "
+            "store with `ccscale embed --views 2`"
         )
     if pairs.of == "views":
         return

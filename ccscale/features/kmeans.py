@@ -135,9 +135,7 @@ def k_means(
     if spherical:
         vectors = vectors.scaled()
     if not 1 <= clusters <= len(vectors):
-        raise InputError(
-            f"there are {len(vectors):,} images and {clusters:,} clusters are asked for: ask for fewer"
-        )
+        raise InputError(f"{len(vectors):,} images are too few for {clusters:,} clusters: use fewer")
     device = device or torch.device("cpu")
     work = work_of(len(vectors), vectors.width, clusters, starts)
     sample = vectors

@@ -172,7 +172,8 @@ def read_listing(folder: Path) -> Listing:
             raise KeyError("format")
     except FileNotFoundError:
         raise InputError(
-            f"{folder} is no feature store: it has no {LISTING}; make one with `ccscale embed SHARDS {folder}`"
+            f"{folder} is not a feature store: it has no {LISTING}; make one with `ccscale embed SHARDS "
+            f"{folder}`"
         ) from None
     except OSError as error:
         raise InputError(f"{place} cannot be read: {error.strerror}") from None

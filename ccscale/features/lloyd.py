@@ -65,9 +65,7 @@ def scale_of(blocks: Blocks, rows: int) -> Scale:
     of_ranks = dist.all_objects((largest, squares))
     largest = max(one for one, _ in of_ranks)
     if not math.isfinite(largest):
-        raise InputError(
-            "there are features that are no finite numbers; make the store anew with `ccscale embed`"
-        )
+        raise InputError("some features are not finite; recreate the store with `ccscale embed`")
     bits = min(53 - rows.bit_length() - math.frexp(largest)[1], 126)  # of a float32, too
     return Scale(2.0**bits, math.fsum(one for _, some in of_ranks for one in some))
 

@@ -73,8 +73,8 @@ class NeighbourFile:
             self._cosines = [batch["cosine"].values.to_numpy().reshape(-1, self.k) for batch in batches]
         except (OSError, ValueError, KeyError, pa.ArrowInvalid):
             raise InputError(
-                f"{path} is not what the store lists: delete it, and find the neighbours again with "
-                f"`ccscale embed --neighbours {self.k}`"
+                f"{path} does not match the store's listing: delete it, and compute the neighbours again "
+                f"with `ccscale embed --neighbours {self.k}`"
             ) from None
         self._firsts = np.cumsum(sizes) - sizes
         own = np.where(opened, sizes, 0)

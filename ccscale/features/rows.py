@@ -113,5 +113,5 @@ def check_files(folder: Path, files: Sequence[FeatureFile]) -> None:
             wrong = f"it cannot be read ({error.strerror})"
         if wrong:
             raise InputError(
-                f"{path} disagrees with the store's listing: {wrong}; run `ccscale embed verify {folder}`"
+                f"{path} does not match the store's listing: {wrong}; run `ccscale embed verify {folder}`"
             )

@@ -80,8 +80,8 @@ class Features:
         data = listing.data
         if not listing.complete and not unfinished:
             raise InputError(
-                f"{folder} is not finished: run the `ccscale embed {data.root} {folder}` that began it again, and "
-                "it goes on"
+                f"{folder} is incomplete: run `ccscale embed {data.root} {folder}` again with the same "
+                "options to continue"
             )
         self._hold(listing, data.splits if splits is None else splits)
 
@@ -212,8 +212,8 @@ class Features:
     def _neighbours(self) -> NeighbourFile:
         if self.neighbour_section is None:
             raise InputError(
-                f"{self.folder} has no neighbours: find them with `ccscale embed {self.listing.data.root} "
-                f"{self.folder} --neighbours 50`"
+                f"{self.folder} has no neighbours: compute them with `ccscale embed "
+                f"{self.listing.data.root} {self.folder} --neighbours 50`"
             )
         files = self.listing.files
         sizes = np.array([file.rows for file in files], dtype=np.int64)

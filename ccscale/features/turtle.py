@@ -91,9 +91,7 @@ def turtle(
     """
     images = len(vectors[0])
     if not 2 <= clusters <= images:
-        raise InputError(
-            f"there are {images:,} images and {clusters:,} clusters are asked for: ask for 2 to {images:,}"
-        )
+        raise InputError(f"{images:,} images do not allow {clusters:,} clusters: use 2 to {images:,}")
     device = device or torch.device("cpu")
     draw = torch.Generator().manual_seed(seed)
     spaces = [_Space(of, device) for of in vectors]

@@ -108,7 +108,7 @@ class Ranks:
                 self._codes[rank] = code
                 self._failed = self._failed or (time.monotonic() if code else None)
                 if code < 0 and -code != self.told:
-                    say(f"error: rank {rank} was ended by {signal.Signals(-code).name}{_why(code)}")
+                    say(f"error: rank {rank} was killed by {signal.Signals(-code).name}{_why(code)}")
                     killed = True
         if killed or (self._failed is not None and time.monotonic() - self._failed > LEAVE_SECONDS):
             self.kill()
@@ -171,10 +171,11 @@ def train_here(
                 return ended
             if ended.step is None or ended.step == before:
                 say(
-                    f"error: no step was done within the time limit of {minutes:g} minutes: raise it (--time)"
+                    f"error: no step was completed within the time limit of {minutes:g} minutes: raise it "
+                    "(--time)"
                 )
                 return ended
-            say(f"out of time at step {ended.step}: the run goes on in new processes")
+            say(f"time limit reached at step {ended.step}: the run continues in new processes")
             before = ended.step
 
 

@@ -94,11 +94,13 @@ def parse_extra(options: Sequence[str]) -> tuple[tuple[str, str | bool], ...]:
         key, equals, value = option.partition("=")
         key = key.lstrip("-").replace("_", "-")
         if not re.fullmatch(r"[a-z][a-z0-9-]*", key):
-            raise InputError(f"--slurm {option!r} is no option of sbatch; write key=value, as in qos=long")
+            raise InputError(
+                f"--slurm {option!r} is not an sbatch option; write key=value, for example qos=long"
+            )
         if key in OWN_OPTION:
-            raise InputError(f"--slurm {key}: use {OWN_OPTION[key]}, which ccscale reckons with")
+            raise InputError(f"--slurm {key}: use {OWN_OPTION[key]} instead")
         if key in SET_HERE:
-            raise InputError(f"--slurm {key}: ccscale sets this itself, so that runs go on; leave it out")
+            raise InputError(f"--slurm {key}: ccscale sets this itself so that runs can resume; leave it out")
         found[key] = check_line(f"--slurm {key}", value) if equals else True
     return tuple(found.items())
 
@@ -138,7 +140,9 @@ def parse_time(text: str) -> int:
         total = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
         if total:
             return -(-total // 60)
-    raise InputError(f"--time {text!r} is no time; write minutes, as 90, or 24:00:00, or 3-00:00:00 for days")
+    raise InputError(
+        f"--time {text!r} is not a time; write minutes, such as 90, or 24:00:00, or 3-00:00:00 for days"
+    )
 
 
 def parse_memory(text: str) -> str:
@@ -151,5 +155,7 @@ def parse_memory(text: str) -> str:
     """
     match = re.fullmatch(r"(\d+)([KMGT])(?:i?B)?|0", text, re.IGNORECASE)
     if match is None:
-        raise InputError(f"--mem {text!r} is no amount of memory; write 64G, or 0 for all that a node has")
+        raise InputError(
+            f"--mem {text!r} is not an amount of memory; write 64G, or 0 for all memory of a node"
+        )
     return text if text == "0" else f"{match[1]}{match[2].upper()}"

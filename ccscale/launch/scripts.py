@@ -32,7 +32,9 @@ def write_scripts(folder: str | Path) -> list[Path]:
     try:
         there = {path: path.read_bytes() for path in contents if path.exists()}
         if edited := [path for path, data in there.items() if data != contents[path]]:
-            raise InputError(f"{edited[0]} is there, and is not what would be written: name another folder")
+            raise InputError(
+                f"{edited[0]} exists and differs from what would be written: choose another folder"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         for path in contents.keys() - there:
             atomic.write_bytes(path, contents[path])

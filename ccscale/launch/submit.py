@@ -58,7 +58,8 @@ def submit(configs: Sequence[Config], folder: Path, resources: Resources) -> lis
     """
     if shutil.which("sbatch") is None:
         raise InputError(
-            "there is no sbatch here: launch where there is, or use --cluster local, or look with --dry-run"
+            "sbatch is not available here: run this on a machine that has it, or use --cluster local or "
+            "--dry-run"
         )
     executor = _executor(submitit.SlurmExecutor, folder, resources)
     jobs = _jobs_folder(folder)
@@ -113,9 +114,7 @@ def _jobs_folder(folder: Path) -> Path:
     path = folder.absolute()
     check_line("run", str(path))
     if "%" in str(path):
-        raise InputError(
-            f"run is {folder}: Slurm puts something else for a % in a file's name; name it without"
-        )
+        raise InputError(f"run is {folder}: Slurm replaces % in file names; choose a name without it")
     return path.with_name(f"{path.name}.jobs")
 
 

@@ -35,7 +35,7 @@ def expand(path: str, overrides: Sequence[str], sweeps: Sequence[str], ranks: in
     keys = [key for key, _ in axes]
     for key in keys:
         if keys.count(key) > 1:
-            raise InputError(f"--sweep names {key} twice; put all its values behind one, as {key}=a,b")
+            raise InputError(f"--sweep has {key} twice; give all its values at once, as in {key}=a,b")
         if key == "run":
             raise InputError("--sweep run=... is not needed: each run's folder is named by its settings")
     common = load_config(path, overrides).run_folder
@@ -66,5 +66,5 @@ def _parse(sweep: str) -> tuple[str, list[str]]:
         else:
             values[-1] += letter
     if not key or not all(values):
-        raise InputError(f"--sweep {sweep!r} is no sweep; write key=a,b,c, as in seed=0,1,2")
+        raise InputError(f"--sweep {sweep!r} is not a sweep; write key=a,b,c, for example seed=0,1,2")
     return key, values

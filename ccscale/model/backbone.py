@@ -23,8 +23,8 @@ class NoBackbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Refuse images."""
         raise InputError(
-            "this network takes features, and no images: the feature store that it was trained on was made of "
-            "numbers, and not by a backbone"
+            "this network takes features, not images: the feature store it was trained on was not made "
+            "by a backbone"
         )
 
 
@@ -98,11 +98,11 @@ def create_backbone(settings: Model, size: int, pretrained: bool) -> nn.Module:
             ("in_chans", "in_chans"),
         ):
             if isinstance(error, TypeError) and f"'{option}'" in str(error):
-                raise InputError(f"'{name}' does not take model.{key}: leave it out") from None
+                raise InputError(f"'{name}' does not support model.{key}: leave it out") from None
         if pretrained:
             raise InputError(
-                f"the pretrained weights of '{name}' cannot be had ({first_line(error)}); download them where "
-                "there is a network, or give a file as model.weights=FILE.safetensors"
+                f"the pretrained weights of '{name}' are not available ({first_line(error)}); download "
+                "them on a machine with internet access, or give a file as model.weights=FILE.safetensors"
             ) from error
         raise InputError(
             f"timm cannot build '{name}' for images of {size} pixels ({first_line(error)}): "
@@ -190,8 +190,8 @@ def _load_weights(backbone: nn.Module, path: Path, small_stem: bool) -> None:
     ]
     if missing:
         raise InputError(
-            f"{path} does not fit the backbone (model.weights): {len(missing)} of its {len(wanted)} tensors are "
-            f"missing or of another shape, the first is '{missing[0]}'"
+            f"{path} does not fit the backbone (model.weights): {len(missing)} of its {len(wanted)} "
+            f"tensors are missing or have another shape, first '{missing[0]}'"
         )
     with torch.no_grad():
         backbone.load_state_dict({key: weights[key] for key in wanted})

@@ -73,8 +73,8 @@ def read_settings(folder: Path) -> tuple[Model, dict[str, Any], dict[str, Any]]:
         content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if content.get("format") != "ccscale-model":
             raise InputError(
-                f"{folder / CONFIG} is not the config of an exported network; make one with "
-                "`ccscale export RUN OUT`"
+                f"{folder / CONFIG} is not the config of an exported network; create one with `ccscale "
+                "export RUN OUT`"
             )
         check_version(folder / CONFIG, content.get("version"), VERSION)
         return Model.model_validate(content["model"]), dict(content["image"]), content
@@ -105,7 +105,7 @@ def _told(folder: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise InputError(
-            f"there is no {error.filename or folder / WEIGHTS}; make it with `ccscale export RUN OUT`"
+            f"there is no {error.filename or folder / WEIGHTS}; create it with `ccscale export RUN OUT`"
         ) from None
     except (
         OSError,

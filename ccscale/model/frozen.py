@@ -98,12 +98,12 @@ def _first_stages(backbone: Any, settings: Model) -> frozenset[str]:
     stages = max(stage_of.values(), default=0)  # stage 0 is the stem
     if stages < 1:
         raise InputError(
-            f"model.freeze is {wanted}, and timm knows no stages of '{name}': set it to none or all"
+            f"model.freeze is {wanted}, but timm defines no stages for '{name}': set it to none or all"
         )
     if int(wanted) > stages:
         raise InputError(
-            f"model.freeze is {wanted}, and '{name}' has {counted(stages, 'stage')} behind its stem: give at most "
-            f"{stages}, or all"
+            f"model.freeze is {wanted}, but '{name}' has only {counted(stages, 'stage')} after its stem: "
+            f"give at most {stages}, or all"
         )
     return frozenset(key for key, stage in stage_of.items() if stage <= int(wanted))
 

@@ -42,7 +42,7 @@ def write_frozen(run: Path, tensors: Mapping[str, Tensor]) -> str:
         os.replace(part, path)
         atomic.sync_folder(run)
     except (OSError, SafetensorError) as error:
-        raise Fault(f"{path} cannot be written ({first_line(error)}): make room for it") from None
+        raise Fault(f"{path} cannot be written ({first_line(error)}): free some space") from None
     return found
 
 
@@ -75,8 +75,8 @@ def check_frozen(run: Path, sha256: str) -> str:
         found, _ = hash_file(path)
     except FileNotFoundError:
         raise InputError(
-            f"{path} is gone, which holds what the run keeps frozen of its network and no checkpoint has: "
-            "restore it"
+            f"{path} is missing; it holds the frozen weights of the run, which are not in its "
+            "checkpoints: restore it"
         ) from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}): restore it") from None

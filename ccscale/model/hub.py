@@ -81,10 +81,10 @@ def push(folder: Path, repo: str, private: bool = False, message: str | None = N
     """
     if not ((folder / "config.json").is_file() and (folder / "README.md").is_file()):
         raise InputError(
-            f"{folder} is no exported network with a model card; make one with `ccscale export RUN OUT`"
+            f"{folder} is not an exported network with a model card; create one with `ccscale export RUN OUT`"
         )
     if hub.get_token() is None:
-        raise InputError(f"pushing to the Hub needs a token that may write: {_LOG_IN}")
+        raise InputError(f"pushing to the Hub needs a token with write access: {_LOG_IN}")
     repo = repo.removeprefix(PREFIX)
     with _told(repo, ""):
         api = hub.HfApi()
@@ -106,10 +106,10 @@ def _told(repo: str, revision: str) -> Iterator[None]:
     except (CcscaleError, KeyboardInterrupt):
         raise
     except errors.HFValidationError:
-        raise InputError(f"'{repo}' is no repository of the Hub: name it OWNER/NAME") from None
+        raise InputError(f"'{repo}' is not a Hub repository: write OWNER/NAME") from None
     except errors.GatedRepoError:
         raise InputError(
-            f"{repo} is for those whom its owner lets in: ask on its page, then {_LOG_IN}"
+            f"{repo} is a gated repository: request access on its page, then {_LOG_IN}"
         ) from None
     except errors.RepositoryNotFoundError:
         raise InputError(
@@ -120,13 +120,14 @@ def _told(repo: str, revision: str) -> Iterator[None]:
     except Exception as error:  # of its own, of the HTTP client that it uses today, of the disk
         if constants.HF_HUB_OFFLINE:
             raise InputError(
-                f"{repo} is not on this machine, and HF_HUB_OFFLINE is set: unset it where there is a network"
+                f"{repo} is not in the local cache, and HF_HUB_OFFLINE is set: unset it on a machine with "
+                "internet access"
             ) from None
         response = getattr(error, "response", None)
         if getattr(response, "status_code", None) in (401, 403):
             raise InputError(
-                f"the Hub does not let you write to {repo}: {_LOG_IN}, with a right to write"
+                f"the Hub denies you write access to {repo}: {_LOG_IN}, with write access"
             ) from None
         raise Fault(
-            f"the Hub could not be asked for {repo} ({first_line(error)}): try again later"
+            f"the Hub could not be reached for {repo} ({first_line(error)}): try again later"
         ) from error

@@ -26,8 +26,8 @@ def layers_from_the_top(backbone: nn.Module, name: str) -> dict[str, int]:
     matcher = getattr(backbone, "group_matcher", None)
     if matcher is None:
         raise InputError(
-            f"timm does not tell the layers of '{name}': leave train.layer_decay out, or choose another one "
-            "(model.backbone)"
+            f"timm does not group the layers of '{name}': leave train.layer_decay out, or choose another "
+            "backbone (model.backbone)"
         )
     layers = group_parameters(backbone, matcher(coarse=False), reverse=True)
     last = max(layers.values())

@@ -92,8 +92,8 @@ def use_global_batch_norm(module: nn.Module) -> nn.Module:
         if isinstance(child, nn.modules.batchnorm._BatchNorm) and not isinstance(child, _GlobalNorm):
             if type(child) not in _GLOBAL:
                 raise InputError(
-                    f"the backbone has batch norms of the kind {type(child).__name__}, which cannot take their "
-                    "statistics over all ranks: choose another one (model.backbone)"
+                    f"the backbone has batch norms of type {type(child).__name__}, whose statistics "
+                    "cannot be computed over all ranks: choose another backbone (model.backbone)"
                 )
             child.__class__ = _GLOBAL[type(child)]  # the state is the same, the forward pass is another
     return module

@@ -35,7 +35,9 @@ def use_grad_checkpointing(backbone: nn.Module, name: str) -> None:
 
 def not_checkpointed(name: str) -> InputError:
     """Return what a backbone without blocks to checkpoint is refused with."""
-    return InputError(f"timm does not checkpoint '{name}': leave model.grad_checkpointing out")
+    return InputError(
+        f"timm does not support gradient checkpointing for '{name}': leave model.grad_checkpointing out"
+    )
 
 
 @contextmanager

@@ -70,9 +70,8 @@ def try_backbone(settings: Model, size: int) -> Trial:
     if others or len(shape) != 2 or shape[0] != FEW:
         gives = " or ".join(f"({', '.join(['m', *map(str, shape[1:])])})" for shape in sorted(shapes))
         raise InputError(
-            f"the backbone '{settings.backbone}' gives {gives} of "
-            f"(m, {settings.in_chans}, {size}, {size}), and features (m, D) are needed: choose another one "
-            "(model.backbone)"
+            f"the backbone '{settings.backbone}' gives {gives} for (m, {settings.in_chans}, {size}, "
+            f"{size}), but features (m, D) are needed: choose another one (model.backbone)"
         )
     draws = _tell_apart(few.shapes, more.shapes, settings)
     for key, value, has in (
@@ -82,7 +81,7 @@ def try_backbone(settings: Model, size: int) -> Trial:
         if value and not has:
             frozen = " where it is not frozen (model.freeze)" if settings.freeze != "none" else ""
             raise InputError(
-                f"model.{key} is {value:g}, and '{settings.backbone}' does not use it{frozen}: leave it out"
+                f"model.{key} is {value:g}, but '{settings.backbone}' does not use it{frozen}: leave it out"
             )
     return Trial(shape[1], draws)
 
@@ -116,13 +115,13 @@ def _pass(backbone: nn.Module, views: int, size: int, settings: Model, heard: _H
         raise _undrawable(settings, str(error)) from None
     except Exception as error:
         raise InputError(
-            f"the backbone '{name}' does not take images of {size} pixels ({first_line(error)}): "
+            f"the backbone '{name}' does not accept images of {size} pixels ({first_line(error)}): "
             + other_backbone(name, size)
         ) from None
     if not isinstance(features, Tensor):
         raise InputError(
-            f"the backbone '{name}' gives a {type(features).__name__}, and features (m, D) are needed: choose "
-            "another one (model.backbone)"
+            f"the backbone '{name}' gives a {type(features).__name__}, but features (m, D) are needed: "
+            "choose another one (model.backbone)"
         )
     return tuple(features.shape)
 

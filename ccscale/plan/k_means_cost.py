@@ -60,7 +60,7 @@ def k_means_cost(vectors: Vectors, clusters: int, spherical: bool, device: torch
     """
     rows, width = len(vectors), vectors.width
     if not 1 <= clusters <= rows:
-        raise InputError(f"there are {rows:,} images and {clusters:,} clusters are asked for: ask for fewer")
+        raise InputError(f"{rows:,} images are too few for {clusters:,} clusters: use fewer")
     if spherical:
         vectors = vectors.scaled()
     work = work_of(rows, width, clusters)

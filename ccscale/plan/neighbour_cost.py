@@ -64,9 +64,7 @@ def neighbour_cost(vectors: Vectors, k: int, device: torch.device) -> NeighbourC
     """
     rows = len(vectors)
     if k >= rows:
-        raise InputError(
-            f"{k:,} neighbours of each image are asked for, and there are {rows:,} images: ask for fewer"
-        )
+        raise InputError(f"{k:,} neighbours per image are too many for {rows:,} images: use fewer")
     vectors = vectors.scaled()
     seconds, cost = measured(lambda: _exact(vectors, k, device) if is_exact(vectors, device) else 0.0)
     disk, parts = 8 * k * rows, (8 + 12 * k) * rows  # as they are kept; as they are found

@@ -137,7 +137,7 @@ def make_plan(
             raise InputError(f"--{name} must be above 0")
     world = nodes * ranks_per_node
     if measure and world > 1:
-        raise InputError("--measure takes steps as one rank: leave out --nodes and --gpus-per-node")
+        raise InputError("--measure runs steps on one rank: leave out --nodes and --gpus-per-node")
     width = None
     if config.data.features is not None:
         config, features = open_followed(config)

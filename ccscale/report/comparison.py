@@ -38,7 +38,7 @@ def compare(one: Inputs, other: Inputs) -> dict[str, Any]:
     if not len(ours):
         raise InputError(
             f"the runs {one.name} and {other.name} have no image in common (shards {one.shards} and "
-            f"{other.shards}); compare runs that were evaluated on the same data"
+            f"{other.shards}); compare runs evaluated on the same data"
         )
     table = Contingency.of(ours, theirs, one.clusters)
     return {

@@ -137,10 +137,10 @@ def read_inputs(
         table, points = _read_table(folder / TABLE, basis), _read_points(folder / FILE, basis)
     if table is None or points is None:
         raise Fault(
-            f"{folder} holds no figures of step {checkpoint.step}: something else evaluates the run, too"
+            f"{folder} has no figures of step {checkpoint.step}: another process may be evaluating the run"
         )
     if ((points.rows < 0) | (points.rows >= len(table.keys))).any():
-        raise InputError(f"{folder / FILE} is damaged; delete it, and `ccscale report` measures anew")
+        raise InputError(f"{folder / FILE} is damaged; delete it, and `ccscale report` measures again")
     return (
         Inputs(
             name="/".join(folder.resolve().parts[-2:]),
@@ -203,7 +203,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, pa.ArrowInvalid, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path} cannot be read ({error}); delete it, and `ccscale report` measures anew"
+            f"{path} cannot be read ({error}); delete it, and `ccscale report` measures again"
         ) from None
 
 

@@ -85,11 +85,11 @@ def report_run(
     """
     if RankEnvironment.read().world > 1:
         raise InputError(
-            "`ccscale report` runs in one process; start it without a launcher, after `ccscale evaluate` in many"
+            "`ccscale report` runs in one process; start it without a launcher, after `ccscale evaluate`"
         )
     path = Path(run) / REPORT if out is None else out
     if out is not None and not out.parent.is_dir():
-        raise InputError(f"there is no folder {out.parent} for {out.name}; make it first")
+        raise InputError(f"there is no folder {out.parent} for {out.name}; create it first")
     with FolderLock(Path(run)) as lock:
         if lock.covers(path):
             run_and_checkpoint(run)  # or it is no run
@@ -103,7 +103,7 @@ def report_run(
             atomic.write_bytes(path, page)
         except OSError as error:
             raise InputError(
-                f"{path} cannot be written ({error.strerror}); name another file with --out"
+                f"{path} cannot be written ({error.strerror}); choose another file with --out"
             ) from None
     return {"out": str(path), "bytes": len(page)}
 

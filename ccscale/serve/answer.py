@@ -63,8 +63,8 @@ def refuse_channels(model: Model) -> None:
     """Raise an `InputError` for a network whose images are no photographs."""
     if model.of_channels:
         raise InputError(
-            f"the network takes images of {model.in_chans} channels, and `ccscale serve` takes photographs, RGB of "
-            "8 bits: use `ccscale predict`, or `ccscale export --format onnx`"
+            f"the network takes images with {model.in_chans} channels, but `ccscale serve` accepts 8-bit "
+            "RGB photographs only: use `ccscale predict`, or `ccscale export --format onnx`"
         )
 
 

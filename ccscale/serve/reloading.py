@@ -47,7 +47,7 @@ class Served:
             self.current = await asyncio.to_thread(self._source.open)
         except Exception as error:
             why = str(error) if isinstance(error, CcscaleError) else first_line(error)
-            say(f"a new version could not be loaded, and {before} is served on: {why}")
+            say(f"a new version could not be loaded; still serving {before}: {why}")
             self._metrics.reload(loaded=False)
             return
         again = " again: something beside it is new" if self.current.version == before else ""

@@ -90,7 +90,7 @@ def serve(source: Source, settings: Settings, started: Callable[[str, str], None
     """
     env = RankEnvironment.read()
     if env.world > 1:
-        raise InputError("serve is one process: start it without torchrun, deepspeed or srun")
+        raise InputError("serve runs in one process: start it without torchrun, deepspeed or srun")
     limits, metrics = settings.limits, Metrics()
     with (
         take_port(settings.host, settings.port) as listening,
@@ -163,7 +163,7 @@ def _stop_on_signal() -> asyncio.Event:
             if number == signal.SIGINT:
                 exit_at_once()
             return
-        say(f"stopping on {number.name}, when what it has is answered")
+        say(f"stopping on {number.name} once open requests are answered")
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -177,7 +177,7 @@ def take_port(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
     except OSError as error:
-        raise InputError(f"--host {host} is no address of this machine: {error.strerror}") from None
+        raise InputError(f"--host {host} is not an address of this machine: {error.strerror}") from None
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -187,8 +187,8 @@ def take_port(host: str, port: int) -> socket.socket:
         raise _refusal(error, host, port) from None
     if not ipaddress.ip_address(address[0]).is_loopback:
         say(
-            f"note: whoever reaches {host} may send images: the service knows no passwords and no encryption; put "
-            "a proxy that does in front of it"
+            f"note: anyone who can reach {host} may send images: the service has no authentication and no "
+            "encryption; put a proxy that does in front of it"
         )
     return listening
 
@@ -203,9 +203,12 @@ async def _listen(site: web.SockSite, settings: Settings) -> None:
 def _refusal(error: OSError, host: str, port: int) -> InputError:
     if error.errno == errno.EADDRINUSE:
         return InputError(
-            f"port {port} of {host} is in use: end what listens there, or give another --port (0: any that is free)"
+            f"port {port} of {host} is in use: stop what listens there, or choose another --port (0: any "
+            "free port)"
         )
-    return InputError(f"port {port} of {host} cannot be had: {error.strerror}; give another --port or --host")
+    return InputError(
+        f"cannot listen on port {port} of {host}: {error.strerror}; choose another --port or --host"
+    )
 
 
 def _url(listening: socket.socket) -> str:

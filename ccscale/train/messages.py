@@ -148,8 +148,9 @@ def too_many_bad(config: Config, bad: Sequence[str], step: int) -> InputError:
     """Return what a run ends by that has met more bad images than it may."""
     data = config.data
     return InputError(
-        f"{len(bad)} images cannot be decoded, and data.max_bad_samples is {data.max_bad_samples}; the last is "
-        f"{bad[-1]}; the run is saved at step {step}: mend the data in {data.place}, or raise the limit"
+        f"{len(bad)} images cannot be decoded, above data.max_bad_samples of {data.max_bad_samples}; the "
+        f"last is {bad[-1]}; the run is saved at step {step}: fix the data in {data.place}, or raise the "
+        "limit"
     )
 
 

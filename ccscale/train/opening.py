@@ -164,6 +164,6 @@ def restore(opening: Opening, device: torch.device) -> tuple[Engine, int, dict[s
 def _tell(standing: Standing) -> None:
     for change in standing.changes:
         if change.is_of_origin:
-            dist.say(f"{change}: it is not looked at, since the run goes on from its checkpoint")
+            dist.say(f"{change}: ignored, since the run resumes from its checkpoint")
         else:
-            dist.say(f"{change}: that changes memory and rounding, and not what a step computes")
+            dist.say(f"{change}: this affects memory and rounding only")

@@ -25,7 +25,7 @@ def saved_if_data_fail(save: Callable[[], None], step: int) -> Iterator[None]:
             raise  # this rank's own: the others are not here to save
         try:
             save()
-            fault = Fault(f"{error}; the run is saved at step {step}: run the same command to go on")
+            fault = Fault(f"{error}; the run is saved at step {step}: run the same command to resume")
         except Fault as unsaved:
             fault = Fault(f"{error}; and {unsaved}")
         fault.teller = error.teller

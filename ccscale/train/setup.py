@@ -228,7 +228,7 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     if kept.get("ended"):
         setup = replace(setup, stop=step)  # what its steps would be is not asked any more
     for reason in found.passed_over:
-        dist.say(f"passed over a checkpoint: {reason}")
+        dist.say(f"skipped a checkpoint: {reason}")
     if opening.begun:
         first_save_failed = found.cut_off and found.newest is None
         dist.say(describe_resume(step, setup.stop, first_save_failed))

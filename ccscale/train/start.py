@@ -35,8 +35,8 @@ def parse_start(start: str) -> tuple[Path, str]:
         return Path(start), LAST
     if not (which.isdecimal() or which in (LAST, *BEST)):
         raise InputError(
-            f"train.start is {start}: '{which}' is no checkpoint of {run}; RUN@STEP, RUN@best and the like name one"
-            + nearest(which, [LAST, *BEST])
+            f"train.start is {start}: '{which}' is not a checkpoint of {run}; write RUN@STEP, RUN@best or "
+            "the like" + nearest(which, [LAST, *BEST])
         )
     return Path(run), which
 
@@ -61,11 +61,11 @@ def begin_with(start: str, config: Config, width: int | None = None) -> Contrast
     export = Path(start)
     if dist.on_rank_zero(lambda: is_export(export)):
         network = dist.together(lambda: _build(export, config, width))
-        dist.say(f"beginning with the network of {export}")
+        dist.say(f"starting from the network of {export}")
         return network
     found = dist.on_rank_zero(lambda: _find(start))
     network = dist.together(lambda: _build(found.path, config, width))
-    dist.say(f"beginning with the network of {parse_start(start)[0]}, step {found.step}")
+    dist.say(f"starting from the network of {parse_start(start)[0]}, step {found.step}")
     return network
 
 
@@ -74,7 +74,7 @@ def _find(start: str) -> Checkpoint:
     read_run(folder)  # or it is none
     found = choose(folder, which)
     for reason in found.passed_over:
-        say(f"passed over a checkpoint: {reason}")
+        say(f"skipped a checkpoint: {reason}")
     if found.newest is None:
         raise InputError(f"train.start is {start}, and that run has no checkpoint yet")
     return found.newest
@@ -94,7 +94,7 @@ def _build(found: Path, config: Config, width: int | None) -> ContrastiveCluster
         different = [f"'{others[0]}' has another shape, and views.size is {size} there"]
     if different:
         raise InputError(
-            f"the network of {found} (train.start) is another one: {'; '.join(different)}; use its settings, "
+            f"the network of {found} (train.start) has other settings: {'; '.join(different)}; use them, "
             "or leave train.start out"
         )
     network.load_state_dict(weights)

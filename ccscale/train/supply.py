@@ -142,8 +142,8 @@ def open_supply(config: Config, manifest: Manifest, features: Features | None) -
         if found.vanished:
             news.append(f"{counted(len(found.vanished), 'shard')} less, the first {found.vanished[0]}")
         raise InputError(
-            f"the data in {config.data.place} are not those that the run has taken in: {' and '.join(news)}; set "
-            "data.refresh (epoch, or a number of steps), and what is new is taken in"
+            f"the data in {config.data.place} have changed since the run took them in: "
+            f"{' and '.join(news)}; set data.refresh (epoch, or a number of steps) to add new data"
         )
     check_kept(supply, found)
     return supply
@@ -153,8 +153,8 @@ def check_kept(supply: Supply, found: Comparison) -> None:
     """Check that a store has kept what was taken in of it; raises InputError."""
     if supply.features is not None and found.vanished:
         raise InputError(
-            f"{supply.features.folder} has no features of {found.vanished[0]} any more, which the run has taken "
-            "in: bring the store back as it was, or begin another run (run=DIR)"
+            f"{supply.features.folder} no longer has the features of {found.vanished[0]}, which the run "
+            "uses: restore the store, or start a new run (run=DIR)"
         )
 
 
@@ -165,8 +165,8 @@ def check_store(before: Supply, now: Supply) -> None:
     made = [(store.settings, store.width) for store in (before.features, now.features)]
     if made[0] != made[1]:
         raise InputError(
-            f"{now.features.folder} was made anew, of another kind (backbone, size or views): bring the store back "
-            "as it was, or begin another run (run=DIR)"
+            f"{now.features.folder} was recreated with another backbone, size or views: restore the "
+            "store, or start a new run (run=DIR)"
         )
 
 
@@ -184,9 +184,9 @@ def gone(supply: Supply) -> tuple[str, ...]:
     missing = tuple(shard.url for shard in active if supply.manifest.problem_of(shard) is not None)
     if missing and supply.config.data.vanished != "retire":
         raise InputError(
-            f"{supply.config.data.place}: {counted(len(missing), 'shard')} that the run has taken in "
-            f"{agree(len(missing), 'is', 'are')} gone, the first is {missing[0]}: bring "
-            f"{agree(len(missing), 'it', 'them')} back, or go on without (data.vanished=retire)"
+            f"{supply.config.data.place}: {counted(len(missing), 'shard')} that the run uses "
+            f"{agree(len(missing), 'is', 'are')} missing, the first is {missing[0]}: restore "
+            f"{agree(len(missing), 'it', 'them')}, or continue without (data.vanished=retire)"
         )
     return missing
 
@@ -199,7 +199,7 @@ def keep_supply(supply: Supply) -> KeptIntakes:
         return supply.kept.kept(folder)
     if kept != supply.kept:
         raise InputError(
-            f"another process went on with {folder} meanwhile: run the same command again to go on"
+            f"another process has meanwhile continued {folder}: run the same command again to continue"
         )
     return kept
 

@@ -55,7 +55,5 @@ class Board:
             self._thread_hook(failure)
 
     def _leave(self, error: Exception) -> None:
-        say(
-            f"warning: TensorBoard's file cannot be written ({error}); this start of the run goes on without it"
-        )
+        say(f"warning: cannot write TensorBoard's file ({error}); continuing without it until the next start")
         self._writer = None

@@ -107,7 +107,7 @@ def test_a_run_goes_on_from_the_one_before_and_replaces_the_damaged_one(
     flip_a_bit(folder(run, 4) / DEVICE_STATE)
     assert train_run(config_of(shards, run)).finished
     said = capfd.readouterr().err
-    assert "passed over a checkpoint: the file deepspeed/mp_rank_00_model_states.pt of step-00000004" in said
+    assert "skipped a checkpoint: the file deepspeed/mp_rank_00_model_states.pt of step-00000004" in said
     assert "going on from step 3 of 4" in said
     assert checkpoint.find(run).newest.step == 4
     for name, value in load(folder(trained, 4)).state_dict().items():

@@ -92,7 +92,7 @@ def test_the_run_goes_on(
     assert "the run continues, and the newest complete one is step 3" in warnings[0]
     assert "(4 saves have failed)" in warnings[-1]
     # It is written when a line was: not on the read-only disk.
-    assert said.count("warning: TensorBoard's file cannot be written") == (trouble == "full")
+    assert said.count("warning: cannot write TensorBoard's file ") == (trouble == "full")
     assert said.count(f"metrics.jsonl cannot be written ({reason})") == 1
     assert "metrics.jsonl can be written again" in said
     assert "Traceback" not in said

@@ -10,7 +10,7 @@ from ccscale.errors import InputError
 from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.report.report import report_run
 
-NO_CHECKPOINT = "the run {tmp}/bare has no checkpoint yet; train it first with `ccscale train`$"
+NO_CHECKPOINT = "the run {tmp}/bare has no checkpoint yet; run `ccscale train` first$"
 DAMAGED = "…the file model.safetensors of step-00000002 was changed or damaged"
 NO_RUN = "{tmp}/none is not the folder of a run; `ccscale train CONFIG run="
 NO_TABLE = "…must end in .parquet or .csv, or in / for a folder of parts"
@@ -64,7 +64,7 @@ REFUSALS = [
     ("train {config} data.shards={tmp}/none", "there is no folder {tmp}/none; "),
     (
         "train {config} data.shards={tmp}/tars",
-        "{tmp}/tars holds tars but no dataset.json: `ccscale shards index {tmp}/tars`",
+        "{tmp}/tars contains tars but no dataset.json: `ccscale shards index {tmp}/tars`",
     ),
     ("train {config} data.splits=[trian]", "…no split 'trian'; did you mean 'train'?"),
     ("train {config} train.global_batch=151", "…set train.global_batch to at most 150"),
@@ -84,7 +84,7 @@ REFUSALS = [
     # where the result is to be
     (PREDICT + " --out {tmp}/table.txt", NO_TABLE),
     (PREDICT + " --out {tmp}/table", NO_TABLE),
-    (PREDICT + " --out {tmp}/none/table.csv", "…none for table.csv; make it first"),
+    (PREDICT + " --out {tmp}/none/table.csv", "…none for table.csv; create it first"),
     ("report {run} --out {tmp}/none/report.html", "there is no folder"),
     ("export {run} {tmp}/other", "{tmp}/other already exists; choose a new folder$"),
 ]

@@ -55,7 +55,7 @@ def test_what_make_refuses(folder, refused):
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["a.png"]
     assert not (folder / "shards").exists()
     assert "folder needs a SOURCE" in refused("shards", "make", "folder", folder.parent / "out")
-    assert "digits takes no option 'labels'" in refused("shards", "make", "digits", "out", "--no-labels")
+    assert "digits has no option 'labels'" in refused("shards", "make", "digits", "out", "--no-labels")
     assert str(folder / "none") in refused("shards", "make", "folder", folder / "none", folder.parent / "out")
 
 

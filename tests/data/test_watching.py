@@ -55,14 +55,14 @@ def out_of_memory() -> None:
 
 
 DEATHS = {
-    "killed": (lambda: os.kill(os.getpid(), signal.SIGKILL), rf"one of 1\) was ended by SIGKILL, {CAUSE}"),
+    "killed": (lambda: os.kill(os.getpid(), signal.SIGKILL), rf"one of 1\) was killed by SIGKILL, {CAUSE}"),
     "no shared memory": (
         lambda: os.kill(os.getpid(), signal.SIGBUS),
         r"SIGBUS, as where the shared memory \(",
     ),
     "crashed": (lambda: os.kill(os.getpid(), signal.SIGSEGV), r"SIGSEGV, which is a fault of a library"),
-    "ended": (lambda: os._exit(3), r"a loader worker \(process \d+\) has ended with code 3$"),
-    "memory": (out_of_memory, "^the memory is full in a loader worker: give it more memory, or lower"),
+    "ended": (lambda: os._exit(3), r"a loader worker \(process \d+\) exited with code 3$"),
+    "memory": (out_of_memory, "^out of memory in a loader worker: give it more memory, or lower"),
 }
 
 
@@ -134,7 +134,7 @@ def test_no_memory_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "fork", fork)
     with pytest.raises(
-        Fault, match=r"^2 loader workers cannot be begun \(Cannot allocate memory\): give it more"
+        Fault, match=r"^cannot start 2 loader workers \(Cannot allocate memory\): give it more"
     ):
         next(watched(loader(workers=2)))
 

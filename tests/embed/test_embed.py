@@ -272,9 +272,9 @@ class TestRefused:
         with pytest.raises(InputError) as caught:
             embed(shards, unbroken, wanted)
         message = str(caught.value)
-        assert message.startswith(f"{unbroken} holds features that were made otherwise: ")
+        assert message.startswith(f"{unbroken} has features made with other settings: ")
         assert what in message
-        assert message.endswith("; delete it, or name another folder")
+        assert message.endswith("; delete it, or choose another folder")
 
     def test_other_weights(self, shards, unbroken):
         source = Source(MODEL.model_copy(update={"stem": "standard"}), "random")
@@ -295,12 +295,12 @@ class TestRefused:
             with pytest.raises(InputError) as caught:
                 embed(copy, unbroken)
             assert str(caught.value) == (
-                f"{unbroken} does not belong to these shards: it has features of {what}; it was made of "
-                f"{manifest.name!r} in {shards}: name these, or another folder"
+                f"{unbroken} does not belong to these shards: it has features of {what}; it was made from "
+                f"{manifest.name!r} in {shards}: give those shards, or another folder"
             )
 
     def test_a_folder_of_something_else(self, shards, tmp_path):
         (tmp_path / "notes.txt").write_text("mine")
-        with pytest.raises(InputError, match="is neither empty nor a feature store; name another folder"):
+        with pytest.raises(InputError, match="is neither empty nor a feature store; choose another folder"):
             embed(shards, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

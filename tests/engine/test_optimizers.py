@@ -166,6 +166,6 @@ def test_a_backbone_whose_layers_are_not_told_is_refused(monkeypatch: pytest.Mon
     with pytest.raises(InputError) as caught:
         parameter_groups(of_run, network)
     assert str(caught.value) == (
-        "timm does not tell the layers of 'test_vit': leave train.layer_decay out, or choose another one "
-        "(model.backbone)"
+        "timm does not group the layers of 'test_vit': leave train.layer_decay out, or choose another "
+        "backbone (model.backbone)"
     )

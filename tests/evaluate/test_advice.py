@@ -47,8 +47,8 @@ def test_too_few_images(tmp_path):
     with pytest.raises(InputError) as error:
         advise(store)
     assert str(error.value) == (
-        f"{tmp_path}/store has 40 images, too few to advise on a number of clusters (at least 60): say how many "
-        "with --clusters"
+        f"{tmp_path}/store has 40 images, too few for advice on the number of clusters (at least 60): set "
+        "it with --clusters"
     )
 
 

@@ -73,7 +73,7 @@ def test_what_a_cluster_is_called():
         ({"version": 2}, "it is of a later release"),
         ({"clusters": {"x": {}}}, "holds no names of clusters"),
         ({"clusters": {"1": {"name": 5}}}, "holds no names of clusters"),
-        ({"clusters": {"1": {"name": "two\nlines"}}}, "a line end or the like"),
+        ({"clusters": {"1": {"name": "two\nlines"}}}, "a control character or more than"),
         ({"clusters": {"1": {"into": 2}, "2": {"into": 1}}}, "contradict themselves"),
     ],
 )
@@ -140,7 +140,7 @@ def test_names_of_another_network(folder, tmp_path, capsys, refused):
     names = ClusterNames.load(folder)
     replace(names, basis=BASIS).save(tmp_path)
     capsys.readouterr()
-    assert "are of clusters of step 2, and those of the run are others" in refused(
+    assert "are for clusters of step 2, and the run has other clusters now" in refused(
         "name", folder, "--file", tmp_path / FILE
     )
     assert main(["name", str(folder), "--file", str(tmp_path / FILE), "--anyway", "1=y"]) == 0
@@ -149,4 +149,4 @@ def test_names_of_another_network(folder, tmp_path, capsys, refused):
     capsys.readouterr()
     assert set(listed(folder, capsys)["names"].values()) == {None}
     main(["name", str(folder)])
-    assert "are of another network's clusters" in capsys.readouterr().err
+    assert "ignored the names in" in capsys.readouterr().err

@@ -284,12 +284,12 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("damage", "expected"),
         [
-            (lambda tree: {**tree, "step": 1}, "is of step 1, and the checkpoint asked for of step 2"),
+            (lambda tree: {**tree, "step": 1}, "is of step 1, but the checkpoint is of step 2"),
             (lambda tree: [], "cannot be read"),
-            (lambda tree: {**tree, "basis": None}, "does not tell which network it is of"),
+            (lambda tree: {**tree, "basis": None}, "does not say which network it belongs to"),
             (
                 lambda tree: tree | {"basis": tree["basis"] | {"weights": "0" * 64}},
-                "is of another network of step 2 than the checkpoint asked for",
+                "is of another network of step 2 than the checkpoint; ",
             ),
             (lambda tree: tree, "--merged 9: this run's 6 clusters can be merged to 1 to 6"),
         ],

@@ -56,6 +56,6 @@ def test_heads_of_several_k_are_told(features, tmp_path, capsys):
 def test_refusals(features, tmp_path, capsys):
     few = make_store(tmp_path / "few", features[:59])
     assert main(["how-many", str(few.folder)]) == 2
-    assert "has 59 images, too few to advise on a number of clusters" in capsys.readouterr().err
+    assert "has 59 images, too few for advice on the number of clusters" in capsys.readouterr().err
     assert main(["how-many", str(few.folder), "--picture", str(tmp_path / "none/x.png")]) == 2
-    assert "make it first" in capsys.readouterr().err
+    assert "create it first" in capsys.readouterr().err

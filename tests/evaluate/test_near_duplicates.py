@@ -104,7 +104,7 @@ def test_without_the_images(tmp_path, features, capsys):
     assert main(["duplicates", str(store.folder), "--shards", str(tmp_path)]) == 2
     capsys.readouterr()
     assert main(["duplicates", str(store.folder)]) == 2
-    assert "cannot be looked at" in capsys.readouterr().err
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def test_nothing_alike(tmp_path, capsys):

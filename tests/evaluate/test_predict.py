@@ -163,7 +163,7 @@ def test_parts_of_an_earlier_release_are_gone_on_with(run, shards, whole, tmp_pa
             path.unlink()
     capsys.readouterr()
     predict(run, shards, place)
-    assert "went on with 2 of 5 parts that were there already" in capsys.readouterr().err
+    assert "continued after 2 of 5 parts that were already done" in capsys.readouterr().err
     if out.endswith("/"):
         assert (folder / MARKER).exists()
         assert not (folder / "predict.json").exists()
@@ -209,7 +209,7 @@ def test_goes_on_with_the_parts_that_are_missing(run, shards, whole, tmp_path, m
     written.clear()
     predict(run, shards, place)
     assert written == [path.stem for path in parts[2:]]
-    assert "went on with 2 of 5 parts that were there already" in capsys.readouterr().err
+    assert "continued after 2 of 5 parts that were already done" in capsys.readouterr().err
     if out.endswith("/"):
         assert {path: path.stat().st_mtime_ns for path in parts[:2]} == kept
         assert not list(folder.glob("*.part"))
@@ -314,15 +314,15 @@ class TestRefused:
         capsys.readouterr()
         message = refused(*arguments, "--features", "instance")
         assert message == (
-            f"{tmp_path}/parts holds parts of another prediction: features was None and is now 'instance'; "
-            "delete it, or name another --out"
+            f"{tmp_path}/parts contains parts of another prediction: features was None and is now "
+            "'instance'; delete it, or choose another --out"
         )
 
     def test_a_folder_of_something_else(self, run, shards, tmp_path, refused):
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine/letter.txt").write_text("dear")
         message = refused("predict", run, "--shards", shards, "--out", tmp_path / "mine")
-        assert message == f"{tmp_path}/mine is neither empty nor a folder of parts; name another --out"
+        assert message == f"{tmp_path}/mine is neither empty nor a folder of parts; choose another --out"
 
     @pytest.mark.parametrize(
         ("options", "expected"),
@@ -330,9 +330,9 @@ class TestRefused:
             (["--out", "t.csv", "--features", "backbone"], "--features needs a .parquet file or a folder"),
             (
                 ["--out", "t.csv", "--follow"],
-                "--follow writes parts as they come: name a folder, --out t.csv/",
+                "--follow writes parts as shards arrive: give a folder, --out t.csv/",
             ),
-            (["--out", "none/parts/"], "there is no folder none for parts; make it first"),
+            (["--out", "none/parts/"], "there is no folder none for parts; create it first"),
             (["--out", "t.csv", "--idle", "3"], "--idle goes with --follow"),
             (["--out", "t.csv", "--merged", "3"], "merge.json; run `ccscale evaluate"),
         ],

@@ -74,7 +74,7 @@ def test_ranks_and_what_was_there(exported, photos, tmp_path, monkeypatch, capsy
         part.unlink()
     capsys.readouterr()
     predict(exported, [str(photos)], f"{tmp_path}/parts/")
-    assert f"went on with 2 of {len(parts)} parts that were there already" in capsys.readouterr().err
+    assert f"continued after 2 of {len(parts)} parts that were already done" in capsys.readouterr().err
     assert parts[0].stat().st_mtime_ns == kept
     assert pq.read_table(tmp_path / "parts")["cluster"].equals(one["cluster"])
 
@@ -106,7 +106,7 @@ def test_the_command_line(exported, tmp_path, monkeypatch, capsys):
         ("predict {run} --out t.csv", "one of the arguments --shards --images is required"),
         (
             "predict {export} --images none --out t.csv",
-            "there is no file or folder none; --images takes images, folders, and lists",
+            "there is no file or folder none; --images accepts images, folders and lists",
         ),
         (
             "predict {export} --images {export} --out t.csv",
@@ -115,15 +115,15 @@ def test_the_command_line(exported, tmp_path, monkeypatch, capsys):
         ),
         (
             "predict {export} --shards {shards} --out t.csv --checkpoint best",
-            "{export} is an exported network, which has one step: leave out --checkpoint",
+            "{export} is an exported network, which has no checkpoints: leave out --checkpoint",
         ),
         (
             "predict {export} --shards {shards} --out t.csv --merged 3",
-            "an exported network has no merge tree: leave out --merged, or name the run",
+            "an exported network has no merge tree: leave out --merged, or give the run",
         ),
         (
             "predict {export} --images {shards} --out parts/ --follow",
-            "--follow and --split go with --shards: leave them out with --images",
+            "--follow and --split need --shards: leave them out with --images",
         ),
         (
             "predict {export} --images {shards} --out - --json",

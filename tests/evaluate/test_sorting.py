@@ -100,9 +100,15 @@ def test_what_is_refused(run, shards, refused, tmp_path):
     (tmp_path / "full/x").write_text("")
     photos = make_images(tmp_path / "photos", 2)
     for sentence, *options in (
-        ("{tmp}/full is neither empty nor begun by sort", "--shards", shards, "--out", tmp_path / "full"),
         (
-            "there are no files in shards to link to",
+            "{tmp}/full is neither empty nor made by an earlier sort",
+            "--shards",
+            shards,
+            "--out",
+            tmp_path / "full",
+        ),
+        (
+            "images in shards are not files to link to",
             "--shards",
             shards,
             "--out",
@@ -111,6 +117,6 @@ def test_what_is_refused(run, shards, refused, tmp_path):
             "links",
         ),
         ("{tmp}/photos/b lies in {tmp}/photos, which stays", "--images", photos, "--out", photos / "b"),
-        ("sort reads a list twice", "--images", "-", "--out", tmp_path / "a"),
+        ("sort reads the list twice", "--images", "-", "--out", tmp_path / "a"),
     ):
         assert refused("sort", run, *options).startswith(sentence.format(tmp=tmp_path))

@@ -48,6 +48,6 @@ def test_refusals(store, tmp_path, capsys):
     assert main(["kmeans", str(store.folder), "--clusters", "400"]) == 2
     assert "399 images and 400 clusters" in capsys.readouterr().err
     assert main(["kmeans", str(tmp_path), "--clusters", "4"]) == 2
-    assert "is no feature store" in capsys.readouterr().err
+    assert "is not a feature store" in capsys.readouterr().err
     assert main(["kmeans", str(store.folder), "--clusters", "4", "--out", str(tmp_path / "x.txt")]) == 2
     assert "must end in .parquet or .csv" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_what_does_not_go(folder, labels, result, run, shards, tmp_path, refused
     assert "run `ccscale evaluate` on the run first" in refused(*few, "--reject", ".9")
     assert "leave out --merged" in refused(*few, "--reject", ".9", "--merged", "2")
     for wrong in ("2", "0", "confidence=1", "sure"):
-        with pytest.raises(ValueError, match="neither a share of images to answer"):
+        with pytest.raises(ValueError, match="neither a fraction of images to assign"):
             Reject.parse(wrong)
     with pytest.raises(InputError, match="leave out --shards and --split"):
         evaluate_run(folder, splits=["train"], labels=labels, **HERE)
@@ -135,7 +135,7 @@ def test_what_does_not_go(folder, labels, result, run, shards, tmp_path, refused
         evaluate_run(folder, probe=False, labels=tmp_path / "others.csv", **HERE)
     copy = Path(shutil.copytree(folder, tmp_path / "run"))
     (copy / FILE).write_bytes(b"torn")
-    with pytest.raises(InputError, match="`ccscale evaluate` makes it anew"):
+    with pytest.raises(InputError, match="`ccscale evaluate` recreates it"):
         predict(copy, shards, tmp_path / "t.csv")
 
 

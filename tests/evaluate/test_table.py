@@ -137,5 +137,5 @@ def test_unknown_ending(tmp_path, name):
 
 def test_missing_folder(tmp_path):
     check_table_path(tmp_path / "t.csv")
-    with pytest.raises(InputError, match=r"there is no folder .*/none for t.csv; make it first"):
+    with pytest.raises(InputError, match=r"there is no folder .*/none for t.csv; create it first"):
         check_table_path(tmp_path / "none" / "t.csv")

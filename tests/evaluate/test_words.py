@@ -94,7 +94,7 @@ def test_planted_words_are_found(tmp_path, capsys, width):
     tower = clip.visual.conv1.weight.detach().clone()
     for tensor, code, told in (
         (tower, 0, ""),
-        (tower + 1, 2, "was not made by the image tower of this CLIP model"),
+        (tower + 1, 2, "was not made with the image tower of this CLIP model"),
     ):
         save_file({"backbone.patch_embed.proj.weight": tensor}, store.folder / BACKBONE)
         assert main(asked) == code

@@ -93,7 +93,7 @@ def test_a_program_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
     network = make(backbone="test_resnet")
     wrong = (np.zeros(2), np.full(1, 0.9), np.zeros((1, network.width)))
     monkeypatch.setattr(program, "_write_torch", lambda served, path: lambda images: wrong)
-    with pytest.raises(Fault, match="as torch-export 'test_resnet' does not answer as it does here"):
+    with pytest.raises(Fault, match="exported as torch-export, 'test_resnet' gives different results,"):
         write_program(network, tmp_path / "model.pt2", "torch-export")
 
     def fail(served, path):
@@ -116,5 +116,5 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
         "--format onnx needs onnxruntime, not installed here: pip install 'ccscale[onnx]'"
     )
     settings = Model(backbone="test_resnet", clusters=4)
-    with pytest.raises(InputError, match="takes features, and no images"):
+    with pytest.raises(InputError, match="takes features, not images"):
         write_program(ContrastiveClustering(settings, Views().size, 7), tmp_path / "model.onnx", "onnx")

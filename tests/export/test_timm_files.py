@@ -50,6 +50,6 @@ def test_a_backbone_that_timm_has_not(tmp_path):
     small = ContrastiveClustering(Model(backbone="test_resnet", clusters=4, stem="small"), 32)
     with pytest.raises(InputError, match="timm has no such backbone"):
         write_timm(small, tmp_path)
-    with pytest.raises(InputError, match="has no backbone that timm could read"):
+    with pytest.raises(InputError, match="has no backbone for timm to load"):
         write_timm(ContrastiveClustering(Model(backbone="test_resnet", clusters=4), 32, 7), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -56,31 +56,32 @@ def test_backbone_and_views_are_the_store_s(tmp_path):
     [
         (
             "model.backbone=resnet50",
-            "model.backbone is resnet50, and that of the feature store {place} is test_resnet: leave it out, or "
+            "model.backbone is resnet50, but the feature store {place} has test_resnet: leave it out, or "
             "make a store with it (`ccscale embed`)",
         ),
         (
             "views.size=64",
-            "views.size is 64, and that of the feature store {place} is 32: leave it out, or make a store "
-            "with it (`ccscale embed`)",
+            "views.size is 64, but the feature store {place} has 32: leave it out, or make a store with "
+            "it (`ccscale embed`)",
         ),
         (
             "model.freeze=none",
-            "model.freeze is none, and that of the feature store {place} is all: leave it out, or make a store "
+            "model.freeze is none, but the feature store {place} has all: leave it out, or make a store "
             "with it (`ccscale embed`)",
         ),
         (
             "model.pretrained=true",
-            "model.pretrained is True, and the backbone of a run on a feature store is the one that made it "
+            "model.pretrained is True, but a run on a feature store has the backbone that made it "
             "({place}): leave it out",
         ),
         (
             "model.clusters=41",
-            "model.clusters is 41, and {place} has 40 images of train: that is more clusters than images",
+            "model.clusters is 41, but {place} has only 40 images of train: use fewer clusters",
         ),
         (
             "pairs.of=neighbours",
-            "pairs.of is neighbours, and {place} has no neighbours: find them with `ccscale embed --neighbours 50`",
+            "pairs.of is neighbours, but {place} has no neighbours: compute them with `ccscale embed "
+            "--neighbours 50`",
         ),
         ("data.splits=[val]", "{place} has no split 'val'; it has train"),
     ],
@@ -105,8 +106,8 @@ def test_no_random_views(tmp_path, of):
     place = store(tmp_path / "store", views=0)
     find_neighbours(open_features(place), 3, device="cpu", show=False)
     assert refusal(place, f"pairs.of={of}") == (
-        f"pairs.of is {of}, and {place} has no random views: set pairs.of=neighbours, or make them with `ccscale "
-        "embed --views 2`"
+        f"pairs.of is {of}, but {place} has no random views: set pairs.of=neighbours, or make a store "
+        "with `ccscale embed --views 2`"
     )
     open_followed(config(place, "pairs.of=neighbours"))
 
@@ -116,7 +117,7 @@ def test_a_store_that_is_half_written(tmp_path):
     listing = json.loads((place / "features.json").read_text())
     (place / "features.json").write_text(json.dumps(listing | {"complete": False}))
     assert refusal(place) == (
-        f"{place} is not finished: run the `ccscale embed shards {place}` that began it again, and it goes on"
+        f"{place} is incomplete: run `ccscale embed shards {place}` again with the same options to continue"
     )
 
 

@@ -103,7 +103,7 @@ def test_bad_rows_are_left_out(tmp_path):
 def test_more_clusters_than_images():
     with pytest.raises(InputError) as refused:
         k_means(blobs(0, 5), 6)
-    assert str(refused.value) == "there are 5 images and 6 clusters are asked for: ask for fewer"
+    assert str(refused.value) == "5 images are too few for 6 clusters: use fewer"
 
 
 def test_no_numbers():

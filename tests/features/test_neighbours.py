@@ -210,13 +210,13 @@ def test_refusals(tmp_path):
     store = make_store(tmp_path / "store", rows_of(8, 20), bad=[1])
     with pytest.raises(InputError) as refused:
         find_neighbours(store, 19)
-    what = "19 neighbours of each image are asked for"
-    assert str(refused.value) == f"{what}, and {store.folder} has 19 images: ask for fewer"
-    with pytest.raises(InputError, match="has no neighbours: find them with `ccscale embed shards"):
+    what = "19 neighbours per image are too many for"
+    assert str(refused.value) == f"{what} the 19 images of {store.folder}: use fewer"
+    with pytest.raises(InputError, match="has no neighbours: compute them with `ccscale embed shards"):
         store.neighbours(np.arange(3))
     find_neighbours(store, 5, show=False)
     (store.folder / FILE).write_bytes(b"")
-    with pytest.raises(InputError, match="is not what the store lists"):
+    with pytest.raises(InputError, match="does not match the store's listing"):
         open_features(store.folder).neighbours(np.arange(3))
 
 

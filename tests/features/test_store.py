@@ -96,8 +96,8 @@ class TestRefused:
         with pytest.raises(InputError) as caught:
             ccscale.open_features(tmp_path)
         assert str(caught.value) == (
-            f"{tmp_path} is no feature store: it has no features.json; make one with "
-            f"`ccscale embed SHARDS {tmp_path}`"
+            f"{tmp_path} is not a feature store: it has no features.json; make one with `ccscale embed "
+            f"SHARDS {tmp_path}`"
         )
 
     def test_unknown_split(self, store):
@@ -107,9 +107,7 @@ class TestRefused:
 
     def test_half_written(self, store):
         store.listing.changed(complete=False).save(store.folder)
-        with pytest.raises(
-            InputError, match=r"is not finished: run the `ccscale embed shards .*` that began it"
-        ):
+        with pytest.raises(InputError, match=r"is incomplete: run `ccscale embed shards .*` again with the"):
             ccscale.open_features(store.folder)
 
     def test_a_file_cut_off(self, store):
@@ -119,8 +117,8 @@ class TestRefused:
             ccscale.open_features(store.folder)
         size = store.files[0].bytes
         assert str(caught.value) == (
-            f"{path} disagrees with the store's listing: it has {size - 1} bytes, not {size}; "
-            f"run `ccscale embed verify {store.folder}`"
+            f"{path} does not match the store's listing: it has {size - 1} bytes, not {size}; run "
+            f"`ccscale embed verify {store.folder}`"
         )
 
     def test_a_file_that_is_another(self, store):

@@ -26,7 +26,8 @@ def test_one_that_was_edited_stays(refused, tmp_path):
     (tmp_path / "train.sbatch").write_text("#SBATCH --partition=mine\n")
     message = refused("launch", "--scripts", tmp_path)
     assert (
-        message == f"{tmp_path}/train.sbatch is there, and is not what would be written: name another folder"
+        message
+        == f"{tmp_path}/train.sbatch exists and differs from what would be written: choose another folder"
     )
 
 

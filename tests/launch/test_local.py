@@ -101,7 +101,7 @@ when(signal.SIGTERM, lambda: None)
 time.sleep(600)
 """
     assert play(script) == Ended(76, None)
-    said = f"error: rank {killed} was ended by SIGKILL: the system ends processes so when it is short of memory\n"
+    said = f"error: rank {killed} was killed by SIGKILL: the system ends processes so when it is short of memory\n"
     assert capfd.readouterr().err == said
 
 
@@ -190,14 +190,14 @@ time.sleep(600)
 """
         assert play(script, minutes=2 / 60) == Ended(0, 30)
         assert capfd.readouterr().err.splitlines() == [
-            f"out of time at step {step}: the run goes on in new processes" for step in (10, 20)
+            f"time limit reached at step {step}: the run continues in new processes" for step in (10, 20)
         ]
 
     def test_not_without_end(self, play, capfd):
         """Where no step fits into the time."""
         script = f"steps = [4, 4]\n{self.LISTENING}\ntime.sleep(600)"
         assert play(script, minutes=2 / 60) == Ended(75, 4)
-        assert "error: no step was done within the time limit" in capfd.readouterr().err
+        assert "error: no step was completed within the time limit" in capfd.readouterr().err
 
     def test_a_request_is_the_end(self, play):
         script = """

@@ -26,7 +26,7 @@ def test_time(text, minutes):
 
 @pytest.mark.parametrize("text", ["", "0", "1h", "-1", "1:2:3:4", "1-", "0:0", "90\n"])
 def test_no_time(text):
-    with pytest.raises(InputError, match="is no time; write minutes"):
+    with pytest.raises(InputError, match="is not a time; write minutes"):
         parse_time(text)
 
 
@@ -37,7 +37,7 @@ def test_memory(text, found):
 
 @pytest.mark.parametrize("text", ["64", "G", "6.5G", "64G --qos=x", ""])
 def test_no_memory(text):
-    with pytest.raises(InputError, match="is no amount of memory"):
+    with pytest.raises(InputError, match="is not an amount of memory"):
         parse_memory(text)
 
 
@@ -61,8 +61,8 @@ def test_extra_options():
         ("qos=", "must be one line that is not empty"),
         ("qos=long\nrm -rf x", "must be one line that is not empty"),
         ("qos=long\rx", "must be one line that is not empty"),
-        ("q$(x)=1", "is no option of sbatch"),
-        ("=1", "is no option of sbatch"),
+        ("q$(x)=1", "is not an sbatch option"),
+        ("=1", "is not an sbatch option"),
     ],
 )
 def test_extra_options_that_are_refused(option, expected):

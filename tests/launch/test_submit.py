@@ -149,7 +149,9 @@ class TestMistakes:
 
     def test_no_slurm(self, config, refused, monkeypatch):
         monkeypatch.setenv("PATH", "/nowhere")
-        assert refused("launch", config).startswith("there is no sbatch here: launch where there is")
+        assert refused("launch", config).startswith(
+            "sbatch is not available here: run this on a machine that has it"
+        )
 
     @pytest.mark.parametrize(
         ("arguments", "expected"),
@@ -158,7 +160,7 @@ class TestMistakes:
             (["--gpus-per-node=3"], "3 ranks do not divide the 16 lanes"),
             (["run=null"], "has no key 'run': add run=DIR"),
             (["train.lrr=1"], "there is no key 'train.lrr'"),
-            (["run=a%j"], "Slurm puts something else for a %"),
+            (["run=a%j"], "Slurm replaces %"),
             (["run='a\n\nb'"], "run is "),
             (["--partition", "a\nb"], "--partition is 'a\\nb'; it must be one line"),
             (["--cluster=local", "--nodes=2"], "--cluster local uses this machine only"),

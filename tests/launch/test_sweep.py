@@ -49,10 +49,10 @@ def test_no_value_leads_out_of_the_run_s_folder(config):
 @pytest.mark.parametrize(
     ("sweeps", "ranks", "expected"),
     [
-        (["seed"], 1, "--sweep 'seed' is no sweep; write key=a,b,c"),
-        (["=1,2"], 1, "--sweep '=1,2' is no sweep"),
-        (["seed=1,,2"], 1, "--sweep 'seed=1,,2' is no sweep"),
-        (["seed=1", "seed=2"], 1, "--sweep names seed twice"),
+        (["seed"], 1, "--sweep 'seed' is not a sweep; write key=a,b,c"),
+        (["=1,2"], 1, "--sweep '=1,2' is not a sweep"),
+        (["seed=1,,2"], 1, "--sweep 'seed=1,,2' is not a sweep"),
+        (["seed=1", "seed=2"], 1, "--sweep has seed twice"),
         (["run=a,b"], 1, "--sweep run=... is not needed"),
         (["seed=1,1"], 1, "two runs of the sweep have the same folder runs/r/seed=1"),
         (["data.shards=a/b,a_b"], 1, "two runs of the sweep have the same folder runs/r/data.shards=a_b"),

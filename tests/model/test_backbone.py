@@ -153,7 +153,7 @@ class TestWeightsFromAFile:
     def test_standard_stem_over_weights_of_the_small_one(self, tmp_path):
         """A stem with random weights is not what was asked for."""
         saved(tmp_path / "w.safetensors", build_backbone(model("resnet18", stem="small"), SIZE))
-        with pytest.raises(InputError, match=r"1 of its 120 tensors .* the first is 'conv1.weight'"):
+        with pytest.raises(InputError, match=r"1 of its 120 tensors .* first 'conv1.weight'"):
             build_backbone(model("resnet18", weights=str(tmp_path / "w.safetensors")), SIZE)
 
     def test_other_shapes(self, tmp_path):
@@ -165,8 +165,8 @@ class TestWeightsFromAFile:
         with pytest.raises(InputError) as caught:
             build_backbone(model(weights=str(path)), SIZE)
         assert str(caught.value) == (
-            f"{path} does not fit the backbone (model.weights): 2 of its {len(weights) + 1} tensors are missing or "
-            "of another shape, the first is 'layer1.0.bn1.weight'"
+            f"{path} does not fit the backbone (model.weights): 2 of its {len(weights) + 1} tensors are "
+            "missing or have another shape, first 'layer1.0.bn1.weight'"
         )
 
     def test_of_another_backbone(self, tmp_path):
@@ -242,6 +242,6 @@ class TestPretrained:
         with pytest.raises(InputError) as caught:
             build_backbone(model(name, pretrained=True), SIZE)
         message = str(caught.value)
-        assert message.startswith(f"the pretrained weights of '{name}' cannot be had (")
+        assert message.startswith(f"the pretrained weights of '{name}' are not available (")
         assert message.endswith("or give a file as model.weights=FILE.safetensors")
         assert "\n" not in message

@@ -208,9 +208,9 @@ class TestBackbones:
             (
                 "test_efficientnet",
                 {"drop_path": 0.2},
-                "model.drop_path is 0.2, and 'test_efficientnet' does not use it",
+                "model.drop_path is 0.2, but 'test_efficientnet' does not use it",
             ),
-            ("vgg11", {"drop_path": 0.2}, "'vgg11' does not take model.drop_path"),
+            ("vgg11", {"drop_path": 0.2}, "'vgg11' does not support model.drop_path"),
         ],
     )
     def test_rates_that_a_backbone_does_not_use(

@@ -101,7 +101,7 @@ def test_missing_file(out, name):
     message = str(caught.value)
     assert message.startswith("there is no ")
     assert name in message
-    assert message.endswith("make it with `ccscale export RUN OUT`")
+    assert message.endswith("create it with `ccscale export RUN OUT`")
 
 
 def test_missing_folder(tmp_path):
@@ -134,7 +134,7 @@ def test_config_of_another_kind(out, key, value):
     if key == "version":
         assert message == f"{out / CONFIG} has version 2 and this ccscale reads version 1: upgrade ccscale"
     elif key == "format":
-        assert message.startswith(f"{out / CONFIG} is not the config of an exported network; make one")
+        assert message.startswith(f"{out / CONFIG} is not the config of an exported network; create one")
     else:
         assert message.startswith(f"the exported network in {out} cannot be read: ")
 

@@ -86,12 +86,12 @@ def test_drop_path_in_what_is_not_frozen():
         (
             "test_resnet",
             {"freeze": 9},
-            "model.freeze is 9, and 'test_resnet' has 4 stages behind its stem: give at most 4, or all",
+            "model.freeze is 9, but 'test_resnet' has only 4 stages after its stem: give at most 4, or all",
         ),
         (
             "test_vit",
             {"freeze": "all", "drop_path": 0.1},
-            "model.drop_path is 0.1, and 'test_vit' does not use it where it is not frozen (model.freeze): leave "
+            "model.drop_path is 0.1, but 'test_vit' does not use it where it is not frozen (model.freeze): leave "
             "it out",
         ),
     ],
@@ -110,7 +110,7 @@ def test_a_backbone_without_stages(monkeypatch):
         network("test_resnet", 3)
     assert (
         str(caught.value)
-        == "model.freeze is 3, and timm knows no stages of 'test_resnet': set it to none or all"
+        == "model.freeze is 3, but timm defines no stages for 'test_resnet': set it to none or all"
     )
 
 

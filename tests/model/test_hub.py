@@ -88,32 +88,32 @@ def test_what_goes_wrong_is_said(hub, exported, monkeypatch, tmp_path):
     assert told("hf://me/none").startswith(
         "the Hub has no repository me/none, or it is private: check the name"
     )
-    assert told("hf://a/b/c") == "'a/b/c' is no repository of the Hub: name it OWNER/NAME"
+    assert told("hf://a/b/c") == "'a/b/c' is not a Hub repository: write OWNER/NAME"
     hub.repos["me/other"] = {"a" * 40: {"config.json": b"{}"}}
     assert told("hf://me/other@v2") == "me/other has no branch, tag or commit 'v2'"
     assert "is not the config of an exported network" in told("hf://me/other")
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
-    with pytest.raises(InputError, match="the Hub does not let you write to me/animals: log in with"):
+    with pytest.raises(InputError, match="the Hub denies you write access to me/animals: log in with"):
         ccscale.model.hub.push(exported, "me/animals")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     asked = len(hub.requests)
     assert told("hf://me/new") == (
-        "me/new is not on this machine, and HF_HUB_OFFLINE is set: unset it where there is a network"
+        "me/new is not in the local cache, and HF_HUB_OFFLINE is set: unset it on a machine with internet access"
     )
     assert len(hub.requests) == asked
 
 
 def test_a_hub_that_cannot_be_reached(hub, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(Fault, match=r"the Hub could not be asked for me/animals \("):
+    with pytest.raises(Fault, match=r"the Hub could not be reached for me/animals \("):
         ccscale.load("hf://me/animals")
 
 
 def test_what_is_not_pushed(hub, run, exported, refused, monkeypatch):
-    assert refused("push", run, "me/animals").startswith(f"{run} is no exported network with a model card")
+    assert refused("push", run, "me/animals").startswith(
+        f"{run} is not an exported network with a model card"
+    )
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(exported / "none"))
-    assert refused("push", exported, "me/animals").startswith(
-        "pushing to the Hub needs a token that may write"
-    )
+    assert refused("push", exported, "me/animals").startswith("pushing to the Hub needs a token with write")
     assert not hub.requests

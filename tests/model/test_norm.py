@@ -246,7 +246,7 @@ def test_state_and_names_stay():
 
 
 def test_unknown_kind_is_refused():
-    with pytest.raises(InputError, match="batch norms of the kind BatchNorm3d, which cannot"):
+    with pytest.raises(InputError, match="batch norms of type BatchNorm3d, whose statistics cannot"):
         use_global_batch_norm(nn.Sequential(nn.BatchNorm3d(C)))
 
 

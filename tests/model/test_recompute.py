@@ -85,7 +85,10 @@ def test_less_is_kept_and_an_evaluation_is_the_same() -> None:
 def test_a_backbone_that_is_not_checkpointed_is_refused(backbone: str) -> None:
     with pytest.raises(InputError) as caught:
         network_of(config_of(backbone, None, model={"grad_checkpointing": True}))
-    assert str(caught.value) == f"timm does not checkpoint '{backbone}': leave model.grad_checkpointing out"
+    assert (
+        str(caught.value)
+        == f"timm does not support gradient checkpointing for '{backbone}': leave model.grad_checkpointing out"
+    )
 
 
 def test_a_compiled_backbone_is_refused() -> None:

@@ -44,7 +44,7 @@ def test_feature_width(name, width):
 def test_a_size_that_a_backbone_does_not_take(name, size, message):
     with pytest.raises(InputError) as caught:
         ContrastiveClustering(model(name), size)
-    start = f"the backbone '{name}' does not take images of {size} pixels ("
+    start = f"the backbone '{name}' does not accept images of {size} pixels ("
     assert str(caught.value).startswith(start)
     assert str(caught.value).endswith(f"): {message}")
     assert "\n" not in str(caught.value)
@@ -85,5 +85,5 @@ def test_it_changes_no_weights():
 
 def test_nothing_is_downloaded_for_what_does_not_fit(monkeypatch):
     monkeypatch.setattr("ccscale.model.network.build_backbone", lambda *_: pytest.fail("it was built"))
-    with pytest.raises(InputError, match="does not take images of 32 pixels"):
+    with pytest.raises(InputError, match="does not accept images of 32 pixels"):
         ContrastiveClustering(model("halonet26t", pretrained=True), SIZE)

@@ -43,4 +43,4 @@ def test_heads_on_a_store(tmp_path, capsys, monkeypatch, epochs, boost):
 
 def test_it_is_of_one_rank(shards, tmp_path, refused):
     config = write_config(tmp_path, {"data": {"shards": str(shards)}, "model": {"clusters": 4}})
-    assert "--measure takes steps as one rank" in refused("plan", config, "--measure", "--nodes", "2")
+    assert "--measure runs steps on one rank" in refused("plan", config, "--measure", "--nodes", "2")

@@ -87,7 +87,7 @@ def test_without_the_data(config, capsys, tmp_path):
 
 def test_refused(refused, config):
     assert refused("plan", config, "--gpus-per-node", "3").startswith("3 ranks do not divide the 16 lanes")
-    assert "do not fill a global batch of 512" in refused("plan", config, "train.global_batch=512")
+    assert "than a global batch of 512" in refused("plan", config, "train.global_batch=512")
     assert refused("plan", config, "--nodes", "0") == "--nodes must be above 0"
     assert refused("plan", config, "--gpu-memory", "0") == "--gpu-memory must be above 0"
     assert "timm has no model 'resnet35'" in refused("plan", config, "model.backbone=resnet35")

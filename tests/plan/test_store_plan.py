@@ -86,6 +86,6 @@ def test_memory_is_what_a_call_holds():
 
 def test_refusals(store, refused):
     line = ["plan", "store", store.folder]
-    assert "ask for fewer" in refused(*line, "--clusters", str(N))
-    assert "ask for fewer" in refused(*line, "--neighbours", str(N))
+    assert "use fewer" in refused(*line, "--clusters", str(N))
+    assert "use fewer" in refused(*line, "--neighbours", str(N))
     assert "--clusters K for k-means, --neighbours K, or both" in refused(*line)

@@ -116,8 +116,8 @@ def stopped(process: Process, data: bytes) -> None:
 
 
 REFUSED = {
-    ("--host", "192.0.2.1"): "port 0 of 192.0.2.1 cannot be had: Cannot assign requested address",
-    ("--host", "no.such.host.invalid"): "--host no.such.host.invalid is no address of this machine",
+    ("--host", "192.0.2.1"): "cannot listen on port 0 of 192.0.2.1: Cannot assign requested address",
+    ("--host", "no.such.host.invalid"): "--host no.such.host.invalid is not an address of this machine",
     ("--port", "70000"): "--port 70000 is not a port: give a number up to 65535",
 }
 
@@ -136,4 +136,4 @@ def test_a_missing_package_is_named(run, refused, monkeypatch):
 def test_several_ranks_are_refused(run, refused, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
-    assert refused("serve", run).startswith("serve is one process")
+    assert refused("serve", run).startswith("serve runs in one process")

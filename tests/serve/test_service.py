@@ -303,7 +303,7 @@ def test_a_new_version_takes_over_and_what_is_under_way_ends_with_the_old_one(de
 
     asyncio.run(talk())
     said = capsys.readouterr().err
-    assert "a new version could not be loaded, and old is served on: it is damaged" in said
+    assert "a new version could not be loaded; still serving old: it is damaged" in said
 
 
 def test_it_ends_when_it_has_answered_what_it_has(decoders):

@@ -53,7 +53,7 @@ def test_too_many_stop_the_run_which_is_saved_and_goes_on_with_a_higher_limit(
     settings = small_settings(damaged[0], run)
     settings["data"]["max_bad_samples"] = 2
     with pytest.raises(
-        InputError, match=r"3 images cannot be decoded, .*max_bad_samples is 2; the last is class"
+        InputError, match=r"3 images cannot be decoded, .*max_bad_samples of 2; the last is class"
     ):
         train_run(parse_config(settings))
     saved = find(run).newest

@@ -104,7 +104,7 @@ def test_what_does_not_go_together_is_refused(store: Features, tmp_path: Path) -
         "pairs": {"of": "views"},
         "views": {"raw": 2},
     }
-    with pytest.raises(InputError, match=r"model\.begin is spectral, smoothed, and .* has no neighbours"):
+    with pytest.raises(InputError, match=r"model\.begin is spectral, smoothed, but .* has no neighbours"):
         open_followed(parse_config(alone))
 
 

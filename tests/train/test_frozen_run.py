@@ -113,7 +113,10 @@ def test_a_file_that_is_gone_or_another(frozen_run, tmp_path, refused):
         read_export(choose(run).newest.path)
     assert str(caught.value) == changed
     path.unlink()
-    gone = f"{path} is gone, which holds what the run keeps frozen of its network and no checkpoint has: restore it"
+    gone = (
+        f"{path} is missing; it holds the frozen weights of the run, which are not in its checkpoints: "
+        "restore it"
+    )
     assert refused("export", run, tmp_path / "out") == gone
     assert refused("train", run / "config.yaml", f"run={run}", "train.max_steps=9") == gone
 

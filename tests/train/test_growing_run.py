@@ -99,7 +99,7 @@ def list_again(place: Path, *shards: Shard) -> None:
 
 
 def test_data_that_may_not_grow_are_refused_when_they_have(mine, refused):
-    assert "not those that the run has taken in: 1 shard more; set data.refresh" in refused(
+    assert "have changed since the run took them in: 1 shard more; set data.refresh" in refused(
         "train", mine, "data.refresh=null"
     )
 
@@ -108,9 +108,9 @@ def test_shards_that_are_others_are_refused(mine, refused):
     place = mine.parent / "shards"
     first, second, third = Manifest.load(place).shards
     list_again(place, first, replace(second, sha256="f" * 64), third)
-    assert f"{second.url} has other contents than when the run took it in" in refused("train", mine)
+    assert f"{second.url} has changed since the run took it in" in refused("train", mine)
     list_again(place, first, second, replace(third, sha256=first.sha256))
-    assert f"{third.url} has the contents of {first.url}" in refused("train", mine)
+    assert f"{third.url} has the same contents as {first.url}" in refused("train", mine)
 
 
 def test_a_shard_that_is_not_listed_any_more_is_told_and_read_as_before(mine, capfd):
@@ -127,7 +127,7 @@ def test_a_shard_that_is_gone_is_refused_or_retired(mine, refused, capsys):
     place = mine.parent / "shards"
     first, second, third = Manifest.load(place).shards
     (place / first.url).unlink()
-    assert f"1 shard that the run has taken in is gone, the first is {first.url}" in refused("train", mine)
+    assert f"1 shard that the run uses is missing, the first is {first.url}" in refused("train", mine)
     train(mine, "data.vanished=retire")
     said = capsys.readouterr().err
     assert "step 2: retired 1 shard, which is gone; 30 images from here on, 1 step an epoch" in said

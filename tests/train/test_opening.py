@@ -61,7 +61,7 @@ def test_a_resume_does_not_ask_for_the_initial_weights(begun: Path, tmp_path: Pa
     ):
         assert main(["train", str(begun), f"train.max_steps={4 + number}", *changes]) == 0
         told = capsys.readouterr().err
-        assert "it is not looked at, since the run goes on from its checkpoint" in told
+        assert "ignored, since the run resumes from its checkpoint" in told
         assert origin(begun) == before
 
 
@@ -104,7 +104,7 @@ def test_a_run_begins_with_another_ones_network(
 
     file = write_config(tmp_path, small_settings(shards, tmp_path / "run", **changes))
     assert main(["train", str(file)]) == 0
-    assert f"beginning with the network of {other}, step 2" in capsys.readouterr().err
+    assert f"starting from the network of {other}, step 2" in capsys.readouterr().err
     shutil.rmtree(other)
     assert main(["train", str(file), "train.max_steps=2", "train.start=null"]) == 0
     assert "going on from step 1 of 2" in capsys.readouterr().err
@@ -113,10 +113,10 @@ def test_a_run_begins_with_another_ones_network(
 
 STARTS = {
     "{run}@3": "{run} has no checkpoint of step 3; there are: 2",
-    "{run}@bst": "train.start is {run}@bst: 'bst' is no checkpoint of {run}; RUN@STEP, RUN@best and the like name "
-    "one; did you mean 'best'",
-    "{run}@best-nmi": "the network of {run}/checkpoints/step-00000002 (train.start) is another one: model.clusters "
-    "is 6 there and 4 here",
+    "{run}@bst": "train.start is {run}@bst: 'bst' is not a checkpoint of {run}; write RUN@STEP, RUN@best or the "
+    "like; did you mean 'best'",
+    "{run}@best-nmi": "the network of {run}/checkpoints/step-00000002 (train.start) has other settings: "
+    "model.clusters is 6 there and 4 here",
     "{run}/none": "{run}/none is not the folder of a run",
 }
 
@@ -141,17 +141,14 @@ def test_what_changes_memory_alone_may_change(shards: Path, tmp_path: Path, caps
     assert main(["train", file]) == 0
     assert main(["train", file, "train.max_steps=2", "train.zero=1"]) == 0
     told = capsys.readouterr().err
-    assert (
-        "train.zero was 0 and is now 1: that changes memory and rounding, and not what a step computes"
-        in told
-    )
+    assert "train.zero was 0 and is now 1: this affects memory and rounding only" in told
     assert "converting step-00000001 from ZeRO 0 to 1" in told
     assert read_run(tmp_path / "run").train.zero == 1
     code = main(["train", file, "train.max_steps=3", "train.zero=1", "train.micro_batch=8"])
     told = capsys.readouterr().err
     if backbone == "test_vit":
         assert code == 0
-        assert "train.micro_batch was 16 and is now 8: that changes memory and rounding" in told
+        assert "train.micro_batch was 16 and is now 8: this affects memory and rounding" in told
         assert "going on from step 2 of 3" in told
     else:
         assert code == 2

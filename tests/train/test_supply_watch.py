@@ -57,5 +57,5 @@ def test_a_store_of_another_kind_is_refused(tmp_path):
     make_store(tmp_path / "other", [ROWS[:, :3]] * 3).folder.rename(tmp_path / "moved")
     store.folder.rename(tmp_path / "before")
     (tmp_path / "moved").rename(store.folder)
-    with pytest.raises(InputError, match=r"was made anew, of another kind \(backbone, size or views\)"):
+    with pytest.raises(InputError, match=r"was recreated with another backbone, size or views"):
         SupplyWatch().look(supply, 2)

@@ -76,7 +76,7 @@ def test_the_run_stops_by_name_and_goes_on_there(
     assert re.search(
         r" cannot be read: the server answers 503 \(\d+ tries in 3 seconds\); the run is saved ", error
     )
-    assert error.endswith(f" is saved at step {saved.step}: run the same command to go on")
+    assert error.endswith(f" is saved at step {saved.step}: run the same command to resume")
     assert "Traceback" not in stopped.said()
     assert [record["step"] for record in steps(tmp_path / "run")] == list(range(1, saved.step + 1))
     again = start(config, 1, [])  # as long as it lasts, it stops there again
@@ -126,7 +126,7 @@ def test_one_rank_that_cannot_read_stops_both(
     errors = [line for line in life.said().splitlines() if line.startswith("error")]
     assert len(errors) == 1
     assert errors[0].startswith(f"error on rank 1: {server.url}/train-00000")
-    assert errors[0].endswith(f"; the run is saved at step {saved.step}: run the same command to go on")
+    assert errors[0].endswith(f"; the run is saved at step {saved.step}: run the same command to resume")
     server.mend()
     train(config, 2)
     digests, _ = difference(steps(tmp_path / "run"), unbroken)

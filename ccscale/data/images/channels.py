@@ -65,8 +65,9 @@ class Channels:
             low, high = low or (least,) * model.in_chans, high or (greatest,) * model.in_chans
         if pixels.type is None or low is None or high is None:
             raise InputError(
-                f"what the numbers of {model.in_chans} channels mean is not known: train on shards that were made "
-                f"with `ccscale shards make --channels {model.in_chans}`, or give model.pixels.type, low and high"
+                f"the value range of {model.in_chans} channels is unknown: train on shards made with "
+                f"`ccscale shards make --channels {model.in_chans}`, or set model.pixels.type, low and "
+                "high"
             )
         return cls(pixels.type, low, high)
 
@@ -106,7 +107,7 @@ def open_planes(data: bytes, channels: Channels | None, most_pixels: int = MAX_P
     if values.shape[2] != len(channels):
         raise BadImage(f"it has {values.shape[2]} channels, not {len(channels)}")
     if values.dtype != channels.type:
-        raise BadImage(f"its numbers are {values.dtype}, not {channels.type}")
+        raise BadImage(f"its pixel type is {values.dtype}, not {channels.type}")
     planes = []
     for number, (low, high) in enumerate(zip(channels.low, channels.high, strict=True)):
         plane = values[..., number].astype(np.float32)
@@ -157,20 +158,18 @@ def read_values(data: bytes, most_pixels: int = MAX_PIXELS) -> npt.NDArray[Any]:
     else:
         encoded = open_image(data, most_pixels)
         if encoded.depth == 16 and encoded.image.mode.startswith("RGB"):
-            raise BadImage(
-                "it is a PNG of 16-bit colours, of which half the bits would be lost: save it as TIFF"
-            )
+            raise BadImage("it is a 16-bit colour PNG, which would lose half its bits: save it as TIFF")
         image = upright(encoded)
         image = image.convert("RGB") if image.mode == "P" else image
         values = np.atleast_3d(np.asarray(image.convert("L") if image.mode == "1" else image))
     if values.dtype.kind not in "uif":
-        raise BadImage(f"its numbers are {values.dtype}, which are no intensities")
+        raise BadImage(f"its pixel type is {values.dtype}, which does not represent intensities")
     if str(values.dtype) not in RANGES:
         values = values.astype(np.float32)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         count = int(values.size - np.isfinite(values).sum())
-        raise BadImage(f"{count:,} of its numbers are not finite (NaN or infinite): fill them first")
+        raise BadImage(f"{count:,} of its values are not finite (NaN or infinite): replace them first")
     return values
 
 

@@ -82,13 +82,11 @@ def check(images: Tensor, colour: ColourParameters) -> None:
     """Raise a `ValueError` if images or parameters are not as `apply_colour` takes them."""
     if images.dtype == torch.float32 and images.ndim == 4:
         if colour.grey.any() or (colour.factors != NEUTRAL).any():
-            raise ValueError(
-                f"images are {images.dtype} of shape {tuple(images.shape)}, which have no colours"
-            )
+            raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}, not RGB")
     elif images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}, not uint8 (M, S, S, 3)")
     if len(colour) != len(images):
-        raise ValueError(f"there are parameters of {len(colour)} views for {len(images)} images")
+        raise ValueError(f"got parameters for {len(colour)} views and {len(images)} images")
 
 
 def _images_at_a_time(numbers: int, device: torch.device) -> int:

@@ -104,7 +104,7 @@ class Encoded:
 
 def _check_size(width: int, height: int, most_pixels: int) -> None:
     if width * height > most_pixels:
-        raise BadImage(f"it claims {width} x {height} pixels, more than the {most_pixels:,} that are read")
+        raise BadImage(f"it claims {width} x {height} pixels, above the limit of {most_pixels:,}")
 
 
 def open_image(data: bytes, most_pixels: int = MAX_PIXELS) -> Encoded:

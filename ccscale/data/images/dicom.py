@@ -38,18 +38,16 @@ def read_dicom(data: bytes, most_pixels: int) -> npt.NDArray[Any]:
             raise BadImage("it is DICOM without an image")
         height, width = int(found.Rows), int(found.Columns)
         if height * width * int(found.get("NumberOfFrames") or 1) > most_pixels:
-            raise BadImage(
-                f"it claims {width} x {height} pixels, more than the {most_pixels:,} that are read"
-            )
+            raise BadImage(f"it claims {width} x {height} pixels, above the limit of {most_pixels:,}")
         values, meaning = found.pixel_array, str(found.PhotometricInterpretation)
         if int(found.get("SamplesPerPixel", 1)) > 1:
             if values.ndim != 3:
-                raise BadImage("it has several frames of colours: one is an image")
+                raise BadImage("it has several colour frames, but must have one")
             if meaning.startswith("YBR"):
                 values = convert_color_space(values, meaning, "RGB")
             return np.asarray(values)
         if meaning == "PALETTE COLOR":
-            raise BadImage("its numbers stand for colours of a palette: save it as RGB")
+            raise BadImage("it uses a colour palette: save it as RGB")
         values = apply_voi_lut(apply_modality_lut(values, found), found).astype(np.float32)
         if meaning == "MONOCHROME1":  # the least is white
             values = values.max() + values.min() - values
@@ -70,7 +68,7 @@ def dicom_picture(data: bytes, most_pixels: int) -> Image.Image:
     """
     values = read_dicom(data, most_pixels)
     if values.shape[2] not in (1, 3):
-        raise BadImage(f"it has {values.shape[2]} frames: one is an image")
+        raise BadImage(f"it has {values.shape[2]} frames, but must have one")
     if values.dtype != np.uint8:
         low, high = float(values.min()), float(values.max())
         values = ((values - low) * (255 / max(high - low, 1e-30))).round().astype(np.uint8)

@@ -58,7 +58,7 @@ def reader_of(data: bytes) -> Reader:
         return _extra("pillow_heif.as_plugin", "HeifImageFile", "HEIC", "ccscale[heif]")
     if data.startswith((_JXL_STREAM, _JXL_BOX)):
         return _extra("pillow_jxl.JpegXLImagePlugin", "JXLImageFile", "JPEG XL", "ccscale[jxl]")
-    raise BadImage(f"it is no image in a known format ({_FORMATS})")
+    raise BadImage(f"it is not an image in a known format ({_FORMATS})")
 
 
 def claimed_size(data: bytes) -> tuple[int, int] | None:

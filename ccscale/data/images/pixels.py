@@ -37,8 +37,8 @@ def plain(image: Image.Image, depth: int) -> Image.Image:
     if mode in ("F", "I"):
         kind = "floating-point numbers" if mode == "F" else "32-bit integers"
         raise BadImage(
-            f"its pixels are {kind}, which have no range of their own: convert it to 8 or 16 bits, or "
-            "keep them as they are (`ccscale shards make --channels 1`)"
+            f"its pixels are {kind}, a type without a fixed range: convert it to 8 or 16 bits, or keep "
+            "the values as stored (`ccscale shards make --channels 1`)"
         )
     # Pillow has a PNG's transparent colour at the file's depth and the pixels at 8 bits.
     if transparent is not None and (depth in (2, 4) or (depth == 16 and mode == "RGB")):

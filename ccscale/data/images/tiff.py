@@ -44,21 +44,19 @@ def read_tiff(data: bytes, most_pixels: int) -> npt.NDArray[Any]:
             if not height * width:
                 raise BadImage("it has no height or no width")
             if height * width > most_pixels:
-                raise BadImage(
-                    f"it claims {width} x {height} pixels, more than the {most_pixels:,} that are read"
-                )
+                raise BadImage(f"it claims {width} x {height} pixels, above the limit of {most_pixels:,}")
             if series.dtype is None or series.size * series.dtype.itemsize > _MOST_BYTES:
-                raise BadImage(f"it claims {series.size:,} numbers, more than are read")
+                raise BadImage(f"it claims {series.size:,} values, above the limit")
             if len(others) > 1:
                 told = " x ".join(f"{axis} {shape[axis]}" for axis in others)
                 raise BadImage(
-                    f"it has {told} beside height and width, and one of them can be the channels: project or "
-                    "split the others"
+                    f"it has {told} besides height and width, but only one of them can be the channels: "
+                    "project or split the others"
                 )
             tags = file.pages.first.tags
             meaning, turn = (tags.valueof(code, 1) for code in (262, 274))
             if meaning == _PALETTE:
-                raise BadImage("its numbers stand for colours of a palette: save it as RGB")
+                raise BadImage("it uses a colour palette: save it as RGB")
             values = np.asarray(series.asarray(maxworkers=1))
             axes = list(series.axes)
     except BadImage:

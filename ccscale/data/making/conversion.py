@@ -88,8 +88,8 @@ class Conversion:
         path = os.path.join(self.folder, "plan.json")
         if _read_digest(path) not in (None, digest) and not may_change:
             raise InputError(
-                f"the images have changed since the shards in {self.out} were begun: delete that folder and start "
-                "again"
+                f"the images have changed since the conversion to {self.out} began: delete that folder "
+                "and start again"
             )
         _write_digest(path, digest)
 
@@ -190,7 +190,7 @@ def begin(
     try:
         _lock(lock, out)
         if not reopen and os.path.exists(os.path.join(out, NAME)):
-            raise InputError(f"another process has made the shards in {out} in the meantime")
+            raise InputError(f"another process has meanwhile made the shards in {out}")
         conversion = Conversion(out, preparation, workers, progress, lock)
         conversion.resumed = _read_digest(_request_path(out)) == request
         if not conversion.resumed:

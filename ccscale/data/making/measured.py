@@ -130,8 +130,8 @@ def measure_pixels(
     if len(total.images) > 1:
         kinds = " and ".join(f"{count:,} of {kind}" for kind, count in sorted(total.images.items()))
         raise InputError(
-            f"the images in {manifest.root} are not of one type of numbers, but {kinds}: what becomes 0 and 1 "
-            "would not be the same for them; convert them to one type, or make shards of each"
+            f"the images in {manifest.root} have different pixel types, {kinds}, which would be scaled "
+            "differently: convert them to one type, or make separate shards for each"
         )
     (kind,) = total.images
     channels = len(total.upper)

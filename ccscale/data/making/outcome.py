@@ -46,7 +46,9 @@ def finish(
             f"{first.reason})"
         )
         if temporary:
-            raise Fault(f"{what}, {temporary:,} of them perhaps for now: start the same command again later")
+            raise Fault(
+                f"{what}, {temporary:,} of them perhaps temporarily: run the same command again later"
+            )
         raise NoneReadable(f"{what}; check the source")
     write_rejected(out, rejected)
     _write_table(os.path.join(out, DUPLICATES), Duplicate, duplicates or [])

@@ -45,7 +45,7 @@ class Preparation:
 
     def __post_init__(self) -> None:
         if self.resize is not None and self.resize < 1:
-            raise InputError(f"resize is {self.resize}: give the short side's length, at least 1 pixel")
+            raise InputError(f"resize is {self.resize}: give the length of the short side, at least 1 pixel")
         if self.format is not None and self.format not in FORMATS:
             hint = nearest(self.format, FORMATS) or f"; the formats are {', '.join(FORMATS)}"
             raise InputError(f"there is no format {self.format!r}{hint}")
@@ -57,7 +57,7 @@ class Preparation:
             raise InputError(f"channels is {self.channels}: it must be from 1 to {MOST_CHANNELS}")
         if self.format is not None:
             raise InputError(
-                f"images of channels are kept as they are stored, and format is {self.format}: leave one of the "
+                f"with channels images are kept as stored, but format is {self.format}: leave one of the "
                 "two out"
             )
 

@@ -99,7 +99,7 @@ def read_local(item: Item) -> bytes:
         gone = error.errno == errno.ENOENT and listed and not os.path.isdir(os.path.dirname(path or "/"))
         if path is not None and (gone or error.errno in LOST | FULL):
             raise Fault(
-                f"the source cannot be read any more, at {path} ({reason}): start the same command again when it "
-                "can be; it keeps the shards that are whole"
+                f"the source can no longer be read, at {path} ({reason}): run the same command again once "
+                "it can; complete shards are kept"
             ) from None
         raise BadImage(f"the file cannot be read: {reason}") from None

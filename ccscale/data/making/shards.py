@@ -118,7 +118,7 @@ def make_shards(
     preparation = Preparation(resize, format, quality, channels)
     if shown is not None and not all(0 <= channel < (channels or 0) for channel in shown):
         raise InputError(
-            f"shown is {', '.join(map(str, shown))}: name channels from 0 to {(channels or 1) - 1}"
+            f"shown is {', '.join(map(str, shown))}: use channels from 0 to {(channels or 1) - 1}"
         )
     if shard_samples is not None and shard_samples < 1:
         raise InputError(f"shard_samples is {shard_samples}: a shard holds at least 1 sample")
@@ -145,7 +145,7 @@ def make_shards(
         if not may_be_read_now(source, left_out, preparation):
             remove_notes(folder)
             if progress:
-                say(f"{folder} holds these shards already: the same images by name, the same options")
+                say(f"{folder} already holds these shards: the same image names and options")
             return made
     else:
         _check_out(source, folder)
@@ -182,7 +182,7 @@ def make_shards(
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE):
             again = "start the same command again when it can be, which keeps the shards that are whole"
             raise Fault(f"{what}: {again}") from None
-        raise InputError(f"{what}: put that right, or choose another folder") from None
+        raise InputError(f"{what}: fix that, or choose another folder") from None
 
 
 def _tell_oddities(source: Source, strict: bool, progress: bool) -> None:
@@ -190,7 +190,7 @@ def _tell_oddities(source: Source, strict: bool, progress: bool) -> None:
     told = [str(source.passed)] if source.passed.kinds else []
     told += source.renamed
     if told and strict:
-        raise InputError(f"{'; '.join(told)}: --strict refuses that; put it right, or leave out --strict")
+        raise InputError(f"{'; '.join(told)}, which --strict refuses; fix that, or leave out --strict")
     if progress:
         for sentence in told:
             say(sentence)
@@ -205,7 +205,7 @@ def _made_before(out: str, request: str) -> Manifest | None:
     except InputError:
         made = None
     if made is None or made.made_by.get("request") != request:
-        raise InputError(f"{out} already holds a data set: choose another folder, or delete it first")
+        raise InputError(f"{out} already contains a data set: choose another folder, or delete it first")
     made.check_files(made.splits)
     return made
 
@@ -248,10 +248,12 @@ def _affordable(source: Source, shard_bytes: int, stash: Stash) -> int:
 def _check_out(source: Source, out: str) -> None:
     """Refuse a folder that shards would harm or be harmed in."""
     if location.is_url(out):
-        raise InputError(f"shards are written to a local folder, not to {out}: copy them there afterwards")
+        raise InputError(
+            f"shards can only be written to a local folder, not to {out}: copy them there afterwards"
+        )
     if os.path.exists(out) and not os.path.isdir(out):
-        raise InputError(f"{out} is a file: name a folder for the shards")
+        raise InputError(f"{out} is a file: give a folder for the shards")
     above = os.path.join(os.path.realpath(out), "")
     for items in source.splits.values():
         if any(item.content.path is not None and item.content.path.startswith(above) for item in items):
-            raise InputError(f"{out} holds the images themselves: name another folder for the shards")
+            raise InputError(f"{out} contains the images themselves: choose another folder for the shards")

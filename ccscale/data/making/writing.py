@@ -73,7 +73,7 @@ def _whole(layouts: list[ShardLayout], stash: Stash) -> dict[str, Record]:
                 current.save(out, name)
     if conversion.progress:
         again = f" ({', '.join(damaged)} have changed and are made again)" if damaged else ""
-        say(f"going on: {len(whole):,} of {len(layouts):,} shards are there{again}")
+        say(f"continuing: {len(whole):,} of {len(layouts):,} shards are done{again}")
     return whole
 
 

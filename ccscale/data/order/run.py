@@ -84,8 +84,8 @@ def _phase_schedule(
     sizes = tuple(shard.nsamples for shard, _ in chosen)
     if sum(sizes) < batch:
         raise InputError(
-            f"the splits {', '.join(splits)} of {data.place} have {sum(sizes)} images, which "
-            f"do not fill a global batch of {batch}; set train.global_batch to at most {sum(sizes)}"
+            f"the splits {', '.join(splits)} of {data.place} have only {sum(sizes)} images, less than a "
+            f"global batch of {batch}; set train.global_batch to at most {sum(sizes)}"
         )
     piece = data.piece or default_piece(sizes)
     block = data.block

@@ -94,7 +94,7 @@ class Schedule:
         object.__setattr__(self, "_firsts", firsts)
         object.__setattr__(self, "_samples", int(sizes.sum()))
         if self.samples < self.global_batch:
-            raise ValueError(f"{self.samples} samples do not fill a global batch of {self.global_batch}")
+            raise ValueError(f"{self.samples} samples are less than a global batch of {self.global_batch}")
 
     @property
     def samples(self) -> int:

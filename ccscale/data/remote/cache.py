@@ -58,7 +58,8 @@ class Cache:
                 pass
         except OSError as error:
             raise InputError(
-                f"the cache {folder} cannot be used ({error.strerror}): name a folder on a local disk in data.cache"
+                f"the cache {folder} cannot be used ({error.strerror}): set data.cache to a folder on a "
+                "local disk"
             ) from None
 
     def get(self, *name: object) -> memoryview | None:

@@ -158,7 +158,7 @@ class _Window:
             async with asyncio.timeout(SECONDS) as download.limit:
                 for attempt in range(1, ATTEMPTS + 1):
                     if self._silent[host] >= DEAD_AFTER:
-                        return UrlError("its host does not answer, for others neither", temporary=True)
+                        return UrlError("its host does not answer other requests either", temporary=True)
                     try:
                         data = await download.attempt(url)
                         self._silent[host] = 0
@@ -230,7 +230,7 @@ class _Download:
         self.received += count
         if self.received > IMAGE_BYTES:
             self.drop()
-            raise UrlError(f"it has more than the {IMAGE_BYTES:,} bytes that are read", temporary=False)
+            raise UrlError(f"it exceeds the limit of {IMAGE_BYTES:,} bytes", temporary=False)
         when = self.limit.when()
         if when is not None:
             self.limit.reschedule(when + count / SLOWEST)

@@ -106,7 +106,7 @@ class Remote:
             try:
                 data = _call(system, "cat_file", limit, path, start=span[0], end=span[1])
                 if len(data) != span[1] - span[0]:
-                    raise ConnectionError(f"{len(data)} bytes came, and {span[1] - span[0]} were asked for")
+                    raise ConnectionError(f"received {len(data)} bytes instead of {span[1] - span[0]}")
                 return data
             except Exception:
                 self._sized.pop(url, None)  # it may have been replaced: look again before the next try
@@ -173,7 +173,7 @@ async def _get(system: Any, url: str, span: tuple[int, int] | None, size: int | 
             if filled > span[1] - span[0]:
                 break
     if filled != span[1] - span[0]:
-        raise ConnectionError(f"{filled} bytes came, and {span[1] - span[0]} were asked for")
+        raise ConnectionError(f"received {filled} bytes instead of {span[1] - span[0]}")
     return data
 
 
@@ -187,13 +187,11 @@ def _check_head(response: Any, span: tuple[int, int], size: int | None) -> None:
         if response.status == 200 and span == (0, size):
             return
     if response.status == 200:
-        raise RemoteError(
-            "the server sends whole files and no parts of them: copy the shards to another place"
-        )
+        raise RemoteError("the server does not support HTTP range requests: copy the shards elsewhere")
     response.raise_for_status()
     if response.status != 206 or said is None or said[1] != str(span[0]):
-        raise ConnectionError("the server sent another part of the file than was asked for")
+        raise ConnectionError("the server sent a different byte range than requested")
 
 
 def _other_size(found: int, size: int | None) -> RemoteError:
-    return RemoteError(f"it has {found} bytes, and {size} in the manifest: it was replaced or cut off")
+    return RemoteError(f"it has {found} bytes, but {size} in the manifest: it was replaced or truncated")

@@ -82,7 +82,7 @@ def adopt(
     """
     folder = location.local_or_url(root)
     if location.is_url(folder):
-        raise InputError(f"{folder} is remote, and the tars must be read whole: index a local copy")
+        raise InputError(f"{folder} is remote, but indexing reads tars completely: index a local copy")
     if not os.path.isdir(folder):
         raise InputError(f"there is no folder {folder}")
     home = folder if out is None else location.local_or_url(out)
@@ -92,13 +92,13 @@ def adopt(
     tars = tars_below(folder)
     for name in tars:
         if complaint := url_complaint(name):
-            raise InputError(f"no manifest can list a tar in {folder}: {complaint}: rename it")
+            raise InputError(f"a tar in {folder} cannot be listed in a manifest: {complaint}: rename it")
     if before is not None:
         tars = _new_tars(before, tars, label_field)
         label_field = before.labelling.field
         if not tars:
             if progress:
-                say(f"{home} is as its {NAME} says: there are no new tars")
+                say(f"{home} is up to date with its {NAME}: there are no new tars")
             return before
     if not tars:
         raise InputError(f"{folder} holds no tars; make shards from images with `ccscale shards make`")
@@ -124,10 +124,10 @@ def _check_out(folder: str, out: str) -> None:
     if out == folder:
         return
     if location.is_url(out) or (os.path.exists(out) and not os.path.isdir(out)):
-        raise InputError(f"{out} is no local folder: name one for the indexes")
+        raise InputError(f"{out} is not a local folder: give one for the indexes")
     inner, outer = os.path.realpath(out), os.path.join(os.path.realpath(folder), "")
     if os.path.join(inner, "").startswith(outer):
-        raise InputError(f"{out} lies in {folder}: name a folder outside for the indexes")
+        raise InputError(f"{out} is inside {folder}: choose a folder outside it for the indexes")
 
 
 def _made_before(home: str) -> Manifest | None:
@@ -137,12 +137,10 @@ def _made_before(home: str) -> Manifest | None:
     try:
         made = Manifest.load(home)
     except InputError as error:
-        raise InputError(
-            f"{home} has a {NAME} already, which cannot be read: {error}, or delete it"
-        ) from None
+        raise InputError(f"{home} already has a {NAME} that cannot be read: {error}, or delete it") from None
     if made.made_by.get("kind") != "index":
         raise InputError(
-            f"{home} has a {NAME} already, of a data set that was made from images; check it with `ccscale shards "
+            f"{home} already has a {NAME} for a data set made from images; check it with `ccscale shards "
             "verify`, or delete it"
         )
     return made
@@ -159,8 +157,8 @@ def _new_tars(before: Manifest, tars: list[str], label_field: str | None) -> lis
     listed = {shard.url for shard in before.shards}
     for url in listed.difference(tars):
         raise InputError(
-            f"{before.root} lists the tar {url}, which is not there: bring it back, or delete the {NAME} to index "
-            "what is there"
+            f"{before.root} lists the tar {url}, which is missing: restore it, or delete the {NAME} to "
+            "index the remaining tars"
         )
     before.check_files(before.splits)
     return [name for name in tars if name not in listed]
@@ -179,8 +177,8 @@ def _cleaned(folders: Folders, tars: Sequence[str]) -> Iterator[None]:
                 os.unlink(path)
         if isinstance(error, OSError):
             raise InputError(
-                f"indexes cannot be written into {folders.out} ({error.strerror}): make room, or name a folder "
-                "that you may write to by --out"
+                f"cannot write indexes to {folders.out} ({error.strerror}): free some space, or choose a "
+                "writable folder with --out"
             ) from None
         raise
 
@@ -207,7 +205,7 @@ def _read_all(
         )
     found = [result for result in results if isinstance(result, AdoptedTar)]
     if not any(tar.shard.nsamples for tar in found):
-        raise InputError(f"the tars in {folders.folder} hold no images; check the path")
+        raise InputError(f"the tars in {folders.folder} contain no images; check the path")
     return found
 
 
@@ -225,8 +223,8 @@ def _check_keys(folders: Folders, found: list[AdoptedTar], before: Manifest | No
     for number, keys, home in shared_keys([*known, *(tar.keys for tar in found)], keys_of):
         raise ShardError(
             folders.tar(names[number]),
-            f"two samples have the key {keys[0]!r}, the other in {names[home]}: keys are unique in a data set; "
-            "write the tars anew with different names",
+            f"two samples have the key {keys[0]!r}, the other in {names[home]}: keys must be unique in a "
+            "data set; rewrite the tars with different names",
         )
 
 
@@ -247,7 +245,7 @@ def _tell(found: list[AdoptedTar], labels: Labels) -> None:
     passed = PassedOver.together(tar.passed for tar in found)
     if passed.kinds:
         first = next(tar.shard.url for tar in found if tar.passed.kinds)
-        say(f"{passed.tell('member')}, the first in {first}; --strict refuses them")
+        say(f"{passed.tell('member')}, the first in {first}; with --strict this is an error")
 
 
 def _manifest(folders: Folders, found: list[AdoptedTar], labels: Labels, before: Manifest | None) -> Manifest:

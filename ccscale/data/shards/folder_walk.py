@@ -22,14 +22,14 @@ def entries_below(
     """
     path, named = os.path.realpath(os.path.join(root, prefix)), os.path.join(root, prefix).rstrip("/")
     if path in above:
-        raise InputError(f"{named} links back to a folder that holds it: remove the link")
+        raise InputError(f"{named} links to a folder that contains it: remove the link")
     try:
         with os.scandir(path) as found:
             entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
     except FileNotFoundError:  # it has gone since its name was read
         return
     except OSError as error:
-        raise InputError(f"{named} cannot be read ({error.strerror}): check your rights to it") from None
+        raise InputError(f"{named} cannot be read ({error.strerror}): check its permissions") from None
     if above and passed_by(entries):
         return
     folders = []

@@ -223,7 +223,7 @@ def read_table(
                 data = to_parquet(scan_tar(place, labelling=labelling))
         # Looked at first: a small file may hold any number of rows.
         if (count := _rows(data)) != shard.nsamples:
-            raise ShardError(place, f"it has {count} samples, and {shard.nsamples} in the manifest{remedy}")
+            raise ShardError(place, f"it has {count} samples, but {shard.nsamples} in the manifest{remedy}")
         table = to_table(data)
         if len(table) != count:
             raise pa.ArrowInvalid(f"it says that it has {count} rows, and has {len(table)}")

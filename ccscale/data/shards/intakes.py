@@ -155,17 +155,18 @@ def compare(intakes: Intakes, listed: Sequence[Source], place: str) -> Compariso
     for url, source in known.items():
         if url in now and url not in intakes.retired and now[url].content != source.content:
             raise InputError(
-                f"{place}: {url} has other contents than when the run took it in "
-                f"({counted(source.shard.nsamples, 'image')} then, {now[url].shard.nsamples:,} now): a shard that "
-                "was trained on may not change: bring it back, and add what is new as another shard"
+                f"{place}: {url} has changed since the run took it in "
+                f"({counted(source.shard.nsamples, 'image')} then, {now[url].shard.nsamples:,} now): "
+                "shards that were trained on must not change. Restore it, and add new images as another "
+                "shard"
             )
     new = tuple(source for url, source in now.items() if url not in known)
     for source in new:
         if source.content in contents:
             raise InputError(
-                f"{place}: {source.shard.url} has the contents of {contents[source.content]}, which the run has "
-                "taken in, and a sample is to be there once: let a shard keep its name, and take the other one out "
-                "of the manifest"
+                f"{place}: {source.shard.url} has the same contents as {contents[source.content]}, which "
+                "the run already uses, and samples must not be duplicated: keep the shard's name, and "
+                "remove the other one from the manifest"
             )
     return Comparison(
         new, tuple(source.shard.url for source in intakes.active if source.shard.url not in now)

@@ -86,7 +86,8 @@ class Labels:
     def _checked(cls, classes: tuple[str, ...], named: bool) -> "Labels":
         if len(classes) > MOST_CLASSES:
             raise LabelError(
-                classes[-1], f"is one of {len(classes):,} different ones, which name images and no classes"
+                classes[-1],
+                f"is one of {len(classes):,} different ones, which are names of images rather than classes",
             )
         return cls(classes, named)
 
@@ -111,7 +112,7 @@ class Labels:
             elif text in self._places:
                 found[text] = self._places[text]
             else:
-                raise LabelError(text, "is none of the data set's classes")
+                raise LabelError(text, "is not one of the data set's classes")
         return found
 
 
@@ -150,22 +151,22 @@ def as_text(value: object) -> str:
         raise LabelError(str(value), "is neither a text nor a number")
     text = str(value).strip()
     if len(text) > LONGEST:
-        raise LabelError(text, f"has more than {LONGEST:,} characters: that names no class")
+        raise LabelError(text, f"has more than {LONGEST:,} characters, too many for the name of a class")
     return text
 
 
 def _number(text: str) -> int:
     """Return the class's number that a text is."""
     if not _NUMBER.fullmatch(text):
-        raise LabelError(text, "is no number, as the other labels of this data set are")
+        raise LabelError(text, "is not a number, unlike the other labels of this data set")
     value = float(text)
     if not math.isfinite(value) or value != int(value):
-        raise LabelError(text, "is no whole number, and labels count classes from 0")
+        raise LabelError(text, "is not an integer, but labels count classes from 0")
     if not 0 <= value < MOST_CLASSES:
         raise LabelError(
             text,
-            f"is not from 0 to {MOST_CLASSES - 1:,}, and labels count classes from 0; -1 or nothing says that the "
-            "class is not known",
+            f"is not from 0 to {MOST_CLASSES - 1:,}: labels count classes from 0; for an unknown class "
+            "use -1 or leave it empty",
         )
     return int(value)
 

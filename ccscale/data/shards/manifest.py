@@ -191,8 +191,8 @@ class Manifest:
         for shard in self.select(splits):
             if (wrong := self.problem_of(shard)) is not None:
                 raise InputError(
-                    f"{self.locate(shard)} disagrees with its manifest {location.join(self.root, NAME)}: {wrong}; "
-                    f"run `ccscale shards verify {self.root}`"
+                    f"{self.locate(shard)} does not match its manifest {location.join(self.root, NAME)}: "
+                    f"{wrong}; run `ccscale shards verify {self.root}`"
                 )
 
     def problem_of(self, shard: Shard) -> str | None:
@@ -220,17 +220,17 @@ def _read(root: str, retry_seconds: float) -> bytes:
     except Unreachable as error:
         raise InputError(f"{error}; check the address and the network") from None
     except OSError as error:
-        raise InputError(f"{place} cannot be read: {error}; check the path and your rights to it") from None
+        raise InputError(f"{place} cannot be read: {error}; check the path and its permissions") from None
     try:
         names = location.list_names(root)
     # Many web servers do not list folders, and an object store has none: then all we know is that it is missing.
     except Exception:
         names = []
     if any(name.endswith(".tar") or ".tar." in name for name in names):
-        raise InputError(f"{root} holds tars but no {NAME}: {INDEX_IT.format(root=root)}")
+        raise InputError(f"{root} contains tars but no {NAME}: {INDEX_IT.format(root=root)}")
     missing = (
         f"{root} has no {NAME}"
         if location.is_url(root) or os.path.isdir(root)
         else f"there is no folder {root}"
     )
-    raise InputError(f"{missing}; name a folder of shards, or make one with `ccscale shards make`")
+    raise InputError(f"{missing}; give a folder of shards, or make one with `ccscale shards make`")

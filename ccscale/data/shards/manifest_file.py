@@ -124,10 +124,12 @@ def parse(data: bytes, place: str, remedy: str) -> ManifestFile:
     except ValueError as error:
         raise InputError(f"{place} is not valid JSON ({error}); {remedy}") from None
     if not isinstance(content, dict) or content.get("wids_version") != 1 or "shardlist" not in content:
-        raise InputError(f"{place} is no shard index of version 1 ('wids_version', 'shardlist'); {remedy}")
+        raise InputError(f"{place} is not a shard index of version 1 ('wids_version', 'shardlist'); {remedy}")
     section = content.get("ccscale")
     if not isinstance(section, dict) or "version" not in section:
-        raise InputError(f"{place} has no section 'ccscale' with a 'version': others made it; {remedy}")
+        raise InputError(
+            f"{place} has no section 'ccscale' with a 'version', so another tool made it; {remedy}"
+        )
     check_version(place, section["version"], VERSION if section.get("pixels") else 1)
     try:
         file = ManifestFile.model_validate(content)

@@ -84,7 +84,7 @@ def scan(file: BinaryIO, name: str, label_field: str | None = None) -> Scan:
             raise ShardError(name, f"two samples have the key {key!r}")
         if key in with_image or (images and key in without):
             what = f"the members of the sample {key!r} are not next to each other"
-            raise ShardError(name, f"{what}: write the tar anew, with `tar --sort=name`")
+            raise ShardError(name, f"{what}: rewrite the tar with `tar --sort=name`")
         if not images:
             _check_dots(name, key, members)
             without.add(key)
@@ -147,6 +147,6 @@ def _check_dots(name: str, key: str, members: dict[str, Member]) -> None:
         if before and last in ENDINGS:
             raise ShardError(
                 name,
-                f"the sample {key!r} has no image but {', '.join(members)}: a sample's name ends at its first "
-                f"dot, as WebDataset has it; write the tar anew without the dot in {member.name!r}",
+                f"the sample {key!r} has no image but {', '.join(members)}: as in WebDataset, a sample's "
+                f"name ends at its first dot; rewrite the tar without the dot in {member.name!r}",
             )

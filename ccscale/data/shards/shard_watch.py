@@ -69,7 +69,9 @@ class ShardWatch:
             With the remedy.
         """
         if not location.is_url(self.root) and not os.path.isdir(self.root):
-            raise InputError(f"there is no folder {self.root}; make it, and --follow waits for shards in it")
+            raise InputError(
+                f"there is no folder {self.root}; create it, and --follow will wait for shards in it"
+            )
 
     def poll(self) -> Manifest | None:
         """Return the finished shards that were not returned before, as a data set; None if there are none.

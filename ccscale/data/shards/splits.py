@@ -34,7 +34,9 @@ _PREFIX = re.compile(r"([A-Za-z]\w*?)[-_]?\d+")  # photos-000000
 def check_split(name: str, place: str) -> None:
     """Refuse what cannot name a split, told with its place; raises InputError."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise InputError(f"{place} {name!r} cannot name shards: use letters, digits, '_' and '-'")
+        raise InputError(
+            f"{place} {name!r} cannot be used in names of shards: use letters, digits, '_' and '-'"
+        )
 
 
 def split_of(tar: str) -> str:
@@ -74,8 +76,8 @@ def splits_of(tars: Sequence[str], asked: Iterable[str] = ()) -> dict[str, str]:
         check_split(name, "--split")
         if mark and not any(_matches(tar, pattern) for tar in tars):
             raise InputError(
-                f"--split {text!r}: no tar's name matches {pattern!r}, as {tars[0]!r} does not: write '*' for what "
-                "is different"
+                f"--split {text!r}: no tar matches {pattern!r}, for example {tars[0]!r} does not: write "
+                "'*' for the part that differs"
             )
         rules.append((pattern if mark else "*", name))
     return {

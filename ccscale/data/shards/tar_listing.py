@@ -36,8 +36,8 @@ def refuse_compressed(folder: str) -> None:
         name, program = found[0]
         more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
         raise InputError(
-            f"{os.path.join(folder, name)}{more}: it is compressed, so that nothing in it can be found by a seek; "
-            f"run `{program} {shlex.quote(name)}`, or take it out of the folder"
+            f"{os.path.join(folder, name)}{more}: it is compressed, which does not allow random access; "
+            f"run `{program} {shlex.quote(name)}`, or move it out of the folder"
         )
 
 

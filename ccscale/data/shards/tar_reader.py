@@ -90,11 +90,11 @@ def tar_members(
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         block = view.tell() // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
-        raise ShardError(name, f"the tar is damaged or cut off at byte {block}: {reason}") from None
+        raise ShardError(name, f"the tar is damaged or truncated at byte {block}: {reason}") from None
     if len(mark) < tarfile.BLOCKSIZE:
-        raise ShardError(name, f"the tar is cut off at byte {end}: it has no end mark")
+        raise ShardError(name, f"the tar is truncated at byte {end}: it has no end mark")
     if not empty:
-        raise ShardError(name, f"the tar is damaged at byte {end}: neither a header nor the end follows")
+        raise ShardError(name, f"the tar is damaged at byte {end}: there is neither a header nor an end mark")
 
 
 class _Header(tarfile.TarInfo):

@@ -66,7 +66,7 @@ def to_pixels(
             values = values.reshape(len(values), *image_shape)
         except (ValueError, TypeError):
             raise InputError(
-                f"a row of X has {shape[1]} numbers, which are no image of the shape {image_shape}: "
+                f"a row of X has {shape[1]} values, which do not form an image of shape {image_shape}: "
                 "set image_shape"
             ) from None
     if values.ndim not in (3, 4) or (values.ndim == 4 and values.shape[3] != 3) or 0 in values.shape:
@@ -78,8 +78,8 @@ def to_pixels(
         least, most = float(values.min()), float(values.max())
         if least < black or most > white:
             raise InputError(
-                f"X has numbers from {least:g} to {most:g}, and images of {values.dtype} have them from "
-                f"{black:g} to {white:g}: set value_range=(black, white)"
+                f"X has values from {least:g} to {most:g}, but {values.dtype} images range from {black:g} "
+                f"to {white:g}: set value_range=(black, white)"
             )
     if values.dtype == np.uint8 and (black, white) == (0, 255):
         return values

@@ -58,8 +58,8 @@ def cifar10(path: str | os.PathLike[str]) -> Source:
     for name, batch in batches.items():
         if len(batch.images) != expected:
             raise InputError(
-                f"{path}: {name} holds {len(batch.images):,} images and not {expected}, as batches.meta says: "
-                "get the archive again"
+                f"{path}: {name} holds {len(batch.images):,} images and not {expected}, as batches.meta "
+                "says: download the archive again"
             )
     parts = {"train": train, "test": ["test_batch"]}
     return _source("cifar10", names, parts, batches, str(path))
@@ -96,9 +96,9 @@ def _read(
         try:
             found = load(data)
         except PickleRefused as error:
-            raise InputError(f"{path}: {name} {error}: get {ARCHIVES[folder]} again") from None
+            raise InputError(f"{path}: {name} {error}: download {ARCHIVES[folder]} again") from None
         if not isinstance(found, dict):
-            raise InputError(f"{path}: {name} holds no dictionary: get {ARCHIVES[folder]} again")
+            raise InputError(f"{path}: {name} holds no dictionary: download {ARCHIVES[folder]} again")
         if name == meta:
             facts = found
         else:
@@ -134,7 +134,7 @@ def _files(path: str, folder: str, names: Collection[str]) -> Iterator[tuple[str
     except (ShardError, EOFError, OSError, zlib.error) as error:
         what = error.what if isinstance(error, ShardError) else error
         raise InputError(
-            f"{path} is no tar archive, or it is damaged ({what}): get {ARCHIVES[folder]} again"
+            f"{path} is no tar archive, or it is damaged ({what}): download {ARCHIVES[folder]} again"
         ) from None
 
 
@@ -148,12 +148,12 @@ def _batch(found: dict[str, Any], key: str, place: str) -> _Batch:
     array, labels = found.get("data"), found.get(key)
     pixels = array.uint8() if isinstance(array, PickledArray) else None
     if pixels is None or pixels.ndim != 2 or pixels.shape[1] != IMAGE_BYTES:
-        raise InputError(f"{place} has no data of {IMAGE_BYTES:,} bytes an image: get the archive again")
+        raise InputError(f"{place} has no data of {IMAGE_BYTES:,} bytes an image: download the archive again")
     if not isinstance(labels, list) or any(type(label) is not int for label in labels):
-        raise InputError(f"{place} has no list of numbers {key!r}: get the archive again")
+        raise InputError(f"{place} has no list of numbers {key!r}: download the archive again")
     if len(labels) != len(pixels):
         raise InputError(
-            f"{place} has {len(pixels):,} images and {len(labels):,} {key}: get the archive again"
+            f"{place} has {len(pixels):,} images and {len(labels):,} {key}: download the archive again"
         )
     return _Batch([row.tobytes() for row in pixels], labels)
 
@@ -161,7 +161,7 @@ def _batch(found: dict[str, Any], key: str, place: str) -> _Batch:
 def _names(meta: dict[str, Any], key: str, path: str) -> tuple[str, ...]:
     names = meta.get(key)
     if not isinstance(names, list) or not names:
-        raise InputError(f"{path}: the meta file has no {key}: get the archive again")
+        raise InputError(f"{path}: the meta file has no {key}: download the archive again")
     return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names)
 
 
@@ -177,8 +177,8 @@ def _source(
             ):
                 if not 0 <= label < len(classes):
                     raise InputError(
-                        f"{path}: {name} has the label {label} in row {row}, and there are {len(classes)} classes: "
-                        "get the archive again"
+                        f"{path}: {name} has the label {label} in row {row}, and there are {len(classes)} "
+                        "classes: download the archive again"
                     )
                 key = numbered_key(split, len(items))
                 items.append(Item(key, Pixels(Bytes(image), LAYOUT), label, f"{name}[{row}]"))

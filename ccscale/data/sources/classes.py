@@ -27,7 +27,7 @@ def text_lines(path: str) -> list[str]:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no text in UTF-8: convert it, or name another file") from None
+        raise InputError(f"{path} is not UTF-8 text: convert it, or give another file") from None
 
 
 def listed_classes(text: str) -> list[str]:
@@ -40,12 +40,12 @@ def listed_classes(text: str) -> list[str]:
     """
     is_file = os.path.isfile(text)
     if not is_file and "," not in text and (os.sep in text or text.endswith(".txt")):
-        raise InputError(f"--classes: there is no file {text}; name a text file with one class a line")
+        raise InputError(f"--classes: there is no file {text}; give a text file with one class per line")
     names = text_lines(text) if is_file else [name.strip() for name in text.split(",")]
     if not names or "" in names:
         raise InputError(
-            f"--classes {text!r} has an empty name: list names with commas between them, or name a text file "
-            "with one a line"
+            f"--classes {text!r} has an empty name: separate names by commas, or give a text file with "
+            "one per line"
         )
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:

@@ -39,7 +39,7 @@ class Columns:
         extension = os.path.splitext(self.place)[1].lower()
         self._delimiter = DELIMITERS.get(extension)  # None for parquet
         if extension != ".parquet" and self._delimiter is None:
-            raise InputError(f"{path} is no .parquet, .csv or .tsv: convert it to one of these")
+            raise InputError(f"{path} is not a .parquet, .csv or .tsv file: convert it")
         if not os.path.isfile(self.place):
             raise InputError(f"there is no file {path}; SOURCE must be a table")
         try:
@@ -107,7 +107,8 @@ class Columns:
             return [None] * len(column)
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
             raise InputError(
-                f"{self.path}: the column {name} holds {kind}, not texts: name another one, or convert it"
+                f"{self.path}: the column {name} contains {kind}, not text: choose another column, or "
+                "convert it"
             )
         return column.cast(pa.large_string()).to_pylist()
 

@@ -82,7 +82,7 @@ class File:
             claimed = os.fstat(file.fileno()).st_size
             data = file.read(MOST_BYTES + 1) if claimed <= MOST_BYTES else b""
         if max(claimed, len(data)) > MOST_BYTES:
-            raise OSError(errno.EFBIG, f"it has more than the {MOST_BYTES:,} bytes that are read")
+            raise OSError(errno.EFBIG, f"it exceeds the limit of {MOST_BYTES:,} bytes")
         return data
 
 

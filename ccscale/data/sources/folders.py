@@ -53,7 +53,7 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
     names = list(image_files(root, passed=passed))
     if not names:
         beside = f"; {passed}" if passed.kinds else ""
-        raise InputError(f"{path} holds no images ({', '.join(sorted(ENDINGS))}); check the path{beside}")
+        raise InputError(f"{path} contains no images ({', '.join(sorted(ENDINGS))}); check the path{beside}")
 
     parts = _split_folders(names, str(path) if labels else None) if split is None else None
     if parts is None:
@@ -108,9 +108,10 @@ def _split_folders(names: list[str], path: str | None = None) -> dict[str, tuple
     others = [top for top in grouped if top.lower() not in SPLIT_NAMES]
     if path is not None and "" not in splits and others and len(known) > 1 and splits & TRAINING_SPLITS:
         raise InputError(
-            f"{path} holds folders of splits ({', '.join(known)}) and others ({escaped(others[0])}), which may be "
-            f"splits or classes: rename these (known are {', '.join(sorted(SPLIT_NAMES))}), move them away, or "
-            "take all folders as classes with --split NAME"
+            f"{path} contains folders of splits ({', '.join(known)}) and others ({escaped(others[0])}), "
+            "which may be splits or classes: rename these (known splits are "
+            f"{', '.join(sorted(SPLIT_NAMES))}), move them, or treat all folders as classes with --split "
+            "NAME"
         )
     if not splits <= SPLIT_NAMES or len(splits) < len(grouped):  # Train beside train are two classes
         return None
@@ -126,8 +127,9 @@ def _has_classes(names: list[str], split: str, prefix: str, path: str) -> bool:
     bare = [name for name in names if "/" not in name]
     if bare and len(bare) < len(names):
         raise InputError(
-            f"{os.path.join(path, prefix)} holds both images ({bare[0]}) and folders of images "
-            f"({_first(names[-1])}): sort the images into the folders, or take all as unlabelled with --no-labels"
+            f"{os.path.join(path, prefix)} contains both images ({bare[0]}) and folders of images "
+            f"({_first(names[-1])}): move the images into the folders, or treat all as unlabelled with "
+            "--no-labels"
         )
     return not bare
 

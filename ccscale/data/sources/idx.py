@@ -101,7 +101,9 @@ def _read_labels(path: str) -> bytes:
     with _open(path) as file:
         shape = _read_header(file, path)
         if len(shape) != 1:
-            raise InputError(f"{path} has {len(shape)} dimensions, and labels have 1: get the file again")
+            raise InputError(
+                f"{path} has {len(shape)} dimensions, and labels have 1: download the file again"
+            )
         labels = _read(file, path, -1)
     if len(labels) != shape[0]:
         raise _other_length(path, shape[0])
@@ -120,9 +122,13 @@ def _items(path: str, split: str, labels: bytes | None) -> list[Item]:
             )
         count, size = shape[0], math.prod(shape[1:])
         if not all(1 <= side <= LONGEST_SIDE for side in shape[1:]) or not count:
-            raise InputError(f"{path} has the dimensions {shape}, which are no images: get the file again")
+            raise InputError(
+                f"{path} has the dimensions {shape}, which are no images: download the file again"
+            )
         if labels is not None and len(labels) != count:
-            raise InputError(f"{path} has {count:,} images and {len(labels):,} labels: get both files again")
+            raise InputError(
+                f"{path} has {count:,} images and {len(labels):,} labels: download both files again"
+            )
         start = 4 + 4 * len(shape)
         contents: Iterator[Bytes | Part]
         if _is_compressed(path):
@@ -160,7 +166,7 @@ def _read_header(file: BinaryIO, path: str) -> tuple[int, ...]:
         raise InputError(f"{path} has values of type {start[2]:#04x}, not unsigned bytes (0x08): convert it")
     lengths = _read(file, path, 4 * start[3])
     if len(lengths) < 4 * start[3]:
-        raise InputError(f"{path} is cut off in its header: get the file again")
+        raise InputError(f"{path} is cut off in its header: download the file again")
     return tuple(int.from_bytes(lengths[at : at + 4], "big") for at in range(0, len(lengths), 4))
 
 
@@ -179,10 +185,10 @@ def _read(file: BinaryIO, path: str, size: int) -> bytes:
     try:
         return file.read(size)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path} is damaged or cut off ({error}): get the file again") from None
+        raise InputError(f"{path} is damaged or cut off ({error}): download the file again") from None
 
 
 def _other_length(path: str, values: int) -> InputError:
     return InputError(
-        f"{path} does not hold the {values:,} values that its header tells of: get the file again"
+        f"{path} does not hold the {values:,} values that its header tells of: download the file again"
     )

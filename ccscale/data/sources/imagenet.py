@@ -227,7 +227,7 @@ def _members(place: _Place) -> list[Member]:
     except ShardError as error:
         if isinstance(error.__context__, OSError):  # the file cannot be read, whatever is in it
             raise error.__context__ from None
-        raise InputError(f"{place.name} in {place.path}: {error.what}: get it again") from None
+        raise InputError(f"{place.name} in {place.path}: {error.what}: download it again") from None
     return found
 
 
@@ -236,7 +236,9 @@ def _check_counts(items: list[Item], index: dict[str, int], classes: str | None,
     counts = Counter(item.label for item in items)
     for wnid, label in index.items():
         if not counts[label]:
-            raise InputError(f"{path} holds no images of the class {wnid}: get it again, or leave it out")
+            raise InputError(
+                f"{path} holds no images of the class {wnid}: download it again, or leave it out"
+            )
     if classes in SUBSETS and len(items) != SUBSETS[classes][1]:
         say(
             f"{path} holds {len(items):,} images of {classes}, which has {SUBSETS[classes][1]:,}: a partial copy?"

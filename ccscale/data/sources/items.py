@@ -72,8 +72,9 @@ class Source:
             for item in items:
                 if item.key in origins:
                     raise InputError(
-                        f"{origins[item.key]} and {item.origin} would both be the sample {item.key!r}: rename one "
-                        "(a sample's key is the file's path without its extension, with '.' as '_')"
+                        f"{origins[item.key]} and {item.origin} would both have the key {item.key!r}: "
+                        "rename one (the key of a sample is its path without the extension, with '.' "
+                        "replaced by '_')"
                     )
                 if not item.key.isascii() and not is_utf_8(item.origin):
                     raise InputError(f"the file name {item.origin!r} is not valid UTF-8: rename the file")

@@ -73,21 +73,22 @@ def open_source(kind: str, source: str | os.PathLike[str] | None = None, **optio
     """
     if kind not in KINDS:
         hint = nearest(kind, KINDS) or f"; the kinds are {', '.join(KINDS)}"
-        raise InputError(f"there is no kind of source {kind!r}{hint}")
+        raise InputError(f"{kind!r} is not a kind of source{hint}")
     known = KINDS[kind]
     for name in options:
         if name not in known.options:
             takers = ", ".join(other for other, entry in KINDS.items() if name in entry.options)
             raise InputError(
-                f"the kind {kind} takes no option {name!r}: leave it out (it is for {takers or 'none'})"
+                f"the kind {kind} has no option {name!r}: leave it out (it is for {takers or 'none'})"
             )
     if known.needs_path and source is None:
-        raise InputError(f"the kind {kind} needs a SOURCE: give the folder or file to read before OUT")
+        raise InputError(f"the kind {kind} needs a SOURCE: give the folder or file to read, before OUT")
     if not known.needs_path and source is not None:
         raise InputError(f"the kind {kind} reads no SOURCE: leave out {source}")
     try:
         return known.open(source, **options) if known.needs_path else known.open(**options)
     except OSError as error:
         raise InputError(
-            f"{error.filename or source} cannot be read ({error.strerror or error}): check the path and your rights"
+            f"{error.filename or source} cannot be read ({error.strerror or error}): check the path and "
+            "its permissions"
         ) from None

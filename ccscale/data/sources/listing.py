@@ -68,11 +68,11 @@ def list_images(places: Sequence[str]) -> Listing:
                 named.setdefault(os.path.abspath(name), name)
     except OSError as error:
         raise InputError(
-            f"{error.filename} cannot be read ({error.strerror}): check the path and your rights"
+            f"{error.filename} cannot be read ({error.strerror}): check the path and its permissions"
         ) from None
     if not named:
         beside = f"; {passed}" if passed.kinds else ""
-        raise InputError(f"{', '.join(places)}: there are no images{beside}; check the path")
+        raise InputError(f"{', '.join(places)}: no images found{beside}; check the path")
     paths = [os.fsencode(path) for path in named]
     return Listing(
         pa.array(map(escaped, named.values()), pa.large_string()),
@@ -91,7 +91,7 @@ def _files(place: str, passed: PassedOver) -> Iterator[str]:
     elif os.path.isdir(place):
         yield from (os.path.join(place, name) for name in image_files(os.path.realpath(place), passed=passed))
     elif not os.path.lexists(place):
-        raise InputError(f"there is no file or folder {place}; --images takes images, folders, and lists")
+        raise InputError(f"there is no file or folder {place}; --images accepts images, folders and lists")
     elif place.endswith(LIST):
         with open(place, "rb") as file:
             yield from _lines(file)

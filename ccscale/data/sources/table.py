@@ -76,8 +76,8 @@ def table(
     paths_in = columns.choose(path_column, "--path-column", PATH_COLUMNS)
     if paths_in is None:
         raise InputError(
-            f"{path} has no column {', '.join(PATH_COLUMNS[:-1])} or {PATH_COLUMNS[-1]} but "
-            f"{', '.join(columns.schema.names)}: name the one with the paths by --path-column"
+            f"{path} has no column {', '.join(PATH_COLUMNS[:-1])} or {PATH_COLUMNS[-1]}, only "
+            f"{', '.join(columns.schema.names)}: choose the one with the paths with --path-column"
         )
     labels_in = columns.choose(label_column, "--label-column", LABEL_COLUMNS) if labels else None
     keys_in = columns.choose(key_column, "--key-column")
@@ -99,7 +99,7 @@ def table(
         origins = paths = _paths(columns, paths_in)
         contents = _contents(paths, folder, columns.path)
     if not origins:
-        raise InputError(f"{path} has no rows: name a table with a row for each image")
+        raise InputError(f"{path} has no rows: give a table with one row per image")
     classes: tuple[str, ...] = ()
     numbers: list[int | None] = [None] * len(origins)
     if labels_in is not None:

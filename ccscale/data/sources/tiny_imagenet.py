@@ -49,8 +49,8 @@ def tiny_imagenet(path: str | os.PathLike[str]) -> Source:
             images = _images_in(root, f"train/{wnid}", passed)
             if not images:
                 raise InputError(
-                    f"{path}/train/{wnid} holds no images though wnids.txt lists {wnid}: "
-                    "the copy is incomplete, extract the archive again"
+                    f"{path}/train/{wnid} holds no images though wnids.txt lists {wnid}: the copy is "
+                    "incomplete: extract the archive again"
                 )
             splits["train"] += [file_item(root, name, index[wnid]) for name in images]
     if images := _images_in(root, "val", passed):

@@ -58,7 +58,7 @@ class Sending:
         if self._failing or self._thread.is_alive():
             self._is_left = True
             limit_exit(PATIENCE / 4)  # W&B's package waits for its server at the very end, too
-            say(f"warning: {self._tracker.title} does not have all of this run: {self._tracker.remedy}")
+            say(f"warning: {self._tracker.title} is missing part of this run: {self._tracker.remedy}")
 
     def _work(self) -> None:
         while True:
@@ -73,8 +73,8 @@ class Sending:
                 if not (self._failing or self._is_left):
                     reason = textwrap.shorten(first_line(error), 200, placeholder="…")
                     say(
-                        f"warning: {self._tracker.title} does not take this run's figures ({reason}); training "
-                        "goes on, and they are sent when it does"
+                        f"warning: cannot send figures to {self._tracker.title} ({reason}); training "
+                        "continues, and they are sent once it is reachable"
                     )
                 self._failing = True
                 self._ending.wait(AGAIN)
@@ -94,7 +94,7 @@ class Sending:
             self._sent = sent
             keep(self._folder, tracker, self._run, sent)
         if self._failing:
-            say(f"{tracker.title} takes this run's figures again, and has those that it lacked")
+            say(f"{tracker.title} is reachable again and has received the missing figures")
             self._failing = False
 
     def _unsent(self) -> Iterator[list[Line]]:

@@ -73,9 +73,9 @@ def test_a_tiff_is_turned_as_its_orientation_says(turn):
     ("data", "why"),
     [
         (tiff(FIVE[:4]), "it has 4 channels, not 5"),
-        (tiff(FIVE.astype(np.uint8)), "its numbers are uint8, not uint16"),
+        (tiff(FIVE.astype(np.uint8)), "its pixel type is uint8, not uint16"),
         (tiff(numbers(4).astype(np.float32)), "it has 4 channels"),
-        (tiff(np.full((5, 4, 4), np.nan, np.float32)), "80 of its numbers are not finite"),
+        (tiff(np.full((5, 4, 4), np.nan, np.float32)), "80 of its values are not finite"),
         (tiff(np.zeros((2, 5, 4, 4), np.uint16), imagej=True, metadata={"axes": "ZCYX"}), "Z 2 x C 5 beside"),
         (WAYS["LZW"][:-900], "."),
         (b"II*\0" + b"\xff" * 40, "."),

@@ -143,7 +143,7 @@ def test_the_size_is_checked_before_any_pixel_is_decoded(monkeypatch):
         encode(smooth(), "TIFF"),
         encode(smooth(), "PNG", exif=exif(6)),
     ):
-        with pytest.raises(BadImage, match="it claims 40 x 30 pixels, more than the 1,199 that are read"):
+        with pytest.raises(BadImage, match="it claims 40 x 30 pixels, above the limit of 1,199"):
             decode.open_image(data, most_pixels=1199)
 
 
@@ -154,7 +154,7 @@ def test_the_limit_does_not_depend_on_pillow_s(limit, monkeypatch):
         data, wanted, tolerance = ODD[name]
         assert np.abs(pixels(data).astype(int) - wanted).max() <= tolerance
     for name in ("vast PNG", "vast JPEG", "vast GIF", "vast TIFF"):
-        with pytest.raises(BadImage, match="pixels, more than the 134,217,728"):
+        with pytest.raises(BadImage, match="pixels, above the 134,217,728"):
             pixels(BAD[name][0])
     assert limit == Image.MAX_IMAGE_PIXELS
 

@@ -215,12 +215,12 @@ def test_a_row_whose_folder_does_not_exist_is_an_image_that_cannot_be_read(photo
     # Where the folder was there when the table was read, the source has gone.
     source = table(path)
     (photos / "class0").rename(tmp_path / "elsewhere")
-    with pytest.raises(Fault, match=r"the source cannot be read any more, at .*class0/0000\.jpg"):
+    with pytest.raises(Fault, match=r"the source can no longer be read, at .*class0/0000\.jpg"):
         make_shards(source, tmp_path / "other", workers=1, progress=False)
 
 
 def test_another_request_is_refused_while_some_may_come(server, urls, tmp_path):
     server.fail("^3.jpg", "503", 1000)
     make(urls, tmp_path / "out")
-    with pytest.raises(InputError, match="already holds a data set"):
+    with pytest.raises(InputError, match="already contains a data set"):
         make(urls, tmp_path / "out", resize=5)

@@ -114,7 +114,7 @@ def test_whole_shards_are_kept(images, half, unbroken, workers, capsys):
     assert len(before) == 2
     assert before.items() <= kept.items()
     said = capsys.readouterr().err
-    assert "going on: 2 of 3 shards are there\n" in said
+    assert "continuing: 2 of 3 shards are done\n" in said
     # The rate counts what is done now: the four images of the last shard, one of them broken.
     assert "looking for duplicates" not in said  # nothing is left to do there
     assert "writing shards: 11 of 11 images" in said
@@ -161,7 +161,7 @@ def test_other_options_and_others_images_are_refused(images, half, tmp_path):
     # The same names and another layout: the copy is no copy any more.
     (images / "class2/again.jpg").write_bytes((images / "class2/0002.jpg").read_bytes() + b" ")
     (half / FOLDER / "hashes-000000.bin").unlink()
-    with pytest.raises(InputError, match=r"the images have changed since the shards in .* were begun"):
+    with pytest.raises(InputError, match=r"the images have changed since the conversion to .* began"):
         make(images, half)
     assert {name: data for name, data in contents(half).items() if "hashes" not in name} == {
         name: data for name, data in before.items() if "hashes" not in name
@@ -183,16 +183,16 @@ def test_done_already(images, tmp_path, unbroken, capsys):
     before = identities(out)
     assert make(images, out, workers=2, progress=True) == made  # the workers change nothing
     assert identities(out) == before
-    assert "holds these shards already: the same images by name" in capsys.readouterr().err
+    assert "holds these shards: the same image names and" in capsys.readouterr().err
     (out / "train-000001.tar").unlink()
-    with pytest.raises(InputError, match=r"train-000001\.tar disagrees with its manifest"):
+    with pytest.raises(InputError, match=r"train-000001\.tar does not match its manifest"):
         make(images, out)
 
 
 def test_another_image_is_another_request(images, tmp_path):
     make(images, tmp_path / "out")
     (images / "class0/more.jpg").write_bytes((images / "class0/0000.jpg").read_bytes())
-    with pytest.raises(InputError, match="already holds a data set"):
+    with pytest.raises(InputError, match="already contains a data set"):
         make(images, tmp_path / "out")
 
 
@@ -217,7 +217,7 @@ def test_a_source_that_goes_away_is_no_broken_image(images, tmp_path, unbroken):
     images.rename(tmp_path / "away")
     for options in ({}, {"dedup": True}):
         with pytest.raises(
-            Fault, match=r"the source cannot be read any more, at .*class\d/\w+\.jpg \(No such file"
+            Fault, match=r"the source can no longer be read, at .*class\d/\w+\.jpg \(No such file"
         ):
             make_shards(source, tmp_path / "out", shard_samples=40, workers=1, progress=False, **options)
         assert not (tmp_path / "out").exists()

@@ -289,13 +289,15 @@ def test_refuses_a_folder_that_is_in_use(pets, tmp_path):
     make(source, tmp_path / "out")
     before = contents(tmp_path / "out")
     for other in ({"seed": 1}, {"resize": 8}, {"shard_samples": 9}, {"shard_bytes": 2**20}, {"dedup": True}):
-        with pytest.raises(InputError, match="already holds a data set: choose another folder, or delete it"):
+        with pytest.raises(
+            InputError, match="already contains a data set: choose another folder, or delete it"
+        ):
             make(source, tmp_path / "out", **other)
-    with pytest.raises(InputError, match="already holds a data set"):
+    with pytest.raises(InputError, match="already contains a data set"):
         make(folder(pets, labels=False), tmp_path / "out")
     assert contents(tmp_path / "out") == before
     for inside in (pets, tmp_path):
-        with pytest.raises(InputError, match="holds the images themselves"):
+        with pytest.raises(InputError, match="contains the images themselves"):
             make(source, inside)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign/train-000000.tar").write_bytes(b"precious")
@@ -303,7 +305,7 @@ def test_refuses_a_folder_that_is_in_use(pets, tmp_path):
         make(source, tmp_path / "foreign")
     assert contents(tmp_path / "foreign") == {"train-000000.tar": b"precious"}
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="is a file: name a folder"):
+    with pytest.raises(InputError, match="is a file: give a folder"):
         make(source, tmp_path / "file")
     with pytest.raises(InputError, match=r"cannot be written to .* choose another"):
         make(source, tmp_path / "file/below")

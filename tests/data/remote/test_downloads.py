@@ -159,7 +159,7 @@ def test_an_endless_answer_is_cut_off(answering, monkeypatch):
     root = answering(answer)
     (error,) = download([f"{root}/endless.jpg"])
     assert isinstance(error, UrlError)
-    assert error.strerror == "it has more than the 1,048,576 bytes that are read"
+    assert error.strerror == "it exceeds the limit of 1,048,576 bytes"
     assert not error.temporary
     assert sum(sent) < 2**25  # with what lies in the buffers of both sides
 
@@ -196,7 +196,7 @@ def test_a_dead_host_is_not_waited_for_again(server, tmp_path, monkeypatch):
         assert set(dead.requests) == {f"{number}.jpg" for number in range(downloads.DEAD_AFTER)}
     assert found.pop(5) == IMAGE
     assert [error.strerror for error in found] == ["the server sends nothing"] * 3 + [
-        "its host does not answer, for others neither"
+        "its host does not answer other requests either"
     ] * 5
     assert all(error.temporary for error in found)
 
@@ -231,7 +231,7 @@ def test_an_object_store(tmp_path, monkeypatch):
                 monkeypatch.setattr(downloads, "STEP_BYTES", step)
                 assert Url(f"{place}/1.jpg").read() == IMAGE
             monkeypatch.setattr(downloads, "IMAGE_BYTES", len(IMAGE) - 1)
-            with pytest.raises(UrlError, match="it has more than the"):
+            with pytest.raises(UrlError, match="it exceeds the"):
                 Url(f"{place}/1.jpg").read()
     finally:
         store.clear_instance_cache()

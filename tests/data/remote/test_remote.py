@@ -190,7 +190,7 @@ def test_a_retry_is_said_once_in_a_while(
     [
         ("404", "there is no such file"),
         ("403", "access to it is refused"),
-        ("whole", "the server sends whole files and no parts of them"),
+        ("whole", "the server does not support HTTP range requests"),
     ],
 )
 def test_what_no_other_try_changes_is_told_at_once(server: ShardServer, fault: str, what: str) -> None:
@@ -216,7 +216,7 @@ def test_a_shard_that_was_replaced_is_told(shards: Path, tmp_path: Path, bucket:
             data = path.read_bytes()[:new]
             path.write_bytes(data + bytes(new - len(data)))
             with pytest.raises(
-                ShardError, match=f"it has {new} bytes, and {size} in the manifest: it was replaced"
+                ShardError, match=f"it has {new} bytes, but {size} in the manifest: it was replaced"
             ):
                 reader[40]
         shutil.copy(shards / path.name, path)
@@ -224,7 +224,7 @@ def test_a_shard_that_was_replaced_is_told(shards: Path, tmp_path: Path, bucket:
     remote = Manifest.load(bucket)
     changed = replace(remote.shards[1], filesize=size + 1)
     reader = SampleReader(replace(remote, shards=(remote.shards[0], changed)), ["train"], PATIENT)
-    with pytest.raises(ShardError, match=f"it has {size} bytes, and {size + 1} in the manifest"):
+    with pytest.raises(ShardError, match=f"it has {size} bytes, but {size + 1} in the manifest"):
         reader[40]
 
 

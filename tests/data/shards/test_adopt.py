@@ -100,7 +100,7 @@ def test_folders_of_tars(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     write(tmp_path / "00000.tar", 0, 3)
     (tmp_path / "00000.index.parquet.new.part").mkdir()
-    with pytest.raises(InputError, match=r"indexes cannot be written into .* \(Is a directory\): .* --out"):
+    with pytest.raises(InputError, match=r"cannot write indexes to .* \(Is a directory\): .* --out"):
         adopt(tmp_path, workers=1, progress=False)
     assert not (tmp_path / "dataset.json").exists()
 

@@ -130,7 +130,7 @@ def test_only_so_many_damaged_tars_are_named(tmp_path: Path) -> None:
 def test_an_empty_tar_among_others(tmp_path: Path) -> None:
     """As downloaders leave them where nothing of a shard could be had."""
     tarfile.open(tmp_path / "00000.tar", "w").close()
-    with pytest.raises(InputError, match="hold no images"):
+    with pytest.raises(InputError, match="contain no images"):
         adopt(tmp_path, workers=1, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["00000.tar"]
     write(tmp_path / "00001.tar", 0, 3)

@@ -195,6 +195,6 @@ def test_rows_are_counted_before_they_are_read(tmp_path, monkeypatch):
         name: pa.repeat(value, many) for name, value in zip(COLUMNS, ["a", "jpg", 0, 0, 0, "o"], strict=True)
     }
     monkeypatch.setattr("ccscale.data.shards.index.to_table", lambda data: pytest.fail("read"))
-    with pytest.raises(ShardError, match=f"it has {many} samples, and 2 in the manifest"):
+    with pytest.raises(ShardError, match=f"it has {many} samples, but 2 in the manifest"):
         read_parquet(tmp_path, columns)
     assert (tmp_path / "t-0.index.parquet").stat().st_size < 100_000

@@ -197,7 +197,7 @@ def test_index_must_agree_with_the_manifest(tmp_path):
     path = tmp_path / "train-000000.index.parquet"
     write_index(str(path), scan(DATA))
     with pytest.raises(
-        ShardError, match=r"train-000000\.tar: it has 2 samples, and 3 in the manifest; .*verify"
+        ShardError, match=r"train-000000\.tar: it has 2 samples, but 3 in the manifest; .*verify"
     ):
         read_index(*manifest_for(str(tmp_path), nsamples=3))
     beyond = scan(DATA)

@@ -55,7 +55,8 @@ def test_what_labels_mean(values, expected, classes, named):
         ([float("-inf")], "the label '-inf' is no whole number"),
         (
             ["-2", "0"],
-            "the label '-2' is not from 0 to 1,048,575, and labels count classes from 0; -1 or nothing",
+            "the label '-2' is not from 0 to 1,048,575, but labels count classes from 0; for an unknown "
+            "class use -1 or leave",
         ),
         ([MOST_CLASSES], "the label '1048576' is not from 0 to 1,048,575"),
         (["99999999"], "the label '99999999' is not"),
@@ -88,7 +89,7 @@ def test_classes_keep_their_labels_when_others_join():
     assert understood(["1"], known) == ([1], ("zero", "one"), False)
     assert understood(["2"], known) == ([2], ("zero", "one", "2"), False)
     assert understood(["cat"], Labels((), False)) == ([0], ("cat",), True)
-    with pytest.raises(LabelError, match="the label 'cat' is no number, as the other labels"):
+    with pytest.raises(LabelError, match="the label 'cat' is not a number, unlike the other labels"):
         understood(["cat"], known)
 
 

@@ -107,7 +107,9 @@ def test_loads_through_fsspec(manifest, tmp_path):
     with pytest.raises(InputError, match=r"memory://nothing has no dataset\.json"):
         Manifest.load("memory://nothing")
     memory.pipe("/bare/a.tar", b"")
-    with pytest.raises(InputError, match=r"memory://bare holds tars .*`ccscale shards index memory://bare`"):
+    with pytest.raises(
+        InputError, match=r"memory://bare contains tars .*`ccscale shards index memory://bare`"
+    ):
         Manifest.load("memory://bare")
 
 
@@ -116,7 +118,7 @@ def test_check_files(manifest, tmp_path):
     (tmp_path / "val-000000.tar").write_bytes(b"five!")
     manifest.check_files(["train"])
     with pytest.raises(
-        InputError, match=r"val-000000\.tar disagrees with its manifest .*5 bytes, not 4.*shards verify"
+        InputError, match=r"val-000000\.tar does not match its manifest .*5 bytes, not 4.*shards verify"
     ):
         manifest.check_files(["val"])
     (tmp_path / "train-000001.tar").unlink()
@@ -130,7 +132,7 @@ def test_missing(tmp_path):
     with pytest.raises(InputError, match=r"has no dataset\.json; .*`ccscale shards make`"):
         Manifest.load(tmp_path)
     (tmp_path / "a.tar").touch()
-    with pytest.raises(InputError, match=r"holds tars but no dataset\.json: `ccscale shards index"):
+    with pytest.raises(InputError, match=r"contains tars but no dataset\.json: `ccscale shards index"):
         Manifest.load(tmp_path)
 
 
@@ -157,8 +159,8 @@ def drop(*path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_in("wids_version", 2), "no shard index of version 1"),
-        (drop("shardlist"), "no shard index of version 1"),
+        (set_in("wids_version", 2), "not a shard index of version 1"),
+        (drop("shardlist"), "not a shard index of version 1"),
         (drop("ccscale"), "no section 'ccscale'.*shards index"),
         (set_in("ccscale", "version", 2), "has version 2 and this ccscale reads version 1: upgrade ccscale"),
         (drop("name"), "'name' is missing"),
@@ -203,7 +205,9 @@ def test_refuses(manifest, tmp_path, change, message):
 @pytest.mark.parametrize("text", ["{", "[]", "", "\udcff", "[" * 100_000])
 def test_refuses_what_is_no_index(tmp_path, text):
     (tmp_path / "dataset.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(InputError, match=r"dataset\.json is (not valid JSON|no shard index).*shards index"):
+    with pytest.raises(
+        InputError, match=r"dataset\.json is (not valid JSON|not a shard index).*shards index"
+    ):
         Manifest.load(tmp_path)
 
 

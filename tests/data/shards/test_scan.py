@@ -134,8 +134,8 @@ def test_names_that_are_not_utf_8():
     [
         (
             [("shoe v2.0.jpg", b""), ("shoe v2.1.jpg", b"")],
-            r"the sample 'shoe v2' has no image but 0\.jpg, 1\.jpg: a sample's name ends at its first dot, as "
-            r"WebDataset has it; write the tar anew without the dot in 'shoe v2\.0\.jpg'",
+            r"the sample 'shoe v2' has no image but 0\.jpg, 1\.jpg: as in WebDataset, a sample's name "
+            r"ends at its first dot; rewrite the tar without the dot in 'shoe v2\.0\.jpg'",
         ),
         (
             [("s.left.jpg", b""), ("s.cls", b"0")],

@@ -99,5 +99,5 @@ def test_a_key_that_a_listed_shard_has(shards, tars, tmp_path):
 
 
 def test_there_must_be_a_folder(tmp_path):
-    with pytest.raises(InputError, match="make it, and --follow waits for shards in it"):
+    with pytest.raises(InputError, match="create it, and --follow will wait for shards in it"):
         ShardWatch(str(tmp_path / "none")).check()

@@ -61,10 +61,10 @@ def test_the_user_says_otherwise():
     [
         (
             "*.zip=test",
-            r"--split '\*\.zip=test': no tar's name matches '\*\.zip', as 'train-0\.tar' does not",
+            r"--split '\*\.zip=test': no tar matches '\*\.zip', for example 'train-0\.tar' does not",
         ),
-        ("*=../x", r"--split '\.\./x' cannot name shards"),
-        ("a b", "--split 'a b' cannot name shards"),
+        ("*=../x", r"--split '\.\./x' cannot be used in names of shards"),
+        ("a b", "--split 'a b' cannot be used in names of shards"),
         ("*=", "--split '' cannot name"),
     ],
 )

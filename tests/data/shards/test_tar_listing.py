@@ -29,7 +29,7 @@ def test_linked_folders_are_followed(tmp_path: Path) -> None:
     pack(tmp_path / "loop/b/00000.tar", *sample("b"))
     (tmp_path / "loop/a/b").symlink_to("../b")
     (tmp_path / "loop/b/a").symlink_to("../a")
-    with pytest.raises(InputError, match="links back to a folder that holds it: remove the link"):
+    with pytest.raises(InputError, match="links to a folder that contains it: remove the link"):
         adopt(tmp_path / "loop", workers=1, progress=False)
 
 

@@ -72,21 +72,21 @@ def test_a_tar_inside_another_file(tmp_path):
     (tmp_path / "outer").write_bytes(b"x" * 1000 + inner + b"y" * 99)
     assert scan(tmp_path / "outer", 1000, len(inner)) == [("a", 512, 700), ("b", 2048, 701)]
     with pytest.raises(
-        ShardError, match="the tar is damaged or cut off at byte 2560: unexpected end of data"
+        ShardError, match="the tar is damaged or truncated at byte 2560: unexpected end of data"
     ):
         scan(tmp_path / "outer", 1000, 2600)
-    with pytest.raises(ShardError, match="the tar is cut off at byte 3072: it has no end mark"):
+    with pytest.raises(ShardError, match="the tar is truncated at byte 3072: it has no end mark"):
         scan(tmp_path / "outer", 1000, 3072)
 
 
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
-        (0, "cut off at byte 0: empty file"),
-        (100, "cut off at byte 0: truncated header"),
-        (600, "cut off at byte 1024: unexpected end of data"),
-        (512 + 1024, "cut off at byte 1536: it has no end mark"),  # between members
-        (512 + 1024 + 512 + 700, "cut off at byte 2560: unexpected end of data"),
+        (0, "truncated at byte 0: empty file"),
+        (100, "truncated at byte 0: truncated header"),
+        (600, "truncated at byte 1024: unexpected end of data"),
+        (512 + 1024, "truncated at byte 1536: it has no end mark"),  # between members
+        (512 + 1024 + 512 + 700, "truncated at byte 2560: unexpected end of data"),
     ],
 )
 def test_a_tar_that_is_cut_off(tmp_path, cut, message):
@@ -102,13 +102,13 @@ def test_damage_is_found_wherever_it_is():
     end = 3 * (512 + 1024)
     assert len(list(tar_members(io.BytesIO(data), "x.tar"))) == 3
     for cut in [*range(0, end + 1, 512), 100, end - 400, end + 511]:
-        refused(data[:cut], r"x\.tar: the tar is (damaged or )?cut off at byte")
+        refused(data[:cut], r"x\.tar: the tar is (damaged or )?truncated at byte")
     for header in (0, 1536, 3072):
         for at, value in ((0, ord("c")), (124, ord("7")), (150, data[header + 150] ^ 1)):
             damaged = bytearray(data)
             damaged[header + at] = value
-            refused(bytes(damaged), rf"x\.tar: the tar is damaged (or cut off )?at byte {header}")
-    refused(data + data, "neither a header nor the end")
+            refused(bytes(damaged), rf"x\.tar: the tar is damaged (or truncated )?at byte {header}")
+    refused(data + data, "neither a header nor an end")
 
 
 @pytest.mark.parametrize(

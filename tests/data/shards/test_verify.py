@@ -91,7 +91,7 @@ def test_all_problems_are_found_in_one_go(shards):
         ("train-000001.tar", problems[2][1].split(":")[0]),
         ("train-000002.tar", "the shard is missing"),
     ]
-    assert "cut off at byte" in problems[2][1]
+    assert "truncated at byte" in problems[2][1]
 
 
 def test_a_damaged_header(shards):

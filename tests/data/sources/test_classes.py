@@ -15,9 +15,9 @@ def test_listed_with_commas_or_in_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lists/gone.txt", r"--classes: there is no file lists/gone\.txt; name a text file"),
+        ("lists/gone.txt", r"--classes: there is no file lists/gone\.txt; give a text file"),
         ("gone.txt", "there is no file"),
-        ("", "has an empty name: list names with commas"),
+        ("", "has an empty name: separate names by commas"),
         ("a,,b", "has an empty name"),
         ("a,b,a", "--classes lists a twice: list each class once"),
     ],
@@ -32,7 +32,7 @@ def test_listed_refuses_files(tmp_path):
     with pytest.raises(InputError, match="has an empty name"):
         listed_classes(str(tmp_path / "empty"))
     (tmp_path / "binary").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(InputError, match=r"binary is no text in UTF-8: convert it"):
+    with pytest.raises(InputError, match=r"binary is not UTF-8 text: convert it"):
         text_lines(str(tmp_path / "binary"))
     with pytest.raises(
         InputError, match=r"gone cannot be read \(No such file or directory\): check the path"

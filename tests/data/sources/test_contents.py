@@ -52,11 +52,11 @@ def test_a_file_of_any_size_is_not_read(tmp_path, monkeypatch):
         file.truncate(2**40)  # sparse
     with pytest.raises(OSError) as error:
         File(str(path)).read()
-    assert error.value.strerror == "it has more than the 1,073,741,824 bytes that are read"
+    assert error.value.strerror == "it exceeds the limit of 1,073,741,824 bytes"
     monkeypatch.setattr(contents, "MOST_BYTES", 10)
     path.write_bytes(bytes(10))
     assert File(str(path)).read() == bytes(10)
-    with pytest.raises(OSError, match="it has more than the 10 bytes that are read"):
+    with pytest.raises(OSError, match="it exceeds the limit of 10 bytes"):
         File("/proc/self/status").read()  # whose size is 0
 
 

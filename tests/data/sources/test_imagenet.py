@@ -207,14 +207,14 @@ def damaged_tars(tmp_path) -> list[tuple[Path, str]]:
     cases = {
         "cut": (
             tar[:900],
-            r"n02128757\.tar in .*cut\.tar: the tar .* cut off at byte 1024: .*: get it again",
+            r"n02128757\.tar in .*cut\.tar: the tar .* truncated at byte 1024: .*: download it again",
         ),
         "twisted": (
             bytes(twisted),
-            r"n02128757\.tar in .*twisted\.tar: .* damaged or .* byte 0: .*: get it again",
+            r"n02128757\.tar in .*twisted\.tar: .* damaged or .* byte 0: .*: download it again",
         ),
         "gz": (gzip.compress(tar), r"n02128757\.tar: it is compressed, .* run gunzip on it"),
-        "none": (class_tar({"readme": b""}), r"holds no images of the class n02128757: get it again"),
+        "none": (class_tar({"readme": b""}), r"holds no images of the class n02128757: download it again"),
     }
     made = [
         (
@@ -240,18 +240,18 @@ def damaged_tars(tmp_path) -> list[tuple[Path, str]]:
         *made,
         (
             tmp_path / "sparse.tar",
-            r"n02128757\.tar in .*: the member 'n02128757_1\.JPEG' is sparse: get it again",
+            r"n02128757\.tar in .*: the member 'n02128757_1\.JPEG' is sparse: download it again",
         ),
         (
             tmp_path / "half.tar",
-            r"half\.tar in .*: the tar is damaged or cut off at byte \d+: .*: get it again",
+            r"half\.tar in .*: the tar is damaged or truncated at byte \d+: .*: download it again",
         ),
-        (tmp_path / "whole.tar.gz", r"whole\.tar\.gz: it is compressed, .*by a seek: run gunzip on it"),
+        (tmp_path / "whole.tar.gz", r"whole\.tar\.gz: it is compressed, .*random access: run gunzip on it"),
         (
             tmp_path / "val.tar",
             r"holds no tars of classes \(n########\.tar\): name ILSVRC2012_img_train\.tar",
         ),
-        (tmp_path / "text.tar", r"text\.tar in .*: the tar is damaged or cut off at byte 0"),
+        (tmp_path / "text.tar", r"text\.tar in .*: the tar is damaged or truncated at byte 0"),
         (tmp_path / "both", r"n02128757\.tar lies beside a folder of the same class: move one of them away"),
         (touch(tmp_path / "other", "cat/1.JPEG"), r"other holds no classes .*name the training archive"),
     ]
@@ -272,7 +272,7 @@ def test_the_command_refuses_a_damaged_archive(tmp_path, refused):
 def test_the_shards_may_not_lie_beside_the_archive(tmp_path, capsys):
     full(tmp_path / "train.tar")
     assert main(["shards", "make", "imagenet", str(tmp_path / "train.tar"), str(tmp_path)]) == 2
-    assert "holds the images themselves" in capsys.readouterr().err
+    assert "contains the images themselves" in capsys.readouterr().err
 
 
 def test_listing_is_small(tmp_path):

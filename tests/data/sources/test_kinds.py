@@ -9,11 +9,11 @@ from ccscale.errors import InputError
 
 
 def test_open_source_refuses(tmp_path):
-    with pytest.raises(InputError, match="no kind of source 'foldr'; did you mean 'folder'"):
+    with pytest.raises(InputError, match="not a kind of source 'foldr'; did you mean 'folder'"):
         open_source("foldr", tmp_path)
-    with pytest.raises(InputError, match=f"no kind of source 'x'; the kinds are {', '.join(KINDS)}"):
+    with pytest.raises(InputError, match=f"not a kind of source 'x'; the kinds are {', '.join(KINDS)}"):
         open_source("x", tmp_path)
-    with pytest.raises(InputError, match="tiny-imagenet takes no option 'split'"):
+    with pytest.raises(InputError, match="tiny-imagenet has no option 'split'"):
         open_source("tiny-imagenet", tmp_path, split="train")
     with pytest.raises(InputError, match="folder needs a SOURCE: give the folder or file"):
         open_source("folder")

@@ -278,7 +278,10 @@ def test_a_table_does_not_change_and_may_be_a_link(tmp_path, images):
             r"row 1 \(from 0\) has in the column label the label '-2' is not from 0.*leave it empty",
         ),
         ({"path": ["1.jpg"], "label": [99_999_999]}, "row 0 .* the label '99999999' is not from 0"),
-        ({"path": ["1.jpg"], "split": [""]}, r"row 0 \(from 0\): the split '' cannot name shards"),
+        (
+            {"path": ["1.jpg"], "split": [""]},
+            r"row 0 \(from 0\): the split '' cannot be used in names of shards",
+        ),
         (
             {"path": ["1.jpg", "2.jpg"], "split": ["a", "../b"]},
             r"row 1 \(from 0\): the split '\.\./b' cannot name",
@@ -294,8 +297,8 @@ def test_bad_rows_are_refused_in_a_sentence(tmp_path, columns, message, format):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"path": [1, 2]}, "the column path holds int64, not texts: name another one, or convert it"),
-        ({"image": [{"array": [1], "path": "1.jpg"}]}, "the column image holds struct<.*, not texts"),
+        ({"path": [1, 2]}, "the column path contains int64, not text: choose another column, or convert it"),
+        ({"image": [{"array": [1], "path": "1.jpg"}]}, "the column image contains struct<.*, not text"),
         ({"path": ["1.jpg"], "label": [[0]]}, r"row 0 .* label '\[0\]' is neither a text nor a number"),
         ({"path": ["1.jpg", "2.jpg"], "label": [1, 0.5]}, "row 1 .* the label '0.5' is no whole number"),
         ({"path": ["a\0b.jpg"]}, "row 0 .*neither a path nor"),
@@ -309,7 +312,7 @@ def test_bad_types_are_refused_in_a_sentence(tmp_path, columns, message):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("t.xlsx", b"", r"t\.xlsx is no \.parquet, \.csv or \.tsv: convert it"),
+        ("t.xlsx", b"", r"t\.xlsx is not a \.parquet, \.csv or \.tsv file: convert it"),
         ("t.csv", b"", r"t\.csv cannot be read as a table \(.+\): check the file"),
         ("t.csv", b"path,label\na.jpg\n", r"cannot be read as a table \(.*Expected 2 columns"),
         ("t.csv", b"path,path\na,b\n", "has two columns 'path': rename one"),
@@ -331,7 +334,7 @@ def test_bad_options_are_refused(tmp_path):
         table(path, path_column="paths")
     with pytest.raises(InputError, match=r"--label-column: .* has no column 'zzz'; it has path, breed"):
         table(path, label_column="zzz")
-    with pytest.raises(InputError, match="--split 'a/b' cannot name shards"):
+    with pytest.raises(InputError, match="--split 'a/b' cannot be used in names of shards"):
         table(path, split="a/b")
     with pytest.raises(InputError, match=r"there is no file .*gone\.csv; SOURCE must be a table"):
         table(tmp_path / "gone.csv")

@@ -106,8 +106,8 @@ def test_what_is_away_is_told_once_and_gets_all_when_it_is_back(tmp_path, monkey
     assert [step for step, _ in steps(tracker)] == [1, 2, 3, 4]
     assert tracker.end == ["finished"]
     said = capfd.readouterr().err
-    assert said.count("does not take this run's figures (nobody there); training goes on") == 1
-    assert said.count("takes this run's figures again, and has those that it lacked") == 1
+    assert said.count("cannot send figures to Somewhere (nobody there); training continues") == 1
+    assert said.count("is reachable again and has received the missing figures") == 1
     assert "ask again" not in said
 
 
@@ -126,7 +126,7 @@ def test_nothing_waits_for_what_is_away(tmp_path, monkeypatch, capfd, hangs):
         patch.setattr(sending, "PATIENCE", 0.1)
         train(tmp_path, tracker, 0, 6, loss=1.0)
     assert time.monotonic() - begin < 8  # and not 20
-    assert "warning: Somewhere does not have all of this run: ask again" in capfd.readouterr().err
+    assert "warning: Somewhere is missing part of this run: ask again" in capfd.readouterr().err
     stuck.set()
     later = Somewhere()
     train(tmp_path, later, 6, 6, loss=1.0)  # the same command again, with nothing left to train
