@@ -146,7 +146,7 @@ _operator_back = torch.library.custom_op("ccscale::global_batch_norm_back", _bac
 @_operator.register_fake
 def _(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     out = torch.empty_like(x, memory_format=_layout(x))
-    return out, _of_channels(x), _of_channels(x)
+    return out, empty_statistics(x), empty_statistics(x)
 
 
 @_operator_back.register_fake
@@ -191,7 +191,8 @@ def _axes(x: Tensor) -> list[int]:
     return [axis for axis in range(x.ndim) if axis != 1]
 
 
-def _of_channels(x: Tensor) -> Tensor:
+def empty_statistics(x: Tensor) -> Tensor:
+    """Return an uninitialized tensor of one number per channel: float64 for float64 inputs, else float32."""
     return x.new_empty(x.shape[1], dtype=_accurate(x.new_empty(0)).dtype)
 
 

@@ -21,6 +21,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from ccscale.model.global_norm import empty_statistics
+
 COLLECTIVES = {"c10d::_allgather_base_": "all_gather", "c10d::allreduce_": "all_reduce", "c10d::send": "send"}
 
 
@@ -33,13 +35,8 @@ def _shapes_of_norm() -> None:
     fake = torch.library.register_fake
     fake("aten::batch_norm_elemt", alike)
     fake("aten::batch_norm_backward_elemt", alike)
-    fake("aten::batch_norm_update_stats", lambda x, *_: _of_channels(x, 2))
-    fake("aten::batch_norm_backward_reduce", lambda g, *_: _of_channels(g, 4))
-
-
-def _of_channels(x: Tensor, number: int) -> tuple[Tensor, ...]:
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return tuple(x.new_empty(x.shape[1], dtype=dtype) for _ in range(number))
+    fake("aten::batch_norm_update_stats", lambda x, *_: tuple(empty_statistics(x) for _ in range(2)))
+    fake("aten::batch_norm_backward_reduce", lambda g, *_: tuple(empty_statistics(g) for _ in range(4)))
 
 
 _shapes_of_norm()

@@ -68,11 +68,6 @@ class Parts:
         """Whether it is a GPU."""
         return not self.device.startswith("cpu")
 
-    def stretched(self, factor: float) -> "Parts":
-        """Return them as if everything took so many times as long."""
-        longer = {name: value * factor for name, value in self.as_json().items() if isinstance(value, float)}
-        return Parts(**self.as_json() | longer)
-
     def as_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
         return asdict(self)

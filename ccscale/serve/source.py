@@ -15,8 +15,8 @@ from ccscale.evaluate.reject import Reject
 from ccscale.evaluate.sureness import FILE as SURENESS
 from ccscale.model.export import CONFIG, WEIGHTS
 from ccscale.serve.answer import Answerer
+from ccscale.serve.checkpoint_clusters import CheckpointClusters
 from ccscale.serve.living_clusters import LivingClusters
-from ccscale.serve.run_clusters import RunClusters
 
 State = tuple[tuple[str, int, int, int], ...]
 
@@ -57,7 +57,7 @@ class Source:
         with open_run(
             self.run, self.device, 0, self.checkpoint, exports=True, clusters=self.clusters
         ) as opened:
-            return RunClusters(opened, self.reject)
+            return CheckpointClusters(opened, self.reject)
 
     def state(self) -> State:
         """Return what differs once there is something new to load; it reads no file."""

@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,8 @@ def compare(config: Config, world: int, rates: Sequence[float], steps: int = 5) 
 
     def on_paper(stretch: float, bandwidth: float) -> float:
         links = Links(per_node=1, card=bandwidth, inside=speed, cards=1, hop_gloo=hop).by_gloo
-        (size,) = simulate(config, parts.stretched(stretch), links, [world])
+        longer = {name: time * stretch for name, time in asdict(parts).items() if isinstance(time, float)}
+        (size,) = simulate(config, replace(parts, **longer), links, [world])
         return size.seconds
 
     stretch, step = 1.0, on_paper(1.0, speed)

@@ -66,11 +66,6 @@ class GrowingSchedule:
             eras.append(Era(first, epoch, schedule))
         return cls(tuple(eras))
 
-    @classmethod
-    def single(cls, schedule: PhasedSchedule) -> "GrowingSchedule":
-        """Return the schedule of data that do not grow."""
-        return cls.of([(0, schedule)])
-
     @property
     def seed(self) -> int:
         """Of all eras."""

@@ -97,7 +97,7 @@ def test_what_has_come_later_changes_nothing_before_and_new_samples_are_seen():
     ]
     assert sorted(np.concatenate(epoch).tolist()) == list(range(128))
     plain = make_schedule(config(), shards[:4], 1)
-    same = GrowingSchedule.single(plain)
+    same = GrowingSchedule.of([(0, plain)])
     assert [same.locate(step) for step in range(40)] == [plain.locate(step) for step in range(40)]
 
 

@@ -11,7 +11,7 @@ from ccscale.evaluate.reject import Reject
 from ccscale.serve.answer import Answer, batch_of, refuse_channels
 
 
-class RunClusters:
+class CheckpointClusters:
     """The clusters of a checkpoint; see `answer.Answerer`."""
 
     def __init__(self, opened: OpenedRun, reject: Reject | None) -> None:
