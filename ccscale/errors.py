@@ -1,4 +1,4 @@
-"""What goes wrong, told in a sentence: a mistake in what was asked, or a fault of something else."""
+"""Errors with a one-sentence message: mistakes in the request, and faults of anything else."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,21 +8,21 @@ from ccscale.exit_codes import FAULT, MISTAKE
 
 
 class CcscaleError(Exception):
-    """What ends a command of ccscale.
+    """Base of the errors that end a ccscale command.
 
     Attributes
     ----------
     exit_code
-        Of the process that it ends.
+        Exit code of the process.
     teller
-        The rank that is to speak of it, where all ranks raise it together; None for this rank's own.
+        The rank that prints it if all ranks raise it together; None if it is this rank's own.
     """
 
     exit_code = FAULT
     teller: int | None = None
 
     def told_by(self, rank: int) -> Self:
-        """Return it as what all ranks raise together, and one of them tells."""
+        """Mark it as raised by all ranks together and printed by one of them."""
         self.teller = rank
         return self
 
@@ -30,7 +30,7 @@ class CcscaleError(Exception):
 class InputError(CcscaleError, ValueError):
     """A mistake in the config, the arguments or the data.
 
-    Its message is one sentence that names the place and the remedy. The command line prints it without a
+    Its message is one sentence that says where the mistake is and what to do. The command line prints it without a
     traceback and exits with code 2.
     """
 
@@ -38,31 +38,31 @@ class InputError(CcscaleError, ValueError):
 
 
 class Fault(CcscaleError):
-    """What went wrong through no mistake of the user: a server that cannot be reached, a loss that is no number.
+    """A failure that is not the user's mistake, such as an unreachable server or a loss that is not finite.
 
     Its message is one sentence. The command line prints it without a traceback and exits with code 1.
     """
 
 
 class Crash(CcscaleError):
-    """What nobody foresaw, on one rank: all end by it, with a traceback."""
+    """An unexpected error on one rank; all ranks exit, with a traceback."""
 
 
 class BadImage(ValueError):
-    """Data that are no image that can be decoded; the message says why, the same on every run."""
+    """Data that cannot be decoded as an image; the message gives the reason, the same in every run."""
 
 
 def check_version(place: object, version: object, known: int) -> None:
-    """Refuse a file in a format that a later release made.
+    """Refuse a file with a format version of a later release.
 
     Parameters
     ----------
     place
-        What the sentence calls it: its path, say.
+        Name of the file in the error, such as its path.
     version
-        Its format's number, as it was read.
+        Format version in the file.
     known
-        The number that this release writes, and the only one so far that it reads.
+        The only version that this release reads and writes.
 
     Raises
     ------
@@ -76,13 +76,13 @@ def check_version(place: object, version: object, known: int) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an exception of another library says, or the first line of it."""
+    """Return the first line of the message of another library's exception."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the names in `known` that are near to `wrong`, or ``""``."""
+    """Return ``"; did you mean 'x'?"`` for the names in `known` most similar to `wrong`, or ``""``."""
     near = difflib.get_close_matches(wrong, list(known), n=3, cutoff=0.6)
     if not near:
         return ""

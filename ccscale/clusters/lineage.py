@@ -1,6 +1,6 @@
-"""The versions of a run's clusters, as whoever reads them finds them: no lock, and nothing but names is written.
+"""Reads the versions of a run's clusters, without a lock; only names are ever written.
 
-A version is never changed, so what was opened stays whole while others go on.
+Versions never change, so an opened lineage stays consistent during updates.
 """
 
 import os
@@ -91,7 +91,7 @@ class Lineage:
     folder
         ``RUN/clusters``.
     number
-        Of the version that was current when it was opened.
+        The version that was current when it was opened.
     """
 
     folder: Path
@@ -105,7 +105,7 @@ class Lineage:
 
     @property
     def numbers(self) -> list[int]:
-        """All versions that are there; those that were rolled back among them."""
+        """All versions, including those that were rolled back."""
         return numbers_of(self.folder)
 
     @property
@@ -119,7 +119,7 @@ class Lineage:
         Raises
         ------
         InputError
-            If there is none of the number, or it is damaged.
+            If there is no such version, or it is damaged.
         """
         number = self.number if number is None else number
         if number not in self._read:
@@ -133,11 +133,11 @@ class Lineage:
         return self._read[number]
 
     def newest(self) -> Version:
-        """Return the version of the largest number, rolled back or not: it knows which numbers were ever used."""
+        """Return the version with the largest number, rolled back or not: it knows which numbers were ever used."""
         return self.version(self.numbers[-1])
 
     def chain(self, number: int | None = None) -> list[Version]:
-        """Return the versions from the first one to this one, each the next one's parent."""
+        """Return the versions from the first to this one, each the parent of the next."""
         chain, at = list[Version](), self.version(number)
         while True:
             chain.append(at)
@@ -146,11 +146,11 @@ class Lineage:
             at = self.version(at.parent)
 
     def events(self, number: int | None = None) -> list[tuple[Version, Event]]:
-        """Return all events up to a version, the oldest first, each with the version that it came with."""
+        """Return all events up to a version, oldest first, each with the version that made it."""
         return [(version, event) for version in self.chain(number) for event in version.events]
 
     def tables(self, number: int | None = None) -> dict[int, tuple[Version, TableFile]]:
-        """Return the tables on the chain of a version, by their numbers, each with its version, in their order."""
+        """Return the tables of a version and its ancestors by number, each with the version that wrote it."""
         return {one.number: (version, one) for version in self.chain(number) for one in version.tables}
 
     def arrays(self, name: str, number: int | None = None) -> Arrays:
@@ -167,19 +167,19 @@ class Lineage:
         return read_arrays(self.file(name, version), version.files[name].sha256)
 
     def state(self, number: int | None = None) -> State:
-        """Return the clusters of a version: ids, centres, what images are held to."""
+        """Return the clusters of a version: ids, centres and thresholds."""
         return State.of(self.arrays("state", number))
 
     def pool(self, number: int | None = None) -> Pool:
-        """Return the images without a cluster that a version remembers."""
+        """Return the images without a cluster that a version keeps."""
         return Pool.of(self.arrays("pool", number))
 
     def reservoir(self, number: int | None = None) -> Reservoir:
-        """Return the images of each cluster that a version remembers."""
+        """Return the images of each cluster that a version keeps."""
         return Reservoir.of(self.arrays("reservoir", number))
 
     def names(self) -> dict[int, str]:
-        """Return the names of clusters that have one, by their ids; they hold at every version."""
+        """Return the names of clusters by id; they hold for every version."""
         said = ClusterNames.load(self.folder)
         names = {} if said is None else {one: said.of(one) for one in said.clusters}
         return {one: name for one, name in names.items() if name is not None}
@@ -190,12 +190,12 @@ class Lineage:
         Parameters
         ----------
         names : mapping of int to str
-            By id; "" takes back all that is said of one.
+            By id; "" removes the name.
 
         Raises
         ------
         InputError
-            If there is no such id, or it is no name.
+            If there is no such id, or the name is invalid.
         """
         from ccscale.evaluate.naming import Changes  # with all of torch
 
@@ -224,20 +224,20 @@ class Lineage:
         return Called(ids, found, ids=self.state().clusters.tolist())
 
     def network(self, number: int | None = None) -> Path:
-        """Return the folder of the network whose clusters a version has; `ccscale.load` reads it."""
+        """Return the folder of a version's network, for `ccscale.load`."""
         kept = self.version(number).files[NETWORK]
         return version_folder(self.folder, kept.version) / NETWORK
 
     def file(self, name: str, version: Version) -> Path:
-        """Return where a version's file of arrays is."""
+        """Return the path of a version's arrays."""
         return version_folder(self.folder, version.files[name].version) / f"{name}.npz"
 
     def table_path(self, version: Version, table: TableFile) -> Path:
-        """Return where a table is, of the version that wrote it."""
+        """Return the path of a table."""
         return version_folder(self.folder, version.number) / TABLES / table.name
 
     def pictures(self, number: int | None = None) -> dict[str, Path]:
-        """Return the pictures of a version's open proposals, by their ids."""
+        """Return the pictures of a version's open proposals, by id."""
         version = self.version(number)
         found = {}
         for one in version.open:
@@ -246,12 +246,12 @@ class Lineage:
         return found
 
     def features(self, table: TableFile) -> Path:
-        """Return the store that has the features of a table's images."""
+        """Return the feature store of a table's images."""
         return self.folder / table.store  # an absolute one stays so
 
 
 def open_lineage(run: str | Path) -> Lineage:
-    """Open the living clusters of a run, as they are now.
+    """Open the living clusters of a run at their current version.
 
     Parameters
     ----------
@@ -261,13 +261,13 @@ def open_lineage(run: str | Path) -> Lineage:
     Returns
     -------
     Lineage
-        Its versions, events and names, and the network whose clusters they are. Nothing is locked, and it stays as
-        it was opened while others go on; names hold at every version.
+        Its versions, events, names and network. Nothing is locked, and later updates do not change it; names hold
+        for every version.
 
     Raises
     ------
     InputError
-        If it has none, or the current version is damaged.
+        If the run has none, or the current version is damaged.
     """
     folder = clusters_of(run)
     lineage = Lineage(folder, read_current(folder))

@@ -1,16 +1,16 @@
-"""The config of a run: every key is documented and checked here and nowhere else, a section a file.
+"""The config of a run. Every key is documented and checked here and nowhere else; each section is a file.
 
 A config is a YAML file (`file.py`) with the sections below; `keys.py` lists their keys.
 
-    run: DIR               data:     where the images come from, the order they are read in
-    seed: 0                views:    what a random view of an image is
-                           pairs:    what the two halves of a pair are
+    run: DIR               data:     the data set, and how it is read
+    seed: 0                views:    the augmentation of images
+                           pairs:    what a positive pair is
                            model:    backbone and heads
                            loss:     temperatures, weights
                            train:    batch, epochs, optimizer, precision, checkpoints, logs
-                           stages:   what comes after the training epochs
-                           evaluate: when and on what
-                           log:      what figures are also sent to
+                           stages:   stages after the training epochs
+                           evaluate: when and on which data to evaluate
+                           log:      experiment trackers
 """
 
 from ccscale.config.data import LOSSES, MAX_LANES, Data, LossName

@@ -1,4 +1,4 @@
-"""Where the images come from, and the order they are read in."""
+"""The data set, and how it is read."""
 
 from typing import Annotated, Literal, get_args
 
@@ -21,7 +21,7 @@ class Phase(Section):
 
 
 class Data(Section):
-    """Where the images come from and the order they are read in."""
+    """The data set, and how it is read."""
 
     shards: Free[PathText | None] = Field(  # the data may have been moved; their digest is compared
         None,
@@ -120,7 +120,7 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _splits_of_phases(self) -> "Data":
-        """Let `splits` be all that is trained on, also where there are phases."""
+        """Set `splits` to the union of the phases' splits, if there are phases."""
         if self.phases is not None:
             union = tuple(dict.fromkeys(split for phase in self.phases for split in phase.splits))
             if "splits" in self.model_fields_set and set(self.splits) != set(union):

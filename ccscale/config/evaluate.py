@@ -1,4 +1,4 @@
-"""When and on what the clusters are measured."""
+"""When and on which data the clusters are evaluated."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from ccscale.config.section import Count, Free, Names, Positive, Section
 
 
 class Evaluate(Section):
-    """When and on what the clusters are measured."""
+    """When and on which data the clusters are evaluated."""
 
     every: Free[Count] = Field(
         0, description="Epochs between evaluations during training. 0: only at the end."

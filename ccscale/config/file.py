@@ -1,7 +1,7 @@
-"""A config from a YAML file and ``key=value`` overrides.
+"""Reads a config from a YAML file and ``key=value`` overrides.
 
-Later settings win: defaults, then the file, then the overrides in the order given. An unknown key is refused with
-the nearest known one, and what an override got wrong is told of the override.
+Later settings win: defaults, then the file, then the overrides in the order given. An error for an unknown key
+names the nearest known one; an error in an override names the override.
 """
 
 import re
@@ -35,21 +35,21 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, of_a_run: bo
     Parameters
     ----------
     path : str or Path
-        A YAML file; or, where there is no file of that name, the name of a recipe that comes with the package.
+        A YAML file or, if there is no such file, the name of a recipe that comes with the package.
     overrides : sequence of str, default ()
         ``section.key=value``; the value is read as YAML (``model.clusters=10``, ``train.clip=null``).
     of_a_run : bool, default False
-        It was resolved by the release that began a run, whose keys may be gone since: these are passed over.
+        The config was saved with a run, perhaps by an earlier release: ignore keys that have been removed since.
 
     Returns
     -------
     Config
-        Checked, with all its defaults.
+        The validated config, with all defaults filled in.
 
     Raises
     ------
     InputError
-        One sentence with the place and the remedy.
+        If the config is invalid; the message says where and what to do.
     """
     text, place = _read(path)
     settings = read_yaml(text, Config, place)

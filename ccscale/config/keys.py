@@ -1,4 +1,4 @@
-"""The keys of the config, told to people."""
+"""The keys of the config, described for users."""
 
 import typing
 from typing import Annotated, Any, Literal, NamedTuple
@@ -13,11 +13,11 @@ class Key(NamedTuple):
     """A key of the config."""
 
     name: str
-    """With its section: ``train.lr``."""
+    """Including its section: ``train.lr``."""
     kind: str
-    """Its type, in words."""
+    """Its type, as text."""
     default: str
-    """As YAML; "(required)" where it has none."""
+    """As YAML; "(required)" if there is none."""
     may_change: MayChange
     description: str
 

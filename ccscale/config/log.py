@@ -1,4 +1,4 @@
-"""What a run's figures are also sent to."""
+"""Experiment trackers that a run logs to."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from ccscale.config.section import Free, Section
 
 
 class Log(Section):
-    """What a run's figures are also sent to, beside its own log."""
+    """Experiment trackers that a run logs to, besides its own log."""
 
     wandb: Free[str | None] = Field(
         None,

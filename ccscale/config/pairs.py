@@ -1,4 +1,4 @@
-"""What the two halves of a pair are."""
+"""What a positive pair is."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from ccscale.config.section import Fixed, Positive, Section
 
 
 class Pairs(Section):
-    """What the two halves of a pair are, which the losses draw together."""
+    """What a positive pair is: the two inputs that the losses pull together."""
 
     of: Fixed[Literal["views", "neighbours", "both"]] = Field(
         "views",

@@ -1,4 +1,4 @@
-"""What the numbers of an image mean, where they are more than red, green and blue of 8 bits."""
+"""How pixel values are read and scaled, for images other than 8-bit RGB."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,17 +8,17 @@ from ccscale.config.section import Fixed, Section
 
 MOST_CHANNELS = 16  # each has its places among a view's random numbers
 PERCENTILES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 25.0, 50.0, 75.0, 95.0, 98.0, 99.0, 99.5, 99.9, 100.0)
-"""Those that are measured."""
+"""The percentiles that are measured."""
 
 PixelType = Literal["uint8", "uint16", "int16", "float32"]
 RANGES = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0), "int16": (-32768.0, 32767.0)}
-"""Least and greatest value of the types that have a range of their own."""
+"""Minimum and maximum of the integer types."""
 
 _Numbers = Annotated[tuple[float, ...], Field(min_length=1, max_length=MOST_CHANNELS)]
 
 
 class Pixels(Section):
-    """What the numbers of an image mean; what is null follows from the shards, where that was measured."""
+    """How pixel values are read and scaled. Keys that are null are taken from the measurements in the shards."""
 
     scale: Fixed[Literal["range", "percentiles"] | None] = Field(
         None,

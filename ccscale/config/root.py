@@ -1,4 +1,4 @@
-"""All settings of a run, and what follows from several sections."""
+"""All settings of a run, and values derived from several sections."""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ class Config(Section):
     run : str, optional
         The run's folder.
     seed : int, default 0
-        Of weights, order and views.
+        Random seed of weights, sample order and views.
     data : Data
-        The images, and the order they are read in.
+        The data set, and how it is read.
     views : Views
-        What a random view of an image is.
+        The augmentation of images.
     pairs : Pairs
-        What the two halves of a pair are.
+        What a positive pair is.
     model : Model
         Backbone and heads.
     loss : Loss
@@ -42,11 +42,11 @@ class Config(Section):
     train : Train
         Batch, epochs, optimizer, precision, checkpoints, logs.
     stages : Stages
-        What a run goes through after its training epochs.
+        Stages after the training epochs.
     evaluate : Evaluate
-        When and on what the clusters are measured.
+        When and on which data the clusters are evaluated.
     log : Log
-        What its figures are also sent to.
+        Experiment trackers to log to.
     """
 
     model_config = ConfigDict(json_schema_extra={"description": "All settings of a run."})

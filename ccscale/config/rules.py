@@ -1,4 +1,4 @@
-"""What must hold between keys of several sections; each rule raises `ValueError` with what to set."""
+"""Rules between keys of several sections. Each raises `ValueError` with what to set."""
 
 from collections.abc import Collection, Sequence
 
@@ -12,7 +12,7 @@ from ccscale.config.views import Views, strong_view, weak_view
 
 
 def check_batch(data: Data, train: Train, model: Model) -> None:
-    """Check how the global batch is divided, and what cannot train together."""
+    """Check how the global batch is divided, and settings that exclude each other."""
     batch = train.global_batch
     for key, divisor in (("data.lanes", data.lanes), ("train.micro_batch", train.micro_batch)):
         if divisor is not None and batch % divisor:
@@ -30,7 +30,7 @@ def check_batch(data: Data, train: Train, model: Model) -> None:
 
 
 def check_views(views: Views, model: Model, stages: Stages) -> None:
-    """Check that views change no colours where images have none, nor intensities where they are of 8 bits."""
+    """Check that augmentations suit the images: colour operations need 8-bit RGB, intensity ones other images."""
     boost, places = stages.boost, {"views": views}
     if boost.epochs:
         places["stages.boost.weak"] = weak_view(views, boost.weak)
@@ -53,7 +53,7 @@ def check_views(views: Views, model: Model, stages: Stages) -> None:
 
 
 def check_store(data: Data, pairs: Pairs, model: Model) -> None:
-    """Check that what needs a feature store has one."""
+    """Check that settings that need a feature store have one."""
     if pairs.of == "views" and pairs.neighbours is not None:
         raise ValueError("pairs.neighbours needs pairs.of neighbours or both, and pairs.of is views")
     if data.features is not None:
@@ -79,7 +79,7 @@ def _needs_store(why: str, option: str = "") -> ValueError:
 
 
 def check_losses(phases: Sequence[Phase], data: Data, model: Model) -> None:
-    """Check that each phase trains something, and that the heads that are asked for are trained."""
+    """Check that each phase trains something, and that the required heads are trained."""
     losses = {name for phase in phases for name in phase.losses}
     if model.begin and "cluster" not in losses:
         raise ValueError(
@@ -101,7 +101,7 @@ def check_losses(phases: Sequence[Phase], data: Data, model: Model) -> None:
 
 
 def check_boost(stages: Stages, losses: Collection[LossName], data: Data, model: Model) -> None:
-    """Check what the self-labelling needs."""
+    """Check the requirements of self-labelling."""
     if not stages.boost.epochs:
         return
     if "cluster" not in losses:
@@ -122,7 +122,7 @@ def check_boost(stages: Stages, losses: Collection[LossName], data: Data, model:
 
 
 def check_growing(data: Data, train: Train, pairs: Pairs, model: Model, stages: Stages) -> None:
-    """Refuse what has no meaning, or no length, where data grow."""
+    """Refuse settings that do not work with growing data."""
     if data.refresh is None:
         return
     needs_neighbours, remedy = "", ""

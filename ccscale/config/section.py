@@ -1,4 +1,4 @@
-"""What a section of the config is made of: keys that are described, checked, and say when they may change."""
+"""Building blocks of config sections: keys with a description, checks, and whether they may change."""
 
 from enum import StrEnum
 from os.path import expanduser
@@ -8,18 +8,18 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 class MayChange(StrEnum):
-    """Whether a key may be another one at a run's next start than at its last; written into each key's type."""
+    """Whether a key may differ when a run is resumed; part of the type of each key."""
 
-    NO = "fixed under a run"
-    """A step computes something else with it."""
-    FREELY = "may change under a run"
+    NO = "fixed once the run has begun"
+    """It changes what a step computes."""
+    FREELY = "may change on resume"
     """It does not change what a step computes."""
-    ROUNDING = "may change under a run, for other rounding"
-    """It changes memory and rounding alone, and is told: a conversion between ZeRO stages is exact, and
-    micro-batches give what the whole batch gives, but for batch norm."""
-    ORIGIN = "counts at a run's beginning"
-    """Where the weights came from that the first step was taken with: a fact of the run once it has a checkpoint,
-    and not looked at again. A file may be moved, a network be out of reach."""
+    ROUNDING = "may change on resume, affects rounding"
+    """It changes memory and rounding only, and is reported: conversion between ZeRO stages is exact, and
+    micro-batches give the result of the whole batch, except for batch norm."""
+    ORIGIN = "used only when the run begins"
+    """The source of the initial weights. It is not used again once the run has a checkpoint, so a file may be
+    moved, or a network be unreachable."""
 
 
 T = TypeVar("T")
@@ -32,11 +32,11 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 PathText = Annotated[str, AfterValidator(expanduser)]
-"""A path, or a URL: ``~`` in front is the home folder."""
+"""A path or URL; a leading ``~`` is the home folder."""
 
 
 def listed(value: Any) -> Any:
-    """Take one name for a list of one."""
+    """Turn a single name into a list of one."""
     if not isinstance(value, str):
         return value
     if "," in value:
@@ -50,11 +50,11 @@ Names = Annotated[tuple[str, ...], BeforeValidator(listed)]
 
 
 class Section(BaseModel):
-    """A part of the config: unknown keys are refused, values are checked, nothing changes afterwards."""
+    """A section of the config: unknown keys are refused, values are validated, instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def is_section(kind: Any) -> bool:
-    """Tell whether a type of the config is a section, with keys of its own."""
+    """Whether a type is a config section."""
     return isinstance(kind, type) and issubclass(kind, Section)

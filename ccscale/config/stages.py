@@ -1,4 +1,4 @@
-"""What a run goes through after its training epochs."""
+"""Stages after the training epochs."""
 
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from ccscale.config.views import View
 
 
 class Boost(Section):
-    """Self-labelling: the clusters' most confident images are trained on as if their clusters were classes."""
+    """Self-labelling: training on each cluster's most confident images as if the cluster were their class."""
 
     epochs: Free[Count] = Field(
         0,
@@ -108,6 +108,6 @@ class Boost(Section):
 
 
 class Stages(Section):
-    """What a run goes through after its training epochs."""
+    """Stages after the training epochs."""
 
     boost: Boost = Field(Boost(), description="Self-labelling.")

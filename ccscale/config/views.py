@@ -1,4 +1,4 @@
-"""What a random view of an image is."""
+"""The augmentation of images."""
 
 from typing import Any, Literal, Self
 
@@ -8,7 +8,7 @@ from ccscale.config.section import Fixed, Positive, Probability, Section
 
 MOST_OPERATIONS = 8  # of RandAugment: each has its place among a view's random numbers
 
-AS_IT_IS: dict[str, Any] = {  # what leaves an image as it is
+AS_IT_IS: dict[str, Any] = {  # no augmentation
     "crop_scale": None,
     "flip": 0.0,
     "rotate": 0.0,
@@ -25,7 +25,7 @@ AS_IT_IS: dict[str, Any] = {  # what leaves an image as it is
 
 
 class View(Section):
-    """What one random view of an image is (paper, section 'Data augmentation'; torchvision's definitions)."""
+    """Augmentation of one random view (paper, section 'Data augmentation'; operations as in torchvision)."""
 
     crop_scale: Fixed[tuple[float, float] | None] = Field(
         (0.08, 1.0),
@@ -112,12 +112,12 @@ class View(Section):
 
     @property
     def of_8_bits(self) -> tuple[str, ...]:
-        """The operations that are on and have a meaning for red, green and blue of 8 bits alone."""
+        """Enabled operations that need 8-bit RGB."""
         return tuple(name for name in ("jitter", "grey", "rand_augment") if getattr(self, name))
 
     @property
     def of_channels(self) -> tuple[str, ...]:
-        """The operations that are on and are of images of channels alone."""
+        """Enabled operations that need images kept as stored."""
         return tuple(name for name in ("intensity", "noise") if getattr(self, name))
 
     @model_validator(mode="after")
@@ -130,7 +130,7 @@ class View(Section):
 
 
 class Views(View):
-    """What a random view of an image is, and what all views have in common."""
+    """Augmentation of the random views, and settings common to all views."""
 
     size: Fixed[int] = Field(224, ge=1, le=2**13, description="Side of a view in pixels.")
     blur_kernel: Fixed[Positive] = Field(23, description="Side of the blur's kernel in pixels; must be odd.")
@@ -161,7 +161,7 @@ class Views(View):
         return self
 
     def replaced(self, view: View) -> "Views":
-        """Return these settings with another random view; what all views have in common stays.
+        """Return these settings with another augmentation; the settings common to all views stay.
 
         Raises
         ------
@@ -172,11 +172,11 @@ class Views(View):
 
     @property
     def plain(self) -> "Views":
-        """The settings of a view that is the whole image as it is, only resized."""
+        """The settings of a view that is the whole image, only resized."""
         return self.model_copy(update=AS_IT_IS | {"raw": 0})
 
     def each(self, count: int) -> "tuple[Views, ...]":
-        """Return the settings of each of so many views of an image, the last `raw` of them `plain`."""
+        """Return the settings of each of `count` views of an image, the last `raw` of them `plain`."""
         if not self.raw:
             return (self,) * count
         random = self.model_copy(update={"raw": 0})
@@ -184,16 +184,16 @@ class Views(View):
 
 
 def weak_view(views: Views, weak: View | None) -> Views:
-    """Return the settings of a weak view: as it is given, or the data's own random view."""
+    """Return the settings of a weak view: the given one, or the data's own augmentation."""
     return views.model_copy(update={"raw": 0}) if weak is None else views.replaced(weak)
 
 
 def strong_view(views: Views, strong: View | None) -> Views:
-    """Return the settings of a strong view: as it is given, or one that follows from the data's own random view.
+    """Return the settings of a strong view: the given one, or one derived from the data's own augmentation.
 
     The whole image in place of the crop, four operations of RandAugment and cutout in place of the colours (TCL,
-    Li et al., IJCV 2022, section "Data augmentation"); what tells which changes leave such an image what it is
-    (mirror image, rotation, shift, zoom) stays.
+    Li et al., IJCV 2022, section "Data augmentation"). Flip, rotation, shift and zoom stay, since they depend on
+    the kind of images.
     """
     if strong is not None:
         return views.replaced(strong)

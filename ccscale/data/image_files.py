@@ -25,8 +25,8 @@ def read_images(images: Iterable[str | Path | bytes], size: int, model: Model | 
     size : int
         Side in pixels; a network's `size`.
     model : Model, optional
-        A network's `settings`, which say of how many channels its images are, and what their numbers mean; by
-        default RGB of 8 bits.
+        The network's `settings`, which give the number of channels and how pixel values are scaled. Default:
+        8-bit RGB.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def read_images(images: Iterable[str | Path | bytes], size: int, model: Model | 
     Raises
     ------
     BadImage
-        If one cannot be decoded; with its path or number.
+        If an image cannot be decoded; the message has its path or index.
     """
     channels = None if model is None else Channels.of(model)
     whole = []

@@ -1,6 +1,6 @@
-"""``ccscale evaluate RUN``: the clusters of a run, measured.
+"""``ccscale evaluate RUN`` measures the clusters of a run.
 
-Of the run's own data it leaves in its folder
+For the run's own data it writes to the run's folder
 
     assignments.parquet   a row a sample (`table.py`)      features.npz   of a subset (`feature_subset.py`)
     evaluation.json       all figures, also per cluster       sureness.npz   how sure it is (`sureness.py`)
@@ -63,35 +63,35 @@ def evaluate_run(
     clusters: int | None = None,
     labels: str | Path | None = None,
 ) -> dict[str, Any] | None:
-    """Measure the clusters that a run's newest checkpoint makes of a data set; all ranks call it together.
+    """Evaluate the clusters of a run on a data set. All ranks call it together.
 
     Parameters
     ----------
     run : str or Path
         The run's folder.
     shards : str, optional
-        Another data set than the run's.
+        Evaluate on this data set instead of the run's.
     splits : sequence of str, optional
-        By default those of the config for the run's data, all of another data set.
+        Default: for the run's own data those in the config, for another data set all.
     probe : bool, default True
-        Where there are labels, also score k-means on the features, and nearest neighbours.
+        If there are labels, also score k-means and nearest neighbours on the features.
     neighbours : str, optional
-        The split that the nearest neighbours are looked for in; by default among the images themselves.
+        Split to search for nearest neighbours. Default: the evaluated images themselves.
     merge : str, optional
-        Also join the clusters bottom-up, by these features: ``backbone`` or ``instance``.
+        Also merge the clusters bottom-up, using these features: ``backbone`` or ``instance``.
     how_many : str, optional
-        Also advise on the number of clusters, by these features: ``backbone`` or ``instance``.
+        Also estimate the number of clusters, from these features: ``backbone`` or ``instance``.
     device : str, default "auto"
         As the config's ``train.device``.
     workers : int, optional
         As the config's ``data.workers``.
     checkpoint : str, default "last"
-        Which one; see `checkpoint.choose`.
+        Which checkpoint to use; see `checkpoint.choose`.
     clusters : int, optional
-        K, of a run with heads of several; by default the first.
+        K, for a run with heads for several; default the first.
     labels : str or Path, optional
-        A few labels of the run's own images, by which clusters are named and confidences calibrated: a .csv or
-        .parquet file of ``key`` and ``class``.
+        A few labels of the run's own images, used to name clusters and calibrate confidences: a .csv or .parquet
+        file with the columns ``key`` and ``class``.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def evaluate_run(
     Raises
     ------
     InputError
-        If the run or the data are not there, or another process writes the run.
+        If the run or the data do not exist, or another process is writing to the run.
     """
     own = shards is None
     if labels is not None and (shards or splits):

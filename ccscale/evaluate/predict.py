@@ -1,9 +1,9 @@
-"""``ccscale predict RUN|EXPORT``: a cluster for every image, in shards or in files, as a table, at any scale.
+"""``ccscale predict RUN|EXPORT`` writes a table with the cluster of every image, in shards or files.
 
-Ranks write it in parts, each of a span of a shard (`parts_folder.py`); none holds more than a part, and none holds
-what others have found. A prediction that was killed goes on with the parts that are missing.
+Ranks write the table in parts, one for each span of a shard (`parts_folder.py`), and hold one part in memory at
+a time. After an interruption only the missing parts are computed.
 
-    --out FILE.parquet|.csv   FILE.parquet.parts/ while it is being made; joined part by part in the end
+    --out FILE.parquet|.csv   FILE.parquet.parts/ during the run; joined part by part at the end
     --out DIR/                the parts themselves
 """
 
@@ -113,21 +113,21 @@ def predict_run(
     request: StopRequest | None = None,
     clusters: int | None = None,
 ) -> dict[str, Any] | None:
-    """Write cluster and confidence of every image, each exactly once; all ranks call it together.
+    """Write the cluster and confidence of every image, each exactly once. All ranks call it together.
 
     Parameters
     ----------
     run : str or Path
-        The run's folder, or that of an exported network.
+        The folder of a run or of an exported network.
     shards : str, optional
-        Any data set, with labels or without; None for `images`.
+        A data set, with or without labels; None if `images` is given.
     wanted : Wanted
-        What goes where.
+        What to write and where.
     splits : sequence of str, optional
         All by default.
     images : sequence of str, optional
-        In place of shards: folders, images, and lists of these (``.txt``, a path a line). They are read where they
-        are; a row's key is the path.
+        Instead of shards: folders, images, and lists of these (``.txt``, one path per line). They are read in
+        place; the key of a row is the path.
     device : str, default "auto"
         As the config's ``train.device``.
     workers : int, optional
@@ -135,9 +135,9 @@ def predict_run(
     checkpoint : str, default "last"
         Which one; see `checkpoint.choose`.
     request : StopRequest, optional
-        To stop following, of a caller who has begun to listen; by default nothing is listened to.
+        Stops following new shards when it is set. Default: signals are not handled.
     clusters : int, optional
-        K, of a network with heads of several; by default the first.
+        K, for a network with heads for several; default the first.
 
     Returns
     -------
@@ -147,9 +147,9 @@ def predict_run(
     Raises
     ------
     InputError
-        If the run, the data or the table's folder are not there, or the parts there are of something else.
+        If the run, the data or the table's folder do not exist, or the folder has parts of another prediction.
     Fault
-        If the disk does not take them.
+        If they cannot be written.
     """
     if request is None:
         request = StopRequest()

@@ -1,4 +1,4 @@
-"""A feature store: what a backbone makes of the images of some shards, computed once, mapped into memory.
+"""A feature store: a backbone's features of the images of a data set, computed once and memory-mapped.
 
 ::
 
@@ -7,8 +7,8 @@
       train-000000.arrow       the features of one shard, rows in its order (feature_file.py)
       backbone.safetensors     the backbone that made them, and its config.json
 
-Row i is sample i of the shards, counted through the splits in the manifest's order: a schedule of these shards is
-one of the store.
+Row i is sample i of the shards, counted across splits in the order of the manifest, so a schedule for the shards is
+also one for the store.
 """
 
 import hashlib
@@ -42,23 +42,23 @@ Float32 = NDArray[np.float32]
 
 
 class Features:
-    """The features of a store, which stay on the disk until they are used; it is small and can be sent to a worker.
+    """The features of a store. They stay on disk until they are read; the object is small and can be pickled.
 
     Parameters
     ----------
     folder : str or Path
         What ``ccscale embed`` wrote.
     splits : sequence of str, optional
-        Those whose rows are counted through; all that the store holds by default.
+        Splits to include; default all in the store.
     unfinished : bool, default False
-        Take what is listed of a store that is still being made.
+        Accept a store that is still being written, with the rows listed so far.
 
     Attributes
     ----------
     folder : Path
         The store's.
     listing : Listing
-        What it lists.
+        The contents of ``features.json``.
     files : tuple of FeatureFile
         Those of these splits.
     splits : tuple of str
@@ -69,7 +69,7 @@ class Features:
     Raises
     ------
     InputError
-        If it is no store, or one that is not finished, lacks a split, or a file.
+        If it is not a store, is incomplete, or lacks a split or file.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Features:
 
     @property
     def settings(self) -> Settings:
-        """What the features depend on, beside the images."""
+        """What the features depend on besides the images."""
         return self.listing.settings
 
     @property
@@ -128,7 +128,7 @@ class Features:
 
     @property
     def shards(self) -> tuple[Shard, ...]:
-        """The shards of these rows, as the manifest had them: what a schedule is made of."""
+        """The shards of these rows, as in the manifest; a schedule is built from them."""
         return tuple(file.shard for file in self.files)
 
     @property
@@ -153,11 +153,11 @@ class Features:
         return replace(manifest, shards=self.shards)
 
     def at(self, splits: Sequence[str]) -> "Features":
-        """Return the same store, as it was when it was opened, with the rows of other splits."""
+        """Return the store, as it was when opened, with the rows of other splits."""
         return self if tuple(splits) == self.splits else self._like(self.listing, splits)
 
     def holding(self, files: Sequence[FeatureFile]) -> "Features":
-        """Return it with some of its files, in an order of one's own; their rows have no neighbours."""
+        """Return the store with some of its files, in the given order; their rows have no neighbours."""
         listing = self.listing.changed(files=tuple(files), neighbours=None)
         return self._like(listing, self.splits)
 
@@ -184,28 +184,28 @@ class Features:
 
     @property
     def model(self) -> dict[str, Any]:
-        """What the backbone that made the features is, as keys of the config's section ``model``."""
+        """The backbone that made the features, as keys of the config's section ``model``."""
         return {"backbone": self.settings.backbone, **self.settings.model}
 
     @property
     def neighbour_section(self) -> dict[str, Any] | None:
-        """What is listed of neighbours; None where there are none."""
+        """The listing's entry about neighbours, or None."""
         return self.listing.neighbours
 
     def neighbours(self, rows: Int64) -> Int64:
-        """Return the nearest neighbours of some rows, (m,) -> (m, k) int64, the nearest first.
+        """Return the nearest neighbours of some rows, (m,) -> (m, k) int64, nearest first.
 
-        A row that is bad has none, and those of splits that were not asked for are not counted: -1.
+        Entries are -1 for bad rows and for neighbours in splits that are not included.
 
         Raises
         ------
         InputError
-            If there are none in the store.
+            If the store has none.
         """
         return self.neighbours_and_cosines(rows)[0]
 
     def neighbours_and_cosines(self, rows: Int64) -> tuple[Int64, Float32]:
-        """Return what `neighbours` does, and the cosine of each to its row."""
+        """Return the result of `neighbours`, and the cosine similarity of each to its row."""
         return self._neighbours.take(np.asarray(rows, dtype=np.int64))
 
     @cached_property
@@ -222,21 +222,21 @@ class Features:
 
     @cached_property
     def labels(self) -> Int64:
-        """Class of each row, (n,) int64; -1 where it is not known."""
+        """Class of each row, (n,) int64; -1 if unknown."""
         return self._stored.column("label", np.int64)
 
     @cached_property
     def bad(self) -> NDArray[np.bool_]:
-        """Rows whose features are zeros: no image, or no finite features; (n,) bool."""
+        """Rows without features (undecodable image or non-finite features), filled with zeros; (n,) bool."""
         return self._stored.column("bad", np.bool_)
 
     @cached_property
     def keys(self) -> pa.ChunkedArray:
-        """Name of each row's sample; n texts, not copied."""
+        """Key of each row's sample; n strings, not copied."""
         return pa.chunked_array(self._stored.chunks("key"), pa.string())
 
     def array(self, view: int = 0, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Return a view's features of consecutive rows, as they are kept.
+        """Return a view's features of consecutive rows, in the stored type.
 
         Parameters
         ----------
@@ -257,18 +257,18 @@ class Features:
         return np.concatenate(pieces) if pieces else np.empty((0, self.width), self._stored.kind)
 
     def arrays(self, view: int = 0) -> Iterator[NDArray[Any]]:
-        """Yield a view's features block by block, (m, D) each, as they are kept: mapped, not copied."""
+        """Yield a view's features block by block, (m, D) each, in the stored type: mapped, not copied."""
         return self._stored.pieces(view, 0, self.rows)
 
     def blocks(self, view: int = 0, size: int = BLOCK) -> Iterator[tuple[int, Float32]]:
-        """Yield the number of the first row and the features, (size, D) float32, of consecutive rows.
+        """Yield the index of the first row and the features, (size, D) float32, of consecutive rows.
 
         Parameters
         ----------
         view : int, default 0
             0 is the image as it is.
         size : int
-            Rows of a block; the last one may be shorter.
+            Rows per block; the last one may have fewer.
         """
         for start in range(0, self.rows, size):
             yield start, self.take(np.arange(start, min(start + size, self.rows)), view)
@@ -281,7 +281,7 @@ class Features:
         rows : numpy.ndarray
             (m,) int64, in any order.
         views : int or numpy.ndarray
-            The view of all, or of each, (m,).
+            One view for all rows, or one for each, (m,).
 
         Returns
         -------
@@ -299,7 +299,7 @@ class Features:
         return decode(kept).numpy()
 
     def mean(self, rows: Int64) -> Float32:
-        """Return the mean of features as they are over all views, the image itself among them; (m, D) float32."""
+        """Return the mean of the features over all views, including the unaugmented image; (m, D) float32."""
         total = self.take(rows)
         for view in range(1, self.views + 1):
             total += self.take(rows, view)
@@ -314,16 +314,16 @@ def open_features(folder: str | os.PathLike[str], splits: Sequence[str] | None =
     folder : str or Path
         What ``ccscale embed`` wrote.
     splits : sequence of str, optional
-        Those that are wanted; all by default.
+        Splits to include; default all.
 
     Returns
     -------
     Features
-        Its rows, which stay on the disk until they are used.
+        The store; its rows stay on disk until they are read.
 
     Raises
     ------
     InputError
-        If it is no store, or one that is not finished, lacks a split, or a file.
+        If it is not a store, is incomplete, or lacks a split or file.
     """
     return Features(folder, splits)

@@ -1,6 +1,6 @@
 """Cluster-level contrastive loss over the global batch (paper, section 'Cluster-level Contrastive Head').
 
-The columns of the global assignment matrices, ``C = [P_a | P_b]`` (N x 2K), are the clusters' representations.
+The columns of the global assignment matrices, ``C = [P_a | P_b]`` (N x 2K), represent the clusters.
 With the cosine similarity ``S`` of the 2K columns over τ and the positive ``p(i)`` of column i, its like in the
 other view::
 
@@ -58,18 +58,18 @@ def cluster_loss(
         This rank's soft assignments of the two views, (n, K), K at least 2, rows that sum to 1; n and K the
         same on all ranks.
     temperature : float, default 1.0
-        The paper's cluster-level temperature.
+        Temperature τ.
     group : ProcessGroup, optional
-        The ranks whose batches make up the global batch; by default all.
+        The ranks whose batches make up the global batch; default all.
     check : bool, default True
-        Compare the ranks' shapes first, by a small collective call; see `instance_loss`.
+        First compare the shapes on all ranks, with a small collective call; see `instance_loss`.
     entropy_weight : float, default 1.0
         Weight of the entropy term; 1 in the paper.
     prior : callable, optional
-        Gives the logarithm of the sizes that the clusters are to have, (K,), of the batch's mean assignments (K,)
-        and of what both views agree on (K,); even ones by default, as in the paper. See `ccscale.loss.prior`.
+        Returns the log prior of the cluster sizes, (K,), from the batch's mean assignments (K,) and from what both
+        views agree on (K,). Default: uniform, as in the paper. See `ccscale.loss.prior`.
     half : bool, default False
-        Whether products of float32 on an NVIDIA GPU may round their operands to 11 bits, as float16 has (TF32).
+        Whether float32 products on an NVIDIA GPU may use TF32 (operands rounded to 11 bits).
 
     Returns
     -------

@@ -53,21 +53,21 @@ def instance_loss(
     z_a, z_b : Tensor
         This rank's embeddings of the two views, (n, d), of unit length; n, d and the type the same on all ranks.
     temperature : float, default 0.5
-        The paper's instance-level temperature.
+        Temperature τ.
     group : ProcessGroup, optional
-        The ranks whose batches make up the global batch; by default all.
+        The ranks whose batches make up the global batch; default all.
     ring_bytes : int, default 2**30
-        Where the rows of all ranks together are larger, they go round in a ring instead of being gathered: more
-        messages, and the memory of three ranks' rows instead of all ranks'.
+        If the rows of all ranks exceed this many bytes, they are passed around in a ring instead of being gathered:
+        more messages, but memory for the rows of three ranks instead of all.
     check : bool, default True
-        Compare the ranks' shapes first, by a small collective call. Where batches can differ between ranks, they
-        would wait for each other for ever; false saves the call where they cannot.
+        First compare the shapes on all ranks, with a small collective call: ranks with different shapes would
+        deadlock. Set it to false to save the call if shapes cannot differ.
     labels : Tensor, optional
-        (N,) integers, the same on all ranks: the label of each image of the global batch, rank by rank; below 0
-        for an image that has none. Pairs of different images with one label leave the denominators.
+        (N,) integers, the same on all ranks: the label of each image of the global batch, in rank order; negative
+        for images without one. Pairs of different images with the same label are left out of the denominators.
     half : bool, default False
-        Whether products on an NVIDIA GPU may be of float16 numbers, for float32 embeddings too: a third of them,
-        for an error of 1e-4 of the gradient. False: they are as exact as float32.
+        Whether products on an NVIDIA GPU may use float16 operands even for float32 embeddings: a third of the
+        products, with a relative gradient error of 1e-4. False: as accurate as float32.
 
     Returns
     -------

@@ -151,13 +151,13 @@ def load(
     Parameters
     ----------
     folder : str or Path
-        What ``ccscale export`` wrote. Neither DeepSpeed nor the internet is needed, and nothing is unpickled. Or
-        ``hf://OWNER/NAME``, also with ``@REVISION`` behind it: then it is downloaded from the Hugging Face Hub,
-        unless it is in the cache.
+        A folder written by ``ccscale export``; loading it needs neither DeepSpeed nor internet access, and nothing
+        is unpickled. Or ``hf://OWNER/NAME``, optionally with ``@REVISION``, which is downloaded from the Hugging
+        Face Hub unless it is cached.
     device : str or torch.device, default "cpu"
-        Where the network goes.
+        Device of the network.
     heads_alone : bool, default False
-        Leave out the backbone of a run on a feature store: for features.
+        Leave out the backbone of a run on a feature store, to apply the heads to features.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def load(
     Raises
     ------
     InputError
-        If there is no exported network in the folder, or it is damaged; of the Hub, if it has none.
+        If the folder or the Hub has no exported network, or it is damaged.
     Fault
         If the Hub cannot be reached.
     """

@@ -2,7 +2,7 @@
 
 h = backbone(x)  (m, D)      z = instance head(h)  (m, d)      p = cluster head(h)  (m, K)
 
-Whoever has the features already, as a store keeps them, begins with them in place of the images.
+If the features are known already, as in a feature store, they replace the images as input.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class _Served(NamedTuple):
 
 
 class Outputs(_Served):
-    """What the network makes of m images, or of their features: a tuple of three, and all cluster heads beside.
+    """Outputs of the network for m images or features: a tuple of three, plus those of all cluster heads.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ class Outputs(_Served):
     embeddings : Tensor
         The instance head's embeddings, (m, d), of unit length.
     assignments : Tensor
-        The soft assignments of the cluster head that serves, (m, K), rows that sum to 1.
+        Soft assignments of the selected cluster head, (m, K); rows sum to 1.
     heads : tuple of Tensor, optional
-        The soft assignments of all cluster heads; by default those alone that serve.
+        Soft assignments of all cluster heads; default only the selected one.
     targets : tuple of Tensor, optional
-        The same of their teacher, while there is one and the network is trained.
+        The same for their teacher, during training with one.
     """
 
     heads: tuple[Tensor, ...] = ()
@@ -76,29 +76,29 @@ class ContrastiveClustering(nn.Module):
     size : int
         Side of the images in pixels.
     width : int, optional
-        D of features that it takes in place of images: then it has no backbone.
+        D, to build it without a backbone, for features instead of images.
 
     Attributes
     ----------
     width : int
         D.
     teacher : Teacher or None
-        Of the cluster heads, where the objective has one; `begin_training` makes it.
+        Teacher of the cluster heads, if the objective has one; made by `begin_training`.
     shares : Tensor or None
-        (ΣK,): how large the clusters of each head have been so far, where the loss's prior is estimated; likewise.
+        (ΣK,): cluster sizes so far, for each head, if the prior of the loss is estimated; made by `begin_training`.
     serving : int
-        Which of the cluster heads makes the assignments, counted from 0; `serve` sets it.
+        Index of the cluster head that makes the assignments; set by `serve`.
     origin : str or None
-        What it was loaded from; of the Hugging Face Hub with the commit: ``hf://OWNER/NAME@COMMIT``.
+        Where it was loaded from; for the Hugging Face Hub with the commit: ``hf://OWNER/NAME@COMMIT``.
     draws : Draws
-        The random numbers of the backbone while it is trained. A step places them; without a place torch draws.
+        Random numbers of the backbone during training. Each step seeds them; otherwise torch's generator is used.
     average : Average or None
-        The averaged weights, where `keep_average` was called.
+        The averaged weights, if `keep_average` was called.
 
     Raises
     ------
     InputError
-        If the backbone cannot be built as asked.
+        If the backbone cannot be built with these settings.
     """
 
     mean: Tensor
@@ -139,7 +139,7 @@ class ContrastiveClustering(nn.Module):
     def forward(self, x: Tensor) -> Outputs:
         """Return features, embeddings and assignments of images, or of features.
 
-        While training m counts both views: one forward pass, so that batch norm sees them together.
+        In training, m includes both views: a single forward pass, so that batch norm sees them together.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ class ContrastiveClustering(nn.Module):
         return features.to(images.dtype) if rounds else features
 
     def heads_of(self, features: Tensor) -> Outputs:
-        """Return what the heads make of features.
+        """Return the outputs of the heads for features.
 
         Parameters
         ----------
@@ -202,7 +202,7 @@ class ContrastiveClustering(nn.Module):
         return Outputs(features, embeddings, heads[self.serving], heads)
 
     def begin_training(self, loss: Loss) -> None:
-        """Add what a run keeps beside the weights, by its loss: a teacher of the cluster heads, or shares.
+        """Add the state that the loss needs besides the weights: a teacher of the cluster heads, or their shares.
 
         Parameters
         ----------
@@ -217,16 +217,16 @@ class ContrastiveClustering(nn.Module):
 
     @property
     def k(self) -> int:
-        """K, the number of clusters of the head that serves."""
+        """K, the number of clusters of the selected head."""
         return self.settings.head_clusters[self.serving]
 
     def serve(self, head: int) -> Self:
-        """Let one of the cluster heads make the assignments.
+        """Select the cluster head that makes the assignments.
 
         Parameters
         ----------
         head : int
-            Counted from 0, in the order of `Outputs.heads`.
+            Index in `Outputs.heads`.
 
         Returns
         -------
@@ -245,7 +245,7 @@ class ContrastiveClustering(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode, but of what is frozen, which stays in evaluation mode.
+        """Set training or evaluation mode; frozen parts stay in evaluation mode.
 
         Parameters
         ----------
@@ -263,29 +263,29 @@ class ContrastiveClustering(nn.Module):
 
     @property
     def frozen_names(self) -> frozenset[str]:
-        """Names of what is frozen in the state dict."""
+        """Names of frozen entries in the state dict."""
         return frozenset(f"backbone.{name}" for name in self.frozen.names)
 
     def keep_average(self) -> None:
-        """Begin to average the weights, from what they are now."""
+        """Start averaging the weights, from their current values."""
         self.average = Average(self._parts())
 
     def update_average(self, decay: float, skipped: Tensor | None = None) -> None:
-        """Take the weights of a step into the average; see `Average.update`.
+        """Update the average with the weights after a step; see `Average.update`.
 
         Parameters
         ----------
         decay : float
-            How much of the average stays.
+            Decay of the average.
         skipped : Tensor, optional
-            Above 0 where the step was skipped: then it stays as it is.
+            Above 0 if the step was skipped; the average then stays unchanged.
         """
         assert self.average is not None
         self.average.update(self._parts(), decay, skipped)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Compute with the averaged weights, where there are some, for the length of the context.
+        """Use the averaged weights, if any, within the context.
 
         Yields
         ------
@@ -307,7 +307,7 @@ class ContrastiveClustering(nn.Module):
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cluster of each image, and how sure it is.
+        """Return the cluster of each image and its confidence.
 
         The network must be in evaluation mode, as `ccscale.load` returns it.
 

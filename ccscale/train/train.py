@@ -1,4 +1,4 @@
-"""Training: from a config to a trained run, from whatever step its folder has reached."""
+"""Training: from a config to a trained run, resuming from the newest checkpoint in its folder."""
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -18,28 +18,28 @@ from ccscale.train.setup import set_up
 def train_run(
     config: Config, request: StopRequest | None = None, on_lost: Callable[[], None] = lambda: None
 ) -> Outcome:
-    """Train a run, or go on with it; every rank calls this in a process of its own.
+    """Train a run or resume it. Every rank calls this in its own process.
 
     Parameters
     ----------
     config : Config
         The run's config.
     request : StopRequest, optional
-        Of the caller's `stop_on_signal`, who has begun to listen before; by default one is made here.
+        The caller's `stop_on_signal`, if it already handles signals; by default one is created.
     on_lost : callable, optional
-        Called before this process is ended because another rank is lost; see `heartbeat`.
+        Called before this process exits because another rank is lost; see `heartbeat`.
 
     Returns
     -------
     Outcome
-        The step that it reached, and whether the run is finished or was asked to stop.
+        The last step, and whether the run is finished or was asked to stop.
 
     Raises
     ------
     InputError
-        For a mistake in the config or the data, before anything is written.
+        If the config or the data are invalid, before anything is written.
     Fault
-        If the data cannot be read any more; the run is saved.
+        If the data can no longer be read; the run is saved.
     """
     env = RankEnvironment.read()
     device = pick_device(config.train.device, env.local_rank)

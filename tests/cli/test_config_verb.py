@@ -20,7 +20,7 @@ class TestConfig:
         out = capsys.readouterr().out
         lines = out.splitlines()
         assert len(lines) == 2 * len(describe_keys())
-        assert lines[0] == "run  (str or null; null; may change under a run)"
+        assert lines[0] == "run  (str or null; null; may change on resume)"
         for key, kind, default, may_change, description in describe_keys():
             assert f"{key}  ({kind}; {default}; {may_change})\n    {description}\n" in out
 
@@ -45,7 +45,7 @@ class TestConfig:
             text=True,
             timeout=60,
         )
-        assert done.stdout == "run  (str or null; null; may change under a run)\n"
+        assert done.stdout == "run  (str or null; null; may change on resume)\n"
         assert done.stderr == ""
 
 
