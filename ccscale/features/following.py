@@ -147,7 +147,9 @@ def _check_pairs(config: Config, features: Features) -> None:
         what = f"has {counted(there, 'neighbour')} of each image" if there else "has no neighbours"
         more = pairs.neighbours or 50
         wanted = f"pairs.neighbours is {pairs.neighbours}" if there else f"pairs.of is {pairs.of}"
-        raise InputError(f"{wanted}, and {store} {what}: find them with `ccscale embed --neighbours {more}`")
+        raise InputError(
+            f"{wanted}, but {store} {what}: compute them with `ccscale embed --neighbours {more}`"
+        )
 
 
 def check_shards(features: Features) -> None:

@@ -74,8 +74,8 @@ def find_neighbours(
     vectors = Vectors.of_store(whole, view).scaled()
     if k >= len(vectors):
         raise InputError(
-            f"{k:,} neighbours per image are too many for the {features.folder} images of "
-            f"{len(vectors):,}: use fewer"
+            f"{k:,} neighbours per image are too many for the {len(vectors):,} images of "
+            f"{features.folder}: use fewer"
         )
     search = _Search(vectors, k, pick_device(device))
     work = _Work(features.folder, wanted | {"k": k, "exact": search.exact})

@@ -354,7 +354,7 @@ def test_refused(living, capsys, tmp_path, monkeypatch):
     assert "give the new images: --shards" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         update(living, "--apply", "birth")
-    assert "'birth' is none of births, merges, splits; did you mean 'births'?" in capsys.readouterr().err
+    assert "'birth' is not one of births, merges, splits; did you mean 'births'?" in capsys.readouterr().err
     state = living / "clusters" / "v000002" / "state.npz"
     state.write_bytes(state.read_bytes()[:-1])
     make_store(tmp_path / "more", rows([0] * 8, 3), root="more", keys=[f"more/{i}" for i in range(8)])
@@ -364,7 +364,9 @@ def test_refused(living, capsys, tmp_path, monkeypatch):
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(InputError, match=r"'births', .*did you mean 'birth'\?; .*: birth, merge, split$"):
+    with pytest.raises(
+        InputError, match=r"'births' is not a kind of .*did you mean 'birth'\?; .*: birth, merge, split$"
+    ):
         Asked(features="day", apply=("births",)).check()
 
 

@@ -163,7 +163,7 @@ REFUSALS = [
     ),
     (
         "embed {shards} {tmp}/a/b --backbone test_resnet --weights random",
-        "the folder {tmp}/a/b cannot be made: ",
+        "cannot create the folder {tmp}/a/b: ",
     ),
     ("embed info {shards}", "{shards} is not a feature store: it has no features.json; make one with"),
     ("embed verify {tmp}/none", "{tmp}/none is not a feature store: it has no features.json; make one with"),

@@ -110,7 +110,7 @@ def test_the_command_line(exported, tmp_path, monkeypatch, capsys):
         ),
         (
             "predict {export} --images {export} --out t.csv",
-            "{export}: there are no images; 2 files are passed over (1 .json, 1 .safetensors), the first "
+            "{export}: no images found; 2 files are passed over (1 .json, 1 .safetensors), the first "
             "config.json; check the path",
         ),
         (

@@ -116,7 +116,7 @@ def test_what_is_refused(run, shards, refused, tmp_path):
             "--as",
             "links",
         ),
-        ("{tmp}/photos/b lies in {tmp}/photos, which stays", "--images", photos, "--out", photos / "b"),
+        ("{tmp}/photos/b is inside {tmp}/photos, the source of", "--images", photos, "--out", photos / "b"),
         ("sort reads the list twice", "--images", "-", "--out", tmp_path / "a"),
     ):
         assert refused("sort", run, *options).startswith(sentence.format(tmp=tmp_path))

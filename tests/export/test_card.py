@@ -93,6 +93,6 @@ def test_nothing_is_left_where_it_ends_early(run, tmp_path, refused):
     (tmp_path / "out").mkdir()
     assert refused("export", run, tmp_path / "out") == f"{tmp_path}/out already exists; choose a new folder"
     assert refused("export", run, tmp_path / "new", "--clusters", "5").startswith(
-        "there is no head of 5 clusters"
+        "there is no head with 5 clusters"
     )
     assert main(["export", str(run), str(tmp_path / "new")]) == 0

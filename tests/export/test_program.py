@@ -101,7 +101,7 @@ def test_a_program_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(program, "_write_torch", fail)
     with pytest.raises(
-        Fault, match=r"'test_resnet' cannot be written as torch-export: no such thing; --format"
+        Fault, match=r"'test_resnet' cannot be exported as torch-export: no such thing; --format"
     ):
         write_program(network, tmp_path / "model.pt2", "torch-export")
 

@@ -241,11 +241,11 @@ def _bad():
     yield (
         "vast PNG",
         png(square, 8, 2, size=(60_000, 50_000)),
-        "60000 x 50000 pixels, above the 134,217,728",
+        "60000 x 50000 pixels, above the limit of 134,217,728",
     )
     frame = jpeg.index(b"\xff\xc0") + 5
     vast = jpeg[:frame] + struct.pack(">HH", 65_000, 64_000) + jpeg[frame + 4 :]
-    yield "vast JPEG", vast, "64000 x 65000 pixels, above the 134,217,728"
+    yield "vast JPEG", vast, "64000 x 65000 pixels, above the limit of 134,217,728"
     bmp = bytearray(encode(square, "BMP"))
     bmp[18:26] = struct.pack("<ii", 100_000, 100_000)
     yield "vast BMP", bytes(bmp), "100000 x 100000 pixels"

@@ -81,7 +81,7 @@ def test_a_form_of_several_with_any_names(decoders):
             *good, bad = told["images"]
             assert [(one["key"], one["id"]) for one in good[:1] + good[2:]] == [("a.png", 10), ("a.png", 30)]
             assert (good[1]["key"], good[1]["id"]) == ("猫 ü.png", 20)
-            assert bad["error"].startswith("it is no image in a known format")
+            assert bad["error"].startswith("it is not an image in a known format")
 
     asyncio.run(talk())
 

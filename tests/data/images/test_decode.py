@@ -75,7 +75,7 @@ def test_bad_images_are_refused_with_a_reason(name):
 
 def test_read_images_names_the_bad_one(tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no image")
-    with pytest.raises(BadImage, match=r"bad\.jpg cannot be decoded: it is no image in a known format"):
+    with pytest.raises(BadImage, match=r"bad\.jpg cannot be decoded: it is not an image in a known format"):
         ccscale.read_images([PNG, tmp_path / "bad.jpg"], 8)
     with pytest.raises(BadImage, match="image 1 cannot be decoded: it has no bytes"):
         ccscale.read_images([PNG, b""], 8)
@@ -154,7 +154,7 @@ def test_the_limit_does_not_depend_on_pillow_s(limit, monkeypatch):
         data, wanted, tolerance = ODD[name]
         assert np.abs(pixels(data).astype(int) - wanted).max() <= tolerance
     for name in ("vast PNG", "vast JPEG", "vast GIF", "vast TIFF"):
-        with pytest.raises(BadImage, match="pixels, above the 134,217,728"):
+        with pytest.raises(BadImage, match="pixels, above the limit of 134,217,728"):
             pixels(BAD[name][0])
     assert limit == Image.MAX_IMAGE_PIXELS
 

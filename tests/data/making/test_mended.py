@@ -69,7 +69,7 @@ def rejected(out: Path) -> dict[str, tuple[str, str]]:
 
 GONE = ("the file cannot be read: there is no such file", "")
 PAGE = (
-    "it is no image in a known format (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL, DICOM)",
+    "it is not an image in a known format (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL, DICOM)",
     "",
 )
 AWAY = ("the file cannot be read: the server answers 503", "yes")
@@ -153,7 +153,7 @@ def test_what_has_gone_for_good_meanwhile_is_tried_no_more(server, urls, tmp_pat
 
 def test_nothing_can_be_read_for_now(server, urls, tmp_path):
     server.fail("jpg", "503", 1000)
-    with pytest.raises(Fault, match=r"none of the 14 images of t can be read .*start the same command again"):
+    with pytest.raises(Fault, match=r"none of the 14 images of t can be read .*run the same command again"):
         make(urls, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

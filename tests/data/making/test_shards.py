@@ -211,7 +211,7 @@ def test_images_that_cannot_be_read_are_listed_and_left_out(tmp_path):
     assert reasons[1:] == [
         "it has no bytes",
         "the file cannot be read: No such file or directory",
-        "it is no image in a known format (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL, DICOM)",
+        "it is not an image in a known format (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL, DICOM)",
     ]
 
 
@@ -228,7 +228,7 @@ def test_no_readable_image_at_all(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/bad.jpg").write_bytes(b"bad")
     with pytest.raises(
-        InputError, match=r"none of the 1 images of in .*bad\.jpg: it is no image.*check the source"
+        InputError, match=r"none of the 1 images of in .*bad\.jpg: it is not an image.*check the source"
     ):
         make(folder(tmp_path / "in"), tmp_path / "out")
     assert not (tmp_path / "out").exists()

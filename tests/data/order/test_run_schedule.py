@@ -55,5 +55,5 @@ def test_a_batch_needs_one_block_of_a_lane():
 def test_too_few_images_are_refused():
     train = config(splits=BOTH).train.model_copy(update={"global_batch": 512})
     large = config(splits=BOTH).model_copy(update={"train": train})
-    with pytest.raises(InputError, match=r"have 150 images, .*set train\.global_batch to at most 150"):
+    with pytest.raises(InputError, match=r"have only 150 images, .*set train\.global_batch to at most 150"):
         make_schedule(large, SHARDS, 1)

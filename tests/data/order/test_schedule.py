@@ -181,7 +181,7 @@ def test_substitutes_come_from_the_dropped_samples_where_there_are_any(samples: 
 
 
 def test_what_cannot_be_scheduled_is_refused() -> None:
-    with pytest.raises(ValueError, match="do not fill"):
+    with pytest.raises(ValueError, match="less than a global batch"):
         Schedule((10,), 0, 16, 4)
     with pytest.raises(ValueError, match="do not divide"):
         Schedule((100,), 0, 16, 3)

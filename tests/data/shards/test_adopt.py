@@ -118,7 +118,7 @@ def test_indexes_elsewhere(tmp_path: Path) -> None:
     pack(data / "00001.tar", *sample("c", "1"))
     assert read(adopt(data, workers=1, progress=False, out=out)) == {"a": 1, "c": 1, "b": 0}
     assert verify(out, workers=1).problems == []
-    with pytest.raises(InputError, match="lies in"):
+    with pytest.raises(InputError, match="is inside"):
         adopt(data, workers=1, progress=False, out=data / "val")
     pack(tmp_path / "bad/00000.tar", ("x.txt", b""))
     with pytest.raises(InputError, match="no images"):

@@ -153,7 +153,7 @@ def test_what_is_passed_over_is_told_and_refused_by_strict(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.tar", "00001.tar"]
     made = adopt(tmp_path, workers=1)
     assert (
-        "3 members are passed over (1 .db, 2 .md), the first in 00000.tar; --strict"
+        "3 members are passed over (1 .db, 2 .md), the first in 00000.tar; with --strict"
         in capsys.readouterr().err
     )
     assert read(made) == {"a": -1, "b": -1}

@@ -73,10 +73,10 @@ def test_an_empty_tar_has_no_samples():
     [
         ([("a.jpg", b"1"), ("b.jpg", b"2"), ("a.jpg", b"3")], "two samples have the key 'a'"),
         ([("a.jpg", b"1"), ("a.jpg", b"3")], "'a.jpg' is there twice"),
-        ([("a.jpg", b"1"), ("a.cls", b"cat")], "of the sample 'a', the label 'cat' is no number"),
+        ([("a.jpg", b"1"), ("a.cls", b"cat")], "of the sample 'a', the label 'cat' is not a number"),
         ([("a.jpg", b"1"), ("a.cls", b"-2")], "of the sample 'a', the label '-2' is not from 0 to 1,048,575"),
         ([("a.jpg", b"1"), ("a.cls", b"1048576")], "of the sample 'a', the label '1048576' is not from 0"),
-        ([("a.jpg", b"1"), ("a.cls", b"0.5")], "of the sample 'a', the label '0.5' is no whole number"),
+        ([("a.jpg", b"1"), ("a.cls", b"0.5")], "of the sample 'a', the label '0.5' is not an integer"),
     ],
 )
 def test_refuses_samples(members, what):

@@ -79,7 +79,7 @@ def test_what_does_not_go_with_the_tars_before(tmp_path: Path) -> None:
     ):
         adopt(tmp_path, workers=1, progress=False)
     pack(tmp_path / "00001.tar", *sample("b", "cat"))
-    with pytest.raises(InputError, match=r"00001\.tar: of the sample 'b', the label 'cat' is no number"):
+    with pytest.raises(InputError, match=r"00001\.tar: of the sample 'b', the label 'cat' is not a number"):
         adopt(tmp_path, workers=1, progress=False)
     with pytest.raises(InputError, match=r"--label-field x: the labels of .* are read from cls"):
         adopt(tmp_path, workers=1, progress=False, label_field="x")

@@ -49,18 +49,18 @@ def test_what_labels_mean(values, expected, classes, named):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (["1.5", "2"], "the label '1.5' is no whole number"),
-        ([1.5, 2.0], "the label '1.5' is no whole number"),
-        (["inf", "2"], "the label 'inf' is no whole number"),
-        ([float("-inf")], "the label '-inf' is no whole number"),
+        (["1.5", "2"], "the label '1.5' is not an integer"),
+        ([1.5, 2.0], "the label '1.5' is not an integer"),
+        (["inf", "2"], "the label 'inf' is not an integer"),
+        ([float("-inf")], "the label '-inf' is not an integer"),
         (
             ["-2", "0"],
-            "the label '-2' is not from 0 to 1,048,575, but labels count classes from 0; for an unknown "
+            "the label '-2' is not from 0 to 1,048,575: labels count classes from 0; for an unknown "
             "class use -1 or leave",
         ),
         ([MOST_CLASSES], "the label '1048576' is not from 0 to 1,048,575"),
         (["99999999"], "the label '99999999' is not"),
-        (["9" * 900], "is no whole number|is not from 0"),
+        (["9" * 900], "is not an integer|is not from 0"),
         ([[0]], r"the label '\[0\]' is neither a text nor a number"),
         ([b"caf\xe9"], "is no text in UTF-8"),
         (["x" * (LONGEST + 1)], "more than 1,000 characters"),
@@ -94,5 +94,5 @@ def test_classes_keep_their_labels_when_others_join():
 
 
 def test_a_text_that_is_none_of_the_labels():
-    with pytest.raises(LabelError, match="'dog' is none of the data set's classes"):
+    with pytest.raises(LabelError, match="'dog' is not one of the data set's classes"):
         Labels(("cat",), True).numbers(["cat", "dog"])

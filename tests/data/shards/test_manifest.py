@@ -122,7 +122,7 @@ def test_check_files(manifest, tmp_path):
     ):
         manifest.check_files(["val"])
     (tmp_path / "train-000001.tar").unlink()
-    with pytest.raises(InputError, match=r"train-000001\.tar disagrees .*No such file"):
+    with pytest.raises(InputError, match=r"train-000001\.tar does not match .*No such file"):
         manifest.check_files(["train"])
 
 

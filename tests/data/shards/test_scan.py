@@ -194,5 +194,5 @@ def test_labels_that_are_names():
     data = tar_of(("a.jpg", b""), ("a.cls", b"cat\n"), ("b.jpg", b""), ("c.jpg", b""), ("c.cls", b"NA"))
     named = Labelling(Labels(("dog", "cat"), True))
     assert scan_tar(io.BytesIO(data), "x.tar", named).labels.tolist() == [1, -1, -1]
-    with pytest.raises(ShardError, match="of the sample 'a', the label 'cat' is none of the data set's"):
+    with pytest.raises(ShardError, match="of the sample 'a', the label 'cat' is not one of the data set's"):
         scan_tar(io.BytesIO(data), "x.tar", Labelling(Labels(("dog",), True)))

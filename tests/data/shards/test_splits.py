@@ -65,7 +65,7 @@ def test_the_user_says_otherwise():
         ),
         ("*=../x", r"--split '\.\./x' cannot be used in names of shards"),
         ("a b", "--split 'a b' cannot be used in names of shards"),
-        ("*=", "--split '' cannot name"),
+        ("*=", "--split '' cannot be used"),
     ],
 )
 def test_what_cannot_be_meant(asked, message):

@@ -70,7 +70,7 @@ def test_cells_that_hold_no_image(tmp_path):
         rejected = {line["key"]: line["reason"].partition(" (")[0] for line in csv.DictReader(file)}
     assert rejected == {
         "row-000000002": "the file cannot be read: its cell is empty",
-        "3": "it is no image in a known format",
+        "3": "it is not an image in a known format",
         "gone/4": "it has no bytes",
     }
 

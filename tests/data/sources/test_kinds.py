@@ -9,9 +9,9 @@ from ccscale.errors import InputError
 
 
 def test_open_source_refuses(tmp_path):
-    with pytest.raises(InputError, match="not a kind of source 'foldr'; did you mean 'folder'"):
+    with pytest.raises(InputError, match="'foldr' is not a kind of source; did you mean 'folder'"):
         open_source("foldr", tmp_path)
-    with pytest.raises(InputError, match=f"not a kind of source 'x'; the kinds are {', '.join(KINDS)}"):
+    with pytest.raises(InputError, match=f"'x' is not a kind of source; the kinds are {', '.join(KINDS)}"):
         open_source("x", tmp_path)
     with pytest.raises(InputError, match="tiny-imagenet has no option 'split'"):
         open_source("tiny-imagenet", tmp_path, split="train")

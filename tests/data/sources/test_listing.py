@@ -74,7 +74,7 @@ def test_pieces_tell_a_file_that_was_changed(photos, monkeypatch):
         (["none"], "there is no file or folder none; --images accepts images, folders and lists"),
         (
             ["photos/letters"],
-            "photos/letters: there are no images; 1 file is passed over (1 .doc), the first a.doc; check the path",
+            "photos/letters: no images found; 1 file is passed over (1 .doc), the first a.doc; check the path",
         ),
     ],
 )

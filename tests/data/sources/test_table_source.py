@@ -262,7 +262,7 @@ def test_a_table_does_not_change_and_may_be_a_link(tmp_path, images):
         ({"path": []}, "has no rows"),
         (
             {"paths": ["1.jpg"]},
-            r"has no column path, file, filename, image or url but paths: name .*--path-column",
+            r"has no column path, file, filename, image or url, only paths: choose .*--path-column",
         ),
         (
             {"path": ["ok.jpg", "pipe:cat x"]},
@@ -284,7 +284,7 @@ def test_a_table_does_not_change_and_may_be_a_link(tmp_path, images):
         ),
         (
             {"path": ["1.jpg", "2.jpg"], "split": ["a", "../b"]},
-            r"row 1 \(from 0\): the split '\.\./b' cannot name",
+            r"row 1 \(from 0\): the split '\.\./b' cannot be used",
         ),
     ],
 )
@@ -300,7 +300,7 @@ def test_bad_rows_are_refused_in_a_sentence(tmp_path, columns, message, format):
         ({"path": [1, 2]}, "the column path contains int64, not text: choose another column, or convert it"),
         ({"image": [{"array": [1], "path": "1.jpg"}]}, "the column image contains struct<.*, not text"),
         ({"path": ["1.jpg"], "label": [[0]]}, r"row 0 .* label '\[0\]' is neither a text nor a number"),
-        ({"path": ["1.jpg", "2.jpg"], "label": [1, 0.5]}, "row 1 .* the label '0.5' is no whole number"),
+        ({"path": ["1.jpg", "2.jpg"], "label": [1, 0.5]}, "row 1 .* the label '0.5' is not an integer"),
         ({"path": ["a\0b.jpg"]}, "row 0 .*neither a path nor"),
     ],
 )
