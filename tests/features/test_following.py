@@ -95,7 +95,7 @@ def test_too_few_neighbours(tmp_path):
     place = store(tmp_path / "store")
     find_neighbours(open_features(place), 3, device="cpu", show=False)
     assert refusal(place, "pairs.of=both", "pairs.neighbours=4") == (
-        f"pairs.neighbours is 4, and {place} has 3 neighbours of each image: find them with `ccscale embed "
+        f"pairs.neighbours is 4, but {place} has 3 neighbours of each image: compute them with `ccscale embed "
         "--neighbours 4`"
     )
     open_followed(config(place, "pairs.of=both", "pairs.neighbours=3"))
