@@ -67,6 +67,7 @@ def check(config: Config) -> None:
         ("train.compile", train.compile),
         ("train.max_steps", train.max_steps is not None),
         ("loss.instance_weight and loss.cluster_weight", config.losses != set(LOSSES)),
+        ("stages.boost.selection", config.stages.boost.selection != "threshold"),
         ("stages.boost.label_smoothing", config.stages.boost.label_smoothing > 0),
         ("stages.boost without class_balance", not config.stages.boost.class_balance),
     ):

@@ -131,7 +131,8 @@ def main() -> int:
 
     def call() -> int:
         exact = ["train.precision=fp64", "train.zero=1", "train.device=cpu", f"run={args.out / 'run'}"]
-        exact.append("stages.boost.settled=0")  # the plain way does not wait
+        # The plain way does not wait, and has no calibration.
+        exact += ["stages.boost.settled=0", "stages.boost.selection=threshold"]
         config = load_config(args.config, [*args.overrides, *exact])
         if not config.stages.boost.epochs:
             raise InputError("the config has no self-labelling: add stages.boost.epochs=N")
