@@ -1,6 +1,6 @@
 """``ccscale lineage init``: a run's clusters become version 1, with the ids that the network gives them.
 
-The run's own images keep the clusters of the network; what later ones are held to (centres, distances) is found on
+The run's own images get the clusters of the network; what later ones are held to (centres, distances) is found on
 them, without labels.
 """
 
@@ -47,6 +47,7 @@ from ccscale.features.store import Features
 from ccscale.model.export import WEIGHTS, copy_export
 from ccscale.model.network import ContrastiveClustering
 from ccscale.preempt import StopRequest
+from ccscale.progress import say
 from ccscale.wording import counted
 
 Int64 = NDArray[np.int64]
@@ -154,6 +155,11 @@ def _found(
     draft = dist.on_rank_zero(lambda: begin(folder, "init", asked))
     dist.on_rank_zero(lambda: _copy_network(draft, opened))
     features, data, store = _own_features(draft, opened, basis, splits, device, workers)
+    if features.views and dist.rank() == 0:
+        say(
+            "each image gets the cluster of the image itself, as new ones will; the run's own table averages over "
+            f"{features.views} random views too, so a few images have another cluster there"
+        )
     shards = [
         NewShard(number, data.name, store, features.folder, file)
         for number, file in enumerate(file for file in features.files if file.rows)

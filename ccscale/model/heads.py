@@ -128,6 +128,11 @@ class CentreHead(nn.Module):
         if parts > 1:
             self.register_buffer("joined", torch.arange(clusters * parts) % clusters)
 
+    @property
+    def is_found(self) -> bool:
+        """Whether its centres have been found."""
+        return bool(self.centres.any())
+
     def prepare(self, vectors: Tensor) -> Tensor:
         """Return vectors as they are compared with the centres, but for their length."""
         vectors = vectors.to(self.centres.dtype)

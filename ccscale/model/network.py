@@ -236,11 +236,17 @@ class ContrastiveClustering(nn.Module):
         Raises
         ------
         InputError
-            If there is no such head.
+            If there is no such head, or its clusters have not been found yet.
         """
         heads = len(self.settings.head_clusters)
         if not 0 <= head < heads:
             raise InputError(f"there is no cluster head {head}: the network has {heads}, counted from 0")
+        found = head - len(self.settings.trained_clusters)
+        if found >= 0 and not self.centre_heads[found].is_found:
+            raise InputError(
+                "the run has no clusters yet: k-means finds them when training ends, and at evaluations and saves "
+                "before. Run its `ccscale train` again, which goes on where it stopped"
+            )
         self.serving = head
         return self
 

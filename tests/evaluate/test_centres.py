@@ -1,6 +1,8 @@
 """Cluster heads that are found: centres of k-means on a feature store; saved, chosen, served like trained ones."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from ccscale.cli.main import main
 from ccscale.features.kmeans import k_means
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import Features, open_features
+from ccscale.train.step import Stepper
 
 K = 4
 
@@ -99,6 +102,24 @@ def test_features_are_assigned_to_the_nearest_centre(store, tmp_path):
     assert np.allclose(k_means(features, K, 0, spherical=True).centres, centres, atol=1e-6)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     assert table["cluster"].to_numpy().tolist() == (features @ centres.numpy().T).argmax(axis=1).tolist()
+
+
+def test_a_run_that_was_stopped_before_assigns_nothing(store, tmp_path, capsys, monkeypatch):
+    run, take = tmp_path / "run", Stepper.take
+
+    def stopped(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return take(*arguments)
+
+    config = write_config(tmp_path, settings_of(store, run) | {"evaluate": {"every": 0}})
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "take", stopped)
+        assert main(["train", str(config)]) == 75  # stopped, and saved
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 2
+    assert "the run has no clusters yet" in capsys.readouterr().err
+    assert main(["train", str(config)]) == 0
+    assert main(["evaluate", str(run)]) == 0
 
 
 @pytest.mark.parametrize("stop", [6, 7])
