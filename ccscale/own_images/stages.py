@@ -144,7 +144,9 @@ def _open_book(asked: Asked) -> Notebook:
     """Go on by what was decided before, or decide which backbone looks at the images."""
     folder = os.path.realpath(asked.folder)
     if asked.out.resolve().is_relative_to(folder):
-        raise InputError(f"{asked.out} lies in {asked.folder}, which stays as it is: name an --out outside")
+        raise InputError(
+            f"{asked.out} is inside {asked.folder}, the source of the images: choose an --out outside"
+        )
     if not os.path.isdir(folder):
         raise InputError(f"there is no folder {asked.folder}; name one with images in it")
     book = Notebook.read(asked.out)

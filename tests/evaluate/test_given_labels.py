@@ -36,7 +36,7 @@ def test_numbers_are_names_too(tmp_path):
     ("text", "sentence"),
     [
         ("key,label\na,cat\n", "has no column 'class'"),
-        ("key,class\na,cat\na,dog\n", "says that a is 'cat', and that it is 'dog'"),
+        ("key,class\na,cat\na,dog\n", "gives a two classes, 'cat' and 'dog'"),
         ("key,class\na,\n", "has no label"),
         ("", "cannot be read"),
         ("key,class\na\n", "cannot be read"),

@@ -46,7 +46,7 @@ def test_table_centres_and_figures(store, tmp_path, capsys):
 
 def test_refusals(store, tmp_path, capsys):
     assert main(["kmeans", str(store.folder), "--clusters", "400"]) == 2
-    assert "399 images and 400 clusters" in capsys.readouterr().err
+    assert "399 images are too few for 400 clusters" in capsys.readouterr().err
     assert main(["kmeans", str(tmp_path), "--clusters", "4"]) == 2
     assert "is not a feature store" in capsys.readouterr().err
     assert main(["kmeans", str(store.folder), "--clusters", "4", "--out", str(tmp_path / "x.txt")]) == 2

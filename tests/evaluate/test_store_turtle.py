@@ -81,5 +81,5 @@ def test_what_is_refused(stores: list[str], tmp_path: Path) -> None:
     make_store(tmp_path / "other", np.ones((9, 4), np.float32))
     with pytest.raises(InputError, match=r"other is not of the images of .*one: embed the same shards"):
         turtle_stores([stores[0], str(tmp_path / "other")], K)
-    with pytest.raises(InputError, match="9 images are too few for 10 clusters: use 2 to 9"):
+    with pytest.raises(InputError, match="9 images do not allow 10 clusters: use 2 to 9"):
         turtle_stores([str(tmp_path / "other")], 10, device="cpu")

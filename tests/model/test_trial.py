@@ -53,8 +53,8 @@ def test_a_size_that_a_backbone_does_not_take(name, size, message):
 @pytest.mark.parametrize(
     ("answer", "gives"),
     [
-        (lambda x: x, f"gives (m, 3, {SIZE}, {SIZE}) of (m, 3, {SIZE}, {SIZE})"),
-        (lambda x: x.flatten(2).mT, f"gives (m, {SIZE**2}, 3) of"),
+        (lambda x: x, f"gives (m, 3, {SIZE}, {SIZE}) for (m, 3, {SIZE}, {SIZE})"),
+        (lambda x: x.flatten(2).mT, f"gives (m, {SIZE**2}, 3) for"),
         (lambda x: (x, x), "gives a tuple,"),
         (lambda x: {"features": x}, "gives a dict,"),
         (lambda x: x.mean((0, 2, 3))[None], "gives (m, 3)"),
