@@ -20,6 +20,19 @@ def test_nobody_reads_any_more():
     assert python("-c", code).stdout == "to the end\n"
 
 
+def test_in_a_notebook_what_is_told_goes_to_standard_error():
+    """And so whoever takes that, as the estimator does, has silence: rich would show an output of the cell."""
+    code = (
+        "import builtins, contextlib, io\n"
+        "class ZMQInteractiveShell: pass\n"
+        "builtins.get_ipython = ZMQInteractiveShell\n"
+        "from ccscale.progress import say\n"
+        "with contextlib.redirect_stderr(io.StringIO()) as taken: say('saving')\n"
+        "print(repr(taken.getvalue()))\n"
+    )
+    assert python("-c", code).stdout == "'saving\\n'\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
