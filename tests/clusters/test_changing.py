@@ -115,5 +115,5 @@ def test_clusters_that_have_grown_together_are_merged():
     assert set(answers.ids) <= {-1, kept, 2}
     assert not merges(applied.state, applied.reservoir)
     assert not splits(applied.state, applied.reservoir)
-    with pytest.raises(ValueError, match="is no more"):
+    with pytest.raises(ValueError, match="no longer exists"):
         apply(proposal, applied.state, applied.pool, applied.reservoir, 3, seed=0)

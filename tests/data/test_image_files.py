@@ -34,5 +34,5 @@ def test_none():
 
 
 def test_no_image():
-    with pytest.raises(BadImage, match="no image in a known format"):
+    with pytest.raises(BadImage, match="not an image in a known format"):
         read_images([b"nothing of the kind"], 8)
