@@ -119,7 +119,7 @@ def test_when_all_are_damaged_nothing_begins_anew(shards: Path, run: Path) -> No
         flip_a_bit(folder(run, step) / DEVICE_STATE)
     before = sorted(run.rglob("*"))
     with pytest.raises(
-        InputError, match=r"no checkpoint .* is complete: .*step-00000004.*step-00000003.*step-00000002"
+        InputError, match=r"has no complete checkpoint: .*step-00000004.*step-00000003.*step-00000002"
     ):
         train_run(config_of(shards, run))
     assert sorted(run.rglob("*")) == before

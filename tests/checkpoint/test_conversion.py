@@ -76,5 +76,7 @@ def test_without_room(saved: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(conversion, "convert", full)
-    with pytest.raises(Fault, match=r"step-00000004 cannot be converted .* make room .*, or start 2 ranks"):
+    with pytest.raises(
+        Fault, match=r"step-00000004 cannot be converted .* free some space .*, or start 2 ranks"
+    ):
         make_universal(saved, ())

@@ -43,7 +43,7 @@ def test_ids_are_named_and_a_page_of_the_network_is_taken(run, tmp_path, capsys,
     assert ClusterNames.load(run) == page
     capsys.readouterr()
     ClusterNames(OF_NETWORK | {"head": 1}).named(2, "dogs").save(tmp_path)
-    assert "are of clusters of step 1" in refused("name", run, "--file", tmp_path / FILE)
+    assert "are for clusters of step 1" in refused("name", run, "--file", tmp_path / FILE)
     other = ClusterNames(OF_NETWORK | {"weights": "1" * 64}).named(0, "of a later network")
     other.save(run)
     assert main(["name", str(run), "0=eels"]) == 0

@@ -80,9 +80,7 @@ def test_each_name_that_is_missing_is_told_with_the_release_that_has_it() -> Non
     (said,) = run_ranks(1, without_each)
     assert len(said) == len(EACH) + 1
     for name, sentence in said.items():
-        assert sentence.startswith(
-            f"DeepSpeed {version('deepspeed')} has no {name}, which ccscale needs for "
-        )
+        assert sentence.startswith(f"DeepSpeed {version('deepspeed')} lacks {name}, which ccscale needs for ")
         assert sentence.endswith(f": run `pip install deepspeed=={READ_IN}`")
 
 

@@ -130,5 +130,5 @@ def test_the_chosen_head_serves_everywhere(
 
 def test_a_k_that_there_is_not(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run), "--clusters", "7"]) == 2
-    sentence = "there is no head of 7 clusters: the network has heads of 4 and 3 (--clusters)"
+    sentence = "there is no head with 7 clusters: the network has heads with 4 and 3 (--clusters)"
     assert sentence in capsys.readouterr().err

@@ -34,7 +34,7 @@ def test_a_decoder_that_hangs_ends_or_was_killed():
         decoder._process.kill()
         decoder._process.join()
         check()
-        with pytest.raises(BadImage, match="more than the 1,048,576"):
+        with pytest.raises(BadImage, match="above the limit of 1,048,576"):
             decoders.decode(BAD["vast PNG"][0], 16, True)
         process = decoder._process
     assert not process.is_alive()

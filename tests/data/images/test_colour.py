@@ -216,7 +216,7 @@ def test_an_empty_batch():
         (torch.zeros(4, 33, 33, 3, dtype=torch.float64), "float64"),
         (torch.zeros(4, 3, 33, 33, dtype=torch.uint8), r"\(4, 3, 33, 33\)"),
         (torch.zeros(2, 2, 33, 33, 3, dtype=torch.uint8), "uint8"),
-        (torch.zeros(3, 33, 33, 3, dtype=torch.uint8), "4 views for 3 images"),
+        (torch.zeros(3, 33, 33, 3, dtype=torch.uint8), "4 views and 3 images"),
     ],
 )
 def test_wrong_inputs_are_refused(images, message):

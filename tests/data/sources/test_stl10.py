@@ -80,7 +80,7 @@ def test_items_are_small(binaries):
         (
             "test_X.bin",
             bytes(27_648 * 3 - 1),
-            r"test_X\.bin has 82,943 bytes, which is not an integer of images",
+            r"test_X\.bin has 82,943 bytes, which is no whole number of images",
         ),
         ("unlabeled_X.bin", b"", r"unlabeled_X\.bin has 0 bytes"),
         ("train_y.bin", bytes([1]), r"train_X\.bin has 2 images and 1 labels: extract the archive again"),
