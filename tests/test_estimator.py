@@ -214,7 +214,7 @@ def test_a_process_group_of_several_is_refused(monkeypatch: pytest.MonkeyPatch) 
         (np.zeros((1, 8, 8)), {}, "1 sample"),
         (np.full((5, 8, 8), np.nan), {}, "NaN"),
         (np.full((5, 8, 8), 200.0), {}, r"from 200 to 200.*float64.*from 0 to 1: set value_range="),
-        (np.full((5, 8, 8), -1), {"value_range": (0, 255)}, "numbers from -1 to -1"),
+        (np.full((5, 8, 8), -1), {"value_range": (0, 255)}, "values from -1 to -1"),
         (np.zeros((5, 8, 8)), {"value_range": (1, 1)}, "the smaller first"),
         (np.zeros((5, 8, 8)), {"value_range": "data"}, "'fit' or None"),
         (
@@ -239,7 +239,7 @@ def test_bad_arrays_and_parameters_are_told(
 def test_bad_arrays_are_told_after_fit_too(fitted: ContrastiveClusteringEstimator) -> None:
     with pytest.raises(InputError, match="rows of numbers need image_shape"):
         fitted.predict(np.zeros((5, 48), dtype=np.uint8))
-    with pytest.raises(InputError, match="numbers from 300 to 300"):
+    with pytest.raises(InputError, match="values from 300 to 300"):
         fitted.predict(np.full((5, 8, 8), 300))
     assert fitted.predict(np.zeros((1, 8, 9, 3), dtype=np.uint8)).shape == (1,)  # another size is resized
 
