@@ -210,8 +210,7 @@ class Stepper:
                 self._inputs(batch, raw, slice(i * n // count, (i + 1) * n // count)) for i in range(count)
             ]
             found = [network(part) for part in parts]
-            features, p = ([outputs[number] for outputs in found] for number in (0, 2))
-            return torch.cat(features), torch.cat(p)
+            return torch.cat([one.features for one in found]), torch.cat([one.assignments for one in found])
 
 
 def take_losses(

@@ -1,7 +1,12 @@
 """A newcomer that looks like a cluster of before leaves that cluster its images."""
 
+from types import SimpleNamespace
+from unittest import mock
+
 import numpy as np
 
+from ccscale.clusters.births import births
+from ccscale.clusters.candidates import Candidate
 from ccscale.clusters.changing import with_clusters
 from ccscale.clusters.founding import found
 from ccscale.clusters.margins import margins, nearer
@@ -55,3 +60,22 @@ def test_a_version_of_before_has_no_margins_of_its_own():
     arrays = {name: array for name, array in state.arrays().items() if name not in ("rivals", "margins")}
     assert State.of(arrays).arrays().keys() == state.arrays().keys()
     assert (State.of(arrays).margins == np.float32(MARGIN)).all()
+
+
+def test_a_group_of_such_images_alone_is_no_birth():
+    """Of a new class, those images are proposed that do not lie as the images of the cluster that it resembles."""
+    state, reservoir, pool = first_version()
+    found = {}
+    for name, features in (("old", blobs([0], 100, seed=3, spread=1.8)[0]), ("new", between(100, seed=2))):
+        rows = state.space(features)
+        centre = rows.mean(axis=0) / np.linalg.norm(rows.mean(axis=0))
+        group = Candidate(centre, rows, 0, is_stable=True, facts={"stability": 1.0, "separation": 1.0})
+        day = SimpleNamespace(groups=(group,))
+        of = np.arange(100), np.zeros(100, np.int64), np.ones(100, np.float32)
+        own, _ = pool.taken(features, of[0], of[1], of[2], came=2, seed=0)
+        inside = SimpleNamespace(groups=np.zeros(100, int))
+        with mock.patch("ccscale.clusters.births.assign", return_value=inside):
+            found[name] = births(day, state, reservoir, own)
+    assert found["old"] == []
+    (birth,) = found["new"]
+    assert 60 <= len(birth.refs) == birth.facts["images"] < 100

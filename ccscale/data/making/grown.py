@@ -146,9 +146,10 @@ def _join(before: Manifest | None, made: Manifest, part: Path, out: Path) -> Man
     """Put new shards beside those that are there, and write the manifest of all."""
     pixels = made.pixels if before is None else before.pixels
     if pixels is not None and made.pixels is not None and pixels.type != made.pixels.type:
+        shutil.rmtree(part)  # or converted images, of the same names, would be taken for those
         raise InputError(
-            f"the new images are of numbers of type {made.pixels.type}, and those before of {pixels.type}: convert "
-            "them to that"
+            f"the new images have pixels of type {made.pixels.type}, but those before have {pixels.type}: convert "
+            "the new ones to that"
         )
     shards = [] if before is None else list(before.shards)
     counts = Counter(shard.split for shard in shards)

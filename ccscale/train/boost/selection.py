@@ -41,7 +41,7 @@ def candidates(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Te
     Tensor
         (M,) bool.
     """
-    return _places(confidence, clusters, k) < math.ceil(share * len(clusters) / k)
+    return _places(confidence, clusters, k) < _quota(len(clusters), k, share)
 
 
 def surest(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Tensor:
@@ -59,9 +59,14 @@ def surest(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Tensor
     Tensor
         (M,) bool.
     """
-    found = candidates(confidence, clusters, k, share)
-    right = sums_by(clusters, torch.where(found, confidence, 0)[:, None], k)[:, 0].round()
-    return _places(confidence, clusters, k) < right[clusters]
+    places = _places(confidence, clusters, k)
+    among = torch.where(places < _quota(len(clusters), k, share), confidence, 0)
+    return places < sums_by(clusters, among[:, None], k)[:, 0].round()[clusters]
+
+
+def _quota(images: int, k: int, share: float) -> int:
+    """Return how many candidates a cluster has at most."""
+    return math.ceil(share * images / k)
 
 
 def _places(confidence: Tensor, clusters: Tensor, k: int) -> Tensor:

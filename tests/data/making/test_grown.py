@@ -104,6 +104,8 @@ def test_what_was_measured_of_channels_first_counts_from_then_on(tmp_path):
     assert (found.new, found.manifest.pixels) == (1, first)
     write("c.tif", 0.5, np.float32)
     with pytest.raises(
-        InputError, match="the new images are of numbers of type float32, and those before of uint16"
+        InputError, match="the new images have pixels of type float32, but those before have uint16"
     ):
         take_in(tmp_path, channels=5)
+    write("c.tif", 700)
+    assert take_in(tmp_path, channels=5).new == 1
