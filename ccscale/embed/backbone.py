@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from ccscale.model.folding import folded
 from ccscale.model.image_statistics import image_statistics
 from ccscale.model.named_weights import NAMED
 from ccscale.model.trial import try_backbone
+from ccscale.unimported import timm
 
 WEIGHTS, CONFIG = "backbone.safetensors", "config.json"
 RANDOM = "random"  # in place of weights: for trying things out

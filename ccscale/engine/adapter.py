@@ -25,6 +25,7 @@ from torch import Tensor
 from ccscale import dist
 from ccscale.errors import InputError
 from ccscale.model.network import ContrastiveClustering, Outputs
+from ccscale.unimported import unimported
 
 READ_IN = "0.19.8"
 CONVERTER = "deepspeed.checkpoint.ds_to_universal"
@@ -283,7 +284,8 @@ def _changed(name: str, use: str) -> InputError:
 
 def _prepare(device: torch.device) -> Any:
     """Import DeepSpeed, which takes seconds and chatters, and make it ready for this run."""
-    import deepspeed
+    with unimported("mlflow", "wandb"):
+        import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # Each rank would tell the user of a name that DeepSpeed has not given up yet.

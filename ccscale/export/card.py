@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import timm
 from huggingface_hub import EvalResult, ModelCardData
 
 from ccscale.config import Config, Model
 from ccscale.model.named_weights import NAMED
+from ccscale.unimported import timm
 
 FILE = "README.md"
 

@@ -11,11 +11,10 @@ timm's own transform for it (`timm.data.create_transform`) resizes as ``ccscale 
 import copy
 from pathlib import Path
 
-from timm.models import save_for_hf
-
 from ccscale.errors import InputError
 from ccscale.model.backbone import NoBackbone
 from ccscale.model.network import ContrastiveClustering
+from ccscale.unimported import timm
 
 
 def write_timm(network: ContrastiveClustering, folder: Path) -> None:
@@ -50,5 +49,5 @@ def write_timm(network: ContrastiveClustering, folder: Path) -> None:
         "mean": tuple(network.mean.flatten().tolist()),
         "std": tuple(network.std.flatten().tolist()),
     }
-    save_for_hf(backbone, str(folder), model_args=args, safe_serialization=True)
+    timm.models.save_for_hf(backbone, str(folder), model_args=args, safe_serialization=True)
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)

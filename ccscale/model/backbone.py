@@ -4,17 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ccscale import dist
 from ccscale.config import Model
 from ccscale.errors import InputError, first_line, nearest
 from ccscale.model.named_weights import NAMED, describe, read_named
+from ccscale.unimported import timm
 
 
 class NoBackbone(nn.Module):
@@ -123,7 +122,7 @@ def adapted(weights: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Ten
     given, wanted = weights.get(stem), backbone.state_dict().get(stem)
     if given is None or wanted is None or given.shape[1] != 3 or given.shape[2:] != wanted.shape[2:]:
         return dict(weights)
-    return dict(weights) | {stem: adapt_input_conv(wanted.shape[1], given)}
+    return dict(weights) | {stem: timm.models.adapt_input_conv(wanted.shape[1], given)}
 
 
 def other_backbone(name: str, size: int) -> str:

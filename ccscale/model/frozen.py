@@ -14,15 +14,14 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
-from timm.layers import Conv2dSame, Linear
-from timm.models import group_parameters
 from torch import nn
 
 from ccscale.config import Model
 from ccscale.errors import InputError
+from ccscale.unimported import timm
 from ccscale.wording import counted
 
-ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame, Linear)
+ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, timm.layers.Conv2dSame, timm.layers.Linear)
 """What uses its weights as they are, and autocast rounds them; no layer that makes others of its own."""
 
 
@@ -92,7 +91,7 @@ def _first_stages(backbone: Any, settings: Model) -> frozenset[str]:
         named_parameters=backbone.state_dict().items
     )  # statistics are grouped, too
     try:
-        stage_of = group_parameters(tensors, backbone.group_matcher(coarse=True), reverse=True)
+        stage_of = timm.models.group_parameters(tensors, backbone.group_matcher(coarse=True), reverse=True)
     except (AttributeError, NotImplementedError, AssertionError, TypeError):
         stage_of = {}
     stages = max(stage_of.values(), default=0)  # stage 0 is the stem

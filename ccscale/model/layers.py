@@ -1,9 +1,9 @@
 """A backbone's layers, as timm groups its parameters: stem, blocks, what follows them."""
 
-from timm.models import group_parameters
 from torch import nn
 
 from ccscale.errors import InputError
+from ccscale.unimported import timm
 
 
 def layers_from_the_top(backbone: nn.Module, name: str) -> dict[str, int]:
@@ -29,6 +29,6 @@ def layers_from_the_top(backbone: nn.Module, name: str) -> dict[str, int]:
             f"timm does not group the layers of '{name}': leave train.layer_decay out, or choose another "
             "backbone (model.backbone)"
         )
-    layers = group_parameters(backbone, matcher(coarse=False), reverse=True)
+    layers = timm.models.group_parameters(backbone, matcher(coarse=False), reverse=True)
     last = max(layers.values())
     return {parameter: last - layer + 1 for parameter, layer in layers.items()}

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch.nn.functional as F
-from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from ccscale import dist
 from ccscale.errors import InputError
 from ccscale.model.global_norm import global_batch_norm
+from ccscale.unimported import timm
 
 
 class _GlobalNorm:
@@ -56,7 +56,7 @@ class GlobalBatchNorm2d(_GlobalNorm, nn.BatchNorm2d):
         return self._normalize(x)
 
 
-class GlobalBatchNormAct2d(_GlobalNorm, BatchNormAct2d):
+class GlobalBatchNormAct2d(_GlobalNorm, timm.layers.BatchNormAct2d):
     """timm's batch norm with activation, over the global batch."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class GlobalBatchNormAct2d(_GlobalNorm, BatchNormAct2d):
 _GLOBAL = {
     nn.BatchNorm1d: GlobalBatchNorm1d,
     nn.BatchNorm2d: GlobalBatchNorm2d,
-    BatchNormAct2d: GlobalBatchNormAct2d,
+    timm.layers.BatchNormAct2d: GlobalBatchNormAct2d,
 }
 
 

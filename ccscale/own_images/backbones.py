@@ -10,13 +10,13 @@ import urllib.request
 from dataclasses import dataclass
 from functools import cache
 
-import timm
 from huggingface_hub import constants, try_to_load_from_cache
 
 from ccscale.config import Model, Pixels
 from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.model.named_weights import EXTRA, NAMED, is_installed
+from ccscale.unimported import timm
 
 CPU_SIZE = 128  # of Lite0: a third of the work of 224 pixels
 MOST_SIZE = 224  # 14 x 16: of patches of either size
