@@ -111,9 +111,9 @@ def room(module: str) -> str:
 
 # Rooms and modules that know nothing of files, engines or processes, and what they may import.
 PURE = {
-    "data.order": ("config", "data.order", "errors", "philox"),
+    "data.order": ("array_types", "config", "data.order", "errors", "philox"),
     "loss": ("dist", "kernel_trial", "loss"),
-    "evaluate.metrics": ("evaluate.contingency", "evaluate.matching"),
+    "evaluate.metrics": ("array_types", "evaluate.contingency", "evaluate.matching"),
 }
 
 

@@ -16,13 +16,10 @@ probability against chance.
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ccscale.array_types import Float32, Float64, Int64
 
 WIDTH = 1 / 3  # of the places around −1, 0 and 1 whose images are counted, to each side
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 
 class Apart(NamedTuple):

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.day import Day
 from ccscale.clusters.founding import FAR
-from ccscale.clusters.state import Float32, Int64, State, nearest, rank
+from ccscale.clusters.state import State, nearest, rank
 from ccscale.evaluate.reject import TOO_FAR
 
 NO_NUMBERS = "its features are no finite numbers"

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.apart import apart
 from ccscale.clusters.founding import tightness_of
 from ccscale.clusters.groups import find_groups
-from ccscale.clusters.state import NEAR, Float32, Int64
+from ccscale.clusters.state import NEAR
 from ccscale.features.vectors import unit_rows
 
 STABLE, APART, CHANCE = 0.6, 0.9, 1e-3

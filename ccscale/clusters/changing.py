@@ -4,12 +4,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.founding import centres_of, distances_of, tightness_of
 from ccscale.clusters.margins import margins
 from ccscale.clusters.proposal import Proposal
 from ccscale.clusters.reservoir import Pool, Reservoir
 from ccscale.clusters.standing import standing
-from ccscale.clusters.state import Float32, Int64, State, no_margins
+from ccscale.clusters.state import State, no_margins
 from ccscale.clusters.version import Event
 from ccscale.errors import InputError
 from ccscale.features.vectors import unit_rows

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.candidates import Candidate, find_candidates
 from ccscale.clusters.reservoir import Pool, Reservoir, places
-from ccscale.clusters.state import Float32, Int64, State, nearest
+from ccscale.clusters.state import State, nearest
 
 NEIGHBOURS = 20
 CHANCE, RATIO = 0.01, 3.0

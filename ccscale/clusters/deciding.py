@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ccscale import dist
+from ccscale.array_types import Int64
 from ccscale.clusters.changing import apply
 from ccscale.clusters.lineage import Lineage, open_lineage
 from ccscale.clusters.memory import Memory
@@ -20,7 +21,7 @@ from ccscale.clusters.proposing import FILE, proposal_of
 from ccscale.clusters.reassigning import Changes, reassigned
 from ccscale.clusters.settling import settled
 from ccscale.clusters.tables import UNASSIGNED
-from ccscale.clusters.version import Event, Int64, Proposed, Version
+from ccscale.clusters.version import Event, Proposed, Version
 from ccscale.clusters.writing import Draft, begin, only_writer
 from ccscale.errors import InputError, nearest
 from ccscale.model.export import load

@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from ccscale.array_types import Float32, Float64, Int64
 from ccscale.clusters.assigning import Answers
 from ccscale.clusters.day import CHANCE as NEW_BY_CHANCE
 from ccscale.clusters.founding import FAR
 from ccscale.clusters.reservoir import Reservoir
-from ccscale.clusters.state import Float32, Float64, Int64, State, nearest
+from ccscale.clusters.state import State, nearest
 
 SHUFFLES, ENOUGH, CHANCE = 199, 5, 0.005
 USUAL = (1 - FAR) + NEW_BY_CHANCE

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.apart import halves, no_valley
-from ccscale.clusters.state import Float32, Int64
 from ccscale.features.vectors import unit_rows
 
 NEAREST = 10  # images whose mean stands for one

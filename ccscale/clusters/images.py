@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.clusters.version import DataSet, TableFile, tables_and_rows
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.damage import ShardError
 from ccscale.data.shards.manifest import Manifest
 from ccscale.draw.tiles import square
 from ccscale.errors import BadImage, Fault, InputError
-
-Int64 = NDArray[np.int64]
 
 
 class Images:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float32
 from ccscale.clusters.reservoir import Pool, Reservoir
-from ccscale.clusters.state import MARGIN, RIVALS, Float32, State, later_margins, no_margins
+from ccscale.clusters.state import MARGIN, RIVALS, State, later_margins, no_margins
 
 KEPT = 0.99  # of a cluster's remembered images
 

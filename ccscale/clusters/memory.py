@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ccscale.array_types import Int64
 from ccscale.clusters.arrays import write_arrays
 from ccscale.clusters.lineage import Lineage
 from ccscale.clusters.reservoir import Pool, Reservoir
 from ccscale.clusters.shards import NewShard, ids_of
 from ccscale.clusters.state import State
 from ccscale.clusters.tables import UNASSIGNED
-from ccscale.clusters.version import Int64, Kept, TableFile
+from ccscale.clusters.version import Kept, TableFile
 from ccscale.clusters.writing import Draft, told
 from ccscale.evaluate.sureness import assign_features
 from ccscale.model.network import ContrastiveClustering

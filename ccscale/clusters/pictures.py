@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.clusters.images import Images
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.proposal import Proposal
@@ -13,8 +13,6 @@ from ccscale.draw.contact_sheet import Row, draw_sheet
 from ccscale.wording import counted
 
 COLUMNS, LINES, TILE = 12, 3, 72
-
-Int64 = NDArray[np.int64]
 
 
 def draw_proposal(path: Path, name: str, proposal: Proposal, memory: Memory, images: Images) -> bool:

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ccscale.clusters.state import Int64
+from ccscale.array_types import Int64
 
 Kind = Literal["birth", "merge", "split"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

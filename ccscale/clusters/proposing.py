@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.clusters.arrays import Arrays, write_arrays
 from ccscale.clusters.births import births
 from ccscale.clusters.day import Day
@@ -26,8 +26,6 @@ from ccscale.clusters.writing import Draft, told
 
 ALIKE = 0.5  # of the images of the smaller one: from there on two births are the same
 FILE = "proposals"
-
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ccscale.array_types import Int64
 from ccscale.clusters.assigning import assign
 from ccscale.clusters.lineage import Lineage
 from ccscale.clusters.shards import NewShard, ShardRows
 from ccscale.clusters.state import State
 from ccscale.clusters.tables import BAD, TablesAt, write_changes
-from ccscale.clusters.version import CHANGES, Int64, TableFile
+from ccscale.clusters.version import CHANGES, TableFile
 from ccscale.clusters.writing import Draft, told
 from ccscale.errors import InputError
 from ccscale.evaluate.sureness import assign_features

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.assigning import assign
 from ccscale.clusters.changing import with_clusters
 from ccscale.clusters.founding import found
@@ -18,7 +19,7 @@ from ccscale.clusters.memory import Memory
 from ccscale.clusters.reassigning import Changes
 from ccscale.clusters.rehearsal import Rehearsal
 from ccscale.clusters.reservoir import Remembered
-from ccscale.clusters.state import Float32, Int64, State
+from ccscale.clusters.state import State
 from ccscale.clusters.tables import UNASSIGNED
 from ccscale.clusters.version import Event
 from ccscale.evaluate.contingency import Contingency

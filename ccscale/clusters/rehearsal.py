@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.groups import LEAST
 from ccscale.clusters.lineage import Lineage
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.proposing import FILE
 from ccscale.clusters.reassigning import reader_of_tables
 from ccscale.clusters.reservoir import places
-from ccscale.clusters.state import Float32, Int64
 from ccscale.clusters.tables import TablesAt
 from ccscale.clusters.version import NETWORK, TableFile, tables_and_rows
 from ccscale.data.shards.manifest_file import Shard

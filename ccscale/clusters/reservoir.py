@@ -12,15 +12,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float16, Float32, Int64
 from ccscale.philox import uniforms
 
 ROWS, FEWEST, MOST = 16_384, 16, 256  # of the reservoir: in all; of a cluster at least, at most
 POOL = 4_096  # images without a cluster that are remembered
 PLACE = 0  # what a draw is for: an image's place in the queue
-
-Int64 = NDArray[np.int64]
-Float16 = NDArray[np.float16]
-Float32 = NDArray[np.float32]
 
 
 def places(refs: Int64, seed: int, purpose: int = PLACE) -> NDArray[np.float64]:

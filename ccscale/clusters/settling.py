@@ -6,10 +6,11 @@ cluster it may be this cluster's, or another's beside it. What is among unassign
 
 import numpy as np
 
+from ccscale.array_types import Int64
 from ccscale.clusters.assigning import assign
 from ccscale.clusters.day import Day
 from ccscale.clusters.reservoir import Pool, Reservoir
-from ccscale.clusters.state import Int64, State
+from ccscale.clusters.state import State
 
 
 def settled(state: State, reservoir: Reservoir, pool: Pool, waiting: Int64, seed: int) -> tuple[Int64, Int64]:

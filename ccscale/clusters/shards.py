@@ -11,18 +11,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from ccscale import dist
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.tables import BAD, UNASSIGNED, facts_of, table_name, write_shard
 from ccscale.clusters.version import TABLES, TableFile, refs_of
 from ccscale.clusters.writing import Draft, told
 from ccscale.features.feature_file import FeatureFileReader, decode
 from ccscale.features.listing import FeatureFile
 from ccscale.progress import Meter
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 
 class Answers(Protocol):

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float32, Int64
 from ccscale.features.vectors import unit_rows
 
 WIDTH = 256  # principal components
 SHRINK = 0.1  # of the covariance, towards a multiple of the identity
 BLOCK = 8_192  # rows that are worked on at a time
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

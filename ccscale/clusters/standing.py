@@ -7,10 +7,11 @@ change is proposed where it stands otherwise now.
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.apart import halves, no_valley
 from ccscale.clusters.groups import LEAST
 from ccscale.clusters.reservoir import MOST
-from ccscale.clusters.state import NEAR, Float32, Int64
+from ccscale.clusters.state import NEAR
 from ccscale.features.vectors import unit_rows
 
 

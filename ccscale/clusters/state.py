@@ -12,16 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float32, Float64, Int64
 from ccscale.clusters.space import Space
 
 GRID = 200  # quantiles of distances that are kept
 NEAR = 3  # clusters that one is held against
 MARGIN = 0.05  # of a cosine, by which a cluster that came later must be nearer than the network's, or more
 RIVALS = 8  # of the network's clusters, that a later one has margins of its own towards
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

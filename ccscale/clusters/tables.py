@@ -28,8 +28,8 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from numpy.typing import NDArray
 
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.arrays import REMEDY
 from ccscale.clusters.lineage import Lineage, version_folder
 from ccscale.clusters.version import CHANGES, TableFile, Version, refs_of, tables_and_rows
@@ -40,9 +40,6 @@ from ccscale.evaluate.table import write_table
 
 FACTS = b"ccscale.clusters"  # the metadata's key: version, table, shard, drift
 UNASSIGNED, BAD = -1, -2  # of ids: fits nowhere; has no features (null in a file)
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 
 def table_name(data: str, shard: Shard) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from ccscale import atomic
+from ccscale.array_types import Int64
 from ccscale.clusters.arrays import REMEDY
 from ccscale.config.section import Count, Positive
 from ccscale.data.shards.manifest_file import Shard
@@ -28,7 +28,6 @@ TABLES, PICTURES, NETWORK, CHANGES = "tables", "pictures", "network", "changes.p
 ROW_BITS = 32
 
 Why = Literal["init", "update", "accept", "refuse", "reassign", "retrain"]
-Int64 = NDArray[np.int64]
 
 
 def refs_of(table: int, rows: Int64) -> Int64:

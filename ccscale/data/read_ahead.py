@@ -16,8 +16,8 @@ from concurrent.futures import Future, wait
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.data.order.growing import RunOrder
 from ccscale.data.order.schedule import EpochOrder, default_block
 from ccscale.data.reader import Sample, SampleReader
@@ -29,8 +29,6 @@ from ccscale.threads import background
 BLOCKS_AT_ONCE = 4  # that a process fetches
 REQUEST_BYTES = BLOCKS_AT_ONCE * AT_ONCE * REQUEST
 """What a process holds of answers that are under way, at most."""
-
-Int64 = NDArray[np.int64]
 
 
 class Ahead:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale import dist
+from ccscale.array_types import Float32, Int64
 from ccscale.config import Config
 from ccscale.data.file_reader import FileReader
 from ccscale.data.images.channels import Channels
@@ -29,9 +30,6 @@ from ccscale.features.store import Features
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.preempt import Stopped, StopRequest
 from ccscale.progress import Meter
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

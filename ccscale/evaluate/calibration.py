@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-PAIRS = 50.0  # labelled images that all pairs weigh as much as: more of them would hide what few labels tell
+from ccscale.array_types import Float64
 
-Float64 = NDArray[np.float64]
+PAIRS = 50.0  # labelled images that all pairs weigh as much as: more of them would hide what few labels tell
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ cells that are not empty (24 bytes each, and a few times that while chunks are a
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
-Int64 = NDArray[np.int64]
+from ccscale.array_types import Int64
 
 DENSE_CELLS = 2**24  # of a table up to this size chunks are counted in place, in an array (128 MiB)
 PENDING = 2**16  # cells of chunks that wait to be added up, at least

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float32, Int64
 from ccscale.evaluate.linkage import LinkageSums, link
 from ccscale.features.kappa import neighbour_kappa
 
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 Curves = dict[str, NDArray[np.float64]]
 
 CRITERIA = ("stability", "silhouette", "neighbours", "coding", "merging")

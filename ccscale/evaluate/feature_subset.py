@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccscale import atomic
+from ccscale.array_types import Float32, Int64
 from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.basis import Basis
@@ -21,9 +22,6 @@ from ccscale.evaluate.table import chosen_features
 
 FILE = "features.npz"
 MAX_ROWS = 100_000
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

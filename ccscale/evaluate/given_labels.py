@@ -17,6 +17,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from ccscale import atomic
+from ccscale.array_types import Int64
 from ccscale.data.images.endings import ENDINGS
 from ccscale.errors import InputError
 from ccscale.evaluate.contingency import Contingency
@@ -25,8 +26,6 @@ from ccscale.evaluate.metrics import score_table
 from ccscale.wording import counted
 
 COLUMNS = ("key", "class")
-
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Int64 = NDArray[np.int64]
-Float64 = NDArray[np.float64]
+from ccscale.array_types import Float64, Int64
 
 MAX_CLUSTERS = 20_480  # two arrays of K x K numbers are held, in float64: 6.7 GB
 SMALL = 64  # nodes that are not worth being moved

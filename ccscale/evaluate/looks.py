@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ccscale.array_types import Int64
 from ccscale.data.images.channels import open_picture
 from ccscale.data.images.decode import decode
 from ccscale.data.reader import SampleReader
 from ccscale.errors import BadImage
-from ccscale.features.near_pairs import Int64, NearPairs, near_pairs
+from ccscale.features.near_pairs import NearPairs, near_pairs
 from ccscale.features.store import Features
 from ccscale.progress import Meter
 

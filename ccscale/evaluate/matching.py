@@ -7,13 +7,11 @@ each image is a cluster.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix, hstack
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from ccscale.array_types import Int64
 from ccscale.evaluate.contingency import Cells, Contingency
-
-Int64 = NDArray[np.int64]
 
 DENSE_CELLS = 2**25  # 256 MiB
 

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale import atomic, dist
+from ccscale.array_types import Int64
 from ccscale.draw.dendrogram import draw_dendrogram
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.information import SoftCounts
-from ccscale.evaluate.linkage import MAX_CLUSTERS, Int64, LinkageSums, Merge, cut_sizes, cut_tree, link
+from ccscale.evaluate.linkage import MAX_CLUSTERS, LinkageSums, Merge, cut_sizes, cut_tree, link
 from ccscale.evaluate.metrics import score_table
 from ccscale.evaluate.stability import agreement
 from ccscale.evaluate.tally import Tally

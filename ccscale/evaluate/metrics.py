@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.matching import many_to_one, one_to_one, right
-
-Int64 = NDArray[np.int64]
 
 _HALF = 20  # bits of the lower part of a count, for exact sums of squares
 

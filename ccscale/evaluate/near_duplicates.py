@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ccscale import atomic, dist
+from ccscale.array_types import Int64
 from ccscale.data.images.channels import open_picture
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.retry import RemoteError
@@ -29,7 +30,7 @@ from ccscale.draw.contact_sheet import TILE, Row, draw_sheet
 from ccscale.draw.tiles import square
 from ccscale.errors import BadImage, Fault, InputError
 from ccscale.evaluate.looks import pairs_by_looks
-from ccscale.features.near_pairs import Int64, NearPairs, groups_of, near_pairs
+from ccscale.features.near_pairs import NearPairs, groups_of, near_pairs
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import Features, open_features
 from ccscale.features.vectors import Vectors

@@ -7,9 +7,9 @@ together that chance would not.
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ccscale import dist
+from ccscale.array_types import Int64
 from ccscale.config import Config
 from ccscale.data.order.schedule import owned
 from ccscale.evaluate.assign import evaluating
@@ -20,8 +20,6 @@ from ccscale.model.network import ContrastiveClustering
 
 IMAGES = 8192  # at most, whose neighbours are looked at
 NEIGHBOURS = 25  # of each, at most
-
-Int64 = NDArray[np.int64]
 
 
 def head_kappas(

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ccscale import dist
+from ccscale.array_types import Int64
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.data.file_reader import FileReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.shard_watch import ShardWatch
 from ccscale.data.sources.listing import Listing, list_images
 from ccscale.errors import InputError
-from ccscale.evaluate.assign import Int64, assign
+from ccscale.evaluate.assign import assign
 from ccscale.evaluate.basis import weights_of
 from ccscale.evaluate.following import follow
 from ccscale.evaluate.known import Known

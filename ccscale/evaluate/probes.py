@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.evaluate.feature_subset import FeatureSubset
 from ccscale.evaluate.metrics import scores
 from ccscale.features.vectors import unit_rows
 
-Int64 = NDArray[np.int64]
 Features = NDArray[Any]
 
 FULL_WORK = 2**31  # rows x clusters x width up to which k-means looks at all rows in each of its passes

@@ -17,15 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float32, Float64
 from ccscale.features.vectors import unit_rows
 
 NEIGHBOUR = 3  # of 1 to 10 the fewer the stricter; one alone may be a copy
 SAMPLE, OWN = 4_096, 10_000  # images at most: whose features are kept; whose distances are compared with
 GRID = 1_000  # quantiles that are kept
 TILE = 1_024  # rows of similarities that are held at a time
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ccscale import dist
+from ccscale.array_types import Int64
 from ccscale.config import Config
 from ccscale.data.images.channels import Channels, empty_images
 from ccscale.data.images.crops import crop_views
@@ -34,8 +35,6 @@ from ccscale.threads import each
 
 IMAGES, NUMBERS = 4096, 2**27  # at most: images, and numbers of their soft assignments (512 MiB)
 EPOCH = 2**32 - 1  # views that no epoch of the training has drawn
-
-Int64 = NDArray[np.int64]
 
 
 def agreement(p: NDArray[np.float32], groups: Int64 | None = None) -> dict[str, float]:

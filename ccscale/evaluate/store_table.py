@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.evaluate.metrics import scores, use
 from ccscale.evaluate.table import GROUP_ROWS, write_table
 from ccscale.features.store import Features
 
 FIGURES = ("acc", "nmi", "ari")
-
-Int64 = NDArray[np.int64]
 
 
 def label_figures(clusters: Int64, labels: Int64, k: int) -> dict[str, float]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float32
 from ccscale.features.vectors import unit_rows
-
-Float32 = NDArray[np.float32]
 
 SPREAD = 256  # principal components in which features without clusters are drawn
 WIDTH, FEWEST, ROWS_EACH = 32, 4, 32  # of them that are looked at: at most, at least; rows that each takes

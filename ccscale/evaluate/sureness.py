@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from ccscale import atomic
+from ccscale.array_types import Float32
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Assigned, evaluating
 from ccscale.evaluate.basis import Basis
@@ -36,8 +37,6 @@ from ccscale.model.network import ContrastiveClustering
 FILE = "sureness.npz"
 FAR = 0.99  # with a least confidence: the rank in distance up to which an image is answered
 BLOCK = 8_192  # rows that the heads take at a time
-
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

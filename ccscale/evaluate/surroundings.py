@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ccscale import dist
+from ccscale.array_types import Int64
 from ccscale.config import Config
 from ccscale.data.order.schedule import owned
 from ccscale.data.shards.manifest import Manifest
@@ -24,8 +25,6 @@ from ccscale.model.network import ContrastiveClustering
 
 IMAGES, SPAN = 8192, 128  # at most, looked at; of more, so many that lie together
 NEIGHBOURS = 10  # of each
-
-Int64 = NDArray[np.int64]
 
 
 def judge_surroundings(

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ccscale.array_types import Int64
 from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.information import SoftCounts
 from ccscale.evaluate.matching import many_to_one, one_to_one
 from ccscale.evaluate.metrics import score_table, use
-
-Int64 = NDArray[np.int64]
 
 
 class Tally:

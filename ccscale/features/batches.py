@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ccscale.array_types import Int64
 from ccscale.data.digest import batch_digest
 from ccscale.data.order.growing import RunOrder
 from ccscale.data.order.schedule import EpochOrder, owned
@@ -24,8 +25,6 @@ from ccscale.data.whole_images import WholeBatch
 from ccscale.errors import InputError
 from ccscale.features.pairs import PairDraw
 from ccscale.features.store import Features
-
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

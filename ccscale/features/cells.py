@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccscale import atomic, dist
+from ccscale.array_types import Int64
 from ccscale.device import cpu_has_bf16
 from ccscale.features.buffers import Buffers
 from ccscale.features.lloyd import move_centres, nearest_centres
@@ -41,8 +42,6 @@ CLOSELY = 128  # vectors whose candidates are looked at closely at a time
 # Multiplications are of few sizes: torch keeps what it makes for each (oneDNN's primitives), some 600 KB.
 ROWS, COLUMNS = 64, 1024
 MORE = 2  # times as many candidates as neighbours, where they are found by rounded cosines
-
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

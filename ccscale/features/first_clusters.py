@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from ccscale import dist
+from ccscale.array_types import Int64
 from ccscale.config import BeginsAs
 from ccscale.features.graph import near_positions, neighbour_graph, smooth, spectral_coordinates
 from ccscale.features.kappa import neighbour_kappa
 from ccscale.features.kmeans import k_means
 from ccscale.features.store import Features
-from ccscale.features.vectors import Int64, Vectors
+from ccscale.features.vectors import Vectors
 
 
 class FirstClusters:

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ccscale.array_types import Float32, Int64
 from ccscale.features.store import Features
-from ccscale.features.vectors import Float32, Int64, unit_rows
+from ccscale.features.vectors import unit_rows
 
 NEIGHBOURS = 25  # of each image, at most
 ONE_SIDED = 0.1  # ω

@@ -5,11 +5,9 @@ again. Of vectors of length 1 that mean is the product of the clusters' mean vec
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.features.kmeans import Means
-
-Int64 = NDArray[np.int64]
 
 
 def join_clusters(means: Means, clusters: int) -> Int64:

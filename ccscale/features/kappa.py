@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ccscale.features.vectors import Int64
+from ccscale.array_types import Int64
 
 
 class Kappa(NamedTuple):

@@ -3,14 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ccscale.array_types import Float32, Int64
 from ccscale.features.store import Features
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 BLOCK = 2**16
 

@@ -17,13 +17,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ccscale import atomic
+from ccscale.array_types import Float32, Int64
 from ccscale.errors import InputError
 
 FILE = "neighbours.arrow"
 ROWS = 2**14  # of a record batch; the last one may be shorter
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 
 def write_neighbours(path: Path, blocks: Iterable[tuple[Int64, Float32]], k: int, rows: int) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ccscale import atomic, dist
+from ccscale.array_types import Float32, Int64
 from ccscale.data.shards.hashing import hash_file
 from ccscale.device import pick_device
 from ccscale.errors import InputError
@@ -25,7 +26,7 @@ from ccscale.features.buffers import Buffers
 from ccscale.features.cells import Cells, build, probes
 from ccscale.features.listing import list_neighbours
 from ccscale.features.nearest import nearest, tiles
-from ccscale.features.neighbour_file import FILE, ROWS, Float32, Int64, write_neighbours
+from ccscale.features.neighbour_file import FILE, ROWS, write_neighbours
 from ccscale.features.store import Features, open_features
 from ccscale.features.vectors import Vectors
 from ccscale.progress import Meter

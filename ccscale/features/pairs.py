@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.config import Pairs
 from ccscale.features.store import Features
 from ccscale.philox import uniforms
-
-Int64 = NDArray[np.int64]
 
 # Second word of the counter, where views have their number and the schedule the largest ones.
 _PAIR = 2**32 - 4

@@ -10,14 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.errors import InputError
 from ccscale.features.feature_file import FeatureFileReader, view_name
 from ccscale.features.listing import FeatureFile, Listing
 
 OPEN_FILES = 128
 KINDS = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}  # as the listing names them
-
-Int64 = NDArray[np.int64]
 
 
 class StoredRows:

@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ccscale.array_types import Float32, Int64
 from ccscale.config import Model
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import PixelFacts, Shard
@@ -36,9 +37,6 @@ from ccscale.features.neighbour_file import NeighbourFile
 from ccscale.features.rows import StoredRows, check_files
 
 BLOCK = 8192  # rows that are looked at together, where a caller names no number
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 
 class Features:

@@ -11,10 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ccscale.array_types import Float32, Int64
 from ccscale.features.store import Features
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 BLOCK = 8192  # rows that are worked on together; which ones follows from their number alone, on any number of ranks
 

@@ -5,13 +5,11 @@ made alike, does not overlook the near ones.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ccscale.array_types import Float64
 from ccscale.features.vectors import BLOCK, Vectors
 
 LEAST = 1e-6  # of the largest eigenvalue: one that is smaller counts as this
-
-Float64 = NDArray[np.float64]
 
 
 def whitening(vectors: Vectors, count: int) -> tuple[Float64, Float64]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.evaluate.table import Assignments
 from ccscale.report.clusters import Chosen, by_cluster
 from ccscale.report.encoding import to_json
@@ -20,8 +20,6 @@ from ccscale.report.encoding import to_json
 PICTURES = 8_000  # of all clusters together, those of `clusters.choose` among them
 LISTED = 200_000  # images whose keys the page holds
 PAGE = 64
-
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from typing import Any
 
 from ccscale import dist
+from ccscale.array_types import Int64
 from ccscale.evaluate.assign import measure
 from ccscale.evaluate.centres import CentreFinder
 from ccscale.evaluate.heads import choose_heads, of_heads
 from ccscale.evaluate.neighbourhood import head_kappas
 from ccscale.evaluate.stability import agreement, view_pairs
-from ccscale.evaluate.surroundings import Int64, judge_surroundings
+from ccscale.evaluate.surroundings import judge_surroundings
 from ccscale.preempt import StopRequest
 from ccscale.train.setup import Setup
 

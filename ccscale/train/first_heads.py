@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ccscale import dist
+from ccscale.array_types import Int64
 from ccscale.config import Config
 from ccscale.features.first_clusters import FirstClusters
 from ccscale.features.store import Features
-from ccscale.features.vectors import BLOCK, Int64
+from ccscale.features.vectors import BLOCK
 from ccscale.model.heads import ClusterHead
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import Meter

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from ccscale.clusters.founding import found
 from ccscale.clusters.lineage import CURRENT, Lineage, clusters_of, numbers_of, read_current
@@ -27,8 +26,6 @@ from ccscale.clusters.version import (
 from ccscale.clusters.writing import begin
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.features.listing import Settings
-
-Int64 = NDArray[np.int64]
 
 
 def shard_of(number: int, rows: int) -> Shard:

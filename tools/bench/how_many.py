@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ccscale.errors import InputError
 from ccscale.evaluate.advice import advise_rows
@@ -29,9 +28,9 @@ from ccscale.features.store import open_features
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from tool import exit_code, parser, tell
 
+from ccscale.array_types import Int64
+
 ROWS = 6000  # of a made-up place
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 
 
 def read(place: str, seed: int) -> tuple[Callable[[Int64], Any], Int64]:

@@ -48,7 +48,8 @@ from first_day import Known, Network, matched, plan
 from sample_store import write_rows
 from tool import exit_code, parser, tell
 
-Int64 = NDArray[np.int64]
+from ccscale.array_types import Int64
+
 RANKS = (0.9, 0.95, 0.99)  # of frozen centres
 LEAST = 20  # images of a group, of HDBSCAN on what they leave
 AGAIN, RETRAINED, BOTH = "assigned again", "retrained", "retrained and assigned again"

@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import webdataset as wds
-from numpy.typing import NDArray
 
 from ccscale.config import MAX_LANES, Data
 from ccscale.data.order.schedule import Schedule, default_block, default_piece
@@ -35,7 +34,8 @@ from ccscale.data.order.schedule import Schedule, default_block, default_piece
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from tool import parser
 
-Int64 = NDArray[np.int64]
+from ccscale.array_types import Int64
+
 Order = Callable[[int], Int64]
 """Epoch to the samples of its global batches: (batches, global batch)."""
 

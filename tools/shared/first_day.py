@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sample_store import write_sample
 
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.assigning import Answers, assign
 from ccscale.clusters.births import births
 from ccscale.clusters.changing import Applied, apply
@@ -28,9 +29,6 @@ from ccscale.evaluate.opened import open_run
 from ccscale.evaluate.sureness import assign_features
 from ccscale.features.store import Features
 from ccscale.train.train import train_run
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

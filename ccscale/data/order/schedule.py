@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.philox import philox4x32
 
 # What `default_piece` and `default_block` keep to; tools/paper/mixing.py shows what they make of sorted data.
@@ -40,8 +41,6 @@ MAX_BLOCK = 1024
 _PIECES, _BLOCK, _SUBSTITUTE = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 _RUN = 2**14  # elements whose random words are drawn together: they fit into a core's cache
-
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
