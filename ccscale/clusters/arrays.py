@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,13 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def read_arrays(path: Path, sha256: str) -> Arrays:
-    """Read a file.
+    """Read a file of arrays. Raises as `read_kept` does."""
+    with np.load(io.BytesIO(read_kept(path, sha256)), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def read_kept(path: Path, sha256: str) -> bytes:
+    """Read any file that a version lists.
 
     Raises
     ------
@@ -35,14 +40,11 @@ def read_arrays(path: Path, sha256: str) -> Arrays:
     """
     try:
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise ValueError("its SHA-256 does not match the listed one")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); {REMEDY}") from None
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged ({error}); {REMEDY}") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{path} is damaged (its SHA-256 does not match the listed one); {REMEDY}")
+    return content
 
 
 REMEDY = "restore it from a copy, or go back with `ccscale lineage rollback` to a version that is whole"

@@ -2,11 +2,11 @@
 
 A merged cluster's images get the other's id all at once. Of a split cluster all images are looked at again whose
 features are still there: which of the two it is that each is nearer to. A birth gives its id to the images that it
-was proposed of, as far as they are remembered; then unassigned images are looked at once more (`settling.py`).
+was proposed of, as far as they are remembered; then unassigned images are looked at once more (`changing.py`).
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,17 @@ import numpy as np
 
 from ccscale import dist
 from ccscale.array_types import Int64
-from ccscale.clusters.changing import apply
+from ccscale.clusters.changing import apply, settled
 from ccscale.clusters.lineage import Lineage, open_lineage
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.proposing import FILE, proposal_of
 from ccscale.clusters.reassigning import Changes, reassigned
-from ccscale.clusters.settling import settled
 from ccscale.clusters.tables import UNASSIGNED
 from ccscale.clusters.version import Event, Proposed, Version
 from ccscale.clusters.writing import Draft, begin, only_writer
 from ccscale.errors import InputError, nearest
 from ccscale.model.export import load
+from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import say
 from ccscale.wording import agree, counted
 
@@ -85,72 +85,106 @@ def _accept(lineage: Lineage, ids: Sequence[str], told: bool = False) -> int | N
     if not chosen:
         return None
     draft = begin(lineage.folder, "accept", f"accept {' '.join(one.id for one in chosen)}")
-    current, arrays = lineage.current, lineage.arrays(FILE)
-    next_id, memory, changes = lineage.newest().next_id, Memory.of(lineage), Changes()
-    events, renamed = list[Event](), dict[int, int]()
-    network = load(lineage.network()) if any(one.kind == "split" for one in chosen) else None
+    after = _Acceptance(lineage)
     for one in chosen:
         try:
-            applied = apply(
-                proposal_of(one, arrays), memory.state, memory.pool, memory.reservoir, next_id, current.seed
-            )
+            after.take(one)
         except InputError as error:
             if not told:
                 raise InputError(f"{one.id} cannot be accepted: {error}") from None
             say(f"{one.id} stays open: {error}")
-            continue
-        event, before = applied.event.model_copy(update={"proposal": one.id}), memory.state
-        next_id = max(next_id, int(applied.state.clusters.max()) + 1)
-        memory = replace(memory, state=applied.state, pool=applied.pool, reservoir=applied.reservoir)
+    return after.commit(draft) if after.events else None
+
+
+class _Acceptance:
+    """What becomes of a version by proposals that are accepted, one after the other."""
+
+    def __init__(self, lineage: Lineage) -> None:
+        self.lineage, self.arrays = lineage, lineage.arrays(FILE)
+        self.memory, self.changes = Memory.of(lineage), Changes()
+        self.events, self.renamed = list[Event](), dict[int, int]()
+        self.next_id = lineage.newest().next_id
+
+    def take(self, one: Proposed) -> None:
+        """Make a proposal's change.
+
+        Raises
+        ------
+        InputError
+            If that cannot be any more; then nothing is changed.
+        """
+        before, seed = self.memory.state, self.lineage.current.seed
+        applied = apply(
+            proposal_of(one, self.arrays), before, self.memory.pool, self.memory.reservoir, self.next_id, seed
+        )
+        event = applied.event.model_copy(update={"proposal": one.id})
+        self.next_id = max(self.next_id, int(applied.state.clusters.max()) + 1)
+        self.memory = Memory(applied.state, applied.reservoir, applied.pool)
         former = np.full(len(applied.refs), UNASSIGNED if one.kind == "birth" else one.ids[0], np.int64)
-        changes = changes.then(Changes(applied.refs, former, applied.ids))
-        renamed = {old: applied.renamed.get(new, new) for old, new in renamed.items()} | applied.renamed
-        if network is not None and one.kind == "split":
-            others = reassigned(lineage, memory.state, network, {*one.ids, *event.ids}, renamed)
-            others = others.without(applied.refs)
-            moved = len(applied.refs) + len(others.refs)
-            memory, changes = memory.moved(others.refs, others.former, others.ids), changes.then(others)
-            memory = memory.sized({event.ids[0]: moved, one.ids[0]: before.size_of(one.ids[0]) - moved})
-            event = event.model_copy(update={"images": moved})
-        events.append(event)
-    if not events:
-        return None
-    changes = changes.renamed(renamed)
-    taken, gone = {event.proposal for event in events}, {*renamed}
-    left = tuple(
-        one
-        for one in current.proposals
-        if one.id not in taken and not (set(one.ids) & gone and one.kind != "birth")
-    )
-    if born := [place for place, event in enumerate(events) if event.kind == "born"]:
-        waiting = [arrays[f"{one.id}.refs"] for one in left if one.kind == "birth" and one.refused is None]
-        more = _settled(memory, waiting, current.seed)
-        memory, changes = memory.moved(more.refs, more.former, more.ids), changes.then(more)
-        if count := len(more.refs):
+        self.changes = self.changes.then(Changes(applied.refs, former, applied.ids))
+        self.renamed = {old: applied.renamed.get(new, new) for old, new in self.renamed.items()}
+        self.renamed |= applied.renamed
+        if one.kind == "split":
+            images = self._divide(one.ids[0], event.ids[0], applied.refs, before.size_of(one.ids[0]))
+            event = event.model_copy(update={"images": images})
+        self.events.append(event)
+
+    def _divide(self, cluster: int, new: int, refs: Int64, size: int) -> int:
+        """Look again at the images of a split cluster, but for `refs`; return how many the new one has."""
+        others = reassigned(self.lineage, self.memory.state, self._network, {cluster, new}, self.renamed)
+        others = others.without(refs)
+        moved = len(refs) + len(others.refs)
+        memory = self.memory.moved(others.refs, others.former, others.ids)
+        self.memory = memory.sized({new: moved, cluster: size - moved})
+        self.changes = self.changes.then(others)
+        return moved
+
+    @cached_property
+    def _network(self) -> ContrastiveClustering:
+        return load(self.lineage.network())
+
+    def commit(self, draft: Draft) -> int:
+        """Write the version; return its number."""
+        self.changes = self.changes.renamed(self.renamed)
+        current, taken = self.lineage.current, {event.proposal for event in self.events}
+        left = tuple(
+            one
+            for one in current.proposals
+            if one.id not in taken and not (set(one.ids) & {*self.renamed} and one.kind != "birth")
+        )
+        self._settle(left)
+        merged = sum(self.lineage.state().size_of(old) for old in self.renamed)
+        return commit_change(
+            self.lineage,
+            draft,
+            next_id=self.next_id,
+            events=tuple(self.events),
+            renamed=self.renamed,
+            proposals=left,
+            changes=self.changes.save(draft, self.lineage),
+            changed=len(self.changes.refs) + merged,
+            files=current.files | self.memory.save(draft),
+            counts=counts_after(current, self.changes),
+        )
+
+    def _settle(self, left: Sequence[Proposed]) -> None:
+        """Look once more at unassigned images where clusters were born, but for those of births that are left."""
+        born = [place for place, event in enumerate(self.events) if event.kind == "born"]
+        if not born:
+            return
+        waiting = [
+            self.arrays[f"{one.id}.refs"] for one in left if one.kind == "birth" and one.refused is None
+        ]
+        waiting_refs = np.concatenate([np.empty(0, np.int64), *waiting])
+        own = self.memory
+        refs, ids = settled(own.state, own.reservoir, own.pool, waiting_refs, self.lineage.current.seed)
+        more = Changes(refs, np.full(len(refs), UNASSIGNED), ids)
+        self.memory, self.changes = own.moved(more.refs, more.former, more.ids), self.changes.then(more)
+        if count := len(refs):
             have = agree(count, "has", "have")
             also = f"; {counted(count, 'image')} that had been left without a cluster {have} one now"
-            last = events[born[-1]]
-            events[born[-1]] = last.model_copy(update={"sentence": last.sentence + also})
-    merged = sum(lineage.state().size_of(old) for old in renamed)
-    return commit_change(
-        lineage,
-        draft,
-        next_id=next_id,
-        events=tuple(events),
-        renamed=renamed,
-        proposals=left,
-        changes=changes.save(draft, lineage),
-        changed=len(changes.refs) + merged,
-        files=current.files | memory.save(draft),
-        counts=counts_after(current, changes),
-    )
-
-
-def _settled(memory: Memory, waiting: Sequence[Int64], seed: int) -> Changes:
-    """Return the unassigned images that have a cluster once others were born, but for some that are proposed."""
-    none = np.empty(0, np.int64)
-    refs, ids = settled(memory.state, memory.reservoir, memory.pool, np.concatenate([none, *waiting]), seed)
-    return Changes(refs, np.full(len(refs), UNASSIGNED), ids)
+            last = self.events[born[-1]]
+            self.events[born[-1]] = last.model_copy(update={"sentence": last.sentence + also})
 
 
 def _refuse(lineage: Lineage, ids: Sequence[str]) -> int | None:

@@ -12,15 +12,12 @@ import numpy as np
 
 from ccscale.array_types import Int64
 from ccscale.clusters.arrays import Arrays, write_arrays
-from ccscale.clusters.births import births
 from ccscale.clusters.day import Day
 from ccscale.clusters.images import Images
 from ccscale.clusters.lineage import Lineage
 from ccscale.clusters.memory import Memory
-from ccscale.clusters.merging import merges
 from ccscale.clusters.pictures import draw_proposal
-from ccscale.clusters.proposal import Proposal
-from ccscale.clusters.splitting import splits
+from ccscale.clusters.proposal import Proposal, births, merges, splits
 from ccscale.clusters.version import PICTURES, DataSet, Kept, Proposed, TableFile
 from ccscale.clusters.writing import Draft, told
 

@@ -30,12 +30,11 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ccscale.array_types import Float32, Int64
-from ccscale.clusters.arrays import REMEDY
+from ccscale.clusters.arrays import read_kept
 from ccscale.clusters.lineage import Lineage, version_folder
 from ccscale.clusters.version import CHANGES, TableFile, Version, refs_of, tables_and_rows
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.embed.parts_store import file_name
-from ccscale.errors import InputError
 from ccscale.evaluate.table import write_table
 
 FACTS = b"ccscale.clusters"  # the metadata's key: version, table, shard, drift
@@ -108,13 +107,7 @@ def read_shard(lineage: Lineage, version: Version, table: TableFile) -> pa.Table
 
 
 def _read(path: Path, sha256: str) -> pa.Table:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); {REMEDY}") from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise InputError(f"{path} is damaged (its SHA-256 does not match the listed one); {REMEDY}")
-    return pa.parquet.read_table(pa.BufferReader(content))
+    return pa.parquet.read_table(pa.BufferReader(read_kept(path, sha256)))
 
 
 @dataclass(frozen=True)
@@ -175,7 +168,7 @@ class TablesAt:
                 path = version_folder(self.lineage.folder, version.number) / CHANGES
                 changes = _read(path, version.changes)
                 table, row, ids = (changes[name].to_numpy() for name in ("table", "row", "id"))
-                found[version.number] = refs_of(0, row) | (table << 32), ids
+                found[version.number] = refs_of(table, row), ids
         return found
 
     def __iter__(self) -> Iterator[ShardIds]:

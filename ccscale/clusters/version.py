@@ -30,9 +30,9 @@ ROW_BITS = 32
 Why = Literal["init", "update", "accept", "refuse", "reassign", "retrain"]
 
 
-def refs_of(table: int, rows: Int64) -> Int64:
-    """Return the refs of rows (n,) of a table."""
-    return (np.int64(table) << ROW_BITS) | rows.astype(np.int64)
+def refs_of(table: int | Int64, rows: Int64) -> Int64:
+    """Return the refs of rows (n,) of a table, or each of its own (n,)."""
+    return (np.asarray(table, np.int64) << ROW_BITS) | rows.astype(np.int64)
 
 
 def tables_and_rows(refs: Int64) -> tuple[Int64, Int64]:

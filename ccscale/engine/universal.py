@@ -81,7 +81,7 @@ def load_universal(engine: Engine, checkpoint: Path, tag: str) -> Any:
                 buffer.copy_(saved[WEIGHTS][name])
     if engine.zero > 0:
         return engine.load(checkpoint, tag)
-    device = next(engine.network.parameters()).device
+    device = engine.network.device
 
     def read(name: str, key: str) -> Any:
         return torch.load(folder / "zero" / name / f"{key}.pt", map_location=device, weights_only=False)

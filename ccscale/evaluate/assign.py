@@ -236,13 +236,12 @@ def evaluating(network: ContrastiveClustering) -> Iterator[None]:
 @torch.inference_mode()
 def assign_batch(network: ContrastiveClustering, batch: WholeBatch, groups: Int64 | None = None) -> Assigned:
     """Assign the images of a batch; the network is in evaluation mode. For `groups` see `assign`."""
-    some = next(network.parameters())
-    inputs = batch.images.to(some.device, non_blocking=True)
-    outputs = network(inputs.to(some.dtype) if inputs.ndim == 2 else to_float(inputs, some.dtype))
+    inputs = batch.images.to(network.device, non_blocking=True)
+    outputs = network(inputs.to(network.dtype) if inputs.ndim == 2 else to_float(inputs, network.dtype))
     p = outputs.assignments
     clusters = p.argmax(dim=1)
     if groups is not None:
-        joined = torch.from_numpy(groups).to(some.device)
+        joined = torch.from_numpy(groups).to(p.device)
         p = p.new_zeros((len(p), int(groups.max()) + 1)).index_add_(1, joined, p)
         outputs, clusters = outputs._replace(assignments=p), joined[clusters]
     rows = torch.arange(len(p), device=p.device)

@@ -70,6 +70,6 @@ class CentreFinder:
 
     def _embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the embeddings of the mean features of rows of the store."""
-        some = next(self._network.parameters())
-        means = torch.from_numpy(self._features.mean(rows)).to(some.device, some.dtype)
-        return self._network.instance_head(means).float().cpu().numpy()
+        network = self._network
+        means = torch.from_numpy(self._features.mean(rows)).to(network.device, network.dtype)
+        return network.instance_head(means).float().cpu().numpy()

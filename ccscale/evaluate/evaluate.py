@@ -175,7 +175,7 @@ class Evaluation:
         self.probe, self.merge, self.neighbours = probe, merge, neighbours
         linkage = None
         if merge is not None:
-            linkage = LinkageTally(self.k, opened.width(merge), merge, opened.device)
+            linkage = LinkageTally(self.k, opened.width(merge), merge, opened.network.device)
         data = opened, self.manifest, self.features
         self.found = assign_all(*data, self.splits, self.table if self.own else None, linkage)
         self.bank: Pass | None = None

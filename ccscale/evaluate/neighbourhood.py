@@ -63,12 +63,11 @@ def head_kappas(
 @torch.inference_mode()
 def _clusters(network: ContrastiveClustering, features: Features, config: Config, rows: Int64) -> Int64:
     """Return the clusters (H, n) of some rows by each head, as they are assigned: by the mean of their views."""
-    some = next(network.parameters())
     clusters = np.empty((len(network.settings.head_clusters), len(rows)), np.int64)
     with evaluating(network):
         for start in range(0, len(rows), config.evaluate.batch):
             block = slice(start, start + config.evaluate.batch)
             means = torch.from_numpy(features.mean(rows[block]))
-            heads = network(means.to(some.device, some.dtype)).heads
+            heads = network(means.to(network.device, network.dtype)).heads
             clusters[:, block] = torch.stack([p.argmax(dim=1) for p in heads]).cpu().numpy()
     return clusters

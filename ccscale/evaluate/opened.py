@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ccscale import checkpoint, dist
 from ccscale.checkpoint import Checkpoint
 from ccscale.checkpoint.intake_files import read_intakes
@@ -39,11 +37,6 @@ class OpenedRun:
     checkpoint: Checkpoint
     network: ContrastiveClustering
     workers: int
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.parameters()).device
 
     def width(self, features: str) -> int:
         """Return the width of the backbone's features (``backbone``) or the embeddings (``instance``)."""

@@ -126,13 +126,12 @@ def _assign_stored(
     network: ContrastiveClustering, features: Features, config: Config, samples: Int64
 ) -> NDArray[np.float32]:
     """Return the soft assignments (2, n, ΣK) of pairs of those samples that have features, and a pair."""
-    some = next(network.parameters())
     draw = PairDraw(features, config.pairs, config.seed, config.views.raw)
     rows, views = draw(EPOCH, samples[~features.bad[samples]])
     unlike = (rows[0] != rows[1]) | (views[0] != views[1])
     rows, views = rows[:, unlike], views[:, unlike]
-    stored = features.take(rows.ravel(), views.ravel())
-    p = torch.cat(network(torch.from_numpy(stored).to(some.device, some.dtype)).heads, dim=1)
+    stored = torch.from_numpy(features.take(rows.ravel(), views.ravel()))
+    p = torch.cat(network(stored.to(network.device, network.dtype)).heads, dim=1)
     return p.float().cpu().numpy().reshape(VIEWS, rows.shape[1], -1)
 
 
@@ -141,7 +140,7 @@ def _assign_views(
     network: ContrastiveClustering, reader: SampleReader, config: Config, samples: Int64
 ) -> NDArray[np.float32]:
     """Return the soft assignments (2, n, ΣK) of two views of those samples that can be decoded."""
-    size, some = config.views.size, next(network.parameters())
+    size = config.views.size
     params = draw_views(config.views, config.seed, EPOCH, samples)
     channels = Channels.of(network.settings)
     images = empty_images((VIEWS, len(samples), size, size), channels)
@@ -157,10 +156,10 @@ def _assign_views(
     threads = max(1, torch.get_num_threads())  # decoding leaves Python's lock to others
     good = np.array(each([partial(cut, i, data) for i, data in enumerate(encoded)], threads), dtype=bool)
     views = colour_views(
-        torch.from_numpy(images).to(some.device).flatten(0, 1),
+        torch.from_numpy(images).to(network.device).flatten(0, 1),
         params.colour.flatten(),
         config.views,
-        some.dtype,
+        network.dtype,
     )
     p = torch.cat(network(views).heads, dim=1)
     return p.float().cpu().numpy().reshape(VIEWS, len(samples), -1)[:, good]

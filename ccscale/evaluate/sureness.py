@@ -169,12 +169,11 @@ def _between(first: int, second: int, names: Sequence[str | None] | None) -> str
 @torch.inference_mode()
 def assign_features(network: ContrastiveClustering, features: Float32) -> tuple[NDArray[np.int64], Float32]:
     """Return cluster and confidence, (n,) each, of images by their features (n, D)."""
-    some = next(network.parameters())
     clusters, confidence = np.empty(len(features), np.int64), np.empty(len(features), np.float32)
     with evaluating(network):
         for start in range(0, len(features), BLOCK):
             block = slice(start, start + BLOCK)
-            rows = torch.from_numpy(features[block]).to(some.device, some.dtype)
+            rows = torch.from_numpy(features[block]).to(network.device, network.dtype)
             largest, of = network.heads_of(rows).assignments.max(dim=1)
             clusters[block], confidence[block] = of.cpu().numpy(), largest.float().cpu().numpy()
     return clusters, confidence

@@ -24,7 +24,7 @@ from ccscale import atomic, dist
 from ccscale.array_types import Int64
 from ccscale.device import cpu_has_bf16
 from ccscale.features.buffers import Buffers
-from ccscale.features.lloyd import move_centres, nearest_centres
+from ccscale.features.lloyd import Blocks, lloyd, nearest_centres, scale_of
 from ccscale.features.nearest import nearest, tiles
 from ccscale.features.vectors import BLOCK, Vectors
 from ccscale.progress import Meter
@@ -170,7 +170,9 @@ def find_centres(vectors: Vectors, device: torch.device) -> tuple[Tensor, Vector
     generator = np.random.default_rng(0)
     sample = vectors.subset(np.sort(generator.choice(len(vectors), max(most, count), replace=False)))
     first = sample.take(np.sort(generator.choice(len(sample), count, replace=False))).to(device)
-    return move_centres(sample, first, PASSES, spherical=True), sample
+    blocks = Blocks(sample, device, keep=True)
+    scale = scale_of(blocks, len(sample))
+    return lloyd(blocks, first, scale, spherical=True, most=PASSES).centres, sample
 
 
 def probes(

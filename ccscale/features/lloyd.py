@@ -22,12 +22,6 @@ SCORES = 2**24  # distances that are held at a time
 PART = 512  # vectors that a CPU adds up at a time: they stay in its cache
 
 
-def move_centres(vectors: Vectors, centres: Tensor, passes: int, spherical: bool = False) -> Tensor:
-    """Move centres (K, D) by Lloyd's algorithm, for so many passes at most; all ranks call it, and get the same."""
-    blocks = Blocks(vectors, centres.device, keep=True)
-    return lloyd(blocks, centres, scale_of(blocks, len(vectors)), spherical, passes).centres
-
-
 class Blocks:
     """A rank's share of the vectors, block by block, with the number of the first of each."""
 

@@ -216,6 +216,16 @@ class ContrastiveClustering(nn.Module):
             self.register_buffer("shares", even_shares(clusters))
 
     @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights, and of the features that the heads take."""
+        return next(self.parameters()).dtype
+
+    @property
     def k(self) -> int:
         """K, the number of clusters of the selected head."""
         return self.settings.head_clusters[self.serving]

@@ -6,7 +6,7 @@ from typing import Any
 from ccscale import dist
 from ccscale.checkpoint import Saver
 from ccscale.evaluate.collapse import CollapseWatch
-from ccscale.preempt import Stopped, StopRequest
+from ccscale.preempt import Stopped
 from ccscale.progress import say
 from ccscale.train import messages
 from ccscale.train.boost.stage import BoostStage
@@ -23,8 +23,8 @@ class RunEvaluation:
     ----------
     setup
         What the run trains with.
-    request
-        Whether this process was asked to stop.
+    clusters
+        What it measures.
     boost
         The self-labelling, which an evaluation may end.
     log
@@ -36,27 +36,17 @@ class RunEvaluation:
     def __init__(
         self,
         setup: Setup,
-        request: StopRequest,
+        clusters: RunClusters,
         boost: BoostStage,
         log: RunLog,
         saver: Saver,
     ) -> None:
-        self._setup, self._boost, self._log, self._saver = setup, boost, log, saver
-        self._clusters, self._collapse = RunClusters(setup, request), CollapseWatch()
+        self._setup, self._clusters, self._boost, self._log, self._saver = setup, clusters, boost, log, saver
+        self._collapse = CollapseWatch()
 
     def follow(self, setup: Setup) -> None:
         """Go on with data that have grown."""
         self._setup = setup
-        self._clusters.follow(setup)
-
-    @property
-    def finds_clusters(self) -> bool:
-        """Whether there are heads whose clusters are found and not trained."""
-        return self._clusters.are_found
-
-    def find_clusters(self, step: int) -> None:
-        """Find the clusters of those heads that are not trained, by the network as it is after a step."""
-        self._clusters.find(step)
 
     def is_lacking(self, step: int) -> bool:
         """Tell whether the run was stopped between a save and the end of that step's evaluation."""

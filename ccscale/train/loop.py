@@ -13,6 +13,7 @@ from ccscale.preempt import StopRequest
 from ccscale.train import messages
 from ccscale.train.agreement import Agreement, StepEnd
 from ccscale.train.boost.stage import KEY, BoostStage
+from ccscale.train.clusters import RunClusters
 from ccscale.train.data_waits import DataWaits
 from ccscale.train.eta import TimeEstimate
 from ccscale.train.evaluation import RunEvaluation
@@ -72,7 +73,8 @@ class Trainer:
             dist.say,
             lambda: messages.lower_rate(config, is_saved=saver.saved > 0 or saver.is_busy),
         )
-        self.evaluation = RunEvaluation(setup, request, self.boost, self.log, saver)
+        self.clusters = RunClusters(setup, request)
+        self.evaluation = RunEvaluation(setup, self.clusters, self.boost, self.log, saver)
 
     def run(self) -> Outcome:
         """Take the steps that are left, save and evaluate on the way."""
@@ -187,6 +189,7 @@ class Trainer:
         self.setup = setup = setup.of(supply, self.step) if grown else replace(setup, supply=supply)
         if grown:
             self.boost.follow(setup.boost, supply.intakes.samples, setup.given)
+            self.clusters.follow(setup)
             self.evaluation.follow(setup)
             self.log.lengthen(setup.stop)
         return grown
@@ -240,10 +243,10 @@ class Trainer:
 
     def find_clusters(self) -> None:
         """Find the clusters of those heads that are not trained, by the network as it is now."""
-        if self.evaluation.finds_clusters:
+        if self.clusters.are_found:
             self.settle()
             self.activity.begin(self.step, "finding clusters", at_work=True)
-            self.evaluation.find_clusters(self.step)
+            self.clusters.find(self.step)
 
     def evaluate(self) -> bool:
         """Measure the clusters; return False if a request has ended that early, with the step saved."""

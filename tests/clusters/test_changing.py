@@ -10,11 +10,9 @@ from ccscale.clusters.assigning import assign
 from ccscale.clusters.changing import apply
 from ccscale.clusters.founding import found
 from ccscale.clusters.memory import Memory
-from ccscale.clusters.merging import merges
-from ccscale.clusters.proposal import Proposal
+from ccscale.clusters.proposal import Proposal, merges, splits
 from ccscale.clusters.proposing import is_same
 from ccscale.clusters.reassigning import Changes
-from ccscale.clusters.splitting import splits
 from ccscale.clusters.version import Proposed
 from tests.clusters.blobs import blobs
 

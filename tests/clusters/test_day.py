@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 
 from ccscale.clusters.assigning import NEW, NEW_GROUP, NO_NUMBERS, assign
-from ccscale.clusters.births import births
 from ccscale.clusters.changing import apply
 from ccscale.clusters.day import Day, sample
 from ccscale.clusters.founding import found
-from ccscale.clusters.merging import merges
+from ccscale.clusters.proposal import births, merges, splits
 from ccscale.clusters.reservoir import Pool, Reservoir
-from ccscale.clusters.splitting import splits
 from ccscale.clusters.state import State
 from ccscale.errors import InputError
 from ccscale.evaluate.reject import TOO_FAR

@@ -5,11 +5,11 @@ from unittest import mock
 
 import numpy as np
 
-from ccscale.clusters.births import births
 from ccscale.clusters.candidates import Candidate
 from ccscale.clusters.changing import with_clusters
 from ccscale.clusters.founding import found
 from ccscale.clusters.margins import margins, nearer
+from ccscale.clusters.proposal import births
 from ccscale.clusters.reservoir import Pool, Reservoir
 from ccscale.clusters.state import MARGIN, State, nearest
 from tests.clusters.blobs import blobs
@@ -74,7 +74,7 @@ def test_a_group_of_such_images_alone_is_no_birth():
         of = np.arange(100), np.zeros(100, np.int64), np.ones(100, np.float32)
         own, _ = pool.taken(features, of[0], of[1], of[2], came=2, seed=0)
         inside = SimpleNamespace(groups=np.zeros(100, int))
-        with mock.patch("ccscale.clusters.births.assign", return_value=inside):
+        with mock.patch("ccscale.clusters.proposal.assign", return_value=inside):
             found[name] = births(day, state, reservoir, own)
     assert found["old"] == []
     (birth,) = found["new"]

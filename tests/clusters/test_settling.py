@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from ccscale.clusters.changing import apply
+from ccscale.clusters.changing import apply, settled
 from ccscale.clusters.founding import found
 from ccscale.clusters.proposal import Proposal
 from ccscale.clusters.reservoir import Pool
-from ccscale.clusters.settling import settled
 from tests.clusters.blobs import WIDTH, blobs
 
 NONE = np.empty(0, np.int64)

@@ -11,15 +11,11 @@ from sample_store import write_sample
 
 from ccscale.array_types import Float32, Int64
 from ccscale.clusters.assigning import Answers, assign
-from ccscale.clusters.births import births
-from ccscale.clusters.changing import Applied, apply
+from ccscale.clusters.changing import Applied, apply, settled
 from ccscale.clusters.day import Day, sample
 from ccscale.clusters.founding import found
-from ccscale.clusters.merging import merges
-from ccscale.clusters.proposal import Proposal
+from ccscale.clusters.proposal import Proposal, births, merges, splits
 from ccscale.clusters.reservoir import Pool, Reservoir
-from ccscale.clusters.settling import settled
-from ccscale.clusters.splitting import splits
 from ccscale.clusters.state import State
 from ccscale.config.file import parse_config
 from ccscale.evaluate.contingency import Contingency

@@ -9,6 +9,7 @@ import struct
 from typing import cast
 
 from PIL import ImageFile, features
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -17,7 +18,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from ccscale.data.images.extras import found
+from ccscale.data.images.extras import needed
 from ccscale.errors import BadImage
 
 Reader = type[ImageFile.ImageFile]
@@ -53,11 +54,11 @@ def reader_of(data: bytes) -> Reader:
     if brands & {b"avif", b"avis"}:
         if not features.check("avif"):  # type: ignore[no-untyped-call, unused-ignore]
             raise BadImage("it is AVIF, which this Pillow does not read: run `pip install 'pillow>=11.3'`")
-        return _extra("PIL.AvifImagePlugin", "AvifImageFile", "AVIF", "pillow>=11.3")
+        return AvifImageFile
     if brands & _HEIC_BRANDS:
-        return _extra("pillow_heif.as_plugin", "HeifImageFile", "HEIC", "ccscale[heif]")
+        return cast(Reader, needed("pillow_heif.as_plugin", "HEIC", "heif").HeifImageFile)
     if data.startswith((_JXL_STREAM, _JXL_BOX)):
-        return _extra("pillow_jxl.JpegXLImagePlugin", "JXLImageFile", "JPEG XL", "ccscale[jxl]")
+        return cast(Reader, needed("pillow_jxl.JpegXLImagePlugin", "JPEG XL", "jxl").JXLImageFile)
     raise BadImage(f"it is not an image in a known format ({_FORMATS})")
 
 
@@ -74,13 +75,6 @@ def claimed_size(data: bytes) -> tuple[int, int] | None:
     if data.startswith(_JXL_BOX):
         return _jxl_size(_codestream(data)[2:32])
     return None
-
-
-def _extra(module: str, name: str, format: str, package: str) -> Reader:
-    there = found(module)
-    if there is None:
-        raise BadImage(f"it is {format}, which needs another package: run `pip install '{package}'`")
-    return cast(Reader, getattr(there, name))
 
 
 def _brands(data: bytes) -> set[bytes]:

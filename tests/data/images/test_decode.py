@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, features
 
 import ccscale
 from ccscale.config import Views
-from ccscale.data.images import decode, formats
+from ccscale.data.images import decode, extras, formats
 from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import draw_views
 from ccscale.data.images.whole import whole_image
@@ -191,7 +191,8 @@ HEIC = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100)
     ],
 )
 def test_a_format_that_needs_a_package_names_it(data, reason, monkeypatch):
-    monkeypatch.setattr(formats, "found", lambda module: None)
+    monkeypatch.setattr(extras, "found", lambda module: None)
+    monkeypatch.setattr(formats.features, "check", lambda feature: False)
     with pytest.raises(BadImage, match=reason):
         decode.open_image(data)
 
