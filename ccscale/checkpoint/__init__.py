@@ -32,15 +32,10 @@ Pickles can run code when they are loaded: only the run's own are, and only if n
 """
 
 from ccscale.checkpoint.conversion import load, make_universal, needs_universal
-from ccscale.checkpoint.layout import FOLDER
-from ccscale.checkpoint.marker import MARKER
 from ccscale.checkpoint.saver import Saver
-from ccscale.checkpoint.search import CHOICES, Checkpoint, Search, choose, find
+from ccscale.checkpoint.search import Checkpoint, Search, choose, find
 
 __all__ = [
-    "CHOICES",
-    "FOLDER",
-    "MARKER",
     "Checkpoint",
     "Saver",
     "Search",

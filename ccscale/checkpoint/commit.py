@@ -159,16 +159,11 @@ def tidy(config: Config, step: int, damaged: Collection[str]) -> str | None:
     return None
 
 
-def clear(folder: Path) -> None:
-    """Remove a folder that nobody uses, as far as the disk lets it."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def clear_staging(config: Config) -> None:
     """Remove what saves and conversions that were cut off have left; before any rank begins one."""
     folder = config.run_folder / FOLDER
-    clear(folder / STAGING)
-    clear(folder / UNIVERSAL / STAGING)
+    shutil.rmtree(folder / STAGING, ignore_errors=True)
+    shutil.rmtree(folder / UNIVERSAL / STAGING, ignore_errors=True)
 
 
 def leave_staging(config: Config) -> None:

@@ -4,6 +4,7 @@ Every rank has a saver, and all of them are in the same state at the same step: 
 told to the others by two integers that are added up over the ranks, and changes the state only then.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
@@ -13,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from ccscale import dist
-from ccscale.checkpoint.commit import Content, clear, clear_staging, commit, leave_staging, rate
+from ccscale.checkpoint.commit import Content, clear_staging, commit, leave_staging, rate
 from ccscale.checkpoint.layout import FOLDER, Places
 from ccscale.checkpoint.lock import LockLost
 from ccscale.checkpoint.rank_files import write_files
@@ -254,7 +255,7 @@ class Saver:
     def _fail(self, save: Save) -> None:
         error = save.work.exception() if save.work is not None and save.work.done() else None
         if dist.rank() == 0:  # all threads are done with it, and no rank begins another one before it is gone
-            clear(Places.of(self.config, save.step).staging)
+            shutil.rmtree(Places.of(self.config, save.step).staging, ignore_errors=True)
         reasons = dist.all_objects(None if error is None else str(error) or type(error).__name__)
         rank, reason = next((rank, reason) for rank, reason in enumerate(reasons) if reason is not None)
         self._failure = reason if rank == 0 else f"{reason} (rank {rank})"

@@ -11,6 +11,7 @@ takes in images that are new.
     OUT/clusters.csv    a row for each image (`table.py`)
 """
 
+import contextlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,10 @@ from ccscale.checkpoint.run import CONFIG
 from ccscale.config import Views
 from ccscale.config.file import load_config
 from ccscale.config.recipes import FOLDER
+from ccscale.data.images.channels import other_channels
 from ccscale.data.making.grown import Grown, grow_shards
 from ccscale.data.sources.folders import folder as list_folder
+from ccscale.data.sources.items import Source as ImageSource
 from ccscale.embed.embed import Source, Wanted, embed_shards
 from ccscale.errors import InputError
 from ccscale.evaluate.advice import advise
@@ -36,7 +40,6 @@ from ccscale.evaluate.evaluate import FIGURES, evaluate_run
 from ccscale.features.store import Features, open_features
 from ccscale.model.backbone import build_backbone
 from ccscale.own_images.backbones import choose_backbone, named_backbone
-from ccscale.own_images.channels import channels_of
 from ccscale.own_images.notebook import Notebook
 from ccscale.own_images.table import write_paths
 from ccscale.progress import say
@@ -58,6 +61,7 @@ ABOUT = {
 SHOWN = 40_000  # times that images are shown to a backbone on a CPU, about; as many views follow
 FEWEST, MOST = 2, 6  # random views of each image
 NEIGHBOURS = 25
+LOOKED_AT = 5  # images whose channels are counted; one that cannot be read tells nothing
 VIEWS = Views(crop_scale=(0.3, 1.0), strength=0.5)
 VIEWS_OF_CHANNELS = Views(crop_scale=(0.3, 1.0), jitter=0, grey=0, intensity=0.8, noise=0.5)
 STEPS = 300  # of training, at least: a few images pass by more often
@@ -182,7 +186,7 @@ def _take_in(asked: Asked, book: Notebook) -> Grown:
     source = list_folder(asked.folder, split="train", labels=book.labels)
     if book.views == 0:
         images = sum(map(len, source.splits.values()))
-        if book.channels is None and (found := channels_of(source)) is not None:
+        if book.channels is None and (found := _channels_of(source)) is not None:
             book.channels = found
             say(f"the images are of {counted(found, 'channel')}, and are kept as they are stored")
         book.views = max(FEWEST, min(MOST, SHOWN // images - 1))
@@ -194,6 +198,15 @@ def _take_in(asked: Asked, book: Notebook) -> Grown:
         are, stay = agree(grown.gone, "is", "are"), agree(grown.gone, "stays", "stay")
         say(f"{counted(grown.gone, 'image')} of before {are} not there any more, and {stay} in the clusters")
     return grown
+
+
+def _channels_of(source: ImageSource) -> int | None:
+    """Return of how many channels the first images are; None for photographs."""
+    for item in islice(chain.from_iterable(source.splits.values()), LOOKED_AT):
+        with contextlib.suppress(OSError):
+            if (channels := other_channels(item.content.read())) is not None:
+                return channels
+    return None
 
 
 def _embed(asked: Asked, book: Notebook, grown: Grown) -> Features:

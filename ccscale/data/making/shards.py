@@ -13,11 +13,12 @@ own layout alone and appears under its name when it is whole.
 
 import errno
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 from ccscale import pool
-from ccscale.data.making.conversion import begin, check_folder, remove_notes
+from ccscale.data.making.conversion import Conversion, begin, check_folder, remove_notes
 from ccscale.data.making.duplicates import without_duplicates
 from ccscale.data.making.layout import (
     affordable_samples,
@@ -115,34 +116,17 @@ def make_shards(
         If the disk is full, the source cannot be read any more, or a worker process was killed. The same call goes
         on when that is put right.
     """
-    preparation = Preparation(resize, format, quality, channels)
-    if shown is not None and not all(0 <= channel < (channels or 0) for channel in shown):
-        raise InputError(
-            f"shown is {', '.join(map(str, shown))}: use channels from 0 to {(channels or 1) - 1}"
-        )
-    if shard_samples is not None and shard_samples < 1:
-        raise InputError(f"shard_samples is {shard_samples}: a shard holds at least 1 sample")
-    if shard_bytes < 1:
-        raise InputError(f"shard_bytes is {shard_bytes}: give at least 1 byte")
-    if seed < 0:
-        raise InputError(f"seed is {seed}: it must be 0 or more")
+    asked = _Asked(
+        Preparation(resize, format, quality, channels), shown, dedup, seed, shard_samples, shard_bytes
+    )
     pool.check_workers(workers)
     _tell_oddities(source, strict, progress)
     folder = location.local_or_url(out)
-    of_channels = {"channels": channels, "shown": shown}
-    options = {
-        **{name: value for name, value in asdict(preparation).items() if name not in of_channels},
-        **(of_channels if channels is not None else {}),
-        "dedup": dedup,
-        "seed": seed,
-        "shard_samples": shard_samples,
-        "shard_bytes": shard_bytes,
-    }
-    request = request_digest(source, options)
+    request = request_digest(source, asked.as_json())
     made = _made_before(folder, request)
     left_out = [] if made is None else listed_as_rejected(folder)
     if made is not None:
-        if not may_be_read_now(source, left_out, preparation):
+        if not may_be_read_now(source, left_out, asked.preparation):
             remove_notes(folder)
             if progress:
                 say(f"{folder} already holds these shards: the same image names and options")
@@ -151,38 +135,80 @@ def make_shards(
         _check_out(source, folder)
         check_folder(folder, request)
     try:
-        with begin(folder, request, preparation, workers, progress, reopen=made is not None) as conversion:
-            stash = Stash(conversion)
-            try_again(source, left_out or conversion.rejected(), stash)
-            if made is not None and not _changes(left_out, stash):
-                conversion.remove_stash()
-                return made
-            stash.read(_in_cells(source, stash), "reading images")
-            images, duplicates = source, None
-            if dedup:
-                images, duplicates = without_duplicates(source, stash)
-            affordable = _affordable(images, shard_bytes, stash)
-            layouts = lay_out_shards(images, seed, shard_samples, affordable)
-            conversion.pin_layout(layout_digest(layouts), made is not None or bool(stash.images))
-            if made is not None:
-                note_records(made, left_out, layouts)
-                conversion.reopen()
-            records = write_shards(layouts, stash)
-            measure = None
-            if channels is not None:
-                measure = partial(conversion.measure, shown)
-            made = finish(source, folder, layouts, records, duplicates, options, request, measure)
-            if made.made_by.get("temporary"):
-                conversion.remove_stash()
-            else:
-                remove_notes(folder)
-            return made
+        reopen = made is not None
+        with begin(folder, request, asked.preparation, workers, progress, reopen=reopen) as conversion:
+            return _convert(source, asked, request, conversion, made, left_out)
     except OSError as error:
         what = f"{error.filename or folder} cannot be written to ({error.strerror})"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE):
             again = "start the same command again when it can be, which keeps the shards that are whole"
             raise Fault(f"{what}: {again}") from None
         raise InputError(f"{what}: fix that, or choose another folder") from None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the bytes of the shards depend on beside the source; see `make_shards`."""
+
+    preparation: Preparation
+    shown: tuple[int, ...] | None
+    dedup: bool
+    seed: int
+    shard_samples: int | None
+    shard_bytes: int
+
+    def __post_init__(self) -> None:
+        channels = self.preparation.channels
+        if self.shown is not None and not all(0 <= channel < (channels or 0) for channel in self.shown):
+            raise InputError(
+                f"shown is {', '.join(map(str, self.shown))}: use channels from 0 to {(channels or 1) - 1}"
+            )
+        if self.shard_samples is not None and self.shard_samples < 1:
+            raise InputError(f"shard_samples is {self.shard_samples}: a shard holds at least 1 sample")
+        if self.shard_bytes < 1:
+            raise InputError(f"shard_bytes is {self.shard_bytes}: give at least 1 byte")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}: it must be 0 or more")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as the manifest keeps it, without channels where images have none."""
+        options = asdict(self)
+        options = {**options.pop("preparation"), **options}
+        if self.preparation.channels is None:
+            del options["channels"], options["shown"]
+        return options
+
+
+def _convert(
+    source: Source,
+    asked: _Asked,
+    request: str,
+    conversion: Conversion,
+    made: Manifest | None,
+    left_out: list[Rejected],
+) -> Manifest:
+    """Make the shards; of those that were `made` before, if any image that they left out can be read now."""
+    stash = Stash(conversion)
+    try_again(source, left_out or conversion.rejected(), stash)
+    if made is not None and not _changes(left_out, stash):
+        conversion.remove_stash()
+        return made
+    stash.read(_in_cells(source, stash), "reading images")
+    images, duplicates = without_duplicates(source, stash) if asked.dedup else (source, None)
+    affordable = _affordable(images, asked.shard_bytes, stash)
+    layouts = lay_out_shards(images, asked.seed, asked.shard_samples, affordable)
+    conversion.pin_layout(layout_digest(layouts), made is not None or bool(stash.images))
+    if made is not None:
+        note_records(made, left_out, layouts)
+        conversion.reopen()
+    records = write_shards(layouts, stash)
+    measure = None if asked.preparation.channels is None else partial(conversion.measure, asked.shown)
+    made = finish(source, conversion.out, layouts, records, duplicates, asked.as_json(), request, measure)
+    if made.made_by.get("temporary"):
+        conversion.remove_stash()
+    else:
+        remove_notes(conversion.out)
+    return made
 
 
 def _tell_oddities(source: Source, strict: bool, progress: bool) -> None:

@@ -1,17 +1,33 @@
-"""Writes a conversion's shards by their layouts: those that an earlier call has not made, or has made otherwise."""
+"""Writes a conversion's shards by their layouts: those that an earlier call has not made, or has made otherwise.
 
+Each is written for itself, in a worker process: the shard, then its index, then its record. Where the record is,
+all is whole.
+"""
+
+import contextlib
 import functools
+import json
 import os
+import warnings
 
+from ccscale import atomic
+from ccscale.data.images.decode import silence_pillow
 from ccscale.data.making.duplicates import DUPLICATES
 from ccscale.data.making.layout import ShardLayout
 from ccscale.data.making.mended import with_new_reasons
+from ccscale.data.making.preparation import Preparation, prepare
+from ccscale.data.making.reading import Prepared, read_images
 from ccscale.data.making.record import Record
-from ccscale.data.making.rejected import REJECTED
-from ccscale.data.making.shard_writer import write_shard
+from ccscale.data.making.rejected import REJECTED, Rejected
 from ccscale.data.making.stash import Stash, is_costly
-from ccscale.data.shards.hashing import blocks_of
+from ccscale.data.shards import index
+from ccscale.data.shards.hashing import blocks_of, hash_file
+from ccscale.data.shards.labels import UNKNOWN
 from ccscale.data.shards.manifest import NAME
+from ccscale.data.shards.manifest_file import Shard
+from ccscale.data.shards.tar_writer import TarWriter
+from ccscale.data.sources.items import Item
+from ccscale.errors import BadImage
 from ccscale.pool import Tick
 from ccscale.progress import Meter, say
 
@@ -33,7 +49,7 @@ def write_shards(layouts: list[ShardLayout], stash: Stash) -> list[Record]:
     done = sum(len(layout.items) for layout in layouts if layout.name in records)
     images = sum(len(layout.items) for layout in layouts)
     with Meter("writing shards", images, "images", conversion.progress, done) as meter:
-        function = functools.partial(write_shard, conversion.out, conversion.preparation)
+        function = functools.partial(_write_shard, conversion.out, conversion.preparation)
         written = conversion.run(function, todo, meter)
     records |= {layout.name: record for layout, record in zip(todo, written, strict=True)}
     return [records[layout.name] for layout in layouts]
@@ -79,3 +95,57 @@ def _whole(layouts: list[ShardLayout], stash: Stash) -> dict[str, Record]:
 
 def _holds(out: str, record: Record, tick: Tick) -> bool:
     return record.holds(out, tick)
+
+
+class _NothingLeft(Exception):
+    """No image of a shard can be read: the shard is given up."""
+
+
+def _write_shard(out: str, preparation: Preparation, layout: ShardLayout, tick: Tick) -> Record:
+    """Write a shard into the folder `out` and return its record; runs in a worker process."""
+    rows: list[index.Row] = []
+    rejected: list[Rejected] = []
+    path = os.path.join(out, layout.name)
+    with warnings.catch_warnings():
+        silence_pillow()
+        try:
+            with atomic.replacing(path) as file:
+                tar = TarWriter(file)
+                with contextlib.closing(read_images(layout.items, tick)) as images:
+                    for item, data in images:
+                        try:
+                            rows.append(_add_sample(tar, item, data, layout.split, preparation))
+                        except BadImage as error:
+                            rejected.append(Rejected.of(layout.split, item, error))
+                tar.finish()
+                if not rows:
+                    raise _NothingLeft
+        except _NothingLeft:
+            record = Record(None, "", 0, rejected)
+        else:
+            beside = index.index_location(path)
+            index.write_index(beside, index.ShardIndex.from_rows(rows))
+            shard = Shard(layout.name, len(rows), tar.size, tar.sha256, layout.split)
+            labelled = sum(row[4] != UNKNOWN for row in rows)
+            record = Record(shard, hash_file(beside)[0], labelled, rejected)
+    record.save(out, layout.name)
+    return record
+
+
+def _add_sample(
+    tar: TarWriter, item: Item, found: bytes | BadImage, split: str, preparation: Preparation
+) -> index.Row:
+    """Append a sample and return its row of the index; raises BadImage, also where that was found."""
+    if isinstance(found, BadImage):
+        raise found
+    if isinstance(item.content, Prepared):
+        data, extension = found, item.content.extension
+    else:
+        data, extension = prepare(found, preparation)
+    offset = tar.add(f"{item.key}.{extension}", data)
+    if item.label is not None:
+        tar.add(f"{item.key}.cls", str(item.label).encode())
+    facts = {"origin": item.origin, "split": split}
+    tar.add(f"{item.key}.json", json.dumps(facts, ensure_ascii=False).encode())
+    label = UNKNOWN if item.label is None else item.label
+    return item.key, extension, offset, len(data), label, item.origin
