@@ -19,8 +19,8 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.draw.canvas import LARGE
 from ccscale.draw.contact_sheet import TEXT, Row, draw_sheet
 from ccscale.draw.lettering import width_of
-from ccscale.draw.tiles import square
-from ccscale.errors import BadImage, InputError
+from ccscale.draw.tiles import each_tile
+from ccscale.errors import InputError
 from ccscale.wording import class_name
 
 MANY = 20  # rows of classes
@@ -69,7 +69,7 @@ def draw_preview(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> 
         chosen = spread(np.arange(len(labels)), GRID * COLUMNS)
         members = [("", chosen[start : start + COLUMNS]) for start in range(0, len(chosen), COLUMNS)]
     rows = (
-        Row(name, f"{len(inside):,} images", _tiles(reader, spread(inside, COLUMNS)))
+        Row(name, f"{len(inside):,} images", each_tile(reader, spread(inside, COLUMNS).tolist(), TILE))
         for name, inside in members
     )
     columns = min(COLUMNS, max((len(inside) for _, inside in members), default=1))
@@ -100,14 +100,6 @@ def spread(samples: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
     if len(samples) <= count:
         return samples
     return samples[np.arange(count) * (len(samples) - 1) // max(count - 1, 1)]
-
-
-def _tiles(reader: SampleReader, samples: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8] | None]:
-    for sample in samples:
-        try:
-            yield square(reader[int(sample)].data, TILE, reader.shown)
-        except BadImage:
-            yield None
 
 
 def _text_width(names: list[str]) -> int:

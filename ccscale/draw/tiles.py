@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,15 @@ def square(data: bytes, size: int, shown: Sequence[int] | None = None) -> NDArra
     how = Image.Resampling.BICUBIC if side * 2 >= size else Image.Resampling.NEAREST
     part = crop(image, (round(box[0]), round(box[1]), round(box[2]), round(box[3])))
     return np.array(part.resize((size, size), how))
+
+
+def each_tile(reader: SampleReader, samples: Iterable[int], side: int) -> Iterator[NDArray[np.uint8] | None]:
+    """Yield samples as tiles, the square in the middle of each image; None for one that cannot be decoded."""
+    for sample in samples:
+        try:
+            yield square(reader[sample].data, side, reader.shown)
+        except BadImage:
+            yield None
 
 
 def grey_tiles(samples: NDArray[np.int64], side: int) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ccscale import atomic
 from ccscale.config import Model
 from ccscale.evaluate.opened import run_and_checkpoint, settings_and_export
+from ccscale.features.following import BACKBONE
 from ccscale.features.listing import Dtype
 from ccscale.model.backbone import build_backbone
 from ccscale.model.export import is_export, load
@@ -22,7 +23,7 @@ from ccscale.model.named_weights import NAMED
 from ccscale.model.trial import try_backbone
 from ccscale.unimported import timm
 
-WEIGHTS, CONFIG = "backbone.safetensors", "config.json"
+CONFIG = "config.json"
 RANDOM = "random"  # in place of weights: for trying things out
 KEPT = (
     "stem",
@@ -110,14 +111,14 @@ class Backbone:
         own behind where it is killed.
         """
         beside.mkdir(exist_ok=True)
-        part = beside / WEIGHTS
+        part = beside / BACKBONE
         part.unlink(missing_ok=True)
         part.touch()
         mode = part.stat().st_mode
         save_file(self.weights, part, metadata={"format": "pt"})  # for the owner's eyes alone
         part.chmod(mode)
         atomic.sync_file(part)
-        part.replace(folder / WEIGHTS)
+        part.replace(folder / BACKBONE)
         content = {
             "format": "ccscale-backbone",
             "version": 1,

@@ -7,9 +7,10 @@ from typing import Any
 from ccscale.config import Views
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.shard_watch import are_others
-from ccscale.embed.backbone import CONFIG, WEIGHTS, Backbone
+from ccscale.embed.backbone import CONFIG, Backbone
 from ccscale.embed.parts_store import FOLDER as PARTS
 from ccscale.errors import Fault, InputError
+from ccscale.features.following import BACKBONE
 from ccscale.features.listing import LISTING, ROWS, Data, Listing, Settings, read_listing
 
 PEOPLE = ("origin",)  # of the settings: what is told, and changes nothing
@@ -42,7 +43,7 @@ def open_store(folder: Path, settings: Settings, backbone: Backbone, root: str) 
                 "choose another folder"
             )
         return found
-    ours = {WEIGHTS, CONFIG, PARTS, f"{LISTING}.part", f"{CONFIG}.part"}  # of a rank that was killed
+    ours = {BACKBONE, CONFIG, PARTS, f"{LISTING}.part", f"{CONFIG}.part"}  # of a rank that was killed
     if any(not entry.name.startswith(".") and entry.name not in ours for entry in folder.iterdir()):
         raise InputError(f"{folder} is neither empty nor a feature store; choose another folder")
     listing = Listing(

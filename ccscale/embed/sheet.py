@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.draw.contact_sheet import TILE, Row, draw_sheet
-from ccscale.draw.tiles import square
+from ccscale.draw.tiles import each_tile
 from ccscale.embed.opening import check_belongs
-from ccscale.errors import BadImage, InputError
+from ccscale.errors import InputError
 from ccscale.features.nearest import nearest, tiles
 from ccscale.features.store import Features
 from ccscale.features.vectors import Vectors
@@ -49,12 +49,6 @@ def draw_neighbours(path: str | Path, store: Features, shards: str | None = None
     near, cosines = nearest_rows(store, chosen, COLUMNS)
     classes = store.listing.data.classes
 
-    def tile(row: int) -> NDArray[np.uint8] | None:
-        try:
-            return square(reader[row].data, TILE, reader.shown)
-        except BadImage:
-            return None
-
     def line(number: int, row: int) -> Row:
         label = int(store.labels[row])
         name = class_name(classes, label) if label >= 0 else store.keys[row].as_py()
@@ -62,7 +56,7 @@ def draw_neighbours(path: str | Path, store: Features, shards: str | None = None
         detail = (
             f"{np.mean(same == label):.0%} of its class" if label >= 0 else f"cosine {cosines[number, 0]:.2f}"
         )
-        return Row(name, detail, map(tile, [row, *near[number].tolist()]))
+        return Row(name, detail, each_tile(reader, [row, *near[number].tolist()], TILE))
 
     lines = (line(number, int(row)) for number, row in enumerate(chosen))
     heading = f"{counted(len(chosen), 'image')} of {store.rows:,}, each with the {COLUMNS} most like it"

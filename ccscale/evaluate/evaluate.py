@@ -224,11 +224,17 @@ class Evaluation:
         self.lock.check()
         result |= self._advise(how_many, found.subset, result.get("heads", ()))
         if self.merge is not None and self.sums is not None:
-            made_of = self.basis, self.manifest.root, self.own
-            classes = self.manifest.classes
-            advised = result.get("how_many")
             tree = write_tree(
-                self.folder, *made_of, self.merge, self.sums, found.tally, pairs, classes, advised
+                self.folder,
+                self.basis,
+                self.manifest.root,
+                self.own,
+                self.merge,
+                self.sums,
+                found.tally,
+                pairs,
+                self.manifest.classes,
+                advice=result.get("how_many"),
             )
             result |= {"cuts": tree["cuts"], "dendrogram": str(self.folder / PICTURE)}
         if self.own:
@@ -271,8 +277,8 @@ class Evaluation:
     def _answer(self, found: Pass, pairs: NDArray[np.float32]) -> dict[str, Any]:
         """Tell how sure the run is; of its own images also keep that."""
         opened = self.opened
-        made_of = self.folder, opened.network, self.basis, found.subset
-        answers = Answers(*made_of, one_to_one(found.tally.table))
+        matched = one_to_one(found.tally.table)
+        answers = Answers(self.folder, opened.network, self.basis, found.subset, matched)
         if not self.own or self.splits != opened.config.evaluated_splits:
             return answers.measure()
         return answers.keep(pairs, self.folder / TABLE, self.given, self.features, opened.config.seed)

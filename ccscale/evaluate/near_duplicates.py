@@ -27,7 +27,7 @@ from ccscale.data.shards.damage import ShardError
 from ccscale.data.shards.manifest import Manifest
 from ccscale.device import pick_device
 from ccscale.draw.contact_sheet import TILE, Row, draw_sheet
-from ccscale.draw.tiles import square
+from ccscale.draw.tiles import each_tile
 from ccscale.errors import BadImage, Fault, InputError
 from ccscale.evaluate.looks import pairs_by_looks
 from ccscale.features.near_pairs import NearPairs, groups_of, near_pairs
@@ -254,15 +254,10 @@ def _draw(
 ) -> None:
     """Draw the largest groups, a line each, the kept image first."""
 
-    def tile(row: int) -> np.ndarray | None:
-        try:
-            return square(images.reader[row].data, TILE, images.reader.shown)
-        except BadImage:
-            return None
-
     def line(group: Int64, first: int) -> Row:
         shown = [first, *(row for row in group.tolist() if row != first)][:COLUMNS]
-        return Row(features.keys[first].as_py(), counted(len(group), "image"), map(tile, shown))
+        tiles = each_tile(images.reader, shown, TILE)
+        return Row(features.keys[first].as_py(), counted(len(group), "image"), tiles)
 
     shown = list(zip(groups, kept, strict=True))[:ROWS]
     how = "that look alike" if above is None else f"with a cosine of {above:g} or more"

@@ -64,10 +64,15 @@ def assign_all(
     undecodable: list[str] = []
 
     def batches() -> Iterator[Assigned]:
-        data, spans = (manifest, splits, opened.config), [part.span for part in mine]
-        workers, origins = opened.workers, table is not None
         for assigned in assign(
-            opened.network, *data, workers=workers, spans=spans, origins=origins, features=store
+            opened.network,
+            manifest,
+            splits,
+            opened.config,
+            workers=opened.workers,
+            spans=[part.span for part in mine],
+            origins=table is not None,
+            features=store,
         ):
             assigned.count(tally)
             heads.add(assigned)

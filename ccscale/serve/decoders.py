@@ -11,7 +11,6 @@ import queue
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +43,6 @@ class Decoders(contextlib.AbstractContextManager["Decoders"]):
         for decoder in self._all:
             self._free.put(decoder)
         self.threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)

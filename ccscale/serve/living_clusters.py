@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 from ccscale.clusters.assigning import assign
 from ccscale.clusters.lineage import Lineage
 from ccscale.embed.backbone import Backbone, backbone_of_run
-from ccscale.embed.features import Embedder
+from ccscale.embed.features import NOT_FINITE, Embedder
 from ccscale.evaluate.sureness import assign_features
 from ccscale.model.export import load
 from ccscale.model.network import ContrastiveClustering
 from ccscale.serve.answer import Answer, batch_of, refuse_channels
-
-NO_FEATURES = "its features are not finite"
 
 
 class LivingClusters:
@@ -41,7 +39,7 @@ class LivingClusters:
         rows = embedded.features[0].astype(np.float32)
         found = assign(self._state, rows, *assign_features(self._heads, rows))
         ids = np.where(embedded.bad, -1, found.ids).tolist()
-        reasons = [NO_FEATURES if bad else why for bad, why in zip(embedded.bad, found.reasons, strict=True)]
+        reasons = [NOT_FINITE if bad else why for bad, why in zip(embedded.bad, found.reasons, strict=True)]
         return [
             Answer(id, self._names.get(id), confidence, None, reason, self.version)
             for id, confidence, reason in zip(ids, found.confidence.tolist(), reasons, strict=True)

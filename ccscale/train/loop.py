@@ -66,8 +66,17 @@ class Trainer:
         self.feed = Feed(setup.batches, setup.device)
         every, batch, write = config.train.log_every, config.train.global_batch, dist.rank() == 0
         self.trackers = Trackers(config, write)
-        told = setup.lock.check, self.trackers.tell, DataWaits(setup.device, batch, setup.readers).news
-        self.log = RunLog(config.run_folder, self.step, setup.stop, every, batch, write, *told)
+        self.log = RunLog(
+            config.run_folder,
+            self.step,
+            setup.stop,
+            every,
+            batch,
+            write,
+            before_writing=setup.lock.check,
+            tell=self.trackers.tell,
+            news=DataWaits(setup.device, batch, setup.readers).news,
+        )
         self.skipped = SkippedSteps(
             config.train.max_bad_steps,
             dist.say,

@@ -116,10 +116,16 @@ class Setup:
         """Yield this rank's part of the batches that are left; see `pair_batches` and `feature_batches`."""
         if self.features is not None:
             draw = PairDraw(self.features, self.config.pairs, self.config.seed, self.config.views.raw)
-            steps = self.step, self.stop
-            ranks = {"rank": dist.rank(), "world": dist.world()}
-            memory = allot or plain_memory
-            return feature_batches(draw, self.schedule, *steps, **ranks, boost=self.boost, allot=memory)
+            return feature_batches(
+                draw,
+                self.schedule,
+                self.step,
+                self.stop,
+                rank=dist.rank(),
+                world=dist.world(),
+                boost=self.boost,
+                allot=allot or plain_memory,
+            )
         return pair_batches(
             self.manifest,
             self.config.data.splits,
@@ -221,8 +227,22 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     dist.on_rank_zero(lambda: supply.kept.check(state, step, config.run_folder))
     workers = default_workers(env.local_world) if config.data.workers is None else config.data.workers
     kept = state.get(KEY, {})
-    rest = schedule, lock, found, engine, step, stop, state, opening.frozen, given, kept.get("begun")
-    setup = Setup(as_begun(config, kept), device, workers, supply, *rest)
+    setup = Setup(
+        as_begun(config, kept),
+        device,
+        workers,
+        supply,
+        schedule,
+        lock,
+        found,
+        engine,
+        step,
+        stop,
+        state,
+        frozen=opening.frozen,
+        given=given,
+        begun=kept.get("begun"),
+    )
     if missing:
         setup = setup.of(SupplyWatch().retire(supply, missing, step), step)
     if kept.get("ended"):
