@@ -32,7 +32,7 @@ WEIGHTS_FILE = f"{TAG}/{STATES}"
 
 
 @dataclass
-class Content:
+class CheckpointContent:
     """What a checkpoint holds beside the files that the ranks write.
 
     Attributes
@@ -58,7 +58,11 @@ class Content:
 
 
 def commit(
-    config: Config, content: Content, world: int, damaged: Collection[str], may_write: Callable[[], None]
+    config: Config,
+    content: CheckpointContent,
+    world: int,
+    damaged: Collection[str],
+    may_write: Callable[[], None],
 ) -> str | None:
     """Make a checkpoint of what all ranks have written; see the module.
 

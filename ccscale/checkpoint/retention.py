@@ -28,7 +28,7 @@ MEASURES = ("information", "nmi")
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptCheckpoint:
     """A checkpoint that has a marker."""
 
     step: int
@@ -43,7 +43,7 @@ def measures_of(summary: Mapping[str, Any] | None) -> dict[str, float]:
     return {name: float(x) for name, x in found.items() if isinstance(x, int | float) and math.isfinite(x)}
 
 
-def list_kept(folder: Path, until: int, damaged: Collection[str] = ()) -> list[Kept]:
+def list_kept(folder: Path, until: int, damaged: Collection[str] = ()) -> list[KeptCheckpoint]:
     """Return the checkpoints up to step `until` that have a marker and are not known as damaged, oldest first."""
     kept = []
     for path in steps(folder):
@@ -54,25 +54,25 @@ def list_kept(folder: Path, until: int, damaged: Collection[str] = ()) -> list[K
             step = int(marker["step"])
             if step <= until and path == step_folder(folder, step):
                 pins = tuple(map(int, marker.get("pins", ())))
-                kept.append(Kept(step, measures_of(marker.get("evaluation")), pins))
+                kept.append(KeptCheckpoint(step, measures_of(marker.get("evaluation")), pins))
         except (InputError, KeyError, TypeError, ValueError, AttributeError):
             continue
     return kept[::-1]
 
 
-def best(kept: Collection[Kept], measure: str) -> Kept | None:
+def best(kept: Collection[KeptCheckpoint], measure: str) -> KeptCheckpoint | None:
     """Return the best checkpoint by a measure, the earliest of equal ones; None if none was evaluated."""
     rated = [one for one in kept if measure in one.measures]
     return max(rated, key=lambda one: (one.measures[measure], -one.step)) if rated else None
 
 
-def is_best(kept: Collection[Kept], measures: Mapping[str, float]) -> bool:
+def is_best(kept: Collection[KeptCheckpoint], measures: Mapping[str, float]) -> bool:
     """Tell whether measures are better than those of all checkpoints, by any of them."""
     rivals = {name: best(kept, name) for name in measures}
     return any(rival is None or measures[name] > rival.measures[name] for name, rival in rivals.items())
 
 
-def steps_to_keep(kept: Collection[Kept], last: int, every: int | None) -> set[int]:
+def steps_to_keep(kept: Collection[KeptCheckpoint], last: int, every: int | None) -> set[int]:
     """Return the steps whose checkpoints are kept."""
     numbers = sorted(one.step for one in kept)
     keep = set(numbers[-last:])

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from ccscale import dist
-from ccscale.checkpoint.commit import Content, clear_staging, commit, leave_staging, rate
+from ccscale.checkpoint.commit import CheckpointContent, clear_staging, commit, leave_staging, rate
 from ccscale.checkpoint.layout import FOLDER, Places
 from ccscale.checkpoint.lock import LockLost
 from ccscale.checkpoint.rank_files import write_files
@@ -36,7 +36,7 @@ CLOSE_SECONDS = 60.0
 class Save:
     """A save that is under way."""
 
-    content: Content
+    content: CheckpointContent
     work: "Future[str | None] | None"
     """What this rank's thread does: writes, and on rank 0 commits then."""
     committing: bool = False
@@ -146,7 +146,7 @@ class Saver:
         facts
             Goes into the exported network's config.
         marks
-            What else its marker says; see `Content`.
+            What else its marker says; see `CheckpointContent`.
         last
             Whether the run ends with it.
         """
@@ -155,7 +155,7 @@ class Saver:
             snapshot = take_snapshot(self.engine, {"step": step, **state})
             staging = Places.of(self.config, step).staging
             work: Future[str | None] = background(partial(write_files, staging, dist.rank(), snapshot))
-            self._under_way = Save(Content(step, facts, snapshot, marks or {}), work, last=last)
+            self._under_way = Save(CheckpointContent(step, facts, snapshot, marks or {}), work, last=last)
             self._tried = step
             self._begun = time.monotonic()
 

@@ -22,14 +22,14 @@ from ccscale.engine.adapter import Engine
 
 
 @dataclass(frozen=True)
-class State:
+class StateCopy:
     """The copy of one file's content."""
 
     skeleton: bytes
     tensors: list[Tensor]
 
     @classmethod
-    def of(cls, value: Any) -> "State":
+    def of(cls, value: Any) -> "StateCopy":
         """Copy a state; copies from a GPU may be on their way still: see `take_snapshot`."""
         copier, file = _Copier(), io.BytesIO()
         pickler = pickle.Pickler(file, protocol=pickle.HIGHEST_PROTOCOL)
@@ -44,7 +44,7 @@ class State:
         return unpickler.load()
 
 
-Snapshot = dict[str, State]
+Snapshot = dict[str, StateCopy]
 """What each file of this rank will hold, by its path in the checkpoint's folder."""
 
 
@@ -84,7 +84,7 @@ def take_snapshot(engine: Engine, state: dict[str, Any]) -> Snapshot:
     snapshot: Snapshot = {}
 
     def keep(path: str, content: Any) -> None:
-        snapshot[path] = State.of(content)
+        snapshot[path] = StateCopy.of(content)
 
     engine.hand_over(state, TAG, keep)
     if torch.cuda.is_initialized():

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.weights and not args.backbone:
         raise InputError("--weights also needs --backbone, the timm model that they belong to")
     say_loading()
-    from ccscale.own_images.stages import Asked, cluster_folder
+    from ccscale.own_images.stages import ClusterRequest, cluster_folder
 
     out = args.out or Path(f"{args.folder.resolve().name or 'images'}-clusters")
     given = {
@@ -79,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
         for name in ("clusters", "labels", "channels", "backbone", "weights", "size")
     }
     result = cluster_folder(
-        Asked(args.folder, out, **given, device=args.device, workers=args.workers, overrides=args.overrides)
+        ClusterRequest(
+            args.folder, out, **given, device=args.device, workers=args.workers, overrides=args.overrides
+        )
     )
     if result is None:
         return STOPPED

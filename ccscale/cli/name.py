@@ -124,20 +124,20 @@ def share(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     say_loading()
     from ccscale.clusters.lineage import is_living, open_lineage
-    from ccscale.evaluate.naming import Called, Changes, name_run
+    from ccscale.evaluate.naming import Called, NameChanges, name_run
 
     living = is_living(args.run)
 
-    def say(changes: Changes) -> Called:
+    def say(changes: NameChanges) -> Called:
         return open_lineage(args.run).say(changes) if living else name_run(args.run, changes, args.clusters)
 
-    changes = Changes(dict(args.names), dict(args.join), args.junk, args.file, args.anyway)
+    changes = NameChanges(dict(args.names), dict(args.join), args.junk, args.file, args.anyway)
     suggested = _suggestions(args)
     found = say(changes)
     if suggested and args.take is not None:
         free = {one for one, name in found.by_number().items() if name is None}
         taken = {one: it.words[0][0] for one, it in suggested.items() if it.words[0][1] >= args.take}
-        changes = Changes({one: word for one, word in taken.items() if one in free})
+        changes = NameChanges({one: word for one, word in taken.items() if one in free})
         found = say(changes)
     said = {} if found.by_hand is None else found.by_hand.as_json()
     names = found.by_number()

@@ -98,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--port {args.port} is not a port: give a number up to 65535")
     say_loading()
     from ccscale.serve.limits import Limits
-    from ccscale.serve.serve import Settings, serve
-    from ccscale.serve.source import Source
+    from ccscale.serve.serve import ServiceSettings, serve
+    from ccscale.serve.source import ClusterSource
 
     def started(url: str, version: str) -> None:
         if args.json:
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             say(f"serving {version} of {args.run} on {url}; Ctrl-C stops")
 
-    source = Source(Path(at_hand(args.run)), args.device, args.checkpoint, args.clusters, args.reject)
+    source = ClusterSource(Path(at_hand(args.run)), args.device, args.checkpoint, args.clusters, args.reject)
     limits = Limits(
         body=args.max_body,
         pixels=args.max_pixels,
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         at_once=args.at_once,
         rate=args.rate or None,
     )
-    settings = Settings(
+    settings = ServiceSettings(
         args.host, args.port, args.batch, args.window / 1000, args.workers, args.grace, limits
     )
     serve(source, settings, started)

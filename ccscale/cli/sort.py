@@ -55,12 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     say_loading()
-    from ccscale.evaluate.sorting import How, Images, sort_run
+    from ccscale.evaluate.sorting import How, ImagesToSort, sort_run
 
     how: How = args.how or ("links" if args.images else "copies")
     result = sort_run(
         at_hand(args.run),
-        Images(args.shards, args.split, args.images),
+        ImagesToSort(args.shards, args.split, args.images),
         args.out,
         how,
         reject=args.reject,

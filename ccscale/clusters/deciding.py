@@ -18,7 +18,7 @@ from ccscale.clusters.changing import apply, settled
 from ccscale.clusters.lineage import Lineage, open_lineage
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.proposing import FILE, proposal_of
-from ccscale.clusters.reassigning import Changes, reassigned
+from ccscale.clusters.reassigning import IdChanges, reassigned
 from ccscale.clusters.tables import UNASSIGNED
 from ccscale.clusters.version import Event, Proposed, Version
 from ccscale.clusters.writing import Draft, begin, only_writer
@@ -101,7 +101,7 @@ class _Acceptance:
 
     def __init__(self, lineage: Lineage) -> None:
         self.lineage, self.arrays = lineage, lineage.arrays(FILE)
-        self.memory, self.changes = Memory.of(lineage), Changes()
+        self.memory, self.changes = Memory.of(lineage), IdChanges()
         self.events, self.renamed = list[Event](), dict[int, int]()
         self.next_id = lineage.newest().next_id
 
@@ -121,7 +121,7 @@ class _Acceptance:
         self.next_id = max(self.next_id, int(applied.state.clusters.max()) + 1)
         self.memory = Memory(applied.state, applied.reservoir, applied.pool)
         former = np.full(len(applied.refs), UNASSIGNED if one.kind == "birth" else one.ids[0], np.int64)
-        self.changes = self.changes.then(Changes(applied.refs, former, applied.ids))
+        self.changes = self.changes.then(IdChanges(applied.refs, former, applied.ids))
         self.renamed = {old: applied.renamed.get(new, new) for old, new in self.renamed.items()}
         self.renamed |= applied.renamed
         if one.kind == "split":
@@ -178,7 +178,7 @@ class _Acceptance:
         waiting_refs = np.concatenate([np.empty(0, np.int64), *waiting])
         own = self.memory
         refs, ids = settled(own.state, own.reservoir, own.pool, waiting_refs, self.lineage.current.seed)
-        more = Changes(refs, np.full(len(refs), UNASSIGNED), ids)
+        more = IdChanges(refs, np.full(len(refs), UNASSIGNED), ids)
         self.memory, self.changes = own.moved(more.refs, more.former, more.ids), self.changes.then(more)
         if count := len(refs):
             have = agree(count, "has", "have")
@@ -236,7 +236,7 @@ def _open(lineage: Lineage, ids: Sequence[str], done: Collection[str | None], wh
     return chosen
 
 
-def counts_after(current: Version, changes: Changes) -> dict[str, int]:
+def counts_after(current: Version, changes: IdChanges) -> dict[str, int]:
     """Return how many images have an id after some have changed."""
     more = int(np.sum((changes.former == UNASSIGNED) & (changes.ids >= 0)))
     less = int(np.sum((changes.former >= 0) & (changes.ids == UNASSIGNED)))

@@ -42,7 +42,7 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Usual:
+class Reference:
     """Known images, as new ones are held against them.
 
     Attributes
@@ -66,7 +66,7 @@ class Usual:
     confidence: Float32
 
     @classmethod
-    def of(cls, state: State, reservoir: Reservoir, heads: Int64, confidence: Float32) -> "Usual":
+    def of(cls, state: State, reservoir: Reservoir, heads: Int64, confidence: Float32) -> "Reference":
         """Take the reservoir's images, with the network's answers (m,), (m,)."""
         order = np.random.default_rng(len(reservoir)).permutation(len(reservoir))
         rows = state.space(reservoir.features[order])

@@ -18,7 +18,7 @@ from ccscale.errors import InputError
 from ccscale.evaluate.cluster_names import LIVING, ClusterNames
 
 if TYPE_CHECKING:
-    from ccscale.evaluate.naming import Called, Changes
+    from ccscale.evaluate.naming import Called, NameChanges
 
 FOLDER, CURRENT = "clusters", "current"
 PREFIX = "v"
@@ -197,11 +197,11 @@ class Lineage:
         InputError
             If there is no such id, or the name is invalid.
         """
-        from ccscale.evaluate.naming import Changes  # with all of torch
+        from ccscale.evaluate.naming import NameChanges  # with all of torch
 
-        self.say(Changes(names))
+        self.say(NameChanges(names))
 
-    def say(self, changes: "Changes") -> "Called":
+    def say(self, changes: "NameChanges") -> "Called":
         """Say something of clusters, or nothing; return what is said of them then. Raises as `name` does.
 
         The first ids were the network's clusters, and are called alike: what is said of them is kept in the run's

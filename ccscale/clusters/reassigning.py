@@ -28,14 +28,14 @@ def _none() -> Int64:
 
 
 @dataclass(frozen=True)
-class Changes:
+class IdChanges:
     """Images that get another id: which, (n,) rising, the former ones, (n,), and the new ones, (n,)."""
 
     refs: Int64 = field(default_factory=_none)
     former: Int64 = field(default_factory=_none)
     ids: Int64 = field(default_factory=_none)
 
-    def then(self, later: "Changes") -> "Changes":
+    def then(self, later: "IdChanges") -> "IdChanges":
         """Return both, one behind the other: an image that changes twice goes from its first id to its last."""
         refs = np.union1d(self.refs, later.refs)
         former, ids = np.empty(len(refs), np.int64), np.empty(len(refs), np.int64)
@@ -43,19 +43,19 @@ class Changes:
             former[np.searchsorted(refs, one.refs)] = one.former
         for one in (self, later):
             ids[np.searchsorted(refs, one.refs)] = one.ids
-        return Changes(refs, former, ids)
+        return IdChanges(refs, former, ids)
 
-    def renamed(self, ids: dict[int, int]) -> "Changes":
+    def renamed(self, ids: dict[int, int]) -> "IdChanges":
         """Return them with new ids that have got other ones since."""
         new = self.ids.copy()
         for old, one in ids.items():
             new[self.ids == old] = one
-        return Changes(self.refs, self.former, new)
+        return IdChanges(self.refs, self.former, new)
 
-    def without(self, refs: Int64) -> "Changes":
+    def without(self, refs: Int64) -> "IdChanges":
         """Return them without those of some images."""
         kept = ~np.isin(self.refs, refs)
-        return Changes(self.refs[kept], self.former[kept], self.ids[kept])
+        return IdChanges(self.refs[kept], self.former[kept], self.ids[kept])
 
     def save(self, draft: Draft, lineage: Lineage) -> str | None:
         """Write them into the version that is being made; return the file's hash, None for no changes."""
@@ -71,7 +71,7 @@ def reassigned(
     network: ContrastiveClustering,
     within: Collection[int] | None = None,
     renamed: dict[int, int] | None = None,
-) -> Changes:
+) -> IdChanges:
     """Look again at images of the current version.
 
     Parameters
@@ -92,7 +92,7 @@ def reassigned(
     Changes
         Those whose id is another one.
     """
-    changes, missing = [Changes()], 0
+    changes, missing = [IdChanges()], 0
     read = reader_of_tables(lineage)
     held = state if within is None else state.only(np.isin(state.ids, list(within)))
     for shard in TablesAt(lineage, lineage.number):
@@ -111,12 +111,12 @@ def reassigned(
         refs, former = rows.refs[chosen], ids[rows.good][chosen]
         new_ids = answers.ids if within is None else np.where(answers.ids < 0, former, answers.ids)
         other = new_ids != former
-        changes.append(Changes(refs[other], former[other], new_ids[other]))
+        changes.append(IdChanges(refs[other], former[other], new_ids[other]))
     if missing:
         are = agree(missing, "stays as it is", "stay as they are")
         say(f"{counted(missing, 'image')} {are}: the store with their features is missing or was rebuilt")
     columns = ([getattr(one, name) for one in changes] for name in ("refs", "former", "ids"))
-    return Changes(*map(np.concatenate, columns))
+    return IdChanges(*map(np.concatenate, columns))
 
 
 def reader_of_tables(lineage: Lineage) -> Callable[[TableFile], ShardRows | None]:

@@ -16,7 +16,7 @@ from ccscale.clusters.changing import with_clusters
 from ccscale.clusters.founding import found
 from ccscale.clusters.groups import LEAST
 from ccscale.clusters.memory import Memory
-from ccscale.clusters.reassigning import Changes
+from ccscale.clusters.reassigning import IdChanges
 from ccscale.clusters.rehearsal import Rehearsal
 from ccscale.clusters.reservoir import Remembered
 from ccscale.clusters.state import State
@@ -52,7 +52,7 @@ class Refounded:
 
     memory: Memory
     events: tuple[Event, ...]
-    changes: Changes
+    changes: IdChanges
     moved: float
     by_centre: tuple[int, ...]
     next_id: int
@@ -113,7 +113,7 @@ def refound(memory: Memory, rows: Rehearsal, answer: Answering, next_id: int, se
     return Refounded(
         replace(after, state=after.state.grown(born)),
         tuple(events),
-        Changes(refs, np.full(len(refs), UNASSIGNED), born[members]),
+        IdChanges(refs, np.full(len(refs), UNASSIGNED), born[members]),
         float(moved.mean()) if len(moved) else 0.0,
         tuple(left.tolist()),
         next_id,

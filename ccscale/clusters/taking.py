@@ -15,7 +15,7 @@ from ccscale.clusters.assigning import assign
 from ccscale.clusters.data_sets import name_data, new_shards, store_of, with_data
 from ccscale.clusters.day import Day, sample
 from ccscale.clusters.deciding import accept_kinds, commit_change, reassign
-from ccscale.clusters.drift import Usual
+from ccscale.clusters.drift import Reference
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.proposing import propose
@@ -154,12 +154,12 @@ class Update(AbstractContextManager["Update"]):
         memory = dist.on_rank_zero(lambda: Memory.of(lineage))
         seed = lineage.current.seed
 
-        day, usual = dist.on_rank_zero(lambda: look(memory, shards, network, seed))
+        day, reference = dist.on_rank_zero(lambda: look(memory, shards, network, seed))
 
         def answer(rows: ShardRows) -> tuple[Answers, dict[str, Any]]:
             heads, confidence = assign_features(network, rows.features)
             answers = assign(memory.state, rows.features, heads, confidence, rows.refs, day)
-            return answers, usual.measure(rows.features, heads, confidence, answers, seed)
+            return answers, reference.measure(rows.features, heads, confidence, answers, seed)
 
         tables = write_tables(draft, shards, answer)
         dist.on_rank_zero(lambda: self._commit(draft, newest, shards, tables, data, memory, day))
@@ -201,7 +201,7 @@ class Update(AbstractContextManager["Update"]):
 
 def look(
     memory: Memory, shards: Sequence[NewShard], network: ContrastiveClustering, seed: int
-) -> tuple[Day, Usual]:
+) -> tuple[Day, Reference]:
     """Return what an update brings, by a bounded number of its images, and what it is held against."""
     width = memory.reservoir.features.shape[1]
     features, refs = np.empty((0, width), np.float32), np.empty(0, np.int64)
@@ -211,12 +211,12 @@ def look(
         kept = sample(refs, seed)
         features, refs = features[kept], refs[kept]
     heads, _ = assign_features(network, features)
-    usual = Usual.of(
+    reference = Reference.of(
         memory.state,
         memory.reservoir,
         *assign_features(network, memory.reservoir.features.astype(np.float32)),
     )
-    return Day.of(memory.state, memory.reservoir, memory.pool, features, heads, refs, seed), usual
+    return Day.of(memory.state, memory.reservoir, memory.pool, features, heads, refs, seed), reference
 
 
 def check_backbone(folder: Path, settings: Settings, version: Version) -> None:

@@ -6,7 +6,7 @@ from ccscale.data.making.reading import FULL, LOST
 from ccscale.data.reader import Sample
 from ccscale.data.shards.keys import escaped
 from ccscale.data.sources.contents import File
-from ccscale.data.sources.listing import Listing
+from ccscale.data.sources.listing import ImageListing
 from ccscale.errors import BadImage, Fault
 
 
@@ -21,7 +21,7 @@ class FileReader:
 
     is_remote = False
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: ImageListing) -> None:
         self._names, self._paths = listing.names, listing.paths
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from ccscale.wording import agree, counted
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClusterProblem:
     """Something that is wrong.
 
     Attributes
@@ -32,7 +32,7 @@ class Finding:
     sentence: str
 
 
-def judge(summary: dict[str, Any]) -> list[Finding]:
+def judge(summary: dict[str, Any]) -> list[ClusterProblem]:
     """Return what is wrong with the clusters of a summary, nothing where all is well or there are no images."""
     images, k = summary["images"], summary["clusters"]
     if not images:
@@ -42,19 +42,19 @@ def judge(summary: dict[str, Any]) -> list[Finding]:
     if empty > 2 * k * (1 - 1 / k) ** images + 0.5:
         are, them = agree(empty, "is", "are"), agree(empty, "it", "them")
         text = f"{empty:,} of {counted(k, 'cluster')} {are} empty: no image is assigned to {them}"
-        found.append(Finding("empty", empty, text))
+        found.append(ClusterProblem("empty", empty, text))
     if largest >= min(0.9, max(0.5, 3 / k)):
         cluster = summary["sizes"].index(max(summary["sizes"]))
         text = f"cluster {cluster} swallows the rest: it holds {largest:.0%} of all images"
         # What is left to the others halves where it gets much worse.
-        found.append(Finding("swallowed", 1 / max(1 - largest, 1e-9), text))
+        found.append(ClusterProblem("swallowed", 1 / max(1 - largest, 1e-9), text))
     elif (effective := summary["effective_clusters"]) < min(k, images) / 4:
         text = f"the {k:,} clusters are used as unevenly as if there were {effective:.1f} of equal size"
-        found.append(Finding("uneven", k / effective, text))
+        found.append(ClusterProblem("uneven", k / effective, text))
     information = summary.get("information")
     if information is not None and information < math.log(k) / 20:
         text = f"the assignments tell next to nothing about the images: {information:.3f} of {math.log(k):.2f} nats"
-        found.append(Finding("blind", 1 / max(information, 1e-9), text))
+        found.append(ClusterProblem("blind", 1 / max(information, 1e-9), text))
     return found
 
 

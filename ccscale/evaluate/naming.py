@@ -15,7 +15,7 @@ from ccscale.progress import say
 
 
 @dataclass(frozen=True)
-class Changes:
+class NameChanges:
     """What is to be said of clusters.
 
     Attributes
@@ -36,7 +36,7 @@ class Changes:
     file: Path | None = None
     anyway: bool = False
 
-    def without_file(self) -> "Changes":
+    def without_file(self) -> "NameChanges":
         """Return them without the file."""
         return replace(self, file=None)
 
@@ -100,7 +100,7 @@ def called(folder: Path, weights: str, head: int, clusters: int) -> Called:
     return Called(clusters, found, by_labels)
 
 
-def name_run(run: str | Path, changes: Changes, clusters: int | None = None) -> Called:
+def name_run(run: str | Path, changes: NameChanges, clusters: int | None = None) -> Called:
     """Say something of a run's clusters, or nothing; return what is said of them then.
 
     Parameters
@@ -130,7 +130,7 @@ def name_run(run: str | Path, changes: Changes, clusters: int | None = None) -> 
 
 
 def changed(
-    before: ClusterNames, basis: Mapping[str, object], changes: Changes, clusters: int
+    before: ClusterNames, basis: Mapping[str, object], changes: NameChanges, clusters: int
 ) -> ClusterNames:
     """Return names with changes.
 

@@ -19,7 +19,7 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.data.file_reader import FileReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.shard_watch import ShardWatch
-from ccscale.data.sources.listing import Listing, list_images
+from ccscale.data.sources.listing import ImageListing, list_images
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import assign
 from ccscale.evaluate.basis import weights_of
@@ -202,7 +202,7 @@ class Prediction:
             there = f"{done:,} of {counted(len(self.parts), 'part')}"
             say(f"continued after {there} that {agree(done, 'was', 'were')} already done")
 
-    def files(self, listing: Listing) -> None:
+    def files(self, listing: ImageListing) -> None:
         """Assign files of images."""
         if listing.passed.kinds:
             dist.say(str(listing.passed))

@@ -45,7 +45,7 @@ LONGEST = 60  # letters of a folder's name, each of up to four bytes of the 255 
 
 
 @dataclass(frozen=True)
-class Images:
+class ImagesToSort:
     """What is sorted: shards, or files where they are.
 
     Attributes
@@ -78,7 +78,7 @@ class Origin(Protocol):
 
 def sort_run(
     run: str | Path,
-    images: Images,
+    images: ImagesToSort,
     out: Path,
     how: How,
     *,
@@ -94,7 +94,7 @@ def sort_run(
     ----------
     run : str or Path
         The run's folder, or that of an exported network.
-    images : Images
+    images : ImagesToSort
         What is sorted.
     out : Path
         A new folder, or one that was begun by the same command.

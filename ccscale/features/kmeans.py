@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ccscale import dist
 from ccscale.errors import InputError
-from ccscale.features.lloyd import Blocks, Found, lloyd, nearest_centres, scale_of
+from ccscale.features.lloyd import Blocks, LloydResult, lloyd, nearest_centres, scale_of
 from ccscale.features.vectors import Vectors
 from ccscale.progress import Meter
 
@@ -144,7 +144,7 @@ def k_means(
         sample = vectors.subset(np.sort(chosen))
     blocks = Blocks(sample, device, keep=True)
     scale = scale_of(blocks, len(vectors))
-    best: Found | None = None
+    best: LloydResult | None = None
     with Meter("k-means", work.starts, "starts", show and dist.rank() == 0) as meter:
         for start in range(work.starts):
             centres = first_centres(sample, clusters, (seed, start), work.first_rows).to(device)

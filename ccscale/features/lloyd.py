@@ -65,7 +65,7 @@ def scale_of(blocks: Blocks, rows: int) -> Scale:
 
 
 @dataclass(frozen=True)
-class Found:
+class LloydResult:
     centres: Tensor
     inertia: float
     passes: int
@@ -73,7 +73,7 @@ class Found:
 
 def lloyd(
     blocks: Blocks, centres: Tensor, scale: Scale, spherical: bool, most: int, show: bool = False
-) -> Found:
+) -> LloydResult:
     """Move the centres until the inertia stays, or for `most` passes; the inertia is that of the last but one."""
     before, passes = math.inf, 0
     with Meter("k-means over all", most, "passes", show and dist.rank() == 0) as meter:
@@ -88,7 +88,7 @@ def lloyd(
             if before < math.inf and before - inertia <= TOLERANCE * before and bool((counts > 0).all()):
                 break
             before = inertia
-    return Found(centres, inertia, passes)
+    return LloydResult(centres, inertia, passes)
 
 
 def _sums(blocks: Blocks, centres: Tensor, scale: Scale) -> tuple[Tensor, Tensor]:

@@ -69,7 +69,7 @@ KEPT = 8 / 7  # short side of the images in shards, in sides of those that the b
 
 
 @dataclass(frozen=True)
-class Asked:
+class ClusterRequest:
     """What is asked for.
 
     Attributes
@@ -107,7 +107,7 @@ class Asked:
     overrides: Sequence[str] = ()
 
 
-def cluster_folder(asked: Asked) -> dict[str, Any] | None:
+def cluster_folder(asked: ClusterRequest) -> dict[str, Any] | None:
     """Cluster the images of a folder.
 
     Returns
@@ -126,7 +126,7 @@ def cluster_folder(asked: Asked) -> dict[str, Any] | None:
     asked.out.mkdir(parents=True, exist_ok=True)
     with FolderLock(asked.out) as lock:
         lock.take()
-        clock = Clock()
+        clock = StageClock()
         with clock.stage("images"):
             grown = _take_in(asked, book)
         with clock.stage("features"):
@@ -144,7 +144,7 @@ def cluster_folder(asked: Asked) -> dict[str, Any] | None:
         return _result(asked, book, grown, run, figures) | {"seconds": clock.seconds}
 
 
-def _open_book(asked: Asked) -> Notebook:
+def _open_book(asked: ClusterRequest) -> Notebook:
     """Go on by what was decided before, or decide which backbone looks at the images."""
     folder = os.path.realpath(asked.folder)
     if asked.out.resolve().is_relative_to(folder):
@@ -181,7 +181,7 @@ def _open_book(asked: Asked) -> Notebook:
     return book
 
 
-def _take_in(asked: Asked, book: Notebook) -> Grown:
+def _take_in(asked: ClusterRequest, book: Notebook) -> Grown:
     """Put the images that are new into shards."""
     source = list_folder(asked.folder, split="train", labels=book.labels)
     if book.views == 0:
@@ -209,7 +209,7 @@ def _channels_of(source: ImageSource) -> int | None:
     return None
 
 
-def _embed(asked: Asked, book: Notebook, grown: Grown) -> Features:
+def _embed(asked: ClusterRequest, book: Notebook, grown: Grown) -> Features:
     """Make the features of all images that have none yet, and find their neighbours."""
     say(f"by {book.backbone}")
     source = Source(book.backbone.model(book.channels))
@@ -228,7 +228,7 @@ def _embed(asked: Asked, book: Notebook, grown: Grown) -> Features:
     return open_features(store)
 
 
-def _decide(asked: Asked, book: Notebook, features: Features) -> None:
+def _decide(asked: ClusterRequest, book: Notebook, features: Features) -> None:
     """Decide how many clusters are made: what is asked for, what was advised before, or advice."""
     if asked.clusters is not None:
         book.clusters, book.advised = asked.clusters, False
@@ -239,7 +239,7 @@ def _decide(asked: Asked, book: Notebook, features: Features) -> None:
     book.save()
 
 
-def _train(asked: Asked, book: Notebook, features: Features) -> Path | None:
+def _train(asked: ClusterRequest, book: Notebook, features: Features) -> Path | None:
     """Train heads on the features, from those of before where there are some; None if asked to stop."""
     assert book.clusters is not None
     run, before = book.run_of(features.digest, book.clusters)
@@ -256,7 +256,7 @@ def _train(asked: Asked, book: Notebook, features: Features) -> Path | None:
     return run if train_run(load_config(begun, [*settings, *asked.overrides])).finished else None
 
 
-def _report(asked: Asked, run: Path, folder: str) -> dict[str, Any]:
+def _report(asked: ClusterRequest, run: Path, folder: str) -> dict[str, Any]:
     """Measure the clusters and write the report; return the figures."""
     if not (run / FIGURES).exists():
         evaluate_run(run, merge="backbone", device=asked.device, workers=asked.workers)
@@ -265,7 +265,9 @@ def _report(asked: Asked, run: Path, folder: str) -> dict[str, Any]:
     return json.loads((run / FIGURES).read_text(encoding="utf-8"))
 
 
-def _result(asked: Asked, book: Notebook, grown: Grown, run: Path, figures: dict[str, Any]) -> dict[str, Any]:
+def _result(
+    asked: ClusterRequest, book: Notebook, grown: Grown, run: Path, figures: dict[str, Any]
+) -> dict[str, Any]:
     names = ("sizes", "empty", "largest", "confidence", "warnings", "per_cluster", "classes")
     found = {
         "report": str(asked.out / REPORT),
@@ -287,7 +289,7 @@ def _result(asked: Asked, book: Notebook, grown: Grown, run: Path, figures: dict
     return found
 
 
-class Clock:
+class StageClock:
     """Says which stage begins, and how long each took."""
 
     def __init__(self) -> None:

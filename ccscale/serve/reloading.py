@@ -6,7 +6,7 @@ from ccscale.errors import CcscaleError, first_line
 from ccscale.progress import say
 from ccscale.serve.answer import Answerer
 from ccscale.serve.metrics import Metrics
-from ccscale.serve.source import Source, State
+from ccscale.serve.source import ClusterSource, State
 
 LOOK_SECONDS = 1.0
 
@@ -20,7 +20,7 @@ class Served:
         What answers from now on. Whoever has taken it goes on with it: it stays as it is.
     """
 
-    def __init__(self, source: Source, metrics: Metrics) -> None:
+    def __init__(self, source: ClusterSource, metrics: Metrics) -> None:
         self._source, self._metrics = source, metrics
         self._state = source.state()  # before it is loaded: what comes in between is new
         self.current: Answerer = source.open()

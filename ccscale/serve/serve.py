@@ -27,7 +27,7 @@ from ccscale.serve.decoders import Decoders
 from ccscale.serve.limits import Limits
 from ccscale.serve.metrics import Metrics
 from ccscale.serve.reloading import Served
-from ccscale.serve.source import Source
+from ccscale.serve.source import ClusterSource
 
 POLL_SECONDS = 0.02
 IDLE_SECONDS = 20.0
@@ -38,7 +38,7 @@ BACKLOG = 1024
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServiceSettings:
     """Of the service, beside what is served.
 
     Attributes
@@ -71,7 +71,7 @@ class Settings:
         return self.decoders or min(max(len(os.sched_getaffinity(0)), 2), 4)
 
 
-def serve(source: Source, settings: Settings, started: Callable[[str, str], None]) -> None:
+def serve(source: ClusterSource, settings: ServiceSettings, started: Callable[[str, str], None]) -> None:
     """Answer requests until a signal.
 
     Parameters
@@ -109,7 +109,7 @@ def serve(source: Source, settings: Settings, started: Callable[[str, str], None
 
 async def answer(
     listening: socket.socket,
-    settings: Settings,
+    settings: ServiceSettings,
     served: Served,
     decoders: Decoders,
     metrics: Metrics,
@@ -193,7 +193,7 @@ def take_port(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def _listen(site: web.SockSite, settings: Settings) -> None:
+async def _listen(site: web.SockSite, settings: ServiceSettings) -> None:
     try:
         await site.start()
     except OSError as error:  # another one was bound to the same port, and has begun to listen

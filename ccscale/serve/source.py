@@ -22,7 +22,7 @@ State = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True)
-class Source:
+class ClusterSource:
     """Where clusters come from.
 
     Attributes

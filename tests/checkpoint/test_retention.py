@@ -8,7 +8,7 @@ import pytest
 from ccscale.checkpoint import choose, find
 from ccscale.checkpoint.marker import seal, verify
 from ccscale.checkpoint.retention import (
-    Kept,
+    KeptCheckpoint,
     best,
     is_best,
     list_kept,
@@ -42,11 +42,11 @@ def left(folder: Path) -> list[int]:
     ],
 )
 def test_last_and_every(last: int, every: int | None, kept: set[int]) -> None:
-    assert steps_to_keep([Kept(step) for step in range(1, 10)], last, every) == kept
+    assert steps_to_keep([KeptCheckpoint(step) for step in range(1, 10)], last, every) == kept
 
 
 def test_every_takes_the_first_step_after_where_there_is_none_at_it() -> None:
-    kept = [Kept(step) for step in (90, 180, 270, 360)]
+    kept = [KeptCheckpoint(step) for step in (90, 180, 270, 360)]
     assert steps_to_keep(kept, 1, 100) == {180, 270, 360}
 
 
@@ -58,7 +58,7 @@ def test_every_stays_the_same_as_a_run_goes_on() -> None:
         firsts: dict[int, int] = {}
         for step in sorted(rng.sample(range(1, 200), 40)):
             firsts.setdefault(step // 10, step)
-            there = steps_to_keep([Kept(s) for s in {*there, step}], 2, 10)
+            there = steps_to_keep([KeptCheckpoint(s) for s in {*there, step}], 2, 10)
             assert {first for tens, first in firsts.items() if tens} <= there
             assert len(there) <= len(firsts) + 2
 

@@ -15,7 +15,7 @@ from ccscale import dist
 from ccscale.checkpoint import Saver, Search, find, saver
 from ccscale.checkpoint.commit import WEIGHTS_FILE
 from ccscale.checkpoint.rank_files import write_files
-from ccscale.checkpoint.snapshot import State
+from ccscale.checkpoint.snapshot import StateCopy
 from ccscale.config.file import parse_config
 from ccscale.errors import Fault
 
@@ -48,7 +48,9 @@ def save_often(rank: int, run: str, slow: bool) -> dict[str, Any]:
             raise faults[rank, step]
         write_files(folder, rank, snapshot)
 
-    saver.take_snapshot = lambda engine, state: {name: State.of({"module": {"w": torch.ones(3)}, **state})}
+    saver.take_snapshot = lambda engine, state: {
+        name: StateCopy.of({"module": {"w": torch.ones(3)}, **state})
+    }
     saver.write_files = write  # type: ignore[assignment]
     config = parse_config({"run": run, "data": {"shards": "-"}, "model": {"clusters": 2}})
     seen, fault = [], ""
@@ -100,7 +102,9 @@ def save_again(rank: int, run: str) -> tuple[int, int]:
     """Save a step that rank 1 could not write at first, at once again; return what is saved, and failed."""
     shutil.rmtree = remove_slowly  # type: ignore[assignment]
     name = WEIGHTS_FILE if rank == 0 else "deepspeed/rank_1.pt"
-    saver.take_snapshot = lambda engine, state: {name: State.of({"module": {"w": torch.ones(3)}, **state})}
+    saver.take_snapshot = lambda engine, state: {
+        name: StateCopy.of({"module": {"w": torch.ones(3)}, **state})
+    }
     faults = [OSError(28, "No space left on device")] if rank == 1 else []
 
     def write(folder: Path, rank: int, snapshot: Any) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ccscale.checkpoint.rank_files import HashedFile, collect_notes, write_files
-from ccscale.checkpoint.snapshot import State
+from ccscale.checkpoint.snapshot import StateCopy
 
 
 @dataclass
@@ -51,7 +51,7 @@ def assert_same(found: Any, expected: Any) -> None:
 def test_what_changes_afterwards_is_not_in_it(tmp_path: Path) -> None:
     torch.manual_seed(0)
     value = state()
-    snapshot = {"deepspeed/a.pt": State.of(value)}
+    snapshot = {"deepspeed/a.pt": StateCopy.of(value)}
     torch.manual_seed(0)
     expected = state()
     for name in ("flat", "channels_last", "count"):
@@ -66,8 +66,8 @@ def test_what_changes_afterwards_is_not_in_it(tmp_path: Path) -> None:
 
 def test_a_tensor_is_copied_once_and_a_view_without_the_rest() -> None:
     value = state()
-    copies = State.of(value).tensors
-    restored = State.of(value).restore()
+    copies = StateCopy.of(value).tensors
+    restored = StateCopy.of(value).restore()
     assert restored["again"] is restored["flat"]
     assert sum(copy.numel() == 12 for copy in copies) == 1
     assert {copy.untyped_storage().nbytes() for copy in copies if copy.numel() == 6} == {24}
@@ -75,7 +75,7 @@ def test_a_tensor_is_copied_once_and_a_view_without_the_rest() -> None:
 
 def test_notes_of_all_ranks_say_what_was_written_and_the_rest_is_removed(tmp_path: Path) -> None:
     for rank in range(3):  # rank 2 is of a save before, on more ranks, that was cut off
-        write_files(tmp_path, rank, {f"deepspeed/{rank}.pt": State.of(torch.full((3,), rank))})
+        write_files(tmp_path, rank, {f"deepspeed/{rank}.pt": StateCopy.of(torch.full((3,), rank))})
     written = collect_notes(tmp_path, 2)
     assert sorted(written) == ["deepspeed/0.pt", "deepspeed/1.pt"]
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(written)

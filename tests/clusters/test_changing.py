@@ -12,7 +12,7 @@ from ccscale.clusters.founding import found
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.proposal import Proposal, merges, splits
 from ccscale.clusters.proposing import is_same
-from ccscale.clusters.reassigning import Changes
+from ccscale.clusters.reassigning import IdChanges
 from ccscale.clusters.version import Proposed
 from tests.clusters.blobs import blobs
 
@@ -63,8 +63,8 @@ def test_a_cluster_that_has_come_apart_is_split():
 
 
 def test_an_image_that_changes_twice_goes_from_its_first_id_to_its_last():
-    first = Changes(np.array([1]), np.array([0]), np.array([5]))
-    both = first.then(Changes(np.array([1, 2]), np.array([5, 3]), np.array([6, 7])))
+    first = IdChanges(np.array([1]), np.array([0]), np.array([5]))
+    both = first.then(IdChanges(np.array([1, 2]), np.array([5, 3]), np.array([6, 7])))
     assert [one.tolist() for one in (both.refs, both.former, both.ids)] == [[1, 2], [0, 3], [6, 7]]
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from ccscale.cli.main import main
 from ccscale.evaluate import hand_over
 from ccscale.evaluate.hand_over import FORMATS, Sorted, in_order
-from ccscale.evaluate.sorting import Images, sort_run
+from ccscale.evaluate.sorting import ImagesToSort, sort_run
 
 CATS = 'big "cats" & ü'
 ROWS = [
@@ -197,13 +197,13 @@ def test_files_are_named_where_they_are_and_images_of_shards_copied(run, shards,
     assert named == {str(path) for path in photos.glob("class*/*.jpg")}
 
     out = tmp_path / "of shards"
-    sort_run(run, Images(str(shards)), out, "fiftyone", device="cpu", workers=0)
+    sort_run(run, ImagesToSort(str(shards)), out, "fiftyone", device="cpu", workers=0)
     paths = json.loads((out / "data.json").read_text())
     assert len(paths) == 150
     assert {str(path.relative_to(out)) for path in out.rglob("*.jpg")} == set(paths.values())
 
     out = tmp_path / "in parquet"
-    sort_run(run, Images(str(shards)), out, "datasets", device="cpu", workers=0)
+    sort_run(run, ImagesToSort(str(shards)), out, "datasets", device="cpu", workers=0)
     assert {path.name for path in out.iterdir()} == {"clusters.csv", "data", "README.md"}
     rows = pyarrow.parquet.read_table(out / "data").to_pylist()
     assert len(rows) == 150

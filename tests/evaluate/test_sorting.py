@@ -12,8 +12,8 @@ from ccscale.cli.main import main
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate import sorting
-from ccscale.evaluate.naming import Changes, name_run
-from ccscale.evaluate.sorting import Images, sort_run
+from ccscale.evaluate.naming import NameChanges, name_run
+from ccscale.evaluate.sorting import ImagesToSort, sort_run
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def named(run, tmp_path_factory) -> Path:
     """The run, with names for its clusters."""
     copy = Path(shutil.copytree(run, tmp_path_factory.mktemp("named") / "run"))
     names = {cluster: ("a/cat ü", "..", "dog")[cluster % 3] for cluster in range(6)}
-    name_run(copy, Changes(names=names))
+    name_run(copy, NameChanges(names=names))
     return copy
 
 
@@ -35,7 +35,7 @@ def test_links_to_files(named, tmp_path):
     shutil.copytree(photos / "class0", photos / "more")  # the same names once more
     (photos / "more/bad.jpg").write_bytes(b"garbage")
     out = tmp_path / "sorted"
-    result = sort_run(named, Images(files=[str(photos)]), out, "links", device="cpu", workers=0)
+    result = sort_run(named, ImagesToSort(files=[str(photos)]), out, "links", device="cpu", workers=0)
     assert len(result["undecodable"]) == 1
     table = rows(out)
     assert len(table) == 19
@@ -61,11 +61,11 @@ def test_copies_of_what_is_in_shards(run, shards, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sorting, "write_table", killed)
     with pytest.raises(KeyboardInterrupt):
-        sort_run(run, Images(str(shards)), out, "copies", **how)
+        sort_run(run, ImagesToSort(str(shards)), out, "copies", **how)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.jpg")}
     assert 0 < len(before) < 150
     monkeypatch.setattr(sorting, "write_table", write)
-    sort_run(run, Images(str(shards)), out, "copies", **how)
+    sort_run(run, ImagesToSort(str(shards)), out, "copies", **how)
     reader = SampleReader(Manifest.load(shards), ["train"])
     table = rows(out)
     assert [row["key"] for row in table] == [reader.key(i) for i in range(len(reader))]

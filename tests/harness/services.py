@@ -19,7 +19,7 @@ from ccscale.serve.answer import Answer, Answerer
 from ccscale.serve.decoders import Decoders
 from ccscale.serve.metrics import Metrics
 from ccscale.serve.reloading import Served
-from ccscale.serve.serve import Settings, answer, take_port
+from ccscale.serve.serve import ServiceSettings, answer, take_port
 
 
 class Process:
@@ -89,12 +89,12 @@ class Shelf:
 
 @contextlib.asynccontextmanager
 async def in_process(
-    shelf: Shelf, decoders: Decoders, settings: Settings | None = None
+    shelf: Shelf, decoders: Decoders, settings: ServiceSettings | None = None
 ) -> AsyncIterator[tuple[str, asyncio.Event]]:
     """Run a service in this event loop; yield its URL, and what stops it."""
     urls: asyncio.Queue[str] = asyncio.Queue()
     stop, metrics = asyncio.Event(), Metrics()
-    settings = replace(settings or Settings(), port=0)
+    settings = replace(settings or ServiceSettings(), port=0)
     with take_port(settings.host, 0) as listening:
         served = Served(shelf, metrics)
         running = asyncio.create_task(

@@ -21,12 +21,12 @@ from ccscale.evaluate.reject import Reject
 from ccscale.evaluate.sureness import assign_features
 from ccscale.features.store import Features
 from ccscale.model.export import load
-from ccscale.serve.source import Source
+from ccscale.serve.source import ClusterSource
 
 
 def test_answers_are_those_of_an_update(run, manifest, tmp_path):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    source = Source(copy, "cpu")
+    source = ClusterSource(copy, "cpu")
     before = source.state()
     assert found_clusters(copy, device="cpu", workers=0) is not None
     founded = source.state()
@@ -66,7 +66,7 @@ def test_answers_are_those_of_an_update(run, manifest, tmp_path):
     assert main(["lineage", "rollback", str(copy), "1"]) == 0
     assert source.open().version == "v000001"
     with pytest.raises(InputError, match="live, and leave images without one by themselves"):
-        Source(copy, "cpu", reject=Reject(coverage=0.9)).open()
+        ClusterSource(copy, "cpu", reject=Reject(coverage=0.9)).open()
     (clusters_of(copy) / "current").write_text("7\n")
     with pytest.raises(InputError, match="names no existing version"):
         source.open()

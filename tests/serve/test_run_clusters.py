@@ -13,17 +13,17 @@ from ccscale.data.images.whole import whole_image
 from ccscale.data.reader import SampleReader
 from ccscale.errors import InputError
 from ccscale.evaluate.evaluate import evaluate_run
-from ccscale.evaluate.naming import Changes, name_run
+from ccscale.evaluate.naming import NameChanges, name_run
 from ccscale.evaluate.predict import Wanted, predict_run
 from ccscale.evaluate.reject import Reject
-from ccscale.serve.source import Source
+from ccscale.serve.source import ClusterSource
 
 
 @pytest.fixture(scope="module")
 def evaluated(run, tmp_path_factory) -> Path:
     copy = Path(shutil.copytree(run, tmp_path_factory.mktemp("evaluated") / "run"))
     evaluate_run(copy, device="cpu", workers=0)
-    name_run(copy, Changes(names={0: "cats", 1: "dogs", 2: "eels"}))
+    name_run(copy, NameChanges(names={0: "cats", 1: "dogs", 2: "eels"}))
     return copy
 
 
@@ -35,7 +35,7 @@ def test_answers_are_those_of_predict(evaluated, shards, manifest, tmp_path):
         reject = Reject(coverage=0.7)
         predict_run(folder, str(shards), Wanted(str(out), reject=reject), device="cpu", workers=0)
         rows = pq.read_table(out).to_pylist()
-        served = Source(folder, "cpu", reject=reject).open()
+        served = ClusterSource(folder, "cpu", reject=reject).open()
         assert (served.version, served.clusters, served.size) == ("step-00000002", 6, 16)
         images = np.stack([whole_image(reader[i].data, 16, served.scaled_decode) for i in range(len(reader))])
         answers = [*served.answer(images[:100]), *served.answer(images[100:])]
@@ -50,7 +50,7 @@ def test_answers_are_those_of_predict(evaluated, shards, manifest, tmp_path):
 
 def test_what_is_new_is_seen(evaluated, run, tmp_path):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    source = Source(copy, "cpu")
+    source = ClusterSource(copy, "cpu")
     before = source.state()
     assert source.state() == before
     (copy / "metrics.jsonl").write_text("")
@@ -73,4 +73,4 @@ def test_what_is_new_is_seen(evaluated, run, tmp_path):
 
 def test_nothing_tells_what_to_reject(run):
     with pytest.raises(InputError, match="--reject compares with the run's own images"):
-        Source(run, "cpu", reject=Reject(coverage=0.9)).open()
+        ClusterSource(run, "cpu", reject=Reject(coverage=0.9)).open()

@@ -20,7 +20,7 @@ from ccscale.errors import BadImage, InputError
 from ccscale.serve import batching
 from ccscale.serve.decoders import Decoders
 from ccscale.serve.limits import Limits
-from ccscale.serve.serve import Settings
+from ccscale.serve.serve import ServiceSettings
 
 ASSIGN = "/v1/assign"
 
@@ -37,7 +37,7 @@ def grey(value: int, side: int = 8) -> bytes:
 
 @contextlib.asynccontextmanager
 async def client(
-    shelf: Shelf, decoders: Decoders, settings: Settings | None = None
+    shelf: Shelf, decoders: Decoders, settings: ServiceSettings | None = None
 ) -> AsyncIterator[aiohttp.ClientSession]:
     async with in_process(shelf, decoders, settings) as (url, _), aiohttp.ClientSession(url) as session:
         yield session
@@ -146,7 +146,7 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def refusals(decoders) -> dict[str, tuple[int, dict]]:
     async def talk() -> dict[str, tuple[int, dict]]:
-        settings = Settings(limits=Limits(body=5_000, images=2))
+        settings = ServiceSettings(limits=Limits(body=5_000, images=2))
         async with client(Shelf(Means()), decoders, settings) as session:
             found = {name: await post(session, **asked) for name, (asked, *_) in REFUSED.items()}
 
@@ -239,7 +239,10 @@ def test_odd_talk(decoders):
 def test_slow_clients_and_such_as_go_away_hold_up_nobody(decoders):
     async def talk() -> None:
         means = Means()
-        async with in_process(Shelf(means), decoders, Settings(limits=Limits(seconds=0.4))) as (url, _):
+        async with in_process(Shelf(means), decoders, ServiceSettings(limits=Limits(seconds=0.4))) as (
+            url,
+            _,
+        ):
             slow = [asyncio.create_task(raw(url, request(b"abc", length=1_000))) for _ in range(40)]
             for _ in range(20):  # these go away, some before and some while they are answered
                 with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as gone:
@@ -260,7 +263,7 @@ def test_slow_clients_and_such_as_go_away_hold_up_nobody(decoders):
 def test_images_of_many_requests_go_through_the_network_together(decoders):
     async def talk() -> None:
         means = Means()
-        async with client(Shelf(means), decoders, Settings(batch=8, window=0.05)) as session:
+        async with client(Shelf(means), decoders, ServiceSettings(batch=8, window=0.05)) as session:
             means.free.clear()
             asked = [asyncio.create_task(post(session, grey(value))) for value in range(30)]
             await asyncio.sleep(0.5)
@@ -382,7 +385,7 @@ def test_too_many_at_once_and_too_often(decoders):
     async def talk() -> None:
         means = Means()
         limits = Limits(at_once=3, rate=50)
-        async with client(Shelf(means), decoders, Settings(limits=limits)) as session:
+        async with client(Shelf(means), decoders, ServiceSettings(limits=limits)) as session:
             means.free.clear()
             asked = [asyncio.create_task(post(session, grey(value))) for value in range(8)]
             await asyncio.sleep(0.4)

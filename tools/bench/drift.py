@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from ccscale.clusters.drift import ALARM, CHANCE, Usual
+from ccscale.clusters.drift import ALARM, CHANCE, Reference
 from ccscale.config import Model
 from ccscale.features.store import open_features
 
@@ -93,7 +93,7 @@ class Planted:
         self.known = Known.founded(own[CLEAN][first], heads, sure, first, args.first, seed)
         kept = self.known.reservoir.refs
         heads, sure = self.told[CLEAN]
-        self.usual = Usual.of(self.known.state, self.known.reservoir, heads[kept], sure[kept])
+        self.usual = Reference.of(self.known.state, self.known.reservoir, heads[kept], sure[kept])
 
     def figures(self) -> list[dict[str, Any]]:
         """Return what days of each kind bring."""

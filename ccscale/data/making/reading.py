@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from ccscale.data.remote.downloads import Url, UrlError, download
-from ccscale.data.sources.contents import File, Part
+from ccscale.data.sources.contents import File, FilePart
 from ccscale.data.sources.items import Item
 from ccscale.errors import BadImage, Fault
 
@@ -30,7 +30,7 @@ class Prepared:
     extension: str
 
     def read(self) -> bytes:
-        return Part(self.path, self.offset, self.size).read()
+        return FilePart(self.path, self.offset, self.size).read()
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ def make_shards(
         If the disk is full, the source cannot be read any more, or a worker process was killed. The same call goes
         on when that is put right.
     """
-    asked = _Asked(
+    asked = _Options(
         Preparation(resize, format, quality, channels), shown, dedup, seed, shard_samples, shard_bytes
     )
     pool.check_workers(workers)
@@ -147,7 +147,7 @@ def make_shards(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Options:
     """What the bytes of the shards depend on beside the source; see `make_shards`."""
 
     preparation: Preparation
@@ -181,7 +181,7 @@ class _Asked:
 
 def _convert(
     source: Source,
-    asked: _Asked,
+    asked: _Options,
     request: str,
     conversion: Conversion,
     made: Manifest | None,

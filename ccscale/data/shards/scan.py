@@ -28,7 +28,7 @@ from ccscale.data.shards.tar_reader import tar_members
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 
 
-class Found(NamedTuple):
+class FoundSample(NamedTuple):
     """A sample as it is in a tar."""
 
     key: str
@@ -52,7 +52,7 @@ class Scan:
         The members that are none of a sample's.
     """
 
-    samples: list[Found] = field(default_factory=list)
+    samples: list[FoundSample] = field(default_factory=list)
     passed: PassedOver = field(default_factory=PassedOver)
 
 
@@ -99,7 +99,9 @@ def scan(file: BinaryIO, name: str, label_field: str | None = None) -> Scan:
             text, origin = beside.of(members)
         except LabelError as error:
             raise ShardError(name, f"of the sample {key!r}, {error}") from None
-        found.samples.append(Found(valid(key), ENDINGS[images[0]], image.offset, image.size, text, origin))
+        found.samples.append(
+            FoundSample(valid(key), ENDINGS[images[0]], image.offset, image.size, text, origin)
+        )
     if found.samples and beside.complaint:
         raise ShardError(name, beside.complaint)
     return found

@@ -87,7 +87,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FilePart:
     """A stretch of an uncompressed local file: `size` bytes from byte `offset` on."""
 
     path: str
@@ -125,7 +125,7 @@ class Layout(NamedTuple):
 class Pixels:
     """Bare pixels, grey or RGB, which become a PNG when they are read; `size` is theirs, the PNG's is not known."""
 
-    raw: Bytes | Part
+    raw: Bytes | FilePart
     layout: Layout
 
     @property

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from ccscale.data.sources.classes import listed_classes
-from ccscale.data.sources.contents import Bytes, Layout, Part, Pixels
+from ccscale.data.sources.contents import Bytes, FilePart, Layout, Pixels
 from ccscale.data.sources.items import Item, Source, numbered_key
 from ccscale.errors import InputError
 
@@ -130,13 +130,13 @@ def _items(path: str, split: str, labels: bytes | None) -> list[Item]:
                 f"{path} has {count:,} images and {len(labels):,} labels: download both files again"
             )
         start = 4 + 4 * len(shape)
-        contents: Iterator[Bytes | Part]
+        contents: Iterator[Bytes | FilePart]
         if _is_compressed(path):
             contents = map(Bytes, _read_values(file, path, size, count))
         elif os.stat(path).st_size != start + count * size:
             raise _other_length(path, count * size)
         else:
-            contents = (Part(path, start + number * size, size) for number in range(count))
+            contents = (FilePart(path, start + number * size, size) for number in range(count))
         layout = Layout(shape[1:], (0, 1, 2) if colour else (0, 1))
         return [
             Item(

@@ -21,7 +21,7 @@ from ccscale.data.shards.keys import escaped
 from ccscale.data.shards.passed_over import PassedOver
 from ccscale.data.shards.tar_reader import tar_members
 from ccscale.data.sources.classes import WNID, listed_classes, synset_names
-from ccscale.data.sources.contents import Part
+from ccscale.data.sources.contents import FilePart
 from ccscale.data.sources.folders import file_item, image_files
 from ccscale.data.sources.items import Item, Source, source_of_files
 from ccscale.errors import InputError, nearest
@@ -205,7 +205,7 @@ def _in_class_tar(place: _Place, label: int, passed: PassedOver) -> list[Item]:
         base = posixpath.basename(member.name)
         if is_image(base) and not base.startswith("."):
             stem = escaped(base.rpartition(".")[0].replace(".", "_"))
-            content = Part(place.path, member.offset, member.size)
+            content = FilePart(place.path, member.offset, member.size)
             items.append(Item(f"{folder}/{stem}", content, label, escaped(f"{folder}/{base}")))
         else:
             passed.add(f"{folder}/{base}")

@@ -25,7 +25,7 @@ LIST = ".txt"
 
 
 @dataclass(frozen=True)
-class Listing:
+class ImageListing:
     """Files of images, each once, in a fixed order.
 
     Attributes
@@ -46,7 +46,7 @@ class Listing:
     passed: PassedOver
 
 
-def list_images(places: Sequence[str]) -> Listing:
+def list_images(places: Sequence[str]) -> ImageListing:
     """List images.
 
     Parameters
@@ -74,7 +74,7 @@ def list_images(places: Sequence[str]) -> Listing:
         beside = f"; {passed}" if passed.kinds else ""
         raise InputError(f"{', '.join(places)}: no images found{beside}; check the path")
     paths = [os.fsencode(path) for path in named]
-    return Listing(
+    return ImageListing(
         pa.array(map(escaped, named.values()), pa.large_string()),
         pa.array(paths, pa.large_binary()),
         Manifest(
