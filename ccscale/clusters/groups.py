@@ -44,7 +44,7 @@ class Group:
     stability: float
 
 
-def find_groups(rows: Float32, known: Float32, seed: int, draws: int = DRAWS) -> list[Group]:
+def find_groups(rows: Float32, known: Float32, seed: int) -> list[Group]:
     """Find groups among images (n, q) of length 1, with known ones (m, q) beside them; the largest first."""
     if len(rows) < LEAST:
         return []
@@ -53,7 +53,7 @@ def find_groups(rows: Float32, known: Float32, seed: int, draws: int = DRAWS) ->
     rows, beside = rows[chosen], known[np.sort(random.permutation(len(known))[:KNOWN])]
     whole = _labels(rows, beside)
     names = np.unique(whole[whole >= 0])
-    best = np.zeros((draws, len(names)))
+    best = np.zeros((DRAWS, len(names)))
     for draw in best if len(names) else ():
         part = np.sort(random.permutation(len(rows))[: int(PART * len(rows))])
         others = beside[np.sort(random.permutation(len(beside))[: int(PART * len(beside))])]
@@ -61,7 +61,7 @@ def find_groups(rows: Float32, known: Float32, seed: int, draws: int = DRAWS) ->
         draw[:] = [_overlap(whole[part] == name, again) for name in names]
     found = [
         Group(chosen[whole == name], float(stability))
-        for name, stability in zip(names, best.mean(axis=0) if draws else np.ones(len(names)), strict=True)
+        for name, stability in zip(names, best.mean(axis=0), strict=True)
         if (whole == name).sum() >= LEAST
     ]
     return sorted(found, key=lambda one: (-len(one.rows), int(one.rows[0])))

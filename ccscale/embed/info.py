@@ -9,7 +9,7 @@ from ccscale.features.store import BLOCK, Features
 from ccscale.progress import Meter
 
 
-def describe_store(folder: str | Path, progress: bool = True) -> dict[str, Any]:
+def describe_store(folder: str | Path) -> dict[str, Any]:
     """Return a store's figures; reads the features of the images as they are once.
 
     Returns
@@ -29,7 +29,7 @@ def describe_store(folder: str | Path, progress: bool = True) -> dict[str, Any]:
         counts["shards"] += 1
     least, greatest, total, used = np.inf, 0.0, 0.0, 0
     direction = np.zeros(store.width)
-    with Meter("reading", store.rows, "rows", progress) as meter:
+    with Meter("reading", store.rows, "rows", show=True) as meter:
         for first, block in store.blocks(0):
             good = block[~store.bad[first : first + BLOCK]]
             lengths = np.linalg.norm(good, axis=1)

@@ -20,7 +20,7 @@ from ccscale.wording import class_name, counted
 ROWS, COLUMNS = 16, 10
 
 
-def draw_neighbours(path: str | Path, store: Features, shards: str | None = None, rows: int = ROWS) -> None:
+def draw_neighbours(path: str | Path, store: Features, shards: str | None = None) -> None:
     """Draw rows of a store at equal distances, each image followed by its nearest by cosine, into a PNG.
 
     Parameters
@@ -31,8 +31,6 @@ def draw_neighbours(path: str | Path, store: Features, shards: str | None = None
         Of the images.
     shards
         Where these are now; by default where the store was made of them.
-    rows
-        How many images have a line of the picture.
 
     Raises
     ------
@@ -45,7 +43,7 @@ def draw_neighbours(path: str | Path, store: Features, shards: str | None = None
     usable = np.flatnonzero(~store.bad)
     if not len(usable):
         raise InputError(f"no row of {store.folder} has features: there is nothing to draw")
-    chosen = usable[np.linspace(0, len(usable) - 1, min(rows, len(usable))).round().astype(np.int64)]
+    chosen = usable[np.linspace(0, len(usable) - 1, min(ROWS, len(usable))).round().astype(np.int64)]
     near, cosines = nearest_rows(store, chosen, COLUMNS)
     classes = store.listing.data.classes
 

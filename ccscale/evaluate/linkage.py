@@ -19,6 +19,7 @@ import numpy as np
 from ccscale.array_types import Float64, Int64
 
 MAX_CLUSTERS = 20_480  # two arrays of K x K numbers are held, in float64: 6.7 GB
+CUTS = 64  # at which a tree is looked at, about
 SMALL = 64  # nodes that are not worth being moved
 CANCELLED = 1e-3  # share of the lengths of two vectors under which their sum is no longer exact enough
 TINY = 1e-300
@@ -234,13 +235,13 @@ def cut_tree(merges: Sequence[Merge], k: int) -> Int64:
     return names[above[:leaves]]
 
 
-def cut_sizes(used: int, most: int = 64) -> list[int]:
+def cut_sizes(used: int) -> list[int]:
     """Return the numbers of groups at which a tree is looked at, falling from the clusters that have images to 2.
 
-    All of them up to `most`; of more, all up to half of it, and further apart above.
+    All of them up to `CUTS`; of more, all up to half of it, and further apart above.
     """
-    half = most // 2
-    if used <= most:
+    half = CUTS // 2
+    if used <= CUTS:
         chosen = set(range(2, used + 1))
     else:
         chosen = set(range(2, half + 1)) | set(

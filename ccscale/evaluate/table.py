@@ -33,7 +33,6 @@ from ccscale.evaluate.assign import Assigned
 from ccscale.spreadsheet import cells
 
 FORMATS = (".parquet", ".csv")
-FEATURES = ("backbone", "instance")
 GROUP_ROWS, GROUP_BYTES = 2**17, 2**27  # what is written at once, about
 
 
@@ -90,7 +89,7 @@ def to_table(assigned: Assigned, labels: bool = False, features: str | None = No
     labels
         With the column ``label``.
     features
-        Which ones go into the column ``features``: one of `FEATURES`, or none.
+        Which ones go into the column ``features``: ``backbone``, ``instance``, or none.
     """
     bad, unknown = assigned.batch.bad, assigned.batch.labels < 0
     alone = assigned.second < 0

@@ -196,7 +196,7 @@ def size_of(data: bytes) -> tuple[int, int]:
     return image.width, image.height
 
 
-def open_picture(data: bytes, shown: Sequence[int] | None, most_pixels: int = MAX_PIXELS) -> Encoded:
+def open_picture(data: bytes, shown: Sequence[int] | None) -> Encoded:
     """Open an image for people to look at: what `decode` and `upright` take.
 
     Of channels some are shown as red, green and blue, each from the 0.5th to the 99.5th percentile of the image;
@@ -208,8 +208,6 @@ def open_picture(data: bytes, shown: Sequence[int] | None, most_pixels: int = MA
         The encoded image.
     shown
         Which channels of those that it has; None: it is RGB of 8 bits.
-    most_pixels
-        As `open_image`'s.
 
     Raises
     ------
@@ -217,9 +215,8 @@ def open_picture(data: bytes, shown: Sequence[int] | None, most_pixels: int = MA
         If it cannot be decoded.
     """
     if shown is None:
-        return open_image(data, most_pixels)
-    values = read_values(data, most_pixels)
-    return Encoded.of(Image.fromarray(as_rgb(values, shown)))
+        return open_image(data)
+    return Encoded.of(Image.fromarray(as_rgb(read_values(data), shown)))
 
 
 def as_rgb(values: npt.NDArray[Any], shown: Sequence[int]) -> npt.NDArray[np.uint8]:
