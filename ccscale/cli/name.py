@@ -147,12 +147,7 @@ def run(args: argparse.Namespace) -> int:
         put_json({"of": "ids" if living else "clusters", "names": names, "by_hand": said} | by_words)
         return 0
     if suggested:
-        table = TextTable("cluster", "images", "word", "of them", "or", text=("word", "or"))
-        for cluster, it in suggested.items():
-            (word, votes), *others = it.words
-            more = ", ".join(f"{other} {part:.0%}" for other, part in others)
-            table.add(str(cluster), f"{it.images:,}", word, f"{votes:.0%}", more)
-        table.put()
+        _suggestions_table(suggested).put()
     if changes:
         put(
             f"names of {args.run}: something is said of {counted(len(said), 'cluster')} of {len(names):,}",
@@ -164,6 +159,16 @@ def run(args: argparse.Namespace) -> int:
             table.add(str(cluster), called or "–", _by(said.get(str(cluster)), called))
         table.put()
     return 0
+
+
+def _suggestions_table(suggested: "dict[int, Suggested]") -> TextTable:
+    """Return what the images of each cluster have voted for, a row each."""
+    table = TextTable("cluster", "images", "word", "of them", "or", text=("word", "or"))
+    for cluster, it in suggested.items():
+        (word, votes), *others = it.words
+        more = ", ".join(f"{other} {part:.0%}" for other, part in others)
+        table.add(str(cluster), f"{it.images:,}", word, f"{votes:.0%}", more)
+    return table
 
 
 def _suggestions(args: argparse.Namespace) -> "dict[int, Suggested]":

@@ -89,24 +89,11 @@ def find_duplicates(
     """
     if above is not None and not 0 < above <= 1:
         raise InputError(f"--above is {above}: give a cosine above 0, at most 1")
-    env = RankEnvironment.read()
-    with process_group(env, pick_device(device, env.local_rank)):
-        features = dist.together(lambda: open_features(store, splits))
-        if features.neighbour_section is None:
-            find_neighbours(features, NEIGHBOURS, device=device)
-            features = open_features(store, splits)
-        if dist.rank():
-            return None
+    features = _open_with_neighbours(store, splits, device)
+    if features is None:
+        return None
     images = _Images(features, shards)
-    if above is not None:
-        pairs = near_pairs(features, above)
-    elif images.readable:
-        pairs = pairs_by_looks(features, images.reader)
-    else:
-        raise InputError(
-            f"the images of {store} cannot be read ({images.reason}): give their shards with --shards, or "
-            "use --above 0.97 to compare features only"
-        )
+    pairs = _pairs(features, images, above)
     groups = groups_of(pairs, features.rows)
     images.open(np.concatenate(groups) if groups else np.empty(0, np.int64))
     if keep == "resolution" and not images.readable:
@@ -142,6 +129,29 @@ def find_duplicates(
         "out": str(folder),
         "sheet": str(sheet) if images.readable and groups else None,
     }
+
+
+def _open_with_neighbours(store: str | Path, splits: Sequence[str] | None, device: str) -> Features | None:
+    """Return a store, whose neighbours are found where it has none; None on other ranks than the first."""
+    env = RankEnvironment.read()
+    with process_group(env, pick_device(device, env.local_rank)):
+        features = dist.together(lambda: open_features(store, splits))
+        if features.neighbour_section is None:
+            find_neighbours(features, NEIGHBOURS, device=device)
+            features = open_features(store, splits)
+        return None if dist.rank() else features
+
+
+def _pairs(features: Features, images: "_Images", above: float | None) -> NearPairs:
+    """Return the pairs by their features alone, where there is a least cosine; else by how they look."""
+    if above is not None:
+        return near_pairs(features, above)
+    if images.readable:
+        return pairs_by_looks(features, images.reader)
+    raise InputError(
+        f"the images of {features.folder} cannot be read ({images.reason}): give their shards with --shards, or "
+        "use --above 0.97 to compare features only"
+    )
 
 
 class _Images:
