@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ccscale import dist
+from ccscale.array_types import Int64
 from ccscale.config import Config, LossName
 from ccscale.data.order.stages import BoostSteps
 from ccscale.device import send
 from ccscale.engine.guard import Verdict
-from ccscale.evaluate.surroundings import Int64
 from ccscale.features.batches import Batch
 from ccscale.train.boost.calibration import Calibrator
 from ccscale.train.boost.given import GivenClasses
