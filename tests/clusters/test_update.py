@@ -383,7 +383,7 @@ def test_two_at_once(living, capsys):
 
 
 def test_drift_ends_with_a_code_of_its_own(living, capsys, monkeypatch):
-    monkeypatch.setattr(taking.Usual, "measure", lambda *_: {"alarm": "it is all grey"})
+    monkeypatch.setattr(taking.Reference, "measure", lambda *_: {"alarm": "it is all grey"})
     assert update(living, "--fail-on-drift") == 3
     assert "drift: made~2-train-000000.parquet: it is all grey" in " ".join(capsys.readouterr().err.split())
 
