@@ -1,4 +1,4 @@
-"""``ccscale doctor``: tells what of this machine works, what does not, and what to do."""
+"""``ccscale doctor``: reports what works on this machine, what does not, and what to do about it."""
 
 import argparse
 
@@ -36,5 +36,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         put_json({"ok": not wrong, "findings": [finding.as_json() for finding in findings]})
     else:
-        put(f"training will not go here: {', '.join(wrong)}" if wrong else "training can go here", fold=False)
+        put(f"training cannot run here: {', '.join(wrong)}" if wrong else "training can run here", fold=False)
     return FAULT if wrong else 0

@@ -1,1 +1,1 @@
-"""What a machine has that training needs, tried out: ``ccscale doctor``."""
+"""``ccscale doctor``: checks, by trying, that a machine has everything that training needs."""

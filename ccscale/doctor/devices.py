@@ -1,4 +1,4 @@
-"""What can be computed on: cores, memory, GPUs, each tried."""
+"""Checks of the CPU, its memory, shared memory and each GPU, by a small computation on each."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ from ccscale.device import cpu_has_bf16
 from ccscale.doctor.finding import Finding
 from ccscale.wording import counted
 
-LEAST_SHARED = 10**9  # bytes of shared memory, through which loader workers hand over batches
+LEAST_SHARED = 10**9  # bytes of shared memory, through which loader workers pass batches
 SHARED = Path("/dev/shm")
 
 
 def check_devices() -> list[Finding]:
-    """Multiply on each device, and compare with what it must give."""
+    """Multiply two matrices on each device and check the result."""
     cores, physical = len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     bf16 = "" if cpu_has_bf16() else ", no bfloat16 (train here by train.precision=fp32)"
     found = [Finding("CPU", "good", f"{counted(cores, 'core')}, {decimal(physical)} of memory{bf16}")]
@@ -34,27 +34,27 @@ def _check_gpu(number: int) -> Finding:
         facts = torch.cuda.get_device_properties(device)
     except RuntimeError as error:
         first = str(error).splitlines()[0]
-        return Finding(what, "wrong", f"it does not compute: {first}", "see what nvidia-smi says of it")
+        return Finding(what, "wrong", f"a computation failed: {first}", "check nvidia-smi")
     if not good:
-        remedy = "leave it out (CUDA_VISIBLE_DEVICES), and have it looked at"
-        return Finding(what, "wrong", "it computes wrong numbers", remedy)
+        remedy = "exclude it (CUDA_VISIBLE_DEVICES), and have it checked"
+        return Finding(what, "wrong", "a computation gave a wrong result", remedy)
     bf16 = "" if torch.cuda.is_bf16_supported() else ", no bfloat16"
     return Finding(what, "good", f"{facts.name}, {decimal(facts.total_memory)}{bf16}")
 
 
 def _without_gpu() -> Finding:
     if shutil.which("nvidia-smi") is None:
-        return Finding("GPU", "note", "there is none: training goes on the CPU, many times slower")
-    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for CPUs alone"
+        return Finding("GPU", "note", "none found: training runs on the CPU, many times slower")
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for CPUs only"
     remedy = (
-        "install the PyTorch that goes with your driver (https://pytorch.org/get-started/locally), and see whether "
+        "install a PyTorch that matches your driver (https://pytorch.org/get-started/locally), and check whether "
         "CUDA_VISIBLE_DEVICES hides the GPUs"
     )
-    return Finding("GPU", "wrong", f"there is a driver, and this PyTorch ({built}) sees no GPU", remedy)
+    return Finding("GPU", "wrong", f"a driver is installed, but this PyTorch ({built}) sees no GPU", remedy)
 
 
 def _check_shared() -> list[Finding]:
     if not SHARED.is_dir() or (free := shutil.disk_usage(SHARED).free) >= LEAST_SHARED:
         return []
-    remedy = "give the container more (docker run --shm-size=8g), or set data.workers=0"
+    remedy = "give the container more of it (docker run --shm-size=8g), or set data.workers=0"
     return [Finding("shared memory", "note", f"{SHARED} has {decimal(free)} free for loader workers", remedy)]

@@ -1,4 +1,4 @@
-"""All that is looked at of a machine, one after the other."""
+"""All checks of a machine, in order."""
 
 import os
 from collections.abc import Iterator
@@ -9,22 +9,22 @@ from ccscale.doctor.places import check_disk, check_shards
 from ccscale.doctor.ranks import check_ranks
 from ccscale.doctor.software import check_compiler, check_versions
 
-REPORT = "install ccscale anew in an environment of its own, and report it if that does not help"
+REPORT = "reinstall ccscale in a new environment, and report this if it persists"
 
 
 def examine(
     run: str | os.PathLike[str] = "runs", shards: str | None = None, ranks: int = 2
 ) -> Iterator[Finding]:
-    """Yield what is found of a machine.
+    """Run all checks and yield their findings.
 
     Parameters
     ----------
     run
-        The folder in which runs are to be; it need not be there.
+        Folder in which runs will be kept; it need not exist. Default ``runs``.
     shards
-        The folder or URL of some shards.
+        Folder or URL of shards to check. Default none.
     ranks
-        Processes that meet.
+        Number of processes to connect. Default 2.
     """
     yield from tried("versions", check_versions, REPORT)
     yield from tried("devices", check_devices, REPORT)

@@ -1,4 +1,4 @@
-"""What was found out about a machine."""
+"""The result of one check of a machine."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -9,18 +9,18 @@ State = Literal["good", "note", "wrong"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was tried.
+    """The result of one check.
 
     Attributes
     ----------
     what
-        Its name, as ``DeepSpeed``.
+        What was checked, for example ``DeepSpeed``.
     state
-        good; note: training goes, and something is to be known; wrong: it does not.
+        good; note: training works, with a caveat; wrong: it does not work.
     says
-        What was found, in words.
+        The result, as a sentence.
     remedy
-        What to do about it.
+        What to do about it; empty if nothing.
     """
 
     what: str
@@ -34,7 +34,7 @@ class Finding:
 
 
 def tried(what: str, call: Callable[[], list[Finding]], remedy: str) -> list[Finding]:
-    """Return what a check finds; that it is wrong, where it cannot even be tried."""
+    """Return the findings of a check, or one that is wrong if the check itself fails."""
     try:
         return call()
     except Exception as error:

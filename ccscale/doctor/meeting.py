@@ -1,6 +1,6 @@
-"""One of the ranks by which `ranks.py` tries a process group and DeepSpeed: ``python -m ccscale.doctor.meeting``.
+"""One of the ranks with which `ranks.py` tests a process group and DeepSpeed: ``python -m ccscale.doctor.meeting``.
 
-It prints a line of JSON for each thing that went well: ``{"met": seconds}``, then ``{"trained": seconds}``.
+It prints a line of JSON after each success: ``{"met": seconds}``, then ``{"trained": seconds}``.
 """
 
 import json
@@ -26,7 +26,7 @@ SETTINGS = {
 
 
 def main() -> None:
-    """Meet the other ranks, add a number up, and take a step under ZeRO 1."""
+    """Connect to the other ranks, sum a tensor over them, and take a step with ZeRO 1."""
     env, config = RankEnvironment.read(), parse_config(SETTINGS)
     gpus = torch.cuda.device_count()
     device = pick_device("cuda" if gpus >= env.local_world else "cpu", env.local_rank)
@@ -35,7 +35,7 @@ def main() -> None:
         total = dist.sum_(torch.full((1000,), float(env.rank + 1), device=device))
         expected = env.world * (env.world + 1) / 2
         if not bool((total == expected).all()):
-            raise SystemExit(f"the ranks' numbers add up to {float(total[0])}, and not to {expected}")
+            raise SystemExit(f"the sum over the ranks is {float(total[0])} instead of {expected}")
         print(json.dumps({"met": time.monotonic() - begun, "device": device.type}), flush=True)
         begun = time.monotonic()
         torch.manual_seed(0)

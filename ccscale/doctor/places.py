@@ -1,4 +1,4 @@
-"""Whether a run's folder can be written as it must be, its clock, and whether shards can be reached."""
+"""Checks of the disk for runs, its clock, and the shards."""
 
 import os
 import shutil
@@ -27,9 +27,9 @@ RETRY_SECONDS = 5.0
 
 
 def check_disk(run: str | os.PathLike[str]) -> list[Finding]:
-    """Write, flush and rename a file where a run is to be, and compare the clocks."""
+    """Write, flush and rename a file in the folder for runs, and compare its clock with the machine's."""
     folder = next(path for path in (Path(run), *Path(run).absolute().parents) if path.is_dir())
-    other = "name a folder that you may write, on a local or a shared disk (--run DIR, run=DIR)"
+    other = "choose a writable folder on a local or shared disk (--run DIR, run=DIR)"
     try:
         check_kept(folder)
         with tempfile.TemporaryDirectory(prefix=PROBE, dir=folder) as made:
@@ -38,20 +38,26 @@ def check_disk(run: str | os.PathLike[str]) -> list[Finding]:
             atomic.write_bytes(path, data)
             rate = WRITTEN / (time.perf_counter() - begun)
             if path.read_bytes() != data:
-                return [Finding("disk", "wrong", f"{folder}: what is read is not what was written", other)]
+                return [
+                    Finding("disk", "wrong", f"{folder}: the data read differ from the data written", other)
+                ]
             skew = path.stat().st_mtime - time.time()
     except InputError as error:
         return [Finding("disk", "wrong", str(error))]
     except OSError as error:
         return [Finding("disk", "wrong", f"{folder} cannot be written: {error.strerror}", other)]
     free = shutil.disk_usage(folder).free
-    says = f"{folder}: written, flushed and renamed at {decimal(round(rate))} a second, {decimal(free)} free"
+    says = f"{folder}: {decimal(round(rate))} per second (write, flush, rename), {decimal(free)} free"
     found = [Finding("disk", "good", says)]
     if free < LEAST_FREE:
-        found = [Finding("disk", "note", says, "a checkpoint takes several times the network: make room")]
+        found = [
+            Finding(
+                "disk", "note", says, "a checkpoint is several times as large as the network: free some space"
+            )
+        ]
     elif rate < LEAST_RATE:
         found = [
-            Finding("disk", "note", says, "saving will be slow: take another disk, or raise train.save_every")
+            Finding("disk", "note", says, "saving will be slow: use another disk, or raise train.save_every")
         ]
     return [*found, _clock(folder, skew)]
 
@@ -59,19 +65,19 @@ def check_disk(run: str | os.PathLike[str]) -> list[Finding]:
 def _clock(folder: Path, skew: float) -> Finding:
     now = time.time()
     if now < EPOCH:
-        says = f"it says {time.strftime('%Y-%m-%d', time.localtime(now))}"
-        return Finding("clock", "wrong", says, "set it: certificates of https are refused by it")
+        says = f"it is set to {time.strftime('%Y-%m-%d', time.localtime(now))}"
+        return Finding("clock", "wrong", says, "set it: HTTPS certificates are rejected otherwise")
     if abs(skew) > SKEW_SECONDS:
         says = (
             f"the disk of {folder} is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine"
         )
-        remedy = "let both follow one time server: whether another process writes a run is told by times"
+        remedy = "synchronize both with one time server: locks on runs are judged by file times"
         return Finding("clock", "note", says, remedy)
-    return Finding("clock", "good", time.strftime("%Y-%m-%d %H:%M:%S %Z") + ", as the disk has it")
+    return Finding("clock", "good", time.strftime("%Y-%m-%d %H:%M:%S %Z") + ", the same as the disk")
 
 
 def check_shards(shards: str) -> list[Finding]:
-    """Read the manifest and some samples."""
+    """Read the manifest and some of the samples."""
     try:
         manifest = Manifest.load(shards, RETRY_SECONDS)
         manifest.check_files(manifest.splits)
@@ -81,13 +87,13 @@ def check_shards(shards: str) -> list[Finding]:
         read = sum(len(reader[number].data) for number in some)
         seconds = time.perf_counter() - begun
     except (InputError, Fault) as error:
-        return [Finding("shards", "wrong", str(error), "`ccscale shards verify` looks at every byte")]
+        return [Finding("shards", "wrong", str(error), "`ccscale shards verify` checks every byte")]
     if not read:
         return [
             Finding("shards", "wrong", f"{shards} has no samples", "make them with `ccscale shards make`")
         ]
     says = (
-        f"{shards}: {counted(len(reader), 'sample')} in {counted(len(manifest.shards), 'shard')}; one was read in "
-        f"{1000 * seconds / len(some):,.0f} ms ({decimal(read // len(some))})"
+        f"{shards}: {counted(len(reader), 'sample')} in {counted(len(manifest.shards), 'shard')}; reading one "
+        f"takes {1000 * seconds / len(some):,.0f} ms ({decimal(read // len(some))})"
     )
     return [Finding("shards", "good", says)]

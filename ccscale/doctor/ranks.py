@@ -1,4 +1,4 @@
-"""Whether processes of this machine find each other, and train a step together under DeepSpeed."""
+"""A check that several processes on this machine can connect and take a DeepSpeed step together."""
 
 import json
 import os
@@ -13,31 +13,35 @@ import torch
 from ccscale.doctor.finding import Finding
 from ccscale.rank_environment import LAUNCHER_VARIABLES
 
-SECONDS = 180.0  # in which they must be done
+SECONDS = 180.0  # time limit for the processes
 NETWORK = (
-    "let the loopback be reached (no proxy or firewall on 127.0.0.1), and name the network of the machines by "
-    "GLOO_SOCKET_IFNAME, on GPUs NCCL_SOCKET_IFNAME too"
+    "allow connections to 127.0.0.1 (proxy, firewall), and set GLOO_SOCKET_IFNAME, on GPUs also "
+    "NCCL_SOCKET_IFNAME, to the network interface that connects the machines"
 )
-ENGINE = "pip install -U deepspeed (DeepSpeed compiles nothing for ccscale: no CUDA toolkit is needed)"
+ENGINE = "pip install -U deepspeed (ccscale uses none of its compiled operators: no CUDA toolkit is needed)"
 
 
 def check_ranks(ranks: int = 2) -> list[Finding]:
-    """Start some ranks, and tell how far they came."""
+    """Start some ranks and report how far they got."""
     said, errors = _start(ranks)
     gpus = torch.cuda.device_count()
     over = "NCCL" if gpus >= ranks else "gloo"
     if "met" not in said:
-        return [Finding(f"{ranks} ranks", "wrong", f"they do not meet: {errors}", NETWORK)]
-    found = [Finding(f"{ranks} ranks", "good", f"they met and added up by {over} in {said['met']:.1f} s")]
+        return [Finding(f"{ranks} ranks", "wrong", f"they do not connect: {errors}", NETWORK)]
+    found = [
+        Finding(f"{ranks} ranks", "good", f"connected over {over} and summed a tensor in {said['met']:.1f} s")
+    ]
     if gpus == 1:
-        found.append(Finding("NCCL", "note", "there is one GPU: ranks of several GPUs could not be tried"))
+        found.append(
+            Finding("NCCL", "note", "there is only one GPU: communication between GPUs was not tested")
+        )
     if "trained" not in said:
-        return [*found, Finding("DeepSpeed", "wrong", f"it takes no step: {errors}", ENGINE)]
-    return [*found, Finding("DeepSpeed", "good", f"its first step under ZeRO 1 took {said['trained']:.1f} s")]
+        return [*found, Finding("DeepSpeed", "wrong", f"a training step failed: {errors}", ENGINE)]
+    return [*found, Finding("DeepSpeed", "good", f"a first step with ZeRO 1 took {said['trained']:.1f} s")]
 
 
 def _start(ranks: int) -> tuple[dict[str, Any], str]:
-    """Return what the first rank told, and what the last line was of one that failed."""
+    """Return the output of the first rank, and the last line of a rank that failed."""
     clean = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -64,7 +68,7 @@ def _start(ranks: int) -> tuple[dict[str, Any], str]:
             if process.returncode:
                 errors.append((error.strip().splitlines() or [f"exit code {process.returncode}"])[-1])
     except subprocess.TimeoutExpired:
-        errors.append(f"after {SECONDS:.0f} s they are not done")
+        errors.append(f"not finished after {SECONDS:.0f} s")
     finally:
         for process in processes:
             if process.poll() is None:
@@ -74,4 +78,4 @@ def _start(ranks: int) -> tuple[dict[str, Any], str]:
     for line in outputs[0].splitlines() if outputs else ():
         if line.startswith("{"):
             said |= json.loads(line)
-    return said, errors[0] if errors else "nothing was said"
+    return said, errors[0] if errors else "no output"

@@ -1,4 +1,4 @@
-"""Which Python and packages are there, whether they are new enough, and whether there is a compiler."""
+"""Checks of the versions of Python and all required packages, and of the compiler."""
 
 import os
 import platform
@@ -19,12 +19,12 @@ COMPILE_SECONDS = 60
 
 
 def check_versions() -> list[Finding]:
-    """Compare what is installed with what ccscale asks for."""
+    """Compare the installed versions with the required ones."""
     wanted = [Requirement(line) for line in requires("ccscale") or ()]
     found, wrong = list[str](), list[Finding]()
     if sys.version_info[:2] < LEAST_PYTHON:
-        says = f"{platform.python_version()}, and ccscale needs 3.11"
-        wrong.append(Finding("Python", "wrong", says, "make an environment with a newer one"))
+        says = f"{platform.python_version()}, but ccscale needs 3.11"
+        wrong.append(Finding("Python", "wrong", says, "create an environment with a newer one"))
     for requirement in wanted:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
@@ -32,10 +32,10 @@ def check_versions() -> list[Finding]:
         try:
             there = version(requirement.name)
         except PackageNotFoundError:
-            wrong.append(Finding(requirement.name, "wrong", "it is not installed", remedy))
+            wrong.append(Finding(requirement.name, "wrong", "not installed", remedy))
             continue
         if not requirement.specifier.contains(there, prereleases=True):
-            says = f"{there} is installed, and ccscale asks for {requirement.specifier}"
+            says = f"{there} is installed, but ccscale needs {requirement.specifier}"
             wrong.append(Finding(requirement.name, "wrong", says, remedy))
         found.append(f"{requirement.name} {there}")
     python = f"Python {platform.python_version()}, ccscale {version('ccscale')}"
@@ -43,11 +43,11 @@ def check_versions() -> list[Finding]:
 
 
 def check_compiler() -> list[Finding]:
-    """Compile a line of C++, as `torch.compile` does by the thousand; nothing else needs a compiler."""
+    """Compile a line of C++, as `torch.compile` does; nothing else needs a compiler."""
     name = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), None)
     remedy = "train.compile=true needs a C++ compiler: `apt install g++`, or a module of your cluster"
     if name is None:
-        return [Finding("compiler", "note", "there is none (g++, clang++)", remedy)]
+        return [Finding("compiler", "note", "none found (g++, clang++)", remedy)]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "program.cpp")
         source.write_text(PROGRAM)
@@ -59,6 +59,6 @@ def check_compiler() -> list[Finding]:
         except (OSError, subprocess.TimeoutExpired) as error:
             return [Finding("compiler", "note", f"{name} cannot be run: {error}", remedy)]
     if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        why = (done.stderr.strip().splitlines() or ["no output"])[-1]
         return [Finding("compiler", "note", f"{name} does not compile with OpenMP: {why}", remedy)]
-    return [Finding("compiler", "good", f"{name} compiles (train.compile may be set)")]
+    return [Finding("compiler", "good", f"{name} works (train.compile can be used)")]

@@ -36,7 +36,7 @@ def test_an_old_or_missing_package_is_told_with_the_command(monkeypatch):
     monkeypatch.setattr(software, "version", version)
     wrong = {finding.what: finding for finding in software.check_versions() if finding.state == "wrong"}
     assert wrong.keys() == {"timm", "deepspeed"}
-    assert "0.1 is installed, and ccscale asks for >=" in wrong["deepspeed"].says
+    assert "0.1 is installed, but ccscale needs >=" in wrong["deepspeed"].says
     assert wrong["timm"].remedy.startswith("pip install 'timm>=")
 
 
@@ -98,7 +98,7 @@ def test_a_check_that_fails_itself_is_wrong():
 
 def test_ranks_that_do_not_meet_are_told(monkeypatch):
     monkeypatch.setattr(ranks, "_start", lambda count: ({}, "connection refused"))
-    assert "do not meet: connection refused" in only(ranks.check_ranks()).says
+    assert "do not connect: connection refused" in only(ranks.check_ranks()).says
     monkeypatch.setattr(ranks, "_start", lambda count: ({"met": 0.1}, "no such release"))
     assert [finding.state for finding in ranks.check_ranks() if finding.what != "NCCL"] == ["good", "wrong"]
 
@@ -116,7 +116,7 @@ def test_the_command(state, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "ok    disk: fine" in out
     assert "do that" in out
-    assert ("training will not go here: ranks" in out) == (state == "wrong")
+    assert ("training cannot run here: ranks" in out) == (state == "wrong")
 
 
 @pytest.mark.dist
