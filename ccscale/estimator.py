@@ -308,7 +308,7 @@ def _train(config: Config) -> tuple[ContrastiveClustering, int]:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             "the training was interrupted, and nothing of it is kept: with fewer epochs or a smaller backbone it "
-            "takes less time; for one that goes on where it was stopped, use `ccscale train` on shards"
+            "takes less time; for a run that can be resumed, use `ccscale train` on shards"
         ) from None
     _, checkpoint = run_and_checkpoint(config.run_folder)
     head = serving_head(config.model, checkpoint.heads)

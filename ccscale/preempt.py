@@ -35,7 +35,7 @@ class Stopped(BaseException):
     """
 
     def __init__(self, name: str = "a request") -> None:
-        super().__init__(f"stopped on {name}, with nothing to save; run the same command to go on")
+        super().__init__(f"stopped on {name}, with nothing to save; run the same command to continue")
 
 
 class StopRequest:

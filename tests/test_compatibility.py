@@ -33,7 +33,7 @@ def answers(tmp_path, monkeypatch) -> dict[str, Any]:
 
 def test_shards(answers, capsys):
     assert main(["shards", "verify", "shards"]) == 0
-    assert "all shards are as the manifest says" in capsys.readouterr().out
+    assert "all shards match the manifest" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("step", [3, 5])

@@ -55,8 +55,8 @@ def test_nothing_reaches_the_terminal_but_letters(capsys, monkeypatch):
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 200])
 def test_no_cell_is_cut_off(width, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
-    headers = ("clusters", "joined at", "information", "ACC", "NMI", "ARI", "commonest class", "purity")
-    table = TextTable(*headers, text=("commonest class",))
+    headers = ("clusters", "joined at", "information", "ACC", "NMI", "ARI", "most common class", "purity")
+    table = TextTable(*headers, text=("most common class",))
     name = "a class whose name is a whole sentence, withaverylongwordinthemiddle, and more"
     table.add("10,000", "0.123", "0.456", "0.789", "0.234", "-0.567", name, "0.890")
     table.rule()

@@ -20,7 +20,7 @@ examples:
   ccscale cluster ~/cells --channels 5
   ccscale cluster ~/photos --backbone convnext_tiny.in12k_ft_in1k --size 224
 
-The same command goes on where it was stopped, and takes in files that are new.
+Run the same command again to continue where it stopped, or to add new files.
 """
 
 
@@ -46,17 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--channels",
         type=count,
         metavar="C",
-        help="images of C channels, of 8 or 16 bits or floating-point numbers, kept as they are stored (default: "
-        "those of TIFFs that are neither grey nor RGB)",
+        help="images with C channels of 8-bit, 16-bit or floating-point values, kept as stored (default: "
+        "detected for TIFFs that are neither grey nor RGB)",
     )
-    which = parser.add_argument_group("what looks at the images (default: the best that can be had here)")
+    which = parser.add_argument_group("backbone (default: the best one available)")
     which.add_argument("--backbone", metavar="NAME", help="a timm model, with its pretrained weights")
     which.add_argument(
         "--weights", metavar="FILE", type=path, help="weights for the backbone, as in model.weights"
     )
-    which.add_argument(
-        "--size", type=count, metavar="PIXELS", help="side of the images that the backbone sees"
-    )
+    which.add_argument("--size", type=count, metavar="PIXELS", help="size of the images for the backbone")
     add_device_alone(parser)
     parser.add_argument("--workers", type=number, metavar="N", help="processes that read images")
     add_overrides(parser)
@@ -97,6 +95,6 @@ def _show(result: dict[str, Any]) -> None:
         scores_table({"against the folders": result["scores"]}, NAMES).put()
     what = f"{counted(result['images'], 'image')} in {counted(result['clusters'], 'cluster')}"
     left_out = f", {result['rejected']:,} cannot be read" if result["rejected"] else ""
-    put(f"{what}{left_out}; seen by {result['backbone']} at {result['size']} pixels")
-    put(f"a row for each image: {result['table']}", fold=False)
-    put(f"all about them, for a browser: {result['report']}", fold=False)
+    put(f"{what}{left_out}; features of {result['backbone']} at {result['size']} pixels")
+    put(f"table with the cluster of every image: {result['table']}", fold=False)
+    put(f"report, to open in a browser: {result['report']}", fold=False)

@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--views",
         metavar="FILE.png",
         type=path,
-        help="draw what training with the config will see of some images into this file: as they are, their random "
-        "views, and the weak and strong ones of its self-labelling",
+        help="draw some images as training with this config will see them into this file: unchanged, as random "
+        "views, and as the weak and strong views of self-labelling",
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON schema, for editors")
 

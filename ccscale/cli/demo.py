@@ -29,6 +29,6 @@ def run(args: argparse.Namespace) -> int:
         put_json(result)
     else:
         scores_table(result["scores"], NAMES).put()
-        put(f"clusters, a row each, the surest images first: {result['picture']}", fold=False)
-        put(f"all about them, for a browser: {result['report']}", fold=False)
+        put(f"clusters, one per row, the most confident images first: {result['picture']}", fold=False)
+        put(f"report, to open in a browser: {result['report']}", fold=False)
     return 0

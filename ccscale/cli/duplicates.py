@@ -68,11 +68,11 @@ def _show(result: dict[str, Any]) -> None:
     put(
         f"{counted(result['pairs'], 'pair')} of {counted(result['images'], 'image')} "
         f"{looks if result['above'] is None else cosine}: "
-        f"{counted(result['groups'], 'group')}; without {counted(result['left_out'], 'image')} one of each stays"
+        f"{counted(result['groups'], 'group')}; leaving out {counted(result['left_out'], 'image')} keeps one of each"
     )
     if result["across"]:
         put(
-            f"{counted(result['across'], 'pair')} of them {agree(result['across'], 'is', 'are')} of two splits"
+            f"{counted(result['across'], 'pair')} of them {agree(result['across'], 'spans', 'span')} two splits"
         )
     if result["recall"] < 1:
         say(f"note: approximate search: {result['recall']:.1%} of the nearest neighbours were found")

@@ -172,7 +172,7 @@ def _show(result: dict[str, Any]) -> None:
     views = f" and {counted(result['views'], 'random view')}" if result["views"] else ""
     put(
         f"{result['out']}: {counted(result['rows'], 'row')} of {result['width']:,} numbers ({result['dtype']}), of "
-        f"each image as it is{views}; {result['new']:,} new; by {result['origin']}",
+        f"each unchanged image{views}; {result['new']:,} new; by {result['origin']}",
         fold=False,
     )
     if (found := result["neighbours"]) is not None:

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         for problem in found.problems:
             put(f"{problem.place}: {problem.what}", fold=False)
         if not found.problems:
-            put(f"{args.store}: all files are as listed", fold=False)
+            put(f"{args.store}: all files match the listing", fold=False)
         if found.shards is not None:
             put(f"the shards were not compared: {found.shards}", fold=False)
     return FAULT if found.problems else 0

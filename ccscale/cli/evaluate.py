@@ -114,7 +114,7 @@ def _show(result: dict[str, Any]) -> None:
     put(f"{counted(result['images'], 'image')} of {result['shards']} ({splits}), step {result['step']}")
     used = result["clusters"] - result["empty"]
     put(
-        f"{used:,} of {counted(result['clusters'], 'cluster')} {agree(used, 'is', 'are')} used, as many as "
+        f"{used:,} of {counted(result['clusters'], 'cluster')} {agree(used, 'is', 'are')}  used, as evenly as "
         f"{result['effective_clusters']:.1f} equal ones (entropy {result['entropy']:.3f}); the largest holds "
         f"{result['largest']:.1%}; mean confidence {result['confidence']:.3f}; information "
         f"{result['information']:.3f} of at most {math.log(result['clusters']):.3f} nats"
@@ -131,7 +131,7 @@ def _show(result: dict[str, Any]) -> None:
         put(f"warning: {sentence}")
     if "heads" in result:
         by = "by its neighbours' kappa" if "kappa" in result["heads"][0] else "by loss and stability"
-        put(f"head {result['head']} serves, chosen {by}; of all heads:")
+        put(f"head {result['head']} is used, chosen {by}; all heads:")
         _heads(result["heads"]).put()
     clusters_table(result).put()
     if result["labelled"]:
@@ -148,7 +148,7 @@ def _show(result: dict[str, Any]) -> None:
         )
         scores_table(rows, NAMES | PURITY).put()
         if (probed := result.get("probed", result["labelled"])) < result["labelled"]:
-            put(f"features: of {counted(probed, 'image')}, by the seed")
+            put(f"k-means and nearest neighbours: on {counted(probed, 'image')}, drawn by the seed")
     else:
         put(unscored(result["images"], len(result["undecodable"]), result["labels"]))
     if "given" in result:
@@ -156,13 +156,13 @@ def _show(result: dict[str, Any]) -> None:
     if "trust" in result:
         _trusted(result["trust"])
     if "cuts" in result:
-        put("clusters joined, the most alike first:")
+        put("merged clusters, the most similar first:")
         _cuts(result["cuts"]).put()
-        put(f"the tree: {result['dendrogram']}", fold=False)
+        put(f"merge tree: {result['dendrogram']}", fold=False)
     if (advice := result.get("how_many")) is not None:
         show_advice(advice)
         if "cuts" in result and advice["seen"] and advice["clusters"] < used:
-            put(f"the tree is cut there by `ccscale predict` with `--merged {advice['clusters']}`")
+            put(f"to merge to that number: `ccscale predict` with `--merged {advice['clusters']}`")
 
 
 def scores_table(rows: dict[str, dict[str, float]], names: dict[str, str]) -> TextTable:
@@ -182,13 +182,13 @@ def clusters_table(result: dict[str, Any]) -> TextTable:
     names = {"size": "images", "confidence": "confidence"}
     if "names" in result:
         columns = columns | result["names"]
-        names |= {"name": "name", "said": "labels that say so", "labels": "of"}
+        names |= {"name": "name", "said": "labels that agree", "labels": "of"}
     if "majority" in columns:
         classes = result["classes"]
         majority = [None if label is None else class_name(classes, label) for label in columns["majority"]]
         columns = columns | {"majority": majority}
-        names |= {"majority": "commonest class", "purity": "its share", "entropy": "entropy"}
-    table = TextTable("cluster", *names.values(), text=("cluster", "name", "commonest class"), title=more)
+        names |= {"majority": "most common class", "purity": "purity", "entropy": "entropy"}
+    table = TextTable("cluster", *names.values(), text=("cluster", "name", "most common class"), title=more)
     for cluster in largest:
         cells = (columns[name][cluster] for name in names)
         table.add(str(cluster), *map(_figure, cells))
@@ -199,21 +199,21 @@ def _named(result: dict[str, Any]) -> None:
     """Print what given labels tell."""
     given = result["given"]
     put(
-        f"{counted(given['images'], 'label')} of {counted(len(given['classes']), 'class', 'classes')} given: "
-        f"{given['purity']:.1%} of these images are of the class that their cluster is called, "
-        f"{given['left_out']:.1%} where each is left out of the naming; against them "
+        f"{counted(given['images'], 'label')} of {counted(len(given['classes']), 'class', 'classes')}  given: "
+        f"{given['purity']:.1%} of these images have the class that their cluster is named after, "
+        f"{given['left_out']:.1%} if each is left out of the naming; by these labels "
         f"ACC {given['acc']:.3f}, NMI {given['nmi']:.3f}, ARI {given['ari']:.3f}"
     )
 
 
 def _trusted(trust: dict[str, Any]) -> None:
     """Print how far confidence can be trusted."""
-    calibrated = f", calibrated by {trust['ece_calibrated']:.3f}" if "ece_calibrated" in trust else ""
+    calibrated = f", {trust['ece_calibrated']:.3f} once calibrated" if "ece_calibrated" in trust else ""
     put(f"confidence is off by {trust['ece']:.3f} (expected calibration error){calibrated}")
-    put(f"right of the surest share of {counted(trust['images'], 'image')}:")
+    put(f"accuracy on the most confident part of {counted(trust['images'], 'image')}:")
     shown = [trust["coverage"].index(share) for share in SHARES]
     table = TextTable("answered", *(f"{share:.0%}" for share in SHARES), text=("answered",))
-    table.add("right", *(f"{trust['accuracy'][place]:.3f}" for place in shown))
+    table.add("accuracy", *(f"{trust['accuracy'][place]:.3f}" for place in shown))
     table.put()
 
 

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 def show_advice(result: dict[str, Any]) -> None:
     """Print advice: the sentence, and what each criterion votes for."""
-    put(f"{result['sentence']} (of {result['images']:,} images that were looked at)")
+    put(f"{result['sentence']} (of {result['images']:,} images)")
     table = TextTable("criterion", "votes for", "nearly as good", text=("criterion",))
     for vote in result["votes"]:
         low, high = vote["near"]
@@ -50,6 +50,6 @@ def show_advice(result: dict[str, Any]) -> None:
     if "heads" in result:
         stable = ", ".join(f"{head['stability']:.3f} of {head['clusters']:,}" for head in result["heads"])
         vote = f"{result['heads_vote']:,}"
-        put(f"the run's own heads vote for {vote}, which is not counted: stability {stable} clusters")
+        put(f"the run's own heads vote for {vote} (not counted): stability {stable} clusters")
     if result["picture"] is not None:
-        put(f"the curves: {result['picture']}", fold=False)
+        put(f"curves: {result['picture']}", fold=False)

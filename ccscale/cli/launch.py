@@ -27,7 +27,7 @@ examples:
   ccscale launch CONFIG --gpus-per-node 4 --sweep seed=0,1,2 --sweep train.lr=0.0003,0.001 --slurm qos=long
   ccscale launch CONFIG --cluster local                       all GPUs of this machine, in the foreground
 
-A job that is preempted, or out of time, saves, requeues itself and goes on. Its files are kept in RUN.jobs. On this
+A job that is preempted or out of time saves, requeues itself and resumes. Its files are kept in RUN.jobs. On this
 machine Ctrl-C and signals reach all ranks: they save, and the exit codes are those of `ccscale train`.
 """
 
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         return 0 if show_logs(submitted) else FAULT
     except KeyboardInterrupt:
         names = " ".join(job["job"] for job in jobs)
-        print(f"the jobs go on; `scancel {names}` ends them", file=sys.stderr)
+        print(f"the jobs keep running; `scancel {names}` ends them", file=sys.stderr)
         raise
 
 

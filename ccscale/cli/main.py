@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
     except KeyboardInterrupt:
         if rank == 0:
-            again = "; the same command again goes on from there" if args.goes_on else ""
+            again = "; the same command continues from there" if args.goes_on else ""
             print(f"interrupted{again}", file=sys.stderr)
         return STOPPED if args.goes_on else INTERRUPTED
     except BrokenPipeError:  # as in `ccscale config | head`

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  ccscale name runs/photos                            # what the clusters are called
+  ccscale name runs/photos                            # list the names
   ccscale name runs/photos 3=cats 5='red cars'        # two names
   ccscale name runs/photos --join 8=3 --junk 7        # cluster 8 is called as 3 is; 7 is of no use
   ccscale name runs/photos 3=                         # takes back all that was said of cluster 3
-  ccscale name runs/photos --file names.json          # what was said in the report's page, and saved there
+  ccscale name runs/photos --file names.json          # names given in the report and saved there
   ccscale name runs/photos --words words.txt --clip ViT-B-32-quickgelu --weights clip.safetensors   # suggestions
 """
 
@@ -62,9 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept that file even if its names belong to the clusters of another checkpoint",
     )
-    words = parser.add_argument_group("names by words, of a run on the features of a CLIP model")
+    words = parser.add_argument_group("names by words, for a run on the features of a CLIP model")
     words.add_argument(
-        "--words", metavar="FILE", type=local_path, help="suggest names: the words to choose from, one a line"
+        "--words",
+        metavar="FILE",
+        type=local_path,
+        help="suggest names: the words to choose from, one per line",
     )
     words.add_argument(
         "--clip",
@@ -89,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--take",
         metavar="SHARE",
         type=share,
-        help="name each cluster that has no name yet, and of whose images at least that share is for the word",
+        help="name each cluster without a name if at least this fraction of its images votes for one word",
     )
     parser.add_argument("--list", action="store_true", help="list the names, after any changes")
     add_clusters(parser)
@@ -150,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
         _suggestions_table(suggested).put()
     if changes:
         put(
-            f"names of {args.run}: something is said of {counted(len(said), 'cluster')} of {len(names):,}",
+            f"names of {args.run}: {len(said):,} of {counted(len(names), 'cluster')} named, joined or marked",
             fold=False,
         )
     if args.list or not (changes or suggested):

@@ -20,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument("--nodes", type=number, default=1, metavar="N", help="machines (default: 1)")
     parser.add_argument(
-        "--gpus-per-node", type=number, metavar="G", help="GPUs, and so ranks, of each machine (default: 1)"
+        "--gpus-per-node",
+        type=number,
+        metavar="G",
+        help="GPUs, and therefore ranks, of each machine (default: 1)",
     )
     parser.add_argument(
         "--gpu-memory",
@@ -76,7 +79,7 @@ def show_plan(plan: "Plan") -> None:
     if plan.rank.sent:
         _traffic(plan).put()
     else:
-        put("One rank alone sends nothing.")
+        put("A single rank sends nothing.")
     put(_reading(plan), fold=False)
     if (pace := plan.pace) is not None:
         from ccscale.train.data_waits import rates
@@ -84,7 +87,7 @@ def show_plan(plan: "Plan") -> None:
         labels = "" if pace.boost_step is None else f", a step of self-labelling {duration(pace.boost_step)}"
         put(
             f"measured here, by one process on {pace.device}: a step takes {duration(pace.step)}, an epoch "
-            f"{duration(pace.epoch)}{labels}, all steps {duration(pace.total)}, evaluations not counted; the "
+            f"{duration(pace.epoch)}{labels}, all steps {duration(pace.total)}, without evaluations; the "
             f"process holds {_bytes(pace.bytes)} of the host's memory",
             fold=False,
         )

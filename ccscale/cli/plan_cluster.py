@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from ccscale.plan.parts import Parts
     from ccscale.plan.scaling import Size
 
-NODE = 8  # GPUs of a machine where nobody says
+NODE = 8  # GPUs of a machine by default
 
 
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the option and those that only count with it."""
-    group = parser.add_argument_group("many GPUs on paper")
+        """Add `--cluster` and the options that apply only with it."""
+    group = parser.add_argument_group("simulation of many GPUs")
     group.add_argument(
         "--cluster",
         action="store_true",
-        help="take some steps here in one process, and simulate a step on many such GPUs: what waits for what, and "
-        f"how efficient it is; the default of --gpus-per-node is then {NODE}",
+        help="take some steps here in one process, and simulate a step on many such GPUs: waiting times and "
+        f"efficiency; the default of --gpus-per-node is then {NODE}",
     )
-    group.add_argument("--sizes", type=count, nargs="+", metavar="N", help="GPUs (default: 8, 16, ... 4096)")
+    group.add_argument("--sizes", type=count, nargs="+", metavar="N", help="numbers of GPUs (default: 8, 16, ... 4096)")
     group.add_argument(
         "--images-per-gpu",
         type=count,
@@ -37,7 +37,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
         "--parts",
         metavar="FILE",
         type=path,
-        help="output of --cluster --json on another machine: use its measurements in place of this machine's",
+        help="output of --cluster --json on another machine: use its measurements instead of this machine's",
     )
     group.add_argument(
         "--nvlink",
@@ -60,10 +60,10 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
         "--picture", type=path, metavar="FILE.png", help="draw computation and communication of a step"
     )
     for name, default, what in (
-        ("collective", 10, "a collective takes before anything is sent"),
-        ("hop-inside", 1, "from GPU to GPU in a machine"),
-        ("hop-between", 5, "from machine to machine"),
-        ("hop-gloo", 50, "from process to process by TCP"),
+        ("collective", 10, "start-up time of a collective"),
+        ("hop-inside", 1, "latency between GPUs in a machine"),
+        ("hop-between", 5, "latency between machines"),
+        ("hop-gloo", 50, "latency between processes over TCP"),
     ):
         group.add_argument(
             f"--{name}", type=amount, default=default, metavar="US", help=f"{what} (default: {default} µs)"
@@ -71,7 +71,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_cluster(args: argparse.Namespace, config: Config) -> int:
-    """Measure or read the parts of a step, and print how it goes at each size."""
+    """Measure or read the parts of a step, and print the simulation of each size."""
     say_loading()
     from ccscale.plan.parts import measure_parts, read_parts
     from ccscale.plan.scaling import SIZES, simulate
@@ -115,7 +115,7 @@ def _show(config: Config, parts: "Parts", links: "Links", sizes: list["Size"]) -
     if config.data.features is not None:
         network = "heads on features"
     put(
-        f"{parts.images:,} images a GPU, {network}, "
+        f"{parts.images:,} images per GPU, {network}, "
         f"{config.train.precision}, ZeRO {config.train.zero}, on {parts.device}; a machine has {links.per_node}, "
         f"{links.inside / 1e9:g} GB/s inside and {links.cards} × {links.card * 8 / 1e9:g} Gb/s to the others",
         fold=False,
@@ -135,19 +135,19 @@ def _show(config: Config, parts: "Parts", links: "Links", sizes: list["Size"]) -
         )
     table.put()
     put(
-        "simulated, in ms: a step, what the losses compute in it (it grows with the batch), what is waited for, "
-        "what travels while it computes; efficiency: images a second of a GPU, beside one alone"
+        "simulated, in ms: a step; in it the losses (which grow with the batch), waiting for communication, and "
+        "communication hidden by computation; efficiency: images per second and GPU, relative to a single GPU"
     )
     slow = [size for size in sizes if size.host >= size.seconds]
     if slow:
         put(
-            f"note: from {slow[0].ranks:,} GPUs on the host is slower than its GPU: agreement of all ranks by gloo "
-            f"takes it {_ms(slow[0].host)} ms a step"
+            f"note: from {slow[0].ranks:,} GPUs on, the host is slower than its GPU: agreement of all ranks over gloo "
+            f"takes {_ms(slow[0].host)} ms per step"
         )
     if config.data.lanes is None and sizes[-1].ranks > 64:
-        put("note: more than 64 ranks want data.lanes, a multiple of their number")
+        put("note: more than 64 ranks need data.lanes, set to a multiple of their number")
     if not parts.cuda:
-        put("note: measured on a CPU, whose ranks talk by gloo: no figure of GPUs")
+        put("note: measured on a CPU, whose ranks communicate over gloo: these figures do not apply to GPUs")
 
 
 def _draw(picture: str, parts: "Parts", sizes: list["Size"]) -> None:

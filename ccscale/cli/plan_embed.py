@@ -45,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
         f"holds {decimal(plan.bytes)}, its loader processes not counted",
         fold=False,
     )
-    put("measured here on the first images: by one process that has the machine to itself")
+    put("measured here on the first images, by one process alone on the machine")
     return 0

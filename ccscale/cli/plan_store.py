@@ -73,4 +73,4 @@ def show(plan: "StorePlan") -> None:
     table.put()
     for line in lines:
         put(line, fold=False)
-    put("measured here on parts of the work: by one process that has the machine to itself")
+    put("measured here on parts of the work, by one process alone on the machine")

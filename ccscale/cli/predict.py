@@ -37,7 +37,7 @@ examples:
   ccscale predict runs/photos --shards data/new --out clusters.parquet
   ccscale predict runs/photos --images ~/photos/2026 --out clusters.csv
   ccscale predict exported --images a.jpg b.heic --out -
-  ccscale predict runs/photos --images ~/new --reject .95 --out clusters.csv   # -1 where nothing fits
+  ccscale predict runs/photos --images ~/new --reject .95 --out clusters.csv   # -1 if no cluster fits
 """
 
 

@@ -33,28 +33,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     add_network(parser)
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone, 127.0.0.1)"
+        "--host", default="127.0.0.1", help="address to listen on (default: only this machine, 127.0.0.1)"
     )
-    parser.add_argument("--port", type=number, default=8080, help="0: any that is free (default: 8080)")
+    parser.add_argument(
+        "--port", type=number, default=8080, help="port to listen on; 0: any free one (default: 8080)"
+    )
     add_reject(parser, " (-1), with the reason")
     add_checkpoint(parser)
     add_clusters(parser)
     add_device_alone(parser)
     parser.add_argument(
-        "--batch", type=count, metavar="N", default=32, help="images a forward pass, at most (default: 32)"
+        "--batch",
+        type=count,
+        metavar="N",
+        default=32,
+        help="maximum number of images per forward pass (default: 32)",
     )
     parser.add_argument(
         "--window",
         type=amount,
         metavar="MS",
         default=5.0,
-        help="milliseconds that an image waits for others (default: 5)",
+        help="milliseconds that an image waits for others to fill a batch (default: 5)",
     )
     parser.add_argument(
         "--workers",
         type=count,
         metavar="N",
-        help="processes that decode (default: as many as cores, from 2 to 4)",
+        help="decoding processes (default: the number of cores, at least 2 and at most 4)",
     )
     limits = parser.add_argument_group("limits")
     limits.add_argument(
@@ -62,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=byte_size,
         metavar="SIZE",
         default=20 * 2**20,
-        help="of a request (default: 20MiB)",
+        help="maximum size of a request's body (default: 20MiB)",
     )
     limits.add_argument(
         "--max-pixels", type=count, metavar="N", default=2**26, help="of an image (default: 67108864)"
@@ -72,20 +78,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=amount,
         metavar="S",
         default=10.0,
-        help="in which a body is to be there, and an image decoded (default: 10)",
+        help="time limit for receiving a body, and for decoding an image (default: 10)",
     )
     limits.add_argument(
-        "--at-once", type=count, metavar="N", default=256, help="requests under way (default: 256)"
+        "--at-once",
+        type=count,
+        metavar="N",
+        default=256,
+        help="maximum number of requests in flight (default: 256)",
     )
     limits.add_argument(
-        "--rate", type=amount, metavar="N", help="requests a second of an address (default: any number)"
+        "--rate",
+        type=amount,
+        metavar="N",
+        help="maximum number of requests per second from one address (default: unlimited)",
     )
     limits.add_argument(
         "--grace",
         type=amount,
         metavar="S",
         default=30.0,
-        help="for what is under way when it stops (default: 30)",
+        help="time limit for requests in flight when it stops (default: 30)",
     )
     add_json(parser)
 

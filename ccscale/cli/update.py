@@ -25,11 +25,11 @@ examples:
   ccscale lineage init runs/photos                                  # once: version 1
   ccscale shards make folder ~/photos/today data/today
   ccscale update runs/photos --shards data/today                    # then `ccscale lineage show runs/photos`
-  ccscale update runs/photos --shards data/today --apply births     # and births are accepted at once
+  ccscale update runs/photos --shards data/today --apply births     # accept births at once
   ccscale update runs/photos --shards data/stream --follow          # shards as they appear
-  ccscale update runs/photos --features stores/today                # a store by the run's own backbone
-  ccscale update runs/photos --reassign                             # all images, by the clusters of now
-  ccscale update runs/photos --retrain train.epochs=20              # heads go on on old and new images
+  ccscale update runs/photos --features stores/today                # a store made by the run's own backbone
+  ccscale update runs/photos --reassign                             # all images, with the current clusters
+  ccscale update runs/photos --retrain train.epochs=20              # train the heads further on old and new images
 """
 
 
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-on-drift",
         action="store_true",
-        help=f"end with exit code {DRIFT} where new images have drifted",
+        help=f"exit with code {DRIFT} if new images have drifted",
     )
     add_split(parser)
     add_overrides(parser)

@@ -59,7 +59,7 @@ def diff(lineage: Lineage, old: int, new: int) -> dict[str, Any]:
     dict
         ``old``, ``new``; ``added`` and ``removed``, the versions that are on one's chain alone, as of `log`;
         ``images``, how many the newer one has more, and of them how many are ``unassigned``; ``changed``, how many
-        of those in both have another id, and ``moves`` (from, to, images) of these, the most first; ``born`` and
+        images in both have different ids, and ``moves`` (from, to, images) of these, the most first; ``born`` and
         ``gone``, the ids that one of them has alone.
     """
     chains = {number: lineage.chain(number) for number in (old, new)}

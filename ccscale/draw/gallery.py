@@ -64,7 +64,7 @@ def _whole(data: bytes, shown: Sequence[int] | None) -> NDArray[np.uint8]:
 
 
 def _describe(labels: NDArray[np.int64], classes: tuple[str, ...]) -> str:
-    """Return a cluster's size and, where labels are known, its commonest class."""
+    """Return a cluster's size and, where labels are known, its most common class."""
     text = counted(len(labels), "image")
     known = labels[labels >= 0]
     if len(known) and classes:

@@ -55,7 +55,9 @@ def verify_store(folder: str | Path, shards: str | None = None, progress: bool =
     listing = read_listing(folder)
     problems = []
     if not listing.complete:
-        problems.append(StoreProblem("features.json", "it is not finished: the same `ccscale embed` goes on"))
+        problems.append(
+            StoreProblem("features.json", "it is not finished: the same `ccscale embed` continues")
+        )
     manifest, reason = None, None
     try:
         manifest = Manifest.load(shards or listing.data.root)

@@ -1,4 +1,4 @@
-"""Which class a cluster stands for: one-to-one (Hungarian, Kuhn 1955) or many-to-one (its commonest class).
+"""Which class a cluster stands for: one-to-one (Hungarian, Kuhn 1955) or many-to-one (its most common class).
 
 One-to-one is what the literature calls ACC: no two clusters stand for the same class, and where there are more
 clusters than classes, or fewer, those without a partner are wrong. Many-to-one lets any number of clusters stand
@@ -43,7 +43,7 @@ def one_to_one(table: Contingency, dense_cells: int = DENSE_CELLS) -> Int64:
 
 
 def many_to_one(table: Contingency) -> Int64:
-    """Return each cluster's commonest class, (k,) int64: the first of equals; -1 for an empty cluster."""
+    """Return each cluster's most common class, (k,) int64: the first of equals; -1 for an empty cluster."""
     cells = table.cells()
     largest = np.zeros(table.k, dtype=np.int64)
     np.maximum.at(largest, cells.clusters, cells.counts)

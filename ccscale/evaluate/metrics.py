@@ -26,7 +26,7 @@ def accuracy(table: Contingency) -> float:
 
 
 def purity(table: Contingency) -> float:
-    """Return the share of images that are of their cluster's commonest class: ACC with many-to-one matching."""
+    """Return the share of images that are of their cluster's most common class: ACC with many-to-one matching."""
     return right(table, many_to_one(table)) / int(table.cells().counts.sum())
 
 

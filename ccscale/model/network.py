@@ -255,7 +255,7 @@ class ContrastiveClustering(nn.Module):
         if found >= 0 and not self.centre_heads[found].is_found:
             raise InputError(
                 "the run has no clusters yet: k-means finds them when training ends, and at evaluations and saves "
-                "before. Run its `ccscale train` again, which goes on where it stopped"
+                "before. Run its `ccscale train` again, which resumes it"
             )
         self.serving = head
         return self

@@ -51,11 +51,11 @@ RECIPE, RECIPE_OF_MANY = "folder", "folder-many"
 MANY = 50  # clusters from which on they are many
 TABLE = "clusters.csv"
 ABOUT = {
-    "images": "taking in the images",
-    "features": "looking at them",
-    "clusters": "deciding how many clusters there are",
-    "training": "clustering",
-    "report": "measuring the clusters and writing the report",
+    "images": "converting the images to shards",
+    "features": "computing their features",
+    "clusters": "determining the number of clusters",
+    "training": "training the cluster heads",
+    "report": "evaluating the clusters and writing the report",
     "table": "writing the table",
 }
 SHOWN = 40_000  # times that images are shown to a backbone on a CPU, about; as many views follow
@@ -188,7 +188,7 @@ def _take_in(asked: ClusterRequest, book: Notebook) -> Grown:
         images = sum(map(len, source.splits.values()))
         if book.channels is None and (found := _channels_of(source)) is not None:
             book.channels = found
-            say(f"the images are of {counted(found, 'channel')}, and are kept as they are stored")
+            say(f"the images have {counted(found, 'channel')}, which are kept as stored")
         book.views = max(FEWEST, min(MOST, SHOWN // images - 1))
         book.save()
     size = math.ceil(KEPT * book.backbone.size)
@@ -211,7 +211,7 @@ def _channels_of(source: ImageSource) -> int | None:
 
 def _embed(asked: ClusterRequest, book: Notebook, grown: Grown) -> Features:
     """Make the features of all images that have none yet, and find their neighbours."""
-    say(f"by {book.backbone}")
+    say(f"backbone: {book.backbone}")
     source = Source(book.backbone.model(book.channels))
     views = VIEWS if book.channels is None else VIEWS_OF_CHANNELS
     wanted = Wanted(book.backbone.size, book.views, views, book.seed)
@@ -235,7 +235,7 @@ def _decide(asked: ClusterRequest, book: Notebook, features: Features) -> None:
     elif book.clusters is None:
         advice = advise(features, book.seed, show=True)
         book.clusters, book.advised = advice.clusters, True
-        say(f"{advice.sentence}; --clusters K makes another number than {advice.clusters}")
+        say(f"{advice.sentence}; use --clusters K for another number than {advice.clusters}")
     book.save()
 
 

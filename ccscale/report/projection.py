@@ -43,7 +43,7 @@ def project(features: NDArray[Any], landmarks: int = LANDMARKS) -> Plane | None:
     if not np.isfinite(rows).all() or float(rows.var(axis=0, dtype=np.float64).sum()) < 1e-12:
         return None
     if count > landmarks:
-        say(f"map: t-SNE of {landmarks:,} images, {count - landmarks:,} more beside them")
+        say(f"map: t-SNE of {landmarks:,} images, {count - landmarks:,} more placed next to them")
     with threadpool_limits(1):
         pca = PCA(min(DIMENSIONS, *rows.shape), random_state=0)
         reduced = pca.fit_transform(rows)

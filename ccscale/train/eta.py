@@ -33,7 +33,7 @@ class TimeEstimate:
         self._start, self._stop, self._even, self._settle = start, stop, even, settle
         self._begun = time.monotonic()
         if start < stop:
-            dist.say("taking the first step")
+            dist.say("running the first step")
 
     def step(self, step: int) -> None:
         """Note that a step was taken."""
@@ -57,7 +57,7 @@ def _tell(what: str, about: str, left: int, each: float) -> None:
     """Say what is to be expected, and what to do where that is days."""
     seconds = each * left
     end = time.strftime("%a %d %b, %H:%M", time.localtime(time.time() + seconds))
-    rest = f"the {left:,} that are left take" if left > 1 else "the last one takes"
+    rest = f"the remaining {left:,} take" if left > 1 else "the last one takes"
     say(f"{what}: {rest} {about} {duration(seconds)}, until {end}")
     if seconds >= LONG:
         say(

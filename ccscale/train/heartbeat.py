@@ -238,7 +238,7 @@ class Heartbeat:
         if told and code != STOPPED:
             where = f" on rank {self._rank}" if self._rank else ""
             print(
-                f"error{where}: {what}; all ranks end: the same command goes on from the newest checkpoint",
+                f"error{where}: {what}; all ranks exit: the same command resumes from the newest checkpoint",
                 file=sys.stderr,
                 flush=True,
             )

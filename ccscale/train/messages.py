@@ -4,7 +4,7 @@
 
     training on 1 rank: the CPU, 2 threads (torch sees no CUDA device)
     photos: 60,000 images of train; 234 steps of 256 images an epoch, 1,000 epochs: 234,000 steps
-    taking the first step
+    running the first step
     the first step took 4.1 s: the 233,999 that are left take at most 11 days 2 h, until Mon 07 Dec, 09:40
     warning: that is days; ...
     a step takes 2.9 s: the 233,989 that are left take about 7 days 20 h, until Fri 04 Dec, 03:20
@@ -120,7 +120,7 @@ def stopped(request: StopRequest, step: int, stop: int, evaluated: bool) -> str:
     took = f", {time.monotonic() - request.time:.1f} s after it" if request else ""
     saved = "saved" if step else "with nothing to save"
     where = f"at step {step} of {stop}" + ("" if evaluated else ", which is still to be evaluated")
-    return f"stopped on {request.name} {where}, {saved}{took}; run the same command to go on"
+    return f"stopped on {request.name} {where}, {saved}{took}; run the same command to resume"
 
 
 def checked(record: Mapping[str, Any], serves: int | None) -> str:
@@ -161,6 +161,6 @@ def lower_rate(config: Config, is_saved: bool) -> str:
     if not is_saved:
         return f"no checkpoint is saved yet: begin anew with a lower rate ({lower})"
     return (
-        "go on in a new run with a lower rate, from the newest checkpoint or an earlier one "
+        "continue in a new run with a lower rate, from the newest checkpoint or an earlier one "
         f"({lower} train.start={run}, or {run}@STEP)"
     )

@@ -193,7 +193,7 @@ class TestInterrupt:
         monkeypatch.setattr(f"ccscale.{work}", interrupted)
         monkeypatch.chdir(tmp_path)
         assert main(line.split()) == code
-        said = "interrupted; the same command again goes on from there" if code == 75 else "interrupted"
+        said = "interrupted; the same command continues from there" if code == 75 else "interrupted"
         assert capfd.readouterr().err.splitlines() == [said]
 
 

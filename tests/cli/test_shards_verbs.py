@@ -33,7 +33,7 @@ def made(folder, capsys) -> Path:
 def test_tables_or_json(made, capsys):
     verify = ["shards", "verify", str(made), "--workers", "1"]
     assert main(verify) == 0
-    assert "all shards are as the manifest says" in capsys.readouterr().out
+    assert "all shards match the manifest" in capsys.readouterr().out
     assert main(["shards", "info", str(made)]) == 0
     assert "odd" in capsys.readouterr().out
     assert main(["shards", "info", str(made), "--json"]) == 0

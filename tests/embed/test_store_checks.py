@@ -100,7 +100,7 @@ class TestVerify:
     def test_not_finished(self, store, capsys):
         read_listing(store.folder).changed(complete=False).save(store.folder)
         assert self.problems(capsys, store) == [
-            ("features.json", "it is not finished: the same `ccscale embed` goes on")
+            ("features.json", "it is not finished: the same `ccscale embed` continues")
         ]
 
     def test_rows_that_are_not_finite(self, manifest, tmp_path, capsys):
@@ -213,6 +213,6 @@ def test_the_command(shards, tmp_path, capsys):
     assert main(["embed", *map(str, line)]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert told == (
-        f"{tmp_path / 'store'}: 150 rows of 96 numbers (float16), of each image as it is and 1 random view; 0 new; "
+        f"{tmp_path / 'store'}: 150 rows of 96 numbers (float16), of each unchanged image and 1 random view; 0 new; "
         "by random weights: of no use but to try things the 5 nearest neighbours of each row, found exactly"
     )

@@ -100,7 +100,7 @@ def test_the_verb_and_the_table_of_predictions(folder, shards, tmp_path, capsys,
     assert set(listed(folder, capsys)["names"].values()) == {None}
     assert main(["name", str(folder), "0=red = cats", "1=x", "--join", "2=0", "--junk", "1", "--list"]) == 0
     out = capsys.readouterr().out
-    assert "something is said of 3 clusters of 6" in out
+    assert "3 of 6 clusters named, joined or marked" in out
     assert "joined to 0" in out
     found = listed(folder, capsys)
     assert list(found["names"].values())[:4] == ["red = cats", "junk", "red = cats", None]

@@ -49,7 +49,7 @@ def test_heads_of_several_k_are_told(features, tmp_path, capsys):
     assert [(row["clusters"], row["stability"]) for row in told["heads"]] == [(5, 0.8), (10, 0.79), (20, 0.5)]
     assert told["heads_vote"] == 10
     show_advice(told)
-    assert "heads vote for 10, which is not counted" in capsys.readouterr().out
+    assert "heads vote for 10 (not counted)" in capsys.readouterr().out
     assert read_advice(tmp_path, basis) == json.loads(json.dumps(told))
 
 

@@ -62,7 +62,7 @@ def test_a_folder_that_grows(tmp_path, weights, capsys, monkeypatch):
     assert cluster(tmp_path, weights) == 0
     assert (tmp_path / "out/run-1/metrics.jsonl").read_bytes() == log
     told = capsys.readouterr()
-    assert f"61 images in {k} clusters, 1 cannot be read; seen by test_resnet at 32 pixels" in told.out
+    assert f"61 images in {k} clusters, 1 cannot be read; features of test_resnet at 32 pixels" in told.out
     assert rows(tmp_path) == table
 
     # What is new is taken in, and the heads go on from those of before.
@@ -122,7 +122,7 @@ def test_folders_are_classes_where_asked_for(tmp_path, weights, capsys):
     make_images(tmp_path / "photos", 30, classes=3)
     assert cluster(tmp_path, weights, "--labels", "--clusters", "2") == 0
     told = capsys.readouterr().out
-    assert "commonest class" in told
+    assert "most common class" in told
     assert "against the folders" in told
 
 
@@ -137,7 +137,7 @@ def test_killed_between_stages(tmp_path, weights, monkeypatch, stage, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(stages, stage, killed)
         assert cluster(tmp_path, weights) == 75
-    assert "interrupted; the same command again goes on from there" in capsys.readouterr().err
+    assert "interrupted; the same command continues from there" in capsys.readouterr().err
     assert cluster(tmp_path, weights) == 0
     assert len(rows(tmp_path)) == 60
 

@@ -48,7 +48,7 @@ def test_table(config, capsys):
 
 def test_one_rank(config, capsys):
     assert main(["plan", str(config)]) == 0
-    assert "One rank alone sends nothing." in capsys.readouterr().out
+    assert "A single rank sends nothing." in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -37,8 +37,8 @@ class TestTimeEstimate:
         for step in range(start + 1, min(stop, start + 30) + 1):
             pending += first if step == start + 1 else each
             estimate.step(step)
-        begin, *lines = capsys.readouterr().err.splitlines() or ["taking the first step"]
-        assert begin == "taking the first step"
+        begin, *lines = capsys.readouterr().err.splitlines() or ["running the first step"]
+        assert begin == "running the first step"
         return lines
 
     def test_on_a_cpu(self, clock, capsys):

@@ -140,7 +140,7 @@ def test_before_the_first_step_there_is_nothing_to_save(shards, tmp_path, monkey
     assert outcome == Outcome(None, finished=False)
     assert (
         capfd.readouterr().err.splitlines()[-1]
-        == "stopped on SIGTERM, with nothing to save; run the same command to go on"
+        == "stopped on SIGTERM, with nothing to save; run the same command to continue"
     )
     assert not (tmp_path / "run" / "checkpoints").exists() or not checkpoints(tmp_path / "run")
 
@@ -174,7 +174,7 @@ def test_waiting_for_the_other_ranks_ends_with_a_signal(shards, tmp_path, number
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
     said = (tmp_path / "said").read_text().splitlines()
-    assert said == [f"stopped on {number.name}, with nothing to save; run the same command to go on"]
+    assert said == [f"stopped on {number.name}, with nothing to save; run the same command to continue"]
 
 
 def is_open(port: int) -> bool:
@@ -280,5 +280,5 @@ def test_a_signal_while_it_loads_ends_it(shards, tmp_path):
     assert ended.returncode == 75
     assert ended.stderr.splitlines() == [
         "loading PyTorch",
-        "stopped on SIGTERM, with nothing to save; run the same command to go on",
+        "stopped on SIGTERM, with nothing to save; run the same command to continue",
     ]

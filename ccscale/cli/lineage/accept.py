@@ -10,7 +10,7 @@ EXAMPLES = """\
 examples:
   ccscale lineage show runs/photos            # p1, a birth: … with its picture
   ccscale lineage accept runs/photos p1 p3
-  ccscale lineage rollback runs/photos 4      # if that was wrong
+  ccscale lineage rollback runs/photos 4      # to undo it
 """
 
 

@@ -32,10 +32,10 @@ def _show(facts: dict[str, Any]) -> None:
         show_version(version)
     for version in facts["added"]:
         show_version(version)
-    for name, ids in (("new ids", facts["born"]), ("ids that are gone", facts["gone"])):
+    for name, ids in (("new ids", facts["born"]), ("removed ids", facts["gone"])):
         if ids:
             put(f"{name}: {', '.join(map(str, ids))}")
-    put(f"{facts['images']:+,} images; {facts['changed']:,} of those in both have another id")
+    put(f"{facts['images']:+,} images; {facts['changed']:,} images in both have different ids")
     if facts["moves"]:
         table = TextTable("from", "to", "images", text=("from", "to"))
         for move in facts["moves"][:MOVES]:

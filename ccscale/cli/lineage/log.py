@@ -41,7 +41,7 @@ def show_version(facts: dict[str, Any]) -> None:
     for place, alarm in facts["alarms"].items():
         put(f"  drift in {place}: {alarm}")
     if facts.get("current") and facts["open"]:
-        put(f"  {counted(facts['open'], 'proposal')} open: `ccscale lineage show` tells them")
+        put(f"  {counted(facts['open'], 'proposal')} open: see `ccscale lineage show`")
 
 
 def _event(event: dict[str, Any]) -> str:

@@ -48,7 +48,7 @@ def show_proposals(proposals: list[dict[str, Any]], run: str) -> None:
             put(f"  {one['picture']}", fold=False)
     if still:
         ids = " ".join(one["id"] for one in still[:3])
-        put(f"take one in with `ccscale lineage accept {run} {ids}`, or `… refuse …`", fold=False)
+        put(f"accept with `ccscale lineage accept {run} {ids}`, or `… refuse …`", fold=False)
     if refused := [one["id"] for one in proposals if one["refused"] is not None]:
         put(f"refused: {', '.join(refused)}")
 

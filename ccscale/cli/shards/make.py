@@ -28,8 +28,8 @@ examples:
   ccscale shards make folder ~/cells data/cells --channels 5
   ccscale shards make table photos.parquet data/photos --path-column file
 
-The same command again goes on where it was stopped, and does nothing where all is done. Exit code 75: the shards
-are whole, but some images could not be read for now (a server's fault, no answer): the same command tries these
+Run the same command again to continue where it stopped; it does nothing if all is done. Exit code 75: the shards
+are complete, but some images were temporarily unavailable (a server error, no answer): the same command tries these
 again.
 """
 
@@ -95,14 +95,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--channels",
         type=count,
         metavar="C",
-        help="images of C channels, of 8 or 16 bits or floating-point numbers, kept as they are stored; the "
+        help="images with C channels of 8-bit, 16-bit or floating-point values, kept as stored; the "
         "numbers of each channel are measured",
     )
     how.add_argument(
         "--shown",
         type=numbers,
         metavar="R,G,B",
-        help="with --channels: those that pictures show as red, green and blue, counted from 0 (default: 0,1,2)",
+        help="with --channels: the channels shown as red, green and blue in pictures, counted from 0 (default: 0,1,2)",
     )
     shards = parser.add_argument_group("the shards")
     shards.add_argument(

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
         for problem in found.problems:
             put(f"{problem.shard}: {problem.what}", fold=False)
         if not found.problems:
-            put(f"{args.dir}: all shards are as the manifest says", fold=False)
+            put(f"{args.dir}: all shards match the manifest", fold=False)
         if found.passed.kinds:
             put(found.passed.tell("member"), fold=False)
     return 0 if well else FAULT

@@ -82,8 +82,8 @@ function startConfusion() {
     return;
   }
   $("confusion-lead").textContent =
-    "Images of each class in each cluster; clusters stand in the order of their commonest class, shade is the share of the " +
-    `cluster.${data.classes.length > data.most_classes ? ` Of each cluster its ${data.most_classes} commonest classes.` : ""}`;
+    "Images of each class in each cluster; clusters stand in the order of their most common class, shade is the share of the " +
+    `cluster.${data.classes.length > data.most_classes ? ` Of each cluster its ${data.most_classes} most common classes.` : ""}`;
   $("confusion-body").append(matrix({
     caption: "Clusters by classes, in images.", rowName: CallCluster, columnNames: data.classes, columnTitle: "class",
     cells: classes, totals: labelled,

@@ -4,7 +4,7 @@ const WORDS = {
   acc: ["ACC", "Clustering accuracy: how many of the labelled images are right if each cluster stands for one class, one-to-one, in the best way. A class that lies in two clusters counts as half wrong. 1 is all; by chance it is about 1 / number of classes."],
   nmi: ["NMI", "Normalized mutual information of clusters and classes. 0: one tells nothing of the other; 1: they are the same. It rises with the number of clusters."],
   ari: ["ARI", "Adjusted Rand index: how many pairs of images are together in both, clusters and classes, beyond chance. 0 is chance, 1 the same division."],
-  purity: ["purity", "How many of the labelled images are of the commonest class of their cluster: ACC with many clusters to a class. It rises with the number of clusters."],
+  purity: ["purity", "How many of the labelled images are of the most common class of their cluster: ACC with many clusters to a class. It rises with the number of clusters."],
   f: ["F", "Pairwise F-measure: of the pairs in one cluster, how many are of one class; of the pairs of one class, how many are in one cluster; the harmonic mean of both."],
   images: ["images", "All images that were looked at."],
   used: ["clusters with images", "Clusters that some image was assigned to. The others are empty: there was nothing left for them, or training lost them."],
@@ -19,7 +19,7 @@ const WORDS = {
   kappa: ["kappa", "How many images are in one cluster with a near neighbour, by the backbone's features, beyond chance (Cohen's kappa). 0: as by chance; 1: all. Of two heads within .02 either may be the better one. It needs no labels."],
   ece: ["expected calibration error", "Images are sorted into 15 bins by their confidence; in each, the confidence is compared with how many are right. The mean difference. 0: of the images with a confidence of .8, 80% are right."],
   coverage: ["right of the surest", "If only the surest images are answered, so many of them are right. The more are left out, the better the rest should be: a flat line says that the confidence tells nothing."],
-  majority: ["majority", "The commonest classes among the cluster's labelled images."],
+  majority: ["majority", "The most common classes among the cluster's labelled images."],
   cosine: ["nearest by features", "The cosine of the clusters' mean features: 1 is the same direction. Clusters that are very near may be halves of one: look at both, and join them by name if they are the same to you."],
   second: ["second choices", "Where the cluster's images would have gone next, and how many of them."],
   doubtful: ["most doubtful", "Images with the smallest lead over the second choice; where that is not known, of the lowest confidence. Faults are found here first."],
@@ -33,8 +33,8 @@ const WORDS = {
 };
 const TITLES = {
   Losses: "loss", "Scores against the labels": "scores", "Effective clusters": "effective_clusters", "Entropy and information (nats)": "information",
-  Confidence: "confidence", "Self-labelling": "self", "Images a second": "rate", "Learning rate": "lr", "Right of the surest images": "coverage",
-  "Right by confidence": "ece",
+  Confidence: "confidence", "Self-labelling": "self", "Images a second": "rate", "Learning rate": "lr", "Accuracy on the most confident images": "coverage",
+  "Accuracy by confidence": "ece",
 };
 
 /** Return a title, and beside it what explains it. */
