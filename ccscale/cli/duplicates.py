@@ -68,7 +68,8 @@ def _show(result: dict[str, Any]) -> None:
     put(
         f"{counted(result['pairs'], 'pair')} of {counted(result['images'], 'image')} "
         f"{looks if result['above'] is None else cosine}: "
-        f"{counted(result['groups'], 'group')}; leaving out {counted(result['left_out'], 'image')} keeps one of each"
+        f"{counted(result['groups'], 'group')}; leaving out {counted(result['left_out'], 'image')} "
+        "keeps one of each"
     )
     if result["across"]:
         put(

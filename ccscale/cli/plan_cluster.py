@@ -18,7 +18,7 @@ NODE = 8  # GPUs of a machine by default
 
 
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
-        """Add `--cluster` and the options that apply only with it."""
+    """Add `--cluster` and the options that apply only with it."""
     group = parser.add_argument_group("simulation of many GPUs")
     group.add_argument(
         "--cluster",
@@ -26,7 +26,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
         help="take some steps here in one process, and simulate a step on many such GPUs: waiting times and "
         f"efficiency; the default of --gpus-per-node is then {NODE}",
     )
-    group.add_argument("--sizes", type=count, nargs="+", metavar="N", help="numbers of GPUs (default: 8, 16, ... 4096)")
+    group.add_argument("--sizes", type=count, nargs="+", metavar="N", help="GPUs (default: 8, 16, ... 4096)")
     group.add_argument(
         "--images-per-gpu",
         type=count,
@@ -141,8 +141,8 @@ def _show(config: Config, parts: "Parts", links: "Links", sizes: list["Size"]) -
     slow = [size for size in sizes if size.host >= size.seconds]
     if slow:
         put(
-            f"note: from {slow[0].ranks:,} GPUs on, the host is slower than its GPU: agreement of all ranks over gloo "
-            f"takes {_ms(slow[0].host)} ms per step"
+            f"note: from {slow[0].ranks:,} GPUs on, the host is slower than its GPU: agreement of all ranks over "
+            f"gloo takes {_ms(slow[0].host)} ms per step"
         )
     if config.data.lanes is None and sizes[-1].ranks > 64:
         put("note: more than 64 ranks need data.lanes, set to a multiple of their number")

@@ -107,8 +107,8 @@ class Tally:
         -------
         dict
             ``size``; ``confidence`` (mean; None for an empty cluster). Where there are labels, of the labelled
-            images: ``majority`` (most common class) and ``matched`` (its class in the one-to-one matching), None for
-            none; ``purity`` (share of the most common class) and ``entropy`` (of the classes within, in nats).
+            images: ``majority`` (most common class) and ``matched`` (its class in the one-to-one matching), None
+            for none; ``purity`` (share of the most common class) and ``entropy`` (of the classes within, in nats).
         """
         columns = {
             "size": self.sizes.tolist(),

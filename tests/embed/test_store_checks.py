@@ -213,6 +213,6 @@ def test_the_command(shards, tmp_path, capsys):
     assert main(["embed", *map(str, line)]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert told == (
-        f"{tmp_path / 'store'}: 150 rows of 96 numbers (float16), of each unchanged image and 1 random view; 0 new; "
-        "by random weights: of no use but to try things the 5 nearest neighbours of each row, found exactly"
+        f"{tmp_path / 'store'}: 150 rows of 96 numbers (float16), of each unchanged image and 1 random view; "
+        "0 new; by random weights: of no use but to try things the 5 nearest neighbours of each row, found exactly"
     )

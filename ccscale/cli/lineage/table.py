@@ -11,8 +11,8 @@ examples:
   ccscale lineage table runs/photos --out ids.parquet
   ccscale lineage table runs/photos --version 3 --out before.csv
 
-columns: data_set, shard, key, id (-1: fits no cluster; empty: undecodable), name if clusters have names, confidence,
-reason (why it fits no cluster), version (which gave the image its id)
+columns: data_set, shard, key, id (-1: fits no cluster; empty: undecodable), name if clusters have names,
+confidence, reason (why it fits no cluster), version (which gave the image its id)
 """
 
 

@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shown",
         type=numbers,
         metavar="R,G,B",
-        help="with --channels: the channels shown as red, green and blue in pictures, counted from 0 (default: 0,1,2)",
+        help="with --channels: channels shown as red, green and blue, counted from 0 (default: 0,1,2)",
     )
     shards = parser.add_argument_group("the shards")
     shards.add_argument(

@@ -2,8 +2,8 @@
 
 Classes are matched with clusters once, when all images have been looked at and nothing is trained by labels yet, by
 the clusters that the labelled images are in: one-to-one, so that as many as possible are right; a cluster that is
-left over stands for its most common class. An image that is in a cluster of its class is given that one, another the
-one that is matched with its class; where a class has no cluster, none.
+left over stands for its most common class. An image that is in a cluster of its class is given that one, another
+the one that is matched with its class; where a class has no cluster, none.
 """
 
 from collections.abc import Collection, Iterator, Sequence
