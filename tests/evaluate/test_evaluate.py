@@ -158,7 +158,7 @@ def test_merge_for_people_and_without_labels(folder, shards, tmp_path, capsys):
     assert "note: these are shards of the data set 'images'; the run was trained on 'folder'" in err
     assert "There are no labels: ACC, NMI, ARI and F cannot be measured." in out
     assert "two views of an image are in the same cluster for" in out
-    assert f"the tree: {copy}/merge.png" in out
+    assert f"merge tree: {copy}/merge.png" in out
     tree = json.loads((copy / TREE).read_text())
     assert (tree["features"], tree["own"]) == ("instance", False)
     # A tree of other images serves, and it is said.

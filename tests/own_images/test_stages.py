@@ -91,7 +91,7 @@ def test_images_of_five_channels_are_seen_to_be_such(tmp_path, weights, capsys):
     cells(tmp_path / "photos")
     assert cluster(tmp_path, weights, "--clusters", "2", "--json") == 0
     told = capsys.readouterr()
-    assert "the images are of 5 channels, and are kept as they are stored" in told.err
+    assert "the images have 5 channels, which are kept as stored" in told.err
     assert json.loads(told.out)["images"] == len(rows(tmp_path)) == 40
     settings = load_config(tmp_path / "out/run-1/config.yaml").model
     assert (settings.in_chans, settings.pixels.type, settings.pixels.scale) == (5, "uint16", "percentiles")

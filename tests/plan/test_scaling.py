@@ -97,7 +97,7 @@ def test_by_its_command(tmp_path, capsys, shards):
     assert main([*command, "--hop-gloo", "1e8", "--picture", str(picture)]) == 0
     with Image.open(picture) as drawn:
         assert len(drawn.getcolors(2**20) or ()) > 8
-    assert "from 8 GPUs on the host is slower than its GPU" in " ".join(capsys.readouterr().out.split())
+    assert "from 8 GPUs on, the host is slower than its GPU" in " ".join(capsys.readouterr().out.split())
 
 
 def test_refused(refused, tmp_path, shards):

@@ -103,7 +103,7 @@ def test_a_killed_rank(ranks: list[Rank], tmp_path: Path, lost: int, number: int
         assert f"rank {lost} on {os.uname().nodename} is lost: no sign of life for" in said
     else:  # the store was in it
         assert "rank 0, or the way to it, is gone" in said
-    assert "the same command goes on from the newest checkpoint" in said
+    assert "the same command resumes from the newest checkpoint" in said
     assert "Traceback" not in said
 
 
