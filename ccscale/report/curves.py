@@ -44,7 +44,7 @@ PANELS: tuple[tuple[str, str, dict[str, str], bool], ...] = (
         True,
     ),
     ("stage", "Clusters without labels", {"unlabelled_clusters": "clusters without labels"}, True),
-    ("step", "Images a second", {"images_per_second": "images a second"}, True),
+    ("step", "Images per second", {"images_per_second": "images a second"}, True),
     ("step", "Learning rate", {"lr": "learning rate"}, True),
 )
 

@@ -43,14 +43,14 @@ class TestTimeEstimate:
 
     def test_on_a_cpu(self, clock, capsys):
         assert self.told(clock, capsys, 0, 1001 + WARM_UP, True, 4.0, 2.0) == [
-            "the first step took 4 s: the 1,010 that are left take at most 1 h 7 min, until Fri 15 Jan, 09:07",
-            "a step takes 2 s: the 1,000 that are left take about 33 min 20 s, until Fri 15 Jan, 08:33",
+            "the first step took 4 s: the remaining 1,010 take at most 1 h 7 min, until Fri 15 Jan, 09:07",
+            "a step takes 2 s: the remaining 1,000 take about 33 min 20 s, until Fri 15 Jan, 08:33",
         ]
 
     def test_where_the_first_step_tells_nothing_of_the_others(self, clock, capsys):
         assert self.told(clock, capsys, 500, 1501 + WARM_UP, False, 40.0, 0.5) == [
             "the first step took 40 s",
-            "a step takes 0.5 s: the 1,000 that are left take about 8 min 20 s, until Fri 15 Jan, 08:08",
+            "a step takes 0.5 s: the remaining 1,000 take about 8 min 20 s, until Fri 15 Jan, 08:08",
         ]
 
     def test_days_are_warned_of(self, clock, capsys):

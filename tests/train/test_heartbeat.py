@@ -137,7 +137,7 @@ def test_a_rank_that_hangs(ranks: list[Rank], tmp_path: Path, hanging: int) -> N
     assert f"error: rank {hanging} on {os.uname().nodename} hangs: it has stood for " in said
     place = re.escape("step 4, views (") + r"\S*test_heartbeat\.py:\d+, fail\)"
     assert re.search(
-        f" s at {place}, and others wait for it; all ranks end: the same command goes on from", said
+        f" s at {place}, and others wait for it; all ranks exit: the same command resumes from", said
     )
     assert said.count("error") == 1
 
@@ -155,7 +155,7 @@ def test_a_failing_rank(ranks: list[Rank], tmp_path: Path, failing: int) -> None
     check_end(ranks, code=1)
     said = [rank.said.read_text() for rank in ranks]
     assert "MemoryError: no more of it" in said[failing]
-    told = f"rank 1 on {os.uname().nodename} has failed: MemoryError: no more of it; all ranks end"
+    told = f"rank 1 on {os.uname().nodename} has failed: MemoryError: no more of it; all ranks exit"
     assert (told in said[0]) == (failing == 1)  # it speaks of others alone
     assert all("Traceback" not in text for rank, text in enumerate(said) if rank != failing)
 

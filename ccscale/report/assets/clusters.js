@@ -133,7 +133,7 @@ function clusterSection(cluster) {
       tiles.querySelector("button").tabIndex = 0;
     }];
   };
-  const groups = [group("Surest", 0, surest)];
+  const groups = [group("Most confident", 0, surest)];
   if (keys.length > surest) groups.push(group("Most doubtful", surest, keys.length));
   made.append(el("div", { className: "samples" }, ...groups.map(([node]) => node)));
   whenNear(made, () => groups.forEach(([, fill]) => fill()));

@@ -52,7 +52,7 @@ async function toggleMembers(cluster) {
   const show = (next) => {
     first = next;
     const last = Math.min(first + ON_A_PAGE, listed);
-    where.textContent = `${count(first + 1)} to ${count(last)} of ${count(listed)}, the surest first`;
+    where.textContent = `${count(first + 1)} to ${count(last)} of ${count(listed)}, the most confident first`;
     tiles.replaceChildren(...members.keys.slice(first, last).map((key, i) => memberItem(cluster, members, first + i)));
     tiles.querySelector("button").tabIndex = 0;
     [back.disabled, on.disabled] = [first === 0, last === listed];

@@ -25,8 +25,8 @@ function startOverview() {
   $("figures").append(el("dl", { className: "figures" }, ...tiles),
     el("dl", { className: "facts" }, ...run.facts.map(([title, text]) => el("div", {}, el("dt", {}, title), el("dd", {}, text)))));
   if (data.heads.length) startHeads();
-  $("about").textContent = "Made by ccscale report. The file holds all that it shows and fetches nothing. Surest: highest soft " +
-    "assignment to the cluster. Most doubtful: " + (data.clusters.second ? "smallest lead over the second choice." : "lowest soft assignment.");
+  $("about").textContent = "Made by ccscale report. The file is self-contained and fetches nothing. Most confident: highest soft " +
+    "assignment to the cluster. Most doubtful: " + (data.clusters.second ? "smallest margin over the second choice." : "lowest soft assignment.");
   if (other) startComparison(names);
 }
 

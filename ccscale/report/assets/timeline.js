@@ -35,7 +35,7 @@ function lastUpdate({ versions, shards, newest }) {
     [one.shard, count(one.images), count(one.unassigned), percent(one.unassigned / Math.max(one.images, 1)),
       ...DRIFT.map((name) => (one.drift[name] === undefined ? "–" : `${figure(one.drift[name])} (${figure(one.drift[`${name}_chance`])})`)), one.drift.alarm ?? "–"]);
   made.append(tableDetails("Its shards as a table", () => table("Shards of the last update", [["shard", true], ["images"], ["without a cluster"], ["share"], ...DRIFT.map((name) => [`${name} (chance)`]), ["alarm", true]], rows)));
-  const TITLES = { unassigned: "Of those that fit nowhere", assigned: "Of those that got a cluster, with its id" };
+  const TITLES = { unassigned: "Images that fit no cluster", assigned: "Images that got a cluster, with its id" };
   const groups = Object.entries(TITLES).filter(([kind]) => newest[kind]?.length).map(([kind, title]) => {
     const tiles = el("ul", { className: "tiles" });
     const group = el("div", { className: "all" }, el("h4", {}, title), tiles);
@@ -68,8 +68,8 @@ function timelinePanels(told) {
       const series = names.map((name) => line(name === "unassigned" ? "without a cluster" : name, measured.map((one) => one.drift[name]), at)).filter((one) => one.x.length);
       if (series.length) panels.push({ title, why: "drift", over: "shard", note, series });
     };
-    drift("Drift: inside of clusters", ["features", "confidence"], `By shard, as they came in; 0.5 is none. An alarm from ${limit("features")} on, if it is beyond chance.`);
-    drift("Drift: sizes, and what fits nowhere", ["sizes", "unassigned"], `By shard. An alarm from ${limit("sizes")} and ${limit("unassigned")} on, if it is beyond chance.`);
+    drift("Drift: within clusters", ["features", "confidence"], `By shard, as they came in; 0.5 is none. An alarm from ${limit("features")} on, if it is beyond chance.`);
+    drift("Drift: sizes, and images that fit no cluster", ["sizes", "unassigned"], `By shard. An alarm from ${limit("sizes")} and ${limit("unassigned")} on, if it is beyond chance.`);
   }
   return el("div", { className: "panels" }, ...panels.map((panel) => chartPanel({ over: "version", linear: true, zero: true, ...panel })));
 }
@@ -115,7 +115,7 @@ function lanes({ versions, sizes }) {
     plot.replaceChildren(root);
   });
   return el("div", {}, el("h3", {}, "Lives of clusters"), el("p", { className: "lead" }, `${chosen.length < Object.keys(sizes).length ? `${count(chosen.length)} of ${count(Object.keys(sizes).length)}, those with changes and the largest. ` : ""}` +
-    "A lane is as wide as its cluster is large. Dots: green, born; blue, split; orange, merged or retired."), plot);
+    "The width of a lane is the size of its cluster. Dots: green, born; blue, split; orange, merged or retired."), plot);
 }
 
 function whatHappened(versions) {
