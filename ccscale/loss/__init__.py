@@ -1,8 +1,8 @@
-"""The losses, taken exactly over the global batch of all ranks.
+"""The losses, computed exactly over the global batch of all ranks.
 
-The contract for gradients: on every rank each loss returns the value of the *global* loss, and its gradient to
-the rank's inputs is W times the derivative of that value. An engine that averages parameter gradients over the W
-ranks therefore steps along the exact gradient of the global loss.
+The contract for gradients: on every rank each loss returns the value of the *global* loss, and its gradient with
+respect to the rank's inputs is W times the derivative of that value. An engine that averages parameter gradients
+over the W ranks therefore steps along the exact gradient of the global loss.
 """
 
 from ccscale.loss.cluster import cluster_loss

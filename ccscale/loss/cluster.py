@@ -1,21 +1,21 @@
 """Cluster-level contrastive loss over the global batch (paper, section 'Cluster-level Contrastive Head').
 
-The columns of the global assignment matrices, ``C = [P_a | P_b]`` (N x 2K), represent the clusters.
-With the cosine similarity ``S`` of the 2K columns over τ and the positive ``p(i)`` of column i, its like in the
+The columns of the global assignment matrices, ``C = [P_a | P_b]`` (N x 2K), represent the clusters. With the
+cosine similarity ``S`` of the 2K columns over τ and the positive ``p(i)`` of column i, the same cluster in the
 other view::
 
     loss = mean_i ( logsumexp_{k≠i} S_ik − S_ip(i) )  +  w Σ_{views} ( Σ_k q_k log q_k + log K ),   q = column mean
 
-The weight w of the entropy term is 1 in the paper. The term is the divergence of q from even sizes; other sizes may
-take their place (`prior.py`).
+The weight w of the entropy term is 1 in the paper. The term is the divergence of q from the uniform distribution;
+another prior may replace that (`prior.py`).
 
-There are two ways to it, both exact:
+It is computed in one of two ways, both exact:
 
-- All of it follows from ``CᵀC`` (2K x 2K) and the 2K column sums: one all-reduce of 4K² + 2K numbers, whatever N.
-- Where N is below 2K, the rows of C are fewer numbers: they are gathered, and the columns go through the tiles
-  of the instance loss (`tiles.py`), so that nothing of size 2K x 2K is made.
+- From ``CᵀC`` (2K x 2K) and the 2K column sums: one all-reduce of 4K² + 2K numbers, whatever N.
+- If N is below 2K, the rows of C are smaller: they are gathered, and the columns go through the tiles of the
+  instance loss (`tiles.py`), so that no 2K x 2K matrix is formed.
 
-The backward pass sends nothing: every rank knows the gradient of the loss to what was added up.
+The backward pass communicates nothing: every rank knows the gradient with respect to the reduced sums.
 """
 
 import math

@@ -1,7 +1,8 @@
-"""A pass of the losses for what it takes, not for its value: of what is alike the first few are enough.
+"""Dry runs of the losses, to measure their cost: only the first few of many equal parts are computed.
 
-Tiles, strips of S and other ranks' rows come one after the other and take the same each. `ccscale plan` measures
-the losses of any batch with the first few of them (`plan/loss_cost.py`); training takes all.
+Tiles, strips of S and the rows of other ranks are processed one after the other, and each takes equally long.
+`ccscale plan` measures the losses of a batch of any size with the first few of them (`plan/loss_cost.py`);
+training computes all.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,10 +1,11 @@
-"""The sums of `tiles.py` on an NVIDIA GPU, fused: no tile of S ever leaves the chip (`kernels.py`).
+"""The sums of `tiles.py` in fused kernels on an NVIDIA GPU (`kernels.py`): no tile of S leaves the chip.
 
-A program has a block of rows in registers and goes over the columns: product, exponential and sum at once (and the
-second product, going backward), as FlashAttention does (Dao et al. 2022). Similarities of rows of unit length are
-bounded, so no running maximum is needed where `tiles.is_safe`. Products are of float16 numbers, or, to be as exact
-as float32, of two of them for each; they are added up in float32. Where there are few rows, the columns are dealt
-to several programs, and their parts are added up afterwards, in the same order each time.
+A program holds a block of rows in registers and iterates over the columns, fusing product, exponential and sum
+(and, in the backward pass, the second product), as FlashAttention does (Dao et al. 2022). Similarities of rows of
+unit length are bounded, so no running maximum is needed if `tiles.is_safe`. Products are of float16 numbers or,
+for the accuracy of float32, of two float16 numbers per value; they are accumulated in float32. If there are few
+rows, the columns are split over several programs, whose partial sums are added afterwards, always in the same
+order.
 """
 
 from typing import Any

@@ -1,4 +1,6 @@
-"""What the losses refuse, on all ranks alike, before a collective call that some would wait in for ever."""
+"""Checks of the inputs of the losses, on all ranks alike, before a collective call in which some could wait for
+ever.
+"""
 
 import torch
 from torch import Tensor

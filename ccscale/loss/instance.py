@@ -7,17 +7,17 @@ With the 2N rows ``Z = [z_a; z_b]`` of all ranks, ``S = Z Zᵀ / τ`` and the po
     ∂loss/∂z_i = [ Σ_{k≠i} (e^{S_ik − lse_i} + e^{S_ik − lse_k}) z_k − 2 z_p(i) ] / (2N τ)
 
 The second line needs the logsumexps of all rows and nothing else from the other ranks, so no gradient is
-scattered back. Each rank computes its own 2n rows of S and never keeps them: tile by tile (`tiles.py`), or fused
+reduce-scattered. Each rank computes its own 2n rows of S without storing them: tile by tile (`tiles.py`), or fused
 (`fused.py`).
 
-What is sent: the rows of z once, gathered in the type they have, while the rank's own block of S is computed;
-then 2N logsumexps and a number per rank. The backward pass sends nothing. In a ring no rank holds all of z: the
-ranks' rows are passed on from rank to rank behind the computation, once forward and once backward.
+Communication: the rows of z, gathered once in their own type while the rank's own block of S is computed; then 2N
+logsumexps and one number per rank. The backward pass communicates nothing. In a ring no rank holds all of z: rows
+are passed from rank to rank, overlapped with computation, once forward and once backward.
 
-Where images have labels, those of one label are not told apart: they leave each other's sums over k, and nothing
-pulls them together (TCL: Li et al., "Twin contrastive learning for online clustering", 2022, section 3.3). An image
-without a label is told from all others. For the tiles an image is a group by itself, or its label is one: rows of a
-group do not meet, and the pair that is to be pulled together is added for itself.
+If images have labels, those with the same label do not repel each other: they are left out of each other's sums
+over k, and nothing pulls them together (TCL: Li et al., "Twin contrastive learning for online clustering", 2022,
+section 3.3). An image without a label repels all others. For the tiles each label is a group, and so is each image
+without one: rows of a group are not compared, and the term of the positive pair is added separately.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,10 @@
-"""The kernels of `fused.py` (Triton): a program has a block of rows and goes over the columns, tile by tile.
+"""The Triton kernels of `fused.py`: a program holds a block of rows and iterates over the columns, tile by tile.
 
-Rows come scaled by √(log₂e / τ), so that e^S is the exponential to the base 2 of a product, in float16, padded with
-zeros to `WIDTH` numbers and to a whole number of blocks: nothing is masked but where a row meets itself, and at the
-ragged end. float16 keeps 11 bits of a number, bfloat16 8, for the same time. What is to be as exact as float32 has
-a second part, what rounding has left of the first (22 bits together), and is multiplied in three products.
+Rows are scaled by √(log₂e / τ), so that e^S is the exponential to the base 2 of a product. They are float16,
+padded with zeros to `WIDTH` numbers and to a whole number of blocks: only the products of a row with itself and
+the ragged end are masked. float16 has 11 significant bits, bfloat16 8, at the same speed. For the accuracy of
+float32, each number has a second float16, the rounding error of the first (22 bits together), and three products
+are computed.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""A number of each rank, as one that all have."""
+"""The mean of a number over all ranks, differentiable."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The sizes that clusters are to have: what the cluster loss's entropy term is a divergence to.
+"""Priors of cluster sizes, from which the entropy term of the cluster loss is the divergence.
 
 With q the column mean of a view's assignments, the term is ``Σ_views Σ_k q_k (log q_k − log π_k)``, KL(q ‖ π):
 
@@ -7,11 +7,11 @@ With q the column mean of a view's assignments, the term is ``Σ_views Σ_k q_k 
                ("PET-TURTLE: deep unsupervised support vector machines for imbalanced data clusters", IEEE Signal
                Processing Letters 33, 2026)
     estimated  π = (1 − ε) s + ε/K, where s is the moving average of the share of each cluster among what both views
-               agree on, Σ_i p^a_ik p^b_ik: an image counts by how sure it is. It begins even, or as the clusters
-               are that the heads begin from. ε keeps a cluster from being given up
+               agree on, Σ_i p^a_ik p^b_ik, so confident images count more. It starts uniform, or with the sizes
+               of the clusters that the heads start from. ε keeps clusters from being abandoned
 
-A prior is called once a step with what the loss has of the global batch anyway, so nothing more is sent for it; no
-gradient goes through π.
+A prior is called once per step with sums that the loss has anyway, so it needs no further communication; no
+gradient flows through π.
 """
 
 from collections.abc import Callable

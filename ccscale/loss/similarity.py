@@ -1,8 +1,9 @@
-"""Which way the sums over the similarity matrix are taken: fused on an NVIDIA GPU, in tiles everywhere else.
+"""Selects the implementation of the sums over the similarity matrix: fused on an NVIDIA GPU, tiles everywhere
+else.
 
-The fused way is tried on a small problem before its first use on a device, against the tiles, which are its oracle:
-where it cannot be had or is wrong, the tiles do the work, and a warning says so once. Then both are timed at the
-size at hand, once: the quicker one does the work.
+Before its first use on a device, the fused implementation is compared with the tiles on a small problem: if it is
+unavailable or wrong, the tiles are used, with a warning. Then both are timed once at the actual size, and the
+faster one is used.
 """
 
 from collections.abc import Callable, Sequence

@@ -6,13 +6,13 @@ For each of H heads the student's assignments q_s and the teacher's q_t of the t
     l(x, x') = − w(x, x') log Σ_c (q_s(c|x) q_t(c|x'))^β / q_t(c)
     w(x, x') = mean over heads of Σ_c q_t(c|x) q_t(c|x')
 
-The loss is the mean over heads, images, and both ways. The prior q_t(c) goes on from step to step, by the teacher's
-assignments of all views of the global batch, those of this step included::
+The loss is the mean over heads, images, and both orders of the views. The prior q_t(c) is a moving average over
+steps of the teacher's assignments of all views of the global batch, including those of this step::
 
     prior <- m prior + (1 − m) mean of q_t
 
-The ranks add up ΣK numbers for it, and one for the loss. The backward pass sends nothing: an image's part of the
-loss depends on its own rank alone, since no gradient goes to the teacher.
+The ranks sum ΣK numbers for it, and one for the loss. The backward pass communicates nothing: an image's term
+depends only on its own rank, since no gradient flows to the teacher.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,19 +1,19 @@
-"""Sums over the similarity matrix of rows, tile by tile: the matrix itself is never held.
+"""Sums over the similarity matrix, tile by tile: the matrix itself is never stored.
 
 For rows ``u`` (m, d) and columns ``v`` (c, d) of unit length, ``S = u vᵀ / τ``::
 
     sums     lse_i = log Σ_k e^{S_ik}                              (m,)
     pulls    g_i   = Σ_k (e^{S_ik − lse_i} + e^{S_ik − lse_k}) v_k     (m, d)
 
-Two ways lead there. Where no similarity exceeds `SAFE` in size, ``E = e^S`` fits float32 as it is: then
-``g = (E ⊙ (w_i + w_k)) v`` with ``w = e^{−lse}``, and where rows meet themselves both factors are symmetric: a tile
-above the diagonal serves the rows below it too, and half of S is never computed. Otherwise each row keeps a running
-maximum.
+There are two implementations. If no similarity exceeds `SAFE` in size, ``E = e^S`` fits float32: then
+``g = (E ⊙ (w_i + w_k)) v`` with ``w = e^{−lse}``, and if rows are compared with themselves both factors are
+symmetric: a tile above the diagonal also gives the rows below it, and half of S is never computed. Otherwise each
+row keeps a running maximum.
 
-On a CPU products are what takes the time: where all of E of rows with themselves is small, it is kept from the sums
-to the pulls (`RowSums.kept`), and not computed again.
+On a CPU products dominate: if E of rows with themselves is small, it is kept from the sums to the pulls
+(`RowSums.kept`) instead of being recomputed.
 
-Rows and columns may be in groups, which are numbers: those of one group do not meet, the row itself among them.
+Rows and columns may have group numbers: those of the same group, which includes the row itself, are not compared.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
-"""Which blocks the fused kernels take: those that a device was fastest with, at a launch of that size.
+"""Tunes the block sizes of the fused kernels: the fastest on the device for a launch of that size.
 
-They are tried on random rows before the first launch of a width, precision and size (to the next power of two, and
-no more than `MOST`), and remembered while the process runs. Each is held to sums of few rows, taken plainly,
-before: what a compiler spoils may be the quickest. So the choice makes a difference to rounding alone.
+They are timed on random rows before the first launch of a width, precision and size (the next power of two, at
+most `MOST`), and cached while the process runs. Each is first compared with plainly computed sums of a few rows,
+since a miscompiled kernel may be the fastest. So the choice affects only rounding.
 """
 
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""Training: set-up, the loop and its steps, what ranks tell each other, the log."""
+"""Training: set-up, the loop and its steps, communication between ranks about failures, the log."""

@@ -1,6 +1,6 @@
-"""What a rank's main thread does: its step and what it does there, as it notes itself, and as is seen from outside.
+"""What a rank's main thread is doing: the step and activity that it records, and where another thread finds it.
 
-From outside, another thread sees the line of code, and whether that is a call in which it waits for other ranks.
+The other thread sees the line of code, and whether it is a call that waits for other ranks.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What the ranks agree on at a step's end, and what follows from it, the same on all of them."""
+"""What the ranks agree on at the end of each step, so that all of them act alike."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The clusters of a run in training: found for heads that are not trained, measured, and a head chosen."""
+"""The clusters of a run during training: computes centres for untrained heads, evaluates all heads, selects one."""
 
 from typing import Any
 

@@ -1,7 +1,8 @@
-"""How long a device waits for its batches: measured without a wait of the host's, and told where it is long.
+"""Measures how long the device waits for batches, without synchronizing the host, and warns if it is long.
 
-On a GPU the host hands over a step long before it is computed, so its clock says nothing of the device: an event is
-put behind the step's work, another behind the next batch's arrival, and the time between is read with the log.
+A GPU computes a step long after the host has launched it, so the host's clock says nothing about the device: one
+event is recorded after the step's work, another after the arrival of the next batch, and the time between them is
+read when the log is flushed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How long training takes, told after the first steps of a start."""
+"""Estimates how long training will take, after the first steps."""
 
 import time
 from collections.abc import Callable
@@ -17,16 +17,16 @@ class TimeEstimate:
     The first one takes longer than the others, on a GPU or with a compiler many times as long: only where it is no
     more than slow does it say something about them, at most how long they take. So some more are measured.
 
-    Every rank calls it alike: to measure, the device is waited for, twice in all.
+    All ranks call it alike: measuring synchronizes the device, twice in all.
 
     Parameters
     ----------
     start, stop
-        Steps that are done, steps that there will be.
+        Steps done so far, and the last step.
     even
-        Whether the first step tells something about the others: nothing is compiled, tuned or put off.
+        Whether the first step takes as long as the others: nothing is compiled, tuned or deferred in it.
     settle
-        Waits for the steps that were handed to the device.
+        Waits until the device has finished all launched steps.
     """
 
     def __init__(self, start: int, stop: int, even: bool, settle: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ class TimeEstimate:
 
 
 def _tell(what: str, about: str, left: int, each: float) -> None:
-    """Say what is to be expected, and what to do where that is days."""
+    """Print the expected duration, with advice if it is days."""
     seconds = each * left
     end = time.strftime("%a %d %b, %H:%M", time.localtime(time.time() + seconds))
     rest = f"the remaining {left:,} take" if left > 1 else "the last one takes"

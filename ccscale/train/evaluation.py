@@ -1,4 +1,4 @@
-"""The evaluations of a run: its clusters measured and told, its self-labelling judged by them, the best kept."""
+"""Evaluations during training: measures and reports the clusters, decides about self-labelling, keeps the best."""
 
 from collections.abc import Callable
 from typing import Any

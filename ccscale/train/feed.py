@@ -1,4 +1,4 @@
-"""A rank's batches, fetched one ahead of their use, and copied to the device meanwhile.
+"""A rank's batches, fetched and copied to the device one step ahead.
 
 ::
 
@@ -6,10 +6,11 @@
     a thread      batch t+1: fetched, put into pinned memory, sent |
     GPU           .. step t-1 | step t ............................ | step t+1
 
-While a step is computed, its rank fetches the next batch and has it copied on a stream of its own. On a GPU that
-begins before the step is launched; on a CPU, whose cores compute the step, after it. At the step's end all ranks
-agree whether each has one. So a rank that cannot read its data never leaves the others waiting for it in the middle
-of a step: all save, and stop. Nor does a store that does not answer keep a rank from stopping when it is asked to.
+While a step is computed, the next batch is fetched and copied on a separate CUDA stream. On a GPU this begins
+before the step is launched; on a CPU, whose cores compute the step, after it. At the end of the step all ranks
+agree whether each has its batch. So a rank that cannot read its data never leaves the others waiting in the
+middle of a step: all save, and stop. Likewise, storage that does not respond never prevents a rank from stopping
+on request.
 """
 
 import time

@@ -1,9 +1,10 @@
-"""Cluster heads as training begins: the mean of what they take (``model.head_input``), and the clusters of a store
-that they tell in place of random weights (``model.begin``).
+"""Initializes cluster heads from a feature store: their mean input, and clusters instead of random weights.
 
-Each is fitted to the clusters that were found, by cross-entropy, before the first step; an image counts by any of
-its views. What follows is training as ever. All of it follows from store, config and seed: a run that was killed
-before its first checkpoint begins with the same heads.
+They are set by ``model.head_input`` and ``model.begin``.
+
+Each head is fitted by cross-entropy, on all views of each image, before the first step; training then continues
+as usual. The result depends only on store, config and seed, so a run that was killed before its first checkpoint
+starts from the same heads.
 """
 
 import copy

@@ -1,7 +1,7 @@
-"""Python's garbage collection, kept out of the steps.
+"""Keeps Python's garbage collection out of the steps.
 
-A collection walks over every object of the process, at a moment that Python chooses: tens of milliseconds that all
-other ranks wait for, on one rank after the other. Here it happens between steps, on all ranks at the same one.
+A full collection visits every object of the process, for tens of milliseconds, whenever Python decides; all other
+ranks wait, now for one rank, now for another. Here it runs between steps, on all ranks after the same step.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""Which rank hangs: it stands still while others wait for it."""
+"""Finds a hanging rank: one that makes no progress while others wait for it."""
 
 from collections.abc import Mapping
 

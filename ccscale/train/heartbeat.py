@@ -1,17 +1,17 @@
-"""A rank that dies or hangs ends the others, by name and in bounded time: none is left waiting for it for ever.
+"""Heartbeat of the ranks: if one dies or hangs, all others exit within bounded time and name it.
 
-Every rank's thread leaves a sign of life in the store where the ranks met, every few seconds, and where its main
-thread stands. Rank 0's looks for ranks that have left none for too long, or whose main thread stands still while
-others wait for it, and writes into the store which one is lost; a rank that ends by an exception of its own writes
-that it has failed. Every rank's thread reads both, and the store's silence too, and
-ends its process, as the main thread may sit in a collective call that no exception reaches: with the exit code
-`LOST` if a rank is lost, so that a scheduler starts the job anew, and with `FAULT` if one has failed, which would
-fail again. So it is with a rank that was told to stop where there is nothing to save (`preempt.Stopped`). Keys::
+On every rank a thread writes a heartbeat, and the position of the main thread, into the rendezvous store every
+few seconds. Rank 0's thread looks for ranks without a heartbeat for too long, or whose main thread makes no
+progress while others wait for it, and writes into the store which one is lost; a rank that exits with an
+exception writes that it has failed. Every rank's thread reads both, notices if the store does not respond, and
+ends its process, since the main thread may be in a collective call that no exception reaches. The exit code is
+`LOST` if a rank is lost, so that a scheduler restarts the job, and `FAULT` if one has failed, which would fail
+again. The same holds for a rank that was asked to stop when there was nothing to save (`preempt.Stopped`). Keys::
 
-    beat/RANK     how many signs so far, and a `Activity`; "done" when the rank has come to its end
-    broken        a collective call has failed on some rank: the limit is shorter from now on
-    lost, failed  the sentence that says who
-    stopped       there is one that was told to stop
+    beat/RANK     number of heartbeats so far, and an `Activity`; "done" when the rank has finished
+    broken        a collective call has failed on some rank: the time limit is shorter from now on
+    lost, failed  a sentence that names the rank
+    stopped       some rank was asked to stop
 """
 
 import contextlib
@@ -234,7 +234,7 @@ class Heartbeat:
             self._store.compare_set("lost", "", hanging)
 
     def _leave(self, what: str, told: bool, code: int) -> None:
-        """End the process. The rank that found it out speaks of it."""
+        """End the process; the rank that found the failure reports it."""
         if told and code != STOPPED:
             where = f" on rank {self._rank}" if self._rank else ""
             print(

@@ -1,4 +1,4 @@
-"""What a run writes and shows as it goes: metrics.jsonl, TensorBoard, a progress bar or a line now and then."""
+"""The log of a run: metrics.jsonl, TensorBoard, trackers, and a progress bar or occasional lines."""
 
 import time
 from collections.abc import Callable, Iterable

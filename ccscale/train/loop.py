@@ -1,4 +1,4 @@
-"""The training loop: the steps that are left of a run, and what happens between two of them."""
+"""The training loop: the remaining steps of a run, and everything between two steps."""
 
 from contextlib import closing
 from dataclasses import dataclass, replace

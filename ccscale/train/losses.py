@@ -1,4 +1,4 @@
-"""The losses of a step."""
+"""The losses of one step."""
 
 from typing import NamedTuple
 

@@ -1,16 +1,16 @@
-"""What training tells: as it starts, what is trained on what and where it goes on; as it ends, why.
+"""The messages of training: at the start, the devices, the data and where it resumes; at the end, the reason.
 
 ::
 
     training on 1 rank: the CPU, 2 threads (torch sees no CUDA device)
     photos: 60,000 images of train; 234 steps of 256 images an epoch, 1,000 epochs: 234,000 steps
     running the first step
-    the first step took 4.1 s: the 233,999 that are left take at most 11 days 2 h, until Mon 07 Dec, 09:40
+    the first step took 4.1 s: the remaining 233,999 take at most 11 days 2 h, until Mon 07 Dec, 09:40
     warning: that is days; ...
-    a step takes 2.9 s: the 233,989 that are left take about 7 days 20 h, until Fri 04 Dec, 03:20
+    a step takes 2.9 s: the remaining 233,989 take about 7 days 20 h, until Fri 04 Dec, 03:20
     warning: that is days; ...
 
-What it tells of the first steps is `eta.py`'s.
+The messages about the first steps are in `eta.py`.
 """
 
 import time

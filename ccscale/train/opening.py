@@ -1,7 +1,7 @@
-"""A run is opened: its folder compared with what is asked for, its newest checkpoint found, its network built.
+"""Opens a run: compares its folder with the config, finds the newest checkpoint, builds the network.
 
-The weights that a run begins with are asked for at its beginning alone. Once there is a checkpoint, its folder and
-the shards are all that it needs.
+Initial weights are loaded only when a run starts. Once it has a checkpoint, it needs nothing but its folder and
+the shards.
 """
 
 from dataclasses import dataclass

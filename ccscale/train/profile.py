@@ -1,6 +1,6 @@
-"""A trace of some steps, ``RUN/profile/rank-0.json``: open it in ui.perfetto.dev.
+"""A profiler trace of some steps, ``RUN/profile/rank-0.json``, for ui.perfetto.dev.
 
-Each rank writes its own. The parts of a step have names in it: data, views, forward, losses, backward, optimizer.
+Each rank writes its own. The parts of a step are labelled: data, views, forward, losses, backward, optimizer.
 """
 
 from pathlib import Path

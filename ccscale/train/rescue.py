@@ -1,4 +1,4 @@
-"""Where data that were good so far fail while clusters are measured, or in the next batch: the run is saved."""
+"""Saves the run if its data can no longer be read, during an evaluation or for the next batch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,6 @@
-"""What one rank of a run trains with: data, schedule, folder, and the engine as the newest checkpoint left it."""
+"""Everything that one rank trains with: data, schedule, folder, and the engine, restored from the newest
+checkpoint.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,6 +1,6 @@
-"""A run that begins with the network of another one: ``train.start: RUN``, ``RUN@STEP`` or ``RUN@best``.
+"""Starts a run from the network of another one: ``train.start: RUN``, ``RUN@STEP`` or ``RUN@best``.
 
-An exported network (``ccscale export``) may stand in a run's place.
+It may also be an exported network (``ccscale export``).
 """
 
 from pathlib import Path

@@ -1,17 +1,18 @@
 """One optimizer step on a global batch: views -> network -> both losses -> gradients -> optimizer.
 
-A rank whose share of the global batch does not fit its memory takes it in micro-batches (GradCache: Gao et al.,
-"Scaling deep contrastive learning batch size under memory limited setup", 2021). The losses need the embeddings of
-all images, not how they were made::
+A rank whose share of the global batch does not fit into memory processes it in micro-batches (GradCache: Gao et
+al., "Scaling deep contrastive learning batch size under memory limited setup", 2021). The losses need only the
+embeddings of all images, not their computation graph::
 
-    1.  without gradient, one after the other:  images -> z, p
-    2.  losses of the whole global batch;  their gradients to z and p
-    3.  one after the other again, with gradient:  images -> z, p;  backward from the gradients of 2
+    1.  without gradient, one micro-batch after the other:  images -> z, p
+    2.  losses of the whole global batch, and their gradients with respect to z and p
+    3.  one micro-batch after the other again, with gradient:  images -> z, p;  backward from the gradients of 2
 
-so the gradient is the same as in one go, for a second forward pass. Views and dropout draw the same numbers both
-times. A micro-batch is every so-manieth image of the global batch, whichever rank has it. Batch norm takes its
-statistics over a micro-batch of all ranks, not over the global batch: with it the result depends on the size of the
-micro-batches (but not on the number of ranks); with other norms it does not.
+so the gradient is the same as without micro-batches, at the price of a second forward pass. Views and dropout draw
+the same random numbers both times. With m micro-batches, one consists of every m-th image of the global batch,
+whichever rank has it. Batch norm uses the statistics of a micro-batch over all ranks, not of the global batch:
+with it the result depends on the size of the micro-batches (but not on the number of ranks); with other norms it
+does not.
 """
 
 from collections.abc import Callable, Sequence

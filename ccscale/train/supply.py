@@ -1,13 +1,13 @@
-"""What a run takes its images from: shards, or the features of them, which may grow while it trains.
+"""The data of a run: shards, or a feature store of them, both of which may grow while it trains.
 
 ::
 
     step     ... 398   399 | 400   401 ...            data.refresh: 100
-    rank 0            reads the manifest, compares, writes what is new into RUN/intakes
-    all ranks         are told, and make the schedule from step 400 on of it
+    rank 0            reads the manifest, compares, records new shards in RUN/intakes
+    all ranks         receive them, and compute the schedule from step 400 on
 
-What is decided at a step is written before the first batch that follows from it (`checkpoint/intake_files.py`), and
-never decided again: of all that a resumed run has looked at, the batches are those of the unbroken one.
+A decision is written to disk before the first batch that depends on it (`checkpoint/intake_files.py`) and is
+never made again, so a resumed run has the batches of an uninterrupted one.
 """
 
 from collections.abc import Sequence

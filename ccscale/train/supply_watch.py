@@ -1,4 +1,4 @@
-"""A run's data are looked at again while it trains: what is new is taken in, what has vanished told, or retired."""
+"""Rereads the manifest of a run's data during training: adds new shards, reports or retires vanished ones."""
 
 from dataclasses import replace
 

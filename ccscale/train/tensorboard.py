@@ -1,4 +1,4 @@
-"""TensorBoard's file of a run; where it cannot be written, the run goes on without it."""
+"""Writes a run's TensorBoard file; if that fails, the run continues without it."""
 
 import threading
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Training: from a config to a trained run, resuming from the newest checkpoint in its folder."""
+"""`train_run`: trains a run from its config, or resumes it from the newest checkpoint in its folder."""
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
