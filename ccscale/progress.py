@@ -3,10 +3,13 @@
 Standard output is for results.
 """
 
+import gc
 import math
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -35,10 +38,26 @@ def say(text: str) -> None:
     CONSOLE.print(plain(text), soft_wrap=True)
 
 
-def say_loading() -> None:
-    """Tell what the silence is that comes next: PyTorch takes seconds."""
-    if "torch" not in sys.modules and RankEnvironment.read().rank == 0:
+@contextmanager
+def loading() -> Iterator[None]:
+    """Tell what the silence is that comes next: PyTorch takes seconds.
+
+    Garbage is not collected in it: modules are half a million objects and next to no garbage, and to walk over them
+    again and again was a tenth of a start. Nor is it looked for among them later.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    if RankEnvironment.read().rank == 0:
         say("loading PyTorch")
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def duration(seconds: float) -> str:

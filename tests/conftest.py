@@ -33,6 +33,7 @@ from ccscale.train import garbage
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("busy", deadline=None)  # no test depends on how fast the machine is
 settings.load_profile("busy")
+gc.disable()  # until all tests are imported
 # A full collection walks over all that pytest and torch hold: of a run of two steps two fifths.
 garbage.gc = SimpleNamespace(**vars(gc) | {"collect": lambda generation=1: gc.collect(generation)})  # type: ignore[assignment]
 
@@ -40,6 +41,12 @@ garbage.gc = SimpleNamespace(**vars(gc) | {"collect": lambda generation=1: gc.co
 DRY = os.environ.get("CCSCALE_GPU_DRY") == "1"
 """Whether tests marked gpu are to run on a CPU where there is no GPU: that they run, not that a GPU is right."""
 LONGEST = ("test_same_run.py", "test_recipes.py", "test_launchers.py", "test_estimator.py", "test_tools.py")
+
+
+def pytest_collection_finish() -> None:
+    """Of what the imports and the tests are made of, nothing is looked through for garbage again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

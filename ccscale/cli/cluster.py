@@ -9,7 +9,7 @@ from ccscale.cli.evaluate import NAMES, clusters_table, scores_table
 from ccscale.errors import InputError
 from ccscale.exit_codes import STOPPED
 from ccscale.printing import put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 from ccscale.rank_environment import RankEnvironment
 from ccscale.wording import counted
 
@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
         ).told_by(0)
     if args.weights and not args.backbone:
         raise InputError("--weights also needs --backbone, the timm model that they belong to")
-    say_loading()
-    from ccscale.own_images.stages import ClusterRequest, cluster_folder
+    with loading():
+        from ccscale.own_images.stages import ClusterRequest, cluster_folder
 
     out = args.out or Path(f"{args.folder.resolve().name or 'images'}-clusters")
     given = {

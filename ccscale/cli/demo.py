@@ -7,7 +7,7 @@ from ccscale.cli.arguments import add_json, add_overrides, local_path
 from ccscale.cli.evaluate import NAMES, scores_table
 from ccscale.exit_codes import STOPPED
 from ccscale.printing import put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.demo import demo
+    with loading():
+        from ccscale.demo import demo
 
     result = demo(args.out, args.overrides)
     if result is None:

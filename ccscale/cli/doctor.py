@@ -5,7 +5,7 @@ import argparse
 from ccscale.cli.arguments import add_json, count, path
 from ccscale.exit_codes import FAULT
 from ccscale.printing import put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 MARKS = {"good": "ok   ", "note": "note ", "wrong": "WRONG"}
 
@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.doctor.doctor import examine
+    with loading():
+        from ccscale.doctor.doctor import examine
 
     findings = []
     for finding in examine(args.run, args.shards, args.ranks):

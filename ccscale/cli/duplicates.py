@@ -13,7 +13,7 @@ from ccscale.cli.arguments import (
     path,
 )
 from ccscale.printing import put, put_json
-from ccscale.progress import say, say_loading
+from ccscale.progress import loading, say
 from ccscale.wording import agree, counted
 
 
@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.evaluate.near_duplicates import find_duplicates
+    with loading():
+        from ccscale.evaluate.near_duplicates import find_duplicates
 
     result = find_duplicates(
         args.store,

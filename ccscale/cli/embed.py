@@ -19,7 +19,7 @@ from ccscale.errors import InputError
 from ccscale.preempt import SIGNALS, stop_on_signal
 from ccscale.printing import put, put_json
 from ccscale.process_exit import exit_at_once
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 from ccscale.wording import counted
 
 if TYPE_CHECKING:
@@ -94,10 +94,10 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = read_config(args)
-    say_loading()
     with stop_on_signal(SIGNALS if args.follow else (), exit_at_once) as request:
-        from ccscale.data.remote.access import Access
-        from ccscale.embed.embed import embed_shards
+        with loading():
+            from ccscale.data.remote.access import Access
+            from ccscale.embed.embed import embed_shards
 
         result = embed_shards(
             args.shards,

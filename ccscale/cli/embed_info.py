@@ -10,7 +10,7 @@ from ccscale.cli.arguments import (
     path,
 )
 from ccscale.printing import TextTable, put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.embed.info import describe_store
-    from ccscale.embed.sheet import draw_neighbours
-    from ccscale.features.store import open_features
+    with loading():
+        from ccscale.embed.info import describe_store
+        from ccscale.embed.sheet import draw_neighbours
+        from ccscale.features.store import open_features
 
     facts = describe_store(args.store)
     if args.sheet is not None:

@@ -9,7 +9,7 @@ from ccscale.cli.arguments import (
 )
 from ccscale.exit_codes import FAULT
 from ccscale.printing import put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.embed.verify import verify_store
+    with loading():
+        from ccscale.embed.verify import verify_store
 
     found = verify_store(args.store, args.shards)
     if args.json:

@@ -10,7 +10,7 @@ from ccscale.cli.how_many import show_advice
 from ccscale.errors import InputError
 from ccscale.evaluate.notes import unscored
 from ccscale.printing import TextTable, put, put_json
-from ccscale.progress import say, say_loading
+from ccscale.progress import loading, say
 from ccscale.wording import agree, class_name, counted
 
 NAMES = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "f": "F"}
@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.evaluate.evaluate import evaluate_run
+    with loading():
+        from ccscale.evaluate.evaluate import evaluate_run
 
     result = evaluate_run(
         args.run,

@@ -4,7 +4,7 @@ import argparse
 
 from ccscale.cli.arguments import add_checkpoint, add_clusters, add_json, add_run, local_path
 from ccscale.printing import put, put_json
-from ccscale.progress import say, say_loading
+from ccscale.progress import loading, say
 
 FORMATS = {
     "safetensors": "load it with ccscale.load('{out}')",
@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.export.export import export_run
+    with loading():
+        from ccscale.export.export import export_run
 
     told = export_run(args.run, args.out, args.format, args.checkpoint, args.clusters, args.license)
     for sentence in told["notes"]:

@@ -11,7 +11,7 @@ from ccscale.cli.arguments import (
     number,
 )
 from ccscale.printing import TextTable, put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.evaluate.how_many import advise_store
+    with loading():
+        from ccscale.evaluate.how_many import advise_store
 
     result = advise_store(args.store, args.split, args.seed, args.picture)
     put_json(result) if args.json else show_advice(result)

@@ -13,7 +13,7 @@ from ccscale.cli.arguments import (
 )
 from ccscale.cli.seeds import add_seeds, show_seeds
 from ccscale.printing import put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +58,8 @@ def view(text: str) -> int | None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.evaluate.store_means import cluster_store
+    with loading():
+        from ccscale.evaluate.store_means import cluster_store
 
     result = cluster_store(
         args.store,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ccscale.cli.arguments import add_clusters, add_json, add_run, amount, local_path, number, path
 from ccscale.errors import InputError
 from ccscale.printing import TextTable, put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 from ccscale.wording import counted
 
 if TYPE_CHECKING:
@@ -125,9 +125,9 @@ def share(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.clusters.lineage import is_living, open_lineage
-    from ccscale.evaluate.naming import Called, NameChanges, name_run
+    with loading():
+        from ccscale.clusters.lineage import is_living, open_lineage
+        from ccscale.evaluate.naming import Called, NameChanges, name_run
 
     living = is_living(args.run)
 

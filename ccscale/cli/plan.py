@@ -10,7 +10,7 @@ from ccscale.cli.plan_cluster import add_cluster_arguments, run_cluster
 from ccscale.config.file import load_config
 from ccscale.exit_codes import FAULT
 from ccscale.printing import TextTable, put, put_json
-from ccscale.progress import duration, say_loading
+from ccscale.progress import duration, loading
 
 if TYPE_CHECKING:
     from ccscale.plan.plan import Plan
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     if args.cluster:
         return run_cluster(args, config)
-    say_loading()
-    from ccscale.plan.plan import make_plan
+    with loading():
+        from ccscale.plan.plan import make_plan
 
     memory = None if args.gpu_memory is None else round(args.gpu_memory * 1e9)
     ranks = 1 if args.gpus_per_node is None else args.gpus_per_node

@@ -7,7 +7,7 @@ from ccscale.cli.arguments import amount, count, path
 from ccscale.config import Config
 from ccscale.errors import InputError
 from ccscale.printing import TextTable, put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 if TYPE_CHECKING:
     from ccscale.plan.links import Links
@@ -72,9 +72,9 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_cluster(args: argparse.Namespace, config: Config) -> int:
     """Measure or read the parts of a step, and print the simulation of each size."""
-    say_loading()
-    from ccscale.plan.parts import measure_parts, read_parts
-    from ccscale.plan.scaling import SIZES, simulate
+    with loading():
+        from ccscale.plan.parts import measure_parts, read_parts
+        from ccscale.plan.scaling import SIZES, simulate
 
     for name in ("nvlink", "network"):
         if not getattr(args, name):

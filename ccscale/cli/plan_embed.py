@@ -7,7 +7,7 @@ from rich.filesize import decimal
 from ccscale.cli.arguments import path
 from ccscale.cli.embed import add_source, read_config, what_is_asked
 from ccscale.printing import put, put_json
-from ccscale.progress import duration, say_loading
+from ccscale.progress import duration, loading
 from ccscale.wording import counted
 
 
@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = read_config(args)
-    say_loading()
-    from ccscale.data.remote.access import Access
-    from ccscale.plan.embed_plan import plan_embedding
+    with loading():
+        from ccscale.data.remote.access import Access
+        from ccscale.plan.embed_plan import plan_embedding
 
     plan = plan_embedding(
         args.shards,

@@ -14,7 +14,7 @@ from ccscale.cli.arguments import (
 )
 from ccscale.cli.kmeans import add_view
 from ccscale.printing import TextTable, put, put_json
-from ccscale.progress import duration, say_loading
+from ccscale.progress import duration, loading
 from ccscale.wording import counted
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.plan.store_plan import plan_store
+    with loading():
+        from ccscale.plan.store_plan import plan_store
 
     plan = plan_store(
         args.store,

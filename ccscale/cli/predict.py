@@ -25,7 +25,7 @@ from ccscale.errors import InputError
 from ccscale.preempt import SIGNALS, stop_on_signal
 from ccscale.printing import put
 from ccscale.process_exit import exit_at_once
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 from ccscale.rank_environment import RankEnvironment
 from ccscale.wording import counted
 
@@ -81,9 +81,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace, quiet: bool = False) -> int:
-    say_loading()
     with stop_on_signal(SIGNALS if args.follow else (), exit_at_once) as request:
-        from ccscale.evaluate.predict import Wanted, predict_run
+        with loading():
+            from ccscale.evaluate.predict import Wanted, predict_run
 
         result = predict_run(
             at_hand(args.run),

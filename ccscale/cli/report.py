@@ -6,7 +6,7 @@ from rich.filesize import decimal
 
 from ccscale.cli.arguments import add_clusters, add_device, add_run, local_path, number, path
 from ccscale.printing import put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.report.report import report_run
+    with loading():
+        from ccscale.report.report import report_run
 
     options = {
         "device": args.device,

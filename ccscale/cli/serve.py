@@ -19,7 +19,7 @@ from ccscale.cli.arguments import (
 )
 from ccscale.errors import InputError
 from ccscale.printing import put_json
-from ccscale.progress import say, say_loading
+from ccscale.progress import loading, say
 
 EXAMPLES = """\
 examples:
@@ -109,10 +109,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"serve needs {' and '.join(missing)}: run `pip install 'ccscale[serve]'`")
     if args.port > 65535:
         raise InputError(f"--port {args.port} is not a port: give a number up to 65535")
-    say_loading()
-    from ccscale.serve.limits import Limits
-    from ccscale.serve.serve import ServiceSettings, serve
-    from ccscale.serve.source import ClusterSource
+    with loading():
+        from ccscale.serve.limits import Limits
+        from ccscale.serve.serve import ServiceSettings, serve
+        from ccscale.serve.source import ClusterSource
 
     def started(url: str, version: str) -> None:
         if args.json:

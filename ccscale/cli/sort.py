@@ -16,7 +16,7 @@ from ccscale.cli.arguments import (
 )
 from ccscale.cli.evaluate import show_or_refuse
 from ccscale.printing import TextTable, put
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 EXAMPLES = """\
 examples:
@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.evaluate.sorting import How, ImagesToSort, sort_run
+    with loading():
+        from ccscale.evaluate.sorting import How, ImagesToSort, sort_run
 
     how: How = args.how or ("links" if args.images else "copies")
     result = sort_run(

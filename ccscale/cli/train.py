@@ -10,7 +10,7 @@ from ccscale.exit_codes import STOPPED
 from ccscale.preempt import stop_on_signal
 from ccscale.printing import put_json
 from ccscale.process_exit import exit_at_once
-from ccscale.progress import say, say_loading
+from ccscale.progress import loading, say
 from ccscale.rank_environment import RankEnvironment
 
 
@@ -25,9 +25,8 @@ def run(args: argparse.Namespace) -> int:
         folder = config.run_folder
     except InputError as error:
         raise error.told_by(0) from None  # every rank reads the same file
-    say_loading()
     with stop_on_signal(leave=exit_at_once) as request:
-        with request.at_once():  # it takes seconds
+        with request.at_once(), loading():  # it takes seconds
             from ccscale.train.train import train_run
 
         outcome = train_run(config, request)

@@ -5,7 +5,7 @@ import argparse
 from ccscale.cli.arguments import add_device_alone, add_json, add_split, count, path
 from ccscale.cli.seeds import add_seeds, show_seeds
 from ccscale.printing import put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.evaluate.store_turtle import turtle_stores
+    with loading():
+        from ccscale.evaluate.store_turtle import turtle_stores
 
     result = turtle_stores(
         args.stores,

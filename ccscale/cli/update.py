@@ -16,7 +16,7 @@ from ccscale.errors import InputError, nearest
 from ccscale.exit_codes import DRIFT, STOPPED
 from ccscale.preempt import SIGNALS, stop_on_signal
 from ccscale.process_exit import exit_at_once
-from ccscale.progress import say, say_loading
+from ccscale.progress import loading, say
 from ccscale.rank_environment import RankEnvironment
 
 KINDS = {"births": "birth", "merges": "merge", "splits": "split"}
@@ -100,9 +100,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{what} goes with --retrain")
     if args.shards is None and args.features is None and not (args.apply or args.reassign):
         raise InputError("give the new images: --shards NEW or --features STORE")
-    say_loading()
     with stop_on_signal(SIGNALS if args.follow else (), exit_at_once) as request:
-        from ccscale.clusters.update import Asked, alarms_of, update_run
+        with loading():
+            from ccscale.clusters.update import Asked, alarms_of, update_run
 
         asked = Asked(
             args.shards, args.features, args.split, args.follow, args.idle, args.apply, args.reassign
@@ -124,9 +124,8 @@ def _retrain(args: argparse.Namespace) -> int:
             "--retrain cannot be combined with these: add new images first, and decide on proposals "
             "afterwards"
         )
-    say_loading()
     with stop_on_signal(leave=exit_at_once) as request:
-        with request.at_once():
+        with request.at_once(), loading():
             from ccscale.clusters.retraining import retrain
 
         bound = {} if args.most_changed is None else {"most_changed": args.most_changed}

@@ -19,6 +19,8 @@ from ccscale.config.train import Train
 from ccscale.config.views import Views
 from ccscale.errors import InputError
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml's, where PyYAML was built with it
+
 
 class Config(Section):
     """All settings of a run.
@@ -168,4 +170,4 @@ class Config(Section):
         str
             What `load_config` reads to the same config.
         """
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return yaml.dump(self.model_dump(mode="json"), Dumper=_DUMPER, sort_keys=False)

@@ -4,7 +4,7 @@ import argparse
 
 from ccscale.cli.arguments import add_device_alone, add_json, add_run
 from ccscale.cli.lineage.show import show_made
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 EXAMPLES = """\
 examples:
@@ -30,8 +30,8 @@ def add_proposals(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.clusters.deciding import accept
+    with loading():
+        from ccscale.clusters.deciding import accept
 
     number = accept(args.run, args.proposals, args.device)
     return show_made(args.run, [] if number is None else [number], args.json)

@@ -4,7 +4,7 @@ import argparse
 
 from ccscale.cli.arguments import add_checkpoint, add_clusters, add_device, add_run, add_split
 from ccscale.printing import put, put_json
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 from ccscale.wording import counted
 
 EXAMPLES = """\
@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.clusters.init import found_clusters
+    with loading():
+        from ccscale.clusters.init import found_clusters
 
     lineage = found_clusters(
         args.run,

@@ -5,7 +5,7 @@ import argparse
 from ccscale.cli.arguments import add_json, add_run
 from ccscale.cli.lineage.accept import add_proposals
 from ccscale.cli.lineage.show import show_made
-from ccscale.progress import say_loading
+from ccscale.progress import loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say_loading()
-    from ccscale.clusters.deciding import refuse
+    with loading():
+        from ccscale.clusters.deciding import refuse
 
     number = refuse(args.run, args.proposals)
     return show_made(args.run, [] if number is None else [number], args.json)
