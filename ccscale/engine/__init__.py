@@ -1,1 +1,1 @@
-"""DeepSpeed behind one door."""
+"""DeepSpeed, behind one adapter."""

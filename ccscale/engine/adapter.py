@@ -1,8 +1,8 @@
-"""DeepSpeed in plain words: the names that it does not document stand here, and nowhere else.
+"""The adapter to DeepSpeed: the only module that uses its undocumented names.
 
-`PRIVATE` lists them, with what each is needed for. They were read in DeepSpeed 0.19.8; 0.19.7, the oldest release
-that ccscale takes, has them too. All are looked for when an `Engine` is made (the converter when it is used), so
-that a release without one of them is told of in a sentence, and not by a traceback of some later step.
+`PRIVATE` lists them, with the purpose of each. They were taken from DeepSpeed 0.19.8; 0.19.7, the oldest
+supported release, has them too. All are checked when an `Engine` is created (those of the converter when it is
+used), so that a release without one of them is reported in a sentence instead of a traceback in some later step.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine of a run: its config, its optimizer, its precision."""
+"""Builds the DeepSpeed engine of a run: its config, optimizer and precision."""
 
 from typing import Any
 

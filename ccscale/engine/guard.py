@@ -1,11 +1,12 @@
-"""Steps whose loss or gradient is not finite are skipped, on the device: the host does not wait to know.
+"""Skips steps whose loss or gradient is not finite, on the device and without synchronizing the host.
 
-Fused Adam takes a number ``found_inf`` on the device and leaves parameters and moments as they are where it is 1.
-It is set right before the optimizer's step, from the gradients that it is about to use, which are NaN or infinite
-where an embedding, an assignment or a loss is. The running statistics of batch norm, which the forward pass has
-moved already, are put back. Whether a step was skipped is read when the log is flushed.
+Fused Adam takes a number ``found_inf`` on the device and leaves parameters and moments unchanged if it is 1. It
+is set right before the optimizer step, from the gradients about to be used, which are NaN or infinite if an
+embedding, an assignment or a loss is. The running statistics of batch norm, which the forward pass has already
+updated, are restored. Whether a step was skipped is read when the log is flushed.
 
-The norm that tells it is the one to clip by: DeepSpeed's clipping waits for its own. With g the whole gradient::
+The gradient norm used for this is also the one for clipping, since DeepSpeed's own clipping synchronizes. With g
+the whole gradient::
 
     g <- g min(1, clip / (|g| + 1e-6))
 """

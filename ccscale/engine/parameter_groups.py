@@ -1,12 +1,12 @@
-"""Which parameters a step trains, those that its losses reach; at which rate, and with which decay.
+"""Parameter groups: which parameters a step trains (those its losses reach), at which rate, with which decay.
 
 A head whose loss is not computed, in one phase of the epochs or in all, has no gradient. In torch, and so in the
-paper's code, Adam then leaves its weights, its moments and its count of steps as they are. DeepSpeed puts zeros
-where a gradient is missing (and where it is not asked to average them, the adapter), from which Adam would go on to
-move the head by what its moments remember. So that a run is the same under every stage and on any number of
-ranks, parameters that are trained at different times are parameter groups of their own, which ZeRO keeps apart
-too, and the groups that a step does not train are taken out of Adam's step. So are parameters that share the rate
-(a factor of the run's, `_SCALE`) and the decay. Where all are alike, there is one group.
+paper's code, Adam then leaves its weights, moments and step count unchanged. DeepSpeed fills missing gradients
+with zeros (the adapter does, if DeepSpeed does not average them), and Adam would keep moving the head by its
+moments. So that a run is the same under every ZeRO stage and on any number of ranks, parameters that are trained
+at different times form separate groups, which ZeRO keeps apart too, and groups that a step does not train are
+left out of Adam's step. Parameters are also grouped by rate (a factor of the run's, `_SCALE`) and weight decay.
+If all agree, there is one group.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step. Pure: a resume takes the rates of an unbroken run.
+"""The learning rate as a pure function of the step: a resumed run has the rates of an uninterrupted one.
 
 With rate r, final factor f, and of T steps w of warm-up and d of decay, step t = 0, 1, ... has::
 
@@ -8,8 +8,8 @@ With rate r, final factor f, and of T steps w of warm-up and d of decay, step t 
     wsd, t < T - d            r
     wsd, t >= T - d           r (f + (1 - f) (1 - (t - (T - d)) / d))
 
-The first step is not wasted at a rate of 0, and step T, the first that is not taken, would have r f: as torchtitan
-has it. Cosine: Loshchilov and Hutter, "SGDR", 2017. wsd (warm up, stay, decay): Hu et al., "MiniCPM", 2024.
+As in torchtitan, the first step is not wasted at a rate of 0, and step T, the first that is not taken, would have
+r f. Cosine: Loshchilov and Hutter, "SGDR", 2017. wsd (warmup, stable, decay): Hu et al., "MiniCPM", 2024.
 """
 
 import math

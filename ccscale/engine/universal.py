@@ -3,13 +3,13 @@
 ::
 
     deepspeed/
-      mp_rank_00_model_states.pt    the network's state dict with batch norm's statistics, and what else was saved;
-                                    under ZeRO 0 Adam's state dict is in it
+      mp_rank_00_model_states.pt    the network's state dict with batch norm's statistics, and ccscale's own state;
+                                    under ZeRO 0 also Adam's state dict
       zero/PARAMETER/               fp32.pt  exp_avg.pt  exp_avg_sq.pt  step.pt
       zero/optimizer_state.pt       the settings of the parameter groups
 
-ZeRO's stages 1 and 2 cut the optimizer's state into one part a rank, and DeepSpeed has a program that joins them.
-It has none for the states of ZeRO 0, whole on every rank: they are converted here, and loaded.
+ZeRO stages 1 and 2 partition the optimizer state over the ranks, and DeepSpeed has a program that merges the
+parts. It has none for the state of ZeRO 0, complete on every rank: that is converted and loaded here.
 """
 
 import shutil

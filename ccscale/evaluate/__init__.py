@@ -1,1 +1,1 @@
-"""Assignments and how good they are."""
+"""Evaluation: assigns every sample, and measures the clusters."""

@@ -1,8 +1,8 @@
-"""How many clusters to ask for, where nobody knows: by features that are there, without labels.
+"""Estimates the number of clusters from existing features, without labels.
 
-Rows are drawn at random and projected (`structureless.py`), k-means makes K clusters of them for each K of `tried`,
-criteria tell how well these suit (`criteria.py`), and votes become advice (`votes.py`). Where the advice comes near
-the largest K that was tried, larger ones are tried with more rows.
+Random rows are projected (`structureless.py`) and clustered by k-means for each K of `tried`, criteria measure
+how well these clusters fit (`criteria.py`), and their votes give the advice (`votes.py`). If that is near the
+largest K tried, larger ones are tried with more rows.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""How sure a run is of its clusters, found out when it is evaluated; on one rank.
+"""Measures how reliable a run's predictions are, during evaluation; on one rank.
 
-RUN/labels.csv    the labels that were given last (``evaluate --labels``): they count at later checkpoints, too
+RUN/labels.csv the labels given last (``evaluate --labels``), used for later checkpoints too
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Every sample exactly once, at any number of ranks -> its cluster, the next likely one, its features.
+"""Assigns every sample exactly once, on any number of ranks: cluster, second most likely cluster, features.
 
-Samples pass by in batches; nothing of their number is held. What is kept of them is up to the caller: sums
-(`tally.py`), tables (`parts_folder.py`), features of some (`feature_subset.py`).
+Samples are processed in batches, and memory does not grow with their number. The caller decides what to keep:
+sums (`tally.py`), tables (`parts_folder.py`), features of some (`feature_subset.py`).
 """
 
 from collections.abc import Generator, Iterator, Sequence

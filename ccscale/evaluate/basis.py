@@ -1,12 +1,14 @@
-"""What a result was made of. Every file that is kept for later carries it, and is used again only where it holds.
+"""The basis of a result: what it was computed from. Every file kept for later records it and is reused only if it
+matches.
 
 ::
 
     {"step": 1000, "weights": SHA-256 of the network, "splits": ["train"], "data": `Manifest.digest` of these,
      "head": 3}     the cluster head that served, where it is not the first
 
-It is metadata of a parquet file (`KEY`), an array of an .npz, an entry of a JSON file (``basis``). Times say
-nothing: a file may be copied, and an evaluation of an older checkpoint is newer than the newest checkpoint.
+It is stored in the metadata of a parquet file (`KEY`), an array of an .npz, or an entry of a JSON file
+(``basis``). File times would not do: a file may be copied, and the evaluation of an older checkpoint may be newer
+than the newest checkpoint.
 """
 
 import hashlib

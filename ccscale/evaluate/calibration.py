@@ -1,14 +1,14 @@
-"""From an image's confidence to how often images of such a confidence are right. Pure.
+"""Calibration: maps confidence to the fraction of images with that confidence that are right. Pure functions.
 
-A soft assignment of .9 is right far less often than nine times in ten. The map from confidence to the share that is
-right is one that rises, fitted by isotonic regression (Zadrozny and Elkan, KDD 2002):
+A soft assignment of .9 is right far less often than nine times in ten. The map is monotonic, fitted by isotonic
+regression (Zadrozny and Elkan, KDD 2002):
 
-    without labels    by how often a second look at an image (`stability.py`) is in the cluster of the first
-    with labels       by how often the cluster's name is the image's class; all pairs of looks stay in, and weigh
-                      together as much as `PAIRS` labelled images
+    without labels    on how often a second version of an image (`stability.py`) is in the cluster of the first
+    with labels       on how often the cluster's name is the image's class; the pairs of versions are kept, with the
+                      total weight of `PAIRS` labelled images
 
-One temperature for all logits cannot do it: confidences of clusters of photographs stay off by .1, with labels too,
-where this map is off by .07 without a label and by .03 with three hundred.
+A single temperature for all logits is not enough: on clusters of photographs it leaves a calibration error of .1,
+even with labels; this map leaves .07 without labels and .03 with three hundred.
 """
 
 from dataclasses import dataclass

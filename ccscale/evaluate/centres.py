@@ -1,7 +1,7 @@
-"""Cluster heads that are found: the centres of spherical k-means on what a network makes of a feature store.
+"""Cluster heads that consist of centres: spherical k-means on a network's outputs for a feature store.
 
-An image counts by the mean of its features over all views of the store, as it does where it is assigned. The heads
-then assign any image by the cosine of its vector with the centres.
+Each image counts by the mean of its features over all views of the store, as when it is assigned. The heads
+assign any image by the cosine of its vector with the centres.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What people call clusters: by a name, joined to another one, or junk. It moves no image to another cluster.
+"""Human names of clusters: a name, joined to another cluster, or junk. They move no image to another cluster.
 
 RUN/names.json            of the clusters of the run's network, by their numbers; void once another network serves
 RUN/clusters/names.json   of living clusters, by their ids, at all versions
@@ -8,8 +8,8 @@ RUN/clusters/names.json   of living clusters, by their ids, at all versions
     {"format": "ccscale-names", "version": 1, "basis": {"step": 900, "weights": SHA-256, "head": 0},
      "clusters": {"3": {"name": "cats"}, "5": {"into": 3}, "7": {"junk": true}}}
 
-The page that ``ccscale report`` writes saves the same file; ``ccscale name`` takes it in. Of living clusters the
-basis is ``{"lineage": true}``: an id means the same for ever.
+The report saves the same file, which ``ccscale name`` reads. For living clusters the basis is ``{"lineage":
+true}``: ids never change their meaning.
 """
 
 import hashlib

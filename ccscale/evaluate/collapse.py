@@ -1,4 +1,4 @@
-"""What goes wrong with clusters, in words: pure judgements of a summary (`Tally.summary`).
+"""Warnings about collapsed clusters: pure functions of a summary (`Tally.summary`).
 
 empty      clusters without images: more than twice as many as chance leaves of even ones, K (1 − 1/K)^N
 swallowed  one cluster holds half of all images or more (of few clusters: 3/K, at most nine tenths)

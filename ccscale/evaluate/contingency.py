@@ -1,8 +1,8 @@
 """The contingency table n_kc, images of class c in cluster k, counted in chunks.
 
-Everything that labels can tell about clusters follows from it. It takes chunks of any size, so that a hundred
-million assignments need not be held: memory is that of an array of all cells where that is small, else that of the
-cells that are not empty (24 bytes each, and a few times that while chunks are added up).
+All scores against labels follow from it. It accepts chunks of any size, so a hundred million assignments need not
+be in memory: it holds an array of all cells if that is small, otherwise the non-empty cells (24 bytes each, and a
+few times that while chunks are added).
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Criteria for the number of clusters: how well K clusters suit rows, for each K that is tried, without labels.
+"""Criteria for the number of clusters: how well K clusters fit the rows, for each K tried, without labels.
 
     stability    adjusted Rand index of k-means on two halves, both of which assign all rows (Ben-Hur et al. 2002);
                  the mean over `PARTINGS` partings
@@ -11,8 +11,8 @@
     merging      how little alike those two clusters are that come next, where many are joined bottom-up:
                  −score of the merge that leaves K − 1 (`linkage.py`)
 
-Each is the higher, the better K suits. The first three and the last say nothing by themselves: few clusters are
-always more stable than many. They are compared with those of features without clusters (`structureless.py`).
+Higher is better. The first three and the last mean nothing by themselves, since few clusters are always more
+stable than many: they are compared with those of features without clusters (`structureless.py`).
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Features of a subset of the images, of all where there are few: for the probes and for the report's map.
+"""Features of a subset of the images (all, if there are few), for the probes and the report's map.
 
 RUN/features.npz    rows (n,) int64      rows of assignments.parquet
                     features (n, D)      float16, of the backbone

@@ -1,4 +1,4 @@
-"""A folder of shards that grows, followed by all ranks together."""
+"""Follows a growing folder of shards, on all ranks together."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Sorted images as other tools read them: COCO, Label Studio, FiftyOne, Hugging Face's datasets.
+"""Sorted images in the formats of other tools: COCO, Label Studio, FiftyOne, Hugging Face datasets.
 
 ::
 
@@ -7,8 +7,8 @@
     fiftyone      OUT/labels.json   OUT/data.json            a FiftyOneImageClassificationDataset
     datasets      OUT/data/*.parquet    OUT/README.md        images, clusters, a dataset card
 
-A format is a generator: it passes tables on as it writes, and its files are whole when the last one is through.
-An image that is left without a cluster comes along without a class, one that cannot be read does not.
+A format is a generator: it passes tables on while it writes, and its files are complete after the last table. An
+image without a cluster is included without a class, one that cannot be read is not included.
 """
 
 import json

@@ -1,11 +1,12 @@
-"""Which of several cluster heads serves: chosen without labels; and all heads in a table.
+"""Chooses the cluster head to use, without labels, and tabulates all heads.
 
-On a feature store with neighbours the head of the highest kappa serves (`neighbourhood.py`), trained or found.
+On a feature store with neighbours, the head with the highest kappa is used (`neighbourhood.py`), whether it was
+trained or consists of centres.
 
-Elsewhere two views of some images (`stability.py`) are assigned by every head. Of the trained heads of one K, the
-half that is more stable is kept, and of these the one of the lowest loss is chosen: a low loss alone may be of a
-head which tells images apart by their views, and stability alone is high where a head tells little. Heads whose
-clusters are found (`centres.py`) have no loss: the most stable of them and of the chosen one serves.
+Otherwise two views of some images (`stability.py`) are assigned by every head. Of the trained heads for one K,
+the more stable half is kept, and of these the one with the lowest loss is chosen: a head with a low loss may
+separate images by their views, and a head with a high stability may separate little. Heads that consist of
+centres (`centres.py`) have no loss: the most stable of them and the chosen one is used.
 """
 
 import math

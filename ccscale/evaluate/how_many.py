@@ -4,7 +4,7 @@
                          "votes": [{"criterion", "clusters", "sees", "near", "values", "null"}, …], "heads"?: […]}
     RUN/how-many.png    the curves
 
-Labels are not looked at, whether there are any or not.
+Labels are never used, even if there are some.
 """
 
 import json

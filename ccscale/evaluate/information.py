@@ -1,10 +1,10 @@
-"""How much a soft clustering tells about an image, in nats, without labels.
+"""The information of a soft clustering about images, in nats, without labels.
 
     information = H(mean p) − mean H(p),    H(p) = −Σ_k p_k log p_k
 
 over the soft assignments p of all images: the mutual information of image and cluster (Bridle, Heading and MacKay
-1991; Krause, Perona and Gomes 2010). It is log K where all clusters are used alike and every image is sure of its
-own, and 0 where all images are assigned alike: a single cluster, or no preference at all.
+1991; Krause, Perona and Gomes 2010). It is log K if all clusters are used equally and every assignment is
+certain, and 0 if all images are assigned alike: to a single cluster, or without any preference.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a run, or an exported network, knows of its answers, put to those of a batch: for whoever predicts."""
+"""Adds calibrated confidences, rejections and names to the predictions of a batch, if the run has them."""
 
 from dataclasses import dataclass
 

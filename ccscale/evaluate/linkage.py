@@ -1,14 +1,14 @@
-"""Clusters joined bottom-up, two at a time, where K was chosen too large. Pure functions of sums.
+"""Merges clusters bottom-up, two at a time, if K was chosen too large. Pure functions of sums.
 
-Two clusters i, j are the more alike,
+Two clusters i, j are the more similar,
 
     score = (similarity + confusion) / 2
     similarity = cos(c_i − c, c_j − c)              centroids c_i of the features, c the mean of all images
     confusion  = m_ij / √(m_ii m_jj),  m = Pᵀ P     how often the soft assignments take both for possible
 
-the nearer their images lie and the more the cluster head mixes them up. Centroids and m of a joined cluster are
-exactly those of its images, and the best pair of all is joined next. Clusters without images are joined first,
-each to the one that it is confused with most.
+the nearer their images lie and the more the cluster head confuses them. Centroids and m of a merged cluster are
+exactly those of its images, and the best pair of all is merged next. Clusters without images are merged first,
+each with the one that it is confused with most.
 """
 
 from collections.abc import Sequence

@@ -1,13 +1,13 @@
-"""Which neighbours are one image: their pictures are compared, since features alone do not tell it.
+"""Confirms near-duplicates by comparing pixels, since features alone cannot tell them.
 
-An image becomes `SIDE` x `SIDE` grey pixels of mean 0 and length 1, whole and as nine windows of nine tenths of its
-sides; the product of two of them is their correlation. Two images are one where
+An image is reduced to `SIDE` x `SIDE` grey pixels of mean 0 and length 1, as a whole and as nine windows of nine
+tenths of its sides; the product of two of them is their correlation. Two images are near-duplicates if
 
     the whole of both correlates by `WHOLE` or more, or
     the whole of one correlates with a window of the other by `WINDOW` or more, and their features by `COSINE`
 
-(encoded again, resized, grey; cropped). `tools/bench/near_duplicates.py` says what is found so. An image of one
-colour is like no other.
+(for re-encoded, resized or grey copies; for cropped ones). `tools/bench/near_duplicates.py` measures what this
+finds. An image of a single colour has no near-duplicates.
 """
 
 from collections.abc import Sequence

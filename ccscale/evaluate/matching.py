@@ -1,9 +1,9 @@
-"""Which class a cluster stands for: one-to-one (Hungarian, Kuhn 1955) or many-to-one (its most common class).
+"""Matches clusters with classes: one-to-one (Hungarian, Kuhn 1955) or many-to-one (the most common class).
 
-One-to-one is what the literature calls ACC: no two clusters stand for the same class, and where there are more
-clusters than classes, or fewer, those without a partner are wrong. Many-to-one lets any number of clusters stand
-for a class; the share of images that is right then is the clusters' purity. It rises with K by itself, to 1 where
-each image is a cluster.
+One-to-one matching gives what the literature calls ACC: no two clusters share a class, and if there are more
+clusters than classes, or fewer, those without a partner are wrong. In many-to-one matching any number of clusters
+may share a class, and the fraction of right images is the purity; it rises with K, to 1 if each image is a
+cluster.
 """
 
 import numpy as np

@@ -5,8 +5,9 @@
                       "cuts": [{"clusters", "joined_at", figures …}, …]}
     RUN/merge.png    the dendrogram
 
-``basis`` is that of the images whose sums made the tree (`basis.py`), ``shards`` where these lie, and ``own``
-tells whether they are the run's. ``ccscale predict RUN --merged K`` reads the tree, if it is of the same network.
+``basis`` is that of the images from which the tree was computed (`basis.py`), ``shards`` their location, and
+``own`` whether they are the run's. ``ccscale predict RUN --merged K`` uses the tree if it belongs to the same
+network.
 """
 
 import json

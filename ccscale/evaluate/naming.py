@@ -1,4 +1,4 @@
-"""``ccscale name RUN``: what the clusters of a run are called; and what all that tell of clusters call them."""
+"""``ccscale name RUN``: changes the names of a run's clusters, and looks names up for all other commands."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

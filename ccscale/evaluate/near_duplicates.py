@@ -1,13 +1,13 @@
-"""``ccscale duplicates STORE``: images that are nearly the same: neighbours that look alike, or by cosine alone.
+"""``ccscale duplicates STORE``: finds near-duplicates among neighbours, by pixels or by cosine alone.
 
 ::
 
     OUT/pairs.parquet     key, other, cosine, split, other_split, origin, other_origin
         groups.parquet    group, key, kept, cosine (to the kept one), split, origin, width, height
-        keep.txt          the keys of all images that stay, a line each
+        keep.txt          the keys of all images to keep, one per line
         duplicates.png    the largest groups, the kept image first
 
-Origin, width and height are null, and there is no picture, where the shards cannot be read.
+If the shards cannot be read, origin, width and height are null, and there is no picture.
 """
 
 from collections.abc import Sequence

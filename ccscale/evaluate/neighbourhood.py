@@ -1,8 +1,8 @@
-"""Whether nearest neighbours in a store are in one cluster, by each of a network's heads: what tells heads apart.
+"""How often nearest neighbours of a store are in the same cluster, for each cluster head; used to choose a head.
 
-Neighbours by the features themselves, which no head has changed, are a judge that is the same for all heads,
-trained or found: of these the one whose clusters have the highest kappa (`features/kappa.py`) keeps most neighbours
-together that chance would not.
+Neighbours by the store's features, which no head has changed, are the same criterion for all heads, trained or
+made of centres: the head with the highest kappa (`features/kappa.py`) keeps most neighbours together beyond
+chance.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a reader of the figures should know about the data, in sentences. Pure."""
+"""Notes about the data that readers of the figures should know, as sentences. Pure functions."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""What ``evaluate`` and ``predict`` begin with: a run or an exported network, and the images to look at."""
+"""Opens a run or an exported network, and the images, for ``evaluate`` and ``predict``."""
 
 import json
 from collections.abc import Iterator, Sequence

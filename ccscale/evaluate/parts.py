@@ -1,8 +1,7 @@
-"""What a rank assigns at a time: parts of shards. Pure.
+"""Parts of shards, the units that a rank assigns. Pure functions.
 
-A part is a shard, or a span of one that is larger than `PART_SAMPLES`. Its name follows from the shard's url and
-the span alone, so that a part is the same whichever rank takes it, however many there are, and whichever other
-shards come before it.
+A part is a shard, or a span of one that is larger than `PART_SAMPLES`. Its name depends only on the shard's URL
+and the span, so a part is the same whichever rank processes it, and whatever other shards there are.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A table in parts: what W ranks have assigned, as files that are whole or not there.
+"""A table in parts, written by W ranks as files that are either complete or absent.
 
 ::
 
@@ -6,12 +6,12 @@
     FOLDER/train-000017.000008192.parquet        a part (`parts.py`): shard, first sample
     FOLDER/.train-000017.000008192.parquet.part  one that is being written
 
-All but the parts has a name that pandas, pyarrow and Spark pass over, so that the folder is a table to them, also
-while it grows. Earlier releases named the first ``predict.json``.
+pandas, pyarrow and Spark ignore the names of all files other than parts, so they can read the folder as one
+table, even while it grows. Earlier releases named the first file ``predict.json``.
 
-A file that is there under its name is done, if its metadata say that it is of the same shard: a prediction that was
-killed goes on with the others, on any number of ranks. Images that cannot be decoded are told in the file's own
-metadata, key and reason.
+A file with its final name is done if its metadata name the same shard: a prediction that was killed continues
+with the others, on any number of ranks. Images that cannot be decoded are listed in the file's metadata, with key
+and reason.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A pass over some splits: each sample assigned once, over all ranks, and what is counted of them meanwhile."""
+"""A pass over some splits: assigns each sample once, over all ranks, and collects the tallies."""
 
 import shutil
 from collections.abc import Iterator, Sequence

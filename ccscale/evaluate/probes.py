@@ -1,7 +1,9 @@
-"""What the features alone are worth: k-means beside the cluster head (paper, Table 4), and nearest neighbours.
+"""Probes of the features alone: k-means, to compare with the cluster head (paper, Table 4), and nearest
+neighbours.
 
-They are taken on one rank, of a subset, beside every evaluation, and so in seconds: k-means is scikit-learn's, in
-mini-batches where there is much. That over a store (`features/kmeans.py`) is all ranks' and goes over all rows.
+They run on one rank, on a subset, in every evaluation, and so take only seconds: k-means is scikit-learn's, in
+mini-batches if there are many images. The k-means over a store (`features/kmeans.py`) runs on all ranks and all
+rows.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which images lie too far from those that a run knows, and which are doubtful. Pure.
+"""Detects images that are too far from those of a run, or ambiguous between clusters. Pure functions.
 
 An image's distance is 1 − the cosine of its features with those of its k-th nearest neighbour among a sample of the
 run's own images (Sun et al., ICML 2022: no label, no assumption about how features are spread); its doubt is
@@ -7,9 +7,9 @@ share of these that lie strictly below is the image's rank in distance, and in d
 
     rank = max(rank in distance, rank in doubt)
 
-An image is answered up to that rank below which COVERAGE of the run's own images lie. So this share of images like
-the run's own is answered; of the others it is told whether they are too far, or doubtful. (Of the own images
-themselves some more are: each of the sample is a neighbour of itself.)
+An image gets a cluster if its rank is at most the COVERAGE quantile of those of the run's own images. So this
+fraction of images like the run's own gets a cluster; the others are reported as too far or ambiguous. (Among the
+run's own images the fraction is slightly larger: each image of the sample is its own neighbour.)
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What ``predict --reject`` asks for: which images are to be left without a cluster. Pure."""
+"""The argument of ``predict --reject``: which images are left without a cluster. Pure functions."""
 
 from dataclasses import dataclass
 

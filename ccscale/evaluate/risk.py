@@ -1,7 +1,7 @@
-"""How far confidence can be trusted, where labels tell what is right. Pure.
+"""How reliable confidences are, measured with labels. Pure functions.
 
 ECE        Σ_b share_b |right_b − confidence_b|, over `BINS` bins of equal width (Naeini et al., AAAI 2015)
-coverage   the share of images that are answered, the surest first
+coverage   the fraction of images that are answered, the most confident first
 accuracy   how many of these are right: of all images it is ACC; 1 − accuracy is the risk (El-Yaniv and Wiener 2010)
 """
 

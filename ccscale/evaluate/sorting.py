@@ -1,4 +1,4 @@
-"""``ccscale sort RUN``: the images themselves, a folder for each cluster, as links, copies or a table alone.
+"""``ccscale sort RUN``: sorts images into one folder per cluster, as links, as copies or only as a table.
 
 ::
 
@@ -7,7 +7,7 @@
     OUT/coco.json …         for another tool, where that was asked for (`hand_over.py`)
     OUT/.parts/             while it is being made: the prediction, which a killed one goes on with
 
-Images that cannot be read are told, and stay where they are.
+Images that cannot be read are reported and left alone.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Whether an image stays in its cluster when it is looked at differently: a figure that needs no labels.
+"""Stability: how often two views of an image fall into the same cluster, beyond chance. It needs no labels.
 
-Two random views of each of some images, by the run's own config, are assigned. The stability is the kappa of their
-clusters (`features/kappa.py`): 1 at best, 0 by chance, and 0 of a collapsed clustering.
+Two random views of some images, drawn as in the run's config, are assigned. The stability is the kappa of their
+clusters (`features/kappa.py`): 1 at best, 0 by chance, and 0 for a collapsed clustering.
 """
 
 from collections.abc import Sequence

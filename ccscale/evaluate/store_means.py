@@ -1,4 +1,4 @@
-"""k-means over a feature store: a table of keys and clusters, the centres, and how good they are by labels."""
+"""``ccscale kmeans``: clusters a feature store; a table of keys and clusters, the centres, and scores by labels."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is told of clusters of a feature store, from several seeds: figures, and a table with a row an image."""
+"""Results of clustering a feature store with several seeds: figures, and a table with one row per image."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""TURTLE over feature stores of the same images: a table of keys and clusters, and how good they are by labels."""
+"""``ccscale turtle``: clusters feature stores of the same images; a table of keys and clusters, and scores by
+labels.
+"""
 
 import hashlib
 from collections.abc import Sequence

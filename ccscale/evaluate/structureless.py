@@ -1,8 +1,8 @@
-"""Features in few dimensions, and features of the same mean and spread that have no clusters.
+"""Projected features, and structureless features with the same mean and covariance but without clusters.
 
-What clusters are worth is told against a null: a single Gaussian with the mean and the covariance of the features,
-its rows scaled to length 1 as theirs are (as SigClust and the gap statistic have it; Huang et al. 2015, Tibshirani
-et al. 2001). All are looked at in the leading principal components of the features.
+Criteria are compared with a null model: a single Gaussian with the mean and covariance of the features, its rows
+scaled to length 1 as theirs are (as in SigClust and the gap statistic; Huang et al. 2015, Tibshirani et al.
+2001). All are projected onto the leading principal components of the features.
 """
 
 from dataclasses import dataclass

@@ -1,13 +1,14 @@
-"""What a run knows of its own answers: how sure they are, how far its images lie, what its clusters are called.
+"""What a run stores about the reliability of its predictions: calibration, distances of its images, cluster
+names.
 
-``ccscale evaluate`` of a run's own images makes it, ``predict`` and ``export`` use it:
+``ccscale evaluate`` on the run's own images writes it, ``predict`` and ``export`` use it:
 
     RUN/sureness.npz    basis, facts ()           JSON: see `basis.py`; pairs, labels, and the names
                         confidence, calibrated    see `calibration.py`
                         sample, distances, doubts, ranks    see `reach.py`; not there for less than two images
 
-Of a feature store its images count by the features of the image as it is, not by the mean over its views: so will
-images that come later.
+On a feature store, images count by the features of the unaugmented image, not by the mean over views, as new
+images will.
 """
 
 import hashlib

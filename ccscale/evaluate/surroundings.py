@@ -1,8 +1,8 @@
-"""Whether images that once lay near each other are in one cluster: a judge where no store has neighbours.
+"""How often initial neighbours stay in the same cluster, for runs without a store of neighbours.
 
-Some images are looked at as they are. The first time the nearest neighbours of each among the others are found, by
-the backbone's features as they are then; from then on they stay, whatever becomes of the network, and the kappa of
-the images with them (`features/kappa.py`) tells one state of the network from another.
+For some unaugmented images, the nearest neighbours among the others are computed once, by the features of the
+backbone at that time. They are kept while the network changes, and the kappa of the images with them
+(`features/kappa.py`) compares one state of the network with another.
 """
 
 from collections.abc import Sequence

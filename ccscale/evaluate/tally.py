@@ -1,4 +1,4 @@
-"""What is counted while samples are assigned: sums that add up over batches and ranks, and the figures from them.
+"""Tallies: counts collected while samples are assigned, summed over batches and ranks, and the figures from them.
 
 A rank holds K sizes, confidences and soft masses and the contingency table, however many samples it assigns.
 """

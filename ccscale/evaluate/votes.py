@@ -1,16 +1,16 @@
-"""What each criterion says on the number of clusters, and what they say together.
+"""The vote of each criterion for a number of clusters, and the advice from all votes.
 
-Of a criterion's values f(K) and those of features without clusters, f_0(K), the excess f − f_0 counts. It sees
-clusters where the mean excess (of merging, up to its vote) is more than `LEAST`; coding, where clusters shorten the
-code, and by more than without. It votes for
+With the values f(K) of a criterion and f_0(K) on features without clusters, the excess f − f_0 counts. A
+criterion sees clusters if the mean excess (of merging, up to its vote) is above `LEAST`; coding, if clusters
+shorten the code by more than they do without structure. It votes for
 
     stability, silhouette, neighbours    the smallest K whose excess is at least `NEAR` of the largest
     coding                               the K of the largest value: the shortest code
     merging                              the K up to which pairs are less alike than without clusters, on the whole:
                                          where the sum of the excess over all K up to it is largest
 
-The advice is the geometric mean of the votes, its range goes from the least to the most. There are clusters where
-more than half of the criteria see some.
+The advice is the geometric mean of the votes, with the range from the lowest to the highest. There are clusters
+if more than half of the criteria see some.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Names of clusters by words: each image votes for the word whose direction is nearest to its own, by CLIP.
+"""Suggests names of clusters from words: each image votes for the word with the nearest CLIP embedding.
 
-The heads that made the clusters have seen no word. So a cluster that many words share has no name in them: its
-images' votes are spread, and the share of the first tells so.
+The clusters were made without words. So a cluster that no single word describes gets spread votes, which the
+fraction of the top word shows.
 """
 
 from collections.abc import Sequence

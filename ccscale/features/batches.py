@@ -1,8 +1,8 @@
-"""Pairs of features for training, from the schedule to batches: the brother of `data.pairs` for a feature store.
+"""Batches of feature pairs for training on a feature store: the counterpart of `data.pairs`.
 
-Rows are read from the memory map, in the process that trains: there is nothing to decode, and what a loader process
-would hand over it would have to copy. Which sample comes when is the schedule's, as for images; a sample without
-features has the schedule's substitute, as an image that cannot be decoded.
+Rows are read from the memory map in the training process: there is nothing to decode, and a loader process would
+have to copy them. The order is that of the schedule, as for images; a sample without features is replaced by the
+schedule's substitute, like an image that cannot be decoded.
 """
 
 from collections.abc import Generator, Iterator, Sequence

@@ -1,8 +1,8 @@
-"""Memory that a loop uses again at every turn.
+"""Buffers that a loop reuses in every iteration.
 
-Where what is freed is kept (`heap.py`), a process that asks for large blocks of many sizes in turn grows to several
-times what it needs at once: what lies free between smaller ones is seldom of the size that is asked for next. So
-blocks that are needed tile by tile are kept by name.
+If the allocator keeps freed memory (`heap.py`), a process that allocates large blocks of varying sizes grows to
+several times its actual need, since free gaps rarely fit the next request. So blocks that are needed for every
+tile are kept by name.
 """
 
 import math

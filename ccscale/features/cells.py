@@ -1,13 +1,13 @@
-"""Cells: vectors by the nearest of C centres. Neighbours of a cell's vectors are looked for in the cells near it.
+"""Cells for approximate neighbour search: vectors grouped by the nearest of C centres, searched in nearby cells.
 
 ::
 
     cells.npz      centres (C, D); order (n,): the vectors, cell by cell; starts (C + 1,): where each cell begins;
-                   near (C, P): for each cell the cells, that of the most votes first; itself is the first
+                   near (C, P): for each cell, the cells to search, by votes, itself first
     vectors.npy    (n, D) float16, of length 1, in this order
 
-A vector of a sample votes, with 1/r, for the cell whose centre is its r-th nearest; the votes of a cell are those
-of its vectors. So the cells that are looked at are those where its vectors lie, not those of the nearest centres.
+Each vector of a sample votes, with weight 1/r, for the cell whose centre is its r-th nearest; the votes of a cell
+are those of its vectors. So the cells searched depend on where its vectors lie, not only on its centre.
 """
 
 import math

@@ -1,10 +1,10 @@
-"""Clusters of a store that need no training: what cluster heads may begin from (``model.begin``).
+"""Clusters of a store without training, from which cluster heads may start (``model.begin``).
 
 features     spherical k-means of the features, the mean of an image's views
 smoothed     the same of features that were smoothed over the graph of neighbours (`graph.py`)
 spectral     spectral clustering of that graph, by K and by K / 2 coordinates
 
-Of those that are asked for the clusters count that keep most neighbours together (`kappa.py`).
+Of the requested kinds, the one that keeps most neighbours together is used (`kappa.py`).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
-"""A run whose data are a feature store: what its config takes from the store, and whether the two fit each other.
+"""The config of a run on a feature store: keys taken from the store, and checks that the two agree.
 
-The backbone is the store's, frozen as a whole, and so are the views; the config may leave them out, and may not say
-otherwise.
+Backbone (frozen) and views are those of the store; the config may leave them out but not differ.
 """
 
 import hashlib

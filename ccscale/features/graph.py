@@ -1,7 +1,7 @@
 """The graph of a store's nearest neighbours: features smoothed over it, and its spectral coordinates.
 
-Two images are joined where one is among the other's k nearest, and far more strongly where both are (N_ij = 1 if j
-is among the k nearest of i)::
+Two images are connected if one is among the other's k nearest, with a far larger weight if both are (N_ij = 1 if
+j is among the k nearest of i)::
 
     A = min(N, Nᵀ) + ω max(N, Nᵀ)                        mutual neighbours: 1 + ω; one-sided ones: ω
 

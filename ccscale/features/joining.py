@@ -1,7 +1,7 @@
-"""Clusters of k-means joined to fewer: for data whose clusters differ in size, where k-means halves the large ones.
+"""Merges clusters of k-means, for data with clusters of unequal size, where k-means splits the large ones.
 
-Average linkage: the two clusters whose images have the largest mean cosine with each other are joined, again and
-again. Of vectors of length 1 that mean is the product of the clusters' mean vectors: the clusters tell all of it.
+Average linkage: repeatedly, the two clusters whose images have the largest mean cosine are merged. For vectors of
+length 1 that mean is the product of the clusters' mean vectors, so only these are needed.
 """
 
 import numpy as np

@@ -6,7 +6,7 @@ Of n pairs with clusters a_i and b_i, of two views of an image, or of an image a
     chance    = Σ_k share_a(k) share_b(k)         what pairs without any relation would agree on
     kappa     = (agreement − chance) / (1 − chance)      1 at best, 0 by chance
 
-A collapsed clustering agrees always and by chance: its kappa is 0.
+A collapsed clustering always agrees, but by chance: its kappa is 0.
 """
 
 from typing import NamedTuple

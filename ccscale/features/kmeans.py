@@ -1,9 +1,9 @@
-"""k-means over any number of vectors, on any number of ranks: the baseline of every result, and an answer itself.
+"""k-means over any number of vectors, on any number of ranks: the baseline of every result, and a result itself.
 
-Each start takes its centres from k-means++ (Arthur and Vassilvitskii 2007) on a part of the vectors, and moves them
-by Lloyd's algorithm (`lloyd.py`) over a sample: all vectors, where they are not too many. The start of the lowest
-inertia goes on over all of them (`work_of` says how often). Spherical k-means (Dhillon and Modha 2001) scales
-vectors and centres to length 1.
+Each start takes its centres from k-means++ (Arthur and Vassilvitskii 2007) on a part of the vectors and runs
+Lloyd's algorithm (`lloyd.py`) on a sample, or on all vectors if there are few. The start with the lowest inertia
+continues on all vectors (`work_of` says how often). Spherical k-means (Dhillon and Modha 2001) scales vectors and
+centres to length 1.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a feature store lists: ``features.json``, checked when it is read.
+"""The listing of a feature store, ``features.json``, validated when it is read.
 
 ::
 
@@ -14,7 +14,7 @@
      "complete": true,
      "neighbours": null}
 
-A file of features counts when it is listed. There is no time in it: the same images give the same bytes.
+A file of features is valid once it is listed. There is no timestamp: the same images give the same bytes.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Lloyd's algorithm over any number of vectors, on any number of ranks.
 
-The same centres, bit for bit, come out on any number of ranks: which vectors form a block follows from their number
-alone, and what is added up over blocks and ranks are whole numbers (`_sums`).
+The centres are the same, bit for bit, on any number of ranks: blocks depend only on the number of vectors, and
+sums over blocks and ranks are sums of integers (`_sums`).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Pairs of a store's rows that are alike, by their neighbours, and groups of what hangs together by them."""
+"""Pairs of similar rows of a store, from their neighbours, and the connected groups that they form."""
 
 from typing import NamedTuple
 

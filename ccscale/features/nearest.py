@@ -1,7 +1,8 @@
-"""The nearest of many vectors by cosine, tile by tile: memory is that of a tile, however many vectors there are.
+"""The nearest of many vectors by cosine, tile by tile: memory is that of one tile, however many vectors there
+are.
 
-Of each tile of cosines only those are looked at closely that beat the k-th nearest so far: after the first tile
-these are few. Equals are taken in the order in which they come.
+In each tile of cosines, only those above the k-th nearest so far are examined: after the first tile these are
+few. Ties are broken by order.
 """
 
 from collections.abc import Iterable, Iterator

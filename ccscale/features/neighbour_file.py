@@ -1,11 +1,11 @@
-"""The nearest neighbours of a store's rows, as they are kept: ``neighbours.arrow``, mapped into memory.
+"""The file of nearest neighbours of a store's rows: ``neighbours.arrow``, memory-mapped.
 
 ::
 
     row      fixed_size_list<int32 or int64>[k]   rows of the store, counted through all files; the nearest first
     cosine   fixed_size_list<float32>[k]          of their features
 
-Row i is row i of the store. A row that is bad is nobody's neighbour and has none: its own are -1.
+Row i belongs to row i of the store. A bad row is not a neighbour of any other and has none: its entries are -1.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The rows of a store where they lie: file after file, block after block (record batch), mapped into memory."""
+"""The memory-mapped rows of a store: file after file, block after block (record batch)."""
 
 import os
 from collections import OrderedDict

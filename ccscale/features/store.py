@@ -3,7 +3,7 @@
 ::
 
     STORE/
-      features.json            what it holds and what made it (listing.py)
+      features.json            the listing (listing.py)
       train-000000.arrow       the features of one shard, rows in its order (feature_file.py)
       backbone.safetensors     the backbone that made them, and its config.json
 

@@ -1,9 +1,10 @@
-"""TURTLE: labels that linear maps of one or several feature spaces find easy to learn (Gadetsky et al., "Let go of
-your labels with unsupervised transfer", ICML 2024).
+"""TURTLE: labels that are easy to learn by linear classifiers on one or several feature spaces (Gadetsky et al.,
+"Let go of your labels with unsupervised transfer", ICML 2024).
 
-With the features z_s of the spaces s = 1..S, the labels are ``p = mean_s softmax(V_s z_s)``, V_s weight-normed. At
-each step a batch is drawn; fresh linear maps W_s take `INNER` steps towards the labels as they are, and the labels
-one towards what these maps say, while entropies of the mean labels keep clusters from emptying::
+With the features z_s of the spaces s = 1..S, the labels are ``p = mean_s softmax(V_s z_s)``, V_s weight-normed. In
+each step a batch is drawn; newly initialized linear maps W_s take `INNER` steps towards the current labels, then
+the labels take one step towards the outputs of these maps, while entropies of the mean labels keep clusters from
+becoming empty::
 
     loss(V) = Σ_s CE(W_s z_s, p) − γ Σ_s H(mean of softmax(V_s z_s))
 

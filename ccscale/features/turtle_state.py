@@ -1,4 +1,4 @@
-"""How far TURTLE has come, kept in a file now and then: a search that was killed goes on from it, bit for bit."""
+"""Checkpoints of TURTLE: a search that was killed resumes from the file, bit for bit."""
 
 import pickle
 import time

@@ -1,4 +1,4 @@
-"""Rows of a store, or of an array, as k-means and neighbours want them: float32, of length 1 or as they are.
+"""Rows of a store or array as input to k-means and neighbour search: float32, normalized if asked.
 
 Rows that are bad (their image cannot be decoded) are left out.
 """

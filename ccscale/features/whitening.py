@@ -1,7 +1,7 @@
-"""Principal components, each of deviation 1: y = (x − mean) V Λ^-1/2, of the covariance's q largest eigenvalues.
+"""PCA whitening: y = (x − mean) V Λ^-1/2, with the q largest eigenvalues of the covariance.
 
-K groups lie in K − 1 directions. Where groups differ in how far apart they are, k-means on these directions, all
-made alike, does not overlook the near ones.
+K groups lie in K − 1 directions. If some groups are farther apart than others, k-means on these directions, all
+scaled to unit variance, does not overlook the near ones.
 """
 
 import numpy as np

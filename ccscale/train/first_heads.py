@@ -2,9 +2,9 @@
 
 They are set by ``model.head_input`` and ``model.begin``.
 
-Each head is fitted by cross-entropy, on all views of each image, before the first step; training then continues
-as usual. The result depends only on store, config and seed, so a run that was killed before its first checkpoint
-starts from the same heads.
+Each head is fitted by cross-entropy, on a random view of each image in turn, before the first step; training then
+continues as usual. The result depends only on store, config and seed, so a run that was killed before its first
+checkpoint starts from the same heads.
 """
 
 import copy

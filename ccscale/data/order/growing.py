@@ -1,4 +1,4 @@
-"""The order of a run whose data grow: a pure function of (what it took in and when, seed, step).
+"""The sample order of a run on growing data: a pure function of (intakes, seed, step).
 
 ::
 
@@ -7,12 +7,12 @@
     era       |.... 0 ....................|.... 1 ..............
     epoch     |.... 0 ....|.... 1 ........|.... 2 ..............
 
-The steps between two intakes are an *era*: all of them have one `PhasedSchedule`, that of the samples that the run
-had then. Epochs are counted on through the eras, so that every turn has random numbers of its own. An era begins
-with an epoch: one that an intake finds in its middle ends there, and each sample is seen at most once in an epoch
-whatever comes when. Samples keep their numbers: those of new shards come behind all that were there.
+The steps between two intakes are an *era*, with one `PhasedSchedule` over the samples that the run has by then.
+Epochs are counted across eras, so every turn has its own random numbers. An era starts with a new epoch: an
+intake ends the current one early, so each sample is seen at most once per epoch. Samples keep their numbers:
+those of new shards follow all earlier ones.
 
-A run that takes nothing in has one era, whose order is that of its `PhasedSchedule`, to the bit.
+A run without intakes has one era, with exactly the order of its `PhasedSchedule`.
 """
 
 from bisect import bisect_right

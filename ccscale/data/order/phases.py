@@ -1,4 +1,4 @@
-"""The phases of an epoch, one after the other. Pure, as `schedule.py`, of which each phase has one.
+"""The phases of an epoch, one after the other, each with its own `schedule.py`. Pure functions.
 
 ::
 
@@ -8,9 +8,9 @@
     turn     |..... 0 .........|. 1 .......|..... 2 .........|..
     position 0   1   2   3   4   0   1   2   0   1   2   3   4
 
-A *turn* is one phase in one epoch, turn = epoch x phases + phase. It stands where a schedule and the views have
-the epoch, so that every turn has random numbers of its own; with one phase it is the epoch. What does not fill a
-batch of its phase is dropped: no batch has samples of two phases.
+A *turn* is one phase in one epoch, turn = epoch x phases + phase. Schedules and views use it in place of the
+epoch, so that every turn has its own random numbers; with one phase it equals the epoch. Samples that do not fill
+a batch of their phase are dropped: no batch mixes samples of two phases.
 """
 
 from bisect import bisect_right

@@ -1,4 +1,4 @@
-"""The schedule of a run: from its config, the sizes of its shards and the number of ranks. Pure, as all here."""
+"""The schedule of a run, from its config, the sizes of its shards and the number of ranks. Pure functions."""
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate

@@ -1,11 +1,11 @@
-"""Which sample comes when: a pure function of (shard sizes, seed, epoch, step).
+"""The order of samples: a pure function of (shard sizes, seed, epoch, step).
 
-An epoch's order is made in three moves, none of which knows of ranks, workers or files:
+The order of an epoch is computed in three steps, independently of ranks, workers and files:
 
-1. The shards are divided into *pieces*; the pieces are permuted and laid end to end.
-2. That line is dealt to the *lanes* in equal, contiguous spans; what is left over at its end is dropped,
-   another part in each epoch.
-3. Each lane reads its span in *blocks* and permutes the samples of a block among each other.
+1. The shards are divided into *pieces*; the pieces are permuted and concatenated.
+2. The result is split into equal contiguous spans, one per *lane*; the remainder is dropped, a different one in
+   each epoch.
+3. Each lane reads its span in *blocks* and permutes the samples within a block.
 
 ::
 
@@ -15,11 +15,12 @@ An epoch's order is made in three moves, none of which knows of ranks, workers o
     lane 1                              [7   0 1 2    13 14 15]
     dropped                                                     [8 9]
 
-Global batch t is the t-th share of every lane, lanes in order. A rank owns a run of lanes, its workers share
-them. So the state of the stream is (epoch, step), and the batches are the same for every number of ranks and
+Global batch t is the t-th share of every lane, lanes in order. A rank owns consecutive lanes, which its workers
+share. So the state of the stream is (epoch, step), and the batches are the same for any number of ranks and
 workers.
 
-All permutations sort numbers of a counter-based generator, so that they are the same in every release of numpy.
+All permutations sort the numbers of a counter-based generator, so that they are the same in every release of
+NumPy.
 """
 
 from collections.abc import Iterator

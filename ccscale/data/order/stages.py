@@ -1,4 +1,4 @@
-"""The stages of a run as functions of the step. Pure, as all here.
+"""The stages of a run as pure functions of the step.
 
 ::
 
