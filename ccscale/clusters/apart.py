@@ -1,16 +1,15 @@
-"""Whether two sets of images are two, or one: told on images that the axis between them was not made of.
-Pure.
+"""Tests whether two sets of images are separate, on an axis computed from held-out images. Pure functions.
 
-The axis runs from the mean of one set to that of the other (in `Space`, where the covariance inside of
-clusters is about the identity, this is Fisher's discriminant). Each half of the images is laid on the axis of
-the other half:
+The axis runs from the mean of one set to that of the other (in `Space`, where the covariance within clusters is
+about the identity, this is Fisher's discriminant). Each half of the images is projected onto the axis of the
+other half:
 
     t = 2 (x − (a + b) / 2) · (a − b) / |a − b|²        1 in the middle of one set, −1 of the other
 
-*Separation* is the chance that an image of the first set lies above one of the second (the area under the ROC
-curve): 1/2 for two samples of one distribution, however large or small. A *valley* tells whether there is
-less between the two than where they are: of one heap that was cut in two, there is more. Both have a
-probability against chance.
+*Separation* is the probability that an image of the first set lies above one of the second (the area under the
+ROC curve): 1/2 for two samples of one distribution, whatever their size. There is a *valley* if there are fewer
+images between the two means than at them; if a single mode was cut in two, there are more. Both come with a
+p-value.
 """
 
 from typing import NamedTuple
@@ -23,16 +22,16 @@ WIDTH = 1 / 3  # of the places around −1, 0 and 1 whose images are counted, to
 
 
 class Apart(NamedTuple):
-    """How far apart two sets are.
+    """The separation of two sets.
 
     Attributes
     ----------
     separation
-        From 0 to 1; NaN where a set has fewer than two images.
+        From 0 to 1; NaN if a set has fewer than two images.
     chance
-        The probability of so large a separation of two samples of one distribution (Mann and Whitney).
+        The probability of at least this separation for two samples of one distribution (Mann and Whitney).
     no_valley
-        The probability of so few images between them where there is no valley (binomial).
+        The probability of at most this number of images between them without a valley (binomial).
     """
 
     separation: float
@@ -41,7 +40,7 @@ class Apart(NamedTuple):
 
 
 def along(a: Float32, b: Float32) -> tuple[Float64, Float64]:
-    """Return where the images of two sets, (m, q) and (n, q), lie on the axis of the others, in their order."""
+    """Return the positions of the images of two sets, (m, q) and (n, q), each half on the axis of the other."""
     found = np.empty(len(a)), np.empty(len(b))
     for half in (0, 1):
         first, second = (rows[1 - half :: 2].mean(axis=0, dtype=np.float64) for rows in (a, b))
@@ -52,7 +51,7 @@ def along(a: Float32, b: Float32) -> tuple[Float64, Float64]:
 
 
 def apart(a: Float32, b: Float32) -> Apart:
-    """Tell how far apart two sets of images, (m, q) and (n, q) in no order, are."""
+    """Test how separate two sets of images, (m, q) and (n, q) in random order, are."""
     from scipy.stats import mannwhitneyu
 
     if min(len(a), len(b)) < 2:

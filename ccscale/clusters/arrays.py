@@ -1,4 +1,4 @@
-"""Files of arrays in a version: numpy's .npz without a time in it, held to the hash that is listed."""
+"""Files of arrays in a version: .npz without timestamps, checked against the listed hash."""
 
 import hashlib
 import io

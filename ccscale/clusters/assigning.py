@@ -1,9 +1,9 @@
-"""Images get their cluster: the network's, one that was born later, or none. Pure, and row by row.
+"""Assigns images: to a cluster of the network, one that was born later, or none. Pure, row by row.
 
-The network says which of its clusters an image is in; a cluster that came later takes it where its centre is
-nearer than that cluster's, by `MARGIN`. An image that lies farther from its centre than `FAR` of the run's own
-images is left unassigned; so is, of an update, one that lies where there were none before (`day.py`): nearer to
-a group of the day than to its cluster, and no more among known images than among new ones, or among new ones alone.
+The network assigns an image to one of its clusters; a later cluster takes it if its centre is nearer than that
+cluster's by `MARGIN`. An image that lies farther from its centre than `FAR` of the run's own images is left
+unassigned. So is, in an update, one that lies where there were none before (`day.py`): nearer to a group of the
+day than to its cluster and not mainly among known images, or among new ones alone.
 """
 
 from dataclasses import dataclass

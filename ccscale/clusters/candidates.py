@@ -1,13 +1,13 @@
-"""Which groups of new images are clusters that nobody knew. Pure.
+"""Selects the groups of new images that may be new clusters. Pure functions.
 
-A group counts where both of these hold, and is proposed where it is stable, too: found again in random parts
+A group is a candidate if both of these hold, and is proposed if it is also stable: found again in random subsets
 of the images (`groups.py`).
 
-- It is apart from each of the nearest clusters: a separation of at least `APART` on images that the axis between
-  them was not made of, with a chance of at most `CHANCE`. Images of a known class that are merely more today
-  than usual are no more apart from those of before than two samples of one distribution.
-- It is at least half as tight as the run's own clusters are in the middle (the mean cosine of two images):
-  images that lie far from all known ones, and from each other, are no cluster.
+- It is separate from each of the nearest clusters: a separation of at least `APART` on an axis computed from
+  held-out images, with a p-value of at most `CHANCE`. If a known class is merely more frequent than usual, its new
+  images are no more separate from the old ones than two samples of one distribution.
+- It is at least half as tight as the run's own clusters in the median (the mean cosine of two images): images that
+  lie far from all known ones, and from each other, are not a cluster.
 """
 
 from dataclasses import dataclass

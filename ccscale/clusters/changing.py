@@ -1,8 +1,8 @@
-"""A proposal becomes a change: clusters are born, merged, split, and the lineage gets its line. Pure.
+"""Applies proposals: clusters are born, merged or split, and the lineage gets an event. Pure functions.
 
-An image is left without a cluster where there were none before (`day.py`). Once the images that it lay among are a
-cluster it may be this cluster's, or another's beside it. So unassigned images are looked at once more when clusters
-have been born; what is among unassigned images still stays so.
+An image is left unassigned where there were none before (`day.py`). Once its neighbours form a cluster, it may
+belong to that cluster or to an adjacent one. So unassigned images are examined again after births; those still
+among unassigned images stay unassigned.
 """
 
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Which shards are new to a lineage, and what the data set is called that they are of."""
+"""Finds the shards that are new to a lineage, and the name of their data set."""
 
 import os
 from collections.abc import Collection, Sequence

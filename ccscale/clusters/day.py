@@ -1,11 +1,11 @@
-"""What an update brings beside what is known: images where there were none before, and groups of them. Pure.
+"""The images of an update next to the known ones: images where there were none before, and their groups. Pure.
 
-How far an image lies from known ones tells little: one of a class that nobody has seen may lie nearer to some
-of them than they do to each other. Whom it lies among tells more. Of its `NEIGHBOURS` nearest, of known and new
-images together, c are new. Were the new images of its cluster like the known ones, however many more or fewer
-than usual, c would be binomial, with the share of the new among all images of the cluster, and the ratio of
-densities (c / n_new) / ((k − c) / n_known) about 1. An image is *among new ones* where so large a c has a
-probability of at most `CHANCE` and this ratio is at least `RATIO`.
+The distance of an image from known ones says little: an image of an unseen class may lie nearer to some of them
+than they do to each other. Its neighbours say more. Of its `NEIGHBOURS` nearest neighbours, among known and new
+images together, c are new. If the new images of its cluster were like the known ones, whatever their number, c
+would be binomial, with the fraction of new images in the cluster, and the ratio of densities (c / n_new) / ((k −
+c) / n_known) about 1. An image is *among new ones* if the probability of a c this large is at most `CHANCE` and
+this ratio is at least `RATIO`.
 """
 
 from dataclasses import dataclass, field, replace

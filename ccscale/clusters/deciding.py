@@ -1,8 +1,8 @@
 """``ccscale lineage accept|refuse`` and ``update --reassign``: proposals become events, or are not made again.
 
-A merged cluster's images get the other's id all at once. Of a split cluster all images are looked at again whose
-features are still there: which of the two it is that each is nearer to. A birth gives its id to the images that it
-was proposed of, as far as they are remembered; then unassigned images are looked at once more (`changing.py`).
+The images of a merged cluster all get the other's id. In a split, all images of the cluster whose features still
+exist are assigned to the nearer of the two parts. A birth gives its id to the images of the proposal that are
+still remembered; then unassigned images are examined again (`changing.py`).
 """
 
 from collections.abc import Collection, Sequence

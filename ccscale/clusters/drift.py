@@ -1,19 +1,20 @@
-"""Whether new images differ from those that the clusters were made of: by shard, with a threshold that is no taste.
+"""Drift: whether new images differ from those that the clusters were made from, per shard. Pure functions.
 
-Four shifts are looked at; each is a figure whose size means the same on any data, and has a chance: how often so
-large a figure comes of images that are shuffled among old and new (a permutation test: `SHUFFLES`, or until
-`ENOUGH` reach it, as Besag and Clifford have it, 1991).
+Four shifts are measured, each on a scale that means the same for all data and with a p-value: how often a random
+permutation of old and new images gives at least this shift (`SHUFFLES` permutations, or until `ENOUGH` reach it;
+Besag and Clifford 1991).
 
-- features: how far the mean of what is left of an image without the mean of the known ones that are nearest to
-  the same centre has moved, in deviations (D), as the share of pairs that would be told apart along it, Φ(D / √2):
-  1/2 is none, 1 is all. So images of a cluster are only held against each other, and more or fewer of some are no
-  shift.
-- confidence: how far the chance that a new image is surer than an old one of its cluster is from 1/2, plus 1/2.
-- sizes: half the sum of the differences of the clusters' shares (total variation), from 0 to 1.
-- unassigned: the share of images without a cluster, of which `USUAL` is usual: as many as are meant to be.
+- features: for each image, the mean of the known images with the same nearest centre is subtracted. The shift of
+  the mean of these residuals, in standard deviations (D), is given as the fraction of pairs that can be told apart
+  along it, Φ(D / √2): 1/2 is none, 1 is all. So images are compared only within clusters, and changed frequencies
+  are not a shift.
+- confidence: 1/2 plus the distance from 1/2 of the probability that a new image is more confident than an old one
+  of its cluster.
+- sizes: half the sum of the differences of the cluster shares (total variation), from 0 to 1.
+- unassigned: the fraction of images without a cluster, of which `USUAL` is expected by construction.
 
-There is an alarm where a chance is at most `CHANCE` and the figure at least that of `ALARM`: with many images a
-shift that nobody would care for is no chance either. Pure.
+There is an alarm if the p-value is at most `CHANCE` and the shift at least that of `ALARM`: with many images, even
+an irrelevant shift is significant.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""The first version of living clusters, from a run's own images. Pure; no label is looked at.
+"""The first version of living clusters, from a run's own images. Pure functions; labels are not used.
 
-How far an image may lie from its cluster's centre is measured on images that neither the space nor the centre
-was made of: each half of the run's images by the other half. What is kept then is made of all.
+How far an image may lie from its cluster's centre is measured on held-out images: each half of the run's images
+by space and centres of the other half. The stored space and centres are computed from all.
 """
 
 import numpy as np

@@ -1,14 +1,13 @@
-"""Groups among images that lie where there were none before: dense, and still there when some are left out.
-Pure.
+"""Finds dense and reproducible groups among images that lie where there were none before. Pure functions.
 
-Each image is first moved to the mean of its nearest ones (itself among them); HDBSCAN (Campello et al., 2013)
-then finds what is denser than its surroundings at any scale. Known images stand among them, as the
-surroundings: one group alone is nothing that HDBSCAN would tell from its own outskirts, and what cannot be
-told from known images is no group. A group that two-means divides with a valley between the parts
-(`apart.py`) is both of them.
+Each image is first replaced by the mean of its nearest neighbours (including itself); HDBSCAN (Campello et al.,
+2013) then finds regions denser than their surroundings, at any scale. Known images are included as surroundings:
+HDBSCAN cannot tell a single group from its own outskirts, and what cannot be told from known images is not a
+group. A group that k-means with two centres divides into parts with a valley between them (`apart.py`) becomes
+two groups.
 
-The stability of a group is the mean, over `DRAWS` random parts of all images, of the largest Jaccard index
-that it has with a group found there (Hennig 2007, who takes .75 for a group that is there).
+The stability of a group is the mean, over `DRAWS` random subsets of all images, of the largest Jaccard index with
+a group found there (Hennig 2007, with .75 for a stable group).
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The images of a lineage by their refs, as far as their shards can be read: for pictures."""
+"""Reads images of a lineage by their refs, for pictures, if their shards can be read."""
 
 from functools import cache
 from typing import Any

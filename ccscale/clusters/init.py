@@ -1,7 +1,7 @@
 """``ccscale lineage init``: a run's clusters become version 1, with the ids that the network gives them.
 
-The run's own images get the clusters of the network; what later ones are held to (centres, distances) is found on
-them, without labels.
+The run's own images get the clusters of the network; the centres and distances that apply to later images are
+computed from them, without labels.
 """
 
 import shutil

@@ -1,9 +1,10 @@
-"""By how much a newcomer must be nearer than the network's clusters, so that these keep their images. Pure.
+"""Margins by which a new cluster must be nearer than the network's clusters, so that these keep their images.
+Pure.
 
-A new class may look like one that is there, and some of the other's images would go over to it. With s the cosine
-of an image with its own cluster's centre and s' with the newcomer's, the margin between both clusters is the `KEPT`
-quantile of s' - s over the remembered images of the cluster, and `MARGIN` at least. So at most 1 % of these are
-nearer to the newcomer by the margin.
+A new class may resemble an existing one and would take some of its images. With s the cosine of an image with its
+own cluster's centre and s' with the new one's, the margin between the two clusters is the `KEPT` quantile of s' -
+s over the remembered images of the cluster, but at least `MARGIN`. So at most 1 % of these are nearer to the new
+cluster by the margin.
 """
 
 from typing import Any

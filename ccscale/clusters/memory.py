@@ -1,4 +1,4 @@
-"""What a version remembers: its clusters, some images of each, and those without one; with images of new shards."""
+"""The memory of a version: its clusters, some images of each, and unassigned ones; updated with new shards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The names that living clusters begin with: those of the network's clusters."""
+"""The first names of living clusters: those of the network's clusters."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The picture of a proposal: its images, beside those of the clusters that it is about."""
+"""The picture of a proposal: its images next to those of the clusters concerned."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""What the data suggest after an update: births, merges, splits; those of before keep their names.
+"""Finds proposals after an update: births, merges, splits; earlier ones keep their names.
 
-A proposal is the same as one of before where it is of the same kind and of the same clusters, or, a birth, of the
-same images for the most part. One that was refused stays refused.
+A proposal is the same as an earlier one if it is of the same kind and concerns the same clusters or, for a birth,
+mostly the same images. One that was refused stays refused.
 """
 
 from collections.abc import Sequence

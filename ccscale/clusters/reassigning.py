@@ -1,4 +1,4 @@
-"""Images that have an id are looked at again, as far as their features are there."""
+"""Assigns images that have an id again, if their features still exist."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field

@@ -1,8 +1,8 @@
-"""Living clusters by another network: its clusters get the ids of those that they are for the most part. Pure.
+"""Moves living clusters to another network: its clusters get the ids that they match best. Pure functions.
 
-On the reservoir clusters and ids are matched one to one, so that as many images as possible keep theirs (Kuhn
-1955). A cluster without an id that images of the pool are in is born; an id without a cluster goes on by its centre
-alone.
+On the reservoir, clusters and ids are matched one-to-one, so that as many images as possible keep theirs (Kuhn
+1955). A cluster without an id that contains images of the pool is born; an id without a cluster continues with
+its centre only.
 """
 
 from collections.abc import Callable

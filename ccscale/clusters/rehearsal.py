@@ -1,4 +1,4 @@
-"""What a retraining trains on: remembered images and new ones, a bounded number, as a small feature store.
+"""The data of a retraining: a bounded number of remembered and new images, as a small feature store.
 
 ::
 

@@ -1,8 +1,8 @@
-"""Images that living clusters remember: some of each cluster, and those without one. Pure.
+"""The remembered images of living clusters: some of each cluster, and unassigned ones. Pure functions.
 
-An image is named by a number, its `ref`, which stays the same; what is drawn of it (its place in a cluster's
-queue) follows from this number and the seed alone. So which images are kept depends neither on the order in
-which they came nor on how many came at a time: of each cluster those of the smallest numbers drawn.
+An image has a permanent number, its `ref`; its random priority within a cluster depends only on this number and
+the seed. So the images kept depend neither on the order in which they came nor on how many came at a time: in
+each cluster, those with the lowest priority numbers.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The network of a retraining: what it begins with, and what becomes of it."""
+"""The network of a retraining: its initialization and its result."""
 
 import shutil
 from pathlib import Path

@@ -1,15 +1,15 @@
-"""``ccscale update --retrain``: the heads go on on old and new images, and their clusters keep their ids.
+"""``ccscale update --retrain``: trains the heads further on old and new images; clusters keep their ids.
 
 ::
 
-    RUN/clusters/.update/remembered/   a store of what is trained on: old images and new ones, a bounded number
-    RUN/clusters/.update/begin/        the network it begins with: a head that tells the old clusters
-    RUN/clusters/.update/run/          a run like any other, by the run's own config
-    RUN/clusters/.update/version/      the version: the network, what is remembered, by which all is assigned
+    RUN/clusters/.update/remembered/   the feature store to train on: a bounded number of old and new images
+    RUN/clusters/.update/begin/        the initial network, with a head that reproduces the old clusters
+    RUN/clusters/.update/run/          an ordinary run with the run's own config
+    RUN/clusters/.update/version/      the new version: the network, and the memory assigned by it
 
-A kill leaves what is finished of these, and the same command goes on. Where the run trains no cluster
-head (its clusters are found by k-means), the new one tells the old clusters and the births, and is not trained on;
-the instance head is.
+After a kill the finished ones of these remain, and the same command continues. If the run trains no cluster head
+(its clusters are found by k-means), the new head reproduces the old clusters and the births and is not trained
+further; the instance head is.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""``ccscale lineage rollback``: another version becomes the current one; nothing else changes."""
+"""``ccscale lineage rollback``: makes another version the current one; nothing else changes."""
 
 import contextlib
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""The shards of a store become tables, each written by one rank; a finished one stays after a kill.
+"""Turns the shards of a store into tables, each written by one rank; finished ones remain after a kill.
 
-A shard's rows are read from its own file, so what this takes follows the new shards, however large the store is.
+The rows of a shard are read from its own file, so the cost depends on the new shards, however large the store is.
 """
 
 import hashlib

@@ -1,12 +1,12 @@
-"""Where living clusters measure: features with what spreads inside of clusters taken away. Pure.
+"""The space in which living clusters compare images: features whitened within clusters. Pure functions.
 
     u = x / |x|,   y = (u − m) V,   s = W y,   image = s / |s|
 
-m and V: mean and leading principal components of the run's own images; W Wᵀ⁻¹ the mean covariance of y inside
-of clusters, shrunk towards a multiple of the identity. Images are compared by the cosines of what comes out.
-What tells images of one cluster apart counts for little there, and what lies between clusters, those that
-nobody has seen too, for much (the Fisher criterion's directions; unlike a classifier it keeps those in which
-the known ones do not differ).
+m and V are the mean and the leading principal components of the run's own images; the inverse of WᵀW is the mean
+covariance of y within clusters, shrunk towards a multiple of the identity. Images are compared by the cosines of
+the result. Differences within clusters count little in this space, and differences between clusters, also unseen
+ones, count much (the directions of the Fisher criterion; unlike a classifier, it keeps those in which known
+clusters do not differ).
 """
 
 from dataclasses import dataclass

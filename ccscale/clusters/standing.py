@@ -1,7 +1,7 @@
-"""How clusters stand: whole, or with a valley within; parted from each other, or grown together. Pure.
+"""Valleys within and between clusters, now and when the clusters were created. Pure functions.
 
-What was so from the beginning is no news: each cluster keeps how it stood when it came (`State`), and a
-change is proposed where it stands otherwise now.
+Each cluster stores these when it is created (`State`), and a split or merge is proposed only if they have changed
+since.
 """
 
 import numpy as np

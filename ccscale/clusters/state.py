@@ -1,8 +1,8 @@
-"""What living clusters are, at some version: ids, centres, how far images lie from them. Pure.
+"""The state of living clusters at a version: ids, centres, distances of images from them. Pure functions.
 
-A cluster has one centre or several (a merged one keeps those of both). A centre belongs to the network's
-cluster that it came from, or (-1) to none: a cluster that was born later, which an image of any of the
-network's may belong to.
+A cluster has one centre or several (a merged one keeps those of both). A centre belongs to the cluster of the
+network from which it was computed, or to none (-1) if the cluster was born later; images of any cluster of the
+network may then belong to it.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The images of a shard and their ids, as a version wrote them; what became of them on the way to a later version.
+"""Tables of images and ids: one per shard, as a version wrote it, and its state at a later version.
 
 ::
 
@@ -12,8 +12,8 @@
       table, row             int64
       former, id             int64
 
-A table at a version is the one that was written, overlaid by what came behind it on the chain of versions, in its
-order: ids that were renamed as a whole (merged), then images that were changed one by one.
+A table at a version is the written one with the changes of the following versions on the chain applied in order:
+first ids renamed as a whole (merged), then images changed individually.
 """
 
 import hashlib

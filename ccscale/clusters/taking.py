@@ -1,4 +1,4 @@
-"""New images become versions: embedded, assigned, remembered, as all ranks do it together; see `update.py`."""
+"""Turns new images into versions, on all ranks: embeds, assigns and remembers them; see `update.py`."""
 
 import contextlib
 from collections.abc import Sequence

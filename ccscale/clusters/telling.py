@@ -1,4 +1,4 @@
-"""What is told of a lineage: its versions one by one, one of them, what lies between two."""
+"""Descriptions of a lineage, for the command line: all versions, one version, the differences of two."""
 
 from collections import Counter
 from typing import Any

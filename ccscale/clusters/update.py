@@ -1,15 +1,15 @@
-"""``ccscale update``: new images into living clusters, shard by shard, each exactly once.
+"""``ccscale update``: assigns new images to living clusters, shard by shard, each exactly once.
 
 ::
 
-    embed       the new shards, by the clusters' own network, into a store; or a store that is there
-    look        at some of them together: what the day is like
-    assign      shard by shard, on all ranks: a table each
-    remember    some of each cluster, and those that fit nowhere
-    propose     births, merges, splits, with a picture each
+    embed       the new shards with the clusters' own network, into a store; or use an existing store
+    examine     a sample of them together (`day.py`)
+    assign      shard by shard, on all ranks, one table each
+    remember    some of each cluster, and unassigned ones
+    propose     births, merges, splits, each with a picture
     commit      a version
 
-Whoever runs it again with nothing new gets no version.
+Running it again without new images makes no version.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""A version of living clusters: ``version.json``, checked when it is read; its own hash stands last in it.
+"""A version of living clusters: ``version.json``, validated when it is read, with its own hash last.
 
-A file of arrays is written in the version where it changed; the others name that version. An image is named by a
-`ref`, an integer: the number of the table that it stands in, and its row there.
+A file of arrays is written in the version where it changed; other versions refer to that one. An image is
+identified by a `ref`, an integer: the number of its table, and its row there.
 """
 
 import hashlib

@@ -1,15 +1,15 @@
-"""A version is made beside the others, and counts at once when it is whole; under the lock of ``RUN/clusters``.
+"""Writes a version atomically, next to the others, under the lock of ``RUN/clusters``.
 
 ::
 
-    RUN/clusters/.update/began.json    whose it is: number, parent, why, what was asked, when it began
-    RUN/clusters/.update/version/      the version that is being made; finished tables in it stay after a kill
-    RUN/clusters/v000007/              the same, renamed: it is whole, and not yet current
-    RUN/clusters/current               names it: it counts
+    RUN/clusters/.update/began.json    number, parent, reason, request, and time of the start
+    RUN/clusters/.update/version/      the version that is being made; finished tables in it remain after a kill
+    RUN/clusters/v000007/              the same, renamed: complete, but not yet current
+    RUN/clusters/current               names it: it is current
                                        then .update is removed
 
-A kill leaves one of these states, and the next command that writes ends it: a version that is whole becomes the
-current one; one that is not is gone on with by the same command, with the same bytes, and dropped by another.
+A kill leaves one of these states, and the next command that writes resolves it: a complete version becomes the
+current one; an incomplete one is continued by the same command, with the same bytes, and dropped by any other.
 """
 
 import contextlib
