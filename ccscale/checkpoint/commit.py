@@ -1,8 +1,8 @@
-"""The commit of a checkpoint, on rank 0, when all ranks have written their files.
+"""Commits a checkpoint, on rank 0, after all ranks have written their files.
 
-    verify what was written -> export the network -> marker -> flush the log -> rename -> delete what is not kept
+    verify the files -> export the network -> marker -> flush the log -> rename -> delete expired checkpoints
 
-Before the renaming a run has its old checkpoints, after it the new one too: there is no moment without.
+Before the rename a run has its old checkpoints, after it also the new one: at no moment has it none.
 """
 
 import contextlib

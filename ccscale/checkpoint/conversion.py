@@ -1,7 +1,7 @@
-"""A checkpoint is loaded, at the number of ranks and the ZeRO stage that saved it or at others.
+"""Loads a checkpoint, on the number of ranks and the ZeRO stage that saved it, or on others.
 
-For others one rank converts the checkpoint to DeepSpeed's universal format, once, beside the checkpoints; a kill in
-the middle leaves a staging folder, and the next start makes it anew.
+For others, one rank converts the checkpoint once to DeepSpeed's universal format, next to the checkpoints; a kill
+during the conversion leaves a staging folder, and the next start repeats it.
 """
 
 import os

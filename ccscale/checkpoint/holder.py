@@ -1,4 +1,4 @@
-"""Who holds a lock, and whether that process lives."""
+"""The holder of a lock, and whether that process is alive."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What a run has taken in of data that grow, kept in its folder before the first batch that follows from it.
+"""The intakes of a run on growing data, written to its folder before the first batch that depends on them.
 
 ::
 
@@ -6,13 +6,13 @@
       000000-1b2c3d4e.json    {"step": 0, "shards": [{"url", "nsamples", "filesize", "sha256", "split"}, …],
                                "retired": []}                                     never changed
       looked.json             {"format": "ccscale-intakes", "version": 1,
-                               "data": the data's digest at the run's beginning, as run.json has it,
-                               "looked": 4000,          the last step at which the manifest was looked at
+                               "data": digest of the data at the start of the run, as in run.json,
+                               "looked": 4000,          the last step at which the manifest was read
                                "files": {"000000-1b2c3d4e.json": its SHA-256, …}}     replaced, whole or not at all
 
-A look that finds nothing new is kept, too. So whatever a run did up to some step follows from its folder: one that
-is killed and goes on looks anew only where it had not looked yet, and gives the batches of the unbroken one, though
-its data have grown meanwhile. A checkpoint says by their hashes what was taken in until then.
+A look that finds nothing new is recorded too. So everything a run did up to a step follows from its folder: a
+resumed run reads the manifest only at steps where it had not done so, and has the batches of an uninterrupted
+one, even if its data have grown meanwhile. A checkpoint records the hashes of the intakes so far.
 """
 
 import hashlib

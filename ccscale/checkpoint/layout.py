@@ -1,4 +1,4 @@
-"""Where the checkpoints of a run lie; see the package."""
+"""Paths of the checkpoints of a run; see the package."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,13 +1,14 @@
 """One writer at a time in the folder of a run or a store, on this machine or another, also over NFS.
 
-The writer has a file ``.lock`` there, which only one can make (``O_EXCL``). It says who it is, and a count that a
-thread raises every few seconds. Whoever finds it looks whether that process lives, at once where it is one of this
-system; elsewhere it waits for the count to move, by its own clock: those of two machines are never compared. One
-that has ended is passed over, so nothing that is killed leaves a folder locked.
+The writer creates a file ``.lock`` exclusively (``O_EXCL``). It names the process and has a counter that a thread
+increments every few seconds. Another process that finds it checks whether the writer is alive: at once if it runs
+on the same system; otherwise it waits for the counter to change, by its own clock, since clocks of two machines
+are never compared. The lock of a dead process is ignored, so a kill never leaves a folder locked.
 
-A lock is removed by whoever has made the lock of its removal (``.lock-TOKEN``, of the same kind), and only if it is
-there still: so two that found the same lock dead cannot remove each other's new one. A writer that was stopped for
-so long that it was passed over finds another one's lock there, and writes no more.
+To remove a lock, a process must first create the lock of its removal (``.lock-TOKEN``, of the same kind), and
+then removes it only if it is still there: so two processes that found the same dead lock cannot remove each
+other's new one. A writer that was suspended for so long that its lock was taken over finds the other one's lock,
+and stops writing.
 """
 
 import contextlib

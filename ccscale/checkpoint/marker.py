@@ -3,10 +3,10 @@
 ::
 
     COMMIT.json   {"version": 1, "step": 1000, "world": 2, "zero": 1, "config": {...},
-                   "versions": {...},                of ccscale, torch and the like
-                   "evaluation": {"information": 1.9, "nmi": 0.7},      where the step was evaluated
-                   "heads": [3],                     and which of several cluster heads it has chosen, for each K
-                   "pins": [800], "serves": 800,     steps to be kept; the one that serves in its place
+                   "versions": {...},                of ccscale, torch and others
+                   "evaluation": {"information": 1.9, "nmi": 0.7},      if the step was evaluated
+                   "heads": [3],                     and the chosen one of several cluster heads, for each K
+                   "pins": [800], "serves": 800,     steps to keep; the checkpoint to use instead of this one
                    "files": {"deepspeed/mp_rank_00_model_states.pt": {"bytes": ..., "sha256": "..."}, ...}}
 """
 

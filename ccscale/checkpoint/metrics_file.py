@@ -1,4 +1,4 @@
-"""A run's ``metrics.jsonl``: a line is a step, an evaluation, or a look at how a stage goes.
+"""A run's ``metrics.jsonl``: one line per step, evaluation, or check of a stage.
 
 ::
 
@@ -9,9 +9,9 @@
      "stability": …, "neighbours": …, "effective_clusters": …, "begun": null, "waits": "…",
      "ended": null, "time": …}
 
-A loss that the step does not compute is null; where epochs have phases, `phase` counts them from 1.
+A loss that the step does not compute is null; if epochs have phases, `phase` counts them from 1.
 
-A step is known by its number: a run that goes on from a checkpoint first drops the lines after it.
+Lines are identified by their step: a run that resumes from a checkpoint first drops the lines after it.
 """
 
 import contextlib

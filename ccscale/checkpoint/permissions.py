@@ -1,4 +1,4 @@
-"""Files that nobody but their owner can write, where the file system keeps permissions at all."""
+"""Files that only their owner can write, and checks that the file system supports permissions."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""A rank's files of a checkpoint: written from a snapshot, flushed, and noted with their hashes.
+"""A rank's files of a checkpoint: written from a snapshot, flushed, and recorded with their hashes.
 
 ::
 

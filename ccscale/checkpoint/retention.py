@@ -1,14 +1,14 @@
-"""Which checkpoints are kept.
+"""Decides which checkpoints are kept.
 
-The newest `train.keep_last`; those that the newest one pins, since the run may go back to them; of every
-`train.keep_every` steps the first one, for good; and the best one by each measure of the evaluations that were made
-at steps with a checkpoint:
+These are the newest `train.keep_last`; those that the newest one pins, since the run may return to them;
+permanently, the first one of every `train.keep_every` steps; and the best one by each measure of the evaluations
+that were made at steps with a checkpoint:
 
     information     H(mean p) - mean H(p), in nats: needs no labels
     nmi             against the labels, where there are any
 
-The marker of a checkpoint holds its measures, so which one is the best follows from the markers alone. Nothing is
-chosen by labels but what is asked for by name.
+The marker of a checkpoint holds its measures, so the best one follows from the markers alone. Labels choose a
+checkpoint only if that is requested by name.
 """
 
 import contextlib

@@ -1,11 +1,11 @@
-"""A run's folder: made once, guarded against another run's settings.
+"""The folder of a run: created once, and protected from the settings of another run.
 
 ::
 
     config.yaml      the resolved config
-    run.json         {"version": 1, "data": digest, "versions": {...}}    of the data; of what made it
-    .lock            who writes here now (`lock.py`)
-    frozen.safetensors          what is frozen of the network (`model/frozen_file.py`)
+    run.json         {"version": 1, "data": digest of the data, "versions": {...} of the packages}
+    .lock            the process that writes here (`lock.py`)
+    frozen.safetensors          the frozen part of the network (`model/frozen_file.py`)
     metrics.jsonl    tensorboard/    checkpoints/
 """
 

@@ -1,7 +1,7 @@
-"""Saves checkpoints behind training; see the package for the order of things.
+"""Saves checkpoints in the background; see the package for the sequence.
 
-Every rank has a saver, and all of them are in the same state at the same step: what a rank's thread has come to is
-told to the others by two integers that are added up over the ranks, and changes the state only then.
+Every rank has a saver, and all of them are in the same state at the same step: the progress of a rank's thread is
+communicated by two integers that are summed over the ranks, and changes the state only then.
 """
 
 import shutil

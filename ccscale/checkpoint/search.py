@@ -1,7 +1,7 @@
-"""Which checkpoint a run goes on from, and which one is looked at.
+"""Finds the checkpoint from which a run resumes, and the one to evaluate.
 
-That is the newest complete one, unless another one is asked for by name; or, to look at, the one that serves in its
-place.
+That is the newest complete one unless another is requested by name; for evaluation, the one to use instead of it,
+if its marker names one.
 """
 
 import sys

@@ -1,12 +1,12 @@
-"""A copy of all that DeepSpeed saves, in host memory: what training waits for.
+"""A snapshot in host memory of everything that DeepSpeed saves; training waits only for this copy.
 
-DeepSpeed decides what is saved, under which names, and in what form (`Engine.hand_over`). A state is any graph of
-Python objects: it is pickled at once, which is small, but for the tensors, which are copied::
+DeepSpeed decides what is saved, under which names and in what form (`Engine.hand_over`). A state is any graph of
+Python objects: it is pickled at once, which is small without the tensors, and these are copied::
 
     state --pickle--> skeleton (bytes), with numbers in the place of tensors
     tensors --------> copies on the CPU (pinned for a GPU, so that they come at the bus's speed), each once
 
-What training changes afterwards changes neither.
+Training does not affect them afterwards.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""A hash of a global batch: which key stands at which position. It adds up over ranks, and workers."""
+"""A hash of the keys of a global batch and their positions, which can be summed over ranks and workers."""
 
 import hashlib
 from collections.abc import Iterable

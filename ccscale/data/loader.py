@@ -1,4 +1,4 @@
-"""Loader processes: begun, and left to themselves; what they cannot help is raised where a batch is waited for."""
+"""Loader processes: started once; their errors are raised where a batch is awaited."""
 
 import atexit
 import os

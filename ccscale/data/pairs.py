@@ -4,12 +4,12 @@
 
     samples of this worker -> parts of global batches -> read, decode, crop both views -> joined into batches
 
-A rank's workers share the samples that its lanes give to a batch, as evenly as can be; each hands over its part of
-every batch, and the parts are joined in the order of the lanes. So the batches are the same for every number of
-workers, and of ranks. Remote lanes are read ahead, each by one worker.
+A rank's workers share the samples of its lanes in each batch as evenly as possible; each produces its part of
+every batch, and the parts are joined in the order of the lanes. So the batches are the same for any number of
+workers and ranks. Remote lanes are read ahead, each by one worker.
 
-An image that cannot be decoded is replaced by the schedule's substitute: the batch stays full, the order stays
-the schedule's, and the loss of one image is told by name.
+An image that cannot be decoded is replaced by the schedule's substitute and reported by name: the batch stays
+full, in the order of the schedule.
 """
 
 from collections.abc import Iterator, Sequence

@@ -5,9 +5,9 @@
     lane     |.. block n ......|.. block n+1 ....|.. block n+2 ....|
                     ^ in use     coming             not asked for
 
-A lane holds at most two blocks, each of at most `Access.block_bytes`; the samples of a block for which there is no
-room are read singly when their turn comes. The first batch after a start waits for one block a lane, or for its own
-samples where these are more; nothing further is asked for before it is handed over.
+A lane holds at most two blocks, each of at most `Access.block_bytes`; samples of a block that do not fit are read
+one by one when they are needed. The first batch after a start waits for one block per lane, or for its own
+samples if these are more; nothing further is requested before it is complete.
 """
 
 import threading

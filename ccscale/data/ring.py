@@ -1,12 +1,12 @@
-"""Pinned memory that a rank's batches lie in, in turn, on their way to a GPU.
+"""A ring of pinned buffers through which a rank's batches go to a GPU.
 
 ::
 
     workers' parts -> | slot 0 |  --copying stream-->  the device's memory
                       | slot 1 |     a slot is filled again when its copy has been made
 
-So a batch is copied once on the host, and memory is pinned once, not in every step: that costs as much as a copy.
-One batch is fetched ahead of its use, so one slot is filled while the other is copied.
+So a batch is copied once on the host, and memory is pinned once instead of in every step, which would cost as
+much as a copy. One batch is fetched ahead, so one slot is filled while the other is copied.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
-"""Loader processes that end by a signal are told of in a sentence, where a batch is waited for.
+"""Reports loader processes that were killed by a signal, in a sentence, where a batch is awaited.
 
-PyTorch raises an exception of its own in the main thread when a process of its loader ends, whatever that thread
-does: in the middle of a step, where the other ranks wait for it and nothing can be saved. Here it does not.
+When a loader process dies, PyTorch raises an exception in the main thread, whatever that is doing: even in the
+middle of a step, when other ranks wait for it and nothing can be saved. This module prevents that.
 """
 
 import signal

@@ -1,1 +1,1 @@
-"""Images become shards: laid out, written, gone on with after a kill."""
+"""Conversion of images to shards: layout, writing, resuming after a kill."""

@@ -1,4 +1,4 @@
-"""Images of channels on their way into a shard: their bytes as they are, or a TIFF of their numbers."""
+"""Prepares multi-channel images for shards: their unchanged bytes, or a TIFF of their values."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What a conversion notes beside its shards while it makes them, so that a killed one goes on where it was.
+"""The records of a conversion next to its shards, from which it continues after a kill.
 
     OUT/.ccscale-making/
         lock                  held by the conversion and its workers to the end of the last of them

@@ -1,4 +1,4 @@
-"""Shards of a folder that grows: what is new in it goes into new shards, those that are there stay as they are.
+"""Shards of a growing folder: new images go into new shards, existing shards stay unchanged.
 
     OUT/train-000000.tar    of the first call
     OUT/train-000001.tar    of what was new at the second, and its index beside it
@@ -6,7 +6,7 @@
     OUT/dataset.json        the manifest of all, replaced when the new shards are there
     OUT/.new-1f2e3d4c/      the new images' shards while they are being made (`shards.py`); removed in the end
 
-An image is known by where it came from: one that was changed under its name, or is gone, stays as it was taken in.
+An image is identified by its path: one that was changed or deleted stays in the shards as it was.
 """
 
 import contextlib

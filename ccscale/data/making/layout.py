@@ -1,4 +1,4 @@
-"""Which sample goes into which shard: decided beforehand, from names, sizes and the seed."""
+"""The layout of shards: which sample goes into which, decided in advance from names, sizes and the seed."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""What is measured of the numbers of images of channels when their shards are there: exact, whoever counts.
+"""Exact statistics of the channels of all images in the shards, on any number of processes.
 
 Each shard is counted for itself, in any process, and the counts are added up as whole numbers and fractions, so the
 order does not count. Whole numbers are counted one by one. Of floating-point numbers an image's two sums are taken

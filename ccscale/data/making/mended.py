@@ -1,4 +1,4 @@
-"""What an earlier call could not read is tried again: what may have passed, and files that may have been mended.
+"""Retries images that an earlier call could not read: temporary failures, and files that may have been repaired.
 
 An image behind a URL is tried again where its failure may pass (no answer, a server's fault), and a local file
 always: it costs a read. Where one can be read now, its shard is made anew, of the samples that it has and of this

@@ -1,4 +1,4 @@
-"""What a conversion ends with: the lists of what was left out, and then the manifest."""
+"""The end of a conversion: writes the lists of omitted images, then the manifest."""
 
 import contextlib
 import csv

@@ -1,4 +1,4 @@
-"""What becomes of an image on its way into a shard: checked, and re-encoded only where that is asked for."""
+"""Prepares an image for a shard: checks it, and re-encodes it only if requested."""
 
 import io
 from dataclasses import dataclass

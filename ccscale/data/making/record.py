@@ -1,4 +1,4 @@
-"""What became of a shard's layout: a note beside the shards while they are made (`conversion.py`)."""
+"""The record of a finished shard, kept next to the shards during a conversion (`conversion.py`)."""
 
 import json
 import os

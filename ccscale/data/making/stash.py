@@ -1,4 +1,4 @@
-"""Images that were read before their shard is written, kept as shards store them: none need be read twice.
+"""The stash: images read before their shard is written, kept as shards store them, so that none is read twice.
 
     OUT/.ccscale-making/kept/
         read-000000.tar             read beforehand: for hashes, for sizes, or once more after they could not be

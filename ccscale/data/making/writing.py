@@ -1,7 +1,7 @@
-"""Writes a conversion's shards by their layouts: those that an earlier call has not made, or has made otherwise.
+"""Writes the shards of a conversion that an earlier call has not made, or has made with another layout.
 
-Each is written for itself, in a worker process: the shard, then its index, then its record. Where the record is,
-all is whole.
+Each is written independently, in a worker process: the shard, then its index, then its record. If the record
+exists, all are complete.
 """
 
 import contextlib

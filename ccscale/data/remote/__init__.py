@@ -1,1 +1,1 @@
-"""Shards that are no local files: ranges of them, read ahead, tried again, kept in a cache."""
+"""Remote shards: byte ranges, with read-ahead, retries and a cache."""

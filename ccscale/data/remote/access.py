@@ -1,4 +1,4 @@
-"""How shards that are no local files are read: for how long it is tried, what is kept."""
+"""Settings for reading remote shards: how long to retry, what to cache."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A folder of bounded size that several processes keep pages of remote files in.
+"""A cache of bounded size for pages of remote files, shared by several processes.
 
 ::
 
@@ -6,10 +6,10 @@
     DIR/3f/3f9c….piece   a page: its bytes, then their length and CRC-32
     DIR/….part           a page that is being written, under a lock that its writer's death lets go
 
-A page's room is taken before it is written, and where there is none the pages that were not used for longest are
-removed first, so that the folder never holds more than its bound. Pages appear by a rename, are read without a
-lock, and may vanish at any time; one that is damaged is removed and counts as missing. A folder that cannot be
-written (a full disk) is told once, and the process goes on without it.
+Space for a page is reserved before it is written; if there is none, the least recently used pages are removed
+first, so the folder never exceeds its bound. Pages appear by a rename, are read without a lock, and may vanish at
+any time; a damaged one is removed and counts as missing. If the folder cannot be written (a full disk), this is
+reported once, and the process continues without it.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""Trying again: what fails for a while on a network is done once more, with growing pauses, up to a limit.
+"""Retries of temporary network failures, with growing pauses, up to a time limit.
 
-Only the first failure of a process is told at once, later ones now and then: hundreds of workers may meet the same
-outage.
+Only the first failure of a process is reported at once, later ones occasionally: hundreds of workers may see the
+same outage.
 """
 
 import multiprocessing

@@ -1,1 +1,1 @@
-"""Tar shards: their manifest, their indexes, what is in them."""
+"""Tar shards: their manifest, indexes and contents."""

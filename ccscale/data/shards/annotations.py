@@ -1,4 +1,4 @@
-"""What a tar says of its samples beside their images: the label in ``cls`` or ``json``, the origin in ``json``."""
+"""Annotations of samples in a tar: the label in ``cls`` or ``json``, the origin in ``json``."""
 
 import json
 from collections.abc import Mapping

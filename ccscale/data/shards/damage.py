@@ -1,4 +1,4 @@
-"""What is wrong with a shard."""
+"""Damage of a shard, as found by its checks."""
 
 from ccscale.errors import InputError
 

@@ -1,4 +1,4 @@
-"""Where the images of a shard lie: the index beside each shard, ``train-000000.index.parquet``.
+"""The index of a shard, ``train-000000.index.parquet``: the offset of each image.
 
 One row per sample, in the tar's order:
 
@@ -13,8 +13,8 @@ The origin is what a sample's ``json`` says in the tar: ``origin`` (as `ccscale 
 relative to the source, or a table's cell as it stands there), else ``url`` (as img2dataset writes it). Indexes of
 earlier releases have no such column. `ShardIndex.origins` has it, and `SampleReader.origin` for one sample.
 
-The index makes any sample a seek and a read. It can always be made again from the tar, and a shard that others
-made is read without one.
+With the index, any sample is one seek and one read. It can always be rebuilt from the tar, and shards made by
+other tools can be read without one.
 """
 
 import io

@@ -1,7 +1,7 @@
-"""What a run has taken in of shards that grow, and what has become of them since: pure.
+"""The intakes of a run on growing shards, and the state of these shards since. Pure functions.
 
-A run numbers its samples through all shards that it ever took in, in the order in which they came: these numbers
-stay, whatever is listed where, and so do the random numbers and the lasting labels that go by them.
+A run numbers its samples through all shards that it ever added, in the order of their arrival: these numbers
+never change, whatever the manifest lists, nor do the random numbers and lasting labels that depend on them.
 """
 
 from bisect import bisect_right

@@ -1,4 +1,4 @@
-"""Where samples lie, as a worker keeps it: the entries of all shards, and the indexes of those in use.
+"""A worker's lookup of samples: the entries of all shards, and the indexes of those in use.
 
 Both are columns of numbers and text rather than objects: about 100 bytes a shard, and about 50 bytes a sample of
 the indexes that are kept, up to a bound.

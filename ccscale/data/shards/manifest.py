@@ -1,6 +1,7 @@
-"""The manifest of a data set in shards: ``dataset.json`` beside them, which is written last.
+"""The manifest of a data set in shards, ``dataset.json`` in the same folder, which is written last.
 
-Its layout is in `manifest_file.py`. It holds no time and no machine's paths: the same input gives the same bytes.
+Its layout is in `manifest_file.py`. It contains no timestamps and no absolute paths: the same input gives the
+same bytes.
 """
 
 import hashlib

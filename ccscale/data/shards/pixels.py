@@ -1,4 +1,4 @@
-"""What a config leaves open about the numbers of images follows from the shards, where that was measured."""
+"""Fills config keys about pixel values that are left open from the measurements stored with the shards."""
 
 from ccscale.config import RANGES, Model
 from ccscale.data.shards.manifest import Manifest

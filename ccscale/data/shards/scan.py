@@ -1,4 +1,4 @@
-"""What a tar holds: its samples, found by reading its headers, and what is in it beside them.
+"""Scans the headers of a tar: finds its samples, and everything else in it.
 
 Members are grouped by WebDataset's rule: neighbours that share the path up to the first dot of its last part are
 a sample. Its image is the member with the first of the `ENDINGS` that is there. Its label is the text of its

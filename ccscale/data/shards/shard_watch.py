@@ -1,4 +1,4 @@
-"""A folder of shards that grows: which of them are finished and were not handed out before.
+"""Watches a growing folder of shards for those that are finished and new.
 
 A shard is finished when the manifest lists it and its file has the manifest's size; or, in a local folder, when no
 manifest lists it, its size and time are those of the last look, and the tar reads to its end mark, which whoever
