@@ -31,9 +31,9 @@ depends only on the seed and the position in the run (`philox.py`).
 Pickles can run code when they are loaded: only the run's own are, and only if nobody else can write them (`trust`).
 """
 
-from ccscale.checkpoint.conversion import load, make_universal, needs_universal
+from ccscale.checkpoint.conversion import load, make_universal, needs_universal, read_state
 from ccscale.checkpoint.saver import Saver
-from ccscale.checkpoint.search import Checkpoint, Search, choose, find
+from ccscale.checkpoint.search import Checkpoint, Search, choose, find, serving
 
 __all__ = [
     "Checkpoint",
@@ -44,4 +44,6 @@ __all__ = [
     "load",
     "make_universal",
     "needs_universal",
+    "read_state",
+    "serving",
 ]

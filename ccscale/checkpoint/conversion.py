@@ -17,7 +17,7 @@ from ccscale.checkpoint.search import Checkpoint
 from ccscale.checkpoint.trust import check_trust
 from ccscale.config import Config
 from ccscale.engine.adapter import Engine
-from ccscale.engine.universal import convert, load_universal
+from ccscale.engine.universal import convert, load_universal, read_kept
 from ccscale.errors import Fault, InputError
 
 
@@ -35,6 +35,11 @@ def load(engine: Engine, checkpoint: Checkpoint, universal: Path | None) -> dict
     """
     state = engine.load(checkpoint.path, TAG) if universal is None else load_universal(engine, universal, TAG)
     return dict(state)
+
+
+def read_state(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the state that was saved beside weights and optimizer, and load none of these."""
+    return dict(read_kept(checkpoint.path / TAG))
 
 
 def needs_universal(checkpoint: Checkpoint, config: Config) -> bool:

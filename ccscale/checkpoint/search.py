@@ -107,6 +107,29 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise InputError(f"the marker of {path.name} cannot be read ({error})") from None
 
 
+def serving(run: Path, newest: Checkpoint, pickles: bool = False) -> Checkpoint:
+    """Return the checkpoint that serves where this is a run's newest one.
+
+    Parameters
+    ----------
+    run, pickles
+        As of `find`.
+    newest
+        Complete.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or its pickles are not to be loaded.
+    """
+    if newest.serves is None:
+        return newest
+    path = step_folder(run / FOLDER, newest.serves)
+    if pickles:
+        check_trust(path, run)
+    return open_checkpoint(path)
+
+
 def choose(run: Path, which: str = LAST) -> Search:
     """Find a checkpoint of a run.
 
@@ -126,10 +149,7 @@ def choose(run: Path, which: str = LAST) -> Search:
     folder = run / FOLDER
     if which == LAST:
         found = find(run)
-        if found.newest is None or found.newest.serves is None:
-            return found
-        serving = open_checkpoint(step_folder(folder, found.newest.serves))
-        return replace(found, newest=serving)
+        return found if found.newest is None else replace(found, newest=serving(run, found.newest))
     kept = list_kept(folder, sys.maxsize)
     if which in BEST:
         chosen = best(kept, BEST[which])

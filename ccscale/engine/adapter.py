@@ -56,7 +56,7 @@ STATES = "mp_rank_00_model_states.pt"
 """The file of a checkpoint with what is not cut into parts, a mapping; see `WEIGHTS`, `ADAM` and `VERSION`."""
 WEIGHTS, ADAM, VERSION = "module", "optimizer", "ds_version"
 _COUNTS = ("global_steps", "global_samples", "skipped_steps")
-_OURS = "ccscale"  # DeepSpeed lets the keys of its client overwrite its own: ours are one
+OURS = "ccscale"  # DeepSpeed lets the keys of its client overwrite its own: ours are one
 
 
 class Engine:
@@ -154,7 +154,7 @@ class Engine:
         keep
             Called with the path of each file, in the checkpoint's folder, and what it is to hold.
         """
-        client = {_OURS: state, "universal_checkpoint_info": {}}  # the other key is the converter's wish
+        client = {OURS: state, "universal_checkpoint_info": {}}  # the other key is the converter's wish
         own = self._engine.checkpoint_engine
         frozen = self.network.frozen_names
 
@@ -197,13 +197,13 @@ class Engine:
         zero.compute_grad_norm, zero.clip_grad = False, 0.0  # it is the guard that clips
         if path is None:  # DeepSpeed warns and goes on from nothing
             raise RuntimeError(f"DeepSpeed found no checkpoint in {folder}")
-        return client[_OURS]
+        return client[OURS]
 
     def take_counts(self, states: Mapping[str, Any]) -> Any:
         """Go on with the counts of a checkpoint's `STATES`; return what was saved beside weights and optimizer."""
         for name in _COUNTS:
             setattr(self._engine, name, states[name])
-        return states[_OURS]
+        return states[OURS]
 
     def _fill_gradients(self) -> None:
         """Put zeros where a gradient is missing, as DeepSpeed does where it averages them over ranks."""

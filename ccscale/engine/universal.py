@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ccscale.engine.adapter import ADAM, STATES, VERSION, WEIGHTS, Engine, join_parts
+from ccscale.engine.adapter import ADAM, OURS, STATES, VERSION, WEIGHTS, Engine, join_parts
 
 GROUPS = "zero/optimizer_state.pt"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -104,6 +104,11 @@ def load_universal(engine: Engine, checkpoint: Path, tag: str) -> Any:
     for group, found in zip(engine.optimizer.param_groups, groups, strict=True):
         group.update({key: value for key, value in found.items() if key != "params"})
     return engine.take_counts(saved)
+
+
+def read_kept(folder: Path) -> Any:
+    """Return what was saved beside weights and optimizer in a checkpoint's files, of either format."""
+    return _read_states(folder)[OURS]
 
 
 def _read_states(folder: Path) -> dict[str, Any]:

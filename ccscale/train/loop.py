@@ -36,7 +36,9 @@ class Outcome:
     step: int | None
     """Steps done; None where it was asked to stop before that was known."""
     finished: bool
-    """False: it was asked to stop, and what there was to save is saved."""
+    """False: it was asked to stop, and what there was to save is saved; or it goes back."""
+    goes_back: bool = False
+    """Whether its self-labelling was ended: the steps that are left are taken from what serves, as by a resume."""
 
 
 class Trainer:
@@ -127,8 +129,8 @@ class Trainer:
                         dist.together(self.feed.check)
                 if self.setup.is_evaluated(self.step) and not self.evaluate():
                     return self._stopped(evaluated=False)
-                if self.boost.ended:
-                    break
+                if self.boost.ended_after == self.step < self.setup.stop:
+                    return Outcome(self.step, finished=False, goes_back=True)
                 if self.setup.begun == self.step < self.setup.stop:
                     self.feed.restart(self.setup.batches)
                     dist.together(self.feed.check)

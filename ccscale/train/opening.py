@@ -25,6 +25,7 @@ from ccscale.features.store import Features
 from ccscale.model.export import frozen_of, read_settings
 from ccscale.model.frozen_file import FILE, check_frozen, read_frozen, write_frozen
 from ccscale.model.network import ContrastiveClustering
+from ccscale.train.boost.stage import KEY
 from ccscale.train.first_heads import prepare_heads
 from ccscale.train.start import begin_with
 
@@ -140,14 +141,35 @@ def _keep_frozen(config: Config, network: ContrastiveClustering, newest: Checkpo
     return dist.together(read)
 
 
-def restore(opening: Opening, device: torch.device) -> tuple[Engine, int, dict[str, Any]]:
+def restore(
+    opening: Opening, device: torch.device, stop: int | None = None
+) -> tuple[Engine, int, dict[str, Any]]:
     """Build the engine and load the newest checkpoint; return engine, step and what was saved beside them.
 
     All ranks call it together.
+
+    Parameters
+    ----------
+    opening
+        Of the run.
+    device
+        Of this rank.
+    stop
+        Steps that there will be. Where some are left and the newest checkpoint says that a stage has made it worse,
+        weights and optimizer are those of the one that serves in its place.
     """
     config, network, newest = opening.config, opening.network, opening.found.newest
     if newest is None:
         return build_engine(config, network, device), 0, {"bad": []}
+    last, kept = newest, None
+    if newest.serves is not None and stop is not None and newest.step < stop:
+        told = checkpoint.read_state(last)
+        if told.get(KEY, {}).get("ended"):
+            newest, kept = (
+                dist.on_rank_zero(lambda: checkpoint.serving(config.run_folder, last, pickles=True)),
+                told,
+            )
+            dist.say(f"without self-labelling, from what serves: the checkpoint of step {newest.step}")
     universal = None
     if checkpoint.needs_universal(newest, config):
         ranks, zero = dist.world(), config.train.zero
@@ -158,7 +180,7 @@ def restore(opening: Opening, device: torch.device) -> tuple[Engine, int, dict[s
         universal = dist.on_rank_zero(lambda: checkpoint.make_universal(newest, names))
     engine = build_engine(config, network, device, universal=universal is not None)
     state = checkpoint.load(engine, newest, universal)
-    return engine, newest.step, state
+    return engine, last.step, state if kept is None else kept
 
 
 def _tell(standing: Standing) -> None:

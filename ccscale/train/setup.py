@@ -69,8 +69,9 @@ class Setup:
         SHA-256 of the run's file with what is frozen of the network, if anything is.
     given
         Labels that a user gives for the self-labelling.
-    begun
-        The step from which the self-labelling trains by labels, where it was found that the run is ready.
+    begun, ended
+        The step from which the self-labelling trains by labels, where it was found that the run is ready; the one
+        after which it was ended, if it was.
     """
 
     config: Config
@@ -87,11 +88,12 @@ class Setup:
     frozen: str | None = None
     given: GivenClasses | None = None
     begun: int | None = None
+    ended: int | None = None
 
     @cached_property
     def boost(self) -> BoostSteps:
         """The steps of its self-labelling."""
-        return BoostSteps.of(self.config, self.schedule, self.begun)
+        return BoostSteps.of(self.config, self.schedule, self.begun, self.ended)
 
     @property
     def manifest(self) -> Manifest:
@@ -225,7 +227,7 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     now = supply.at(supply.intakes.looked)[0]
     for line in describe_run(config, now, schedule.eras[-1].schedule, device, stop):
         dist.say(line)
-    engine, step, state = restore(opening, device)
+    engine, step, state = restore(opening, device, stop)
     dist.on_rank_zero(lambda: supply.kept.check(state, step, config.run_folder))
     workers = default_workers(env.local_world) if config.data.workers is None else config.data.workers
     kept = state.get(KEY, {})
@@ -244,11 +246,10 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
         frozen=opening.frozen,
         given=given,
         begun=kept.get("begun"),
+        ended=kept["checks"][-1]["step"] if kept.get("ended") else None,
     )
     if missing:
         setup = setup.of(SupplyWatch().retire(supply, missing, step), step)
-    if kept.get("ended"):
-        setup = replace(setup, stop=step)  # what its steps would be is not asked any more
     for reason in found.passed_over:
         dist.say(f"skipped a checkpoint: {reason}")
     if opening.begun:

@@ -1,5 +1,6 @@
 """`train_run`: trains a run from its config, or resumes it from the newest checkpoint in its folder."""
 
+import gc
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 
@@ -47,14 +48,21 @@ def train_run(
     with nullcontext(request) if request is not None else stop_on_signal() as request:
         try:
             with FolderLock(config.run_folder) as lock, ExitStack() as ranks:
-                with request.at_once():  # until there is something to save
+                with request.at_once():
                     store = ranks.enter_context(process_group(env, device))
                     alone = False
                     ranks.enter_context(float32_products(device, config.train.tf32))
                     limit = config.train.rank_timeout
                     beat = ranks.enter_context(heartbeat(store, env.rank, env.world, limit, on_lost))
-                    trainer = Trainer(set_up(config, env, device, lock), beat, request)
-                return trainer.run()
+
+                def take() -> Outcome:
+                    with request.at_once():  # until there is something to save
+                        trainer = Trainer(set_up(config, env, device, lock), beat, request)
+                    return trainer.run()
+
+                while (outcome := take()).goes_back:
+                    gc.collect()  # the engine, which has cycles: two of them might not fit
+                return outcome
         except Stopped as stopped:
             if alone or env.rank == 0:
                 say(f"rank {env.rank} {stopped}" if env.rank else str(stopped))

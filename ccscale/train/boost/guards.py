@@ -1,18 +1,22 @@
 """How a self-labelling goes, told without labels of people, and whether it goes on: pure.
 
 A stage waits, and the run trains on as before, while too few images have a label, or too few clusters, and while
-training itself still moves images from cluster to cluster: it teaches more then. The check that it begins after,
-before anything is trained by labels, is what the others are compared with. One that does not wait, by `settled`,
-ends where it would.
+training itself still makes the clusters better: it teaches more then. It does while images move from cluster to
+cluster and more neighbours come together from check to check. The check that it begins after, before anything is
+trained by labels, is what the others are compared with. One that does not wait, by `settled`, ends where it would.
+
+Each cluster in use must have a label where the cross-entropy is alone, since it empties those that have none; half
+of them where the cluster loss goes on beside it.
 
 Later it ends where no image has a label, where clusters fall out of use, where the clusters have become others than
 they were, and where they keep fewer neighbours together, by features that the stage does not train. It ends where
 far fewer images are in one cluster by two views, too; that falls where all goes well, since before the stage it is
 trained for itself.
 
-In the end the run serves the check whose clusters keep most neighbours together: the last of those that are as good
-as any. The first is compared with them where the stage was ended, and not else: the neighbours are those of the
-features that its clusters were made of, or were trained on as pairs, so it keeps more of them than better ones do.
+A run whose stage was ended goes on, as before the stage, from the check whose clusters keep most neighbours
+together: the last of those that are as good as any. One whose stage was not serves such a check in the end. The first
+is compared with them where the stage was ended, and not else: the neighbours are those of the features that its
+clusters were made of, or were trained on as pairs, so it keeps more of them than better ones do.
 """
 
 from collections.abc import Sequence
@@ -25,7 +29,7 @@ from ccscale.config.stages import Boost
 from ccscale.features.kappa import kappa
 
 LEAST = 0.8  # of the effective clusters, and of the stability, before
-FEWEST = 0.5  # of the clusters in use, that must have labels before anything is trained by them
+FEWEST = 0.5  # of the clusters in use, that must have labels beside the cluster loss
 SLACK = 0.003  # of the neighbours' kappa, by which checks of clusters that are as good may differ
 
 Int64 = NDArray[np.int64]
@@ -84,29 +88,47 @@ def of_labels(labels: Int64, clusters: Int64, before: Int64, k: int) -> dict[str
     }
 
 
-def reason_to_wait(checks: Sequence[Check], boost: Boost, k: int) -> str | None:
-    """Return why a stage of K clusters is not to begin after the last of its checks; None where it is."""
+def reason_to_wait(checks: Sequence[Check], boost: Boost, k: int, cluster_weight: float) -> str | None:
+    """Return why a stage is not to begin after the last of its checks; None where it is.
+
+    Parameters
+    ----------
+    checks
+        The one before, if there is one, and the last.
+    boost, k, cluster_weight
+        The config's section; K; what the cluster loss weighs beside the cross-entropy.
+    """
     now = checks[-1]
-    if (few := _too_few(now, boost, k)) is not None:
+    if (few := _too_few(now, boost, k, cluster_weight)) is not None:
         return few
     if len(checks) == 1:
-        return "whether images still change their clusters is not known before the next check"
-    if now.agreement < boost.settled:
+        return "whether training still makes the clusters better is not known before the next check"
+    before = checks[-2].neighbours
+    if now.agreement < boost.settled and now.neighbours > before + SLACK:
         return (
-            f"images still change their clusters (agreement {now.agreement:.3f} with the check before, and "
+            f"training still makes the clusters better (kappa of neighbours {before:.3f} and now "
+            f"{now.neighbours:.3f}; agreement {now.agreement:.3f} with the check before, and "
             f"stages.boost.settled is {boost.settled:g})"
         )
     return None
 
 
-def reason_to_end(checks: Sequence[Check], boost: Boost, k: int) -> str | None:
-    """Return why a stage of K clusters is not to go on after the last of its checks; None where it is."""
+def reason_to_end(checks: Sequence[Check], boost: Boost, k: int, cluster_weight: float) -> str | None:
+    """Return why a stage is not to go on after the last of its checks; None where it is.
+
+    Parameters
+    ----------
+    checks
+        The one it began after, and those since.
+    boost, k, cluster_weight
+        As of `reason_to_wait`.
+    """
     before, now = checks[0], checks[-1]
     if not now.labelled:
         at = f" (stages.boost.threshold {boost.threshold:g})" if boost.selection == "threshold" else ""
         return f"no image is so surely in its cluster{at} that it would have a label"
     if len(checks) == 1:
-        return _too_few(now, boost, k)
+        return _too_few(now, boost, k, cluster_weight)
     if now.effective_clusters < LEAST * before.effective_clusters:
         return (
             f"the clusters are used as unevenly as if there were {now.effective_clusters:.1f} of equal size, and "
@@ -125,7 +147,7 @@ def reason_to_end(checks: Sequence[Check], boost: Boost, k: int) -> str | None:
     return None
 
 
-def _too_few(first: Check, boost: Boost, k: int) -> str | None:
+def _too_few(first: Check, boost: Boost, k: int, cluster_weight: float) -> str | None:
     """Return why there is too little to learn from; None where there is enough."""
     remedy = "train for more epochs first"
     if boost.selection == "threshold":
@@ -135,7 +157,8 @@ def _too_few(first: Check, boost: Boost, k: int) -> str | None:
             f"only {first.labelled:.1%} of the images are so surely in their clusters that they have a label, and "
             f"stages.boost.least_labelled is {boost.least_labelled:.1%}: {remedy}"
         )
-    if (labelled := k - first.unlabelled_clusters) < FEWEST * first.effective_clusters:
+    share, labelled = FEWEST if cluster_weight else 1.0, k - first.unlabelled_clusters
+    if labelled < round(share * first.effective_clusters):
         return f"only {labelled} of {k} clusters have an image that is surely in them: {remedy}"
     return None
 

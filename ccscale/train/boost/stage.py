@@ -56,7 +56,7 @@ class BoostStage:
     begun
         The step from which it trains by labels, where it was found that the run is ready.
     ended
-        Why it was ended before its last step, if it was.
+        Why it was ended before its last step, if it was: the run goes on from what serves then, without it.
     near
         On rank 0 the neighbours that it is judged by, where it was; see `RunClusters.judged`.
     """
@@ -82,7 +82,7 @@ class BoostStage:
         self._given = None if "given" in state else given
         if state:
             self._remember(len(state["labels"])).load(state)
-        if "calibration" in state:
+        if "calibration" in state and not self.ended:
             self._calibrated_by().load(state["calibration"])
 
     def follow(self, steps: BoostSteps, images: Callable[[int], int], given: GivenClasses | None) -> None:
@@ -187,7 +187,7 @@ class BoostStage:
                 neighbours=judged["neighbours"],
                 effective_clusters=effective,
             )
-            of = [*self._checks, now], self._settings, self._k
+            of = [*self._checks, now], self._settings, self._k, self._config.boost_cluster_weight
             return (now, reason_to_wait(*of), None) if waited else (now, None, reason_to_end(*of))
 
         now, waits, self.ended = dist.on_rank_zero(judge)
@@ -203,6 +203,11 @@ class BoostStage:
         return {"stage": KEY, **now._asdict(), "begun": self.begun, "waits": waits, "ended": self.ended}
 
     @property
+    def ended_after(self) -> int | None:
+        """The step after which it was ended, if it was."""
+        return self._checks[-1].step if self.ended else None
+
+    @property
     def serves(self) -> int | None:
         """The step whose clusters serve, where it is not the last one checked; None where it is."""
         checks = self._checks[:-1] if self.ended else self._checks
@@ -211,7 +216,7 @@ class BoostStage:
 
     def marks(self, step: int, last: int) -> dict[str, Any]:
         """Return what the marker of a checkpoint after `step`, of a run that ends after `last`, is to say."""
-        if not self._checks:
+        if not self._checks or (self.ended and step != self.ended_after):
             return {}
         marks: dict[str, Any] = {"pins": sorted({self._checks[0].step, self.serves or self._checks[-1].step})}
         if self.serves is not None and (self.ended or step == last):
@@ -232,5 +237,7 @@ class BoostStage:
             "settled": self._settings.settled,
         }
         stands = {"checks": checks, "begun": self.begun, "ended": self.ended, "near": near}
-        calibration = {} if self._calibrator is None else {"calibration": self._calibrator.state()}
+        calibration = (
+            {} if self._calibrator is None or self.ended else {"calibration": self._calibrator.state()}
+        )
         return {KEY: {**labels, **settings, **stands, **calibration}}

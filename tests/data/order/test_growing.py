@@ -108,11 +108,17 @@ def test_a_runs_length_follows_what_it_has_taken_in():
     assert last_step(config(), schedule) == 16 + 4 * 16
     assert last_step(config(max_steps=1000), schedule) == 1000
     steps = BoostSteps.of(config(boost=5), schedule)
-    assert steps == BoostSteps(80, 96, 160, frozenset({96, 128, 160}))
-    assert [step for step in range(200) if steps.is_checked(step, 150)] == [96, 128, 150, 160]
+    assert steps == BoostSteps(80, 96, 160, frozenset({96, 128, 160}), (96, 112, 128, 144, 160))
+    assert [step for step in range(200) if steps.is_checked(step, 150)] == [96, 112, 128, 150, 160]
     patient = config(boost=5, settled=0.9)
     assert BoostSteps.of(patient, schedule) == steps._replace(begin=160)
-    assert BoostSteps.of(patient, schedule, 128) == steps._replace(begin=128)
+    begun = BoostSteps.of(patient, schedule, 128)
+    assert begun == steps._replace(begin=128)
+    assert [step for step in range(200) if begun.is_checked(step, 160)] == [96, 128, 144, 160]
+    ended = BoostSteps.of(patient, schedule, 128, 144)
+    assert [step for step in range(200) if ended.is_checked(step, 160)] == [96, 128, 144]
+    assert [step for step in range(200) if ended.trains(step)] == list(range(128, 144))
+    assert not ended.covers(144)
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

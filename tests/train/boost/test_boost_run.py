@@ -10,6 +10,7 @@ import torch
 from conftest import small_settings, write_config
 from harness.stores import make_store
 from runs import BOUNDS, Trial, difference, run_trial, steps
+from safetensors.torch import load_file
 
 from ccscale.checkpoint import choose, find
 from ccscale.cli.main import main
@@ -120,6 +121,7 @@ def test_it_goes_on_bit_for_bit(
     assert all(torch.equal(mine[name], other[name]) for name in ("labels", "clusters", "before"))
 
 
+BAD = {"threshold": 0.3, "lr": 3.0}  # for a network that was hardly trained: it fails in its first epoch
 PATIENT = {"settled": 0.01, "epochs": 3}  # it waits at the first check, begins at the second, trains an epoch
 
 
@@ -182,15 +184,21 @@ def test_it_waits_and_begins_bit_for_bit(store: Path, tmp_path: Path, patient: P
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.parametrize("boost", [{}, PATIENT, CALIBRATED])
+@pytest.mark.parametrize("boost", [{}, PATIENT, CALIBRATED, BAD])
 def test_it_is_the_same_on_any_number_of_ranks(store: Path, tmp_path: Path, boost: dict[str, Any]) -> None:
-    """In float64; killed while it labels and while it trains, and gone on with on another number of ranks."""
-    config = write_config(tmp_path, settings_of(store, tmp_path / "unused", **boost))
+    """In float64; killed while it labels and while it trains, and gone on with on another number of ranks.
+
+    So, too, where it is ended: killed before and after that.
+    """
+    settings = settings_of(store, tmp_path / "unused", **boost)
+    if boost == BAD:
+        settings["train"]["lr"] = 1e-5
+    config, later = write_config(tmp_path, settings), (BEGIN if boost != BAD else BEGIN + EPOCH) + 5
     overrides = ["train.precision=fp64", "train.zero=1"]
     run_trial(config, tmp_path / "one", Trial(1, 0), overrides)
     trials = (
         Trial(2, 0, killed_after=FIRST + 4, goes_on_at=1),
-        Trial(4, 0, killed_after=BEGIN + 5, goes_on_at=2),
+        Trial(4, 0, killed_after=later, goes_on_at=2),
     )
     for number, trial in enumerate(trials):
         run = tmp_path / f"run{number}"
@@ -203,44 +211,92 @@ def test_it_is_the_same_on_any_number_of_ranks(store: Path, tmp_path: Path, boos
         assert [check["step"] for check in mine["checks"]] == [check["step"] for check in other["checks"]]
 
 
-def test_a_stage_that_makes_it_worse_ends_and_the_clusters_before_serve(
+def bad_settings(store: Path, run: Path, epochs: int) -> dict[str, Any]:
+    """A network that was hardly trained, a low threshold, steps far too long: it fails in its first epoch."""
+    bad = settings_of(store, run, **BAD, epochs=epochs)
+    bad["train"] |= {"lr": 1e-5, "keep_last": 1}
+    return bad
+
+
+def weights_of(run: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(run / f"checkpoints/step-{step:08d}/model.safetensors")
+
+
+ENDED = BEGIN + EPOCH
+
+
+@pytest.fixture(scope="module")
+def ended(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("ended") / "run"
+    settings = bad_settings(store, run, 4)
+    settings["train"]["keep_last"] = 20
+    assert train_run(parse_config(settings)).finished
+    return run
+
+
+def test_a_stage_that_ends_last_leaves_the_clusters_before_to_serve(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A network that was hardly trained, a low threshold, steps far too long."""
     run = tmp_path / "run"
-    bad = settings_of(store, run, threshold=0.3, lr=3.0, epochs=20)
-    bad["train"] |= {"lr": 1e-5, "keep_last": 1}
-    config = str(write_config(tmp_path, bad))
+    config = str(write_config(tmp_path, bad_settings(store, run, 2)))
     assert main(["train", config]) == 0
     said = capsys.readouterr().err
-    assert "; it ends at step " in said
+    assert f"; it ends at step {ENDED}: " in said
     assert f"the run serves the clusters of step {BEGIN}" in said
     last, serving = find(run).newest, choose(run).newest
     assert last is not None
     assert serving is not None
-    assert (last.serves, serving.step) == (BEGIN, BEGIN)
-    assert last.step < 25 * EPOCH
+    assert (last.step, last.serves, serving.step) == (ENDED, BEGIN, BEGIN)
     assert lines(run, "stage")[-1]["ended"]
     assert main(["train", config]) == 0  # it has ended, and stays so
     assert "there is nothing left to do" in capsys.readouterr().err
     assert find(run).newest == last
 
 
+def test_after_a_stage_that_ends_early_a_run_trains_as_before_from_what_serves(ended: Path) -> None:
+    checks = lines(ended, "stage")
+    assert [(line["step"], line["ended"] is None) for line in checks] == [(BEGIN, True), (ENDED, False)]
+    found = steps(ended)
+    assert [line["step"] for line in found] == list(range(1, STOP + 1))
+    assert {line["lr"] for line in found[ENDED:]} == {1e-5}
+    last, serving = find(ended).newest, choose(ended).newest
+    assert last == serving
+    assert last is not None
+    assert (last.step, last.serves) == (STOP, None)
+    before, failed, after = (weights_of(ended, step) for step in (BEGIN, ENDED, STOP))
+    moved = max(float((after[name] - before[name]).abs().max()) for name in before)
+    assert 0 < moved < 1e-3  # 18 steps at 1e-5
+    assert max(float((failed[name] - before[name]).abs().max()) for name in before) > 1
+
+
+@pytest.mark.parametrize("stop", [ENDED, ENDED + 3])
+def test_it_goes_on_bit_for_bit_after_a_stage_that_ended(
+    store: Path, tmp_path: Path, ended: Path, stop: int
+) -> None:
+    settings = bad_settings(store, tmp_path / "run", 4)
+    for last in (stop, None):
+        settings["train"]["max_steps"] = last
+        assert train_run(parse_config(settings)).finished
+    assert difference(steps(tmp_path / "run"), steps(ended)) == (True, 0)
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (ended / WEIGHTS).read_bytes()
+
+
 def test_a_random_network_labels_nothing(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = settings_of(store, tmp_path / "run", threshold=0.5)
+    settings = settings_of(store, tmp_path / "run", threshold=0.5, epochs=2)
     settings["train"] |= {"epochs": 1, "lr": 1e-9}
     assert train_run(parse_config(settings)).finished
     assert "no image is so surely in its cluster (stages.boost.threshold 0.5)" in capsys.readouterr().err
-    assert len(steps(tmp_path / "run")) == 2 * EPOCH
+    losses = [line["loss"] for line in steps(tmp_path / "run")]  # it trains on without labels
+    assert [loss is None for loss in losses] == [False] * EPOCH + [True] * EPOCH + [False] * EPOCH
 
 
 def test_what_a_check_finds_is_saved_though_its_clusters_are_not_the_best(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ccscale.checkpoint.saver.is_best", lambda *kept: False)
-    settings = settings_of(store, tmp_path / "run", threshold=0.5)
+    settings = settings_of(store, tmp_path / "run", threshold=0.5, epochs=1)
     settings["train"] |= {"epochs": 1, "lr": 1e-9}
     assert train_run(parse_config(settings)).finished
     newest = find(tmp_path / "run").newest

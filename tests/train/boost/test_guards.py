@@ -32,7 +32,7 @@ def after(**changes: Any) -> Check:
     ],
 )
 def test_why_it_ends(changes: dict[str, Any], why: str | None) -> None:
-    found = reason_to_end([BEFORE, after(**changes)], Boost(), 10)
+    found = reason_to_end([BEFORE, after(**changes)], Boost(), 10, 1)
     assert found is None if why is None else why in str(found)
 
 
@@ -52,31 +52,52 @@ def test_why_it_ends(changes: dict[str, Any], why: str | None) -> None:
 def test_what_there_must_be_to_learn_from(changes: dict[str, Any], why: str | None) -> None:
     """Before it trains; later it does not end for that."""
     first = BEFORE._replace(**changes)
-    found = reason_to_end([first], Boost(), 10)
+    found = reason_to_end([first], Boost(), 10, 1)
     assert found is None if why is None else why in str(found)
-    calibrated = reason_to_end([first], Boost(selection="calibrated"), 10)
+    calibrated = reason_to_end([first], Boost(selection="calibrated"), 10, 1)
     assert (calibrated is None) == (why is None)
     assert "threshold" not in str(calibrated)
     if first.labelled:
-        assert reason_to_end([first, first], Boost(), 10) is None
+        assert reason_to_end([first, first], Boost(), 10, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("without", "why"), [(0, None), (1, "only 9 of 10 clusters"), (2, "only 8 of 10 clusters")]
+)
+def test_all_clusters_in_use_have_labels_where_the_cross_entropy_is_alone(
+    without: int, why: str | None
+) -> None:
+    first = BEFORE._replace(unlabelled_clusters=without)
+    for used in (9.6, 10.0):
+        found = reason_to_end([first._replace(effective_clusters=used)], Boost(), 10, 0)
+        assert found is None if why is None else why in str(found)
+    assert reason_to_end([first], Boost(), 10, 1) is None
+    in_use = first._replace(effective_clusters=8.3)  # two of ten are hardly used
+    assert reason_to_end([in_use], Boost(), 10, 0) is None
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({"agreement": 0.97}, None),
-        ({"agreement": 0.92}, "still change their clusters (agreement 0.920 with the check before"),
+        ({"agreement": 0.92}, None),
+        ({"agreement": 0.97, "neighbours": 0.75}, None),
+        ({"agreement": 0.92, "neighbours": 0.702}, None),
+        (
+            {"agreement": 0.92, "neighbours": 0.71},
+            "better (kappa of neighbours 0.700 and now 0.710; agreement 0.920 with the check before",
+        ),
         ({"agreement": 0.97, "unlabelled_clusters": 6}, "only 4 of 10 clusters"),
         ({"agreement": 0.97, "labelled": 0.0}, "only 0.0% of the images"),
     ],
 )
 def test_why_it_waits(changes: dict[str, Any], why: str | None) -> None:
-    found = reason_to_wait([BEFORE, after(**changes)], Boost(), 10)
+    found = reason_to_wait([BEFORE, after(**changes)], Boost(), 10, 1)
     assert found is None if why is None else why in str(found)
 
 
 def test_it_waits_for_a_second_check() -> None:
-    assert "is not known before the next check" in str(reason_to_wait([BEFORE], Boost(), 10))
+    assert "is not known before the next check" in str(reason_to_wait([BEFORE], Boost(), 10, 1))
 
 
 def test_the_last_serves_that_keeps_as_many_neighbours_together_as_any() -> None:
