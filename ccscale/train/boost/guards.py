@@ -14,9 +14,9 @@ far fewer images are in one cluster by two views, too; that falls where all goes
 trained for itself.
 
 A run whose stage was ended goes on, as before the stage, from the check whose clusters keep most neighbours
-together: the last of those that are as good as any. One whose stage was not serves such a check in the end. The first
-is compared with them where the stage was ended, and not else: the neighbours are those of the features that its
-clusters were made of, or were trained on as pairs, so it keeps more of them than better ones do.
+together: the last of those that are as good as any. One whose stage was not serves such a check in the end. The
+first is compared with them where the stage was ended, and not else: the neighbours are those of the features that
+its clusters were made of, or were trained on as pairs, so it keeps more of them than better ones do.
 """
 
 from collections.abc import Sequence
