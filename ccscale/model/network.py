@@ -201,6 +201,27 @@ class ContrastiveClustering(nn.Module):
         heads += self.centre_heads(features, embeddings)
         return Outputs(features, embeddings, heads[self.serving], heads)
 
+    def assign(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and assignments alone, as in evaluation: embeddings are made where centres need them.
+
+        Parameters
+        ----------
+        x : Tensor
+            As of `forward`.
+
+        Returns
+        -------
+        features : Tensor
+            (m, D).
+        assignments : Tensor
+            (m, K), of the selected head.
+        """
+        features = x if x.ndim == 2 else self.features_of(x)
+        if self.serving >= len(self.settings.trained_clusters):
+            return features, self.heads_of(features).assignments
+        found = self.cluster_head(features)
+        return features, found[self.serving] if isinstance(found, tuple) else found
+
     def begin_training(self, loss: Loss) -> None:
         """Add the state that the loss needs besides the weights: a teacher of the cluster heads, or their shares.
 

@@ -24,6 +24,8 @@ class NetworkCost:
         Number of views in the pass.
     numbers, loaded
         Of one view: the numbers that the network takes, and its bytes as it is read: pixels, or features.
+    width
+        D, of the features.
     weights, frozen, largest
         Number of parameters; how many of them are not trained; how many are in the largest trained tensor.
     frozen_bytes
@@ -48,6 +50,7 @@ class NetworkCost:
     views: int
     numbers: int
     loaded: int
+    width: int
     weights: int
     frozen: int
     largest: int
@@ -113,7 +116,7 @@ class Network:
             self._network = ContrastiveClustering(config.model.bare, size, width)
             self._network.begin_training(config.loss)
         with self._mode:
-            _make_fake(self._network, device, self._type, channels_last=config.train.zero == 0)
+            make_fake(self._network, device, self._type, channels_last=config.train.zero == 0)
             if config.train.precision == "bf16":
                 self._network.frozen = self._network.frozen.kept_as(torch.bfloat16)
 
@@ -140,6 +143,7 @@ class Network:
             views,
             numbers=math.prod(self._shape),
             loaded=math.prod(self._shape) * (1 if images and not of_channels else torch.float32.itemsize),
+            width=network.width,
             weights=sum(p.numel() for p in network.parameters()),
             frozen=sum(p.numel() for p in network.parameters() if not p.requires_grad),
             largest=max(p.numel() for p in trained),
@@ -159,7 +163,7 @@ class Network:
         )
 
 
-def _make_fake(network: nn.Module, device: str, kind: torch.dtype, channels_last: bool) -> None:
+def make_fake(network: nn.Module, device: str, kind: torch.dtype, channels_last: bool = False) -> None:
     """Give a network on the meta device fake parameters and buffers: shapes that say where they are."""
 
     def fake(tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from ccscale.features.following import open_followed
 from ccscale.plan.fit import Fits, check_division, largest_batch, largest_micro_batch
 from ccscale.plan.network_cost import Network
 from ccscale.plan.pace import Pace, measure_pace
-from ccscale.plan.rank import MOMENTS, RankPlan, passed_views
+from ccscale.plan.rank import RankPlan, passed_views
 from ccscale.plan.reading import RunData, RunLoader, plan_loading, read_data
 
 GPU_BYTES = 80 * 10**9  # where there is none at hand
@@ -79,7 +79,7 @@ class Plan:
             "parameters": rank.network.weights,
             "device": self.device,
             "memory": {
-                part: dict(zip(MOMENTS, numbers, strict=True)) for part, numbers in rank.memory.items()
+                part: dict(zip(rank.moments, numbers, strict=True)) for part, numbers in rank.memory.items()
             },
             "total": rank.totals,
             "peak": rank.peak,

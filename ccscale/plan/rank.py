@@ -6,21 +6,30 @@ A step's memory is looked at in four moments, each the end of what it is named a
     losses      both losses forward and backward; in one go with all activations, in micro-batches without any
     backward    activations are given up as gradients come
     step        gradients averaged between ranks, and Adam
+
+A run with a self-labelling has one more, before these: ``labelling``, when a batch's images were looked at and have
+their labels. Its images come with their views then.
 """
 
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+
 from ccscale.config import LOSSES, Config, LossName
 from ccscale.data.images.views import VIEWS
 from ccscale.engine.guard import NORM_BYTES
+from ccscale.plan.calibration_cost import CalibrationCost, measure_calibration
 from ccscale.plan.engine_cost import EngineCost, engine_cost
 from ccscale.plan.loss_cost import measure_losses
 from ccscale.plan.network_cost import NetworkCost
 from ccscale.train import agreement
 
 MOMENTS = ("forward", "losses", "backward", "step")
+LABELLING = "labelling"
+PASSING = ("views", "activations", "embeddings")  # of a batch that is being trained on
+TOLD = 3 * torch.float64.itemsize  # of an image: which it is, its cluster, how sure that is
 RUNTIME_BYTES = 2 * 10**9  # of a GPU: CUDA, NCCL's buffers, convolution workspaces, the allocator's gaps
 
 
@@ -55,9 +64,28 @@ class RankPlan:
     network: NetworkCost
     cuda: bool
 
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """When its memory is looked at."""
+        return (LABELLING, *MOMENTS) if self.config.stages.boost.epochs else MOMENTS
+
     @cached_property
-    def memory(self) -> dict[str, tuple[int, int, int, int]]:
-        """Part, to its bytes on the device in each of `MOMENTS`."""
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """Part, to its bytes on the device in each of `moments`."""
+        boost = self.config.stages.boost
+        if not boost.epochs:
+            return dict(self._training)
+        memory: dict[str, tuple[int, ...]] = {}
+        for part, numbers in self._training.items():
+            # The batch has come, and nothing was made of it yet.
+            memory[part] = (0 if part in PASSING else numbers[0], *numbers)
+        if self._calibration is not None:
+            memory["calibration"] = (self._calibration.peak, *(self._calibration.kept,) * len(MOMENTS))
+        return memory
+
+    @cached_property
+    def _training(self) -> dict[str, tuple[int, int, int, int]]:
+        """The same of a step of training, in each of `MOMENTS`."""
         config, network, engine = self.config, self.network, self._engine
         n, one = config.train.global_batch // self.world, config.micro_batches == 1
         # With gradients that are added up, or moved elsewhere, they do not make up for activations that go.
@@ -77,7 +105,7 @@ class RankPlan:
             "averaged weights": (self._averaged,) * 4,
             "gradients": (engine.between, 0, engine.gradients, engine.averaging),
             # On a GPU the next batch is there already.
-            "images": (VIEWS * n * network.loaded * (2 if self.cuda else 1),) * 4,
+            "images": (self._views * n * network.loaded * (2 if self.cuda else 1),) * 4,
             "views": (network.views * network.numbers * self._e, 0, 0, 0),
             "activations": activations,
             "embeddings": (3 * embeddings,) * 4,
@@ -105,6 +133,11 @@ class RankPlan:
             sent += [
                 Sent(f"{name} loss", *entry, cost.calls[entry[0]]) for entry in sorted(cost.sent.items())
             ]
+        if config.stages.boost.epochs and self.world > 1:
+            sent += [Sent("labels", "all_gather", config.train.global_batch * TOLD)]
+        if self._calibration is not None:
+            for entry in self._calibration.sent.items():
+                sent += [Sent("calibration", *entry, self._calibration.calls[entry[0]])]
         norm = NORM_BYTES if self.world > 1 and config.train.zero else 0
         sent += [Sent("norm of the gradient", "all_reduce", norm)]
         sent += [Sent("agreement at the end", "all_reduce", agreement.BYTES if self.world > 1 else 0)]
@@ -114,14 +147,15 @@ class RankPlan:
     def checkpoint(self) -> int:
         """Bytes of its copy in the host's memory while it is written; on the first rank, which has the most."""
         network = self._engine.weights + self.network.buffers + self._averaged
-        return network + self._engine.masters + self._engine.moments
+        calibration = 0 if self._calibration is None else self._calibration.kept
+        return network + self._engine.masters + self._engine.moments + calibration
 
     @property
     def totals(self) -> dict[str, int]:
         """The sum of all parts in each moment."""
         return {
             moment: sum(part[number] for part in self.memory.values())
-            for number, moment in enumerate(MOMENTS)
+            for number, moment in enumerate(self.moments)
         }
 
     @property
@@ -136,6 +170,19 @@ class RankPlan:
         for entry in self.sent:
             count[entry.collective] += entry.bytes
         return count
+
+    @property
+    def _views(self) -> int:
+        """Views of an image in a batch; with a self-labelling the image as it is comes with them."""
+        return VIEWS + bool(self.config.stages.boost.epochs)
+
+    @cached_property
+    def _calibration(self) -> CalibrationCost | None:
+        """What the calibration head takes, where there is one."""
+        boost = self.config.stages.boost
+        if not boost.epochs or boost.selection != "calibrated":
+            return None
+        return measure_calibration(self.config, self.world, self.network.width)
 
     @property
     def _e(self) -> int:

@@ -210,8 +210,8 @@ class Stepper:
             parts = [
                 self._inputs(batch, raw, slice(i * n // count, (i + 1) * n // count)) for i in range(count)
             ]
-            found = [network(part) for part in parts]
-            return torch.cat([one.features for one in found]), torch.cat([one.assignments for one in found])
+            features, assignments = zip(*map(network.assign, parts), strict=True)
+            return torch.cat(features), torch.cat(assignments)
 
 
 def take_losses(

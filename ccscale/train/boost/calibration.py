@@ -20,12 +20,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ccscale import dist
 from ccscale.config import Model
 from ccscale.model.heads import make_cluster_heads
-from ccscale.model.network import ContrastiveClustering
 from ccscale.train.boost.means import means_by
 from ccscale.train.boost.mini_clusters import mini_clusters
 
@@ -43,21 +42,22 @@ class Calibrator:
 
     Parameters
     ----------
-    network
-        Whose cluster head it begins as.
+    cluster_head
+        What it begins as.
     settings
         The config's section ``model``.
+    width
+        D, of the features.
     seed
         Of the run.
     """
 
-    def __init__(self, network: ContrastiveClustering, settings: Model, seed: int) -> None:
-        weights, self._seed = network.cluster_head.state_dict(), seed
+    def __init__(self, cluster_head: nn.Module, settings: Model, width: int, seed: int) -> None:
+        self._seed = seed
         with torch.device("meta"):  # nothing is drawn
-            head = make_cluster_heads(network.width, settings)
-        some = next(network.cluster_head.parameters())
-        self._head = head.to_empty(device=some.device).to(some.dtype).eval()
-        self._head.load_state_dict(weights)
+            self._head = make_cluster_heads(width, settings).eval()
+        weights = {name: weight.clone() for name, weight in cluster_head.state_dict().items()}
+        self._head.load_state_dict(weights, assign=True)
         self._optimizer = torch.optim.Adam(self._head.parameters(), lr=RATE, fused=True)
 
     def take(self, features: Tensor, p: Tensor, step: int) -> Tensor:
@@ -83,11 +83,11 @@ class Calibrator:
         with torch.enable_grad():
             c = self._head(features)
             loss = calibration_loss(c, q)
-            self._optimizer.zero_grad()
             loss.backward()
         # Fused Adam leaves all as it is where this is 1.
         self._optimizer.found_inf = (~loss.detach().isfinite()).float()  # type: ignore[attr-defined]
         self._optimizer.step()
+        self._optimizer.zero_grad()
         confidence = c.detach().gather(1, p.argmax(dim=1, keepdim=True))[:, 0]
         # Each rank's own, should devices of different kinds round differently.
         return dist.gather_rows(confidence[dist.rank() * n :][:n]).flatten()

@@ -24,8 +24,17 @@ def sums_by(groups: Tensor, values: Tensor, count: int) -> Tensor:
     Tensor
         (count, c) float64.
     """
-    whole = (values.double() / UNIT).round_()
-    return whole.new_zeros(count, values.shape[1]).index_add_(0, groups, whole) * UNIT
+    return sums_of_whole(groups, in_units(values), count)
+
+
+def in_units(values: Tensor) -> Tensor:
+    """Return values (M, c) as whole numbers of `UNIT`, float64, whose sums are taken many times."""
+    return (values.double() / UNIT).round_()
+
+
+def sums_of_whole(groups: Tensor, whole: Tensor, count: int) -> Tensor:
+    """Return what `sums_by` does, of values `in_units`."""
+    return whole.new_zeros(count, whole.shape[1]).index_add_(0, groups, whole).mul_(UNIT)
 
 
 def means_by(groups: Tensor, values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ccscale.device import send
-from ccscale.train.boost.means import sums_by
+from ccscale.train.boost.means import in_units, sums_by, sums_of_whole
 
 SHARE = 0.5
 """Mini-clusters for each image: CDC has 500 in a batch of 1,000."""
@@ -55,13 +55,11 @@ def mini_clusters(features: Tensor, seed: int, step: int) -> tuple[Tensor, int]:
 
 def _k_means(cosines: Tensor, first: Tensor) -> Tensor:
     """Return the nearest centre (m,) of each of m images by their cosines (m, m), from images that are centres."""
-    to_centres = cosines[first].double()
+    to_centres, whole, count = cosines[first], in_units(cosines), len(first)
     for _ in range(PASSES):
         nearest = to_centres.argmax(dim=0)
-        sums = sums_by(nearest, cosines, len(first))
-        squares = sums_by(
-            nearest, sums.gather(0, nearest[None]).T, len(first)
-        )  # of the sums' lengths; 0 of none
-        moved = sums / squares.clamp_min(torch.finfo(squares.dtype).eps).sqrt()
-        to_centres = torch.where(squares > 0, moved, to_centres)
+        sums = sums_of_whole(nearest, whole, count)
+        squares = sums_by(nearest, sums.gather(0, nearest[None]).T, count)  # of the sums' lengths; 0 of none
+        lengths = squares.clamp_min(torch.finfo(squares.dtype).eps).sqrt().to(cosines.dtype)
+        to_centres = torch.where(squares > 0, sums.to(cosines.dtype).div_(lengths), to_centres)
     return to_centres.argmax(dim=0)

@@ -141,7 +141,8 @@ class BoostStage:
         """Return what calibrates the confidence."""
         if self._calibrator is None:
             network = self._stepper.engine.network
-            self._calibrator = Calibrator(network, self._config.model, self._config.seed)
+            head, model = network.cluster_head, self._config.model
+            self._calibrator = Calibrator(head, model, network.width, self._config.seed)
         return self._calibrator
 
     def lacks_check(self, step: int, last: int) -> bool:

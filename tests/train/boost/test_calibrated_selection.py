@@ -74,7 +74,7 @@ def test_it_becomes_unsure_where_images_that_are_alike_are_in_different_clusters
     clusters = torch.where(at_odds, (torch.arange(128) >= 64).long(), of_pair)
     p = torch.full((128, 2), 0.02).scatter_(1, clusters[:, None], 0.98)
     random = torch.get_rng_state()
-    calibrator = Calibrator(network, config.model, seed=0)
+    calibrator = Calibrator(network.cluster_head, config.model, width=16, seed=0)
     assert torch.equal(torch.get_rng_state(), random)  # nothing is drawn: the run's other numbers stay
     first = calibrator.take(features, p, 0)
     own = network.heads_of(features).assignments.gather(1, clusters[:, None])[:, 0]
