@@ -74,14 +74,14 @@ class Boost(Section):
     )
     check_epochs: Fixed[Positive] = Field(
         5,
-        description="Epochs between checks, after the check of the first epoch. Each check is an evaluation; "
-        "the best one so far is saved as a checkpoint.",
+        description="Epochs between checks, after the check of the first epoch; one more follows the first epoch "
+        "that trains on labels. Each check is an evaluation; the best one so far is saved as a checkpoint.",
     )
     settled: Fixed[Probability] = Field(
         0.93,
         description="Start training on labels only when the clusters agree this well with those of the "
-        "previous check (Cohen's kappa) and enough images have labels; until then, train as before. 0: do not "
-        "wait, as in TCL; the first epoch then only assigns labels.",
+        "previous check (Cohen's kappa), or keep no more neighbours together than there, and enough images have "
+        "labels; until then, train as before. 0: do not wait, as in TCL; the first epoch then only assigns labels.",
     )
     least_labelled: Fixed[Probability] = Field(
         0.05,
@@ -90,8 +90,8 @@ class Boost(Section):
     tolerance: Fixed[Probability] = Field(
         0.03,
         description="Allowed drop of the neighbours' kappa (nearest neighbours in the same cluster, beyond "
-        "chance) below its value before the stage. A larger drop ends the stage, and the best clusters from "
-        "before it are used.",
+        "chance) below its value before the stage. A larger drop ends the stage: the run goes back to the best "
+        "clusters from before it, and trains on without labels.",
     )
     least_agreement: Fixed[Probability] = Field(
         0.5,

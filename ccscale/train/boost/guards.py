@@ -5,8 +5,8 @@ training itself still makes the clusters better: it teaches more then. It does w
 cluster and more neighbours come together from check to check. The check that it begins after, before anything is
 trained by labels, is what the others are compared with. One that does not wait, by `settled`, ends where it would.
 
-Each cluster in use must have a label where the cross-entropy is alone, since it empties those that have none; half
-of them where the cluster loss goes on beside it.
+Each cluster in use must have a label before that where the cross-entropy is alone, since it empties those that have
+none; half of them where the cluster loss goes on beside it, or where the stage does not wait.
 
 Later it ends where no image has a label, where clusters fall out of use, where the clusters have become others than
 they were, and where they keep fewer neighbours together, by features that the stage does not train. It ends where
@@ -29,7 +29,9 @@ from ccscale.config.stages import Boost
 from ccscale.features.kappa import kappa
 
 LEAST = 0.8  # of the effective clusters, and of the stability, before
-FEWEST = 0.5  # of the clusters in use, that must have labels beside the cluster loss
+FEWEST = (
+    0.5  # of the clusters in use, that must have labels beside the cluster loss, or where it does not wait
+)
 SLACK = 0.003  # of the neighbours' kappa, by which checks of clusters that are as good may differ
 
 Int64 = NDArray[np.int64]
@@ -99,7 +101,7 @@ def reason_to_wait(checks: Sequence[Check], boost: Boost, k: int, cluster_weight
         The config's section; K; what the cluster loss weighs beside the cross-entropy.
     """
     now = checks[-1]
-    if (few := _too_few(now, boost, k, cluster_weight)) is not None:
+    if (few := _too_few(now, boost, k, FEWEST if cluster_weight else 1.0)) is not None:
         return few
     if len(checks) == 1:
         return "whether training still makes the clusters better is not known before the next check"
@@ -113,22 +115,14 @@ def reason_to_wait(checks: Sequence[Check], boost: Boost, k: int, cluster_weight
     return None
 
 
-def reason_to_end(checks: Sequence[Check], boost: Boost, k: int, cluster_weight: float) -> str | None:
-    """Return why a stage is not to go on after the last of its checks; None where it is.
-
-    Parameters
-    ----------
-    checks
-        The one it began after, and those since.
-    boost, k, cluster_weight
-        As of `reason_to_wait`.
-    """
+def reason_to_end(checks: Sequence[Check], boost: Boost, k: int) -> str | None:
+    """Return why a stage of K clusters is not to go on after the last of its checks; None where it is."""
     before, now = checks[0], checks[-1]
     if not now.labelled:
         at = f" (stages.boost.threshold {boost.threshold:g})" if boost.selection == "threshold" else ""
         return f"no image is so surely in its cluster{at} that it would have a label"
     if len(checks) == 1:
-        return _too_few(now, boost, k, cluster_weight)
+        return _too_few(now, boost, k)
     if now.effective_clusters < LEAST * before.effective_clusters:
         return (
             f"the clusters are used as unevenly as if there were {now.effective_clusters:.1f} of equal size, and "
@@ -147,7 +141,7 @@ def reason_to_end(checks: Sequence[Check], boost: Boost, k: int, cluster_weight:
     return None
 
 
-def _too_few(first: Check, boost: Boost, k: int, cluster_weight: float) -> str | None:
+def _too_few(first: Check, boost: Boost, k: int, share: float = FEWEST) -> str | None:
     """Return why there is too little to learn from; None where there is enough."""
     remedy = "train for more epochs first"
     if boost.selection == "threshold":
@@ -157,7 +151,7 @@ def _too_few(first: Check, boost: Boost, k: int, cluster_weight: float) -> str |
             f"only {first.labelled:.1%} of the images are so surely in their clusters that they have a label, and "
             f"stages.boost.least_labelled is {boost.least_labelled:.1%}: {remedy}"
         )
-    share, labelled = FEWEST if cluster_weight else 1.0, k - first.unlabelled_clusters
+    labelled = k - first.unlabelled_clusters
     if labelled < round(share * first.effective_clusters):
         return f"only {labelled} of {k} clusters have an image that is surely in them: {remedy}"
     return None

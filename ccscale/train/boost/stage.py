@@ -188,8 +188,10 @@ class BoostStage:
                 neighbours=judged["neighbours"],
                 effective_clusters=effective,
             )
-            of = [*self._checks, now], self._settings, self._k, self._config.boost_cluster_weight
-            return (now, reason_to_wait(*of), None) if waited else (now, None, reason_to_end(*of))
+            of = [*self._checks, now], self._settings, self._k
+            if waited:
+                return now, reason_to_wait(*of, self._config.boost_cluster_weight), None
+            return now, None, reason_to_end(*of)
 
         now, waits, self.ended = dist.on_rank_zero(judge)
         if waited:  # what follows is compared with how it is now

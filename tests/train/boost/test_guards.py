@@ -32,7 +32,7 @@ def after(**changes: Any) -> Check:
     ],
 )
 def test_why_it_ends(changes: dict[str, Any], why: str | None) -> None:
-    found = reason_to_end([BEFORE, after(**changes)], Boost(), 10, 1)
+    found = reason_to_end([BEFORE, after(**changes)], Boost(), 10)
     assert found is None if why is None else why in str(found)
 
 
@@ -52,13 +52,13 @@ def test_why_it_ends(changes: dict[str, Any], why: str | None) -> None:
 def test_what_there_must_be_to_learn_from(changes: dict[str, Any], why: str | None) -> None:
     """Before it trains; later it does not end for that."""
     first = BEFORE._replace(**changes)
-    found = reason_to_end([first], Boost(), 10, 1)
+    found = reason_to_end([first], Boost(), 10)
     assert found is None if why is None else why in str(found)
-    calibrated = reason_to_end([first], Boost(selection="calibrated"), 10, 1)
+    calibrated = reason_to_end([first], Boost(selection="calibrated"), 10)
     assert (calibrated is None) == (why is None)
     assert "threshold" not in str(calibrated)
     if first.labelled:
-        assert reason_to_end([first, first], Boost(), 10, 1) is None
+        assert reason_to_end([first, first], Boost(), 10) is None
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,14 @@ def test_what_there_must_be_to_learn_from(changes: dict[str, Any], why: str | No
 def test_all_clusters_in_use_have_labels_where_the_cross_entropy_is_alone(
     without: int, why: str | None
 ) -> None:
-    first = BEFORE._replace(unlabelled_clusters=without)
+    now = after(agreement=0.97, unlabelled_clusters=without)
     for used in (9.6, 10.0):
-        found = reason_to_end([first._replace(effective_clusters=used)], Boost(), 10, 0)
+        found = reason_to_wait([BEFORE, now._replace(effective_clusters=used)], Boost(), 10, 0)
         assert found is None if why is None else why in str(found)
-    assert reason_to_end([first], Boost(), 10, 1) is None
-    in_use = first._replace(effective_clusters=8.3)  # two of ten are hardly used
-    assert reason_to_end([in_use], Boost(), 10, 0) is None
+    assert reason_to_wait([BEFORE, now], Boost(), 10, 1) is None
+    assert reason_to_end([now], Boost(), 10) is None  # it does not wait, as asked
+    in_use = now._replace(effective_clusters=8.3)  # two of ten are hardly used
+    assert reason_to_wait([BEFORE, in_use], Boost(), 10, 0) is None
 
 
 @pytest.mark.parametrize(
