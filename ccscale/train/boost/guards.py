@@ -16,7 +16,8 @@ trained for itself.
 A run whose stage was ended goes on, as before the stage, from the check whose clusters keep most neighbours
 together: the last of those that are as good as any. One whose stage was not serves such a check in the end. The
 first is compared with them where the stage was ended, and not else: the neighbours are those of the features that
-its clusters were made of, or were trained on as pairs, so it keeps more of them than better ones do.
+its clusters were made of, or were trained on as pairs, so it keeps more of them than better ones do. Nor is the
+second, an epoch later.
 """
 
 from collections.abc import Sequence
@@ -167,7 +168,9 @@ def best(checks: Sequence[Check], ended: bool = False) -> Check:
     ended
         Whether the stage was ended after another one.
     """
-    if not ended:
-        checks = checks[1:] or checks
+    if (
+        not ended
+    ):  # an epoch after the first one the clusters are still nearly the same, and favoured as it is
+        checks = checks[2:] or checks[1:] or checks
     most = max(check.neighbours for check in checks)
     return [check for check in checks if check.neighbours >= most - SLACK][-1]

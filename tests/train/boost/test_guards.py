@@ -102,14 +102,23 @@ def test_it_waits_for_a_second_check() -> None:
 
 
 def test_the_last_serves_that_keeps_as_many_neighbours_together_as_any() -> None:
-    checks = [BEFORE, after(step=20, neighbours=0.75), after(step=30, neighbours=0.748, stability=0.7)]
+    checks = [
+        BEFORE,
+        after(step=11, neighbours=0.71),
+        after(step=20, neighbours=0.75),
+        after(step=30, neighbours=0.748, stability=0.7),
+    ]
     assert best(checks).step == 30
     assert best([*checks, after(step=40, neighbours=0.74)]).step == 30
+    early = after(step=11, neighbours=0.8)  # an epoch after it began: as it was before
+    assert best([BEFORE, early, *checks[2:]]).step == 30
+    assert best([BEFORE, early]) is early
 
 
 def test_the_clusters_before_serve_where_it_was_ended() -> None:
     """They keep more neighbours together, whose features they were made of."""
-    checks = [BEFORE, after(step=20, neighbours=0.69), after(step=30, neighbours=0.68)]
+    of_steps = {11: 0.695, 20: 0.69, 30: 0.68}
+    checks = [BEFORE, *(after(step=step, neighbours=kappa) for step, kappa in of_steps.items())]
     assert best(checks).step == 20
     assert best(checks, ended=True) is BEFORE
     assert best(checks[:1]) is BEFORE
