@@ -32,7 +32,7 @@ class Attendance:
         def enter() -> Store:
             place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
             met = TCPStore(*place, wait_for_workers=False, timeout=timeout)
-            # torchrun keeps its store where it starts the ranks again, and with it those of before.
+            # torchrun keeps its store where it starts the ranks again, and with it those from before.
             store = PrefixStore(f"came {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", met)
             store.set(str(env.rank), json.dumps(own_name()))
             return store

@@ -33,7 +33,7 @@ def demo(out: Path, overrides: Sequence[str] = ()) -> dict[str, Any] | None:
     Parameters
     ----------
     out
-        Folder for shards, run and picture. What is there already is gone on with.
+        Folder for shards, run and picture. What is there already is continued.
     overrides
         ``key=value`` settings over those of the config, as ``seed=1``.
 

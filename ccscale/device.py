@@ -34,7 +34,7 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
 
 
 def cpu_has_bf16() -> bool:
-    """Tell whether this machine's CPU multiplies bfloat16 itself: by AVX512-BF16, AMX, or Arm's extension.
+    """Return whether this machine's CPU multiplies bfloat16 itself: by AVX512-BF16, AMX, or Arm's extension.
 
     oneDNN takes bfloat16 on others, too, and converts it to and fro.
     """

@@ -195,7 +195,7 @@ def together(call: Callable[[], T]) -> T:
 
 
 def is_of_all_ranks(error: BaseException) -> bool:
-    """Tell whether all ranks raise an exception together, of which one will speak; else it is this rank's own."""
+    """Return whether all ranks raise an exception together, of which one will speak; else it is this rank's own."""
     return isinstance(error, CcscaleError) and error.teller is not None
 
 

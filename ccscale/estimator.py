@@ -293,7 +293,7 @@ class ContrastiveClusteringEstimator(
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
-        """Say nothing of the training, unless it is asked for; leave torch's random numbers as they were."""
+        """Say nothing of the training, unless it is requested; leave torch's random numbers as they were."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng())
             if not self.verbose:

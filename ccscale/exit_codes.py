@@ -5,7 +5,7 @@ FAULT = 1
 MISTAKE = 2
 """In what was asked: config, arguments, data."""
 DRIFT = 3
-"""Of `update --fail-on-drift`: new images are not like those of before; they are taken in."""
+"""Of `update --fail-on-drift`: new images are not like those from before; they are taken in."""
 STOPPED = 75
 """On request, and saved: the same command goes on."""
 LOST = 76

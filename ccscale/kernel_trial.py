@@ -10,7 +10,7 @@ import torch
 def passes(
     device: torch.device, largest_error: Callable[[], float], tolerance: float, wrong: str, told: str
 ) -> bool:
-    """Tell whether kernels can be had on a device and are right; why not is told by a warning.
+    """Return whether kernels can be had on a device and are right; why not is told by a warning.
 
     Where there is no Triton, or no NVIDIA GPU that it compiles for, nothing is tried and nothing told.
 

@@ -56,7 +56,7 @@ def _watch(expected: list[int]) -> None:
 
 
 def _adopts(process: int) -> bool:
-    """Tell whether a process is one that gets the children of others that have ended, and no launcher.
+    """Return whether a process is one that gets the children of others that have ended, and no launcher.
 
     A container's first process may be a launcher, which runs in Python.
     """

@@ -76,7 +76,7 @@ def uniforms(
     samples
         Shape (B,): which sample of the data set.
     count
-        Numbers wanted of each; the first ones stay the same when more are asked for.
+        Numbers wanted of each; the first ones stay the same when more are requested.
 
     Returns
     -------

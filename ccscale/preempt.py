@@ -74,7 +74,7 @@ class StopRequest:
         Raises
         ------
         Stopped
-            On a request, also on one of before.
+            On a request, also on one from before.
         """
         self._at_once = True
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def lives(name: Mapping[str, Any]) -> bool | None:
-    """Tell whether the process of a name lives; None where that cannot be seen from here."""
+    """Return whether the process of a name lives; None where that cannot be seen from here."""
     own, process = own_system(), int(name.get("process") or 0)
     if not own["boot"] or any(name.get(key) != value for key, value in own.items()):
         return None

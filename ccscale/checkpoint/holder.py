@@ -50,7 +50,7 @@ class Holder:
         return f"`{command}` (process {process} on {host}{f', job {job}' if job else ''}, for {age})"
 
     def is_alive(self) -> bool | None:
-        """Tell whether its process is there; None where that cannot be seen from here."""
+        """Return whether its process is there; None where that cannot be seen from here."""
         found = lives(self.name)
         if found and self.name["process"] == os.getpid():
             return self.token in HELD_HERE  # one that could not be given back, on a full disk, is nobody's

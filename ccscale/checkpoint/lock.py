@@ -51,7 +51,7 @@ class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
         self.release()
 
     def covers(self, path: Path) -> bool:
-        """Tell whether a path lies in the folder."""
+        """Return whether a path lies in the folder."""
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.folder))
 
     def take(self) -> None:
@@ -144,7 +144,7 @@ class _Lock:
         self._thread.start()
 
     def other(self) -> Holder | None:
-        """Return the lock that is there in place of this one.
+        """Return the lock that is there instead of this one.
 
         One that was only removed, by hand, is made again: if that succeeds, nobody has come in between.
         """
@@ -184,7 +184,7 @@ class _Lock:
         return self._name + b"\n%020d\n" % self._count
 
     def _watch(self, found: Holder) -> bool | None:
-        """Tell whether the holder's count moves; None if it has gone, or another one has come."""
+        """Return whether the holder's count moves; None if it has gone, or another one has come."""
         if self._path.name == NAME:
             say(
                 f"{self._path.parent} is locked by {found}: checking for {WATCH_SECONDS:.0f} s whether it "
@@ -224,7 +224,7 @@ class _Lock:
 
 
 def is_lock(name: str) -> bool:
-    """Tell whether a file of a run's folder is a lock, as a start that was killed may leave."""
+    """Return whether a file of a run's folder is a lock, as a start that was killed may leave."""
     return name == NAME or name.startswith(f"{NAME}-")
 
 

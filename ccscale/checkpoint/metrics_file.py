@@ -76,7 +76,7 @@ class MetricsFile:
         return written
 
     def has_evaluation(self, step: int) -> bool:
-        """Tell whether there is a line of an evaluation after `step`."""
+        """Return whether there is a line of an evaluation after `step`."""
         return any(line["kind"] == "evaluation" and line["step"] == step for line in read_lines(self.path))
 
 

@@ -5,7 +5,7 @@ permanently, the first one of every `train.keep_every` steps; and the best one b
 that were made at steps with a checkpoint:
 
     information     H(mean p) - mean H(p), in nats: needs no labels
-    nmi             against the labels, where there are any
+    nmi             against the labels, if there are any
 
 The marker of a checkpoint holds its measures, so the best one follows from the markers alone. Labels choose a
 checkpoint only if that is requested by name.
@@ -67,7 +67,7 @@ def best(kept: Collection[KeptCheckpoint], measure: str) -> KeptCheckpoint | Non
 
 
 def is_best(kept: Collection[KeptCheckpoint], measures: Mapping[str, float]) -> bool:
-    """Tell whether measures are better than those of all checkpoints, by any of them."""
+    """Return whether measures are better than those of all checkpoints, by any of them."""
     rivals = {name: best(kept, name) for name in measures}
     return any(rival is None or measures[name] > rival.measures[name] for name, rival in rivals.items())
 

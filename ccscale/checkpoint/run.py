@@ -59,7 +59,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Standing:
-    """What a run's folder holds, compared with what is asked for now."""
+    """What a run's folder holds, compared with what is requested now."""
 
     begun: bool
     """Whether it holds this run, begun before."""
@@ -89,7 +89,7 @@ def compare_run(config: Config, data_digest: str) -> Standing:
     Parameters
     ----------
     config
-        The config as it is asked for now.
+        The config as it is requested now.
     data_digest
         `Manifest.digest` of the splits trained on; on a feature store, and that of its content behind a slash.
 
@@ -179,7 +179,7 @@ def open_run(config: Config, data_digest: str, take: Callable[[], None] = lambda
 
 
 def _is_of_a_start(name: str) -> bool:
-    """Tell whether a start that was cut off may have left a file of this name."""
+    """Return whether a start that was cut off may have left a file of this name."""
     return name in _BEGUN or is_lock(name) or name.startswith(PROBE)
 
 

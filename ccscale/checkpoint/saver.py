@@ -100,7 +100,7 @@ class Saver:
         return time.monotonic() - self._begun >= 60 * minutes
 
     def is_due(self, step: int, late: bool) -> bool:
-        """Tell whether a checkpoint is to be saved after a step; one that failed is tried again with the next."""
+        """Return whether a checkpoint is to be saved after a step; one that failed is tried again with the next."""
         return late or step - self._tried >= self.config.train.save_every
 
     def votes(self) -> tuple[int, int]:

@@ -144,7 +144,7 @@ def _train_here(args: argparse.Namespace, common: Config, resources: Resources) 
 
 
 def _write_scripts(args: argparse.Namespace) -> int:
-    """Write the scripts in place of a submission."""
+    """Write the scripts instead of a submission."""
     if args.config is not None:
         raise InputError("--scripts submits nothing: leave out CONFIG")
     written = [str(path) for path in write_scripts(args.scripts)]

@@ -64,7 +64,7 @@ class IntermixedParser(Parser):
 
 
 class ShowVersion(argparse.Action):
-    """What ``--version`` does: the package's own, looked up only when it is asked for."""
+    """What ``--version`` does: the package's own, looked up only when it is requested."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)

@@ -1,4 +1,4 @@
-"""The seeds of verbs that cluster a feature store: how many are asked for, and what each has found."""
+"""The seeds of verbs that cluster a feature store: how many are requested, and what each has found."""
 
 import argparse
 from typing import Any

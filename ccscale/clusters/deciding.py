@@ -49,7 +49,7 @@ def accept(run: str | Path, ids: Sequence[str], device: str = "auto") -> int | N
 
 
 def accept_kinds(run: str | Path, kinds: Collection[str], device: str = "auto") -> int | None:
-    """Accept all open proposals of some kinds, as `accept` does; None where there are none."""
+    """Accept all open proposals of some kinds, as `accept` does; None if there are none."""
     with only_writer(run, device):
 
         def all_of_them() -> int | None:

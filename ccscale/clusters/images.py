@@ -43,7 +43,7 @@ class Images:
             return None
 
     def can_read(self, refs: Int64) -> bool:
-        """Tell whether any of some images can be looked for."""
+        """Return whether any of some images can be looked for."""
         numbers = np.unique(tables_and_rows(refs)[0]).tolist()
         return any(self._opened(self._tables[number].data)[0] is not None for number in numbers)
 

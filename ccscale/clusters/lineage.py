@@ -30,7 +30,7 @@ def clusters_of(run: str | Path) -> Path:
 
 
 def is_living(run: str | Path) -> bool:
-    """Tell whether a run has living clusters."""
+    """Return whether a run has living clusters."""
     return (clusters_of(run) / CURRENT).exists()
 
 

@@ -94,7 +94,7 @@ def _birth(facts: dict[str, float], nearest: int) -> str:
 
 
 def merges(state: State, reservoir: Reservoir) -> list[Proposal]:
-    """Propose to join clusters, two at a time, each in one proposal at most; the surest first."""
+    """Propose to join clusters, two at a time, each in one proposal at most; the most confident first."""
     rows = state.space(reservoir.features)
     present = set(state.clusters.tolist())
     were = {

@@ -112,7 +112,7 @@ def propose(
 
 
 def is_same(proposal: Proposal, listed: Proposed, refs: Int64) -> bool:
-    """Tell whether a proposal is one that was listed before, with some images."""
+    """Return whether a proposal is one that was listed before, with some images."""
     if proposal.kind != listed.kind:
         return False
     if proposal.kind != "birth":

@@ -95,7 +95,7 @@ class Update(AbstractContextManager["Update"]):
         self._take_in(self._store.folder, self._store.listing, embedded, data)
 
     def decide(self, apply: Sequence[str], again: bool) -> None:
-        """Accept what is to be accepted at once, and look at all images again, where that is asked for."""
+        """Accept what is to be accepted at once, and look at all images again, if requested."""
         made = [accept_kinds(self._run, apply, self._device.type) if apply else None]
         made.append(reassign(self._run, self._device.type) if again else None)
         self.versions += [number for number in made if number is not None]

@@ -117,7 +117,7 @@ def only_writer(run: str | Path, device: str, request: StopRequest | None = None
 
 
 def begin(clusters: Path, why: Why, asked: str) -> Draft:
-    """Begin a version behind the current one, or go on with one that was asked for in the same words.
+    """Begin a version behind the current one, or continue with one that was requested in the same words.
 
     Call it after `settle`. On one rank.
     """

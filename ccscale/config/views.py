@@ -191,7 +191,7 @@ def weak_view(views: Views, weak: View | None) -> Views:
 def strong_view(views: Views, strong: View | None) -> Views:
     """Return the settings of a strong view: the given one, or one derived from the data's own augmentation.
 
-    The whole image in place of the crop, four operations of RandAugment and cutout in place of the colours (TCL,
+    The whole image instead of the crop, four operations of RandAugment and cutout instead of the colours (TCL,
     Li et al., IJCV 2022, section "Data augmentation"). Flip, rotation, shift and zoom stay, since they depend on
     the kind of images.
     """

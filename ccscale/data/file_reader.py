@@ -28,7 +28,7 @@ class FileReader:
         return len(self._names)
 
     def key(self, sample: int) -> str:
-        """Return the name of an image, as it was asked for."""
+        """Return the name of an image, as it was requested."""
         return self._names[sample].as_py()
 
     def origin(self, sample: int) -> str:

@@ -77,7 +77,7 @@ def _start(closing: Closing, worker: int) -> None:
 
 
 def this_worker() -> tuple[int, int]:
-    """Return the number of this loader process, and how many there are; (0, 1) where there is none."""
+    """Return the number of this loader process, and how many there are; (0, 1) if there is none."""
     info = get_worker_info()
     return (0, 1) if info is None else (info.id, info.num_workers)
 

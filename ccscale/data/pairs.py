@@ -138,7 +138,7 @@ def pair_batches(
     closing
         Ends all reads, where nobody waits for a batch any more.
     triples
-        At which steps there are three views of each image in place of a pair, and what they are.
+        At which steps there are three views of each image instead of a pair, and what they are.
     allot
         Gives the memory for a batch's images, into which each worker's part is copied as it comes; by default they
         are joined when all are there, and a single part is not copied.
@@ -261,7 +261,7 @@ def _read_part(
         ahead.advance()
 
     def crop(encoded: Sample, params: ViewParameters, i: int, out: NDArray[Any]) -> bool:
-        """Tell whether an image's views are there now."""
+        """Return whether an image's views are there now."""
         try:
             crop_views(encoded.data, views, params, i, out, channels)
         except BadImage as error:

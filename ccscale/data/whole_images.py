@@ -1,4 +1,4 @@
-"""Whole images, each sample once, with random views where asked for: WebDataset pipelines in loader processes."""
+"""Whole images, each sample once, with random views if requested: WebDataset pipelines in loader processes."""
 
 import hashlib
 import itertools

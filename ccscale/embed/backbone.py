@@ -24,7 +24,7 @@ from ccscale.model.trial import try_backbone
 from ccscale.unimported import timm
 
 CONFIG = "config.json"
-RANDOM = "random"  # in place of weights: for trying things out
+RANDOM = "random"  # instead of weights: for trying things out
 KEPT = (
     "stem",
     "normalize",

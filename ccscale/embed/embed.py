@@ -147,7 +147,7 @@ def embed_shards(
     access: Access | None = None,
     neighbours: int | None = None,
 ) -> dict[str, Any] | None:
-    """Make a feature store of shards, or go on with it; all ranks call it together.
+    """Make a feature store of shards, or continue with it; all ranks call it together.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def growing_store(
     access: Access | None = None,
     following: bool = False,
 ) -> Iterator[GrowingStore]:
-    """Begin a store, or open one to go on with; it is locked for the length of the context; all ranks call it.
+    """Begin a store, or open one to continue with; it is locked for the length of the context; all ranks call it.
 
     Parameters are those of `embed_shards`, which raises the same errors.
     """

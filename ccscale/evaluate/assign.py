@@ -123,7 +123,7 @@ def assign(
     progress
         Show how far it is.
     features
-        A store of these splits: what it holds is taken in place of the images.
+        A store of these splits: what it holds is taken instead of the images.
 
     Raises
     ------

@@ -52,7 +52,7 @@ class ClusterNames:
     junk: frozenset[int] = frozenset()
 
     def is_of(self, weights: str, head: int) -> bool:
-        """Tell whether they are of a network's clusters, with that head serving."""
+        """Return whether they are of a network's clusters, with that head serving."""
         return (self.basis.get("weights"), self.basis.get("head")) == (weights, head)
 
     def whole(self, cluster: int) -> int:

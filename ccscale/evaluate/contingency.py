@@ -64,7 +64,7 @@ class Contingency:
         self.classes = max(self.classes, int(cells.classes.max(initial=-1)) + 1)
         self._pending.append(cells)
         self._waiting += len(cells.counts)
-        # What is added up at once is as much as is there already, so each cell is moved rarely.
+        # What is summed at once is as much as is there already, so each cell is moved rarely.
         if self._waiting >= max(PENDING, len(self._cells.counts)):
             self.cells()
 

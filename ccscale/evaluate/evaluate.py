@@ -250,7 +250,7 @@ class Evaluation:
     def _advise(
         self, how_many: str | None, subset: FeatureSubset, heads: Sequence[dict[str, Any]]
     ) -> dict[str, Any]:
-        """Return advice on the number of clusters: new if it is asked for, else what there is of the same."""
+        """Return advice on the number of clusters: new if it is requested, else what there is of the same."""
         if how_many is None:
             told = read_advice(self.folder, self.basis)
         else:

@@ -143,7 +143,7 @@ def serving_head(settings: Model, chosen: Sequence[int], clusters: int | None = 
     chosen
         The chosen head of each K; the first ones, if none is chosen.
     clusters
-        The K that is asked for; by default the first of the config.
+        The K that is requested; by default the first of the config.
 
     Raises
     ------

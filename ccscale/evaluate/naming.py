@@ -25,7 +25,7 @@ class NameChanges:
     junk
         Clusters to be marked.
     file
-        A file of names, in place of those that there are; what is said beside it comes on top.
+        A file of names, instead of those that there are; what is said beside it comes on top.
     anyway
         Take its names even if they are of another network's clusters.
     """
@@ -55,7 +55,7 @@ class Called:
     by_hand
         What people say of them; None for nothing.
     by_labels
-        What given labels say; None where there are none.
+        What given labels say; None if there are none.
     ids
         Those of living clusters, where these are meant.
     """

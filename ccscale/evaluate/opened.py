@@ -82,7 +82,7 @@ def settings_and_export(folder: Path, which: str = "last") -> tuple[Config, Chec
     Raises
     ------
     InputError
-        If it cannot be read, or another step than its own is asked for.
+        If it cannot be read, or another step than its own is requested.
     """
     if which != "last":
         raise InputError(f"{folder} is an exported network, which has no checkpoints: leave out --checkpoint")
@@ -107,7 +107,7 @@ def open_run(
 
     The folder of an exported network is opened too, by those who take one (`settings_and_export`). Waiting for the
     other ranks ends with a request. Of a run on a feature store its backbone can be left out (`load`). Of several
-    cluster heads the chosen one serves, of `clusters` clusters if that is asked for. On a GPU
+    cluster heads the chosen one serves, of `clusters` clusters if that is requested. On a GPU
     `train.tf32` counts as it did in the run.
 
     Raises

@@ -60,7 +60,7 @@ class Part:
         return whole | {"start": self.start, "count": self.count}
 
     def is_of(self, key: dict[str, Any]) -> bool:
-        """Tell whether a key is this part's. One may be of the time when no manifest listed the shard yet."""
+        """Return whether a key is this part's. One may be of the time when no manifest listed the shard yet."""
         own = self.key
         hashes = (own["sha256"], str(key.get("sha256")))
         comparable = len({one.startswith(UNLISTED) for one in hashes}) == 1

@@ -114,7 +114,7 @@ class PartsFolder:
         return {part.name for part in parts if f"{part.name}{ENDING}" in names and self._is_of(part)}
 
     def _is_of(self, part: Part) -> bool:
-        """Tell whether the file of a part is one of the shard as it is now, as far as it tells."""
+        """Return whether the file of a part is one of the shard as it is now, as far as it tells."""
         try:
             metadata = pa.parquet.read_schema(self.path(part)).metadata or {}
         except (OSError, pa.ArrowInvalid):

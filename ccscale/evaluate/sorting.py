@@ -4,8 +4,8 @@
 
     OUT/cats/IMG_1.jpg      a cluster's name, or its number; `unassigned` for those that --reject leaves out
     OUT/clusters.csv        predict's table, with the folder and the file of each image; written last
-    OUT/coco.json …         for another tool, where that was asked for (`hand_over.py`)
-    OUT/.parts/             while it is being made: the prediction, which a killed one goes on with
+    OUT/coco.json …         for another tool, if requested (`hand_over.py`)
+    OUT/.parts/             while it is being made: the prediction, which a killed one continues with
 
 Images that cannot be read are reported and left alone.
 """

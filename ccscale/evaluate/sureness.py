@@ -117,7 +117,7 @@ class Sureness:
             ) from None
 
     def is_of(self, weights: str, head: int) -> bool:
-        """Tell whether it is of a network, with that head serving."""
+        """Return whether it is of a network, with that head serving."""
         return (self.basis.weights, self.basis.head) == (weights, head)
 
     def judge(
@@ -125,7 +125,7 @@ class Sureness:
     ) -> Assigned:
         """Add calibrated confidences to a batch; images that are to be rejected lose their cluster.
 
-        Why they do is said by the clusters' `names` (K,), where there are some.
+        Why they do is said by the clusters' `names` (K,), if there are any.
         """
         bad = assigned.batch.bad
         calibrated = np.where(bad, 0, self.calibration(assigned.confidence)).astype(np.float32)

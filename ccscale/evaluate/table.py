@@ -9,9 +9,9 @@ confidence         float32  the soft assignment to the cluster
 calibrated         float32  how often images of such a confidence are right; only where that was measured
 second             int32    the next likely cluster
 second_confidence  float32
-reason             string   why the image is left without a cluster; only where that was asked for
-label              int32    only where asked for; null where not known
-features           list of D float32, only where asked for
+reason             string   why the image is left without a cluster; only if requested
+label              int32    only if requested; null where not known
+features           list of D float32, only if requested
 
 In a CSV, text that a spreadsheet would take for a formula has a ' in front (`spreadsheet.py`).
 """

@@ -94,7 +94,7 @@ def _vote(
 
 
 def _near(gain: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return where a gain is nearly as large as at best; at the best alone where there is none."""
+    """Return where a gain is nearly as large as at best; at the best alone if there is none."""
     return (gain >= NEAR * gain.max()) if gain.max() > 0 else gain == gain.max()
 
 

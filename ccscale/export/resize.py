@@ -105,7 +105,7 @@ def triangles(x: Tensor, size: int) -> Tensor:
 
 
 def _tall_images_are_turned() -> bool:
-    """Tell whether this Pillow begins with the height where that is much more than the width, as of release 13."""
+    """Return whether this Pillow resizes much taller images by height first, as since release 13."""
     tall = np.random.default_rng(0).integers(0, 256, (1, 64, 20, 3), dtype=np.uint8)
     resize = PillowResize.__new__(PillowResize)
     nn.Module.__init__(resize)

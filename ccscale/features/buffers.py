@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Buffers:
-    """Tensors on a device, by name; they grow to the largest that is asked for.
+    """Tensors on a device, by name; they grow to the largest that is requested.
 
     Parameters
     ----------

@@ -175,7 +175,7 @@ def check_shards(features: Features) -> None:
 
 
 def _is_that(shard: Shard, listed: Shard | None) -> bool:
-    """Tell whether a shard of a store may be the one that is listed; it may have been embedded before it was."""
+    """Return whether a shard of a store may be the one that is listed; it may have been embedded before it was."""
     if listed is None:
         return shard.sha256.startswith(UNLISTED)
     return shard.nsamples == listed.nsamples and not are_others(shard.sha256, listed.sha256)

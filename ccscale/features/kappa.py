@@ -46,7 +46,7 @@ def neighbour_kappa(own: Int64, theirs: Int64) -> float:
     Parameters
     ----------
     own, theirs
-        Clusters of images (n,), and of the k neighbours of each (n, k); -1 where there is none, and no pair.
+        Clusters of images (n,), and of the k neighbours of each (n, k); -1 if there is none, and no pair.
     """
     pairs = (own[:, None] >= 0) & (theirs >= 0)
     return kappa(np.broadcast_to(own[:, None], theirs.shape)[pairs], theirs[pairs]).kappa

@@ -146,7 +146,7 @@ class _Search:
 
 
 def is_exact(vectors: Vectors, device: torch.device) -> bool:
-    """Tell whether each of these vectors is compared with every other."""
+    """Return whether each of these vectors is compared with every other."""
     most = EXACT_WORK * (ON_GPU if device.type == "cuda" else 1)
     return len(vectors) ** 2 * vectors.width <= most
 

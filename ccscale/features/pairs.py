@@ -3,7 +3,7 @@
 ::
 
     pairs.of        a                        b
-    views           a random view of i       another one of i    (where there is one: that, and i as it is)
+    views           a random view of i       another one of i    (if there is one: that, and i as it is)
     neighbours      i as it is               a neighbour of i as it is
     both            a random view of i       a random view of a neighbour of i
 

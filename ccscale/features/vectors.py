@@ -78,7 +78,7 @@ class Vectors:
 def mean_directions(features: Features, rows: Int64) -> Float32:
     """Return the mean of some rows' views, each scaled to length 1 before: (m, D).
 
-    Where vectors are compared by cosines every view counts alike. What a network is given in place of an image
+    Where vectors are compared by cosines every view counts alike. What a network is given instead of an image
     is `Features.mean`, of the features as they are.
     """
     total = np.zeros((len(rows), features.width), np.float32)

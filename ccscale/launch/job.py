@@ -24,7 +24,7 @@ MOST_RESTARTS = 50  # after a lost rank; train.sbatch has the same number
 
 
 class Training:
-    """Trains a run, or goes on with it.
+    """Trains a run, or continues with it.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def _share_cores(job: submitit.JobEnvironment) -> None:
 
 
 def _requeue_without_a_rank(job: submitit.JobEnvironment) -> None:
-    """Have Slurm start the job anew, on nodes that it chooses, when a rank is lost; not for ever."""
+    """Have Slurm start the job anew, on nodes that it chooses, when a rank is lost; not forever."""
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     # Rank 0 may be the one that is lost; a second request finds the job in the queue and does no harm.
     if job.global_rank < 2 and restarts < MOST_RESTARTS and _is_to_go_on(job):
@@ -91,7 +91,7 @@ def _requeue_without_a_rank(job: submitit.JobEnvironment) -> None:
 
 
 def _is_to_go_on(job: submitit.JobEnvironment) -> bool:
-    """Tell whether the job is to be requeued: it is still called running, so nobody cancelled it."""
+    """Return whether the job is to be requeued: it is still called running, so nobody cancelled it."""
     state = subprocess.run(
         ["squeue", "--noheader", "--format=%T", f"--jobs={os.environ['SLURM_JOB_ID']}"],
         capture_output=True,

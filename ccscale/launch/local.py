@@ -101,7 +101,7 @@ class Ranks:
                 process.wait()
 
     def are_running(self) -> bool:
-        """Tell whether any rank runs; end those that wait for one that has ended badly."""
+        """Return whether any rank runs; end those that wait for one that has ended badly."""
         killed = False
         for rank, process in enumerate(self._processes):
             if self._codes[rank] is None and (code := process.poll()) is not None:
@@ -136,7 +136,7 @@ class Ranks:
 def train_here(
     config: Config, count: int, request: StopRequest, minutes: float | None = None, threads: int | None = None
 ) -> Ended:
-    """Train a run on this machine, or go on with it.
+    """Train a run on this machine, or continue with it.
 
     Parameters
     ----------

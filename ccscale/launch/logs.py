@@ -44,7 +44,7 @@ def show_logs(jobs: Sequence[Submitted]) -> bool:
 
 
 def _ended(jobs: Sequence[Submitted]) -> bool:
-    """Tell whether no job runs or waits to run."""
+    """Return whether no job runs or waits to run."""
     states = _states([job.job.job_id for job in jobs])
     return all(state in ENDED for state in states)
 
@@ -63,6 +63,6 @@ def _states(numbers: Sequence[str]) -> list[str]:
 
 
 def _finished(job: Submitted) -> bool:
-    """Tell whether rank 0 has left word that the run is finished."""
+    """Return whether rank 0 has left word that the run is finished."""
     first = job.job.task(0)
     return first.paths.result_pickle.exists() and first.exception() is None and first.result()["finished"]

@@ -33,7 +33,7 @@ class Resources:
     nodes: int = 1
     gpus_per_node: int = 0
     tasks_per_node: int | None = None
-    """By default one a GPU, or one where there are none."""
+    """By default one a GPU, or one if there are none."""
     cpus_per_task: int | None = None
     mem: str | None = None
     """Of a node, as Slurm writes it: 64G."""
@@ -68,7 +68,7 @@ class Resources:
             "account": self.account,
             "constraint": self.constraint,
         }
-        # When one task has ended, the others get ten minutes more, and do not wait for it for ever.
+        # When one task has ended, the others get ten minutes more, and do not wait for it forever.
         step = ["--wait=600"]
         if self.cpus_per_task is not None:  # srun does not take them over from sbatch, since Slurm 22.05
             step.append(f"--cpus-per-task={self.cpus_per_task}")

@@ -14,7 +14,7 @@ def write_scripts(folder: str | Path) -> list[Path]:
     Parameters
     ----------
     folder
-        It is made where there is none. A script in it that is the same stays.
+        It is made if there is none. A script in it that is the same stays.
 
     Returns
     -------

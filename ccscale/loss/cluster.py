@@ -118,7 +118,7 @@ class ClusterLoss:
                 self._coming = dist.start_sum(torch.cat([c.T @ c, sums]), group)
 
     def value(self) -> Tensor:
-        """Return the loss; once, where a prior goes on from step to step."""
+        """Return the loss; once, since a prior may continue from step to step."""
         loss = _OfColumns if self._gathers else _OfProducts
         with _products_of(self._c, self._half):
             came = self._coming.wait()

@@ -4,7 +4,7 @@ contrastive learning for online clustering", IJCV 2022, section 3.3).
 With the labels l of the global batch, L images that have one, L_k of them with label k, smoothing ε::
 
     t_ik = (1 − ε) [k = l_i] + ε / K          w_k = L / L_k,  or 1 without class balance
-    loss = Σ_i w_l(i) (− Σ_k t_ik log p_ik) / Σ_i w_l(i)     over the images with a label; 0 where there is none
+    loss = Σ_i w_l(i) (− Σ_k t_ik log p_ik) / Σ_i w_l(i)     over the images with a label; 0 if there is none
 
 All ranks know all labels, so denominator and weights are global without communication; one number is summed over
 the ranks.

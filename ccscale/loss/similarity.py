@@ -66,7 +66,7 @@ def _is_fused(rows: Tensor, temperature: float, half: bool) -> bool:
 
 @cache
 def works(device: torch.device, width: int, half: bool) -> bool:
-    """Tell whether the fused way can be had on a device, for rows of a width, and is right."""
+    """Return whether the fused way can be had on a device, for rows of a width, and is right."""
     if width > LARGEST_WIDTH:
         return False
     return passes(
@@ -80,7 +80,7 @@ def works(device: torch.device, width: int, half: bool) -> bool:
 
 @cache
 def is_faster(device: torch.device, width: int, half: bool, bits: int) -> bool:
-    """Tell whether the fused sums and pulls of 2**bits rows with themselves take less time than the tiles'.
+    """Return whether the fused sums and pulls of 2**bits rows with themselves take less time than the tiles'.
 
     More rows than a tile has go the same way as so many.
     """

@@ -39,7 +39,7 @@ class RowSums:
     temperature
         τ.
     groups
-        (m,) integers: each row's group, where there are some.
+        (m,) integers: each row's group, if there are any.
     keep
         Whether pulls will follow.
 
@@ -173,7 +173,7 @@ class RowPulls:
 
 
 def is_safe(temperature: float) -> bool:
-    """Tell whether no similarity of rows of unit length exceeds `SAFE` in size."""
+    """Return whether no similarity of rows of unit length exceeds `SAFE` in size."""
     return 1 / temperature <= SAFE
 
 

@@ -4,7 +4,7 @@ After each step, with a decay below 1 (Tarvainen and Valpola, "Mean teachers are
 
     average <- average + (1 - decay) (weights - average)
 
-It goes on from what the module's state dict holds, so a resume is exact. What is frozen has no average: the copy
+It resumes from what the module's state dict holds, so a resume is exact. What is frozen has no average: the copy
 uses the module's own, and holds it neither in memory nor in its state dict.
 """
 

@@ -1,4 +1,4 @@
-"""The backbone: any timm model without its classifier, with a stem for small images where asked for."""
+"""The backbone: any timm model without its classifier, with a stem for small images if requested."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -151,7 +151,7 @@ def _use_small_stem(backbone: nn.Module, name: str) -> None:
 
 
 def has_one_stem(backbone: nn.Module) -> bool:
-    """Tell whether images go into one convolution and are not looked at elsewhere; a CrossViT scales them."""
+    """Return whether images go into one convolution and are not looked at elsewhere; a CrossViT scales them."""
     first = getattr(backbone, "pretrained_cfg", {}).get("first_conv")
     return bool(first) and isinstance(first, str)
 

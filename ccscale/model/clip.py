@@ -36,7 +36,7 @@ class Clip:
 
     @torch.inference_mode()
     def directions(self, words: Sequence[str], template: str) -> Tensor:
-        """Return (words, E) of length 1: what each word says, in a sentence with it in place of ``{}``."""
+        """Return (words, E) of length 1: what each word says, in a sentence with it instead of ``{}``."""
         return self.model.encode_text(
             self.tokenizer([template.replace("{}", word) for word in words]), normalize=True
         ).float()
@@ -63,7 +63,7 @@ class Clip:
         return normalize(features, dim=1)
 
     def is_tower(self, backbone: dict[str, Tensor]) -> bool | None:
-        """Tell whether a backbone's tensors are those of the model's images; None where names do not tell."""
+        """Return whether a backbone's tensors are those of the model's images; None where names do not tell."""
         own = self.model.visual.state_dict()
         first = next((own[name] for name in PATCHES if name in own), None)
         other = next((backbone[name] for name in PATCHES if name in backbone), None)

@@ -57,7 +57,7 @@ def export(
 
 
 def is_export(folder: Path) -> bool:
-    """Tell whether a folder has an exported network in it."""
+    """Return whether a folder has an exported network in it."""
     return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
 
 

@@ -23,7 +23,7 @@ CENTRE_TEMPERATURE = 0.1  # cosines of one kind of image differ by tenths
 
 
 class _Head(nn.Module):
-    """Linear - (norm) - activation, so often as is asked for, and Linear; given on in float32 (float64 stays)."""
+    """Linear - (norm) - activation, so often as is requested, and Linear; given on in float32 (float64 stays)."""
 
     def __init__(self, features: int, outputs: int, settings: Model) -> None:
         super().__init__()

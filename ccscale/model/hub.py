@@ -28,7 +28,7 @@ class Pushed:
 
 
 def is_on_hub(name: str | Path) -> bool:
-    """Tell whether something is the name of a network on the Hub, and no path."""
+    """Return whether something is the name of a network on the Hub, and no path."""
     return isinstance(name, str) and name.startswith(PREFIX)
 
 

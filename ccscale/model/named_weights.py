@@ -69,7 +69,7 @@ def describe(weights: NamedWeights) -> str:
 
 
 def is_installed(name: str) -> bool:
-    """Tell whether the package of some weights is there."""
+    """Return whether the package of some weights is there."""
     try:
         _file(NAMED[name])
     except InputError:
@@ -124,7 +124,7 @@ def read_named(name: str, backbone: nn.Module, model: str) -> dict[str, Tensor]:
 
 
 def _alike(mine: tuple[str, Tensor], theirs: tuple[str, Tensor], any_channels: bool) -> bool:
-    """Tell whether two tensors are of one kind (a weight, a running mean) and shape, perhaps for other channels."""
+    """Return whether two tensors have one kind (a weight, a running mean) and shape, apart from channels."""
     (name, wanted), (other, found) = mine, theirs
     if name.rpartition(".")[2] != other.rpartition(".")[2] or not isinstance(found, Tensor):
         return False

@@ -72,7 +72,7 @@ _GLOBAL = {
 
 
 def has_batch_norm(module: nn.Module) -> bool:
-    """Tell whether a network that is being trained takes statistics over its batch; what is frozen takes none."""
+    """Return whether a network that is being trained takes statistics over its batch; what is frozen takes none."""
     return any(
         isinstance(child, nn.modules.batchnorm._BatchNorm) and child.training for child in module.modules()
     )

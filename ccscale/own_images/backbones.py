@@ -105,7 +105,7 @@ def choose_backbone(device: str = "auto") -> Chosen:
 
 
 def named_backbone(name: str, weights: str | None, size: int | None, device: str = "auto") -> Chosen:
-    """Return a backbone that was asked for; at the size that it was made for, but at most `MOST_SIZE` pixels.
+    """Return a backbone that was requested; at the size that it was made for, but at most `MOST_SIZE` pixels.
 
     On a CPU a convolutional one gets images of at most `CPU_SIZE` pixels.
     """
@@ -117,7 +117,7 @@ def named_backbone(name: str, weights: str | None, size: int | None, device: str
 
 
 def _can_be_had(chosen: Chosen) -> bool:
-    """Tell whether timm has fetched a backbone's weights before, or could fetch them now."""
+    """Return whether timm has fetched a backbone's weights before, or could fetch them now."""
     known = timm.get_pretrained_cfg(chosen.backbone)
     place = None if known is None else known.hf_hub_id
     return (place is not None and isinstance(try_to_load_from_cache(place, HF_WEIGHTS), str)) or hub_answers()
@@ -125,7 +125,7 @@ def _can_be_had(chosen: Chosen) -> bool:
 
 @cache
 def hub_answers() -> bool:
-    """Tell whether the place that timm fetches weights from answers, within `WAIT_SECONDS`: it is asked once."""
+    """Return whether the place that timm fetches weights from answers, within `WAIT_SECONDS`: it is asked once."""
     if constants.HF_HUB_OFFLINE:
         return False
     try:

@@ -70,7 +70,7 @@ KEPT = 8 / 7  # short side of the images in shards, in sides of those that the b
 
 @dataclass(frozen=True)
 class ClusterRequest:
-    """What is asked for.
+    """What is requested.
 
     Attributes
     ----------
@@ -229,7 +229,7 @@ def _embed(asked: ClusterRequest, book: Notebook, grown: Grown) -> Features:
 
 
 def _decide(asked: ClusterRequest, book: Notebook, features: Features) -> None:
-    """Decide how many clusters are made: what is asked for, what was advised before, or advice."""
+    """Decide how many clusters are made: what is requested, what was advised before, or advice."""
     if asked.clusters is not None:
         book.clusters, book.advised = asked.clusters, False
     elif book.clusters is None:
@@ -240,7 +240,7 @@ def _decide(asked: ClusterRequest, book: Notebook, features: Features) -> None:
 
 
 def _train(asked: ClusterRequest, book: Notebook, features: Features) -> Path | None:
-    """Train heads on the features, from those of before where there are some; None if asked to stop."""
+    """Train heads on the features, from those from before if there are any; None if asked to stop."""
     assert book.clusters is not None
     run, before = book.run_of(features.digest, book.clusters)
     settings = [f"data.features={features.folder}", f"run={run}", f"train.device={asked.device}"]

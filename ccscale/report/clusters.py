@@ -68,7 +68,7 @@ def describe(table: Assignments, tally: Tally, points: Points | None) -> dict[st
     -------
     dict
         ``size``; ``confidence``, the mean, None for an empty one; ``labelled``, images with a label; ``classes``,
-        the commonest as (label, images); ``near``, (cluster, cosine of the mean features) where there are features;
+        the most common as (label, images); ``near``, (cluster, cosine of the mean features) if there are features;
         ``second``, (cluster, images whose second choice it is) where these are known; ``colour``, of `colours`.
     """
     k, cells = len(tally.sizes), tally.table.cells()

@@ -74,7 +74,7 @@ class Inputs:
     metrics
         The lines of ``metrics.jsonl``.
     evaluation
-        What ``evaluation.json`` holds of the same; empty where there is none.
+        What ``evaluation.json`` holds of the same; empty if there is none.
     lineage
         The run's living clusters; None where it has none.
     called

@@ -1,4 +1,4 @@
-"""All images of each cluster, the surest first: which of them the page lists, and which have a picture there.
+"""All images of each cluster, the most confident first: which ones the page lists, and which have a picture.
 
 A block ``list-N`` a cluster, JSON, deflated, in base64; read when someone looks. Pictures beside those of the
 cluster's own sheet are in sheets ``more-N-I`` of `PAGE` tiles. Of what is over the budgets the number is told.
@@ -31,7 +31,7 @@ class Members:
     chosen
         Those that stand for the clusters.
     listed
-        Rows of the table, the surest first.
+        Rows of the table, the most confident first.
     more
         Those of them that have a picture, too.
     """

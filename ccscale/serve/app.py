@@ -88,7 +88,7 @@ class Service:
         return web.json_response({"images": told} if is_form else told[0])
 
     async def _answer(self, answerer: Answerer, upload: Upload) -> dict[str, Any]:
-        """Return what is told of an image."""
+        """Return the answer for an image."""
         loop, key = asyncio.get_running_loop(), {} if upload.key is None else {"key": upload.key}
         try:
             pixels = await loop.run_in_executor(

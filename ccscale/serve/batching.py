@@ -49,7 +49,7 @@ class Batcher:
 
     @property
     def works(self) -> bool:
-        """Tell whether the network answers."""
+        """Return whether the network answers."""
         stuck = self._began is not None and time.monotonic() - self._began > STUCK_SECONDS
         return not stuck and self._failures < FAILURES
 

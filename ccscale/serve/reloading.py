@@ -1,4 +1,4 @@
-"""What is served, and what takes its place: loaded in a thread beside it, and never in place of what works."""
+"""What is served, and what takes its place: loaded in a thread beside it, and never instead of what works."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ class Served:
     Attributes
     ----------
     current
-        What answers from now on. Whoever has taken it goes on with it: it stays as it is.
+        What answers from now on. Whoever has taken it continues with it: it stays as it is.
     """
 
     def __init__(self, source: ClusterSource, metrics: Metrics) -> None:

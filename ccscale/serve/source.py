@@ -45,7 +45,7 @@ class ClusterSource:
         Raises
         ------
         InputError
-            If there is nothing that can be loaded, or living clusters are asked for what they do not have.
+            If there is nothing that can be loaded, or living clusters lack what is requested.
         """
         if is_living(self.run):
             if (self.checkpoint, self.clusters, self.reject) != ("last", None, None):

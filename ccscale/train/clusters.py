@@ -15,7 +15,7 @@ from ccscale.train.setup import Setup
 
 
 class RunClusters:
-    """What the heads of a run make of its images, by the averaged weights where there are some.
+    """What the heads of a run make of its images, by the averaged weights if there are any.
 
     All ranks call its methods together.
 

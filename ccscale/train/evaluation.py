@@ -49,7 +49,7 @@ class RunEvaluation:
         self._setup = setup
 
     def is_lacking(self, step: int) -> bool:
-        """Tell whether the run was stopped between a save and the end of that step's evaluation."""
+        """Return whether the run was stopped between a save and the end of that step's evaluation."""
         if self._boost.lacks_check(step, self._setup.stop):
             return True
         return self._setup.is_evaluated(step) and not dist.on_rank_zero(

@@ -54,5 +54,5 @@ class HangDetector:
 
 
 def _is_idle(other: Activity, seen: Activity) -> bool:
-    """Tell whether a rank that stands still does so because of one that has come no further."""
+    """Return whether a rank that stands still does so because of one that has come no further."""
     return other.waiting or (other.moves > seen.moves and not other.at_work)

@@ -290,7 +290,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def is_broken_connection(error: BaseException) -> bool:
-    """Tell whether an exception says that a collective call failed, not what this rank did."""
+    """Return whether an exception says that a collective call failed, not what this rank did."""
     if isinstance(error, torch_dist.DistError):
         return True
     text = str(error)

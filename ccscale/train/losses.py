@@ -12,7 +12,7 @@ class Losses(NamedTuple):
     """The weighted sum."""
     instance_loss: Tensor | None
     cluster_loss: Tensor | None
-    """Of a step that trains by labels: their cross-entropy, which stands in its place or before it."""
+    """In a step of self-labelling: the cross-entropy with the labels."""
 
     def detach(self) -> "Losses":
         """Return the values alone."""

@@ -90,7 +90,7 @@ def _ends(config: Config, steps: int, stop: int) -> str:
 
 
 def describe_resume(step: int, stop: int, first_save_failed: bool) -> str:
-    """Return what is told of a run that was begun before; perhaps it ended while its first checkpoint was saved."""
+    """Return the message about a run that was started before, perhaps without a complete checkpoint."""
     if step > stop:  # it was shortened
         return f"step {step} is done, and the run ends at {stop}: there is nothing left to do"
     why = ": there is nothing left to do" if step == stop else ""
@@ -116,7 +116,7 @@ def advise(config: Config) -> Iterator[str]:
 
 
 def stopped(request: StopRequest, step: int, stop: int, evaluated: bool) -> str:
-    """Return what is told of a run that was stopped on request, and is saved."""
+    """Return the message about a run that was stopped on request and is saved."""
     took = f", {time.monotonic() - request.time:.1f} s after it" if request else ""
     saved = "saved" if step else "with nothing to save"
     where = f"at step {step} of {stop}" + ("" if evaluated else ", which is still to be evaluated")

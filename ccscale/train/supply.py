@@ -121,7 +121,7 @@ def open_supply(config: Config, manifest: Manifest, features: Features | None) -
     Parameters
     ----------
     config, manifest, features
-        What is asked for now, and as it is listed.
+        What is requested now, and as it is listed.
 
     Raises
     ------

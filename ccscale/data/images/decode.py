@@ -193,7 +193,7 @@ def upright(encoded: Encoded) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return EXIF's orientation, 1 where there is none or it makes no sense."""
+    """Return EXIF's orientation, 1 if there is none or it makes no sense."""
     exif = image.info.get("exif")
     # Most images have no EXIF, and most of the others no such entry: then nothing is parsed.
     turned = image.format in ("TIFF", "HEIF") or (image.format == "JXL" and not getattr(image, "jpeg", False))

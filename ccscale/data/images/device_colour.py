@@ -47,7 +47,7 @@ def colour_views(
 
 @cache
 def works(device: torch.device, dtype: torch.dtype) -> bool:
-    """Tell whether the fused way can be had on a device, for views of a type, and is right."""
+    """Return whether the fused way can be had on a device, for views of a type, and is right."""
     return passes(
         device,
         lambda: largest_error(device, dtype),

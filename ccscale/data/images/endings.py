@@ -20,7 +20,7 @@ ENDINGS = {
 
 
 def ending_of(name: str) -> str:
-    """Return what follows the last dot of a file's name; "" where there is none, or only a first one."""
+    """Return what follows the last dot of a file's name; "" if there is none, or only a first one."""
     before, _, ending = name.rpartition("/")[2].rpartition(".")
     return ending if before else ""
 

@@ -35,7 +35,7 @@ _READERS: tuple[tuple[bytes, Reader], ...] = (
 _FORMATS = "JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM, HEIC, JPEG XL, DICOM"
 _HEIC_BRANDS = frozenset([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"])
 _JXL_STREAM, _JXL_BOX = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
-# JPEG XL's header has a width by its ratio to the height, in place of a number.
+# JPEG XL's header has a width by its ratio to the height, instead of a number.
 _JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 

@@ -172,9 +172,9 @@ def begin(
     progress: bool,
     reopen: bool = False,
 ) -> Iterator[Conversion]:
-    """Begin a conversion in a folder or go on with it, alone; made folders that stay empty are removed again.
+    """Begin a conversion in a folder or continue with it, alone; made folders that stay empty are removed again.
 
-    With `reopen`, one of the same request that was done before is gone on with.
+    With `reopen`, one of the same request that was done before is continued.
 
     Raises
     ------

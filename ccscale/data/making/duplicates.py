@@ -119,7 +119,7 @@ def _first_of_each(hashes: bytes) -> npt.NDArray[np.int64]:
 
 
 def _load(folder: str, number: int, count: int) -> bytes | None:
-    """Return a chunk's hashes from its file; None where there is none."""
+    """Return a chunk's hashes from its file; None if there is none."""
     try:
         with open(_place(folder, number), "rb") as file:
             hashes = file.read()

@@ -1,6 +1,6 @@
 """Exact statistics of the channels of all images in the shards, on any number of processes.
 
-Each shard is counted for itself, in any process, and the counts are added up as whole numbers and fractions, so the
+Each shard is counted for itself, in any process, and the counts are summed as whole numbers and fractions, so the
 order does not count. Whole numbers are counted one by one. Of floating-point numbers an image's two sums are taken
 in float64, and these are added exactly; percentiles are found in two passes: the upper 16 bits of each number tell
 where it lies, and of those that have a percentile among them the lower 16 bits are counted.

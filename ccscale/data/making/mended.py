@@ -1,7 +1,7 @@
 """Retries images that an earlier call could not read: temporary failures, and files that may have been repaired.
 
 An image behind a URL is tried again where its failure may pass (no answer, a server's fault), and a local file
-always: it costs a read. Where one can be read now, its shard is made anew, of the samples that it has and of this
+always: it costs a read. Where one can be read now, its shard is made again, of the samples that it has and of this
 one, so that the shards are those of a call that could read it from the start.
 """
 
@@ -17,7 +17,7 @@ from ccscale.errors import BadImage
 
 
 def may_be_read_now(source: Source, rejected: Iterable[Rejected], preparation: Preparation) -> bool:
-    """Tell whether any of the images that were left out is to be tried again, or is a file that was mended."""
+    """Return whether any of the images that were left out is to be tried again, or is a file that was mended."""
     rejected = list(rejected)
     if any(line.temporary for line in rejected):
         return True

@@ -47,7 +47,7 @@ class Record:
 
     @classmethod
     def load(cls, out: str, tar: str) -> "Record | None":
-        """Read the record of a shard; None where there is none."""
+        """Read the record of a shard; None if there is none."""
         try:
             with open(record_path(out, tar), "rb") as file:
                 content = json.loads(file.read())
@@ -58,7 +58,7 @@ class Record:
             return None
 
     def follows(self, out: str, layout: ShardLayout) -> bool:
-        """Tell whether the shard, which must hold, has a layout's images in its order, but for the rejected."""
+        """Return whether the shard, which must hold, has a layout's images in its order, but for the rejected."""
         left_out = {line.key for line in self.rejected}
         wanted = [item.key for item in layout.items if item.key not in left_out]
         if len(left_out) + len(wanted) != len(layout.items):
@@ -69,7 +69,7 @@ class Record:
             return index.from_parquet(file.read()).keys == wanted
 
     def holds(self, out: str, tick: Tick | None = None) -> bool:
-        """Tell whether the shard and its index are there with the bytes that were written."""
+        """Return whether the shard and its index are there with the bytes that were written."""
         if self.shard is None:
             return True
         path = os.path.join(out, self.shard.url)
@@ -100,7 +100,7 @@ def note_records(made: Manifest, rejected: Iterable[Rejected], layouts: list[Sha
                 sha256 = hash_file(index.index_location(made.locate(shard)))[0]
                 record = Record(shard, sha256, int((labels != UNKNOWN).sum()), left_out)
         except (ShardError, Fault, OSError):
-            continue  # it is made anew
+            continue  # it is made again
         record.save(made.root, layout.name)
 
 

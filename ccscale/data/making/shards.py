@@ -237,7 +237,7 @@ def _made_before(out: str, request: str) -> Manifest | None:
 
 
 def _changes(left_out: list[Rejected], stash: Stash) -> bool:
-    """Tell whether any of the images that were left out can be read now, or is left out for another reason."""
+    """Return whether any of the images that were left out can be read now, or is left out for another reason."""
     return any(line.key in stash.images or stash.failed.get(line.key, line) != line for line in left_out)
 
 

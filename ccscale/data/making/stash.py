@@ -4,7 +4,7 @@
         read-000000.tar             read beforehand: for hashes, for sizes, or once more after they could not be
         read-000000.index.parquet   where they lie; as `origin` the SHA-256 of the file that was read
         read-000000.failed.json     those that could not be read, and why; written last
-        shard-000000.tar            a shard of an earlier call that is made anew; likewise
+        shard-000000.tar            a shard of an earlier call that is made again; likewise
 
 They take as much room as in the shards, until the conversion ends.
 """
@@ -82,7 +82,7 @@ class Stash:
         return item
 
     def knows(self, item: Item) -> bool:
-        """Tell whether an image need not be read any more."""
+        """Return whether an image need not be read any more."""
         return item.key in self.images or item.key in self.failed
 
     def read(self, items: Iterable[tuple[str, Item]], what: str) -> None:
@@ -142,7 +142,7 @@ class Stash:
 
 
 def is_costly(item: Item) -> bool:
-    """Tell whether an image is better read once: behind a URL, or in a cell of a table."""
+    """Return whether an image is better read once: behind a URL, or in a cell of a table."""
     return isinstance(item.content, Url | Cell)
 
 

@@ -74,7 +74,7 @@ def _whole(layouts: list[ShardLayout], stash: Stash) -> dict[str, Record]:
         current = with_new_reasons(record, stash)
         if not sound:
             damaged.append(name)
-        # Also made anew where one of its images could be read meanwhile.
+        # Also made again where one of its images could be read meanwhile.
         elif (
             name not in wanted
             or any(line.key in stash.images for line in record.rejected)

@@ -8,7 +8,7 @@
     turn     |..... 0 .........|. 1 .......|..... 2 .........|..
     position 0   1   2   3   4   0   1   2   0   1   2   3   4
 
-A *turn* is one phase in one epoch, turn = epoch x phases + phase. Schedules and views use it in place of the
+A *turn* is one phase in one epoch, turn = epoch x phases + phase. Schedules and views use it instead of the
 epoch, so that every turn has its own random numbers; with one phase it equals the epoch. Samples that do not fill
 a batch of their phase are dropped: no batch mixes samples of two phases.
 """

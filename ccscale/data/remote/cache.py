@@ -170,7 +170,7 @@ def _trailer(data: memoryview) -> bytes:
 
 
 def _is_dead(part: str) -> bool:
-    """Tell whether the writer of a part has died: it held the part's lock."""
+    """Return whether the writer of a part has died: it held the part's lock."""
     try:
         with open(part, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Parts of remote files whose size and hash are known, kept in the cache where there is one.
+"""Parts of remote files whose size and hash are known, kept in the cache if there is one.
 
 With a cache a file is read in aligned pages of 1 MiB; neighbours that are missing come with one request. Without,
 exactly the bytes are read that are wanted, and small gaps between them.

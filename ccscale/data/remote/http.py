@@ -1,7 +1,7 @@
 """How HTTP is spoken: URLs are sent as they were written, by the environment's proxies, under ccscale's name.
 
     HTTP_PROXY, HTTPS_PROXY, NO_PROXY   as curl and requests obey them, ``~/.netrc`` too
-    CCSCALE_USER_AGENT                  sent in place of ``ccscale/<version>``; many hosts want one with an address
+    CCSCALE_USER_AGENT                  sent instead of ``ccscale/<version>``; many hosts want one with an address
 
 A signature in a URL covers the URL's letters: nothing that is valid in a URL is quoted or unquoted on the way, in
 redirects neither.

@@ -21,7 +21,7 @@ os.register_at_fork(after_in_child=fsspec.asyn.reset_lock)
 
 
 def is_url(location: str) -> bool:
-    """Tell whether a location is an fsspec URL (``s3://…``, ``simplecache::https://…``), not a local path."""
+    """Return whether a location is an fsspec URL (``s3://…``, ``simplecache::https://…``), not a local path."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)", location) is not None
 
 
@@ -67,7 +67,7 @@ def join(root: str, name: str) -> str:
 
 
 def without_query(location: str) -> tuple[str, str]:
-    """Return a location up to the query of its HTTP URL, and this query with its ``?``; "" where there is none."""
+    """Return a location up to the query of its HTTP URL, and this query with its ``?``; "" if there is none."""
     found = _WITH_QUERY.fullmatch(location)
     return (found[1], found[2]) if found else (location, "")
 
@@ -102,7 +102,7 @@ def open_binary(location: str) -> BinaryIO:
 
 
 def list_names(root: str) -> list[str]:
-    """Return the names in a folder, sorted; raises FileNotFoundError where there is none."""
+    """Return the names in a folder, sorted; raises FileNotFoundError if there is none."""
     if not is_url(root):
         return sorted(os.listdir(root))
     filesystem, path = file_system(root)

@@ -1,8 +1,8 @@
-"""Byte ranges of remote files through fsspec: each checked for its length and its file's size, none for ever.
+"""Byte ranges of remote files through fsspec: each checked for its length and its file's size, none forever.
 
-Over HTTP a range is asked for here and not by fsspec, which takes whatever the server sends: the answer must be
-``206`` with the ``Content-Range`` that was asked for, and its total tells at no cost whether the file is still the
-one of the manifest. Elsewhere the file's size is asked for once.
+Over HTTP a range is requested here and not by fsspec, which takes whatever the server sends: the answer must be
+``206`` with the ``Content-Range`` that was requested, and its total tells at no cost whether the file is still the
+one of the manifest. Elsewhere the file's size is requested once.
 """
 
 import asyncio

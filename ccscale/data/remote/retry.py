@@ -117,7 +117,7 @@ class Patience:
 
 
 def is_final(error: Exception) -> bool:
-    """Tell whether another try would end in the same way."""
+    """Return whether another try would end in the same way."""
     status = getattr(error, "status", 0)  # of aiohttp's errors
     if isinstance(status, int) and status:
         return 400 <= status < 500 and status not in TRY_LATER

@@ -131,7 +131,7 @@ def _check_out(folder: str, out: str) -> None:
 
 
 def _made_before(home: str) -> Manifest | None:
-    """Return the manifest that `adopt` has made in a folder, None where there is none; refuse any other."""
+    """Return the manifest that `adopt` has made in a folder, None if there is none; refuse any other."""
     if not os.path.lexists(os.path.join(home, NAME)):
         return None
     try:

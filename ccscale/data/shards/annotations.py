@@ -39,7 +39,7 @@ class Annotations:
         self._fields: set[str] = set()
 
     def of(self, members: Mapping[str, Member]) -> tuple[str, str | None]:
-        """Return a sample's label as a text, "" where there is none, and where its image came from, where it says.
+        """Return a sample's label as a text, "" if there is none, and where its image came from, where it says.
 
         Raises
         ------

@@ -43,7 +43,7 @@ def entries_below(
 
 
 def is_hidden(entry: Entry) -> bool:
-    """Tell whether it is hidden by its name."""
+    """Return whether it is hidden by its name."""
     return entry.name.startswith(".")
 
 

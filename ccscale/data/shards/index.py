@@ -66,7 +66,7 @@ class ShardIndex:
     labels
         int64, shape (nsamples,): -1 where a label is not known.
     origins
-        Where the images came from, None where that is not known; None in place of the list where the index was made
+        Where the images came from, None where that is not known; None instead of the list where the index was made
         by a release that did not keep it.
     """
 
@@ -88,7 +88,7 @@ class ShardIndex:
         return len(self.keys)
 
     def same_as(self, other: "ShardIndex") -> bool:
-        """Tell whether two indexes describe the same samples at the same places, as far as both tell."""
+        """Return whether two indexes describe the same samples at the same places, as far as both tell."""
         return (
             self.keys == other.keys
             and self.exts == other.exts
@@ -171,7 +171,7 @@ def to_parquet(index: ShardIndex) -> bytes:
 
 
 def read_index(manifest: Manifest, shard: Shard) -> ShardIndex:
-    """Return a shard's index: from the file beside it, or where there is none by scanning the tar.
+    """Return a shard's index: from the file beside it, or if there is none by scanning the tar.
 
     Raises
     ------

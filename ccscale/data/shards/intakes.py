@@ -84,7 +84,7 @@ class Intakes:
         return self._counts[bisect_right(self.intakes, step, key=lambda intake: intake.step) - 1]
 
     def are_of(self, manifest: Manifest, splits: Sequence[str]) -> bool:
-        """Tell whether what gives samples is what a manifest has of some splits."""
+        """Return whether what gives samples is what a manifest has of some splits."""
         own = {(shard.url, shard.nsamples, shard.sha256) for shard, _ in self.active}
         return own == {(shard.url, shard.nsamples, shard.sha256) for shard in manifest.select(splits)}
 

@@ -15,7 +15,7 @@ _ESCAPE = re.compile("%x([0-9A-F]{2})")
 
 
 def is_utf_8(name: str) -> bool:
-    """Tell whether a name is valid text."""
+    """Return whether a name is valid text."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -50,7 +50,7 @@ def told_apart(keys: Sequence[str], endings: Sequence[str]) -> list[str]:
     keys
         Without endings, in a fixed order: what collides still gets a number in this order, ``p_jpg_2``.
     endings
-        Of each, without the dot; "" where there is none.
+        Of each, without the dot; "" if there is none.
 
     Returns
     -------

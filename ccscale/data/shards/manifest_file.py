@@ -192,7 +192,7 @@ def url_complaint(url: str) -> str | None:
 
 
 def _escapes(url: str) -> bool:
-    """Tell whether a shard's url is anything but a path below the root or a plain remote URL."""
+    """Return whether a shard's url is anything but a path below the root or a plain remote URL."""
     if "\\" in url or ".." in unquote(url).split("/"):
         return True
     if match := _SCHEME.match(url):

@@ -27,7 +27,7 @@ class PassedOver:
     kinds
         Kind, such as ``.txt`` or ``hidden``, to how many.
     first
-        The path of the first, "" where there is none.
+        The path of the first, "" if there is none.
     """
 
     known: re.Pattern[str] = _NONE

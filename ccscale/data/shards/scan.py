@@ -36,7 +36,7 @@ class FoundSample(NamedTuple):
     offset: int
     size: int
     text: str
-    """Of its label; "" where there is none."""
+    """Of its label; "" if there is none."""
     origin: str | None
 
 

@@ -146,7 +146,7 @@ class ShardWatch:
 
 
 def are_others(one: str, other: str) -> bool:
-    """Tell whether two hashes are of different shards; where no manifest listed one yet, its hash says nothing."""
+    """Return whether two hashes are of different shards; the hash of a shard that is not listed says nothing."""
     return one != other and one.startswith(UNLISTED) == other.startswith(UNLISTED)
 
 

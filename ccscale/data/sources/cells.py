@@ -59,7 +59,7 @@ class Cell:
 
 
 def is_image(kind: pa.DataType) -> bool:
-    """Tell whether a column of this type holds images themselves."""
+    """Return whether a column of this type holds images themselves."""
     if pa.types.is_struct(kind):
         names = {field.name: field.type for field in kind}
         return BYTES in names and _is_binary(names[BYTES])

@@ -61,7 +61,7 @@ class Columns:
         return self._delimiter is None
 
     def choose(self, asked: str | None, option: str, usual: Sequence[str] = ()) -> str | None:
-        """Return the column that is asked for by an option, or the first usual one that is there.
+        """Return the column that is requested by an option, or the first usual one that is there.
 
         Raises
         ------

@@ -30,7 +30,7 @@ class Content(Protocol):
 
     @property
     def path(self) -> str | None:
-        """The local file that the image is read from, None where there is none."""
+        """The local file that the image is read from, None if there is none."""
 
     @property
     def size(self) -> int:

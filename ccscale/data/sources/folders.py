@@ -121,7 +121,7 @@ def _split_folders(names: list[str], path: str | None = None) -> dict[str, tuple
 
 
 def _has_classes(names: list[str], split: str, prefix: str, path: str) -> bool:
-    """Tell whether the images lie in folders of classes; refuse a mixture, which has two readings."""
+    """Return whether the images lie in folders of classes; refuse a mixture, which has two readings."""
     if split in UNLABELLED_SPLITS:
         return False
     bare = [name for name in names if "/" not in name]

@@ -35,7 +35,7 @@ class ImageListing:
     paths
         Where they are: absolute, in the bytes that the system has for them.
     manifest
-        Pieces of files in place of shards; each has the hash of its files' paths, sizes and times.
+        Pieces of files instead of shards; each has the hash of its files' paths, sizes and times.
     passed
         What lies in the folders and is no image.
     """

@@ -19,7 +19,7 @@ class PickleRefused(ValueError):
 
 
 class PickledArray:
-    """An array as a pickle has it, not looked at before it is asked for."""
+    """An array as a pickle has it, not looked at before it is requested."""
 
     def __init__(self) -> None:
         self._state: Any = None

@@ -98,7 +98,7 @@ class Sending:
             self._failing = False
 
     def _unsent(self) -> Iterator[list[Line]]:
-        """Yield lines that are to be sent, some at a time; what was yielded counts when the next are asked for."""
+        """Yield lines that are to be sent, some at a time; what was yielded counts when the next are requested."""
         path = self._folder / METRICS
         if not path.exists():
             return

@@ -35,7 +35,7 @@ def check_trackers(config: Config) -> None:
 
 
 def _is_installed(name: str) -> bool:
-    """Tell whether a package is there; a folder of that name, as W&B leaves them, is none."""
+    """Return whether a package is there; a folder of that name, as W&B leaves them, is none."""
     spec = find_spec(name)
     return spec is not None and spec.origin is not None
 
