@@ -40,7 +40,22 @@ garbage.gc = SimpleNamespace(**vars(gc) | {"collect": lambda generation=1: gc.co
 
 DRY = os.environ.get("CCSCALE_GPU_DRY") == "1"
 """Whether tests marked gpu are to run on a CPU where there is no GPU: that they run, not that a GPU is right."""
-LONGEST = ("test_same_run.py", "test_recipes.py", "test_launchers.py", "test_estimator.py", "test_tools.py")
+LONGEST = (
+    "test_same_run.py",
+    "test_launchers.py",
+    "test_notebooks.py",
+    "test_recipes.py",
+    "test_tools.py",
+    "test_estimator.py",
+    "test_killed.py",
+    "test_rank.py",
+    "test_checkpoint_faults.py",
+    "test_network_cost.py",
+    "test_local.py",
+    "test_gpu.py",
+    "test_demo.py",
+    "test_no_network.py",
+)
 
 
 def pytest_collection_finish() -> None:

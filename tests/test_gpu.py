@@ -4,9 +4,7 @@ In float64 a GPU gives what a CPU gives; so what differs there is wrong, and not
 """
 
 import json
-import os
-import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 import torch
 from conftest import small_settings
 from harness.steps import TEMI, batch_of, config_of, network_of
+from harness.tools import run_tool
 from torch import Tensor
 
 import ccscale
@@ -40,8 +39,13 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def taken(device: torch.device, precision: str, **settings: Any) -> tuple[list[float], dict[str, Tensor]]:
-    """Take three steps; return the losses and the weights."""
-    case = {"micro_batch": None, "precision": precision, "device": device.type} | settings
+    """Take three steps, once for all tests; return the losses and the weights."""
+    return take_steps(device, precision, json.dumps(settings))
+
+
+@cache
+def take_steps(device: torch.device, precision: str, settings: str) -> tuple[list[float], dict[str, Tensor]]:
+    case = {"micro_batch": None, "precision": precision, "device": device.type} | json.loads(settings)
     config = config_of("test_resnet", **case)
     with process_group(RankEnvironment(), device):
         network = network_of(config)
@@ -168,13 +172,10 @@ def test_the_estimator_fits_and_predicts(gpu: torch.device) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="they run on the GPU")
-def test_they_run_dry() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", __file__],
-        env=os.environ | {"CCSCALE_GPU_DRY": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert " skipped" not in done.stdout.splitlines()[-1]
+def test_they_run_dry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "dry.py"
+    script.write_text("import sys, pytest\nsys.exit(pytest.main(sys.argv[1:]))")
+    monkeypatch.setenv("CCSCALE_GPU_DRY", "1")
+    done = run_tool(script, "-q", "-m", "gpu", "-p", "no:cacheprovider", __file__)
+    assert done.code == 0, done.out[-3000:]
+    assert " skipped" not in done.out.splitlines()[-1]

@@ -26,8 +26,11 @@ class Done:
     err: str
 
 
-def run_tool(script: str, *arguments: object) -> Done:
-    """Run a script in a process of its own, a copy of one that has imported what training needs."""
+def run_tool(script: str | Path, *arguments: object) -> Done:
+    """Run a script, by its path under tools/ or a whole one, in a process of its own.
+
+    It is a copy of one that has imported what training needs.
+    """
     with tempfile.TemporaryDirectory() as folder:
         process = server().Process(target=_become, args=(script, arguments, dict(os.environ), folder))
         process.start()
@@ -42,7 +45,7 @@ def run_tool_here(script: str, *arguments: object) -> Done:
     return Done(code, out.getvalue(), err.getvalue())
 
 
-def _call(script: str, arguments: tuple[object, ...]) -> int:
+def _call(script: str | Path, arguments: tuple[object, ...]) -> int:
     path = TOOLS / script
     file = path / "__main__.py" if path.is_dir() else path
     argv = [str(path), *map(str, arguments)]
@@ -56,7 +59,9 @@ def _call(script: str, arguments: tuple[object, ...]) -> int:
     return 0
 
 
-def _become(script: str, arguments: tuple[object, ...], environment: dict[str, str], folder: str) -> None:
+def _become(
+    script: str | Path, arguments: tuple[object, ...], environment: dict[str, str], folder: str
+) -> None:
     os.setsid()
     take_environment(environment)
     for name, number in (("out", 1), ("err", 2)):

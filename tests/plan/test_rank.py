@@ -60,7 +60,7 @@ def step_config(zero: int, micro_batches: int, clip: float | None) -> Config:
 
 
 def steps_on_rank(rank: int, world: int) -> list[tuple[dict[str, int], int, int]]:
-    """Return a second step's traffic, the most memory that a third took, a checkpoint's, for each of `STEPS`."""
+    """Return a second step's traffic, the most memory that it took, a checkpoint's, for each of `STEPS`."""
     with counted_traffic() as count:  # DeepSpeed looks the collectives up once in a process
         found = []
         for *step, bucket in STEPS:
@@ -79,10 +79,9 @@ def one_step(world: int, config: Config, count: Counter[str]) -> tuple[dict[str,
     stepper = Stepper(config, engine, device)
     stepper.take(batch)
     count.clear()
-    stepper.take(batch)
-    sent = dict(count)
     with collect_by_hand():  # as the loop does it: what is in cycles stays for the step
         peak = peak_bytes(lambda: stepper.take(batch))
+    sent = dict(count)
     snapshot = take_snapshot(engine, {})
     return sent, peak, sum(tensor.nbytes for state in snapshot.values() for tensor in state.tensors)
 

@@ -141,20 +141,28 @@ def test_step(shards):
 
 def test_mixing():
     """Where ccscale's defaults mix sorted shards nearly as a full permutation does, and a buffer does not."""
-    sets = found("paper/mixing.py", "--set", "small", "--set", "medium")["sets"]
-    large = next(row for row in sets["medium"] if row["order"] == "ccscale, defaults")
+    ours, buffer = "ccscale, defaults", "WebDataset, shuffle(5000), 1 loader"
+    buffers = "WebDataset, shuffle(5000), 8 loaders, shuffle(1000)"
+
+    def rows_of(name: str, *orders: str) -> dict[str, Any]:
+        options = [word for order in orders for word in ("--order", order)]
+        rows = found("paper/mixing.py", "--set", name, *options)["sets"][name]
+        return {row["order"]: row for row in rows}
+
+    large = rows_of("medium", ours)[ours]
     assert large["reads"] == 4  # samples at a time: more than is permuted one by one
     assert large["clumping"] == pytest.approx(1, abs=0.2)
     assert large["clumping_together"] < 3.5
     assert large["met_again"] == pytest.approx(256 * 255 / 2 * 255 / 200_000, rel=0.1)
     assert abs(large["correlation"]) < 0.02
-    rows = {row["order"]: row for row in sets["small"]}
-    for order in ("full permutation", "ccscale, defaults"):
+    rows = rows_of("small", "full permutation", ours, buffer, buffers)
+    for order in ("full permutation", ours):
         assert rows[order]["clumping"] == pytest.approx(1, abs=0.03)
         assert rows[order]["clumping_together"] == pytest.approx(0.96, abs=0.05)
         assert abs(rows[order]["correlation"]) < 0.02
-    assert rows["ccscale, defaults"]["reads"] == 1
-    assert rows["WebDataset, shuffle(5000), 1 loader"]["clumping"] > 5
+    assert rows[ours]["reads"] == 1
+    assert rows[buffer]["clumping"] > 5
+    assert rows[buffers]["clumping"] < rows[buffer]["clumping"]
 
 
 def test_benchmark(config, tmp_path):

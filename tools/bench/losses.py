@@ -152,7 +152,10 @@ def main() -> int:
 def run(world: int, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure on `world` ranks, each a process; return rank 0's rows."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, args=(world, folder, args), nprocs=world)
+        how = (
+            "spawn" if args.device == "cuda" else "fork"
+        )  # a copy cannot use CUDA; else the imports are spared
+        mp.start_processes(_rank, args=(world, folder, args), nprocs=world, start_method=how)
         rows: list[dict[str, Any]] = json.loads((Path(folder) / "rows.json").read_text())
         return rows
 

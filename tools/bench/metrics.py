@@ -110,8 +110,8 @@ def compare(images: int, clusters: int, classes: int, seed: int) -> dict[str, fl
 
 
 def alone(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call in a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    """Call in a process of its own: a copy, whose growth alone is told."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
         return pool.submit(call, *arguments).result()
 
 

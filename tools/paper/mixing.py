@@ -1,6 +1,6 @@
 """Measures how well ways of shuffling mix shards that are sorted by class, the worst case.
 
-    python tools/paper/mixing.py [--seed 0] [--set NAME ...] [--json]
+    python tools/paper/mixing.py [--seed 0] [--set NAME ...] [--order NAME ...] [--json]
 
 Only the numbers of samples are shuffled, no images. Each table compares ccscale's schedule, with its default
 lanes, pieces and blocks and with others, to a full permutation of the data and to WebDataset's shuffle of shards
@@ -226,6 +226,7 @@ def main() -> int:
     options = parser(__doc__)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--set", choices=SETS, action="append", help="again for more; all by default")
+    options.add_argument("--order", action="append", help="as a row names it; again for more; all by default")
     args = options.parse_args()
     found = {}
     for name in args.set or SETS:
@@ -233,9 +234,12 @@ def main() -> int:
         found[name] = [
             {"order": title, "reads": reads, **asdict(measure(data, order))}
             for title, reads, order in rows(data, args.seed)
+            if args.order is None or title in args.order
         ]
         if not args.json:
             print(table(name, data, found[name]), end="\n\n", flush=True)
+    if unknown := {*(args.order or ())} - {row["order"] for of_set in found.values() for row in of_set}:
+        options.error(f"no set has an order '{min(unknown)}'")
     if args.json:
         print(json.dumps({"seed": args.seed, "sets": found}))
     return 0

@@ -24,6 +24,7 @@ from typing import Protocol
 from unittest import mock
 
 IMPORTS = (
+    "uncollected",
     "ccscale.cli.train",
     "ccscale.evaluate.evaluate",
     "ccscale.evaluate.predict",

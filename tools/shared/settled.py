@@ -17,3 +17,4 @@ for stem in ("small", "standard"):
 del network
 gc.collect()
 gc.freeze()
+gc.enable()
