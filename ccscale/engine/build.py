@@ -24,7 +24,7 @@ LARGEST_BUCKET = 25_000_000  # 100 MB of memory; nothing is computed while they 
 def build_engine(
     config: Config, network: ContrastiveClustering, device: torch.device, universal: bool = False
 ) -> Engine:
-    """Wrap `network` in an engine that steps it by Adam or AdamW; all ranks call it together.
+    """Wrap `network` in an engine that trains it with Adam or AdamW; all ranks call it together.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def build_engine(
 
 
 def bucket_size(network: ContrastiveClustering) -> int:
-    """Return how many gradients travel together; ZeRO 1 and 2 hold memory for as many.
+    """Return the number of gradients communicated together; ZeRO 1 and 2 allocate memory for them.
 
-    DeepSpeed's own number is 5e8, which is 2 GB for any network, however small.
+    DeepSpeed's default is 5e8, which is 2 GB even for a small network.
     """
     trained = (parameter for parameter in network.parameters() if parameter.requires_grad)
     return min(LARGEST_BUCKET, sum(parameter.numel() for parameter in trained))

@@ -36,7 +36,7 @@ class NotFinite(Fault):
 
 
 class Verdict(NamedTuple):
-    """What was found of a step, scalars on the device, above 0 for yes."""
+    """The checks of a step: scalars on the device, above 0 for yes."""
 
     skipped: Tensor
     """Whether the step was skipped; the same on all ranks."""
@@ -76,18 +76,18 @@ class StepGuard:
         self._skipped = self._nothing
 
     def begin(self) -> None:
-        """Note what the forward pass will change."""
+        """Save the state that the forward pass will change."""
         self._skipped, self._judged = self._nothing, False
         if self._buffers:
             self._before = torch.cat([buffer.flatten() for buffer in self._buffers])
 
     def end(self, z: Tensor, heads: Sequence[Tensor]) -> Verdict:
-        """Put back what a skipped step has changed, after the optimizer's step.
+        """After the optimizer step, restore the state that a skipped step has changed.
 
         Parameters
         ----------
         z, heads
-            The embeddings, and the soft assignments of each cluster head, that its losses were taken of.
+            The embeddings, and the soft assignments of each cluster head, from which the losses were computed.
         """
         if self._before is not None:
             after = torch.cat([buffer.flatten() for buffer in self._buffers])
@@ -101,7 +101,7 @@ class StepGuard:
         return Verdict(self._skipped, *map(_not_finite, sums))
 
     def _judge(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Look at all gradients before the first group of parameters is stepped: it is all groups or none."""
+        """Check all gradients before the first parameter group is stepped: all groups are stepped, or none."""
         if self._judged:
             return  # ZeRO steps group by group
         self._judged = True
@@ -119,16 +119,16 @@ class StepGuard:
 
 
 class SkippedSteps:
-    """Counts skipped steps, tells of them, and ends a run that has too many in a row.
+    """Counts and reports skipped steps, and ends a run with too many in a row.
 
     Parameters
     ----------
     limit
-        So many in a row are skipped; one more ends the run.
+        Maximum number of steps skipped in a row; one more ends the run.
     say
-        Tells a sentence, once for all ranks.
+        Prints a sentence, once for all ranks.
     remedy
-        Returns what the user can do when there were too many.
+        Returns a remedy for the user when there were too many.
     """
 
     def __init__(
@@ -139,11 +139,11 @@ class SkippedSteps:
         self._in_a_row = 0
 
     def note(self, record: dict[str, Any], verdict: Verdict) -> None:
-        """Note a step, with its line of the log, which has ``skipped``; nothing is read from the device."""
+        """Record a step and its log line, which has ``skipped``; nothing is read from the device."""
         self._pending.append((record, verdict))
 
     def judge(self) -> None:
-        """Look at the steps since the last call; all ranks call it at the same step.
+        """Check the steps since the last call; all ranks call it at the same step.
 
         Raises
         ------

@@ -27,8 +27,8 @@ _LOSSES, _IDLE, _SCALE = "losses", "idle", "scale"
 def parameter_groups(config: Config, network: ContrastiveClustering) -> list[dict[str, Any]]:
     """Return the parameters for an optimizer, in groups of those that are trained alike.
 
-    Those that are frozen, or that a backbone has fixed, are in none: DeepSpeed would put gradients of zero to them,
-    and Adam decay them.
+    Frozen parameters, and those that a backbone has fixed, are in none: DeepSpeed would give them zero gradients,
+    and Adam would decay them.
     """
     phases = [frozenset(phase.losses) for phase in config.phases]
     parts: list[tuple[nn.Module, tuple[LossName, ...]]] = [
@@ -63,7 +63,7 @@ def _backbone_scales(config: Config, backbone: nn.Module) -> dict[str, float]:
 
 
 def _decay(train: Train, part: nn.Module, name: str, parameter: Tensor) -> float:
-    """Return a parameter's decay: AdamW spares norms, biases, and what the part's `no_weight_decay` names."""
+    """Return a parameter's decay: AdamW excludes norms, biases, and those named by `no_weight_decay`."""
     if train.optimizer == "adam":
         return train.weight_decay
     spared: set[str] = getattr(part, "no_weight_decay", set)()
@@ -79,7 +79,7 @@ def parameter_names(config: Config, network: ContrastiveClustering) -> list[str]
 
 
 def leave_out_idle(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Take idle groups' gradients away: a hook before an optimizer's step, which passes over what has none."""
+    """Remove the gradients of idle groups, so that the optimizer skips them; a hook before its step."""
     for group in optimizer.param_groups:
         if group.get(_IDLE):
             for parameter in group["params"]:
@@ -87,10 +87,10 @@ def leave_out_idle(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
 
 def lay_out_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Give gradients their weights' strides: a hook before an optimizer's step.
+    """Give gradients the strides of their weights; a hook before an optimizer's step.
 
-    CUDA's fused Adam refuses others, those of dimensions of size 1 too. The gradient that DeepSpeed puts where
-    there is none is contiguous.
+    CUDA's fused Adam refuses others, even in dimensions of size 1. The gradients that DeepSpeed fills in are
+    contiguous.
     """
     for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
         if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
@@ -98,7 +98,7 @@ def lay_out_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
 
 def lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Give moments their weights' strides: a hook after a state was loaded, whose weights may have had others."""
+    """Give moments the strides of their weights; a hook after loading a state saved with other strides."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if value.shape == parameter.shape and value.stride() != parameter.stride():
@@ -122,9 +122,9 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def begin_states(optimizer: torch.optim.Adam) -> None:
-    """Give parameters that some steps do not train Adam's state before the first step.
+    """Create Adam's state before the first step, for parameters that some steps do not train.
 
-    Without it they have none in a checkpoint, which DeepSpeed then cannot convert to another number of ranks.
+    Otherwise a checkpoint lacks it, and DeepSpeed cannot convert it to another number of ranks.
     """
     if len(optimizer.param_groups) > 1:
         for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):

@@ -22,7 +22,7 @@ STAY = 0.8
 
 
 class Rates(NamedTuple):
-    """The rates of a run's steps.
+    """The learning rates of a run.
 
     Attributes
     ----------
@@ -31,11 +31,11 @@ class Rates(NamedTuple):
     rate
         Between warm-up and decay.
     final
-        What it goes down to, as a factor of `rate`.
+        The final rate, as a factor of `rate`.
     warmup, decay
-        Steps of each; the decay is wsd's.
+        Number of steps of each; decay only for wsd.
     steps
-        Of the run.
+        Number of steps of the run.
     """
 
     schedule: str
@@ -79,9 +79,9 @@ class Rates(NamedTuple):
 
 
 def averaging(decay: float, step: int) -> float:
-    """Return how much of the averaged weights stays at a step, counted from 0.
+    """Return the decay of the averaged weights at a step, counted from 0.
 
-    So that a run's random beginning does not stay in them, they are a plain mean at first, nearly:
-    min(decay, (1 + t) / (10 + t)), as TensorFlow's ExponentialMovingAverage has it.
+    So that the random initialization does not stay in them, they are nearly a plain mean at first:
+    min(decay, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage.
     """
     return min(decay, (1 + step) / (10 + step))

@@ -21,7 +21,7 @@ COMPILING = ("torch/_dynamo/convert_frame.py", "torch/_inductor/compile_fx.py")
 
 @dataclass(frozen=True)
 class Activity:
-    """What a rank's main thread was seen at."""
+    """What a rank's main thread was doing when it was observed."""
 
     host: str
     moves: int = 0
@@ -50,7 +50,7 @@ class Activity:
 
 
 class ActivityRecorder:
-    """What the main thread notes of itself: assignments, which cost it nothing. Made in that thread."""
+    """Records the activity of the main thread, by assignments that cost nothing. Created in that thread."""
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
@@ -59,7 +59,7 @@ class ActivityRecorder:
         self._host = socket.gethostname()
 
     def begin(self, step: int, doing: str, at_work: bool = False) -> None:
-        """Note what is done from now on.
+        """Record what is done from now on.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class ActivityRecorder:
         doing
             What, as in "waiting for data".
         at_work
-            Whether it may take any time: a rank is not taken for one that hangs while it does that.
+            Whether it may take any time: a rank doing it is never considered hanging.
         """
         now = time.monotonic()
         moves, *_, was_at_work = self._now
@@ -78,12 +78,12 @@ class ActivityRecorder:
         self._now = (moves + 1, step, doing, at_work)
 
     def part(self, doing: str) -> None:
-        """Note which part of the same is done from now on."""
+        """Record which part of it is done from now on."""
         _, step, _, at_work = self._now
         self.begin(step, doing, at_work)
 
     def look(self) -> Activity:
-        """Return what the main thread is at; called from another thread."""
+        """Return what the main thread is doing; called from another thread."""
         moves, step, doing, at_work = self._now
         frames = sys._current_frames()
         main = frames.get(self._thread)

@@ -25,7 +25,7 @@ class Agreement(NamedTuple):
     """Whether the last save is `train.save_minutes` ago; see `Saver.is_late`."""
 
     def over_ranks(self) -> "Agreement":
-        """Add up over the ranks; all call it together."""
+        """Sum over the ranks; all call it together."""
         return Agreement(*dist.sum_integers(self))
 
     @property
@@ -39,16 +39,16 @@ BYTES = len(Agreement._fields) * dist.INTEGER.itemsize
 
 
 class StepEnd(NamedTuple):
-    """How a step has ended, on all ranks alike: what the loop does before the next one, in this order."""
+    """The end of a step, the same on all ranks: what the loop does before the next one, in this order."""
 
     save_due: bool
     """A checkpoint is to be saved."""
     spoilt: bool
-    """More images cannot be decoded than may be: the run ends as a mistake."""
+    """More images cannot be decoded than allowed: the run ends with an `InputError`."""
     stopping: bool
-    """A rank was asked to stop, and steps are left."""
+    """A rank was asked to stop, and steps remain."""
     starved: bool
-    """A rank has no next batch: the run ends as a fault."""
+    """A rank has no next batch: the run ends with a `Fault`."""
     last: bool
     """It was the run's last step."""
 

@@ -15,7 +15,7 @@ from ccscale.train.setup import Setup
 
 
 class RunClusters:
-    """What the heads of a run make of its images, by the averaged weights if there are any.
+    """Assigns a run's images with all its heads, using the averaged weights if there are any.
 
     All ranks call its methods together.
 
@@ -34,15 +34,15 @@ class RunClusters:
 
     @property
     def are_found(self) -> bool:
-        """Whether there are heads whose clusters are found and not trained."""
+        """Whether there are heads that consist of centres."""
         return self._setup.features is not None and bool(self._setup.config.model.centres)
 
     def follow(self, setup: Setup) -> None:
-        """Go on with data that have grown."""
+        """Continue with data that have grown."""
         self._setup, self._finder = setup, None
 
     def find(self, step: int) -> None:
-        """Find them after a step, by the network as it is now."""
+        """Compute the centres after a step, with the current network."""
         features, config = self._setup.supply.at(step)[1], self._setup.config
         if features is None or not config.model.centres:
             return
@@ -52,21 +52,21 @@ class RunClusters:
             self._finder.find()
 
     def judged(self, step: int, near: Int64 | None) -> dict[str, Any]:
-        """Return what tells how good the serving clusters are on the images that are trained on, without labels.
+        """Return label-free measures of the clusters in use, on the training images.
 
         Parameters
         ----------
         step
-            On which data: those that were there after so many steps.
+            The data to use: those of the run after this many steps.
         near
             On rank 0: what it returned as ``near`` before.
 
         Returns
         -------
         dict
-            On rank 0 ``stability`` (`evaluate.stability`), None where no image has two views; ``neighbours``, their
-            kappa: of a store's own, else of those by the features when it was called first, ``near``. Nothing
-            elsewhere.
+            On rank 0 ``stability`` (`evaluate.stability`), None if no image has two views; ``neighbours``, the
+            kappa of neighbours: those of the store, otherwise those by the features at the first call, ``near``.
+            Empty on other ranks.
         """
         setup, config = self._setup, self._setup.config
         splits, serving = config.data.splits, self._network.serving
@@ -90,7 +90,7 @@ class RunClusters:
         }
 
     def measure(self, step: int) -> dict[str, Any] | None:
-        """Let the best head by now serve, and assign all images of the splits that are evaluated.
+        """Select the best head so far, and assign all images of the evaluated splits.
 
         Parameters
         ----------
@@ -100,8 +100,8 @@ class RunClusters:
         Returns
         -------
         dict or None
-            On rank 0 what `Tally.summary` tells, and of several heads ``head``, the one that serves, ``chosen``,
-            one for each K, and ``heads``, a row of each. None elsewhere.
+            On rank 0 the result of `Tally.summary` and, if there are several heads, ``head`` (the one used),
+            ``chosen`` (one for each K) and ``heads`` (a row for each). None on other ranks.
 
         Raises
         ------

@@ -13,9 +13,9 @@ import torch
 from ccscale.wording import counted
 
 SHARE = 0.1
-"""What part of the time may be waited for data before it is told."""
+"""Fraction of the time spent waiting for data from which it is reported."""
 STEPS = 10
-"""Steps from whose waits something is told, at least."""
+"""Minimum number of steps before waits are reported."""
 
 
 class DeviceWait:
@@ -24,7 +24,7 @@ class DeviceWait:
     Parameters
     ----------
     stream
-        The one that computes; its work has been handed over.
+        The compute stream, after its work has been launched.
     """
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
@@ -41,7 +41,7 @@ class DeviceWait:
 
 
 class DataWaits:
-    """Tells once that the device waits for data, if it does, and is a GPU: a CPU's cores are the loader's, too.
+    """Reports once that a GPU waits for data; not for a CPU, whose cores the loader uses too.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class DataWaits:
         self._warm, self._told = False, device.type != "cuda"
 
     def news(self, lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-        """Yield what is to be told after some lines of the log; the first ones are a start's, and say nothing."""
+        """Yield messages after some lines of the log; the first lines after a start are ignored."""
         if len(lines) < STEPS or self._told:
             return
         seconds = sum(self._images / line["images_per_second"] for line in lines)
@@ -74,14 +74,14 @@ class DataWaits:
 
 
 def rates(images: int, seconds: float, waited: float, workers: int) -> str:
-    """Return how many images come, and how many could be taken.
+    """Return a sentence with the rates at which images are delivered and could be processed.
 
     Parameters
     ----------
     images
         In a step.
     seconds, waited
-        Of a step, and for how many of these it waits for data.
+        Duration of a step, and the time in it spent waiting for data.
     workers
         As of `DataWaits`.
     """

@@ -12,10 +12,10 @@ WARM_UP = 10
 
 
 class TimeEstimate:
-    """Measures the first steps of a start, and tells how long they take and when the last is to be expected.
+    """Measures the first steps, and prints how long they take and when training will end.
 
-    The first one takes longer than the others, on a GPU or with a compiler many times as long: only where it is no
-    more than slow does it say something about them, at most how long they take. So some more are measured.
+    The first step takes longer than the others, many times as long on a GPU or with a compiler: at best it gives an
+    upper bound. So some more steps are measured.
 
     All ranks call it alike: measuring synchronizes the device, twice in all.
 
@@ -36,7 +36,7 @@ class TimeEstimate:
             dist.say("running the first step")
 
     def step(self, step: int) -> None:
-        """Note that a step was taken."""
+        """Record that a step was taken."""
         taken = step - self._start
         if taken not in (1, 1 + WARM_UP):
             return

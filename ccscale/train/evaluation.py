@@ -17,7 +17,7 @@ from ccscale.train.setup import Setup
 
 
 class RunEvaluation:
-    """Evaluates a run where its steps and its self-labelling are due for it; all ranks call its methods together.
+    """Evaluates a run when its steps or its self-labelling require it; all ranks call its methods together.
 
     Parameters
     ----------
@@ -28,9 +28,9 @@ class RunEvaluation:
     boost
         The self-labelling, which an evaluation may end.
     log
-        Where it is told.
+        The log for the results.
     saver
-        Of its checkpoints.
+        Saves the checkpoints.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class RunEvaluation:
         self._collapse = CollapseWatch()
 
     def follow(self, setup: Setup) -> None:
-        """Go on with data that have grown."""
+        """Continue with data that have grown."""
         self._setup = setup
 
     def is_lacking(self, step: int) -> bool:
@@ -69,7 +69,7 @@ class RunEvaluation:
         Raises
         ------
         Fault
-            If the data cannot be read any more; the run is saved.
+            If the data can no longer be read; the run is saved.
         """
         is_checked = self._boost.lacks_check(step, self._setup.stop)
         try:
@@ -97,7 +97,7 @@ class RunEvaluation:
             say(f"warning: {sentence}")
 
     def _check(self, step: int, summary: dict[str, Any] | None, judged: dict[str, Any]) -> None:
-        """Judge the self-labelling by the clusters as they are now."""
+        """Decide about self-labelling by the current clusters."""
         record = self._boost.check(step, summary, judged)
         if record is not None:
             self._log.stage({"epoch": self._setup.epoch(step), **record})

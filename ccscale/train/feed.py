@@ -35,20 +35,20 @@ SomeBatch = TypeVar("SomeBatch", bound=Batch)
 
 
 class Start(Protocol):
-    """Begins to read batches, given what will end all reads and, for a GPU, what gives the memory for them."""
+    """Starts reading batches, given a way to cancel all reads and, for a GPU, an allocator of their memory."""
 
     def __call__(self, closing: Closing, allot: Allot | None = None, /) -> Iterator[Batch]: ...
 
 
 class Feed:
-    """The next batch, how long it was waited for, and why there is none.
+    """The next batch, how long the rank waited for it, and the error if there is none.
 
     Parameters
     ----------
     start
-        Begins to read the batches.
+        Starts reading the batches.
     device
-        Where images or features go.
+        Destination of images or features.
 
     Attributes
     ----------
@@ -56,9 +56,9 @@ class Feed:
         The batch that was fetched last, its tensor on the device, or on their way there: the device's current
         stream waits for them, the host does not.
     wait
-        Seconds that were waited for it: by the host, and on a GPU by the device, but for the first one.
+        Seconds spent waiting for it: by the host and, on a GPU, by the device; except for the first one.
     failure
-        What went wrong when there should have been another.
+        The error, if there should have been another batch.
     """
 
     batch: Batch
@@ -77,25 +77,25 @@ class Feed:
         self._batches = start(self._closing) if self._ring is None else start(self._closing, self._ring.allot)
 
     def restart(self, start: Start) -> None:
-        """Give up what was read ahead, and fetch the first of other batches, or note why there is none.
+        """Discard what was read ahead, and fetch the first of other batches, or record the error.
 
-        None may be on its way: see `begin`.
+        No batch may be in flight: see `begin`.
         """
         self.close()
         self._open(start)
         self.fetch_first()
 
     def fetch_first(self) -> None:
-        """Fetch the first batch, or note why there is none. Workers are started from the main thread."""
+        """Fetch the first batch, or record the error. Workers are started from the main thread."""
         self._fetch(self._next)
 
     def begin(self) -> None:
-        """Begin to fetch the next batch, on a GPU; `fetch` is to follow, and `restart` not before it."""
+        """Start fetching the next batch, on a GPU; `fetch` must follow, and `restart` not before it."""
         if self._ring is not None:
             self._coming = background(self._next)
 
     def fetch(self, request: StopRequest) -> None:
-        """Fetch the next batch, or note why there is none; on a request to stop, give up."""
+        """Fetch the next batch, or record the error; on a request to stop, give up."""
 
         def next_unless_stopped() -> Batch:
             coming, self._coming = self._coming or background(self._next), None
@@ -134,7 +134,7 @@ class Feed:
             raise self.failure
 
     def close(self) -> None:
-        """End all reads that are under way, and the loader's workers."""
+        """Cancel all reads in flight, and end the loader's workers."""
         self._closing.set()
         self._batches = iter(())
 

@@ -34,18 +34,18 @@ LEAST = 1e-12  # an assignment that is smaller counts as this one: its logarithm
 def prepare_heads(
     network: ContrastiveClustering, features: Features, config: Config, device: torch.device | None = None
 ) -> None:
-    """Make the cluster heads of a network as they begin; all ranks call it together, and get the same.
+    """Initialize the cluster heads of a network; all ranks call it together, with the same result.
 
     Parameters
     ----------
     network
-        As it is built, with its teacher or shares if it has them; it stays where it is.
+        As built, with its teacher or shares if it has them; it stays on its device.
     features
-        The rows that are trained on.
+        The training rows.
     config
-        The run's: what heads take and begin from, the seed.
+        The run's config: the input and initialization of heads, the seed.
     device
-        Where it is computed; the CPU by default.
+        For the computation; default the CPU.
     """
     model, device = config.model, device or torch.device("cpu")
     cluster_head = network.cluster_head
@@ -86,7 +86,7 @@ def fit_head(
     seed: tuple[int, int],
     device: torch.device,
 ) -> dict[str, Tensor]:
-    """Return the weights of a copy of a head that tells the clusters (n,) of rows (n,)."""
+    """Return the weights of a copy of a head, fitted to the clusters (n,) of rows (n,)."""
     fitted = copy.deepcopy(head).to(device).train()
     optimizer = torch.optim.Adam(fitted.parameters(), lr=RATE)
     generator = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collect_by_hand() -> Iterator[None]:
-    """Switch automatic collection off; what is there already (modules, the network) is left out of later ones."""
+    """Switch automatic collection off, and exclude existing objects (modules, the network) from later ones."""
     gc.collect()
     gc.freeze()
     gc.disable()

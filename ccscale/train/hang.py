@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from ccscale.train.activity import Activity
 
 SLOWER = 3
-"""A rank may take so many times as long for something as it ever has."""
+"""How many times longer than ever before a rank may take for something."""
 
 
 class HangDetector:
-    """Looks for a rank that stands still while others wait for it; on rank 0.
+    """Looks for a rank that makes no progress while others wait for it; on rank 0.
 
     Parameters
     ----------
     limit
-        Seconds that a rank may stand still.
+        Seconds that a rank may make no progress.
     """
 
     def __init__(self, limit: float) -> None:
@@ -27,9 +27,9 @@ class HangDetector:
         Parameters
         ----------
         activities
-            Of all ranks that are there.
+            Those of all ranks that are present.
         now
-            The time, in seconds, by this rank's clock: how long each stands where it is is measured by that.
+            The time in seconds by this rank's clock, by which all durations are measured.
         """
         still = {}
         for rank, seen in activities.items():
@@ -54,5 +54,5 @@ class HangDetector:
 
 
 def _is_idle(other: Activity, seen: Activity) -> bool:
-    """Return whether a rank that stands still does so because of one that has come no further."""
+    """Return whether a rank is waiting for another one that has come no further."""
     return other.waiting or (other.moves > seen.moves and not other.at_work)

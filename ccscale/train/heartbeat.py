@@ -45,12 +45,12 @@ WORDS = {"failed": FAULT, "stopped": STOPPED, "lost": LOST}
 
 
 class Clock:
-    """Tells the seconds that have passed while it is read often: not those in which all processes were stopped.
+    """A clock that is read often and does not count the time during which all processes were suspended.
 
     Parameters
     ----------
     longest
-        What passes between two readings, at most.
+        Maximum time counted between two readings.
     """
 
     def __init__(self, longest: float) -> None:
@@ -66,23 +66,23 @@ class Clock:
 
 
 class Heartbeat:
-    """A rank's thread; for one rank alone there is none.
+    """The heartbeat thread of a rank; a single rank has none.
 
     Parameters
     ----------
     store
-        Where the ranks met, None for one rank; a connection of its own is made to it.
+        The rendezvous store, to which the thread opens its own connection; None for a single rank.
     rank, world
-        Which of how many.
+        This rank, and the number of ranks.
     limit
-        Seconds without a sign of life after which a rank counts as lost.
+        Seconds without a heartbeat after which a rank counts as lost.
     on_lost
         Called before the process ends as a rank is lost.
 
     Attributes
     ----------
     activity
-        For the main thread to note what it does.
+        In which the main thread records what it does.
     """
 
     def __init__(
@@ -111,14 +111,14 @@ class Heartbeat:
         self._guard = threading.Thread(target=self._listen, name="heartbeat's guard", daemon=True)
 
     def start(self) -> None:
-        """Begin, before the ranks join: whoever is expected to have a sign of life has one."""
+        """Start before the ranks join, so that every expected rank has a heartbeat."""
         if not self._alone:
             self._beat()
             self._thread.start()
             self._guard.start()
 
     def stop(self) -> None:
-        """Take leave: from now on this rank is not missed."""
+        """Sign off: from now on this rank is not missed."""
         self._end.set()
         if self._tidying is not None:  # it has taken leave, and rank 0 may be gone with the store
             self._tidying.cancel()
@@ -128,9 +128,9 @@ class Heartbeat:
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """Tell the others of an exception at once, unless all ranks raise it together.
+        """Report an exception to the others at once, unless all ranks raise it together.
 
-        Inside of what is tidied up after an exception, which may wait for what only the others could do.
+        To be entered inside contexts whose cleanup may wait for other ranks.
         """
         try:
             yield
@@ -140,9 +140,9 @@ class Heartbeat:
             raise
 
     def _tell(self, error: BaseException) -> None:
-        """Tell the others what this rank ends of; or, if a collective call of its own broke, find out who is gone.
+        """Report to the others why this rank ends; or, if its collective call failed, find out which rank is gone.
 
-        In the latter case the process ends here, as all others do, if it turns out who.
+        In the latter case, if that rank is found, the process ends here, like all others.
         """
         if self._tidying is not None:
             return
@@ -164,14 +164,14 @@ class Heartbeat:
         self._have_store(tell)
 
     def _give_up(self, error: BaseException, code: int) -> None:
-        """End the process: what it tidies up waits for the other ranks, which have ended."""
+        """End the process without cleanup, which would wait for ranks that have ended."""
         if code == FAULT:
             where = f" on rank {self._rank}" if self._rank else ""
             print(f"error{where}: {_first_line(error)}", file=sys.stderr, flush=True)
         os._exit(code)
 
     def _have_store(self, call: Callable[[], None]) -> None:
-        """Call what uses the store, unless that is gone, or the thread waits for its answer."""
+        """Call a function that uses the store, unless the store is gone or the thread is waiting for it."""
         if self._lock.acquire(timeout=self._limit):
             try:
                 with contextlib.suppress(RuntimeError):
@@ -196,7 +196,7 @@ class Heartbeat:
                 self._why = str(error).partition("\n")[0]
 
     def _listen(self) -> None:
-        """End the process where the store has been silent for too long: a call to it need not come back."""
+        """End the process if the store has not responded for too long: a call to it may never return."""
         clock, before, since = Clock(2 * self._interval), -1, 0.0
         while not self._end.wait(self._interval):
             now = clock.read()
@@ -211,7 +211,7 @@ class Heartbeat:
         self._store.set(f"beat/{self._rank}", f"{self._count} {self.activity.look().as_text()}")
 
     def _look(self) -> None:
-        """Find a rank whose sign of life is as it was for too long, or whose main thread stands still."""
+        """Find a rank whose heartbeat has not changed for too long, or whose main thread makes no progress."""
         now = self._clock.read()
         limit = SHORT * self._interval if self._store.check(["broken"]) else self._limit
         beats = [f"beat/{rank}" for rank in range(self._world)]
@@ -250,10 +250,10 @@ class Heartbeat:
         os._exit(code)
 
     def _let_others_read(self) -> None:
-        """Give all others the time to read why they end.
+        """Give all others time to read why they end.
 
-        The store is in rank 0's process; and where one process ends, NCCL's watchdogs of the others may end theirs
-        by a signal, as they do for a rank that is lost.
+        The store is in rank 0's process; and if one process ends, the NCCL watchdogs of the others may kill theirs,
+        as they do when a rank is lost.
         """
         self._store.set(f"beat/{self._rank}", DONE)
         end = time.monotonic() + 2 * self._interval
@@ -274,7 +274,7 @@ def heartbeat(
     limit: float,
     on_lost: Callable[[], None] = lambda: None,
 ) -> Iterator[Heartbeat]:
-    """Watch over the ranks for the length of the context."""
+    """Watch the ranks during the context."""
     beat = Heartbeat(store, rank, world, limit, on_lost)
     beat.start()
     try:
@@ -290,7 +290,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def is_broken_connection(error: BaseException) -> bool:
-    """Return whether an exception says that a collective call failed, not what this rank did."""
+    """Return whether an exception comes from a failed collective call, not from this rank's own work."""
     if isinstance(error, torch_dist.DistError):
         return True
     text = str(error)

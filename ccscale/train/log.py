@@ -21,19 +21,19 @@ class RunLog:
     folder
         The run's folder.
     start, stop
-        Steps that are done, steps that there will be.
+        Steps done so far, and the last step.
     every
-        Steps that are flushed together. Reading a loss waits for the device, so it is put off until then.
+        Steps that are flushed together. Reading a loss synchronizes the device, so it is deferred until then.
     images
-        Images in a step.
+        Images per step.
     write
         Whether this is rank 0.
     before_writing
         See `MetricsFile`.
     tell
-        Called when the file is there to be read, and after each change; on rank 0.
+        Called when the file can be read, and after each change; on rank 0.
     news
-        Returns what a user is to be warned of, given the lines of some steps; on rank 0.
+        Returns warnings for the user, given the lines of some steps; on rank 0.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class RunLog:
                 self._board.close()
 
     def lengthen(self, stop: int) -> None:
-        """Go on to another last step."""
+        """Set another last step."""
         self._meter.lengthen(stop)
 
     @property
@@ -89,7 +89,7 @@ class RunLog:
         return len(self._pending) >= self._every
 
     def step(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Note a step; the clock is read here. Its values may be tensors on the device, until they are flushed.
+        """Record a step; the clock is read here. Its values may be tensors on the device until they are flushed.
 
         Returns
         -------
@@ -104,18 +104,18 @@ class RunLog:
         return line
 
     def evaluation(self, record: dict[str, Any]) -> None:
-        """Note an evaluation; its time does not count as a step's."""
+        """Record an evaluation; its time does not count towards a step."""
         self.flush()
         self._append([{"kind": "evaluation", **record, "time": time.time()}])
         self.skip_time()
 
     def stage(self, record: dict[str, Any]) -> None:
-        """Note how a stage goes."""
+        """Record a check of a stage."""
         self.flush()
         self._append([{"kind": "stage", **record, "time": time.time()}])
 
     def flush(self) -> None:
-        """Write what is pending, for which the device is waited for."""
+        """Write pending lines, which synchronizes the device."""
         pending, self._pending = self._pending, []
         if not pending:
             return
@@ -144,7 +144,7 @@ class RunLog:
 
 
 def evaluation_line(summary: dict[str, Any]) -> str:
-    """Return one line for people of what `evaluate.tally.Tally.summary` found."""
+    """Return the result of `evaluate.tally.Tally.summary` as one readable line."""
     parts = [f"{name.upper()} {summary[name]:.3f}" for name in ("acc", "nmi", "ari") if name in summary]
     used = summary["clusters"] - summary["empty"]
     parts.append(f"{used} of {summary['clusters']} clusters used, the largest {summary['largest']:.0%}")

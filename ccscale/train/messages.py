@@ -38,7 +38,7 @@ _PRODUCTS = {
 def describe_run(
     config: Config, manifest: Manifest, schedule: PhasedSchedule, device: torch.device, stop: int
 ) -> Iterator[str]:
-    """Yield what a run takes: devices, images, steps.
+    """Yield sentences about the devices, images and steps of a run.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def describe_run(
 
 
 def _name(device: torch.device, asked: str) -> str:
-    """Return what people call a device, and how much of it each rank has."""
+    """Return the readable name of a device, and how much of it each rank has."""
     each = " each" if dist.world() > 1 else ""
     if device.type == "cuda":
         return f"one {torch.cuda.get_device_name(device)}{each}"
@@ -100,7 +100,7 @@ def describe_resume(step: int, stop: int, first_save_failed: bool) -> str:
 
 
 def advise(config: Config) -> Iterator[str]:
-    """Yield what users should know of clusters that mean little."""
+    """Yield advice about clusters that carry little information."""
     if not config.has_clusters:
         yield (
             "the cluster head is not trained: it is the features that tell how good the run is (k-means, "
@@ -124,7 +124,7 @@ def stopped(request: StopRequest, step: int, stop: int, evaluated: bool) -> str:
 
 
 def checked(record: Mapping[str, Any], serves: int | None) -> str:
-    """Return a line about how a self-labelling goes; what serves, where it has ended."""
+    """Return a line about a check of self-labelling; after its end, which checkpoint is used."""
     measures = {"neighbours": "with their neighbours", "stability": "of two views"}
     told = [f", {name} {record[key]:.3f}" for key, name in measures.items() if record[key] is not None]
     without = record["unlabelled_clusters"]
@@ -145,7 +145,7 @@ def checked(record: Mapping[str, Any], serves: int | None) -> str:
 
 
 def too_many_bad(config: Config, bad: Sequence[str], step: int) -> InputError:
-    """Return what a run ends by that has met more bad images than it may."""
+    """Return the error of a run with more undecodable images than allowed."""
     data = config.data
     return InputError(
         f"{len(bad)} images cannot be decoded, above data.max_bad_samples of {data.max_bad_samples}; the "
@@ -155,7 +155,7 @@ def too_many_bad(config: Config, bad: Sequence[str], step: int) -> InputError:
 
 
 def lower_rate(config: Config, is_saved: bool) -> str:
-    """Return what to do about steps that are not finite."""
+    """Return the remedy for steps that are not finite."""
     run = config.run_folder
     lower = f"run=DIR train.lr={config.train.lr / 3:.1g}"
     if not is_saved:

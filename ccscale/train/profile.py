@@ -13,7 +13,7 @@ SKIPPED = 10  # steps that are not traced: the first ones compile, allocate and 
 
 
 class StepProfile:
-    """Traces steps of a run; does nothing where no steps are wanted.
+    """Traces steps of a run; does nothing if no steps are requested.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class StepProfile:
             self._profiler.stop()
 
     def step(self) -> None:
-        """Note the end of a step."""
+        """Record the end of a step."""
         if self._profiler is not None:
             self._profiler.step()
 

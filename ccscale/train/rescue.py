@@ -9,7 +9,7 @@ from ccscale.errors import Fault, InputError
 
 @contextmanager
 def saved_if_data_fail(save: Callable[[], None], step: int) -> Iterator[None]:
-    """Save where the data fail, on all ranks together, and end the run as a fault.
+    """If the data fail, save on all ranks together and end the run with a `Fault`.
 
     Parameters
     ----------

@@ -10,14 +10,14 @@ FOLDER = "tensorboard"
 
 
 class Board:
-    """Takes the numbers of steps and evaluations.
+    """Writes the figures of steps and evaluations.
 
     Parameters
     ----------
     folder
         The run's.
     step
-        The first that will be taken: what the file has of it and later ones is left out.
+        The first step to write: existing entries from it on are discarded.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -41,7 +41,7 @@ class Board:
                     self._leave(error)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write pending entries."""
         threading.excepthook = self._thread_hook
         if self._writer is not None:
             try:

@@ -39,7 +39,7 @@ class MlflowRun:
         self.place = f"{os.environ.get('MLFLOW_TRACKING_URI', '')} {experiment}"
 
     def open(self, run: str | None, sent: Sent) -> tuple[str, Sent]:
-        """Go on with a run that is there still, or begin one."""
+        """Continue the existing run, or start one."""
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
@@ -65,7 +65,7 @@ class MlflowRun:
         return self._run, self._sent
 
     def _tell_settings(self, there: Mapping[str, str]) -> None:
-        """Send the config, as far as it is not `there`; by now this side has noted the run's id."""
+        """Send the parts of the config that are not `there`; the run's id is already recorded on this side."""
         from mlflow.entities import Param, RunTag
 
         said = {
@@ -80,7 +80,7 @@ class MlflowRun:
         self._client.log_batch(self._run, tags=changed)
 
     def add(self, lines: Sequence[Line], sent: Sent) -> None:
-        """Send figures, as many lines at a time as a server takes, each time with what it has then."""
+        """Send figures, as many lines at a time as a server accepts, and the progress each time."""
         from mlflow.entities import Metric, RunTag
 
         if self._params is not None:
@@ -99,5 +99,5 @@ class MlflowRun:
                 self._sent, metrics = now, []
 
     def close(self, end: End) -> None:
-        """Tell how it ended."""
+        """Report how it ended."""
         self._client.set_terminated(self._run, STATUS[end])

@@ -23,7 +23,7 @@ PATIENCE = 10.0  # seconds that a run's end waits for it
 
 
 class Sending:
-    """Sends a run's log to one tracker, from where an earlier start has left off.
+    """Sends a run's log to one tracker, continuing where an earlier start left off.
 
     Parameters
     ----------
@@ -42,13 +42,13 @@ class Sending:
         self._thread = threading.Thread(target=self._work, name=tracker.title, daemon=True)
 
     def tell(self) -> None:
-        """Note that there are new lines; the first time, begin."""
+        """Record that there are new lines; start with the first call."""
         self._news.set()
         if self._thread.ident is None:
             self._thread.start()
 
     def close(self, end: End) -> None:
-        """Send what is left, for as long as `PATIENCE`, and less where it fails already."""
+        """Send the remaining lines for up to `PATIENCE`, or less if sending already fails."""
         if self._thread.ident is None:
             return
         self._end = end

@@ -20,7 +20,7 @@ AGAIN = "the same command again sends what it lacks"
 
 
 class Tracker(Protocol):
-    """One that a run is sent to. Its methods are called in a thread, may take their time, and may raise."""
+    """A service to which a run is sent. Its methods are called in a thread, may be slow, and may raise."""
 
     title: str
     """What people call it."""
@@ -32,13 +32,13 @@ class Tracker(Protocol):
     """A sentence on how it gets what it lacks at the end."""
 
     def open(self, run: str | None, sent: Sent) -> tuple[str, Sent]:
-        """Go on with the run of that id, or begin a new one; return its id and what it has."""
+        """Continue the run of that id, or start a new one; return its id and what it has received."""
 
     def add(self, lines: Sequence[Line], sent: Sent) -> None:
-        """Take lines of the log; from then on it has what `sent` says."""
+        """Send lines of the log; afterwards it has received what `sent` says."""
 
     def close(self, end: End) -> None:
-        """Take the run's end."""
+        """Record the run's end."""
 
 
 def figures(line: Line) -> dict[str, float]:

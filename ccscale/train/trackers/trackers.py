@@ -14,7 +14,7 @@ from ccscale.train.trackers.wandb_run import WandbRun
 
 
 def check_trackers(config: Config) -> None:
-    """Refuse a tracker whose package is not there.
+    """Refuse a tracker whose package is not installed.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class Trackers:
         self.end: End = "stopped"
 
     def tell(self) -> None:
-        """Note that the log has new lines."""
+        """Record that the log has new lines."""
         for sending in self._sendings:
             sending.tell()
 

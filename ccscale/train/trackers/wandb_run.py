@@ -1,4 +1,4 @@
-"""A run in a project of Weights & Biases; kept in the run's folder, for later, where nobody is logged in."""
+"""A run in a project of Weights & Biases; kept in the run's folder for a later sync if nobody is logged in."""
 
 import os
 import secrets
@@ -36,7 +36,7 @@ class WandbRun:
         self.place = f"{os.environ.get('WANDB_BASE_URL', '')} {project}".strip()
 
     def open(self, run: str | None, sent: Sent) -> tuple[str, Sent]:
-        """Go on with it, or begin it; offline where W&B's own settings say so, or no key is known."""
+        """Continue or start it; offline if W&B's own settings say so, or no key is known."""
         import wandb
 
         ours = wandb.Settings(silent=True, console="off")
@@ -60,12 +60,12 @@ class WandbRun:
         return self._run.id, sent
 
     def add(self, lines: Sequence[Line], sent: Sent) -> None:
-        """Hand lines to W&B's process, which does not wait for a network either."""
+        """Pass lines to W&B's process, which does not wait for the network either."""
         for line in lines:
             self._run.log(figures(line), step=line["step"])
 
     def close(self, end: End) -> None:
-        """Tell how it ended, and wait until W&B has all."""
+        """Report how it ended, and wait until W&B has everything."""
         if end == "stopped":
             self._run.mark_preempting()
         self._run.finish(exit_code=int(end != "finished"))
