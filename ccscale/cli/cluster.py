@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ccscale.cli.arguments import add_device_alone, add_json, add_overrides, count, local_path, number, path
-from ccscale.cli.evaluate import NAMES, clusters_table, scores_table
+from ccscale.cli.results import NAMES, clusters_table, scores_table
 from ccscale.errors import InputError
 from ccscale.exit_codes import STOPPED
 from ccscale.printing import put, put_json

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ccscale.cli.arguments import add_json, add_overrides, local_path
-from ccscale.cli.evaluate import NAMES, scores_table
+from ccscale.cli.results import NAMES, scores_table
 from ccscale.exit_codes import STOPPED
 from ccscale.printing import put, put_json
 from ccscale.progress import loading

@@ -2,20 +2,25 @@
 
 import argparse
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ccscale.cli.arguments import add_checkpoint, add_clusters, add_device, add_run, add_split, path
-from ccscale.cli.how_many import show_advice
-from ccscale.errors import InputError
+from ccscale.cli.results import (
+    NAMES,
+    PURITY,
+    SHOWN,
+    clusters_table,
+    figure,
+    scores_table,
+    show_advice,
+    show_or_refuse,
+)
 from ccscale.evaluate.notes import unscored
-from ccscale.printing import TextTable, put, put_json
-from ccscale.progress import loading, say
-from ccscale.wording import agree, class_name, counted
+from ccscale.printing import TextTable, put
+from ccscale.progress import loading
+from ccscale.wording import agree, counted
 
-NAMES = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "f": "F"}
-PURITY = {"purity": "purity"}
-SHOWN = 20  # rows of a table; the file has all
 SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)  # of images that are answered
 
 Rows = Sequence[Mapping[str, Any]]
@@ -83,50 +88,13 @@ def run(args: argparse.Namespace) -> int:
     return show_or_refuse(result, args.json, _show)
 
 
-def show_or_refuse(
-    result: dict[str, Any] | None, as_json: bool, show: Callable[[dict[str, Any]], None]
-) -> int:
-    """Print what was found of images, and tell notes; None is the result of another rank than the first.
-
-    Raises
-    ------
-    InputError
-        After that, for data of which no image could be decoded: nobody wants clusters of those.
-    """
-    if result is None:
-        return 0
-    for sentence in result["notes"]:
-        say(f"note: {sentence}")
-    lines = result["undecodable"]
-    for line in lines[:10]:
-        say(f"cannot decode an image, which gets no cluster: {line}")
-    if len(lines) > 10:
-        say(f"… and {len(lines) - 10:,} more")
-    put_json(result) if as_json else show(result)
-    if lines and not result["images"] + result.get("unassigned", 0):
-        raise InputError(f"none of {counted(len(lines), 'image')} can be decoded; are these images?")
-    return 0
-
-
 def _show(result: dict[str, Any]) -> None:
     """Print what `evaluate.evaluate.evaluate_run` found."""
     splits = ", ".join(result["splits"])
     put(f"{counted(result['images'], 'image')} of {result['shards']} ({splits}), step {result['step']}")
     used = result["clusters"] - result["empty"]
-    put(
-        f"{used:,} of {counted(result['clusters'], 'cluster')} {agree(used, 'is', 'are')}  used, as evenly as "
-        f"{result['effective_clusters']:.1f} equal ones (entropy {result['entropy']:.3f}); the largest holds "
-        f"{result['largest']:.1%}; mean confidence {result['confidence']:.3f}; information "
-        f"{result['information']:.3f} of at most {math.log(result['clusters']):.3f} nats"
-    )
-    stability = result["stability"]
-    if stability["views"]:
-        kinds = {"neighbours": "an image and its neighbour", "both": "views of an image and its neighbour"}
-        put(
-            f"{kinds.get(stability.get('of'), 'two views of an image')} are in the same cluster for "
-            f"{stability['agreement']:.1%} of {counted(stability['views'], 'image')}, {stability['chance']:.1%} by "
-            f"chance: stability {stability['stability']:.3f}"
-        )
+    _used(result, used)
+    _stability(result["stability"])
     for sentence in result["warnings"]:
         put(f"warning: {sentence}")
     if "heads" in result:
@@ -135,20 +103,7 @@ def _show(result: dict[str, Any]) -> None:
         _heads(result["heads"]).put()
     clusters_table(result).put()
     if result["labelled"]:
-        rows = {"cluster head": result}
-        for key, title in (
-            ("k_means", "k-means on features"),
-            ("k_means_instance", "k-means on embeddings"),
-            ("knn", "nearest neighbours"),
-        ):
-            if key in result:
-                rows[title] = result[key]
-        put(
-            f"against {counted(result['labelled'], 'label')} (ACC: one-to-one matching; purity: many-to-one):"
-        )
-        scores_table(rows, NAMES | PURITY).put()
-        if (probed := result.get("probed", result["labelled"])) < result["labelled"]:
-            put(f"k-means and nearest neighbours: on {counted(probed, 'image')}, drawn by the seed")
+        _scored(result)
     else:
         put(unscored(result["images"], len(result["undecodable"]), result["labels"]))
     if "given" in result:
@@ -165,41 +120,47 @@ def _show(result: dict[str, Any]) -> None:
             put(f"to merge to that number: `ccscale predict` with `--merged {advice['clusters']}`")
 
 
-def scores_table(rows: dict[str, dict[str, float]], names: dict[str, str]) -> TextTable:
-    """Return scores, a row each."""
-    table = TextTable("", *names.values(), text=("",))
-    for title, figures in rows.items():
-        table.add(title, *(_figure(figures.get(name)) for name in names))
-    return table
+def _used(result: dict[str, Any], used: int) -> None:
+    """Print how evenly images are spread over the clusters."""
+    put(
+        f"{used:,} of {counted(result['clusters'], 'cluster')} {agree(used, 'is', 'are')} used, as evenly as "
+        f"{result['effective_clusters']:.1f} equal ones (entropy {result['entropy']:.3f}); the largest holds "
+        f"{result['largest']:.1%}; mean confidence {result['confidence']:.3f}; information "
+        f"{result['information']:.3f} of at most {math.log(result['clusters']):.3f} nats"
+    )
 
 
-def clusters_table(result: dict[str, Any]) -> TextTable:
-    """Return the largest clusters, a row each."""
-    columns = result["per_cluster"]
-    sizes = columns["size"]
-    largest = sorted(range(len(sizes)), key=lambda cluster: -sizes[cluster])[:SHOWN]
-    more = f"the {SHOWN} largest of {len(sizes):,} clusters" if len(sizes) > SHOWN else None
-    names = {"size": "images", "confidence": "confidence"}
-    if "names" in result:
-        columns = columns | result["names"]
-        names |= {"name": "name", "said": "labels that agree", "labels": "of"}
-    if "majority" in columns:
-        classes = result["classes"]
-        majority = [None if label is None else class_name(classes, label) for label in columns["majority"]]
-        columns = columns | {"majority": majority}
-        names |= {"majority": "most common class", "purity": "purity", "entropy": "entropy"}
-    table = TextTable("cluster", *names.values(), text=("cluster", "name", "most common class"), title=more)
-    for cluster in largest:
-        cells = (columns[name][cluster] for name in names)
-        table.add(str(cluster), *map(_figure, cells))
-    return table
+def _stability(stability: dict[str, Any]) -> None:
+    """Print how often two views of an image are in one cluster."""
+    if not stability["views"]:
+        return
+    kinds = {"neighbours": "an image and its neighbour", "both": "views of an image and its neighbour"}
+    put(
+        f"{kinds.get(stability.get('of', ''), 'two views of an image')} are in the same cluster for "
+        f"{stability['agreement']:.1%} of {counted(stability['views'], 'image')}, {stability['chance']:.1%} by "
+        f"chance: stability {stability['stability']:.3f}"
+    )
+
+
+def _scored(result: dict[str, Any]) -> None:
+    """Print scores against the labels: of the clusters, and of the features."""
+    titles = {
+        "k_means": "k-means on features",
+        "k_means_instance": "k-means on embeddings",
+        "knn": "nearest neighbours",
+    }
+    rows = {"cluster head": result} | {title: result[key] for key, title in titles.items() if key in result}
+    put(f"against {counted(result['labelled'], 'label')} (ACC: one-to-one matching; purity: many-to-one):")
+    scores_table(rows, NAMES | PURITY).put()
+    if (probed := result.get("probed", result["labelled"])) < result["labelled"]:
+        put(f"k-means and nearest neighbours: on {counted(probed, 'image')}, drawn by the seed")
 
 
 def _named(result: dict[str, Any]) -> None:
     """Print what given labels tell."""
     given = result["given"]
     put(
-        f"{counted(given['images'], 'label')} of {counted(len(given['classes']), 'class', 'classes')}  given: "
+        f"{counted(given['images'], 'label')} of {counted(len(given['classes']), 'class', 'classes')} given: "
         f"{given['purity']:.1%} of these images have the class that their cluster is named after, "
         f"{given['left_out']:.1%} if each is left out of the naming; by these labels "
         f"ACC {given['acc']:.3f}, NMI {given['nmi']:.3f}, ARI {given['ari']:.3f}"
@@ -233,7 +194,7 @@ def _heads(rows: Rows) -> TextTable:
     table = TextTable(*names.values(), "", text=("of", ""))
     for row in rows:
         state = "serves" if row["serves"] else "chosen of its K" if row["chosen"] else ""
-        table.add(*(_figure(row[name]) for name in names), state)
+        table.add(*(figure(row[name]) for name in names), state)
     return table
 
 
@@ -248,13 +209,5 @@ def _cuts(cuts: Rows) -> TextTable:
     labelled = {name: title for name, title in (NAMES | PURITY).items() if cuts and name in cuts[0]}
     table = TextTable(*(names | labelled).values())
     for row in cuts[:: max(1, -(-len(cuts) // (2 * SHOWN)))]:
-        table.add(*(_figure(row[name]) for name in names | labelled))
+        table.add(*(figure(row[name]) for name in names | labelled))
     return table
-
-
-def _figure(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

@@ -20,7 +20,7 @@ from ccscale.cli.arguments import (
     count,
     path,
 )
-from ccscale.cli.evaluate import show_or_refuse
+from ccscale.cli.results import show_or_refuse
 from ccscale.errors import InputError
 from ccscale.preempt import SIGNALS, stop_on_signal
 from ccscale.printing import put

@@ -14,7 +14,7 @@ from ccscale.cli.arguments import (
     at_hand,
     local_path,
 )
-from ccscale.cli.evaluate import show_or_refuse
+from ccscale.cli.results import show_or_refuse
 from ccscale.printing import TextTable, put
 from ccscale.progress import loading
 

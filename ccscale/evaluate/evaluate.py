@@ -214,11 +214,7 @@ class Evaluation:
             columns = zip(("cluster", "label", "count"), cells, strict=True)
             result["confusion"] = {name: column.tolist() for name, column in columns}
         if result["labelled"] and self.probe:
-            bank = None
-            if self.bank is not None and self.neighbours is not None:
-                bank = self._labelled(self.bank, [self.neighbours])
-            images = self._labelled(found, self.splits)
-            result |= score_features(images, self.k, opened.config.seed, bank)
+            result |= self._probe(found)
             if self.neighbours is not None and "probed" in result and "knn" not in result:
                 result["notes"].append(notes.no_neighbours(self.neighbours))
         self.lock.check()
@@ -246,6 +242,14 @@ class Evaluation:
         if self.own:
             atomic.write_bytes(self.folder / FIGURES, (json.dumps(result) + "\n").encode())
         return result
+
+    def _probe(self, found: Pass) -> dict[str, Any]:
+        """Score the features of the labelled images."""
+        bank = None
+        if self.bank is not None and self.neighbours is not None:
+            bank = self._labelled(self.bank, [self.neighbours])
+        images = self._labelled(found, self.splits)
+        return score_features(images, self.k, self.opened.config.seed, bank)
 
     def _advise(
         self, how_many: str | None, subset: FeatureSubset, heads: Sequence[dict[str, Any]]

@@ -7,8 +7,8 @@ import pytest
 from harness.stores import make_store
 from PIL import Image
 
-from ccscale.cli.how_many import show_advice
 from ccscale.cli.main import main
+from ccscale.cli.results import show_advice
 from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.criteria import CRITERIA
 from ccscale.evaluate.how_many import advise_run, read_advice
