@@ -1,4 +1,4 @@
-"""Types of numpy arrays, by the type of their numbers; what their axes are is told where they are used."""
+"""Type aliases of NumPy arrays, by dtype; their axes are described where they are used."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Files, and new folders, that appear under their name whole or not at all."""
+"""Atomic writes: files and new folders that appear under their name complete or not at all."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Who of the ranks has come to their meeting place, and whether it lives still, as one that waits there sees it.
+"""Attendance at the rendezvous: which ranks have joined, and whether they are still alive.
 
 torch's own store is told to nobody until all ranks have come to it; this is another connection to it.
 """

@@ -1,4 +1,4 @@
-"""The device that a rank computes on, and what goes there and comes from there without more waits than needed."""
+"""The device of a rank, and copies to and from it without unnecessary synchronization."""
 
 import platform
 from collections.abc import Iterator, Sequence

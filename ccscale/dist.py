@@ -1,4 +1,4 @@
-"""What the ranks tell each other: the few collectives that ccscale needs, and agreement on what went wrong.
+"""Communication between ranks: the few collectives that ccscale needs, and agreement on errors.
 
 Tensors on the CPU travel by gloo, tensors on a GPU by NCCL.
 """

@@ -1,4 +1,4 @@
-"""A scikit-learn estimator: arrays of images in, clusters out, by the same shards, views and trainer as a run.
+"""A scikit-learn estimator: clusters arrays of images, with the same shards, views and trainer as a run.
 
 `fit` writes the images as shards into a temporary folder, trains a run there, and keeps the network. So what holds
 for a run holds here: the same images, parameters and seed give the same clusters. It may be used in any thread and

@@ -1,4 +1,4 @@
-"""How a process of ccscale tells what became of it; 0 is done."""
+"""The exit codes of ccscale; 0 is success."""
 
 FAULT = 1
 """A server that cannot be reached, a loss that is no number, a fault in the code."""

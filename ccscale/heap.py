@@ -1,4 +1,4 @@
-"""What is freed stays with the process while it computes on a CPU.
+"""Makes the allocator keep freed memory while a process computes on a CPU.
 
 glibc takes a large allocation from the kernel and returns it when it is freed. A step of training allocates the
 same activations and gradients again and again, and each time the kernel hands out pages of zeros: up to half of a

@@ -1,4 +1,4 @@
-"""Fused kernels are tried on a device before their first use: what is wrong, or cannot be had, is not used."""
+"""Tests fused kernels on a device before their first use: wrong or unavailable ones are not used."""
 
 import importlib.util
 import warnings

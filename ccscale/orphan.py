@@ -1,4 +1,4 @@
-"""Ranks stop when they are orphaned: the launcher that has started them is gone, and nobody looks after them.
+"""Stops ranks that are orphaned: the launcher that started them is gone.
 
 torchrun ends at once on SIGUSR1, DeepSpeed's on SIGTERM, any of them on SIGKILL, and their ranks live on. Each sees
 that its parent has changed and tells itself to stop, as SIGTERM would: what trains saves, what does not ends.

@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, not on what was drawn before them.
+"""Counter-based random numbers: they depend on their purpose, not on what was drawn before.
 
 Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) turns a counter of four
 32-bit words and a key of two into four random words. Here

@@ -1,4 +1,4 @@
-"""Requests to stop, taken from signals and acted on where the ranks are in step with each other.
+"""Requests to stop: received as signals, and acted on when all ranks are at the same step.
 
 The handler notes the signal and returns: a save is a collective call, and the ranks are in step only at a step's
 end, and between two batches of an evaluation, where they agree on it. Where there is nothing to save (they meet,

@@ -1,4 +1,4 @@
-"""What is printed for people on standard output: lines, and tables.
+"""Readable output on standard output: lines and tables.
 
 Names, keys and paths are data: none of rich's markup or emoji codes in them is obeyed (`[red]`, `:car:`), and no
 control character reaches a terminal. All that rich prints is made here, or by `progress`.

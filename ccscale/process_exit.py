@@ -1,4 +1,4 @@
-"""How a process of ccscale ends.
+"""Ends a process of ccscale.
 
 The process leaves after the exit handlers and before the interpreter is taken down: threads of libraries may still
 be at work then. Gloo's hold Python objects of the last collective call (DeepSpeed keeps its process groups), and

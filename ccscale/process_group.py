@@ -1,4 +1,4 @@
-"""The ranks meet, and form a process group: from the environment of torchrun, DeepSpeed's launcher or srun."""
+"""Rendezvous of the ranks: forms a process group from the environment of torchrun, deepspeed or srun."""
 
 import os
 import subprocess

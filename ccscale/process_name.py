@@ -1,4 +1,4 @@
-"""How a process is named for others, who can tell by it whether it lives: those of the same running system."""
+"""Names of processes, from which others on the same running system can tell whether they are alive."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""What people are told on standard error: how far long work has come, and what happens on the way.
+"""Progress and messages on standard error.
 
 Standard output is for results.
 """

@@ -1,4 +1,4 @@
-"""Which of how many processes this is, from the environment.
+"""The rank of this process and the number of ranks, from the environment.
 
 Ranks come from torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE), which DeepSpeed's launcher
 sets too (the last one as LOCAL_SIZE), else from those of a Slurm step, else there is one rank. Nothing is imported

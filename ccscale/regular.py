@@ -1,4 +1,4 @@
-"""Opens regular files alone: a FIFO would be waited for, a device may have no end."""
+"""Opens only regular files: a FIFO would block, and a device may be endless."""
 
 import errno
 import os

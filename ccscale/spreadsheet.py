@@ -1,4 +1,4 @@
-"""Text in CSV files. A spreadsheet takes for a formula, and computes, what begins like one (CWE-1236).
+"""Escapes text in CSV files: a spreadsheet would evaluate cells that begin like a formula (CWE-1236).
 
 A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return and is no number gets a ``'`` in
 front, which spreadsheets take for "this is text".

@@ -1,4 +1,4 @@
-"""Packages that others import only where they are installed, for what ccscale never calls: they stay out.
+"""Keeps optional imports of other packages out, if ccscale never calls what they are for.
 
 timm imports W&B for its own summary, and DeepSpeed MLflow for its autotuner. Each takes a second or more of every
 process that starts, for whoever has them installed. ccscale's own loggers import them when a run asks for them.

@@ -1,4 +1,4 @@
-"""Numbers and names in sentences: one image is, two images are; a class by its name or its number."""
+"""Numbers and names in sentences: singular and plural; a class by its name or its number."""
 
 from collections.abc import Sequence
 

@@ -62,7 +62,9 @@ def apart(a: Float32, b: Float32) -> Apart:
 
 
 def no_valley(a: Float32, b: Float32) -> float:
-    """Return the chance of so few images between two sets, (m, q) and (n, q) in no order, without a valley."""
+    """Return the probability of this few images between two sets, (m, q) and (n, q) in random order, without a
+    valley.
+    """
     from scipy.stats import binom
 
     if min(len(a), len(b)) < 2:
@@ -74,7 +76,9 @@ def no_valley(a: Float32, b: Float32) -> float:
 
 
 def halves(rows: Float32) -> tuple[Int64, Int64]:
-    """Return the parts that two-means divides rows (n, q) into, by number: the larger first, each in no order."""
+    """Return the parts into which k-means with two centres divides rows (n, q), as numbers, the larger part
+    first.
+    """
     from sklearn.cluster import KMeans
 
     if len(rows) < 2 or (rows == rows[0]).all():

@@ -16,7 +16,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Write a file, whole or not at all; return its SHA-256."""
+    """Write a file atomically; return its SHA-256."""
     data = io.BytesIO()
     np.savez(data, **arrays)  # type: ignore[arg-type]
     content = data.getvalue()

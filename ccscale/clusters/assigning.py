@@ -24,15 +24,15 @@ NEW_GROUP = "where there were none before, with others"
 
 @dataclass(frozen=True)
 class Answers:
-    """What n images are told.
+    """The assignments of n images.
 
     Attributes
     ----------
     ids
         (n,) int64: their cluster, or -1.
     confidence
-        (n,) float32: the network's; of a cluster that came later, the share of its images that lie farther
-        from its centre.
+        (n,) float32: that of the network; for a cluster that was added later, the fraction of its images that lie
+        farther from its centre.
     reasons
         n: why an image has no cluster; None for those that have one.
     distances
@@ -59,7 +59,7 @@ def assign(
     refs: Int64 | None = None,
     day: Day | None = None,
 ) -> Answers:
-    """Assign images; each by itself.
+    """Assign images, each independently of the others.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def assign(
     heads, confidence
         (n,): the network's answers.
     refs, day
-        (n,): which images they are, and what is known of the update that they are of.
+        (n,): the refs of the images, and the `Day` of their update.
     """
     rows = state.space(features)
     which, far = nearest(rows, state, heads)

@@ -34,11 +34,11 @@ class Candidate:
     centre
         (q,) float32, of length 1.
     rows
-        (m, q): images that it was found by.
+        (m, q): the images from which it was found.
     nearest
         The id of the nearest cluster.
     is_stable
-        Whether it may become a cluster. If not it is a group still, whose images no other one takes.
+        Whether it may become a cluster. If not, it is still a group, and its images are not assigned elsewhere.
     facts
         ``seen``, the images that it was found by; ``stability``, ``separation``, ``chance`` of the latter,
         ``tightness``.
@@ -54,9 +54,9 @@ class Candidate:
 def find_candidates(
     rows: Float32, known: Float32, ids: Int64, tightness: Float32, seed: int
 ) -> list[Candidate]:
-    """Look among images (n, q) that are among new ones.
+    """Find candidates in images (n, q) that are among new ones.
 
-    Beside them stand known ones, (m, q), of clusters (m,), and the tightness of all clusters.
+    They are compared with known images, (m, q), of clusters (m,), and the tightness of all clusters.
     """
     found = []
     for group in find_groups(rows, known, seed):

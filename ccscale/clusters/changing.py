@@ -32,7 +32,7 @@ def _none() -> Int64:
 
 @dataclass(frozen=True)
 class Applied:
-    """What a change makes of a version.
+    """The result of applying a proposal to a version.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ def apply(
     Raises
     ------
     InputError
-        If too few of its images are remembered to make a cluster of, or a cluster of it is no more.
+        If too few of its images are remembered for a cluster, or one of its clusters no longer exists.
     """
     if not set(proposal.ids) <= set(state.clusters.tolist()):
         raise InputError("a cluster of the proposal no longer exists; the next update makes new proposals")
@@ -172,7 +172,7 @@ def settled(state: State, reservoir: Reservoir, pool: Pool, waiting: Int64, seed
     state, reservoir, pool
         With the clusters that were born.
     waiting
-        Images of births that nobody has decided on: they stay.
+        Images of open proposals of births: they stay unassigned.
     seed
         Of the lineage.
     """

@@ -31,9 +31,9 @@ class Day:
     Attributes
     ----------
     known, recent
-        (m, q), (r, q): where they are in the state's space.
+        (m, q), (r, q): in the state's space.
     refs
-        (r,) int64, rising: which images the new ones are.
+        (r,) int64, ascending: the refs of the new images.
     least, even
         (C,) int64: how many of its neighbours must be new for an image nearest to that centre to be among new ones;
         for the ratio of densities to be 1.
@@ -106,7 +106,9 @@ class Day:
 
 
 def _least(new: Int64, known: Int64, k: int) -> tuple[Int64, Int64]:
-    """Return `least` and `even` of k neighbours, where so many images of a cluster are new, and known: (C,)."""
+    """Return `least` and `even` for k neighbours, given the numbers of new and known images of each cluster,
+    (C,).
+    """
     from scipy.stats import binom
 
     counts = np.arange(k + 1)
@@ -119,6 +121,6 @@ def _least(new: Int64, known: Int64, k: int) -> tuple[Int64, Int64]:
 
 
 def sample(refs: Int64, seed: int, most: int = MOST) -> Int64:
-    """Return which of the images (n,) an update looks at beforehand, by number, rising."""
+    """Return the numbers of the images (n,) that an update examines together, ascending."""
     order = np.argsort(places(refs, seed, SAMPLE), kind="stable")
     return np.sort(order[: min(most, MOST)])

@@ -67,7 +67,7 @@ def refuse(run: str | Path, ids: Sequence[str]) -> int | None:
 
 
 def reassign(run: str | Path, device: str = "auto") -> int | None:
-    """Look at all images again, by the clusters as they are now; all ranks call it together.
+    """Assign all images again with the current clusters; all ranks call it together.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def reassign(run: str | Path, device: str = "auto") -> int | None:
 
 
 def _accept(lineage: Lineage, ids: Sequence[str], told: bool = False) -> int | None:
-    """Accept proposals; one that cannot be any more is told, and stays open, or (by name) refuses them all."""
+    """Accept proposals; one that is no longer possible is reported and stays open, or is an error if named."""
     accepted = {event.proposal for _, event in lineage.events()}
     chosen = _open(lineage, ids, accepted, "accepted")
     if not chosen:
@@ -97,7 +97,7 @@ def _accept(lineage: Lineage, ids: Sequence[str], told: bool = False) -> int | N
 
 
 class _Acceptance:
-    """What becomes of a version by proposals that are accepted, one after the other."""
+    """Applies accepted proposals to a version, one after the other."""
 
     def __init__(self, lineage: Lineage) -> None:
         self.lineage, self.arrays = lineage, lineage.arrays(FILE)
@@ -106,12 +106,12 @@ class _Acceptance:
         self.next_id = lineage.newest().next_id
 
     def take(self, one: Proposed) -> None:
-        """Make a proposal's change.
+        """Apply a proposal.
 
         Raises
         ------
         InputError
-            If that cannot be any more; then nothing is changed.
+            If that is no longer possible; then nothing is changed.
         """
         before, seed = self.memory.state, self.lineage.current.seed
         applied = apply(
@@ -130,7 +130,7 @@ class _Acceptance:
         self.events.append(event)
 
     def _divide(self, cluster: int, new: int, refs: Int64, size: int) -> int:
-        """Look again at the images of a split cluster, but for `refs`; return how many the new one has."""
+        """Assign the images of a split cluster again, except `refs`; return how many the new one has."""
         others = reassigned(self.lineage, self.memory.state, self._network, {cluster, new}, self.renamed)
         others = others.without(refs)
         moved = len(refs) + len(others.refs)
@@ -168,7 +168,7 @@ class _Acceptance:
         )
 
     def _settle(self, left: Sequence[Proposed]) -> None:
-        """Look once more at unassigned images where clusters were born, but for those of births that are left."""
+        """Assign unassigned images again if clusters were born, except those of open births."""
         born = [place for place, event in enumerate(self.events) if event.kind == "born"]
         if not born:
             return
@@ -219,7 +219,7 @@ def _reassign(lineage: Lineage) -> int | None:
 
 
 def _open(lineage: Lineage, ids: Sequence[str], done: Collection[str | None], what: str) -> list[Proposed]:
-    """Return the open proposals of some names; those that are `done` are told, and left out."""
+    """Return the open proposals with some names; those that are `done` are reported and left out."""
     there = {one.id: one for one in lineage.current.open}
     chosen = []
     for one in dict.fromkeys(ids):
@@ -247,7 +247,7 @@ def counts_after(current: Version, changes: IdChanges) -> dict[str, int]:
 
 
 def commit_change(lineage: Lineage, draft: Draft, **fields: Any) -> int:
-    """Write a version: the current one but for some fields, without new images where these do not say so."""
+    """Write a version: the current one with some fields changed, by default without new images."""
     newest = lineage.newest()
     content: dict[str, Any] = {"changes": None, "changed": 0, "renamed": {}, "events": (), "tables": ()}
     content |= {

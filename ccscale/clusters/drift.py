@@ -44,7 +44,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Reference:
-    """Known images, as new ones are held against them.
+    """Known images, with which new ones are compared.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Reference:
     means
         (C, q): of those nearest to each centre.
     rows
-        (m, q): what is left of each without that mean.
+        (m, q): the residual of each, after subtracting that mean.
     which
         (m,) int64: its nearest centre.
     confidence
@@ -89,9 +89,9 @@ class Reference:
         features, heads, confidence
             (n, D), (n,), (n,): the new images, with the network's answers.
         answers
-            What they were told.
+            Their assignments.
         seed
-            Of what is shuffled.
+            Of the permutations.
         """
         found: dict[str, Any] = {"images": len(features), "alarm": None}
         if len(features) < FEWEST:
@@ -145,7 +145,7 @@ def _named(name: str, shift: float, chance: float) -> dict[str, float]:
 
 
 def _chance(shift: float, shuffled: Callable[[], float]) -> float:
-    """Return how often shuffled images have a shift as large."""
+    """Return the fraction of permutations with a shift at least as large."""
     as_large = 0
     for done in range(1, SHUFFLES + 1):
         as_large += shuffled() >= shift
@@ -155,9 +155,9 @@ def _chance(shift: float, shuffled: Callable[[], float]) -> float:
 
 
 def _separation(new: Float32, known: Float32, random: np.random.Generator) -> tuple[float, float]:
-    """Return how well images (n, q) and (m, q) are told apart by how far their means are, and the chance of it.
+    """Return how well images (n, q) and (m, q) can be told apart by their means, and the p-value.
 
-    D² = q (|Δ|² / S − 1/n − 1/m), where S is the sum of the variances of all, is 0 in the mean of shuffled images.
+    D² = q (|Δ|² / S − 1/n − 1/m), where S is the sum of all variances; its mean over permutations is 0.
     """
     from scipy.special import ndtr
 
@@ -176,7 +176,7 @@ def _separation(new: Float32, known: Float32, random: np.random.Generator) -> tu
 def _surer(
     new: Float32, known: Float32, of_new: Int64, of_known: Int64, random: np.random.Generator
 ) -> tuple[float, float]:
-    """Return how far confidences differ inside of clusters, and the chance of it."""
+    """Return how much confidences differ within clusters, and the p-value."""
     ranks, both = np.concatenate([new, known]).astype(np.float64), np.concatenate([of_new, of_known])
     for one in np.unique(both):
         own = np.flatnonzero(both == one)
@@ -207,6 +207,6 @@ def _ranks(values: Float64) -> Float64:
 
 
 def _above(first: Float64, second: Float64) -> float:
-    """Return the chance that one of the first lies above one of the second; half of those alike count."""
+    """Return the probability that a value of the first exceeds one of the second; ties count half."""
     ranks = _ranks(np.concatenate([first, second]))
     return float((ranks[: len(first)].sum() - len(first) * (len(first) + 1) / 2) / (len(first) * len(second)))

@@ -34,11 +34,11 @@ def found(
     heads, confidence
         (n,): the network's answers.
     refs
-        (n,): which images they are.
+        (n,): the refs of the images.
     k
         Clusters of the network: the ids are 0 to K − 1.
     seed
-        Of which images are measured, and which are remembered.
+        Selects which images are measured, and which are remembered.
 
     Returns
     -------

@@ -29,7 +29,7 @@ MOST, KNOWN = 2_048, 1_024  # images, and known ones, that are looked at
 
 @dataclass(frozen=True)
 class Group:
-    """What hangs together.
+    """A dense group of images.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def _labels(rows: Float32, known: Float32) -> Int64:
 
 
 def divided(rows: Float32, own: Int64) -> list[Int64]:
-    """Return the parts of some of the rows (n, q), by their numbers, between which there are valleys."""
+    """Return the parts of some rows (n, q), as numbers, that are separated by valleys."""
     first, second = halves(rows[own])
     if min(len(first), len(second)) < LEAST or no_valley(rows[own[first]], rows[own[second]]) > VALLEY:
         return [own]

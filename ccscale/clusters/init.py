@@ -129,7 +129,7 @@ def take(folder: Path, lock: FolderLock) -> None:
 
 
 def _is_founded(folder: Path) -> bool:
-    """End what a kill has left; tell whether that was all that there was to do."""
+    """Complete what a kill has left; return whether nothing else remains to be done."""
     if settle(folder) is not None:
         return True
     if (folder / CURRENT).exists():
@@ -174,7 +174,7 @@ def _found(
 
 
 def _copy_network(draft: Draft, opened: OpenedRun) -> None:
-    """Keep the network whose clusters they are: the run may be trained on."""
+    """Copy the network of the clusters, since the run may be trained further."""
     with told(draft.folder):
         shutil.rmtree(draft.folder / NETWORK, ignore_errors=True)
         copy_export(
@@ -216,7 +216,7 @@ def _own_features(
 def _measure(
     features: Features, shards: Sequence[NewShard], network: ContrastiveClustering, seed: int
 ) -> tuple[State, Reservoir, Pool]:
-    """Find what later images are held to, on some of the run's own."""
+    """Compute the distances that apply to later images, from some of the run's own."""
     good = np.flatnonzero(~features.bad)
     if not len(good):
         raise InputError(f"no image in {features.folder} has features: there is nothing to found clusters on")

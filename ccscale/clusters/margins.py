@@ -20,14 +20,14 @@ KEPT = 0.99  # of a cluster's remembered images
 
 
 def margins(state: State, reservoir: Reservoir, centre: Float32) -> dict[str, NDArray[Any]]:
-    """Measure a newcomer's margins towards the clusters of the network that are nearest to it.
+    """Measure the margins of a new cluster towards the nearest clusters of the network.
 
     Parameters
     ----------
     state, reservoir
-        Of the version that it comes to.
+        Of the version to which it is added.
     centre
-        (q,), of length 1: the newcomer's.
+        (q,), of length 1: that of the new cluster.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def margins(state: State, reservoir: Reservoir, centre: Float32) -> dict[str, ND
 
 
 def nearer(state: State, reservoir: Reservoir, pool: Pool, centre: Float32) -> NDArray[np.bool_]:
-    """Tell which images of the pool a newcomer may have: nearer to it than to their cluster, by the margin."""
+    """Return which images of the pool a new cluster may take: nearer to it than to their cluster by the margin."""
     rows = state.space(pool.features)
     needed = later_margins(pool.heads, **margins(state, reservoir, centre))[:, 0]
     own = np.where(state.heads == pool.heads[:, None], rows @ state.centres.T, -np.inf).max(

@@ -8,7 +8,7 @@ from ccscale.evaluate.naming import called
 
 
 def carry_names(clusters: Path, basis: NetworkBasis, k: int) -> None:
-    """Call the first living clusters as the network's are called, by hand or by given labels.
+    """Give the first living clusters the names of the network's clusters, set by hand or by given labels.
 
     Parameters
     ----------

@@ -38,9 +38,9 @@ class Proposal:
     kind
         Which.
     ids
-        The clusters concerned: those that are to be one, the one that is to be two; of a birth none.
+        The clusters concerned: those to merge, or the one to split; none for a birth.
     refs
-        (m,) int64: the images that are remembered of it: those of the new cluster, or of the ones concerned.
+        (m,) int64: its remembered images: those of the new cluster, or of the clusters concerned.
     facts
         Figures, as JSON.
     sentence

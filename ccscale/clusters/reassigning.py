@@ -72,7 +72,7 @@ def reassigned(
     within: Collection[int] | None = None,
     renamed: dict[int, int] | None = None,
 ) -> IdChanges:
-    """Look again at images of the current version.
+    """Assign images of the current version again.
 
     Parameters
     ----------
@@ -83,7 +83,8 @@ def reassigned(
     network
         Theirs.
     within
-        Only images of these clusters count, and go to one of these; by default all, and they may be left without.
+        Only images of these clusters are assigned, to one of these; by default all, and they may be left
+        unassigned.
     renamed
         Ids that images have got otherwise meanwhile.
 

@@ -32,7 +32,7 @@ Answering = Callable[[Float32], tuple[Int64, Float32]]
 
 @dataclass(frozen=True)
 class Refounded:
-    """What another network makes of living clusters.
+    """Living clusters, moved to another network.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Refounded:
     changes
         Images of the pool that are born into a cluster.
     moved
-        The share of the reservoir's images that the new network gives another id, or none.
+        The fraction of the reservoir's images to which the new network gives another id, or none.
     by_centre
         The ids that no cluster of the network stands for.
     next_id
@@ -59,7 +59,7 @@ class Refounded:
 
 
 def refound(memory: Memory, rows: Rehearsal, answer: Answering, next_id: int, seed: int) -> Refounded:
-    """Found the clusters anew by a network, and keep their ids.
+    """Found the clusters again with another network, and keep their ids.
 
     Parameters
     ----------

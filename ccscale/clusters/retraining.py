@@ -54,7 +54,7 @@ def retrain(
     device: str = "auto",
     request: StopRequest | None = None,
 ) -> int | None:
-    """Train the heads of living clusters on; all ranks call it together.
+    """Train the heads of living clusters further; all ranks call it together.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ def retrain(
     device : str, default "auto"
         As the config's ``train.device``.
     request : StopRequest, optional
-        To stop training, of a caller who has begun to listen.
+        To stop training, if the caller already handles signals.
 
     Returns
     -------
     int or None
-        The new version; None where it was asked to stop: the same command goes on.
+        The new version; None if it was asked to stop: the same command continues.
 
     Raises
     ------

@@ -12,8 +12,8 @@ from ccscale.errors import InputError
 def roll_back(run: str | Path, number: int) -> int | None:
     """Make a version the current one, an older one or one that was rolled back; return which one was.
 
-    What a kill has left of another command is ended or dropped. The next version comes from this one; numbers and
-    ids are never used again.
+    Work that a killed command has left is completed or dropped. The next version descends from this one; numbers
+    and ids are never reused.
 
     Raises
     ------

@@ -23,7 +23,7 @@ from ccscale.progress import Meter
 
 
 class Answers(Protocol):
-    """What is known of n images: their ids, `UNASSIGNED` among them, how sure that is, and why one has none."""
+    """The assignments of n images: ids (or `UNASSIGNED`), confidences, and the reasons for having none."""
 
     @property
     def ids(self) -> Int64: ...
@@ -101,7 +101,7 @@ class ShardRows:
 
 
 def write_tables(draft: Draft, shards: Sequence[NewShard], answer: Answering) -> list[TableFile]:
-    """Write the tables of shards, dealt to all ranks, which call it together; return them in their order.
+    """Write the tables of shards, distributed over all ranks, which call it together; return them in order.
 
     Raises
     ------

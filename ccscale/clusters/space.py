@@ -24,7 +24,7 @@ BLOCK = 8_192  # rows that are worked on at a time
 
 @dataclass(frozen=True)
 class Space:
-    """From features to what is compared.
+    """Maps features to the vectors that are compared.
 
     Attributes
     ----------

@@ -16,20 +16,19 @@ from ccscale.features.vectors import unit_rows
 
 
 def rows_of(rows: Float32, ids: Int64, cluster: int) -> Float32:
-    """Return the rows (m, q) of one cluster, of (n, q) and (n,): some, in an order that says nothing."""
+    """Return some of the rows (m, q) of one cluster, out of (n, q) and (n,), in random order."""
     own = np.flatnonzero(ids == cluster)
     return rows[np.random.default_rng(len(own)).permutation(own)[:MOST]]
 
 
 def wholeness(rows: Float32) -> float:
-    """Return the chance of the valley between the halves of a cluster's rows (m, q), were there none."""
+    """Return the p-value of the valley between the halves of a cluster's rows (m, q)."""
     first, second = halves(rows)
     return no_valley(rows[first], rows[second]) if len(second) >= LEAST else 1.0
 
 
 def neighbours(rows: Float32, ids: Int64, cluster: int) -> tuple[Int64, Float32]:
-    """Return the nearest clusters of one, (`NEAR`,), or -1, and the chances of the valleys between, were
-    there none.
+    """Return the nearest clusters of one, (`NEAR`,), or -1, and the p-values of the valleys between.
 
     Parameters
     ----------

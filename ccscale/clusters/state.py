@@ -36,20 +36,20 @@ class State:
     centres
         (C, q) float32, of length 1.
     distances
-        (C, `GRID` + 1) float32, rising: quantiles of 1 − cosine of the cluster's images with the centre; of
-        images that it was not made of.
+        (C, `GRID` + 1) float32, ascending: quantiles of 1 − cosine of held-out images of the cluster with the
+        centre.
     sizes
-        (C,) int64: images that have been assigned; of a cluster of several centres their sum counts.
+        (C,) int64: number of assigned images; for a cluster of several centres, their sum counts.
     tightness
         (C,) float32: the mean cosine of two images of it.
     whole
-        (C,) float32: the chance that it had no valley within when it came (see `apart.py`).
+        (C,) float32: the p-value of a valley within it when it was created (see `apart.py`).
     near, parted
-        (C, `NEAR`): the ids of the nearest clusters when it came, or -1; the chance that there was no valley
+        (C, `NEAR`): the ids of the nearest clusters when it was created, or -1; the p-values of the valleys
         between.
     rivals, margins
-        (C, `RIVALS`): of a cluster that came later the network's clusters that were nearest to it, or -1; by how
-        much it must be nearer to an image of each (see `margins.py`).
+        (C, `RIVALS`): for a cluster that was added later, the nearest clusters of the network, or -1; the margin
+        by which it must be nearer to an image of each (see `margins.py`).
     """
 
     mean: Float32
@@ -68,7 +68,7 @@ class State:
 
     @property
     def space(self) -> Space:
-        """Return where it measures."""
+        """Return the space in which it compares images."""
         return Space(self.mean, self.axes)
 
     @property

@@ -1,1 +1,1 @@
-"""Pictures for people, as PNG."""
+"""Pictures as PNG files."""

@@ -1,4 +1,4 @@
-"""Paper with a heading, and how it is kept: what all pictures begin and end with."""
+"""The canvas of all pictures: creates it with a heading, and saves it."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Curves over a number as a PNG: a panel each, one below the other, as a phone shows them too.
+"""Curves as a PNG: one panel each, one below the other, readable on a phone too.
 
 title         note
  |      ./\\.............   the curve; grey: what it is compared with

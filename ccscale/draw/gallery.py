@@ -1,4 +1,4 @@
-"""A picture of clusters: a row each, the surest images first."""
+"""A picture of clusters: one row each, the most confident images first."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Steps on more and more ranks as a PNG: of each what is computed, and below it what travels, over the same time.
+"""A PNG of steps on increasing numbers of ranks: for each, computation and communication over time.
 
 64 GPUs   |▒▒▒▒▒▒▒▒▒|██|▓▓▓▓▓▓▓▓▓▓|    computed; white: it waits
           |: : : : : ▄▄▄  : : : : :▄▄  travels

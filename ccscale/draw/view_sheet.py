@@ -1,4 +1,4 @@
-"""``ccscale config --views``: a picture of what training will see of some images, before it is begun.
+"""``ccscale config --views``: draws some images as training will see them.
 
 A row for each view: the images as they are, then their random views in the first epochs, as `ccscale train` would
 draw them; then weak and strong ones, where a stage asks for them.

@@ -1,4 +1,4 @@
-"""What makes the features: a backbone in evaluation mode, from timm or from a run, and all that tells it apart."""
+"""The backbone that computes features: in evaluation mode, from timm or from a run, with all that identifies it."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""``ccscale embed``: the features of all images of some shards, once, for all that follows.
+"""``ccscale embed``: computes the features of all images of some shards once, into a store.
 
 ::
 

@@ -1,4 +1,4 @@
-"""A store grows by shards: their parts are made by all ranks, joined and listed a round at a time."""
+"""Adds shards to a store: all ranks compute their parts, which are joined and listed in rounds."""
 
 import itertools
 from collections.abc import Iterator, Sequence

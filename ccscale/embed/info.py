@@ -1,4 +1,4 @@
-"""What a feature store holds: counts, norms, settings."""
+"""Describes a feature store: counts, norms, settings."""
 
 from pathlib import Path
 from typing import Any

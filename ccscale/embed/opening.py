@@ -1,4 +1,4 @@
-"""A store is begun, or found to be one that can be gone on with: made in the same way, of the same shards."""
+"""Creates a store, or checks that an existing one can be continued: same settings, same shards."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A store while it is made: parts, which are whole or not there, and the files that are joined of them.
+"""A store while it is being made: parts, each complete or absent, and the files joined from them.
 
 ::
 

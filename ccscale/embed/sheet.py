@@ -1,4 +1,4 @@
-"""A picture of a store: some of its images, each with those whose features are most like its own."""
+"""A picture of a store: some of its images, each with its nearest neighbours."""
 
 from pathlib import Path
 

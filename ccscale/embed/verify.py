@@ -1,4 +1,4 @@
-"""A feature store checked: every byte, what its rows are, and that it belongs to its shards."""
+"""Checks a feature store: every byte, its rows, and that it matches its shards."""
 
 from collections.abc import Iterator
 from pathlib import Path

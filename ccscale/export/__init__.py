@@ -1,1 +1,1 @@
-"""Networks handed on: whole, with a model card, and as what other tools read."""
+"""Export of networks: complete, with a model card, and in the formats of other tools."""

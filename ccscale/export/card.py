@@ -1,4 +1,4 @@
-"""The model card: ``README.md`` beside an exported network, its head in YAML as Hugging Face reads it.
+"""The model card: ``README.md`` of an exported network, with YAML metadata in Hugging Face's format.
 
 What is not known, as a licence that nobody gave, is said to be unknown.
 """

@@ -1,4 +1,4 @@
-"""``ccscale export RUN OUT``: a run's network in a new folder, which appears whole.
+"""``ccscale export RUN OUT``: writes a run's network to a new folder, atomically.
 
 ::
 

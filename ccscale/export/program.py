@@ -1,4 +1,4 @@
-"""A network as one program, pixels in and answers out: for ONNX Runtime and others, or for ``torch.export.load``.
+"""Exports a network as one program from pixels to answers, for ONNX Runtime or ``torch.export.load``.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The backbone alone as timm reads it: ``model.safetensors`` and ``config.json``, which say all that it takes.
+"""Exports only the backbone in timm's format: ``model.safetensors`` and ``config.json``.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What a job runs: one rank of a run, which stops at a step's end when it is told to, and has its job requeued.
+"""The program of a job: one rank of a run, which stops after a step when asked to, and has its job requeued.
 
 submitit calls `Training` on every rank, and answers its signal (SIGUSR2) by calling `checkpoint` on rank 0, inside
 the signal's handler, where no collective call can be made. So the training loop takes the signals for its length:

@@ -1,4 +1,4 @@
-"""``ccscale launch --cluster local``: a run on this machine, a process a rank, in the foreground.
+"""``ccscale launch --cluster local``: trains a run on this machine, one process per rank, in the foreground.
 
 The supervisor hears the signals and passes them on: its ranks are in sessions of their own, where a Ctrl-C does not
 reach them. When a rank is killed it ends the others, who could only wait for it; when it is killed itself, the

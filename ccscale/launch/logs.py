@@ -1,4 +1,4 @@
-"""The logs of jobs: what their first ranks say, through requeues, until all have ended."""
+"""Follows the logs of jobs: the output of their first ranks, across requeues, until all have ended."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a job asks of Slurm, checked before anything is submitted."""
+"""The resources that a job requests from Slurm, checked before anything is submitted."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Submits runs as jobs: an array where there are several.
+"""Submits runs as jobs, several as a job array.
 
 What submitit needs and writes lies beside the run's folder, which holds nothing that is not the run's own::
 

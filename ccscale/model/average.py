@@ -1,4 +1,4 @@
-"""Averaged weights: the exponential moving average of what training makes of a module.
+"""Averaged weights: the exponential moving average of a module's weights during training.
 
 After each step, with a decay below 1 (Tarvainen and Valpola, "Mean teachers are better role models", 2017)::
 

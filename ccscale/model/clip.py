@@ -1,4 +1,4 @@
-"""The text tower of a CLIP model of the user's, by OpenCLIP: words and features of images in one space.
+"""The text tower of a user's CLIP model, through OpenCLIP: embeds words in the space of its image features.
 
 A vision transformer of timm gives features as they are before CLIP's projection (D of the tower); the model's own
 projection takes them to where the texts are. Features that are as wide as those of texts are taken as they are.

@@ -1,4 +1,4 @@
-"""Dropout and stochastic depth, drawn by a view's position in the global batch.
+"""Dropout and stochastic depth with random numbers that depend on a view's position in the global batch.
 
 torch draws them one after the other on each rank, so that a run would depend on the number of ranks. Here a random
 number of a forward pass follows from what it is for, by the generator that the views are drawn with

@@ -1,4 +1,4 @@
-"""Batch norm in evaluation mode is a factor and a shift of each channel: folded into the convolution before it.
+"""Folds batch norm in evaluation mode, a scale and shift of each channel, into the convolution before it.
 
     bn(conv(x)) = g (W * x + b - mean) / sqrt(var + eps) + beta        W' = W g / sqrt(var + eps), b' alike
 

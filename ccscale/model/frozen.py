@@ -1,4 +1,4 @@
-"""What of a backbone is frozen: no gradient, no batch-norm statistics, no random numbers of its own.
+"""Freezes parts of a backbone: no gradients, no updates of batch-norm statistics, no randomness.
 
 timm groups a backbone's tensors by `group_matcher`: a stem, and stage after stage behind it (the layers of a
 ResNet, the blocks of a vision transformer; what comes behind the last of them is one more). ``model.freeze: N``

@@ -1,4 +1,4 @@
-"""What a run keeps frozen of its network: written once, into the run's folder, and joined to what was trained.
+"""The file with the frozen part of a run's network, written once; it is merged with the trained part.
 
 ::
 

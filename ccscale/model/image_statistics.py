@@ -1,4 +1,4 @@
-"""Mean and deviation of images: the backbone's own, of red, green and blue, or those of the data, of channels."""
+"""Mean and standard deviation of images: the backbone's own for RGB, or those of the data for other channels."""
 
 import torch
 from torch import Tensor, nn

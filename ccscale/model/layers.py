@@ -1,4 +1,4 @@
-"""A backbone's layers, as timm groups its parameters: stem, blocks, what follows them."""
+"""The layer groups of a backbone, as in timm: stem, blocks, and what follows them."""
 
 from torch import nn
 

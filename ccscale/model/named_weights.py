@@ -1,4 +1,4 @@
-"""Weights that a Python package brings, for machines without a network: ``model.weights: efficientnet-lite0``.
+"""Weights that come in a Python package, for machines without internet: ``model.weights: efficientnet-lite0``.
 
 A package's file is a pickle; it is read without running it (torch's ``weights_only``). Its tensors stand in the
 order of timm's state dict, under other names.

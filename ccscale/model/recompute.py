@@ -1,4 +1,4 @@
-"""Gradient checkpointing: a block's activations are given up, and made again when the gradients come to it.
+"""Gradient checkpointing: the activations of a block are dropped, and recomputed in the backward pass.
 
 Which blocks is timm's affair (``set_grad_checkpointing``), and it knows nothing of two things that a second pass of
 a block must not do here: draw other random numbers than the first (`dropout.py` draws by their number in the pass),

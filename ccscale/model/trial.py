@@ -1,4 +1,4 @@
-"""A backbone tried before it is built: forward passes on torch's meta device, shapes instead of numbers.
+"""Tries a backbone before it is built: forward passes on torch's meta device, with shapes only.
 
 So one that does not fit is refused at once, with what it gives, and not by a traceback of the first step. Passes of
 two batches tell of each random number that it draws whether it is an image's own or one for all.

@@ -1,1 +1,1 @@
-"""``ccscale cluster``: a folder of photographs becomes clusters of them, in one line."""
+"""``ccscale cluster``: clusters a folder of photographs in one command."""

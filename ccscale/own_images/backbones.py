@@ -1,4 +1,4 @@
-"""Which pretrained backbone looks at a person's images: the best of what this machine can have.
+"""Chooses the pretrained backbone: the best one available on this machine.
 
 a GPU, and weights that timm can fetch (or has fetched)   a vision transformer of DINOv2, or a ConvNeXt
 a CPU                                                     EfficientNet-Lite0: from the extra `pretrained`, which

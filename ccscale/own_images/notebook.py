@@ -1,4 +1,4 @@
-"""What was decided for a folder of images, kept beside its clusters: the same command continues with it.
+"""The decisions for a folder of images, stored with its clusters, with which the same command continues.
 
 OUT/cluster.json   {"version": 1, "folder": "/home/me/photos", "labels": false, "channels": null, "backbone": …,
                     "weights": …, "size": 128, "seen": …, "views": 6, "seed": 0, "clusters": 20, "advised": true,

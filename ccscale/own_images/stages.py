@@ -1,4 +1,4 @@
-"""``ccscale cluster FOLDER``: from photographs to their clusters, a stage after the other.
+"""``ccscale cluster FOLDER``: from photographs to clusters, stage by stage.
 
 Each stage goes on where it was, and passes at once where it is done: the same command goes on after a kill, and
 takes in images that are new.

@@ -1,4 +1,4 @@
-"""The table of a folder's images: ``clusters.csv``, a row each, in the order of their paths.
+"""The table of a folder's images: ``clusters.csv``, one row each, in the order of their paths.
 
 path               as text; a byte that is not UTF-8 stands as %xE9
 cluster            empty for an image that is in the shards and cannot be decoded, as all that follow

@@ -1,4 +1,4 @@
-"""What is told of each cluster: its surest and most doubtful images, its classes, the clusters near it."""
+"""The report's data of each cluster: its most confident and most doubtful images, classes, nearby clusters."""
 
 from dataclasses import dataclass
 from typing import Any

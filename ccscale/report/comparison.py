@@ -1,4 +1,4 @@
-"""Two runs beside each other: how the clusters of one map onto the other's, on the images that both have."""
+"""Compares two runs: how the clusters of one map onto the other's, on the images that both have."""
 
 from typing import Any
 

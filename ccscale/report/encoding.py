@@ -1,4 +1,4 @@
-"""Numbers as a page holds them: short JSON that no `<script>` can be left from, and arrays in base64."""
+"""Encodes data for the page: compact JSON that cannot break out of a `<script>`, and arrays in base64."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What a report is made of, read from a run's folder; measured first where it is missing or of something else.
+"""The inputs of a report, read from a run's folder, and measured first if they are missing or outdated.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What the last update brought, to look at: images that got a cluster, and images that fit nowhere."""
+"""The images of the last update for the report: those that got a cluster, and those that fit none."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where the images of a report came from, as whole paths where the folder is known."""
+"""The origins of a report's images, as absolute paths if the folder is known."""
 
 import os
 from dataclasses import replace

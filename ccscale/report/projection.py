@@ -1,4 +1,4 @@
-"""Features on a plane: PCA, then t-SNE of landmarks, and the other images laid beside their neighbours in it.
+"""Projects features onto a plane: PCA, then t-SNE of landmarks; other images are placed next to their neighbours.
 
 Each feature is scaled to length 1, all are brought to 50 dimensions by PCA, and `LANDMARKS` of them to two by
 t-SNE (van der Maaten and Hinton 2008). Every other image lies at the mean of its nearest landmarks,

@@ -1,4 +1,4 @@
-"""Living clusters over their versions: what was born, merged and split, how they grew, what waits for an answer."""
+"""The timeline of living clusters: births, merges and splits, sizes, and open proposals, by version."""
 
 import base64
 import math

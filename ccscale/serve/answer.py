@@ -1,4 +1,4 @@
-"""What is told of an image, and whoever tells it."""
+"""The answer for an image, and the interface of what gives it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""The routes of the service, and what is told where a request is not answered.
+"""The HTTP routes of the service, and its error responses.
 
     POST /v1/assign    an image as the body, or a form of several -> {"id", "name", "confidence", …}: `answer.py`
     GET  /             what is served

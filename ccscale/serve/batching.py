@@ -1,4 +1,4 @@
-"""Images of many requests go through the network together: one pass of many costs less than many of one."""
+"""Batches images of many requests: one forward pass of many images is cheaper than many passes of one."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Processes that decode images of strangers: what an image does to one of them harms no other request.
+"""Decoder processes for images from strangers: an image that crashes one harms no other request.
 
 It may end the process, by a fault of a library, or keep it busy forever: then it is killed, and begun anew. What
 comes back from a process is plain bytes and is never unpickled: the first is `PIXELS` or `BAD`.

@@ -1,4 +1,4 @@
-"""What a request may take."""
+"""The limits of a request."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""The clusters of a run that live, as ``ccscale update`` assigns them: the version that is current."""
+"""Living clusters of a run in the service, assigned as by ``ccscale update``: the current version."""
 
 from functools import lru_cache
 from pathlib import Path

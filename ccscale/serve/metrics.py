@@ -1,4 +1,4 @@
-"""What the service counts, in Prometheus' text."""
+"""The metrics of the service, in Prometheus' text format."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest

@@ -1,4 +1,4 @@
-"""What is served, and what takes its place: loaded in a thread beside it, and never instead of what works."""
+"""Reloading: loads a new version in a thread, and replaces the served one only if that succeeds."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""``ccscale serve RUN|EXPORT``: a port is taken, the network loaded, requests are answered until a signal.
+"""``ccscale serve RUN|EXPORT``: opens a port, loads the network, and answers requests until a signal.
 
 On SIGTERM or Ctrl-C it takes no more connections, answers what it has, and ends.
 """

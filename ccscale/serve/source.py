@@ -1,4 +1,4 @@
-"""Where clusters come from, and what tells that there are new ones."""
+"""The source of the served clusters, and the check for new ones."""
 
 import os
 from dataclasses import dataclass
