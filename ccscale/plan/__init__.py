@@ -1,1 +1,1 @@
-"""What a run takes of each rank, told before it is started: memory, traffic, data; what does not fit or divide."""
+"""Estimates of a run before it starts: memory, communication and data of each rank; what does not fit or divide."""

@@ -1,4 +1,4 @@
-"""What a calibration head takes of a rank beside training, and sends: measured as a step takes it (`meter.py`)."""
+"""Memory and communication of a calibration head, measured on a step of it (`meter.py`)."""
 
 from collections import Counter
 from dataclasses import dataclass

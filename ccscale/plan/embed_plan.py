@@ -1,4 +1,4 @@
-"""What it takes of this machine to embed the images of some shards, measured on the first of them."""
+"""Estimates the cost of embedding the images of some shards on this machine, measured on the first of them."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What DeepSpeed takes of a rank under a ZeRO stage, with fused Adam: memory and what is sent. Pure.
+"""Memory and communication of DeepSpeed under a ZeRO stage, with fused Adam. Pure functions.
 
 P parameters of e bytes, W ranks, B the bucket that DeepSpeed's ZeRO 1 and 2 copy gradients into, L the largest
 parameter::
@@ -11,11 +11,11 @@ parameter::
     averaging         3 P, alone P       P, B                    2 B, and the rank's part
     sent              sum of P           sum of P, gather of P   the same, the sum for each micro-batch
 
-Averaging puts the gradients into one tensor first; under ZeRO 0 those of convolutions are made contiguous for that,
-and one rank alone averages nothing. Under ZeRO 1 a gradient is there twice while it comes: its own and the
-parameter's, whose strides are others.
-ZeRO 2 too adds up whole gradients and lets each rank keep its part (`use_multi_rank_bucket_allreduce`): P / W, and
-up to L more, as whole parameters are kept. None is kept of a bucket that takes all gradients of a step at once.
+Averaging first flattens the gradients into one tensor; under ZeRO 0 those of convolutions are made contiguous for
+that, and a single rank averages nothing. Under ZeRO 1 a gradient exists twice while it is computed: its own
+tensor, and one with the parameter's strides. ZeRO 2 also sums whole gradients and lets each rank keep its part
+(`use_multi_rank_bucket_allreduce`): P / W, and up to L more, since whole parameters are kept. If a bucket holds
+all gradients of a step, none are kept.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What k-means over a store takes of this machine: a pass over some of its vectors, times all there will be."""
+"""Estimates the cost of k-means over a store: measures one pass over some vectors and extrapolates."""
 
 import math
 from collections import deque

@@ -1,15 +1,15 @@
-"""How long a collective takes between many ranks, by latency and bandwidth. Pure.
+"""The duration of a collective between many ranks, from latency and bandwidth. Pure functions.
 
-Ranks stand in a ring, machine by machine. With S the payload (of a gather what comes out), B the bandwidth of a
-rank's slowest link, h the sum of the hops' latencies once round, c what a call costs::
+Ranks form a ring, machine by machine. With S the payload (of a gather, its output), B the bandwidth of a rank's
+slowest link, h the sum of the latencies of all hops of the ring, c the cost of a call::
 
     gather     c + (W − 1)/W S/B + h
     sum        c + min( 2 (W − 1)/W S/B + 2 h,   2 S/B + 2 h' )     h' along a tree: log2 of the machines, not all
     message    c + S/B' + a hop                                     B' of one network card
 
-NCCL takes the better of ring and tree for sums, and a ring for gathers; gloo takes rings. NCCL lays as many rings
-as a machine has network cards, each leaving it by another one: between machines B is all its cards' together, and
-at most what a GPU has inside.
+NCCL uses the better of ring and tree for sums, and a ring for gathers; gloo uses rings. NCCL builds as many rings
+as a machine has network cards, each through another card: between machines, B is that of all cards together, but
+at most that of a GPU within the machine.
 """
 
 import math

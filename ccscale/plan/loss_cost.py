@@ -1,6 +1,7 @@
-"""What the losses take of a rank beside their inputs, and send: measured as a step takes them (`meter.py`).
+"""Memory and communication of the losses, without their inputs, measured on a step (`meter.py`).
 
-Tiles, strips of S and other ranks' rows come one after the other and take the same each: the first few tell.
+Tiles, strips of S and the rows of other ranks are processed one after the other, and each costs the same, so the
+first few suffice.
 """
 
 from collections import Counter

@@ -1,9 +1,9 @@
-"""What calls take of a rank and send from it, measured with shapes in place of numbers.
+"""Measures memory and communication of calls with shapes instead of numbers.
 
-They run on torch's fake tensors in a fake process group: every operation allocates what it would, on no device at
-all and without computing a number, and what is sent goes nowhere. Each storage is counted from its making to its
-release. What libraries take inside an operation (convolution workspaces) and the gaps of an allocator are not in
-it.
+They run on torch's fake tensors in a fake process group: every operation records its allocations without a device
+and without computing anything, and messages go nowhere. Each storage is counted from its allocation to its
+release. Memory that libraries use inside an operation (convolution workspaces) and the fragmentation of an
+allocator are not included.
 """
 
 import logging

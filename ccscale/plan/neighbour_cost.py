@@ -1,7 +1,7 @@
-"""What it takes of this machine to find the nearest neighbours of a store's rows, measured on parts of the work.
+"""Estimates the cost of finding the nearest neighbours of a store's rows, measured on parts of the work.
 
-Where rows are looked for in cells, the cells are found as the work itself finds them: how many of them each row is
-compared with, which is most of the work, cannot be told without.
+If the search uses cells, these are computed as in the real search: the number of cells that each row is compared
+with, which dominates the cost, cannot be known otherwise.
 """
 
 from dataclasses import asdict, dataclass

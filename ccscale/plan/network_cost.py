@@ -1,4 +1,4 @@
-"""What the network takes of a rank and sends: measured on a forward and a backward pass (`meter.py`)."""
+"""Memory and communication of the network, measured on a forward and a backward pass (`meter.py`)."""
 
 import math
 from contextlib import nullcontext

@@ -1,4 +1,6 @@
-"""How fast a run goes here, measured: a few of its steps, with the weights that it begins with, and none kept."""
+"""Measures the speed of a run on this machine: a few of its steps, from its initial weights, without saving
+anything.
+"""
 
 import time
 from collections.abc import Callable

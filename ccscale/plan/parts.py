@@ -1,4 +1,4 @@
-"""What the parts of a step take on one device: measured here, or told by a file from another machine."""
+"""The times of the parts of a step on one device: measured here, or read from a file of another machine."""
 
 import time
 from collections import Counter

@@ -1,6 +1,7 @@
-"""What a call takes here, measured: seconds, and the memory that the process holds for itself meanwhile.
+"""Measures a call: its duration, and the private memory of the process meanwhile.
 
-Pages of files that are mapped are not in it: the system takes them back when it is short (RssAnon, on Linux).
+Pages of memory-mapped files are not included, since the system reclaims them when memory is short (RssAnon, on
+Linux).
 """
 
 import threading

@@ -1,14 +1,14 @@
-"""One rank's memory and traffic in a step, put together from network, losses and engine.
+"""Memory and communication of one rank in a step, combined from network, losses and engine.
 
-A step's memory is looked at in four moments, each the end of what it is named after or the most during it:
+The memory of a step is estimated at four moments, each at the end of the named part or at its peak:
 
     forward     activations of the views that go through the network at a time, and the views
     losses      both losses forward and backward; in one go with all activations, in micro-batches without any
     backward    activations are given up as gradients come
     step        gradients averaged between ranks, and Adam
 
-A run with a self-labelling has one more, before these: ``labelling``, when a batch's images were looked at and have
-their labels. Its images come with their views then.
+A run with self-labelling has one more, before these: ``labelling``, when the images of a batch have been assigned
+and have their labels. Its batches contain images in addition to their views.
 """
 
 from collections import Counter

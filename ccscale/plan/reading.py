@@ -1,4 +1,4 @@
-"""What a rank reads of the data set, and what its loader holds of the host's memory."""
+"""The data that a rank reads, and the host memory of its loader."""
 
 from dataclasses import dataclass
 

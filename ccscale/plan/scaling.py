@@ -1,6 +1,6 @@
-"""A run on many ranks on paper: a step's timeline at each size, from the parts of a step of one rank.
+"""Simulates a run on many ranks: the timeline of a step at each size, from the parts of a step on one rank.
 
-What a rank sends is that of `RankPlan.sent`; when, and what is computed meanwhile:
+The messages of a rank are those of `RankPlan.sent`. When they are sent, and what is computed meanwhile:
 
     batch norm's statistics, a call a layer    the network waits for each
     the cluster loss's sums                    behind the instance loss

@@ -1,7 +1,7 @@
-"""What a rank computes and sends over the time of a step: two lanes, and who waits for whom. Pure.
+"""The timeline of a step: computation and communication in two lanes, and their dependencies. Pure functions.
 
-All ranks do the same at the same time. What is sent goes one after the other, in the order in which it was begun;
-what was begun is hidden behind what is computed until it is waited for.
+All ranks do the same at the same time. Messages are sent one after the other, in the order in which they were
+started, and overlap with computation until they are waited for.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What is done with a feature store takes of this machine: k-means, and the search for neighbours."""
+"""Estimates the cost of k-means and neighbour search on a feature store on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path

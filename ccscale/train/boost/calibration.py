@@ -1,17 +1,18 @@
-"""A calibration head: how probable it is that an image is in a cluster, by what is said of images that are like it.
+"""A calibration head: the probability that an image is in a cluster, learned from the assignments of similar
+images.
 
-A cluster head that is trained by its own labels becomes surer whether it is right or wrong. Beside it another one
-learns, on features h that it does not change, what the clusters p of an image's mini-cluster S are on average::
+A cluster head that is trained on its own labels becomes more confident whether it is right or wrong. A second
+head learns, on features h that it does not change, the mean assignments p of an image's mini-cluster S::
 
     q_i = mean of p_j, j in S_i          c_i = head(h_i)
     loss = mean_i (− Σ_k q_ik log c_ik) + Σ_k c̄_k log c̄_k          c̄ = mean_i c_i
 
-so it is sure where images that lie next to each other are surely in one cluster. The second term keeps all clusters
-in use. Adam, rate 1e-4. It begins as what the cluster head is (CDC's heads begin from k-means), and what norms in
-it have found of a batch stays.
+so it is confident if similar images are confidently in the same cluster. The second term keeps all clusters in
+use. It is trained by Adam with rate 1e-4, and starts as a copy of the cluster head (CDC's heads start from
+k-means), with the running statistics of its norms.
 
-Every rank trains all of it by the global batch: nothing is sent but features and assignments, and it is the same on
-any number of ranks.
+Every rank trains the whole head on the global batch: only features and assignments are communicated, and the head
+is the same on any number of ranks.
 
 Source: Jia et al., "Towards calibrated deep clustering network", ICLR 2025.
 """

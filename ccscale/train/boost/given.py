@@ -1,9 +1,9 @@
-"""Labels that a user gives, as lasting labels of a run's images: what its config names as `stages.boost.labels`.
+"""Labels given by the user (`stages.boost.labels`), as lasting labels of a run's images.
 
-Classes are matched with clusters once, when all images have been looked at and nothing is trained by labels yet, by
-the clusters that the labelled images are in: one-to-one, so that as many as possible are right; a cluster that is
-left over stands for its most common class. An image that is in a cluster of its class is given that one, another
-the one that is matched with its class; where a class has no cluster, none.
+Classes are matched with clusters once, when all images have been assigned and before labels are trained on, by
+the clusters of the labelled images: one-to-one, so that as many as possible are right; a cluster that is left
+over gets its most common class. An image in a cluster of its class gets that cluster as label, another one the
+cluster matched with its class, or none if the class has no cluster.
 """
 
 from collections.abc import Collection, Iterator, Sequence

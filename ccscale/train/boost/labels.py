@@ -1,4 +1,6 @@
-"""What a run remembers of each image in its self-labelling: the same on every rank, part of the checkpoint."""
+"""The lasting labels of self-labelling, and the last cluster of each image: the same on every rank, saved in
+checkpoints.
+"""
 
 from collections.abc import Mapping
 from typing import Any

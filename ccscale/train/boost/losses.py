@@ -1,8 +1,8 @@
-"""The losses of a step that trains by labels: of a weak and a strong view of each image.
+"""The losses of a step that trains on labels, for a weak and a strong view of each image.
 
-The cross-entropy with the labels teaches the clusters that have labels, and takes images from those that have none:
-alone it empties these within some steps, however right the labels are. What kept clusters in use before, the
-cluster loss, goes on beside it (`stages.boost.cluster_weight`; TCL: 0).
+The cross-entropy with the labels trains the clusters that have labels, and takes images from those that have
+none: alone, it empties these within a few steps, however right the labels are. The cluster loss, which kept
+clusters in use before, is therefore added to it (`stages.boost.cluster_weight`; TCL: 0).
 """
 
 from collections.abc import Callable, Sequence

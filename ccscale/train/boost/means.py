@@ -1,4 +1,4 @@
-"""Sums and means over groups of a batch's images that are the same whatever order a device adds in."""
+"""Sums and means over groups of a batch's images that do not depend on the order of summation."""
 
 import torch
 from torch import Tensor

@@ -1,13 +1,13 @@
-"""Mini-clusters: images of a batch in groups of two or so that lie next to each other, by spherical k-means.
+"""Mini-clusters: groups of about two similar images of a batch, found by spherical k-means.
 
-A centre is never formed. With the cosines G of the images, and S_c the sum of its rows of the images in group c,
-the cosine of image i with the centre of c, which is the sum of its images brought to length 1, is
+Centres are never formed. With the cosines G of the images, and S_c the sum of the rows of G of the images in
+group c, the cosine of image i with the centre of c (the normalized sum of its images) is
 
     S_ci / sqrt(sum of S_cj over the images j in c)
 
-so that a pass adds up a matrix of M x M numbers. They are the same on any number of ranks, which all find those of
-the global batch: the first centres are images that the seed and the step choose, the passes are of a fixed number,
-and no order of additions changes the sums.
+so each iteration sums a matrix of M x M numbers. The result is the same on any number of ranks, all of which
+cluster the global batch: the initial centres are images selected by seed and step, the number of iterations is
+fixed, and the sums do not depend on the order of summation.
 """
 
 import math

@@ -1,19 +1,19 @@
-"""Which images of a global batch have a label after a step: pure, a function of what the network says of them.
+"""Selects the images of a global batch that have a label after a step. Pure functions of the network's outputs.
 
 With M images of a batch and K clusters, by a threshold (TCL, section 3.3):
 
-1. Of each cluster the ceil(share M / K) most confident images are candidates.
-2. An image without a label gets its cluster's, if it is a candidate.
+1. In each cluster, the ceil(share M / K) most confident images are candidates.
+2. A candidate without a label gets its cluster as label.
 3. An image whose confidence is below the threshold has no label.
 
-So an older label stays though the image's cluster has become another one.
+So an older label stays even if the image has moved to another cluster.
 
-By a calibrated confidence c, in each step anew (CDC: Jia et al., "Towards calibrated deep clustering network",
-ICLR 2025): of the n candidates of a cluster those n mean(c) = sum(c) have a label that are the most confident, as
-many as are right if what they say is true. The number is rounded to the nearest, where CDC rounds down: of clusters
-that have one candidate, as where there are more clusters than images, none would ever have a label.
+By a calibrated confidence c, again in each step (CDC: Jia et al., "Towards calibrated deep clustering network",
+ICLR 2025): of the n candidates of a cluster, the n mean(c) = sum(c) most confident ones get a label, which is the
+expected number of right ones. It is rounded to the nearest integer; CDC rounds down, but then clusters with a
+single candidate, as when there are more clusters than images, would never get a label.
 
-Of equally confident images the first in the batch comes first.
+Ties are broken by the order in the batch.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The self-labelling of a run: its steps, its checks, and what is kept of it; see the package."""
+"""The self-labelling stage of a run: its steps, checks and state; see the package."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
