@@ -61,7 +61,12 @@ def test_what_make_refuses(folder, refused):
 
 def test_one_split_without_labels(folder, tmp_path):
     out = str(tmp_path / "out")
-    assert main(["shards", "make", "folder", str(folder), out, "--split", "all", "--no-labels"]) == 0
+    assert (
+        main(
+            ["shards", "make", "folder", str(folder), out, "--split", "all", "--no-labels", "--workers", "1"]
+        )
+        == 0
+    )
     assert Manifest.load(out).splits == {"all": (1, 1)}
     assert Manifest.load(out).classes == ()
 

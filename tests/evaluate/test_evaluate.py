@@ -151,7 +151,7 @@ def test_merge_for_people_and_without_labels(folder, shards, tmp_path, capsys):
     rng = np.random.default_rng(0)
     for i in range(40):
         Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(images / f"{i}.png")
-    assert main(["shards", "make", "folder", str(images), str(tmp_path / "shards")]) == 0
+    assert main(["shards", "make", "folder", str(images), str(tmp_path / "shards"), "--workers", "1"]) == 0
     capsys.readouterr()
     assert main(command("evaluate", copy, "--shards", tmp_path / "shards", "--merge", "instance")) == 0
     out, err = capsys.readouterr()
@@ -170,7 +170,7 @@ def test_merge_for_people_and_without_labels(folder, shards, tmp_path, capsys):
 
 
 def test_neighbours_in_another_split(folder, pets, tmp_path, capsys):
-    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards")]) == 0
+    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards"), "--workers", "1"]) == 0
     arguments = ["evaluate", folder, "--shards", tmp_path / "shards", "--split", "val", "--json"]
     capsys.readouterr()
     assert main(command(*arguments, "--neighbours", "train")) == 0
@@ -183,7 +183,12 @@ def test_neighbours_in_a_split_that_is_evaluated_too(folder, tmp_path, capsys):
     """Whether it is all that is evaluated, or a part of it: no image votes for itself."""
     for i in range(12):  # each the only one of its class: no other can tell it
         save(tmp_path / f"alone/{'train' if i < 6 else 'val'}/class{i}/{i}.png", picture(i))
-    assert main(["shards", "make", "folder", str(tmp_path / "alone"), str(tmp_path / "shards")]) == 0
+    assert (
+        main(
+            ["shards", "make", "folder", str(tmp_path / "alone"), str(tmp_path / "shards"), "--workers", "1"]
+        )
+        == 0
+    )
     arguments = ["evaluate", folder, "--shards", tmp_path / "shards", "--json", "--neighbours", "val"]
 
     def found(*splits):
@@ -197,7 +202,7 @@ def test_neighbours_in_a_split_that_is_evaluated_too(folder, tmp_path, capsys):
 
 
 def test_a_split_without_labels_has_no_score(folder, pets, tmp_path, capsys):
-    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards")]) == 0
+    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards"), "--workers", "1"]) == 0
     arguments = [
         "evaluate",
         folder,
@@ -231,7 +236,7 @@ def spoil(shards: Path, labelled: bool) -> None:
 
 
 def test_images_that_cannot_be_decoded_are_not_images_without_labels(folder, pets, tmp_path, capsys):
-    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards")]) == 0
+    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards"), "--workers", "1"]) == 0
     spoil(tmp_path / "shards", labelled=True)
     arguments = [folder, "--shards", tmp_path / "shards", "--split", "val"]
     capsys.readouterr()
@@ -258,7 +263,7 @@ def test_names_are_no_markup(folder, tmp_path, capsys):
         for i in range(3):
             save(tmp_path / f"odd/{number}/{i}.png", picture(10 * number + i))
     shards = tmp_path / "shards"
-    assert main(["shards", "make", "folder", str(tmp_path / "odd"), str(shards)]) == 0
+    assert main(["shards", "make", "folder", str(tmp_path / "odd"), str(shards), "--workers", "1"]) == 0
     replace(Manifest.load(shards), classes=ODD_NAMES).save()
     capsys.readouterr()
     assert main(["shards", "info", str(shards), "--preview", str(tmp_path / "preview.png")]) == 0
@@ -274,7 +279,7 @@ def test_names_are_no_markup(folder, tmp_path, capsys):
 
 
 def test_labels_that_are_missing_are_noted(folder, pets, tmp_path, capsys):
-    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards")]) == 0
+    assert main(["shards", "make", "folder", str(pets), str(tmp_path / "shards"), "--workers", "1"]) == 0
     assert main(command("evaluate", folder, "--shards", tmp_path / "shards", "--no-probes")) == 0
     err = capsys.readouterr().err
     assert "note: 5 of 32 images have no label; the scores are over the other 27" in err
