@@ -208,6 +208,7 @@ def test_a_marker_tells_what_made_it(run: Path) -> None:
     assert marker["evaluation"] == measures  # of the last step, noted when it was complete
 
 
+@pytest.mark.slow
 def test_the_best_evaluations_are_kept(shards: Path, tmp_path: Path) -> None:
     """None of these steps is saved for another reason than its evaluation, but the last."""
     run = tmp_path / "run"

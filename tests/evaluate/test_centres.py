@@ -48,6 +48,7 @@ def centres_of(run: Path, step: int = 12) -> dict[str, torch.Tensor]:
     return {name: value for name, value in weights.items() if name.startswith("centre_heads")}
 
 
+@pytest.mark.slow
 def test_found_saved_chosen_and_served(store, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", str(write_config(tmp_path, settings_of(store, run)))]) == 0
@@ -70,6 +71,7 @@ def test_found_saved_chosen_and_served(store, tmp_path, capsys):
     assert "chosen by its neighbours' kappa" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_exported_network_has_them(tmp_path, shards, capsys):
     """On images, too: of those of its own store an export makes what the run makes."""
     store, run = tmp_path / "store", tmp_path / "run"

@@ -69,6 +69,7 @@ def test_several_gpus_take_what_one_takes():
     assert (two.kept, two.most) == (pytest.approx(one.kept, rel=0.01), pytest.approx(one.most, rel=0.01))
 
 
+@pytest.mark.slow
 def test_parameters_that_are_not_trained():
     """timm fixes four of this one's where it has no classifier."""
     network = Network(network_config("efficientvim_m1"), 1, "cpu")

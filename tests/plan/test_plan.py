@@ -77,6 +77,7 @@ def test_what_does_not_fit_is_told_with_what_does(config, capsys):
     assert last.endswith(f"; set {' or '.join(remedies)}")
 
 
+@pytest.mark.slow
 def test_without_the_data(config, capsys, tmp_path):
     assert main(["plan", str(config), f"data.shards={tmp_path}/none", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)

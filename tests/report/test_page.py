@@ -31,7 +31,7 @@ def clusters_shown(driver):
     return driver.execute_script(script)
 
 
-@pytest.mark.parametrize("name", ["full", "plain", "compared", "many"])
+@pytest.mark.parametrize("name", ["full", "plain", "compared", pytest.param("many", marks=pytest.mark.slow)])
 def test_all_of_it_can_be_read(page, name):
     driver = page(name)
     height = driver.execute_script("return document.documentElement.scrollHeight")

@@ -60,6 +60,7 @@ def test_what_is_frozen_is_that_of_the_beginning(frozen_run):
         assert torch.equal(value, begun[name]), name
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit(frozen_run, shards, tmp_path):
     run = tmp_path / "run"
     config = str(write_config(tmp_path, settings(shards, run)))

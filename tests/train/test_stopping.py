@@ -57,7 +57,11 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("last", [False, True], ids=["on the way", "at the end"])
+@pytest.mark.parametrize(
+    "last",
+    [pytest.param(False, marks=pytest.mark.slow), True],
+    ids=["on the way", "at the end"],
+)
 def test_an_evaluation_is_cut_off_after_a_batch_and_made_after_the_resume(
     shards, tmp_path, batches, capfd, last
 ):
