@@ -54,6 +54,20 @@ class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
         """Return whether a path lies in the folder."""
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.folder))
 
+    def found(self) -> None:
+        """Make the folder unless it is there, and take its lock.
+
+        Raises
+        ------
+        InputError
+            As `take` does, or if the folder cannot be made.
+        """
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot create the folder {self.folder}: {error.strerror}") from None
+        self.take()
+
     def take(self) -> None:
         """Take the lock; what is known to be dead is passed over, what may be is watched for `WATCH_SECONDS`.
 

@@ -5,8 +5,8 @@ by space and centres of the other half. The stored space and centres are compute
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ccscale.array_types import Float32, Int64
 from ccscale.clusters.reservoir import Pool, Reservoir, places
 from ccscale.clusters.space import Space
 from ccscale.clusters.standing import standing
@@ -17,9 +17,6 @@ IMAGES = 20_000  # at most, that are measured
 FEW = 20  # images: a cluster of fewer takes the distances of all
 FAR = 0.99  # the rank in distance up to which an image is answered
 HALF = 1  # what a draw is for: which half an image is in (0: its place, see `reservoir`)
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 
 def found(

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ccscale import dist
+from ccscale.array_types import Float32, Int64
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.clusters.data_sets import name_data, store_of
 from ccscale.clusters.founding import found
@@ -49,9 +49,6 @@ from ccscale.model.network import ContrastiveClustering
 from ccscale.preempt import StopRequest
 from ccscale.progress import say
 from ccscale.wording import counted
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -113,19 +110,10 @@ def found_clusters(
         FolderLock(folder) as lock,
         open_run(run, device, workers, checkpoint, request, heads_alone=True, clusters=clusters) as opened,
     ):
-        dist.on_rank_zero(lambda: take(folder, lock))
+        dist.on_rank_zero(lock.found)
         if not dist.on_rank_zero(lambda: _is_founded(folder)):
             _found(folder, opened, splits, device, workers)
         return open_lineage(run) if dist.rank() == 0 else None
-
-
-def take(folder: Path, lock: FolderLock) -> None:
-    """Make the folder of the clusters, and be the only one who writes there."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {folder}: {error.strerror}") from None
-    lock.take()
 
 
 def _is_founded(folder: Path) -> bool:

@@ -255,7 +255,7 @@ def growing_store(
             known = dist.on_rank_zero(lambda: source.following(shards))
         backbone = dist.together(lambda: known.load(wanted.size, wanted.seed, where))
         settings = dist.on_rank_zero(lambda: wanted.settings(backbone))
-        dist.on_rank_zero(lambda: _take(folder, lock))
+        dist.on_rank_zero(lock.found)
         root = location.local_or_url(shards)
         listing = dist.on_rank_zero(lambda: open_store(folder, settings, backbone, root))
         embedder = Embedder(
@@ -277,15 +277,6 @@ def images_of(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tupl
             0
         )
     return manifest, chosen
-
-
-def _take(folder: Path, lock: FolderLock) -> None:
-    """Make the folder, and be the only one who writes there."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {folder}: {error.strerror}") from None
-    lock.take()
 
 
 def _result(store: GrowingStore) -> dict[str, Any]:
