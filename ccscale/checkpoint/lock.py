@@ -54,13 +54,13 @@ class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
         """Return whether a path lies in the folder."""
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.folder))
 
-    def found(self) -> None:
-        """Make the folder unless it is there, and take its lock.
+    def create(self) -> None:
+        """Create the folder unless it exists, and take its lock.
 
         Raises
         ------
         InputError
-            As `take` does, or if the folder cannot be made.
+            As `take`, and if the folder cannot be created.
         """
         try:
             self.folder.mkdir(exist_ok=True)

@@ -110,7 +110,7 @@ def found_clusters(
         FolderLock(folder) as lock,
         open_run(run, device, workers, checkpoint, request, heads_alone=True, clusters=clusters) as opened,
     ):
-        dist.on_rank_zero(lock.found)
+        dist.on_rank_zero(lock.create)
         if not dist.on_rank_zero(lambda: _is_founded(folder)):
             _found(folder, opened, splits, device, workers)
         return open_lineage(run) if dist.rank() == 0 else None

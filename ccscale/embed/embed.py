@@ -255,7 +255,7 @@ def growing_store(
             known = dist.on_rank_zero(lambda: source.following(shards))
         backbone = dist.together(lambda: known.load(wanted.size, wanted.seed, where))
         settings = dist.on_rank_zero(lambda: wanted.settings(backbone))
-        dist.on_rank_zero(lock.found)
+        dist.on_rank_zero(lock.create)
         root = location.local_or_url(shards)
         listing = dist.on_rank_zero(lambda: open_store(folder, settings, backbone, root))
         embedder = Embedder(
