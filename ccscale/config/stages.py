@@ -80,8 +80,9 @@ class Boost(Section):
     settled: Fixed[Probability] = Field(
         0.93,
         description="Start training on labels only when the clusters agree this well with those of the "
-        "previous check (Cohen's kappa), or keep no more neighbours together than there, and enough images have "
-        "labels; until then, train as before. 0: do not wait, as in TCL; the first epoch then only assigns labels.",
+        "previous check (Cohen's kappa) or keep no more of a store's neighbours together than there, and enough "
+        "images have labels; until then, train as before. 0: do not wait, as in TCL; the first epoch then only "
+        "assigns labels.",
     )
     least_labelled: Fixed[Probability] = Field(
         0.05,

@@ -2,8 +2,9 @@
 
 A stage waits, and the run trains on as before, while too few images have a label, or too few clusters, and while
 training itself still makes the clusters better: it teaches more then. It does while images move from cluster to
-cluster and more neighbours come together from check to check. The check that it begins after, before anything is
-trained by labels, is what the others are compared with. One that does not wait, by `settled`, ends where it would.
+cluster and, by neighbours that stay the same, more of them come together from check to check. The check that it
+begins after, before anything is trained by labels, is what the others are compared with. One that does not wait, by
+`settled`, ends where it would.
 
 Each cluster in use must have a label before that where the cross-entropy is alone, since it empties those that have
 none; half of them where the cluster loss goes on beside it, or where the stage does not wait.
@@ -91,7 +92,9 @@ def of_labels(labels: Int64, clusters: Int64, before: Int64, k: int) -> dict[str
     }
 
 
-def reason_to_wait(checks: Sequence[Check], boost: Boost, k: int, cluster_weight: float) -> str | None:
+def reason_to_wait(
+    checks: Sequence[Check], boost: Boost, k: int, cluster_weight: float, same: bool = True
+) -> str | None:
     """Return why a stage is not to begin after the last of its checks; None where it is.
 
     Parameters
@@ -100,6 +103,9 @@ def reason_to_wait(checks: Sequence[Check], boost: Boost, k: int, cluster_weight
         The one before, if there is one, and the last.
     boost, k, cluster_weight
         The config's section; K; what the cluster loss weighs beside the cross-entropy.
+    same
+        Whether both checks are of the same neighbours: those by features that are trained are others each time, and
+        tell nothing of whether training still helps.
     """
     now = checks[-1]
     if (few := _too_few(now, boost, k, FEWEST if cluster_weight else 1.0)) is not None:
@@ -107,11 +113,11 @@ def reason_to_wait(checks: Sequence[Check], boost: Boost, k: int, cluster_weight
     if len(checks) == 1:
         return "whether training still makes the clusters better is not known before the next check"
     before = checks[-2].neighbours
-    if now.agreement < boost.settled and now.neighbours > before + SLACK:
+    if now.agreement < boost.settled and (not same or now.neighbours > before + SLACK):
+        kappas = f"kappa of neighbours {before:.3f} and now {now.neighbours:.3f}; " if same else ""
         return (
-            f"training still makes the clusters better (kappa of neighbours {before:.3f} and now "
-            f"{now.neighbours:.3f}; agreement {now.agreement:.3f} with the check before, and "
-            f"stages.boost.settled is {boost.settled:g})"
+            f"training still changes the clusters ({kappas}agreement {now.agreement:.3f} with the check before, "
+            f"and stages.boost.settled is {boost.settled:g})"
         )
     return None
 

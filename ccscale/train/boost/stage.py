@@ -190,7 +190,8 @@ class BoostStage:
             )
             of = [*self._checks, now], self._settings, self._k
             if waited:
-                return now, reason_to_wait(*of, self._config.boost_cluster_weight), None
+                same = judged["near"] is None  # those of a store
+                return now, reason_to_wait(*of, self._config.boost_cluster_weight, same), None
             return now, None, reason_to_end(*of)
 
         now, waits, self.ended = dist.on_rank_zero(judge)

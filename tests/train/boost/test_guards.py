@@ -86,7 +86,7 @@ def test_all_clusters_in_use_have_labels_where_the_cross_entropy_is_alone(
         ({"agreement": 0.92, "neighbours": 0.702}, None),
         (
             {"agreement": 0.92, "neighbours": 0.71},
-            "better (kappa of neighbours 0.700 and now 0.710; agreement 0.920 with the check before",
+            "changes the clusters (kappa of neighbours 0.700 and now 0.710; agreement 0.920 with the check before",
         ),
         ({"agreement": 0.97, "unlabelled_clusters": 6}, "only 4 of 10 clusters"),
         ({"agreement": 0.97, "labelled": 0.0}, "only 0.0% of the images"),
@@ -95,6 +95,12 @@ def test_all_clusters_in_use_have_labels_where_the_cross_entropy_is_alone(
 def test_why_it_waits(changes: dict[str, Any], why: str | None) -> None:
     found = reason_to_wait([BEFORE, after(**changes)], Boost(), 10, 1)
     assert found is None if why is None else why in str(found)
+
+
+def test_neighbours_by_features_that_are_trained_do_not_let_it_begin() -> None:
+    found = reason_to_wait([BEFORE, after(agreement=0.92)], Boost(), 10, 1, same=False)
+    assert "still changes the clusters (agreement 0.920" in str(found)
+    assert reason_to_wait([BEFORE, after(agreement=0.97)], Boost(), 10, 1, same=False) is None
 
 
 def test_it_waits_for_a_second_check() -> None:
