@@ -119,7 +119,7 @@ def test_more_alike_than_there_are_neighbours(tmp_path, capsys):
     store = make_store(tmp_path / "store", np.ones((60, 4), np.float32))
     assert main(["duplicates", str(store.folder), "--above", "0.97"]) == 0
     captured = capsys.readouterr()
-    assert "1 group; without 59 images" in " ".join(captured.out.split())
+    assert "1 group; leaving out 59 images" in " ".join(captured.out.split())
     assert "all 50 neighbours of 60 images are near-duplicates" in captured.err
     assert "--neighbours 200" in captured.err
 

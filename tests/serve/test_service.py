@@ -399,6 +399,7 @@ def test_too_many_at_once_and_too_often(decoders):
             found = [status for status, _ in await asyncio.gather(*asked)]
             assert found.count(200) == 3
             assert found.count(503) == 5
+            await asyncio.sleep(1)  # eight more may come by then, on any machine
             found = [(await post(session, b"x"))[0] for _ in range(60)]
             assert set(found) == {422, 429}
 
