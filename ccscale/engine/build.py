@@ -6,7 +6,7 @@ import torch
 import torch.distributed as torch_dist
 
 from ccscale import dist
-from ccscale.config import Config
+from ccscale.config import Config, Train
 from ccscale.engine.adapter import Engine
 from ccscale.engine.parameter_groups import (
     begin_states,
@@ -19,6 +19,11 @@ from ccscale.model.network import ContrastiveClustering
 
 OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 LARGEST_BUCKET = 25_000_000  # 100 MB of memory; nothing is computed while they travel (`overlap_comm` is off)
+
+
+def weight_dtype(train: Train) -> torch.dtype:
+    """Return the type of the weights, of the losses and, unless autocast rounds them at once, of the views."""
+    return torch.float64 if train.precision == "fp64" else torch.float32
 
 
 def build_engine(
@@ -38,8 +43,7 @@ def build_engine(
         Whether a checkpoint in DeepSpeed's universal format will be loaded.
     """
     train = config.train
-    double = train.precision == "fp64"
-    network.to(device, dtype=torch.float64 if double else torch.float32)
+    network.to(device, dtype=weight_dtype(train))
     if train.precision == "bf16":
         network.frozen = network.frozen.kept_as(torch.bfloat16)
     if train.ema is not None:
@@ -52,7 +56,7 @@ def build_engine(
     optimizer.register_step_pre_hook(lay_out_gradients)
     optimizer.register_load_state_dict_post_hook(lay_out_moments)
     settings = _deepspeed_config(config, bucket_size(network), universal)
-    engine = Engine(network, optimizer, settings, device, double)
+    engine = Engine(network, optimizer, settings, device, train.precision == "fp64")
     for buffer in network.buffers():  # DeepSpeed sends parameters alone
         torch_dist.broadcast(buffer, src=0)
     # Only now, since DeepSpeed sends contiguous weights alone; before there are moments, which take the weights'

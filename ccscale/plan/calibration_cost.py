@@ -8,6 +8,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ccscale.config import Config, Model
+from ccscale.engine.build import weight_dtype
 from ccscale.model.heads import make_cluster_heads
 from ccscale.plan.meter import Meter, fake_ranks
 from ccscale.plan.network_cost import make_fake
@@ -46,7 +47,7 @@ def measure_calibration(config: Config, world: int, width: int) -> CalibrationCo
     width
         D, of the features.
     """
-    kind = torch.float64 if config.train.precision == "fp64" else torch.float32
+    kind = weight_dtype(config.train)
     return _measure(config.model, config.train.global_batch // world, width, kind, world)
 
 

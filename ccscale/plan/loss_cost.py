@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ccscale.config import LOSSES, Config, Loss, LossName
 from ccscale.data.images.views import VIEWS
+from ccscale.engine.build import weight_dtype
 from ccscale.loss.dry_run import dry_run
 from ccscale.plan.meter import Meter, fake_ranks
 from ccscale.train.step import take_losses
@@ -57,7 +58,7 @@ def measure_losses(
         How many of what is alike are taken.
     """
     rows = VIEWS * config.train.global_batch // world
-    kind = torch.float64 if config.train.precision == "fp64" else torch.float32
+    kind = weight_dtype(config.train)
     widths = config.model.embedding, config.model.trained_clusters
     return _measure(config.loss, rows, *widths, kind, world, cuda, tuple(by), few)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ccscale.config import Config
+from ccscale.engine.build import weight_dtype
 from ccscale.model.global_norm import planned_for_gpus
 from ccscale.model.network import ContrastiveClustering
 from ccscale.plan.meter import Meter, fake_ranks
@@ -110,7 +111,7 @@ class Network:
         size = config.views.size
         self._shape = (config.model.in_chans, size, size) if width is None else (width,)
         self._mode = FakeTensorMode()
-        self._type = torch.float64 if config.train.precision == "fp64" else torch.float32
+        self._type = weight_dtype(config.train)
         # The weights' values do not matter: nothing is downloaded or read for them.
         with torch.device("meta"):
             self._network = ContrastiveClustering(config.model.bare, size, width)

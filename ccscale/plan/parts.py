@@ -15,6 +15,7 @@ from ccscale.config import Config, LossName
 from ccscale.data.images.views import VIEWS
 from ccscale.device import float32_products, pick_device
 from ccscale.engine.adapter import Engine
+from ccscale.engine.build import weight_dtype
 from ccscale.errors import InputError
 from ccscale.features.batches import Batch
 from ccscale.plan.fit import with_batch
@@ -201,7 +202,7 @@ def _losses(
     config: Config, images: int, name: LossName, device: torch.device
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the seconds of a loss forward and backward, at a rank's images and at `_times` as many."""
-    kind = torch.float64 if config.train.precision == "fp64" else torch.float32
+    kind = weight_dtype(config.train)
     clusters, half = config.model.trained_clusters, config.train.precision == "bf16"
 
     def at(rows: int) -> tuple[float, float]:

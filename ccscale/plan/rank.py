@@ -19,6 +19,7 @@ import torch
 
 from ccscale.config import LOSSES, Config, LossName
 from ccscale.data.images.views import VIEWS
+from ccscale.engine.build import weight_dtype
 from ccscale.engine.guard import NORM_BYTES
 from ccscale.plan.calibration_cost import CalibrationCost, measure_calibration
 from ccscale.plan.engine_cost import EngineCost, engine_cost
@@ -187,7 +188,7 @@ class RankPlan:
     @property
     def _e(self) -> int:
         """Bytes in a number."""
-        return 8 if self.config.train.precision == "fp64" else 4
+        return weight_dtype(self.config.train).itemsize
 
     @property
     def _averaged(self) -> int:

@@ -22,6 +22,7 @@ from typing import Any
 
 from ccscale.config import Config
 from ccscale.data.images.views import VIEWS
+from ccscale.engine.build import weight_dtype
 from ccscale.errors import InputError
 from ccscale.features.following import open_followed
 from ccscale.model.global_norm import GATHERED
@@ -219,7 +220,7 @@ class _Step:
         entry = self._sent.get(("instance loss", "all_gather"))
         if entry is None:
             return 0.0, 0.0
-        width = 8 if self._config.train.precision == "fp64" else 4
+        width = weight_dtype(self._config.train).itemsize
         small = self._ranks * (VIEWS * self._parts.images + 1) * width
         sizes = entry.bytes - small, small
         rows, logsumexps = (self._links.seconds("all_gather", size, self._ranks) for size in sizes)

@@ -158,29 +158,31 @@ def restore(
         Steps that there will be. Where some are left and the newest checkpoint says that a stage has made it worse,
         weights and optimizer are those of the one that serves in its place.
     """
-    config, network, newest = opening.config, opening.network, opening.found.newest
+    config, newest = opening.config, opening.found.newest
     if newest is None:
-        return build_engine(config, network, device), 0, {"bad": []}
-    last, kept = newest, None
+        return build_engine(config, opening.network, device), 0, {"bad": []}
     if newest.serves is not None and stop is not None and newest.step < stop:
-        told = checkpoint.read_state(last)
-        if told.get(KEY, {}).get("ended"):
-            newest, kept = (
-                dist.on_rank_zero(lambda: checkpoint.serving(config.run_folder, last, pickles=True)),
-                told,
-            )
-            dist.say(f"without self-labelling, from what serves: the checkpoint of step {newest.step}")
-    universal = None
-    if checkpoint.needs_universal(newest, config):
+        state = checkpoint.read_state(newest)
+        if state.get(KEY, {}).get("ended"):
+            source = dist.on_rank_zero(lambda: checkpoint.serving(config.run_folder, newest, pickles=True))
+            dist.say(f"without self-labelling, from what serves: the checkpoint of step {source.step}")
+            return _load(opening, device, source)[0], newest.step, state
+    engine, state = _load(opening, device, newest)
+    return engine, newest.step, state
+
+
+def _load(opening: Opening, device: torch.device, source: Checkpoint) -> tuple[Engine, dict[str, Any]]:
+    """Build the engine with the weights and optimizer state of a checkpoint, and return what was saved beside."""
+    config, network, universal = opening.config, opening.network, None
+    if checkpoint.needs_universal(source, config):
         ranks, zero = dist.world(), config.train.zero
-        ways = [f"{newest.world} to {ranks} ranks"] if newest.world != ranks else []
-        ways += [f"ZeRO {newest.zero} to {zero}"] if newest.zero != zero else []
-        dist.say(f"converting {newest.path.name} from {' and from '.join(ways)}")
+        ways = [f"{source.world} to {ranks} ranks"] if source.world != ranks else []
+        ways += [f"ZeRO {source.zero} to {zero}"] if source.zero != zero else []
+        dist.say(f"converting {source.path.name} from {' and from '.join(ways)}")
         names = parameter_names(config, network)
-        universal = dist.on_rank_zero(lambda: checkpoint.make_universal(newest, names))
+        universal = dist.on_rank_zero(lambda: checkpoint.make_universal(source, names))
     engine = build_engine(config, network, device, universal=universal is not None)
-    state = checkpoint.load(engine, newest, universal)
-    return engine, last.step, state if kept is None else kept
+    return engine, checkpoint.load(engine, source, universal)
 
 
 def _tell(standing: Standing) -> None:

@@ -28,6 +28,7 @@ from ccscale.data.images.device_colour import colour_views
 from ccscale.data.images.views import VIEWS
 from ccscale.data.pairs import PairBatch
 from ccscale.engine.adapter import Engine
+from ccscale.engine.build import weight_dtype
 from ccscale.engine.guard import StepGuard, Verdict
 from ccscale.engine.parameter_groups import set_rate, train_by
 from ccscale.engine.rates import averaging
@@ -67,7 +68,7 @@ class Stepper:
         note: Callable[[str], None] = lambda part: None,
     ) -> None:
         self.config, self.engine, self.device, self._note = config, engine, device, note
-        self.dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
+        self.dtype = weight_dtype(config.train)
         # Where autocast's first convolution would round the views to bfloat16, and nothing else looks at them.
         rounds = device.type == "cuda" and config.train.precision == "bf16" and not config.model.normalize
         self.view_dtype = torch.bfloat16 if rounds and has_one_stem(engine.network.backbone) else self.dtype

@@ -12,14 +12,18 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
+from ccscale.data.sources.contents import encode_png
 from ccscale.serve.answer import Answer, Answerer
 from ccscale.serve.decoders import Decoders
 from ccscale.serve.metrics import Metrics
 from ccscale.serve.reloading import Served
 from ccscale.serve.serve import ServiceSettings, answer, take_port
+
+ASSIGN = "/v1/assign"
 
 
 class Process:
@@ -108,3 +112,20 @@ async def in_process(
         finally:
             stop.set()
             await running
+
+
+def grey(value: int, side: int = 8) -> bytes:
+    return encode_png(np.full((side, side, 3), value, dtype=np.uint8))
+
+
+@contextlib.asynccontextmanager
+async def client(
+    shelf: Shelf, decoders: Decoders, settings: ServiceSettings | None = None
+) -> AsyncIterator[aiohttp.ClientSession]:
+    async with in_process(shelf, decoders, settings) as (url, _), aiohttp.ClientSession(url) as session:
+        yield session
+
+
+async def post(session: aiohttp.ClientSession, data: object, **more: object) -> tuple[int, dict]:
+    async with session.post(ASSIGN, data=data, **more) as response:
+        return response.status, await response.json()

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from ccscale import dist
+from ccscale.array_types import Int64
 from ccscale.config import Config
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
@@ -23,8 +23,6 @@ from ccscale.evaluate.given_labels import read_labels
 from ccscale.evaluate.matching import many_to_one, one_to_one
 from ccscale.evaluate.notes import strange_keys
 from ccscale.features.store import Features
-
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

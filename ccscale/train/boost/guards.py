@@ -25,18 +25,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ccscale.array_types import Int64
 from ccscale.config.stages import Boost
 from ccscale.features.kappa import kappa
 
 LEAST = 0.8  # of the effective clusters, and of the stability, before
-FEWEST = (
-    0.5  # of the clusters in use, that must have labels beside the cluster loss, or where it does not wait
-)
+# Share of the clusters in use that must have labels, beside the cluster loss or where a stage does not wait.
+FEWEST = 0.5
 SLACK = 0.003  # of the neighbours' kappa, by which checks of clusters that are as good may differ
-
-Int64 = NDArray[np.int64]
 
 
 class Check(NamedTuple):
@@ -174,9 +171,7 @@ def best(checks: Sequence[Check], ended: bool = False) -> Check:
     ended
         Whether the stage was ended after another one.
     """
-    if (
-        not ended
-    ):  # an epoch after the first one the clusters are still nearly the same, and favoured as it is
+    if not ended:  # an epoch after the first one the clusters are nearly the same, and favoured as it is
         checks = checks[2:] or checks[1:] or checks
     most = max(check.neighbours for check in checks)
     return [check for check in checks if check.neighbours >= most - SLACK][-1]
