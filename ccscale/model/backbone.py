@@ -13,6 +13,7 @@ from ccscale import dist
 from ccscale.config import Model
 from ccscale.errors import InputError, first_line, nearest
 from ccscale.model.named_weights import NAMED, describe, read_named
+from ccscale.model.small_maps import multiply_small_maps
 from ccscale.unimported import timm
 
 
@@ -109,6 +110,7 @@ def create_backbone(settings: Model, size: int, pretrained: bool) -> nn.Module:
         ) from error
     if settings.stem == "small":
         _use_small_stem(backbone, name)
+    multiply_small_maps(backbone)
     return backbone
 
 

@@ -18,10 +18,19 @@ from torch import nn
 
 from ccscale.config import Model
 from ccscale.errors import InputError
+from ccscale.model.small_maps import SmallMapConv2d
 from ccscale.unimported import timm
 from ccscale.wording import counted
 
-ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, timm.layers.Conv2dSame, timm.layers.Linear)
+ROUNDED = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    SmallMapConv2d,
+    timm.layers.Conv2dSame,
+    timm.layers.Linear,
+)
 """What uses its weights as they are, and autocast rounds them; no layer that makes others of its own."""
 
 

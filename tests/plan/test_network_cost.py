@@ -81,7 +81,7 @@ def test_what_is_frozen_has_no_gradients_and_keeps_no_activations():
     costs = {
         freeze: Network(
             config.model_copy(update={"model": config.model.model_copy(update={"freeze": freeze})}), 1, "cpu"
-        ).measure(8)
+        ).measure(128)
         for freeze in ("none", 2, "all")
     }
     assert costs["none"].frozen == 0

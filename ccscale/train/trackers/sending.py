@@ -20,6 +20,7 @@ from ccscale.train.trackers.tracker import End, Line, Tracker, keep, read_kept
 AT_ONCE = 2**15  # bytes of lines
 AGAIN = 30.0  # seconds until a tracker that failed is tried again
 PATIENCE = 10.0  # seconds that a run's end waits for it
+LAST_TRY = 1.0  # seconds that it waits if sending has failed: it may be reachable again by now
 
 
 class Sending:
@@ -48,13 +49,13 @@ class Sending:
             self._thread.start()
 
     def close(self, end: End) -> None:
-        """Send the remaining lines for up to `PATIENCE`, or less if sending already fails."""
+        """Send the remaining lines for up to `PATIENCE`, or `LAST_TRY` if sending has failed."""
         if self._thread.ident is None:
             return
         self._end = end
         self._ending.set()
         self._news.set()
-        self._thread.join(0 if self._failing else PATIENCE)
+        self._thread.join(LAST_TRY if self._failing else PATIENCE)
         if self._failing or self._thread.is_alive():
             self._is_left = True
             limit_exit(PATIENCE / 4)  # W&B's package waits for its server at the very end, too
