@@ -32,7 +32,7 @@ from ccscale.data.sources.contents import encode_png
 from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.evaluate.heads import serving_head
-from ccscale.evaluate.opened import run_and_checkpoint
+from ccscale.evaluate.opened_run import run_and_checkpoint
 from ccscale.model.export import load
 from ccscale.model.network import ContrastiveClustering, Outputs
 from ccscale.preempt import StopRequest

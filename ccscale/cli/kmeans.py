@@ -59,7 +59,7 @@ def view(text: str) -> int | None:
 
 def run(args: argparse.Namespace) -> int:
     with loading():
-        from ccscale.evaluate.store_means import cluster_store
+        from ccscale.evaluate.store_kmeans import cluster_store
 
     result = cluster_store(
         args.store,

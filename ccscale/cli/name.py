@@ -10,7 +10,7 @@ from ccscale.progress import loading
 from ccscale.wording import counted
 
 if TYPE_CHECKING:
-    from ccscale.evaluate.words import Suggested
+    from ccscale.evaluate.name_suggestions import Suggestion
 
 EXAMPLES = """\
 examples:
@@ -127,11 +127,11 @@ def share(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     with loading():
         from ccscale.clusters.lineage import is_living, open_lineage
-        from ccscale.evaluate.naming import Called, NameChanges, name_run
+        from ccscale.evaluate.naming import NameChanges, ResolvedNames, name_run
 
     living = is_living(args.run)
 
-    def say(changes: NameChanges) -> Called:
+    def say(changes: NameChanges) -> ResolvedNames:
         return open_lineage(args.run).say(changes) if living else name_run(args.run, changes, args.clusters)
 
     changes = NameChanges(dict(args.names), dict(args.join), args.junk, args.file, args.anyway)
@@ -164,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _suggestions_table(suggested: "dict[int, Suggested]") -> TextTable:
+def _suggestions_table(suggested: "dict[int, Suggestion]") -> TextTable:
     """Return what the images of each cluster have voted for, a row each."""
     table = TextTable("cluster", "images", "word", "of them", "or", text=("word", "or"))
     for cluster, it in suggested.items():
@@ -174,7 +174,7 @@ def _suggestions_table(suggested: "dict[int, Suggested]") -> TextTable:
     return table
 
 
-def _suggestions(args: argparse.Namespace) -> "dict[int, Suggested]":
+def _suggestions(args: argparse.Namespace) -> "dict[int, Suggestion]":
     """Return what words suggest, where they are asked."""
     if args.words is None:
         if args.clip or args.weights or args.store or args.take is not None:
@@ -182,9 +182,9 @@ def _suggestions(args: argparse.Namespace) -> "dict[int, Suggested]":
         return {}
     if not (args.clip and args.weights):
         raise InputError("--words needs a CLIP model: give --clip MODEL and --weights FILE")
-    from ccscale.evaluate.words import ByWords, suggest_names
+    from ccscale.evaluate.name_suggestions import SuggestionOptions, suggest_names
 
-    by = ByWords(args.words, args.clip, args.weights, args.store, args.template)
+    by = SuggestionOptions(args.words, args.clip, args.weights, args.store, args.template)
     return suggest_names(args.run, by, args.clusters)
 
 

@@ -83,12 +83,12 @@ def run(args: argparse.Namespace) -> int:
 def _predict(args: argparse.Namespace, quiet: bool = False) -> int:
     with stop_on_signal(SIGNALS if args.follow else (), exit_at_once) as request:
         with loading():
-            from ccscale.evaluate.predict import Wanted, predict_run
+            from ccscale.evaluate.predict import PredictOptions, predict_run
 
         result = predict_run(
             at_hand(args.run),
             args.shards,
-            Wanted(args.out, args.features, args.merged, args.follow, args.idle, args.reject),
+            PredictOptions(args.out, args.features, args.merged, args.follow, args.idle, args.reject),
             args.split,
             images=args.images,
             device=args.device,

@@ -41,8 +41,8 @@ from ccscale.embed.embed import Source, Wanted, growing_store, images_of
 from ccscale.errors import InputError
 from ccscale.evaluate.basis import weights_of
 from ccscale.evaluate.feature_subset import choose_rows
-from ccscale.evaluate.opened import OpenedRun, open_run
-from ccscale.evaluate.sureness import assign_features
+from ccscale.evaluate.opened_run import OpenedRun, open_run
+from ccscale.evaluate.reliability import assign_features
 from ccscale.features.store import Features
 from ccscale.model.export import WEIGHTS, copy_export
 from ccscale.model.network import ContrastiveClustering

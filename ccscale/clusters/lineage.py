@@ -18,7 +18,7 @@ from ccscale.errors import InputError
 from ccscale.evaluate.cluster_names import LIVING, ClusterNames
 
 if TYPE_CHECKING:
-    from ccscale.evaluate.naming import Called, NameChanges
+    from ccscale.evaluate.naming import NameChanges, ResolvedNames
 
 FOLDER, CURRENT = "clusters", "current"
 PREFIX = "v"
@@ -201,14 +201,14 @@ class Lineage:
 
         self.say(NameChanges(names))
 
-    def say(self, changes: "NameChanges") -> "Called":
+    def say(self, changes: "NameChanges") -> "ResolvedNames":
         """Say something of clusters, or nothing; return what is said of them then. Raises as `name` does.
 
         The first ids were the network's clusters, and are called alike: what is said of them is kept in the run's
         own file, too, for `predict` and reports. So a file of a report's page, of the network's clusters, names
         ids.
         """
-        from ccscale.evaluate.naming import Called, changed
+        from ccscale.evaluate.naming import ResolvedNames, apply_changes
 
         first = self.chain()[0]
         found, ids = ClusterNames.load(self.folder), self.newest().next_id
@@ -216,12 +216,12 @@ class Lineage:
             given = None if changes.file is None else ClusterNames.read(changes.file)
             if given is not None and given.is_of(first.basis.weights, first.basis.head):
                 found, changes = given.living(), changes.without_file()
-            found = changed(found or ClusterNames(LIVING), LIVING, changes, ids)
+            found = apply_changes(found or ClusterNames(LIVING), LIVING, changes, ids)
             found.save(self.folder)
             before = ClusterNames.load(self.run)
             if before is None or before.is_of(first.basis.weights, first.basis.head):
                 found.within(first.next_id, first.basis.model_dump()).save(self.run)
-        return Called(ids, found, ids=self.state().clusters.tolist())
+        return ResolvedNames(ids, found, ids=self.state().clusters.tolist())
 
     def network(self, number: int | None = None) -> Path:
         """Return the folder of a version's network, for `ccscale.load`."""

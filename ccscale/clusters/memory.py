@@ -14,7 +14,7 @@ from ccscale.clusters.state import State
 from ccscale.clusters.tables import UNASSIGNED
 from ccscale.clusters.version import Kept, TableFile
 from ccscale.clusters.writing import Draft, told
-from ccscale.evaluate.sureness import assign_features
+from ccscale.evaluate.reliability import assign_features
 from ccscale.model.network import ContrastiveClustering
 
 

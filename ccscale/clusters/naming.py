@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ccscale.clusters.version import NetworkBasis
 from ccscale.evaluate.cluster_names import LIVING, ClusterNames
-from ccscale.evaluate.naming import called
+from ccscale.evaluate.naming import resolve_names
 
 
 def carry_names(clusters: Path, basis: NetworkBasis, k: int) -> None:
@@ -17,7 +17,7 @@ def carry_names(clusters: Path, basis: NetworkBasis, k: int) -> None:
     basis, k
         The network, and its number of clusters.
     """
-    known = called(clusters.parent, basis.weights, basis.head, k)
+    known = resolve_names(clusters.parent, basis.weights, basis.head, k)
     if known.names is None:
         return
     names = known.by_hand or ClusterNames(LIVING)

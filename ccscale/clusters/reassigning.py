@@ -16,7 +16,7 @@ from ccscale.clusters.tables import BAD, TablesAt, write_changes
 from ccscale.clusters.version import CHANGES, TableFile
 from ccscale.clusters.writing import Draft, told
 from ccscale.errors import InputError
-from ccscale.evaluate.sureness import assign_features
+from ccscale.evaluate.reliability import assign_features
 from ccscale.features.listing import FeatureFile, read_listing
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import say

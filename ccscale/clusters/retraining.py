@@ -31,7 +31,7 @@ from ccscale.clusters.writing import Draft, begin, only_writer, pending, told
 from ccscale.config import Config
 from ccscale.config.file import load_config, parse_config
 from ccscale.errors import InputError
-from ccscale.evaluate.sureness import assign_features
+from ccscale.evaluate.reliability import assign_features
 from ccscale.features.graph import NEIGHBOURS
 from ccscale.features.listing import Settings
 from ccscale.features.neighbours import find_neighbours

@@ -28,7 +28,7 @@ from ccscale.data.shards.manifest_file import Shard
 from ccscale.embed.embed import Source, Wanted, grow_by, growing_store
 from ccscale.embed.growing import GrowingStore
 from ccscale.errors import InputError
-from ccscale.evaluate.sureness import assign_features
+from ccscale.evaluate.reliability import assign_features
 from ccscale.features.listing import Listing, Settings
 from ccscale.features.store import Features
 from ccscale.model.export import load

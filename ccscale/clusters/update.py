@@ -24,7 +24,7 @@ from ccscale.clusters.writing import only_writer
 from ccscale.data.shards.shard_watch import ShardWatch
 from ccscale.embed.embed import images_of
 from ccscale.errors import InputError, nearest
-from ccscale.evaluate.following import follow
+from ccscale.evaluate.follow_shards import follow_shards
 from ccscale.features.store import Features
 from ccscale.preempt import StopRequest
 
@@ -119,7 +119,7 @@ def update_run(
             place = Path(asked.features)
             update.with_store(dist.on_rank_zero(lambda: Features(place, asked.splits)))
         elif asked.shards is not None and asked.follow:
-            for found in follow(ShardWatch(asked.shards, asked.splits), request, asked.idle):
+            for found in follow_shards(ShardWatch(asked.shards, asked.splits), request, asked.idle):
                 update.with_shards(found)
                 update.decide(asked.apply, again=False)
         elif asked.shards is not None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ccscale import atomic
 from ccscale.config import Model
-from ccscale.evaluate.opened import run_and_checkpoint, settings_and_export
+from ccscale.evaluate.opened_run import run_and_checkpoint, settings_and_export
 from ccscale.features.following import BACKBONE
 from ccscale.features.listing import Dtype
 from ccscale.model.backbone import build_backbone

@@ -31,8 +31,8 @@ from ccscale.embed.features import Embedder
 from ccscale.embed.growing import GrowingStore
 from ccscale.embed.opening import open_store
 from ccscale.errors import InputError
-from ccscale.evaluate.following import follow
-from ccscale.evaluate.opened import open_shards
+from ccscale.evaluate.follow_shards import follow_shards
+from ccscale.evaluate.opened_run import open_shards
 from ccscale.features.feature_file import FeatureFileReader
 from ccscale.features.listing import Dtype, Settings
 from ccscale.features.neighbours import find_neighbours
@@ -210,7 +210,7 @@ def embed_shards(
             if there is not None:
                 store.grow(*there)
             else:
-                for found in follow(ShardWatch(shards, splits), request, idle):
+                for found in follow_shards(ShardWatch(shards, splits), request, idle):
                     grow_by(store, found, request)
             found_neighbours = None
             if neighbours is not None and store.listing.complete:

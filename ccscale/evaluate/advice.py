@@ -1,6 +1,6 @@
 """Estimates the number of clusters from existing features, without labels.
 
-Random rows are projected (`structureless.py`) and clustered by k-means for each K of `tried`, criteria measure
+Random rows are projected (`null_model.py`) and clustered by k-means for each K of `tried`, criteria measure
 how well these clusters fit (`criteria.py`), and their votes give the advice (`votes.py`). If that is near the
 largest K tried, larger ones are tried with more rows.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ccscale.errors import InputError
 from ccscale.evaluate.criteria import measure
 from ccscale.evaluate.feature_subset import choose_rows
-from ccscale.evaluate.structureless import Projection
+from ccscale.evaluate.null_model import NullModel
 from ccscale.evaluate.votes import WIDE, Vote, centre, vote
 from ccscale.features.store import Features
 from ccscale.progress import Meter
@@ -121,7 +121,7 @@ def advise_rows(
     Parameters
     ----------
     take
-        Called with a number of images, returns the features of as many, or of all; (n, D).
+        ResolvedNames with a number of images, returns the features of as many, or of all; (n, D).
     images
         How many there are.
     place
@@ -142,7 +142,7 @@ def advise_rows(
         )
     most = min(FIRST, largest)
     while True:
-        projection = Projection.of(take(max(ROWS, ROWS_EACH * most)), seed)
+        projection = NullModel.of(take(max(ROWS, ROWS_EACH * most)), seed)
         tried = tried_numbers(most)
         votes = _ask(projection, tried, seed, show)
         if most == min(MOST, largest) or all(one.clusters < ROOM * most for one in votes if one.sees):
@@ -150,7 +150,7 @@ def advise_rows(
         most = min(2 * most, MOST, largest)
 
 
-def _ask(projection: Projection, tried: list[int], seed: int, show: bool) -> tuple[Vote, ...]:
+def _ask(projection: NullModel, tried: list[int], seed: int, show: bool) -> tuple[Vote, ...]:
     """Measure features and such without clusters, and return the votes."""
     title = f"trying 2 to {tried[-1]:,} clusters"
     with Meter(title, len(tried) * (1 + DRAWS), "numbers", show) as meter:

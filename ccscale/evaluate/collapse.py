@@ -32,7 +32,7 @@ class ClusterProblem:
     sentence: str
 
 
-def judge(summary: dict[str, Any]) -> list[ClusterProblem]:
+def find_problems(summary: dict[str, Any]) -> list[ClusterProblem]:
     """Return what is wrong with the clusters of a summary, nothing where all is well or there are no images."""
     images, k = summary["images"], summary["clusters"]
     if not images:
@@ -66,7 +66,7 @@ class CollapseWatch:
 
     def news(self, summary: dict[str, Any]) -> list[str]:
         """Return the sentences about a summary that are new, or much worse than when they were last told."""
-        found = judge(summary)
+        found = find_problems(summary)
         kinds = {finding.kind for finding in found}
         self._told = {kind: severity for kind, severity in self._told.items() if kind in kinds}
         new = [finding for finding in found if finding.severity >= 2 * self._told.get(finding.kind, 0)]

@@ -12,7 +12,7 @@
                  −score of the merge that leaves K − 1 (`linkage.py`)
 
 Higher is better. The first three and the last mean nothing by themselves, since few clusters are always more
-stable than many: they are compared with those of features without clusters (`structureless.py`).
+stable than many: they are compared with those of features without clusters (`null_model.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ def measure(rows: Float32, tried: Sequence[int], seed: int, advance: Callable[[]
     seed
         Of halves, of k-means, of which rows are looked at.
     advance
-        Called after each K.
+        ResolvedNames after each K.
     """
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import NearestNeighbors

@@ -3,7 +3,7 @@
 For the run's own data it writes to the run's folder
 
     assignments.parquet   a row a sample (`table.py`)      features.npz   of a subset (`feature_subset.py`)
-    evaluation.json       all figures, also per cluster       sureness.npz   how sure it is (`sureness.py`)
+    evaluation.json       all figures, also per cluster       sureness.npz   how sure it is (`reliability.py`)
 
 with --merge, of whatever data, merge.json and merge.png (`merge_tree.py`), with --how-many how-many.json and .png
 (`how_many.py`). Each carries its `basis.Basis`.
@@ -24,21 +24,21 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import InputError
 from ccscale.evaluate import notes
-from ccscale.evaluate.answers import Answers
 from ccscale.evaluate.basis import KEY, Basis
-from ccscale.evaluate.collapse import judge
+from ccscale.evaluate.collapse import find_problems
 from ccscale.evaluate.feature_subset import FILE, FeatureSubset, numbers_in_all
 from ccscale.evaluate.given_labels import GivenLabels, read_labels
+from ccscale.evaluate.head_kappas import head_kappas
 from ccscale.evaluate.heads import Choice, choose_heads, of_heads, serving_head
 from ccscale.evaluate.how_many import advise_run, read_advice
 from ccscale.evaluate.matching import one_to_one
 from ccscale.evaluate.merge_tree import PICTURE, LinkageTally, write_tree
-from ccscale.evaluate.neighbourhood import head_kappas
-from ccscale.evaluate.opened import OpenedRun, open_own_data, open_run, open_shards
+from ccscale.evaluate.opened_run import OpenedRun, open_own_data, open_run, open_shards
 from ccscale.evaluate.parts import parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
 from ccscale.evaluate.passes import Pass, assign_all
 from ccscale.evaluate.probes import score_features
+from ccscale.evaluate.reliability_evaluation import ReliabilityEvaluation
 from ccscale.evaluate.stability import agreement, view_pairs
 from ccscale.evaluate.tally import Tally
 from ccscale.features.store import Features
@@ -106,7 +106,7 @@ def evaluate_run(
         ``heads``, a row of each (see `heads.HeadTallies.table`); with `merge` ``cuts`` (see
         `merge_tree.measure_cuts`) and ``dendrogram``, the picture's path; with `how_many` ``how_many`` (see
         `how_many.advise_run`), which stays in the figures as long as it is of the same; and what
-        `Answers.keep`, of other images `Answers.measure` tells. None elsewhere.
+        `ReliabilityEvaluation.keep`, of other images `ReliabilityEvaluation.measure` tells. None elsewhere.
 
     Raises
     ------
@@ -204,7 +204,7 @@ class Evaluation:
             "stability": agreement(pairs) | ({} if self.features is None else {"of": opened.config.pairs.of}),
         }
         result |= {
-            "warnings": [finding.sentence for finding in judge(result)],
+            "warnings": [finding.sentence for finding in find_problems(result)],
             "undecodable": found.undecodable,
             "per_cluster": found.tally.per_cluster(),
         }
@@ -282,7 +282,7 @@ class Evaluation:
         """Tell how sure the run is; of its own images also keep that."""
         opened = self.opened
         matched = one_to_one(found.tally.table)
-        answers = Answers(self.folder, opened.network, self.basis, found.subset, matched)
+        answers = ReliabilityEvaluation(self.folder, opened.network, self.basis, found.subset, matched)
         if not self.own or self.splits != opened.config.evaluated_splits:
             return answers.measure()
         return answers.keep(pairs, self.folder / TABLE, self.given, self.features, opened.config.seed)

@@ -1,6 +1,6 @@
 """Chooses the cluster head to use, without labels, and tabulates all heads.
 
-On a feature store with neighbours, the head with the highest kappa is used (`neighbourhood.py`), whether it was
+On a feature store with neighbours, the head with the highest kappa is used (`head_kappas.py`), whether it was
 trained or consists of centres.
 
 Otherwise two views of some images (`stability.py`) are assigned by every head. Of the trained heads for one K,

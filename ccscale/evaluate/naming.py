@@ -9,8 +9,8 @@ from ccscale.evaluate.basis import weights_of
 from ccscale.evaluate.cluster_names import FILE, ClusterNames
 from ccscale.evaluate.given_labels import Names
 from ccscale.evaluate.heads import serving_head
-from ccscale.evaluate.opened import run_and_checkpoint
-from ccscale.evaluate.sureness import Sureness
+from ccscale.evaluate.opened_run import run_and_checkpoint
+from ccscale.evaluate.reliability import Reliability
 from ccscale.progress import say
 
 
@@ -45,7 +45,7 @@ class NameChanges:
 
 
 @dataclass(frozen=True)
-class Called:
+class ResolvedNames:
     """What clusters are called.
 
     Attributes
@@ -79,7 +79,7 @@ class Called:
         return {one: names[one] for one in (range(self.clusters) if self.ids is None else self.ids)}
 
 
-def called(folder: Path, weights: str, head: int, clusters: int) -> Called:
+def resolve_names(folder: Path, weights: str, head: int, clusters: int) -> ResolvedNames:
     """Return what is said of a network's clusters in a folder: by hand, which counts first, and by labels.
 
     Parameters
@@ -89,18 +89,18 @@ def called(folder: Path, weights: str, head: int, clusters: int) -> Called:
     weights, head, clusters
         The network's hash, the head that serves, its number of clusters.
     """
-    sureness = Sureness.load(folder)
-    by_labels = sureness.names if sureness is not None and sureness.is_of(weights, head) else None
+    reliability = Reliability.load(folder)
+    by_labels = reliability.names if reliability is not None and reliability.is_of(weights, head) else None
     found = ClusterNames.load(folder)
     if found is not None and not found.is_of(weights, head):
         say(f"ignored the names in {folder / FILE}, which are for the clusters of another network")
         found = None
     if found is not None:
         found.check(clusters)
-    return Called(clusters, found, by_labels)
+    return ResolvedNames(clusters, found, by_labels)
 
 
-def name_run(run: str | Path, changes: NameChanges, clusters: int | None = None) -> Called:
+def name_run(run: str | Path, changes: NameChanges, clusters: int | None = None) -> ResolvedNames:
     """Say something of a run's clusters, or nothing; return what is said of them then.
 
     Parameters
@@ -121,15 +121,15 @@ def name_run(run: str | Path, changes: NameChanges, clusters: int | None = None)
     folder, weights = config.run_folder, weights_of(checkpoint)
     head = serving_head(config.model, checkpoint.heads, clusters)
     basis = {"step": checkpoint.step, "weights": weights, "head": head}
-    found = called(folder, weights, head, config.model.head_clusters[head])
+    found = resolve_names(folder, weights, head, config.model.head_clusters[head])
     if not changes:
         return found
-    names = changed(found.by_hand or ClusterNames(basis), basis, changes, found.clusters)
+    names = apply_changes(found.by_hand or ClusterNames(basis), basis, changes, found.clusters)
     names.save(folder)
-    return Called(found.clusters, names, found.by_labels)
+    return ResolvedNames(found.clusters, names, found.by_labels)
 
 
-def changed(
+def apply_changes(
     before: ClusterNames, basis: Mapping[str, object], changes: NameChanges, clusters: int
 ) -> ClusterNames:
     """Return names with changes.

@@ -29,7 +29,7 @@ from ccscale.device import pick_device
 from ccscale.draw.contact_sheet import TILE, Row, draw_sheet
 from ccscale.draw.tiles import each_tile
 from ccscale.errors import BadImage, Fault, InputError
-from ccscale.evaluate.looks import pairs_by_looks
+from ccscale.evaluate.pixel_similarity import pairs_by_pixels
 from ccscale.features.near_pairs import NearPairs, groups_of, near_pairs
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import Features, open_features
@@ -61,7 +61,7 @@ def find_duplicates(
     store : str or Path
         The store's folder. Where it has no neighbours they are found, and kept in it.
     above : float, optional
-        Least cosine of a pair, where features alone are to tell; by default neighbours are looked at (`looks.py`),
+        Least cosine of a pair, to compare features only. By default pixels are compared (`pixel_similarity.py`),
         which needs the shards.
     out : str or Path, optional
         A folder; ``duplicates`` in the store by default.
@@ -147,7 +147,7 @@ def _pairs(features: Features, images: "_Images", above: float | None) -> NearPa
     if above is not None:
         return near_pairs(features, above)
     if images.readable:
-        return pairs_by_looks(features, images.reader)
+        return pairs_by_pixels(features, images.reader)
     raise InputError(
         f"the images of {features.folder} cannot be read ({images.reason}): give their shards with --shards, or "
         "use --above 0.97 to compare features only"

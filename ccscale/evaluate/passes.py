@@ -10,7 +10,7 @@ from ccscale.evaluate.assign import Assigned, assign
 from ccscale.evaluate.feature_subset import FeatureSubset, SubsetTally, choose_rows
 from ccscale.evaluate.heads import HeadTallies
 from ccscale.evaluate.merge_tree import LinkageTally
-from ccscale.evaluate.opened import OpenedRun
+from ccscale.evaluate.opened_run import OpenedRun
 from ccscale.evaluate.parts import deal, parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
 from ccscale.evaluate.tally import Tally

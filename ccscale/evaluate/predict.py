@@ -23,13 +23,13 @@ from ccscale.data.sources.listing import ImageListing, list_images
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import assign
 from ccscale.evaluate.basis import weights_of
-from ccscale.evaluate.following import follow
-from ccscale.evaluate.known import Known
+from ccscale.evaluate.follow_shards import follow_shards
 from ccscale.evaluate.merge_tree import read_tree
-from ccscale.evaluate.naming import Called
-from ccscale.evaluate.opened import OpenedRun, open_run, open_shards
+from ccscale.evaluate.naming import ResolvedNames
+from ccscale.evaluate.opened_run import OpenedRun, open_run, open_shards
 from ccscale.evaluate.parts import Part, deal, parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
+from ccscale.evaluate.postprocessing import Postprocessor
 from ccscale.evaluate.reject import Reject
 from ccscale.evaluate.table import check_table_path
 from ccscale.preempt import StopRequest
@@ -38,7 +38,7 @@ from ccscale.wording import agree, counted
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PredictOptions:
     """What is to be predicted, beside the run and the images.
 
     Attributes
@@ -104,7 +104,7 @@ class Wanted:
 def predict_run(
     run: str | Path,
     shards: str | None,
-    wanted: Wanted,
+    wanted: PredictOptions,
     splits: Sequence[str] | None = None,
     *,
     images: Sequence[str] = (),
@@ -122,7 +122,7 @@ def predict_run(
         The folder of a run or of an exported network.
     shards : str, optional
         A data set, with or without labels; None if `images` is given.
-    wanted : Wanted
+    wanted : PredictOptions
         What to write and where.
     splits : sequence of str, optional
         All by default.
@@ -178,7 +178,7 @@ def predict_run(
 class Prediction:
     """One prediction; all ranks make it together, up to `finish`."""
 
-    def __init__(self, opened: OpenedRun, wanted: Wanted) -> None:
+    def __init__(self, opened: OpenedRun, wanted: PredictOptions) -> None:
         self.opened, self.wanted = opened, wanted
         weights = dist.on_rank_zero(lambda: weights_of(opened.checkpoint))
         self.groups, self.notes = dist.on_rank_zero(lambda: self._cut_tree(weights))
@@ -210,10 +210,10 @@ class Prediction:
         self.once(listing.manifest, tuple(listing.manifest.splits))
 
     def follow(self, watch: ShardWatch, request: StopRequest) -> None:
-        """Assign shards as they appear, until a request, or until none was new for `Wanted.idle` seconds."""
+        """Assign shards as they appear, until stopped or none has appeared for `PredictOptions.idle` seconds."""
         dist.on_rank_zero(watch.check)
         dist.on_rank_zero(self.folder.begin)
-        for found in follow(watch, request, self.wanted.idle):
+        for found in follow_shards(watch, request, self.wanted.idle):
             self._assign(found, request)
         self.notes += dist.on_rank_zero(lambda: self.opened.notes(watch.manifest) if watch.handed_out else [])
 
@@ -251,10 +251,10 @@ class Prediction:
         dist.together(lambda: self.folder.write(mine, told))
         return len(done)
 
-    def _find_known(self, weights: str) -> Known:
+    def _find_known(self, weights: str) -> Postprocessor:
         """Return what is known of the answers; of merged clusters that is nothing."""
-        known = Known.of(self.opened, weights, self.wanted.reject)
-        return known if self.groups is None else Known(Called(self.k))
+        known = Postprocessor.of(self.opened, weights, self.wanted.reject)
+        return known if self.groups is None else Postprocessor(ResolvedNames(self.k))
 
     def _cut_tree(self, weights: str) -> tuple[Int64 | None, list[str]]:
         """Return the groups that clusters are merged into, if they are, and what is to be said of them."""
@@ -276,7 +276,7 @@ class Prediction:
             "merged": None if self.groups is None else self.k,
             **({"head": self.opened.network.serving} if self.opened.network.serving else {}),
             "groups": None if self.groups is None else hashlib.sha256(self.groups.tobytes()).hexdigest(),
-            "sureness": None if known.sureness is None else known.sureness.digest,
+            "sureness": None if known.reliability is None else known.reliability.digest,
             "reject": None if self.wanted.reject is None else str(self.wanted.reject),
             **({} if known.called.by_hand is None else {"names": known.called.by_hand.digest}),
         }

@@ -4,7 +4,7 @@
 
     OUT/cats/IMG_1.jpg      a cluster's name, or its number; `unassigned` for those that --reject leaves out
     OUT/clusters.csv        predict's table, with the folder and the file of each image; written last
-    OUT/coco.json …         for another tool, if requested (`hand_over.py`)
+    OUT/coco.json …         for another tool, if requested (`annotation_formats.py`)
     OUT/.parts/             while it is being made: the prediction, which a killed one continues with
 
 Images that cannot be read are reported and left alone.
@@ -28,11 +28,11 @@ from ccscale.data.shards.keys import escaped, unescaped
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.sources.listing import STANDARD_INPUT, list_images
 from ccscale.errors import Fault, InputError
-from ccscale.evaluate.hand_over import EMBEDS, FORMATS, Sorted, class_of, in_order
-from ccscale.evaluate.opened import open_shards
+from ccscale.evaluate.annotation_formats import EMBEDS, FORMATS, SortedImages, class_of, in_order
+from ccscale.evaluate.opened_run import open_shards
 from ccscale.evaluate.parts import parts_of
 from ccscale.evaluate.parts_folder import PartsFolder
-from ccscale.evaluate.predict import Wanted, predict_run
+from ccscale.evaluate.predict import PredictOptions, predict_run
 from ccscale.evaluate.reject import Reject
 from ccscale.evaluate.table import write_table
 from ccscale.progress import Meter
@@ -102,7 +102,7 @@ def sort_run(
         Links to the files, copies of them, or the table alone. What is in shards can only be copied. Or files for
         another tool: of images that are files they name these, of those in shards copies.
     reject, device, workers, checkpoint, clusters
-        As of `predict.predict_run` and `predict.Wanted`.
+        As of `predict.predict_run` and `predict.PredictOptions`.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def sort_run(
         raise InputError("sort reads the list twice: write it to a file and give that (FILE.txt)")
     _check_outside(out, images.files)
     _begin(out)
-    wanted = Wanted(f"{out / PARTS}/", reject=reject)
+    wanted = PredictOptions(f"{out / PARTS}/", reject=reject)
     result = predict_run(
         run,
         images.shards,
@@ -207,7 +207,7 @@ def _place(out: Path, origin: Origin, how: How, run: str, copies: bool) -> dict[
 
     handed: Iterable[pa.Table] = placed()
     if how in FORMATS:
-        handed = FORMATS[how](Sorted(out, run, in_order(classes), handed, origin.data))
+        handed = FORMATS[how](SortedImages(out, run, in_order(classes), handed, origin.data))
     write_table(out / TABLE, (table.drop_columns(["number", "path"]) for table in handed))
     return dict(sorted(counts.items()))
 

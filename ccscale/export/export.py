@@ -4,7 +4,7 @@
 
     OUT/README.md           the model card (`card.py`)
     safetensors     OUT/model.safetensors, config.json   what `ccscale.load` and `predict` read
-                    OUT/names.json, sureness.npz         where the run has them of this network
+                    OUT/names.json, sureness.npz where the run has them of this network
     onnx            OUT/model.onnx, config.json, names.json
     torch-export    OUT/model.pt2, config.json, names.json
     timm            OUT/model.safetensors, config.json   the backbone alone, as timm has them
@@ -18,12 +18,12 @@ from typing import Any
 from ccscale.atomic import new_folder
 from ccscale.checkpoint import Checkpoint
 from ccscale.config import Config
-from ccscale.evaluate import cluster_names, sureness
+from ccscale.evaluate import cluster_names, reliability
 from ccscale.evaluate.basis import Basis, weights_of
 from ccscale.evaluate.evaluate import FIGURES
 from ccscale.evaluate.heads import serving_head
 from ccscale.evaluate.notes import no_choice
-from ccscale.evaluate.opened import run_and_checkpoint
+from ccscale.evaluate.opened_run import run_and_checkpoint
 from ccscale.export import card
 from ccscale.export.card import Card
 from ccscale.export.program import FILES, OUTPUTS, write_program
@@ -122,10 +122,10 @@ def _describe_program(network: ContrastiveClustering, format: str, facts: dict[s
 def _write_known(part: Path, config: Config, found: Checkpoint, serves: int, sure: bool) -> None:
     """Write what is known of the clusters and the answers, where it is of this network."""
     of = weights_of(found), serves
-    answers = sureness.Sureness.load(config.run_folder)
+    answers = reliability.Reliability.load(config.run_folder)
     names = cluster_names.ClusterNames.load(config.run_folder)
     if sure and answers is not None and answers.is_of(*of):
-        (part / sureness.FILE).write_bytes(answers.to_bytes())
+        (part / reliability.FILE).write_bytes(answers.to_bytes())
     if names is not None and names.is_of(*of):
         (part / cluster_names.FILE).write_bytes(names.to_bytes())
 

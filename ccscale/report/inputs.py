@@ -37,8 +37,8 @@ from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.evaluate import FIGURES, TABLE, evaluate_run
 from ccscale.evaluate.feature_subset import FILE
 from ccscale.evaluate.heads import serving_head
-from ccscale.evaluate.naming import Called, called
-from ccscale.evaluate.opened import run_and_checkpoint
+from ccscale.evaluate.naming import ResolvedNames, resolve_names
+from ccscale.evaluate.opened_run import run_and_checkpoint
 from ccscale.evaluate.table import Assignments, read_table
 from ccscale.evaluate.tally import Tally
 from ccscale.features.store import Features
@@ -93,7 +93,7 @@ class Inputs:
     metrics: Sequence[dict[str, Any]]
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     lineage: Lineage | None = None
-    called: Called = field(default_factory=lambda: Called(0))
+    called: ResolvedNames = field(default_factory=lambda: ResolvedNames(0))
     basis: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -153,7 +153,7 @@ def read_inputs(
             metrics=read_lines(folder / METRICS),
             evaluation=_read_evaluation(folder / FIGURES, basis),
             lineage=open_lineage(folder) if is_living(folder) else None,
-            called=called(folder, basis.weights, head, config.model.head_clusters[head]),
+            called=resolve_names(folder, basis.weights, head, config.model.head_clusters[head]),
             basis={"step": basis.step, "weights": basis.weights, "head": head},
         ),
         reader,

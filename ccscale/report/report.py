@@ -11,7 +11,7 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.draw.tiles import ReadTiles, grey_tiles, tiles_of
 from ccscale.errors import InputError
 from ccscale.evaluate.cluster_names import FORMAT, VERSION
-from ccscale.evaluate.opened import run_and_checkpoint
+from ccscale.evaluate.opened_run import run_and_checkpoint
 from ccscale.rank_environment import RankEnvironment
 from ccscale.report.clusters import CLASSES, choose, describe
 from ccscale.report.comparison import compare

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from ccscale.evaluate.assign import assign_batch
 from ccscale.evaluate.basis import weights_of
-from ccscale.evaluate.known import Known
-from ccscale.evaluate.opened import OpenedRun
+from ccscale.evaluate.opened_run import OpenedRun
+from ccscale.evaluate.postprocessing import Postprocessor
 from ccscale.evaluate.reject import Reject
 from ccscale.serve.answer import Answer, batch_of, refuse_channels
 
@@ -21,7 +21,7 @@ class CheckpointClusters:
         self.size = opened.network.size
         self.scaled_decode = opened.config.views.scaled_decode
         self._network = opened.network
-        self._known = Known.of(opened, weights_of(opened.checkpoint), reject)
+        self._known = Postprocessor.of(opened, weights_of(opened.checkpoint), reject)
 
     def answer(self, images: NDArray[np.uint8]) -> list[Answer]:
         """Return the answers to images (n, size, size, 3), RGB."""

@@ -11,7 +11,7 @@ from ccscale.clusters.assigning import assign
 from ccscale.clusters.lineage import Lineage
 from ccscale.embed.backbone import Backbone, backbone_of_run
 from ccscale.embed.features import NOT_FINITE, Embedder
-from ccscale.evaluate.sureness import assign_features
+from ccscale.evaluate.reliability import assign_features
 from ccscale.model.export import load
 from ccscale.model.network import ContrastiveClustering
 from ccscale.serve.answer import Answer, batch_of, refuse_channels

@@ -10,9 +10,9 @@ from ccscale.clusters.lineage import CURRENT, clusters_of, is_living, open_linea
 from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.evaluate.cluster_names import FILE as NAMES
-from ccscale.evaluate.opened import open_run
+from ccscale.evaluate.opened_run import open_run
 from ccscale.evaluate.reject import Reject
-from ccscale.evaluate.sureness import FILE as SURENESS
+from ccscale.evaluate.reliability import FILE as SURENESS
 from ccscale.model.export import CONFIG, WEIGHTS
 from ccscale.serve.answer import Answerer
 from ccscale.serve.checkpoint_clusters import CheckpointClusters
@@ -30,7 +30,7 @@ class ClusterSource:
     run
         The run's folder, or an exported network's.
     device, checkpoint, clusters, reject
-        As of `predict.predict_run` and `predict.Wanted`.
+        As of `predict.predict_run` and `predict.PredictOptions`.
     """
 
     run: Path

@@ -6,10 +6,10 @@ from ccscale import dist
 from ccscale.array_types import Int64
 from ccscale.evaluate.assign import measure
 from ccscale.evaluate.centres import CentreFinder
+from ccscale.evaluate.head_kappas import head_kappas
 from ccscale.evaluate.heads import choose_heads, of_heads
-from ccscale.evaluate.neighbourhood import head_kappas
+from ccscale.evaluate.initial_neighbours import initial_neighbour_kappa
 from ccscale.evaluate.stability import agreement, view_pairs
-from ccscale.evaluate.surroundings import judge_surroundings
 from ccscale.preempt import StopRequest
 from ccscale.train.setup import Setup
 
@@ -79,7 +79,7 @@ class RunClusters:
                 kappas = head_kappas(self._network, features, config)
                 found = None if kappas is None else (kappas[serving], None)
             else:
-                found = judge_surroundings(*data, near, setup.workers, features)
+                found = initial_neighbour_kappa(*data, near, setup.workers, features)
         if pairs is None or found is None:
             return {}
         stable = agreement(of_heads(pairs, config.model)[serving])

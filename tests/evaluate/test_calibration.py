@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from ccscale.evaluate.calibration import PAIRS, Calibration
-from ccscale.evaluate.risk import accuracy_at, calibration_error, reliability, trust
+from ccscale.evaluate.reliability_scores import (
+    accuracy_at_coverage,
+    calibration_error,
+    reliability_bins,
+    reliability_scores,
+)
 
 
 def looks(confidence: np.ndarray, agreeing: np.ndarray) -> np.ndarray:
@@ -59,10 +64,10 @@ def test_one_label_is_enough_to_fit():
 
 def test_risk_by_hand():
     confidence, right = np.array([1.0, 0.9, 0.6, 0.3]), np.array([True, True, False, True])
-    assert accuracy_at(confidence, right, (1.0, 0.75, 0.5, 0.01)) == [0.75, 2 / 3, 1, 1]
-    bins = reliability(confidence, right, 2)  # up to .5, and above
+    assert accuracy_at_coverage(confidence, right, (1.0, 0.75, 0.5, 0.01)) == [0.75, 2 / 3, 1, 1]
+    bins = reliability_bins(confidence, right, 2)  # up to .5, and above
     assert bins["share"] == [0.25, 0.75]
     assert bins["right"] == [1, 2 / 3]
     assert calibration_error(confidence, right, 2) == pytest.approx(0.25 * 0.7 + 0.75 * (2.5 / 3 - 2 / 3))
-    assert "ece_calibrated" not in trust(confidence, None, right)
-    assert trust(confidence, confidence, right)["accuracy"][0] == 0.75
+    assert "ece_calibrated" not in reliability_scores(confidence, None, right)
+    assert reliability_scores(confidence, confidence, right)["accuracy"][0] == 0.75

@@ -7,7 +7,7 @@ import pytest
 from conftest import small_settings, write_config
 
 from ccscale.cli.main import main
-from ccscale.evaluate.collapse import CollapseWatch, judge
+from ccscale.evaluate.collapse import CollapseWatch, find_problems
 from ccscale.evaluate.metrics import use
 
 
@@ -17,7 +17,7 @@ def summary(sizes: list[int], information: float | None = None) -> dict:
 
 
 def kinds(sizes: list[int], information: float | None = None) -> list[str]:
-    return [finding.kind for finding in judge(summary(sizes, information))]
+    return [finding.kind for finding in find_problems(summary(sizes, information))]
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_assignments_that_tell_nothing():
 
 
 def test_sentences():
-    (empty, swallowed) = judge(summary([0, 990, 0, 10]))
+    (empty, swallowed) = find_problems(summary([0, 990, 0, 10]))
     assert empty.sentence == "2 of 4 clusters are empty: no image is assigned to them"
     assert swallowed.sentence == "cluster 1 swallows the rest: it holds 99% of all images"
-    (one,) = judge(summary([30] * 9 + [0]))
+    (one,) = find_problems(summary([30] * 9 + [0]))
     assert one.sentence == "1 of 10 clusters is empty: no image is assigned to it"
 
 

@@ -25,20 +25,20 @@ from ccscale.cli.main import main
 from ccscale.data.shards.manifest import Manifest
 from ccscale.evaluate import parts as parts_module
 from ccscale.evaluate.parts_folder import MARKER, PartsFolder
-from ccscale.evaluate.predict import Wanted, predict_run
+from ccscale.evaluate.predict import PredictOptions, predict_run
 
 COLUMNS = ["key", "origin", "cluster", "confidence", "second", "second_confidence"]
 
 
 def predict(run: Path, shards: Path, out: str, **wanted: Any) -> dict[str, Any]:
-    found = predict_run(run, str(shards), Wanted(out, **wanted), device="cpu", workers=0)
+    found = predict_run(run, str(shards), PredictOptions(out, **wanted), device="cpu", workers=0)
     assert found is not None
     return found
 
 
 def on_rank(rank: int, run: str, shards: str, out: str, samples: int) -> dict[str, Any] | None:
     parts_module.parts_of.__defaults__ = (samples,)
-    return predict_run(run, shards, Wanted(out), device="cpu", workers=0)
+    return predict_run(run, shards, PredictOptions(out), device="cpu", workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_parts_of_an_earlier_release_are_gone_on_with(run, shards, whole, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr("ccscale.evaluate.predict.PartsFolder.join", lambda *_: None)
         predict(run, shards, place)
-    folder = Wanted(place).folder
+    folder = PredictOptions(place).folder
     (folder / MARKER).rename(folder / "predict.json")
     kept = sorted(folder.glob("*.parquet"))[1:3]
     for path in folder.glob("*.parquet"):
@@ -197,7 +197,7 @@ def test_goes_on_with_the_parts_that_are_missing(run, shards, whole, tmp_path, m
     monkeypatch.setattr("ccscale.evaluate.predict.PartsFolder.join", lambda *_: None)
     place = f"{tmp_path}/{out}"
     predict(run, shards, place)
-    folder = Wanted(place).folder
+    folder = PredictOptions(place).folder
     parts = sorted(folder.glob("*.parquet"))
     kept = {path: path.stat().st_mtime_ns for path in parts[:2]}
     for path in parts[2:]:

@@ -12,8 +12,8 @@ from PIL import Image
 from ccscale import load, read_images
 from ccscale.cli.main import main
 from ccscale.data.sources import listing
-from ccscale.evaluate.opened import run_and_checkpoint
-from ccscale.evaluate.predict import Wanted, predict_run
+from ccscale.evaluate.opened_run import run_and_checkpoint
+from ccscale.evaluate.predict import PredictOptions, predict_run
 from ccscale.model.export import copy_export
 
 
@@ -36,7 +36,9 @@ def photos(tmp_path_factory):
 
 
 def predict(network, images, out, **wanted):
-    found = predict_run(network, None, Wanted(str(out), **wanted), images=images, device="cpu", workers=0)
+    found = predict_run(
+        network, None, PredictOptions(str(out), **wanted), images=images, device="cpu", workers=0
+    )
     assert found is not None
     return found
 
@@ -81,7 +83,7 @@ def test_ranks_and_what_was_there(exported, photos, tmp_path, monkeypatch, capsy
 
 def on_rank(rank, exported, photos, out):
     listing.PIECE = 7
-    return predict_run(exported, None, Wanted(out), images=[photos], device="cpu", workers=0)
+    return predict_run(exported, None, PredictOptions(out), images=[photos], device="cpu", workers=0)
 
 
 def test_the_command_line(exported, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from ccscale.cli.main import main
 from ccscale.config import Config, Model
 from ccscale.evaluate.basis import weights_of
-from ccscale.evaluate.opened import run_and_checkpoint
+from ccscale.evaluate.opened_run import run_and_checkpoint
 from ccscale.export.card import Card, seen
 from ccscale.export.export import export_run
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from ccscale.evaluate.risk import trust
+from ccscale.evaluate.reliability_scores import reliability_scores
 from ccscale.evaluate.table import Assignments
 from ccscale.report.inputs import Inputs, Points
 
@@ -72,7 +72,9 @@ def example(seed=0, clusters=12, images=400, labels=True, seconds=True, features
         "table": table,
         "points": Points(shown, spread.astype(np.float16)) if features else None,
         "metrics": metrics,
-        "evaluation": {"trust": trust(confidence, confidence**2, known == of % 3)} if labels else {},
+        "evaluation": {"trust": reliability_scores(confidence, confidence**2, known == of % 3)}
+        if labels
+        else {},
     }
     return Inputs(**given | changes)
 

@@ -18,7 +18,7 @@ from ccscale.draw.tiles import tiles_of
 from ccscale.errors import InputError
 from ccscale.evaluate.basis import KEY, Basis
 from ccscale.evaluate.cluster_names import ClusterNames
-from ccscale.evaluate.opened import run_and_checkpoint
+from ccscale.evaluate.opened_run import run_and_checkpoint
 from ccscale.report import inputs
 from ccscale.report.inputs import read_inputs
 

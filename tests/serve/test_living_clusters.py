@@ -18,7 +18,7 @@ from ccscale.data.sources.kinds import open_source
 from ccscale.errors import InputError
 from ccscale.evaluate.cluster_names import LIVING, ClusterNames
 from ccscale.evaluate.reject import Reject
-from ccscale.evaluate.sureness import assign_features
+from ccscale.evaluate.reliability import assign_features
 from ccscale.features.store import Features
 from ccscale.model.export import load
 from ccscale.serve.source import ClusterSource

@@ -18,7 +18,7 @@ from harness.services import Process, service
 
 from ccscale.cli.main import main
 from ccscale.data.reader import SampleReader
-from ccscale.evaluate.predict import Wanted, predict_run
+from ccscale.evaluate.predict import PredictOptions, predict_run
 
 CLIENTS, REQUESTS = 16, 200
 
@@ -30,7 +30,7 @@ def growing(shards, tmp_path_factory) -> Path:
     settings = small_settings(shards, root / "run", train__max_steps=2, train__save_every=1)
     assert main(["train", str(write_config(root, settings))]) == 0
     for step in ("1", "2"):
-        wanted = Wanted(str(root / f"{step}.parquet"))
+        wanted = PredictOptions(str(root / f"{step}.parquet"))
         predict_run(root / "run", str(shards), wanted, device="cpu", workers=0, checkpoint=step)
     shutil.move(root / "run/checkpoints/step-00000002", root / "second")
     return root

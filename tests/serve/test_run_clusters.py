@@ -14,7 +14,7 @@ from ccscale.data.reader import SampleReader
 from ccscale.errors import InputError
 from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.evaluate.naming import NameChanges, name_run
-from ccscale.evaluate.predict import Wanted, predict_run
+from ccscale.evaluate.predict import PredictOptions, predict_run
 from ccscale.evaluate.reject import Reject
 from ccscale.serve.source import ClusterSource
 
@@ -33,7 +33,7 @@ def test_answers_are_those_of_predict(evaluated, shards, manifest, tmp_path):
     for folder in (evaluated, tmp_path / "exported"):
         out = tmp_path / f"{folder.name}.parquet"
         reject = Reject(coverage=0.7)
-        predict_run(folder, str(shards), Wanted(str(out), reject=reject), device="cpu", workers=0)
+        predict_run(folder, str(shards), PredictOptions(str(out), reject=reject), device="cpu", workers=0)
         rows = pq.read_table(out).to_pylist()
         served = ClusterSource(folder, "cpu", reject=reject).open()
         assert (served.version, served.clusters, served.size) == ("step-00000002", 6, 16)

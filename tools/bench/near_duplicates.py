@@ -76,7 +76,7 @@ def measure(store: Path) -> dict[str, Any]:
     """Return recall and precision of each kind above each threshold."""
     from ccscale.data.reader import SampleReader
     from ccscale.data.shards.manifest import Manifest
-    from ccscale.evaluate.looks import pairs_by_looks
+    from ccscale.evaluate.pixel_similarity import pairs_by_pixels
     from ccscale.features.near_pairs import near_pairs
     from ccscale.features.neighbours import find_neighbours
     from ccscale.features.store import open_features
@@ -88,7 +88,7 @@ def measure(store: Path) -> dict[str, Any]:
     names = [Path(reader.origin(row) or "").stem for row in range(features.rows)]
     original = np.array([int(name.rpartition("-")[2]) for name in names])
     kind = np.array([KINDS.index(name.partition("-")[0]) if "-" in name else -1 for name in names])
-    told = {"by looks": pairs_by_looks(features, reader)}
+    told = {"by looks": pairs_by_pixels(features, reader)}
     told |= {f"above {threshold}": near_pairs(features, threshold) for threshold in THRESHOLDS}
     rows = []
     for name, pairs in told.items():

@@ -21,8 +21,8 @@ from ccscale.config.file import parse_config
 from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.evaluate import evaluate_run
 from ccscale.evaluate.matching import one_to_one
-from ccscale.evaluate.opened import open_run
-from ccscale.evaluate.sureness import assign_features
+from ccscale.evaluate.opened_run import open_run
+from ccscale.evaluate.reliability import assign_features
 from ccscale.features.store import Features
 from ccscale.train.train import train_run
 

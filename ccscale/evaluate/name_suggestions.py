@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from ccscale.errors import InputError
-from ccscale.evaluate.opened import open_run
-from ccscale.evaluate.sureness import assign_features
+from ccscale.evaluate.opened_run import open_run
+from ccscale.evaluate.reliability import assign_features
 from ccscale.features.following import BACKBONE
 from ccscale.features.store import Features, open_features
 from ccscale.model.clip import Clip, load_clip
@@ -27,7 +27,7 @@ FIRST = 3
 
 
 @dataclass(frozen=True)
-class ByWords:
+class SuggestionOptions:
     """How names are found.
 
     Attributes
@@ -50,7 +50,7 @@ class ByWords:
 
 
 @dataclass(frozen=True)
-class Suggested:
+class Suggestion:
     """What the images of a cluster have voted for.
 
     Attributes
@@ -65,7 +65,9 @@ class Suggested:
     words: tuple[tuple[str, float], ...]
 
 
-def suggest_names(run: str | Path, by: ByWords, clusters: int | None = None) -> dict[int, Suggested]:
+def suggest_names(
+    run: str | Path, by: SuggestionOptions, clusters: int | None = None
+) -> dict[int, Suggestion]:
     """Suggest names for a run's clusters.
 
     Parameters
@@ -108,10 +110,10 @@ def suggest_names(run: str | Path, by: ByWords, clusters: int | None = None) -> 
             found, _ = assign_features(opened.network, block[rows])
             images = clip.images(torch.from_numpy(seen.take(start + rows)).float())
             np.add.at(votes, (found, (images @ directions.T).argmax(dim=1).numpy()), 1)
-    return tell(votes, words)
+    return top_words(votes, words)
 
 
-def tell(votes: NDArray[np.int64], words: Sequence[str]) -> dict[int, Suggested]:
+def top_words(votes: NDArray[np.int64], words: Sequence[str]) -> dict[int, Suggestion]:
     """Return what votes (clusters, words) suggest; where two words have as many, the earlier one is first."""
     found = {}
     for cluster in np.flatnonzero(votes.sum(axis=1)):
@@ -120,7 +122,7 @@ def tell(votes: NDArray[np.int64], words: Sequence[str]) -> dict[int, Suggested]
         shares = [
             (words[word], float(votes[cluster, word] / images)) for word in first if votes[cluster, word]
         ]
-        found[int(cluster)] = Suggested(images, tuple(shares))
+        found[int(cluster)] = Suggestion(images, tuple(shares))
     return found
 
 

@@ -15,9 +15,9 @@ from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.calibration import Calibration
 from ccscale.evaluate.feature_subset import FeatureSubset
 from ccscale.evaluate.given_labels import GivenLabels, Named, name_clusters, read_labels
-from ccscale.evaluate.reach import Reach
-from ccscale.evaluate.risk import trust
-from ccscale.evaluate.sureness import Sureness, assign_features
+from ccscale.evaluate.rejection import RejectionModel
+from ccscale.evaluate.reliability import Reliability, assign_features
+from ccscale.evaluate.reliability_scores import reliability_scores
 from ccscale.features.store import Features
 from ccscale.model.network import ContrastiveClustering
 
@@ -25,7 +25,7 @@ LABELS = "labels.csv"
 
 
 @dataclass(frozen=True)
-class Answers:
+class ReliabilityEvaluation:
     """What a pass over images leaves to find out how sure a run is of them.
 
     Attributes
@@ -87,7 +87,7 @@ class Answers:
         named = None if given is None else self._name(given, table)
         known = () if named is None else (named.confidence, named.right)
         calibration, names = Calibration.fit(pairs, *known), None if named is None else named.names
-        Sureness(self.basis, calibration, self._reach(features, seed), names).save(self.folder)
+        Reliability(self.basis, calibration, self._reach(features, seed), names).save(self.folder)
         if given is None or named is None:
             return self._trust(calibration)
         given.save(self.folder / LABELS)
@@ -101,9 +101,9 @@ class Answers:
         Returns
         -------
         dict
-            ``trust`` (see `risk.trust`), where the data set's labels are known.
+            ``trust`` (see `reliability_scores.reliability_scores`), where the data set's labels are known.
         """
-        kept = Sureness.load(self.folder)
+        kept = Reliability.load(self.folder)
         is_own = kept is not None and kept.is_of(self.basis.weights, self.basis.head)
         return self._trust(kept.calibration if kept is not None and is_own else None)
 
@@ -114,14 +114,14 @@ class Answers:
         confidence = found["confidence"].fill_null(0).to_numpy().astype(np.float32)
         return name_clusters(given, found["key"].combine_chunks(), clusters, confidence, self.network.k)
 
-    def _reach(self, features: Features | None, seed: int) -> Reach | None:
+    def _reach(self, features: Features | None, seed: int) -> RejectionModel | None:
         """Measure how far the images lie from each other, each as one from outside would be looked at."""
         if len(self.subset.rows) < 2:
             return None
-        order = Reach.choose(len(self.subset.rows), seed)
+        order = RejectionModel.choose(len(self.subset.rows), seed)
         images = self.subset.rows[order]
         rows = self.subset.backbone[order] if features is None else features.take(images)
-        return Reach.of(rows, assign_features(self.network, rows)[1])
+        return RejectionModel.fit(rows, assign_features(self.network, rows)[1])
 
     def _trust(self, calibration: Calibration | None, named: Named | None = None) -> dict[str, Any]:
         """Measure by the data set's labels, but on none of those images that the map was fitted by."""
@@ -133,4 +133,8 @@ class Answers:
             return {}
         clusters, confidence = assign_features(self.network, measured.backbone)
         right = self.matched[clusters] == measured.labels
-        return {"trust": trust(confidence, None if calibration is None else calibration(confidence), right)}
+        return {
+            "trust": reliability_scores(
+                confidence, None if calibration is None else calibration(confidence), right
+            )
+        }

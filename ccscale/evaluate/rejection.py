@@ -27,7 +27,7 @@ TILE = 1_024  # rows of similarities that are held at a time
 
 
 @dataclass(frozen=True)
-class Reach:
+class RejectionModel:
     """How far images may lie from a run's own, and how doubtful these are.
 
     Attributes
@@ -49,7 +49,7 @@ class Reach:
         return np.random.default_rng(seed).permutation(images)[:OWN]
 
     @classmethod
-    def of(cls, features: Float32, confidence: Float32) -> "Reach":
+    def fit(cls, features: Float32, confidence: Float32) -> "RejectionModel":
         """Measure (n, D) features and (n,) confidences of a run's own images, two or more, in no order."""
         features = unit_rows(features)
         sample = features[:SAMPLE].astype(np.float16)

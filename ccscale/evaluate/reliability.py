@@ -5,7 +5,7 @@ names.
 
     RUN/sureness.npz    basis, facts ()           JSON: see `basis.py`; pairs, labels, and the names
                         confidence, calibrated    see `calibration.py`
-                        sample, distances, doubts, ranks    see `reach.py`; not there for less than two images
+                        sample, distances, doubts, ranks    see `rejection.py`; not there for less than two images
 
 On a feature store, images count by the features of the unaugmented image, not by the mean over views, as new
 images will.
@@ -30,8 +30,8 @@ from ccscale.evaluate.assign import Assigned, evaluating
 from ccscale.evaluate.basis import Basis
 from ccscale.evaluate.calibration import Calibration
 from ccscale.evaluate.given_labels import Names
-from ccscale.evaluate.reach import Reach
 from ccscale.evaluate.reject import TOO_FAR, Reject
+from ccscale.evaluate.rejection import RejectionModel
 from ccscale.evaluate.table import chosen_features
 from ccscale.model.network import ContrastiveClustering
 
@@ -41,7 +41,7 @@ BLOCK = 8_192  # rows that the heads take at a time
 
 
 @dataclass(frozen=True)
-class Sureness:
+class Reliability:
     """What is kept.
 
     Attributes
@@ -50,7 +50,7 @@ class Sureness:
         The network and the images that it was made of.
     calibration
         From confidence to how often images are right.
-    reach
+    rejection
         How far the run's own images lie from each other, and how doubtful they are; None for less than two.
     names
         Of the clusters, where labels were given.
@@ -58,7 +58,7 @@ class Sureness:
 
     basis: Basis
     calibration: Calibration
-    reach: Reach | None
+    rejection: RejectionModel | None
     names: Names | None = None
 
     def to_bytes(self) -> bytes:
@@ -74,8 +74,8 @@ class Sureness:
             calibrated=self.calibration.calibrated,
             **(
                 {}
-                if self.reach is None
-                else {one.name: getattr(self.reach, one.name) for one in fields(Reach)}
+                if self.rejection is None
+                else {one.name: getattr(self.rejection, one.name) for one in fields(RejectionModel)}
             ),
         )
         return data.getvalue()
@@ -90,7 +90,7 @@ class Sureness:
         atomic.write_bytes(folder / FILE, self.to_bytes())
 
     @classmethod
-    def load(cls, folder: Path) -> "Sureness | None":
+    def load(cls, folder: Path) -> "Reliability | None":
         """Read it; None if there is none.
 
         Raises
@@ -104,11 +104,15 @@ class Sureness:
                 facts, basis = json.loads(str(arrays["facts"])), Basis.parse(str(arrays["basis"]))
                 if basis is None:
                     raise ValueError("it does not say what it was made from")
-                reach = Reach(*(arrays[one.name] for one in fields(Reach))) if "sample" in arrays else None
+                rejection = (
+                    RejectionModel(*(arrays[one.name] for one in fields(RejectionModel)))
+                    if "sample" in arrays
+                    else None
+                )
                 corners = arrays["confidence"], arrays["calibrated"]
                 named = facts["names"]
                 names = None if named is None else Names(**{key: tuple(row) for key, row in named.items()})
-                return cls(basis, Calibration(*corners, facts["pairs"], facts["labels"]), reach, names)
+                return cls(basis, Calibration(*corners, facts["pairs"], facts["labels"]), rejection, names)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
@@ -140,10 +144,10 @@ class Sureness:
         self, assigned: Assigned, reject: Reject, names: Sequence[str | None] | None
     ) -> list[str | None]:
         """Return why each image is left without a cluster; None for those that are not."""
-        assert self.reach is not None
-        far, doubtful = self.reach.rank(chosen_features(assigned, "backbone"), assigned.confidence)
+        assert self.rejection is not None
+        far, doubtful = self.rejection.rank(chosen_features(assigned, "backbone"), assigned.confidence)
         if reject.coverage is not None:
-            limit = self.reach.limit(reject.coverage)
+            limit = self.rejection.limit(reject.coverage)
             is_far, is_doubtful = far > limit, doubtful > limit
         else:
             assert assigned.calibrated is not None

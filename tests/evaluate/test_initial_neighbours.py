@@ -10,15 +10,15 @@ from sklearn.metrics import cohen_kappa_score
 from sklearn.neighbors import NearestNeighbors
 
 from ccscale.config.file import parse_config
-from ccscale.evaluate import surroundings
-from ccscale.evaluate.surroundings import judge_surroundings
+from ccscale.evaluate import initial_neighbours
+from ccscale.evaluate.initial_neighbours import initial_neighbour_kappa
 from ccscale.model.network import ContrastiveClustering
 
 
 def test_neighbours_stay_and_clusters_are_compared_with_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(surroundings, "NEIGHBOURS", 3)
+    monkeypatch.setattr(initial_neighbours, "NEIGHBOURS", 3)
     x = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
     store = make_store(tmp_path / "store", x, bad=[7])
     config = parse_config({"data": {"features": str(tmp_path / "store")}, "model": {"clusters": 3}})
@@ -27,7 +27,7 @@ def test_neighbours_stay_and_clusters_are_compared_with_theirs(
     for seed in (0, 1):
         torch.manual_seed(seed)
         network = ContrastiveClustering(config.model, 32, 8).eval()
-        found = judge_surroundings(network, *data, near, features=store.at(("train",)))
+        found = initial_neighbour_kappa(network, *data, near, features=store.at(("train",)))
         assert found is not None
         with torch.inference_mode():
             clusters = network(torch.from_numpy(x)).assignments.argmax(dim=1).numpy()

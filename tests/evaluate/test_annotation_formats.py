@@ -15,8 +15,8 @@ from conftest import make_images
 from PIL import Image
 
 from ccscale.cli.main import main
-from ccscale.evaluate import hand_over
-from ccscale.evaluate.hand_over import FORMATS, Sorted, in_order
+from ccscale.evaluate import annotation_formats
+from ccscale.evaluate.annotation_formats import FORMATS, SortedImages, in_order
 from ccscale.evaluate.sorting import ImagesToSort, sort_run
 
 CATS = 'big "cats" & ü'
@@ -33,7 +33,7 @@ CLASS = {"a": CATS, "turned": CATS, "c": "10", "far": None}
 
 
 @pytest.fixture
-def given(tmp_path: Path) -> Sorted:
+def given(tmp_path: Path) -> SortedImages:
     """Five images, in two tables; one cannot be read."""
     exif = Image.Exif()
     exif[0x112] = 6
@@ -47,7 +47,7 @@ def given(tmp_path: Path) -> Sorted:
         tables.append(pa.Table.from_pylist([given], SCHEMA))
     tables = [pa.concat_tables(tables[:3]), pa.concat_tables(tables[3:])]
     out = tmp_path / "out"
-    return Sorted(out, "runs/pets", CLASSES, tables, lambda row: (out / row["path"]).read_bytes())
+    return SortedImages(out, "runs/pets", CLASSES, tables, lambda row: (out / row["path"]).read_bytes())
 
 
 SCHEMA = pa.schema(
@@ -59,7 +59,7 @@ SCHEMA = pa.schema(
 )
 
 
-def write(given: Sorted, how: str) -> None:
+def write(given: SortedImages, how: str) -> None:
     """Write a format; what goes in comes out, for the table of them all."""
     assert pa.concat_tables(FORMATS[how](given)) == pa.concat_tables(given.tables)
 
@@ -151,7 +151,7 @@ def test_fiftyone_by_its_importer(given):
     assert all(os.path.exists(path) for path, _ in found.values())
 
 
-def check_parquet(given: Sorted, rows: list[dict[str, Any]]) -> None:
+def check_parquet(given: SortedImages, rows: list[dict[str, Any]]) -> None:
     assert [row["key"] for row in rows] == list(CLASS)
     for row in rows:
         data = (given.out / "ü 1" / f"{row['key']}.jpg").read_bytes()
@@ -163,8 +163,8 @@ def check_parquet(given: Sorted, rows: list[dict[str, Any]]) -> None:
 
 def test_datasets(given, monkeypatch):
     """In files and groups of rows that are not too large."""
-    monkeypatch.setattr(hand_over, "GROUP_BYTES", 1000)
-    monkeypatch.setattr(hand_over, "FILE_BYTES", 1500)
+    monkeypatch.setattr(annotation_formats, "GROUP_BYTES", 1000)
+    monkeypatch.setattr(annotation_formats, "FILE_BYTES", 1500)
     write(given, "datasets")
     files = sorted((given.out / "data").iterdir())
     assert [path.name for path in files] == ["train-00000.parquet", "train-00001.parquet"]

@@ -19,12 +19,12 @@ Right = NDArray[np.bool_]
 
 def calibration_error(confidence: Float, right: Right, bins: int = BINS) -> float:
     """Return the expected calibration error of (n,) confidences in [0, 1]; 0 of no images."""
-    columns = reliability(confidence, right, bins)
+    columns = reliability_bins(confidence, right, bins)
     gaps = np.abs(np.subtract(columns["confidence"], columns["right"]))
     return float(gaps @ np.array(columns["share"])) if len(gaps) else 0.0
 
 
-def reliability(confidence: Float, right: Right, bins: int = BINS) -> dict[str, list[float]]:
+def reliability_bins(confidence: Float, right: Right, bins: int = BINS) -> dict[str, list[float]]:
     """Return what each bin holds that is not empty.
 
     Returns
@@ -42,7 +42,9 @@ def reliability(confidence: Float, right: Right, bins: int = BINS) -> dict[str, 
     }
 
 
-def accuracy_at(confidence: Float, right: Right, coverages: tuple[float, ...] = COVERAGES) -> list[float]:
+def accuracy_at_coverage(
+    confidence: Float, right: Right, coverages: tuple[float, ...] = COVERAGES
+) -> list[float]:
     """Return how many are right of the surest share of the images, for each share; of equals the first ones."""
     order = np.argsort(-confidence, kind="stable")
     sums = np.cumsum(right[order])
@@ -50,20 +52,20 @@ def accuracy_at(confidence: Float, right: Right, coverages: tuple[float, ...] = 
     return [float(sums[n - 1] / n) for n in answered]
 
 
-def trust(confidence: Float, calibrated: Float | None, right: Right) -> dict[str, Any]:
+def reliability_scores(confidence: Float, calibrated: Float | None, right: Right) -> dict[str, Any]:
     """Return all figures of (n,) images, of which there is at least one; calibrated confidences may be unknown.
 
     Returns
     -------
     dict
         ``images``; ``ece`` of the confidences as they are and ``ece_calibrated``; ``coverage`` and ``accuracy``,
-        the risk-coverage curve; ``bins``, columns of `reliability` of the calibrated confidences.
+        the risk-coverage curve; ``bins``, columns of `reliability_bins` of the calibrated confidences.
     """
     return {
         "images": len(right),
         "ece": calibration_error(confidence, right),
         "coverage": list(COVERAGES),
-        "accuracy": accuracy_at(confidence, right),
-        "bins": reliability(confidence if calibrated is None else calibrated, right),
+        "accuracy": accuracy_at_coverage(confidence, right),
+        "bins": reliability_bins(confidence if calibrated is None else calibrated, right),
         **({} if calibrated is None else {"ece_calibrated": calibration_error(calibrated, right)}),
     }

@@ -5,32 +5,32 @@ from dataclasses import dataclass
 from ccscale.errors import InputError
 from ccscale.evaluate.assign import Assigned
 from ccscale.evaluate.cluster_names import ClusterNames
-from ccscale.evaluate.naming import Called, called
-from ccscale.evaluate.opened import OpenedRun
+from ccscale.evaluate.naming import ResolvedNames, resolve_names
+from ccscale.evaluate.opened_run import OpenedRun
 from ccscale.evaluate.reject import Reject
-from ccscale.evaluate.sureness import Sureness
+from ccscale.evaluate.reliability import Reliability
 
 
 @dataclass(frozen=True)
-class Known:
+class Postprocessor:
     """What is known.
 
     Attributes
     ----------
     called
         What the clusters are called.
-    sureness
+    reliability
         How sure it is; None where it was not evaluated.
     reject
         What is to be left without a cluster.
     """
 
-    called: Called
-    sureness: Sureness | None = None
+    called: ResolvedNames
+    reliability: Reliability | None = None
     reject: Reject | None = None
 
     @classmethod
-    def of(cls, opened: OpenedRun, weights: str, reject: Reject | None = None) -> "Known":
+    def of(cls, opened: OpenedRun, weights: str, reject: Reject | None = None) -> "Postprocessor":
         """Return what is known of the head that serves.
 
         Parameters
@@ -50,13 +50,13 @@ class Known:
         exported = opened.config.run is None
         folder = opened.checkpoint.path if exported else opened.config.run_folder
         network = opened.network
-        sureness = Sureness.load(folder)
+        reliability = Reliability.load(folder)
         # Beside an exported network lies what was copied with it: its own hash is another one.
-        if sureness is not None and not sureness.is_of(
-            sureness.basis.weights if exported else weights, network.serving
+        if reliability is not None and not reliability.is_of(
+            reliability.basis.weights if exported else weights, network.serving
         ):
-            sureness = None
-        if reject is not None and (sureness is None or sureness.reach is None):
+            reliability = None
+        if reject is not None and (reliability is None or reliability.rejection is None):
             remedy = (
                 "export a run that was evaluated" if exported else "run `ccscale evaluate` on the run first"
             )
@@ -66,13 +66,13 @@ class Known:
             )
         if exported and (names := ClusterNames.load(folder)) is not None:
             weights = names.basis["weights"]
-        elif sureness is not None:
-            weights = sureness.basis.weights
-        return cls(called(folder, weights, network.serving, network.k), sureness, reject)
+        elif reliability is not None:
+            weights = reliability.basis.weights
+        return cls(resolve_names(folder, weights, network.serving, network.k), reliability, reject)
 
     def tell(self, assigned: Assigned) -> Assigned:
         """Add to a batch what is known of it: what is rejected loses its cluster, clusters get names."""
         names = self.called.names
-        if self.sureness is not None:
-            assigned = self.sureness.judge(assigned, self.reject, names)
+        if self.reliability is not None:
+            assigned = self.reliability.judge(assigned, self.reject, names)
         return assigned if names is None else assigned.called(names)

@@ -1,6 +1,6 @@
 """Measures how far a run's confidences can be trusted, and what it leaves without a cluster.
 
-    python tools/bench/sureness.py RUN [--labels 100 300] [--draws 20] [--coverage .95] [--others DIR:SPLIT ...]
+    python tools/bench/reliability.py RUN [--labels 100 300] [--draws 20] [--coverage .95] [--others DIR:SPLIT ...]
 
 The run's own images have labels. Told is
 
@@ -30,11 +30,11 @@ from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.given_labels import GivenLabels, name_clusters
 from ccscale.evaluate.heads import of_heads
 from ccscale.evaluate.matching import one_to_one
-from ccscale.evaluate.opened import OpenedRun, open_own_data, open_run, open_shards
-from ccscale.evaluate.reach import Reach
-from ccscale.evaluate.risk import accuracy_at, calibration_error
+from ccscale.evaluate.opened_run import OpenedRun, open_own_data, open_run, open_shards
+from ccscale.evaluate.rejection import RejectionModel
+from ccscale.evaluate.reliability import assign_features
+from ccscale.evaluate.reliability_scores import accuracy_at_coverage, calibration_error
 from ccscale.evaluate.stability import view_pairs
-from ccscale.evaluate.sureness import assign_features
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from tool import exit_code, parser, tell
@@ -61,10 +61,10 @@ class Own:
         self.right = self.matched[self.clusters] == self.labels
         if features is None:
             vectors = np.concatenate([one.outputs.features.float().cpu().numpy() for one in found])
-            chosen = vectors[Reach.choose(len(vectors), self.seed)]
+            chosen = vectors[RejectionModel.choose(len(vectors), self.seed)]
         else:
-            chosen = features.take(Reach.choose(features.rows, self.seed))
-        self.reach = Reach.of(chosen, assign_features(network, chosen)[1])
+            chosen = features.take(RejectionModel.choose(features.rows, self.seed))
+        self.rejection = RejectionModel.fit(chosen, assign_features(network, chosen)[1])
 
     def draw(self, labels: int, seed: int) -> tuple[Calibration, float, float]:
         """Calibrate by labels drawn at random; return the map, and the errors on the rest by it, by temperature."""
@@ -105,8 +105,8 @@ def look_at(
     found = list(assign(opened.network, manifest, splits, opened.config, workers=opened.workers))
     features = np.concatenate([one.outputs.features.float().cpu().numpy() for one in found])
     confidence = np.concatenate([one.confidence for one in found])
-    far, doubt = own.reach.rank(features, confidence)
-    limit = own.reach.limit(coverage)
+    far, doubt = own.rejection.rank(features, confidence)
+    limit = own.rejection.limit(coverage)
     told: dict[str, Any] = {
         "images": len(far),
         "answered": float(np.mean(np.maximum(far, doubt) <= limit)),
@@ -118,7 +118,7 @@ def look_at(
         told |= {
             "ece": calibration_error(confidence, right),
             "ece_calibrated": calibration_error(calibration(confidence), right),
-            "accuracy": accuracy_at(confidence, right, (1.0, SURE)),
+            "accuracy": accuracy_at_coverage(confidence, right, (1.0, SURE)),
         }
     return told
 
@@ -130,7 +130,7 @@ def measure(run: str, labels: list[int], draws: int, coverage: float, others: li
         pairs = Calibration.fit(own.pairs)
         told: dict[str, Any] = {
             "images": len(own.labels),
-            "accuracy": accuracy_at(own.confidence, own.right, (1.0, SURE)),
+            "accuracy": accuracy_at_coverage(own.confidence, own.right, (1.0, SURE)),
             "ece": calibration_error(own.confidence, own.right),
             "ece_by_pairs": calibration_error(pairs(own.confidence), own.right),
             "by_labels": {},

@@ -9,7 +9,7 @@ from ccscale.data.shards.shard_watch import POLL_SECONDS, ShardWatch
 from ccscale.preempt import StopRequest
 
 
-def follow(watch: ShardWatch, request: StopRequest, idle: float | None) -> Iterator[Manifest]:
+def follow_shards(watch: ShardWatch, request: StopRequest, idle: float | None) -> Iterator[Manifest]:
     """Yield shards as they appear, until a request, or until none was new for `idle` seconds.
 
     Raises

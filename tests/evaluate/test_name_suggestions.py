@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from ccscale.cli.main import main
 from ccscale.errors import InputError
 from ccscale.evaluate.cluster_names import ClusterNames
-from ccscale.evaluate.words import read_words, tell
+from ccscale.evaluate.name_suggestions import read_words, top_words
 from ccscale.features.following import BACKBONE
 
 WORDS = ["cats", "red cars", "houses", "eels"]
@@ -26,7 +26,7 @@ TINY = {
 
 def test_votes_become_suggestions():
     votes = np.array([[0, 3, 1, 0], [0, 0, 0, 0], [2, 2, 2, 2]])
-    found = tell(votes, WORDS)
+    found = top_words(votes, WORDS)
     assert list(found) == [0, 2]
     assert (found[0].images, found[0].words) == (4, (("red cars", 0.75), ("houses", 0.25)))
     assert found[2].words == (("cats", 0.25), ("red cars", 0.25), ("houses", 0.25))

@@ -27,7 +27,7 @@ IMAGES, SPAN = 8192, 128  # at most, looked at; of more, so many that lie togeth
 NEIGHBOURS = 10  # of each
 
 
-def judge_surroundings(
+def initial_neighbour_kappa(
     network: ContrastiveClustering,
     manifest: Manifest,
     splits: Sequence[str],

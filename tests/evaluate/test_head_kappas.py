@@ -8,8 +8,8 @@ import torch
 from harness.stores import make_store
 
 from ccscale.config.file import parse_config
-from ccscale.evaluate import neighbourhood
-from ccscale.evaluate.neighbourhood import head_kappas
+from ccscale.evaluate import head_kappas as module
+from ccscale.evaluate.head_kappas import head_kappas
 from ccscale.features.kappa import neighbour_kappa
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import open_features
@@ -39,7 +39,7 @@ def test_heads_are_measured_on_neighbours(tmp_path: Path, monkeypatch: pytest.Mo
     for p, kappa in zip(heads, found or (), strict=True):
         clusters = np.where(store.bad, -1, p.argmax(dim=1).numpy())
         assert kappa == pytest.approx(neighbour_kappa(clusters, np.where(near < 0, -1, clusters[near])))
-    monkeypatch.setattr(neighbourhood, "IMAGES", 30)
+    monkeypatch.setattr(module, "IMAGES", 30)
     some = head_kappas(network, store, config)
     assert some != found
     assert some == head_kappas(network, store, config)

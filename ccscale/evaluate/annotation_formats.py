@@ -1,4 +1,4 @@
-"""Sorted images in the formats of other tools: COCO, Label Studio, FiftyOne, Hugging Face datasets.
+"""SortedImages images in the formats of other tools: COCO, Label Studio, FiftyOne, Hugging Face datasets.
 
 ::
 
@@ -35,7 +35,7 @@ FILE_BYTES, GROUP_BYTES = 2**28, 2**25  # of images, of a file and of a group of
 
 
 @dataclass(frozen=True)
-class Sorted:
+class SortedImages:
     """Images in their clusters, on their way to another tool.
 
     Attributes
@@ -76,12 +76,12 @@ def in_order(classes: Iterable[str | None]) -> list[str]:
     )
 
 
-def sureness_of(row: Mapping[str, Any]) -> float:
+def confidence_of(row: Mapping[str, Any]) -> float:
     """Return how sure the cluster is: calibrated where that was measured."""
     return float(row["confidence"] if row.get("calibrated") is None else row["calibrated"])
 
 
-def coco(images: Sorted) -> Iterator[pa.Table]:
+def coco(images: SortedImages) -> Iterator[pa.Table]:
     """Write COCO's JSON; an annotation's box is the whole image, its ``score`` how sure the cluster is."""
     numbers = {name: number for number, name in enumerate(images.classes, start=1)}
     categories = [
@@ -107,7 +107,7 @@ def coco(images: Sorted) -> Iterator[pa.Table]:
                             "area": width * height,
                             "iscrowd": 0,
                             "segmentation": [],
-                            "score": sureness_of(row),
+                            "score": confidence_of(row),
                         }
                     )
             yield table
@@ -118,7 +118,7 @@ def coco(images: Sorted) -> Iterator[pa.Table]:
         file.write(b"]}\n")
 
 
-def label_studio(images: Sorted) -> Iterator[pa.Table]:
+def label_studio(images: SortedImages) -> Iterator[pa.Table]:
     """Write tasks with what the run says as predictions, and the labelling interface that they go with."""
     choices = "".join(f"\n    <Choice value={quoteattr(name)}/>" for name in images.classes)
     interface = (
@@ -143,14 +143,14 @@ def label_studio(images: Sorted) -> Iterator[pa.Table]:
                 if (name := class_of(row)) is not None:
                     choice = {"from_name": "cluster", "to_name": "image", "type": "choices"}
                     result = [choice | {"value": {"choices": [name]}}]
-                    said = {"model_version": images.run, "score": sureness_of(row), "result": result}
+                    said = {"model_version": images.run, "score": confidence_of(row), "result": result}
                     task["predictions"] = [said]
                 tasks.add(task)
             yield table
         file.write(b"]\n")
 
 
-def fiftyone(images: Sorted) -> Iterator[pa.Table]:
+def fiftyone(images: SortedImages) -> Iterator[pa.Table]:
     """Write labels and paths of a FiftyOneImageClassificationDataset."""
     with ExitStack() as stack:
         labels = stack.enter_context(atomic.replacing(images.out / "labels.json"))
@@ -161,7 +161,7 @@ def fiftyone(images: Sorted) -> Iterator[pa.Table]:
         for table, rows in images:
             for row in rows:
                 name, number = class_of(row), str(row["number"])
-                label = None if name is None else {"label": name, "confidence": sureness_of(row)}
+                label = None if name is None else {"label": name, "confidence": confidence_of(row)}
                 in_labels.add(label, number)
                 in_paths.add(unescaped(row["path"]), number)
             yield table
@@ -169,7 +169,7 @@ def fiftyone(images: Sorted) -> Iterator[pa.Table]:
         paths.write(b"}\n")
 
 
-def datasets(images: Sorted) -> Iterator[pa.Table]:
+def datasets(images: SortedImages) -> Iterator[pa.Table]:
     """Write images and clusters as parquet that Hugging Face's datasets reads with its features, and a card."""
     features: dict[str, Any] = {"image": {"_type": "Image"}}
     features["label"] = {"_type": "ClassLabel", "names": list(images.classes)}
@@ -207,7 +207,7 @@ def datasets(images: Sorted) -> Iterator[pa.Table]:
     atomic.write_bytes(images.out / "README.md", _card(images, total).encode())
 
 
-def _card(images: Sorted, total: int) -> str:
+def _card(images: SortedImages, total: int) -> str:
     split = {"split": "train", "path": "data/*.parquet"}
     head = {
         "license": "unknown",
@@ -234,7 +234,7 @@ class _Listed:
         self._comma = b",\n"
 
 
-FORMATS: dict[str, Callable[[Sorted], Iterator[pa.Table]]] = {
+FORMATS: dict[str, Callable[[SortedImages], Iterator[pa.Table]]] = {
     "coco": coco,
     "label-studio": label_studio,
     "fiftyone": fiftyone,

@@ -18,7 +18,7 @@ WIDTH, FEWEST, ROWS_EACH = 32, 4, 32  # of them that are looked at: at most, at 
 
 
 @dataclass(frozen=True)
-class Projection:
+class NullModel:
     """Rows of length 1 in their leading principal components, and what it takes to draw others like them.
 
     Attributes
@@ -33,7 +33,7 @@ class Projection:
     _rest: float  # of the squared length, that is in no component
 
     @classmethod
-    def of(cls, features: NDArray[np.floating], seed: int = 0) -> "Projection":
+    def of(cls, features: NDArray[np.floating], seed: int = 0) -> "NullModel":
         """Project features (n, D), of any length."""
         from sklearn.decomposition import PCA
 

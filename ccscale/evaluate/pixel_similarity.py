@@ -33,7 +33,7 @@ AT_ONCE = 2**16  # pairs
 Thumbs = NDArray[np.float16]
 
 
-def pairs_by_looks(features: Features, reader: SampleReader) -> NearPairs:
+def pairs_by_pixels(features: Features, reader: SampleReader) -> NearPairs:
     """Return the pairs of neighbours that are one image; `cosines` are those of their features."""
     pairs = near_pairs(features, CANDIDATES)
     rows = np.unique(np.concatenate([pairs.first, pairs.second]))

@@ -14,9 +14,9 @@ from ccscale.cli.main import main
 from ccscale.errors import InputError
 from ccscale.evaluate import parts as parts_module
 from ccscale.evaluate.evaluate import evaluate_run
-from ccscale.evaluate.predict import Wanted, predict_run
+from ccscale.evaluate.predict import PredictOptions, predict_run
 from ccscale.evaluate.reject import Reject
-from ccscale.evaluate.sureness import FILE, Sureness
+from ccscale.evaluate.reliability import FILE, Reliability
 
 HERE = {"device": "cpu", "workers": 0}
 
@@ -46,7 +46,7 @@ def result(folder, labels) -> dict[str, Any]:
 
 
 def predict(run: Path, shards: Path, out: Path, reject: str | None = None) -> dict[str, Any]:
-    wanted = Wanted(str(out), reject=None if reject is None else Reject.parse(reject))
+    wanted = PredictOptions(str(out), reject=None if reject is None else Reject.parse(reject))
     found = predict_run(run, str(shards), wanted, **HERE)
     assert found is not None
     return found
@@ -54,7 +54,7 @@ def predict(run: Path, shards: Path, out: Path, reject: str | None = None) -> di
 
 def on_rank(rank: int, run: str, shards: str, out: str) -> None:
     parts_module.parts_of.__defaults__ = (20,)
-    predict_run(run, shards, Wanted(out, reject=Reject(0.8)), **HERE)
+    predict_run(run, shards, PredictOptions(out, reject=Reject(0.8)), **HERE)
 
 
 def test_labels_are_measured_kept_and_named(folder, labels, result):
@@ -63,14 +63,14 @@ def test_labels_are_measured_kept_and_named(folder, labels, result):
     assert "1 given label is of no image of the run: nobody" in result["notes"]
     assert result["trust"]["images"] == 100  # of the labels that the manifest has those that fitted nothing
     assert result["trust"]["accuracy"][0] == pytest.approx(result["acc"], abs=0.1)
-    kept = Sureness.load(folder)
+    kept = Reliability.load(folder)
     assert kept is not None
     assert (kept.calibration.pairs, kept.calibration.labels) == (150, 50)
     assert list(kept.names.names) == result["names"]["name"]
     assert kept.is_of(result["basis"]["weights"], 0)
     again = evaluate_run(folder, probe=False, **HERE)  # by what was given before
     assert again["names"] == result["names"]
-    assert Sureness.load(folder).digest == kept.digest
+    assert Reliability.load(folder).digest == kept.digest
     other = evaluate_run(folder, splits=["train"], probe=False, **HERE)
     assert other["trust"]["ece_calibrated"] >= 0
 
@@ -79,7 +79,7 @@ def test_predictions_say_how_sure_and_leave_out(folder, shards, result, tmp_path
     found = predict(folder, shards, tmp_path / "all.parquet")
     table = pq.read_table(tmp_path / "all.parquet")
     assert table.column_names[2:5] == ["cluster", "name", "confidence"]
-    kept = Sureness.load(folder)
+    kept = Reliability.load(folder)
     assert table["calibrated"].to_numpy() == pytest.approx(kept.calibration(table["confidence"].to_numpy()))
     assert "unassigned" not in found
 
