@@ -23,7 +23,7 @@ from ccscale.progress import loading
 from ccscale.wording import counted
 
 if TYPE_CHECKING:
-    from ccscale.embed.embed import Source, Wanted
+    from ccscale.embed.embed import BackboneSource, EmbedOptions
 
 TOLD = 5  # images without features that are told one by one
 
@@ -119,13 +119,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def what_is_asked(args: argparse.Namespace, config: Config) -> tuple["Source", "Wanted"]:
+def what_is_asked(args: argparse.Namespace, config: Config) -> tuple["BackboneSource", "EmbedOptions"]:
     """Return what makes the features, and what features are wanted."""
-    from ccscale.embed.embed import Source, Wanted
+    from ccscale.embed.embed import BackboneSource, EmbedOptions
 
     size = args.size or (config.views.size if args.config else None)
-    wanted = Wanted(size, args.views, config.views, config.seed, args.dtype, args.batch)
-    return Source(config.model, args.weights, args.run, args.checkpoint), wanted
+    wanted = EmbedOptions(size, args.views, config.views, config.seed, args.dtype, args.batch)
+    return BackboneSource(config.model, args.weights, args.run, args.checkpoint), wanted
 
 
 def read_config(args: argparse.Namespace) -> Config:

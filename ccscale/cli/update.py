@@ -102,9 +102,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("give the new images: --shards NEW or --features STORE")
     with stop_on_signal(SIGNALS if args.follow else (), exit_at_once) as request:
         with loading():
-            from ccscale.clusters.update import Asked, alarms_of, update_run
+            from ccscale.clusters.update import UpdateOptions, alarms_of, update_run
 
-        asked = Asked(
+        asked = UpdateOptions(
             args.shards, args.features, args.split, args.follow, args.idle, args.apply, args.reassign
         )
         made = update_run(args.run, asked, device=args.device, workers=args.workers, request=request)

@@ -12,5 +12,5 @@
         changes.parquet          the images whose id it changed
         pictures/p1.png          pictures of its proposals
       features/<data set>/       feature stores made by updates
-      .update/                   a version that is being made (`writing.py`)
+      .update/                   a version that is being made (`draft.py`)
 """

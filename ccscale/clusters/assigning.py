@@ -2,8 +2,8 @@
 
 The network assigns an image to one of its clusters; a later cluster takes it if its centre is nearer than that
 cluster's by `MARGIN`. An image that lies farther from its centre than `FAR` of the run's own images is left
-unassigned. So is, in an update, one that lies where there were none before (`day.py`): nearer to a group of the
-day than to its cluster and not mainly among known images, or among new ones alone.
+unassigned. In an update, so is one that lies where there were none before (`new_images.py`): nearer to a group of
+new images than to its cluster and not mainly among known images, or among new images only.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccscale.array_types import Float32, Int64
-from ccscale.clusters.day import Day
-from ccscale.clusters.founding import FAR
-from ccscale.clusters.state import State, nearest, rank
+from ccscale.clusters.initial_state import FAR
+from ccscale.clusters.new_images import NewImages
+from ccscale.clusters.state import State, distance_rank, nearest_centre
 from ccscale.evaluate.reject import TOO_FAR
 
 NO_NUMBERS = "its features are no finite numbers"
@@ -23,7 +23,7 @@ NEW_GROUP = "where there were none before, with others"
 
 
 @dataclass(frozen=True)
-class Answers:
+class AssignedImages:
     """The assignments of n images.
 
     Attributes
@@ -40,7 +40,7 @@ class Answers:
     ranks
         (n,) float64: the share of the cluster's own images that lie nearer to that centre.
     groups
-        (n,) int64: the group of the day that an image is in, or -1.
+        (n,) int64: the group of new images that an image is in, or -1.
     """
 
     ids: Int64
@@ -51,14 +51,14 @@ class Answers:
     groups: Int64
 
 
-def assign(
+def assign_images(
     state: State,
     features: Float32,
     heads: Int64,
     confidence: Float32,
     refs: Int64 | None = None,
-    day: Day | None = None,
-) -> Answers:
+    new_images: NewImages | None = None,
+) -> AssignedImages:
     """Assign images, each independently of the others.
 
     Parameters
@@ -69,28 +69,28 @@ def assign(
         (n, D), as the backbone gives them.
     heads, confidence
         (n,): the network's answers.
-    refs, day
-        (n,): the refs of the images, and the `Day` of their update.
+    refs, new_images
+        (n,): the refs of the images, and the `NewImages` of their update.
     """
     rows = state.space(features)
-    which, far = nearest(rows, state, heads)
-    ranks = np.where(which >= 0, rank(far, state.distances[which]), 1.0)
+    which, far = nearest_centre(rows, state, heads)
+    ranks = np.where(which >= 0, distance_rank(far, state.distances[which]), 1.0)
     reasons = np.full(len(rows), None, object)
     reasons[ranks > FAR] = TOO_FAR
     groups = np.full(len(rows), -1)
-    if day is not None:
+    if new_images is not None:
         assert refs is not None
-        new = day.count(rows, refs)
-        if day.groups:
-            cosines = rows @ day.centres.T
-            nearer = (1 - cosines.max(axis=1) < far) & (new >= day.even[which])
+        new = new_images.count(rows, refs)
+        if new_images.groups:
+            cosines = rows @ new_images.centres.T
+            nearer = (1 - cosines.max(axis=1) < far) & (new >= new_images.even[which])
             groups = np.where(nearer, cosines.argmax(axis=1), -1)
-        reasons[new >= day.least[which]] = NEW
+        reasons[new >= new_images.least[which]] = NEW
         reasons[groups >= 0] = NEW_GROUP
     no_numbers = ~np.isfinite(rows).all(axis=1)
     reasons[no_numbers], groups[no_numbers] = NO_NUMBERS, -1
     later = state.heads[which] == -1
-    return Answers(
+    return AssignedImages(
         np.where([reason is None for reason in reasons], state.ids[which], -1),
         np.where(later, 1 - ranks, confidence).astype(np.float32),
         reasons.tolist(),

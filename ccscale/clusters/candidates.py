@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ccscale.array_types import Float32, Int64
-from ccscale.clusters.apart import apart
-from ccscale.clusters.founding import tightness_of
 from ccscale.clusters.groups import find_groups
+from ccscale.clusters.initial_state import tightness_of
+from ccscale.clusters.separation import measure_separation
 from ccscale.clusters.state import NEAR
 from ccscale.features.vectors import unit_rows
 
@@ -86,7 +86,7 @@ def _apart(own: Float32, known: Float32, ids: Int64, seed: int) -> tuple[int, fl
     near = clusters[np.argsort(-np.array(cosines), kind="stable")[:NEAR]]
     random = np.random.default_rng(seed)
     order = random.permutation(len(own))
-    tests = [apart(own[order], random.permutation(known[ids == one])) for one in near]
+    tests = [measure_separation(own[order], random.permutation(known[ids == one])) for one in near]
     enough = [test for test in tests if not np.isnan(test.separation)]
     if not enough:
         return int(near[0]), 1.0, 0.0

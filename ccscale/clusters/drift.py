@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from ccscale.array_types import Float32, Float64, Int64
-from ccscale.clusters.assigning import Answers
-from ccscale.clusters.day import CHANCE as NEW_BY_CHANCE
-from ccscale.clusters.founding import FAR
+from ccscale.clusters.assigning import AssignedImages
+from ccscale.clusters.initial_state import FAR
+from ccscale.clusters.new_images import CHANCE as NEW_BY_CHANCE
 from ccscale.clusters.reservoir import Reservoir
-from ccscale.clusters.state import State, nearest
+from ccscale.clusters.state import State, nearest_centre
 
 SHUFFLES, ENOUGH, CHANCE = 199, 5, 0.005
 USUAL = (1 - FAR) + NEW_BY_CHANCE
@@ -71,7 +71,7 @@ class Reference:
         """Take the reservoir's images, with the network's answers (m,), (m,)."""
         order = np.random.default_rng(len(reservoir)).permutation(len(reservoir))
         rows = state.space(reservoir.features[order])
-        which, _ = nearest(rows, state, heads[order])
+        which, _ = nearest_centre(rows, state, heads[order])
         there = which >= 0
         order, rows, which = order[there], rows[there], which[there]
         means = np.zeros_like(state.centres)
@@ -80,7 +80,7 @@ class Reference:
         return cls(state, means, rows - means[which], which, confidence[order])
 
     def measure(
-        self, features: Float32, heads: Int64, confidence: Float32, answers: Answers, seed: int
+        self, features: Float32, heads: Int64, confidence: Float32, answers: AssignedImages, seed: int
     ) -> dict[str, Any]:
         """Return ``images``, each shift and its ``…_chance``, and ``alarm``: a sentence, or None.
 
@@ -100,7 +100,7 @@ class Reference:
         chosen = random.permutation(np.flatnonzero(np.isfinite(features).all(axis=1)))[:MOST]
         if len(chosen) >= FEWEST and len(self.rows) >= FEWEST:
             rows = self.state.space(features[chosen])
-            which, _ = nearest(rows, self.state, heads[chosen])
+            which, _ = nearest_centre(rows, self.state, heads[chosen])
             there = which >= 0
             chosen, which = chosen[there], which[there]
             rows = rows[there] - self.means[which]

@@ -3,7 +3,7 @@
 Each image is first replaced by the mean of its nearest neighbours (including itself); HDBSCAN (Campello et al.,
 2013) then finds regions denser than their surroundings, at any scale. Known images are included as surroundings:
 HDBSCAN cannot tell a single group from its own outskirts, and what cannot be told from known images is not a
-group. A group that k-means with two centres divides into parts with a valley between them (`apart.py`) becomes
+group. A group that k-means with two centres divides into parts with a valley between them (`separation.py`) becomes
 two groups.
 
 The stability of a group is the mean, over `DRAWS` random subsets of all images, of the largest Jaccard index with
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccscale.array_types import Float32, Int64
-from ccscale.clusters.apart import halves, no_valley
+from ccscale.clusters.separation import halves, valley_p_value
 from ccscale.features.vectors import unit_rows
 
 NEAREST = 10  # images whose mean stands for one
@@ -91,7 +91,7 @@ def _labels(rows: Float32, known: Float32) -> Int64:
 def divided(rows: Float32, own: Int64) -> list[Int64]:
     """Return the parts of some rows (n, q), as numbers, that are separated by valleys."""
     first, second = halves(rows[own])
-    if min(len(first), len(second)) < LEAST or no_valley(rows[own[first]], rows[own[second]]) > VALLEY:
+    if min(len(first), len(second)) < LEAST or valley_p_value(rows[own[first]], rows[own[second]]) > VALLEY:
         return [own]
     return [part for side in (first, second) for part in divided(rows, np.sort(own[side]))]
 

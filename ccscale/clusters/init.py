@@ -16,12 +16,13 @@ from ccscale import dist
 from ccscale.array_types import Float32, Int64
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.clusters.data_sets import name_data, store_of
-from ccscale.clusters.founding import found
+from ccscale.clusters.draft import Draft, begin_draft, disk_errors_as_fault, finish_interrupted
+from ccscale.clusters.initial_state import make_initial_state
 from ccscale.clusters.lineage import CURRENT, Lineage, clusters_of, numbers_of, open_lineage
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.naming import carry_names
 from ccscale.clusters.reservoir import Pool, Reservoir
-from ccscale.clusters.shards import Answers, NewShard, ShardRows, write_tables
+from ccscale.clusters.shard_tables import NewShard, ShardAssignments, ShardRows, write_tables
 from ccscale.clusters.state import State
 from ccscale.clusters.version import (
     NETWORK,
@@ -34,10 +35,9 @@ from ccscale.clusters.version import (
     Version,
     counts,
 )
-from ccscale.clusters.writing import Draft, begin, settle, told
 from ccscale.config import Views
 from ccscale.data.shards.hashing import hash_file
-from ccscale.embed.embed import Source, Wanted, growing_store, images_of
+from ccscale.embed.embed import BackboneSource, EmbedOptions, growing_store, open_images
 from ccscale.errors import InputError
 from ccscale.evaluate.basis import weights_of
 from ccscale.evaluate.feature_subset import choose_rows
@@ -52,7 +52,7 @@ from ccscale.wording import counted
 
 
 @dataclass(frozen=True)
-class OfNetwork:
+class NetworkAssignments:
     """The network's own answers: each image has a cluster."""
 
     ids: Int64
@@ -118,7 +118,7 @@ def found_clusters(
 
 def _is_founded(folder: Path) -> bool:
     """Complete what a kill has left; return whether nothing else remains to be done."""
-    if settle(folder) is not None:
+    if finish_interrupted(folder) is not None:
         return True
     if (folder / CURRENT).exists():
         there = counted(len(numbers_of(folder)), "version")
@@ -140,7 +140,7 @@ def _found(
         )
     )
     asked = f"init of step {basis.step}, head {basis.head}, splits {', '.join(splits)}; {basis.weights}"
-    draft = dist.on_rank_zero(lambda: begin(folder, "init", asked))
+    draft = dist.on_rank_zero(lambda: begin_draft(folder, "init", asked))
     dist.on_rank_zero(lambda: _copy_network(draft, opened))
     features, data, store = _own_features(draft, opened, basis, splits, device, workers)
     if features.views and dist.rank() == 0:
@@ -154,8 +154,8 @@ def _found(
     ]
     network, seed = opened.network, config.seed
 
-    def answer(rows: ShardRows) -> tuple[Answers, dict[str, Any]]:
-        return OfNetwork(*assign_features(network, rows.features)), {}
+    def answer(rows: ShardRows) -> tuple[ShardAssignments, dict[str, Any]]:
+        return NetworkAssignments(*assign_features(network, rows.features)), {}
 
     tables = write_tables(draft, shards, answer)
     dist.on_rank_zero(lambda: _commit(draft, basis, features, data, shards, tables, network, seed))
@@ -163,7 +163,7 @@ def _found(
 
 def _copy_network(draft: Draft, opened: OpenedRun) -> None:
     """Copy the network of the clusters, since the run may be trained further."""
-    with told(draft.folder):
+    with disk_errors_as_fault(draft.folder):
         shutil.rmtree(draft.folder / NETWORK, ignore_errors=True)
         copy_export(
             opened.checkpoint.path, draft.folder / NETWORK, opened.checkpoint.heads, opened.network.serving
@@ -189,12 +189,12 @@ def _own_features(
         )
         return features, data, str(place.absolute())
     root = config.data.place
-    manifest, splits = images_of(root, splits)
+    manifest, splits = open_images(root, splits)
     data = dist.on_rank_zero(lambda: name_data(draft.clusters, (), (), manifest.name, root, manifest.shards))
     folder = store_of(draft.clusters, data.name)
     dist.on_rank_zero(lambda: folder.parent.mkdir(exist_ok=True))
-    wanted = Wanted(view_settings=Views(scaled_decode=config.views.scaled_decode))
-    source = Source(run=str(draft.folder / NETWORK), origin=basis.origin)
+    wanted = EmbedOptions(view_settings=Views(scaled_decode=config.views.scaled_decode))
+    source = BackboneSource(run=str(draft.folder / NETWORK), origin=basis.origin)
     with growing_store(folder, source, wanted, root, device=device, workers=workers) as store:
         store.grow(manifest, splits)
     features = dist.on_rank_zero(lambda: Features(folder, splits))
@@ -213,7 +213,7 @@ def _measure(
     of_shard = np.searchsorted(firsts, chosen, side="right") - 1  # which is the number of its table
     refs = (of_shard << ROW_BITS) | (chosen - firsts[of_shard])
     rows = features.take(chosen)
-    return found(rows, *assign_features(network, rows), refs, k=network.k, seed=seed)
+    return make_initial_state(rows, *assign_features(network, rows), refs, k=network.k, seed=seed)
 
 
 def _commit(

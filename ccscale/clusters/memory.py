@@ -7,13 +7,13 @@ import numpy as np
 
 from ccscale.array_types import Int64
 from ccscale.clusters.arrays import write_arrays
+from ccscale.clusters.draft import Draft, disk_errors_as_fault
 from ccscale.clusters.lineage import Lineage
 from ccscale.clusters.reservoir import Pool, Reservoir
-from ccscale.clusters.shards import NewShard, ids_of
+from ccscale.clusters.shard_tables import NewShard, ids_of
 from ccscale.clusters.state import State
 from ccscale.clusters.tables import UNASSIGNED
 from ccscale.clusters.version import Kept, TableFile
-from ccscale.clusters.writing import Draft, told
 from ccscale.evaluate.reliability import assign_features
 from ccscale.model.network import ContrastiveClustering
 
@@ -84,7 +84,7 @@ class Memory:
     def save(self, draft: Draft) -> dict[str, Kept]:
         """Write the arrays into the version that is being made; return what it lists of them."""
         files = {}
-        with told(draft.clusters):
+        with disk_errors_as_fault(draft.clusters):
             for name in ("state", "reservoir", "pool"):
                 sha256 = write_arrays(draft.folder / f"{name}.npz", getattr(self, name).arrays())
                 files[name] = Kept(version=draft.number, sha256=sha256)

@@ -1,6 +1,6 @@
 """Changes of clusters that the data suggest, and how they are found. Pure.
 
-birth   the day's groups, with all images of the pool that are nearest to them, by their margins
+birth   the groups of new images, with all images of the pool that are nearest to them, by their margins
 merge   clusters that had a valley between them, and have grown together
 split   a cluster that was one, and has come apart: there is a valley within, and there was none
 """
@@ -11,14 +11,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ccscale.array_types import Int64
-from ccscale.clusters.apart import halves, no_valley
-from ccscale.clusters.assigning import assign
-from ccscale.clusters.day import Day
+from ccscale.clusters.assigning import assign_images
 from ccscale.clusters.groups import LEAST, VALLEY
 from ccscale.clusters.margins import nearer
+from ccscale.clusters.new_images import NewImages
 from ccscale.clusters.reservoir import Pool, Reservoir
-from ccscale.clusters.standing import rows_of
+from ccscale.clusters.separation import halves, valley_p_value
 from ccscale.clusters.state import State
+from ccscale.clusters.valleys import rows_of
 from ccscale.features.vectors import unit_rows
 from ccscale.wording import counted
 
@@ -57,13 +57,13 @@ class Proposal:
     parts: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-def births(day: Day, state: State, reservoir: Reservoir, pool: Pool) -> list[Proposal]:
-    """Propose the groups of a day, once the pool has taken its images."""
-    groups = assign(
-        state, pool.features.astype("float32"), pool.heads, pool.confidence, pool.refs, day
+def births(new_images: NewImages, state: State, reservoir: Reservoir, pool: Pool) -> list[Proposal]:
+    """Propose the groups of new images, once the pool contains them."""
+    groups = assign_images(
+        state, pool.features.astype("float32"), pool.heads, pool.confidence, pool.refs, new_images
     ).groups
     found = []
-    for number, group in enumerate(day.groups):
+    for number, group in enumerate(new_images.groups):
         own = pool.subset(groups == number)
         if not group.is_stable or not len(own):
             continue
@@ -104,7 +104,7 @@ def merges(state: State, reservoir: Reservoir) -> list[Proposal]:
         if chance <= VALLEY and other in present and other != own
     }
     found = [
-        (no_valley(rows_of(rows, reservoir.ids, one), rows_of(rows, reservoir.ids, other)), one, other)
+        (valley_p_value(rows_of(rows, reservoir.ids, one), rows_of(rows, reservoir.ids, other)), one, other)
         for one, other in sorted(were)
     ]
     proposals, taken = [], set[int]()
@@ -131,7 +131,7 @@ def splits(state: State, reservoir: Reservoir) -> list[Proposal]:
         first, second = halves(rows[of])
         if len(second) < LEAST:
             continue
-        chance = no_valley(rows[of[first]], rows[of[second]])
+        chance = valley_p_value(rows[of[first]], rows[of[second]])
         if chance > VALLEY:
             continue
         parts = np.zeros(len(of), np.int64)

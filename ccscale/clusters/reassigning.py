@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ccscale.array_types import Int64
-from ccscale.clusters.assigning import assign
+from ccscale.clusters.assigning import assign_images
+from ccscale.clusters.draft import Draft, disk_errors_as_fault
 from ccscale.clusters.lineage import Lineage
-from ccscale.clusters.shards import NewShard, ShardRows
+from ccscale.clusters.shard_tables import NewShard, ShardRows
 from ccscale.clusters.state import State
 from ccscale.clusters.tables import BAD, TablesAt, write_changes
 from ccscale.clusters.version import CHANGES, TableFile
-from ccscale.clusters.writing import Draft, told
 from ccscale.errors import InputError
 from ccscale.evaluate.reliability import assign_features
 from ccscale.features.listing import FeatureFile, read_listing
@@ -61,7 +61,7 @@ class IdChanges:
         """Write them into the version that is being made; return the file's hash, None for no changes."""
         if not len(self.refs):
             return None
-        with told(draft.clusters):
+        with disk_errors_as_fault(draft.clusters):
             return write_changes(draft.folder / CHANGES, lineage, self.refs, self.former, self.ids)
 
 
@@ -108,7 +108,7 @@ def reassigned(
             missing += int(wanted.sum())
             continue
         chosen = wanted[rows.good]
-        answers = assign(held, rows.features[chosen], *assign_features(network, rows.features[chosen]))
+        answers = assign_images(held, rows.features[chosen], *assign_features(network, rows.features[chosen]))
         refs, former = rows.refs[chosen], ids[rows.good][chosen]
         new_ids = answers.ids if within is None else np.where(answers.ids < 0, former, answers.ids)
         other = new_ids != former

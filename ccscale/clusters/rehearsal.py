@@ -18,7 +18,7 @@ from ccscale.array_types import Float32, Int64
 from ccscale.clusters.groups import LEAST
 from ccscale.clusters.lineage import Lineage
 from ccscale.clusters.memory import Memory
-from ccscale.clusters.proposing import FILE
+from ccscale.clusters.proposal_search import FILE
 from ccscale.clusters.reassigning import reader_of_tables
 from ccscale.clusters.reservoir import places
 from ccscale.clusters.tables import TablesAt

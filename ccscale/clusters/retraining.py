@@ -20,14 +20,14 @@ import torch
 
 from ccscale import checkpoint, dist
 from ccscale.checkpoint.run import CONFIG
-from ccscale.clusters.deciding import commit_change, counts_after
+from ccscale.clusters.decisions import commit_change, counts_after
+from ccscale.clusters.draft import Draft, begin_draft, disk_errors_as_fault, exclusive_writer, pending
 from ccscale.clusters.lineage import Lineage, clusters_of, open_lineage
 from ccscale.clusters.memory import Memory
-from ccscale.clusters.refounding import refound
+from ccscale.clusters.migration import migrate
 from ccscale.clusters.rehearsal import SPLIT, Rehearsal
-from ccscale.clusters.retrained import first_network, keep_network
+from ccscale.clusters.retrained_network import first_network, keep_network
 from ccscale.clusters.version import NETWORK
-from ccscale.clusters.writing import Draft, begin, only_writer, pending, told
 from ccscale.config import Config
 from ccscale.config.file import load_config, parse_config
 from ccscale.errors import InputError
@@ -85,13 +85,13 @@ def retrain(
     request = request or StopRequest()
     asked = " ".join(("retrain", *overrides))
     before = pending(clusters_of(run))  # a kill may have left a version that is whole, which is ended now
-    with only_writer(run, device, request) as where:
+    with exclusive_writer(run, device, request) as where:
         lineage = dist.on_rank_zero(lambda: open_lineage(run))
         ended = before is not None and (before.number, before.asked) == (lineage.number, asked)
         if dist.on_rank_zero(lambda: ended):
             return lineage.number
         dist.on_rank_zero(lambda: check_keys(overrides))
-        draft = dist.on_rank_zero(lambda: begin(lineage.folder, "retrain", asked))
+        draft = dist.on_rank_zero(lambda: begin_draft(lineage.folder, "retrain", asked))
         work = _Work(lineage, draft)
         config = dist.on_rank_zero(lambda: work.prepare(overrides, where))
         neighbours = min(NEIGHBOURS, dist.on_rank_zero(lambda: len(work.rows.refs)) - 1)
@@ -143,7 +143,7 @@ class _Work:
         self.rows = Rehearsal.of(lineage, self.memory)
         if len(self.rows.ids) < 2:
             raise InputError(f"fewer than two clusters of {lineage.run} have images left to train on")
-        with told(self.draft.clusters):
+        with disk_errors_as_fault(self.draft.clusters):
             self.rows.write(self.place / REMEMBERED, lineage.current.backbone)
         return self._config(overrides, lineage.current.backbone, device)
 
@@ -188,7 +188,7 @@ class _Work:
         lineage, draft, current = self.lineage, self.draft, self.lineage.current
         kept, basis = keep_network(draft, lineage, config, _trained(config))
         network = load(draft.folder / NETWORK, heads_alone=True)
-        after = refound(
+        after = migrate(
             self.memory,
             self.rows,
             lambda features: assign_features(network, features),

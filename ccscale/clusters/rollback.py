@@ -4,8 +4,8 @@ import contextlib
 from pathlib import Path
 
 from ccscale.checkpoint.lock import FolderLock
+from ccscale.clusters.draft import disk_errors_as_fault, drop, finish_interrupted
 from ccscale.clusters.lineage import Lineage, clusters_of, read_current, write_current
-from ccscale.clusters.writing import drop, settle, told
 from ccscale.errors import InputError
 
 
@@ -29,11 +29,11 @@ def roll_back(run: str | Path, number: int) -> int | None:
         lock.take()
         before = None
         with contextlib.suppress(InputError):  # what names the current one may be damaged: this mends it
-            settle(folder)
+            finish_interrupted(folder)
             before = read_current(folder)
         Lineage(folder, number).chain()
         drop(folder)
-        with told(folder):
+        with disk_errors_as_fault(folder):
             if before != number:
                 write_current(folder, number)
     return before

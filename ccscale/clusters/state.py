@@ -43,7 +43,7 @@ class State:
     tightness
         (C,) float32: the mean cosine of two images of it.
     whole
-        (C,) float32: the p-value of a valley within it when it was created (see `apart.py`).
+        (C,) float32: the p-value of a valley within it when it was created (see `separation.py`).
     near, parted
         (C, `NEAR`): the ids of the nearest clusters when it was created, or -1; the p-values of the valleys
         between.
@@ -116,12 +116,12 @@ def no_margins(centres: int) -> dict[str, NDArray[Any]]:
 PER_CENTRE = tuple(one.name for one in fields(State) if one.name not in ("mean", "axes"))
 
 
-def rank(values: NDArray[np.floating], quantiles: Float32) -> Float64:
+def distance_rank(values: NDArray[np.floating], quantiles: Float32) -> Float64:
     """Return the share of rising quantiles (n, G) strictly below each value (n,)."""
     return (quantiles < values[:, None]).mean(axis=1)
 
 
-def nearest(rows: Float32, state: State, heads: Int64) -> tuple[Int64, Float32]:
+def nearest_centre(rows: Float32, state: State, heads: Int64) -> tuple[Int64, Float32]:
     """Return for each row (n, q) the nearest centre that its head (n,) allows: which, and 1 − the cosine.
 
     Where none is allowed it is -1, at distance 2.

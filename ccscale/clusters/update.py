@@ -3,7 +3,7 @@
 ::
 
     embed       the new shards with the clusters' own network, into a store; or use an existing store
-    examine     a sample of them together (`day.py`)
+    examine     a sample of them together (`new_images.py`)
     assign      shard by shard, on all ranks, one table each
     remember    some of each cluster, and unassigned ones
     propose     births, merges, splits, each with a picture
@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ccscale import dist
+from ccscale.clusters.draft import exclusive_writer
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.proposal import KINDS
-from ccscale.clusters.taking import Update
-from ccscale.clusters.writing import only_writer
+from ccscale.clusters.updater import Updater
 from ccscale.data.shards.shard_watch import ShardWatch
-from ccscale.embed.embed import images_of
+from ccscale.embed.embed import open_images
 from ccscale.errors import InputError, nearest
 from ccscale.evaluate.follow_shards import follow_shards
 from ccscale.features.store import Features
@@ -30,7 +30,7 @@ from ccscale.preempt import StopRequest
 
 
 @dataclass(frozen=True)
-class Asked:
+class UpdateOptions:
     """What is to be taken in.
 
     Attributes
@@ -79,13 +79,13 @@ class Asked:
 
 def update_run(
     run: str | Path,
-    asked: Asked,
+    asked: UpdateOptions,
     *,
     device: str = "auto",
     workers: int | None = None,
     request: StopRequest | None = None,
 ) -> list[int]:
-    """Take new images in; all ranks call it together, within `only_writer` or not.
+    """Take new images in; all ranks call it together, within `exclusive_writer` or not.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def update_run(
     """
     request = StopRequest() if request is None else request
     dist.on_rank_zero(asked.check)
-    with only_writer(run, device, request) as where, Update(run, where, workers, request) as update:
+    with exclusive_writer(run, device, request) as where, Updater(run, where, workers, request) as update:
         if asked.features is not None:
             place = Path(asked.features)
             update.with_store(dist.on_rank_zero(lambda: Features(place, asked.splits)))
@@ -123,7 +123,7 @@ def update_run(
                 update.with_shards(found)
                 update.decide(asked.apply, again=False)
         elif asked.shards is not None:
-            manifest, splits = images_of(asked.shards, asked.splits)
+            manifest, splits = open_images(asked.shards, asked.splits)
             update.with_shards(replace(manifest, shards=tuple(manifest.select(splits))))
         update.decide(asked.apply, asked.reassign)
         return update.versions

@@ -43,7 +43,7 @@ from ccscale.rank_environment import RankEnvironment
 
 
 @dataclass(frozen=True)
-class Source:
+class BackboneSource:
     """The backbone that is to make the features: timm's, or a run's.
 
     Attributes
@@ -66,7 +66,7 @@ class Source:
     checkpoint: str = "last"
     origin: str | None = None
 
-    def following(self, shards: str) -> "Source":
+    def following(self, shards: str) -> "BackboneSource":
         """Return it with what was measured of the numbers of the images in some shards, where it is timm's."""
         if self.model is None or self.run is not None:
             return self
@@ -82,7 +82,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EmbedOptions:
     """What features are wanted.
 
     Attributes
@@ -135,8 +135,8 @@ class Wanted:
 def embed_shards(
     shards: str,
     out: str | Path,
-    source: Source,
-    wanted: Wanted,
+    source: BackboneSource,
+    wanted: EmbedOptions,
     splits: Sequence[str] | None = None,
     *,
     device: str = "auto",
@@ -195,7 +195,7 @@ def embed_shards(
     request = StopRequest() if request is None else request
     env, folder = RankEnvironment.read(), Path(out)
     with process_group(env, pick_device(device, env.local_rank), request.at_once()):
-        there = None if following else images_of(shards, splits)
+        there = None if following else open_images(shards, splits)
         with growing_store(
             folder,
             source,
@@ -230,8 +230,8 @@ def grow_by(store: GrowingStore, found: Manifest, request: StopRequest | None = 
 @contextmanager
 def growing_store(
     folder: Path,
-    source: Source,
-    wanted: Wanted,
+    source: BackboneSource,
+    wanted: EmbedOptions,
     shards: str,
     *,
     device: str = "auto",
@@ -269,7 +269,7 @@ def growing_store(
         yield GrowingStore(folder, listing, embedder, access)
 
 
-def images_of(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tuple[str, ...]]:
+def open_images(shards: str, splits: Sequence[str] | None) -> tuple[Manifest, tuple[str, ...]]:
     """Return a data set with images in it, and the splits asked for."""
     manifest, chosen = open_shards(shards, splits)
     if not any(shard.nsamples for shard in manifest.select(chosen)):

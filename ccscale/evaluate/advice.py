@@ -121,7 +121,7 @@ def advise_rows(
     Parameters
     ----------
     take
-        ResolvedNames with a number of images, returns the features of as many, or of all; (n, D).
+        Called with a number of images, returns the features of as many, or of all; (n, D).
     images
         How many there are.
     place

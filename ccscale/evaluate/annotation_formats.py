@@ -1,4 +1,4 @@
-"""SortedImages images in the formats of other tools: COCO, Label Studio, FiftyOne, Hugging Face datasets.
+"""Sorted images in the formats of other tools: COCO, Label Studio, FiftyOne, Hugging Face datasets.
 
 ::
 

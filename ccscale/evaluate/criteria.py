@@ -46,7 +46,7 @@ def measure(rows: Float32, tried: Sequence[int], seed: int, advance: Callable[[]
     seed
         Of halves, of k-means, of which rows are looked at.
     advance
-        ResolvedNames after each K.
+        Called after each K.
     """
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import NearestNeighbors

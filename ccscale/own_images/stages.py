@@ -33,7 +33,7 @@ from ccscale.data.images.channels import other_channels
 from ccscale.data.making.grown import Grown, grow_shards
 from ccscale.data.sources.folders import folder as list_folder
 from ccscale.data.sources.items import Source as ImageSource
-from ccscale.embed.embed import Source, Wanted, embed_shards
+from ccscale.embed.embed import BackboneSource, EmbedOptions, embed_shards
 from ccscale.errors import InputError
 from ccscale.evaluate.advice import advise
 from ccscale.evaluate.evaluate import FIGURES, evaluate_run
@@ -212,9 +212,9 @@ def _channels_of(source: ImageSource) -> int | None:
 def _embed(asked: ClusterRequest, book: Notebook, grown: Grown) -> Features:
     """Make the features of all images that have none yet, and find their neighbours."""
     say(f"backbone: {book.backbone}")
-    source = Source(book.backbone.model(book.channels))
+    source = BackboneSource(book.backbone.model(book.channels))
     views = VIEWS if book.channels is None else VIEWS_OF_CHANNELS
-    wanted = Wanted(book.backbone.size, book.views, views, book.seed)
+    wanted = EmbedOptions(book.backbone.size, book.views, views, book.seed)
     store = book.out / "features"
     embed_shards(
         grown.manifest.root,

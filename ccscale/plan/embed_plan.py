@@ -11,7 +11,7 @@ from ccscale.data.loader import default_workers
 from ccscale.data.remote.access import Access
 from ccscale.data.shards.manifest import Manifest
 from ccscale.device import pick_device
-from ccscale.embed.embed import Source, Wanted, images_of
+from ccscale.embed.embed import BackboneSource, EmbedOptions, open_images
 from ccscale.embed.features import Embedder
 from ccscale.features.listing import ROWS
 from ccscale.plan.probe import measured
@@ -58,8 +58,8 @@ class EmbedPlan:
 
 def plan_embedding(
     shards: str,
-    source: Source,
-    wanted: Wanted,
+    source: BackboneSource,
+    wanted: EmbedOptions,
     splits: Sequence[str] | None = None,
     *,
     device: str = "auto",
@@ -77,7 +77,7 @@ def plan_embedding(
     where = pick_device(device)
     with process_group(env, where):
         backbone = source.following(shards).load(wanted.size, wanted.seed, where)
-        manifest, chosen = images_of(shards, splits)
+        manifest, chosen = open_images(shards, splits)
         images = sum(shard.nsamples for shard in manifest.select(chosen))
         embedder = Embedder(
             backbone,

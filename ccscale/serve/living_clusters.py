@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ccscale.clusters.assigning import assign
+from ccscale.clusters.assigning import assign_images
 from ccscale.clusters.lineage import Lineage
 from ccscale.embed.backbone import Backbone, backbone_of_run
 from ccscale.embed.features import NOT_FINITE, Embedder
@@ -37,7 +37,7 @@ class LivingClusters:
         """Return the answers to images (n, size, size, 3), RGB."""
         (embedded,) = self._embedder.embed_batches([batch_of(images)])
         rows = embedded.features[0].astype(np.float32)
-        found = assign(self._state, rows, *assign_features(self._heads, rows))
+        found = assign_images(self._state, rows, *assign_features(self._heads, rows))
         ids = np.where(embedded.bad, -1, found.ids).tolist()
         reasons = [NOT_FINITE if bad else why for bad, why in zip(embedded.bad, found.reasons, strict=True)]
         return [

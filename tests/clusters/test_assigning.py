@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from ccscale.clusters import reservoir
-from ccscale.clusters.assigning import assign
-from ccscale.clusters.founding import found
+from ccscale.clusters.assigning import assign_images
+from ccscale.clusters.initial_state import make_initial_state
 from ccscale.clusters.reservoir import MOST, Pool, Reservoir
-from ccscale.clusters.state import State, nearest
+from ccscale.clusters.state import State, nearest_centre
 from ccscale.evaluate.reject import TOO_FAR
 from tests.clusters.blobs import WIDTH, blobs
 
@@ -16,15 +16,17 @@ from tests.clusters.blobs import WIDTH, blobs
 def test_images_like_the_runs_own_get_the_networks_cluster_and_others_none():
     features, classes = blobs(range(4), 100, seed=0)
     refs = np.arange(len(features))
-    state, reservoir, pool = found(features, classes, np.ones(len(refs), np.float32), refs, k=4, seed=0)
+    state, reservoir, pool = make_initial_state(
+        features, classes, np.ones(len(refs), np.float32), refs, k=4, seed=0
+    )
     assert (len(pool), len(reservoir), state.sizes.sum()) == (0, 400, 0)
     more, of = blobs(range(4), 100, seed=1)
-    answers = assign(state, more, of, np.full(len(more), 0.7, np.float32))
+    answers = assign_images(state, more, of, np.full(len(more), 0.7, np.float32))
     assert (answers.ids == of).mean() > 0.95
     assert set(answers.ids[answers.ids != of]) <= {-1}
     assert {reason for reason, one in zip(answers.reasons, answers.ids, strict=True) if one < 0} <= {TOO_FAR}
     far, _ = blobs([9], 50, seed=1)
-    assert (assign(state, far, np.zeros(50, np.int64), np.ones(50, np.float32)).ids < 0).mean() > 0.5
+    assert (assign_images(state, far, np.zeros(50, np.int64), np.ones(50, np.float32)).ids < 0).mean() > 0.5
 
 
 def test_the_order_of_images_changes_nothing_that_is_remembered():
@@ -44,13 +46,14 @@ def test_odd_images_and_clusters_of_none_are_no_obstacle():
     features, classes = blobs([0, 2], 8, seed=0)
     features[:4] = 0
     features[4:8] = features[4]
-    state, _, _ = found(features, classes, np.ones(16, np.float32), np.arange(16), k=4, seed=0)
+    state, _, _ = make_initial_state(features, classes, np.ones(16, np.float32), np.arange(16), k=4, seed=0)
     same = State.of(state.arrays())
-    answers = assign(same, features, classes, np.ones(16, np.float32))
+    answers = assign_images(same, features, classes, np.ones(16, np.float32))
     assert np.isfinite(answers.ranks).all()
-    assert assign(state, features[:0], classes[:0], np.ones(0, np.float32)).ids.shape == (0,)
+    assert assign_images(state, features[:0], classes[:0], np.ones(0, np.float32)).ids.shape == (0,)
     by_one = [
-        assign(state, features[i : i + 1], classes[i : i + 1], np.ones(1, np.float32)).ids for i in range(16)
+        assign_images(state, features[i : i + 1], classes[i : i + 1], np.ones(1, np.float32)).ids
+        for i in range(16)
     ]
     assert np.concatenate(by_one).tolist() == answers.ids.tolist()
     assert state.grown(answers.ids).sizes.sum() == (answers.ids >= 0).sum()
@@ -58,9 +61,11 @@ def test_odd_images_and_clusters_of_none_are_no_obstacle():
 
 def test_one_image_founds_a_version():
     features, classes = blobs([0], 1, seed=0)
-    state, reservoir, _ = found(features, classes, np.ones(1, np.float32), np.arange(1), k=2, seed=0)
+    state, reservoir, _ = make_initial_state(
+        features, classes, np.ones(1, np.float32), np.arange(1), k=2, seed=0
+    )
     assert len(reservoir) == 1
-    assert assign(state, features, classes, np.ones(1, np.float32)).ids.tolist() == [0]
+    assert assign_images(state, features, classes, np.ones(1, np.float32)).ids.tolist() == [0]
 
 
 def test_the_pool_keeps_the_newest(monkeypatch):
@@ -78,10 +83,10 @@ def test_the_pool_keeps_the_newest(monkeypatch):
 
 def test_a_cluster_that_came_later_must_be_nearer_by_a_margin():
     features, classes = blobs([0, 1, 2], 8, seed=0)
-    state, _, _ = found(features, classes, np.ones(24, np.float32), np.arange(24), k=3, seed=0)
+    state, _, _ = make_initial_state(features, classes, np.ones(24, np.float32), np.arange(24), k=3, seed=0)
     centres = np.eye(3, state.centres.shape[1], dtype=np.float32)
     state = replace(state, centres=centres, heads=np.array([0, -1, 2]))
     angles = np.radians([44, 46, 48])  # between the first and the second
     rows = (np.cos(angles)[:, None] * centres[0] + np.sin(angles)[:, None] * centres[1]).astype(np.float32)
-    assert nearest(rows, state, np.zeros(3, np.int64))[0].tolist() == [0, 0, 1]
-    assert nearest(centres, state, np.array([2, 2, 0]))[0].tolist() == [2, 1, 0]
+    assert nearest_centre(rows, state, np.zeros(3, np.int64))[0].tolist() == [0, 0, 1]
+    assert nearest_centre(centres, state, np.array([2, 2, 0]))[0].tolist() == [2, 1, 0]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ccscale.clusters.assigning import assign
+from ccscale.clusters.assigning import assign_images
 from ccscale.clusters.drift import ALARM, CHANCE, FEWEST, Reference
-from ccscale.clusters.founding import found
+from ccscale.clusters.initial_state import make_initial_state
 from tests.clusters.blobs import WIDTH, blobs
 
 
@@ -13,13 +13,13 @@ from tests.clusters.blobs import WIDTH, blobs
 def usual() -> Reference:
     features, classes = blobs(range(4), 120, seed=0)
     sure = np.random.default_rng(0).uniform(0.6, 1, len(classes)).astype(np.float32)
-    state, reservoir, _ = found(features, classes, sure, np.arange(len(classes)), k=4, seed=0)
+    state, reservoir, _ = make_initial_state(features, classes, sure, np.arange(len(classes)), k=4, seed=0)
     return Reference.of(state.grown(classes), reservoir, classes[reservoir.refs], sure[reservoir.refs])
 
 
 def measured(usual: Reference, features, classes, seed: int, least: float = 0.6):
     confidence = np.random.default_rng([seed, 5]).uniform(least, 1, len(classes)).astype(np.float32)
-    answers = assign(usual.state, features, classes, confidence)
+    answers = assign_images(usual.state, features, classes, confidence)
     return usual.measure(features, classes, confidence, answers, seed)
 
 

@@ -11,10 +11,10 @@ from harness.killed_making import contents
 from harness.lineages import commit, ids_at
 
 from ccscale.cli.main import main
-from ccscale.clusters import writing
+from ccscale.clusters import draft
+from ccscale.clusters.draft import begin_draft, finish_interrupted
 from ccscale.clusters.lineage import open_lineage, read_current
 from ccscale.clusters.rollback import roll_back
-from ccscale.clusters.writing import begin, settle
 from ccscale.errors import InputError
 
 
@@ -108,15 +108,15 @@ def test_a_kill_in_a_commit(run, at, monkeypatch):
     with monkeypatch.context() as patch:
         name = {"rename": "os.rename", "current": "write_current", "drop": "_drop"}[at]
         if at == "drop":
-            real, calls = writing._drop, []
-            patch.setattr(writing, "_drop", lambda one: die() if calls else calls.append(real(one)))
+            real, calls = draft._drop, []
+            patch.setattr(draft, "_drop", lambda one: die() if calls else calls.append(real(one)))
         else:
-            patch.setattr(f"ccscale.clusters.writing.{name}", die)
+            patch.setattr(f"ccscale.clusters.draft.{name}", die)
         with pytest.raises(KeyboardInterrupt):
             commit(run, "update", [[3, 3]])
     assert read_current(run / "clusters") == (5 if at == "drop" else 4)
     assert len(ids_at(run)) == (18 if at == "drop" else 16)
-    settled = settle(run / "clusters")
+    settled = finish_interrupted(run / "clusters")
     assert (settled is None) == (at == "rename")
     if settled is None:
         commit(run, "update", [[3, 3]])
@@ -124,11 +124,11 @@ def test_a_kill_in_a_commit(run, at, monkeypatch):
 
 
 def test_another_command_drops_what_was_begun(run):
-    draft = begin(run / "clusters", "update", "one")
+    draft = begin_draft(run / "clusters", "update", "one")
     (draft.folder / "something").touch()
-    assert begin(run / "clusters", "update", "one") == draft
+    assert begin_draft(run / "clusters", "update", "one") == draft
     assert (draft.folder / "something").exists()
-    begin(run / "clusters", "update", "another")
+    begin_draft(run / "clusters", "update", "another")
     assert not (draft.folder / "something").exists()
     assert roll_back(run, 3) == 4
     assert not (run / "clusters" / ".update").exists()

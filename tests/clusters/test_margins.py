@@ -5,13 +5,13 @@ from unittest import mock
 
 import numpy as np
 
+from ccscale.clusters.applying import with_clusters
 from ccscale.clusters.candidates import Candidate
-from ccscale.clusters.changing import with_clusters
-from ccscale.clusters.founding import found
+from ccscale.clusters.initial_state import make_initial_state
 from ccscale.clusters.margins import margins, nearer
 from ccscale.clusters.proposal import births
 from ccscale.clusters.reservoir import Pool, Reservoir
-from ccscale.clusters.state import MARGIN, State, nearest
+from ccscale.clusters.state import MARGIN, State, nearest_centre
 from tests.clusters.blobs import blobs
 
 NEW = 4  # the id of what is born
@@ -27,7 +27,7 @@ def between(images: int, seed: int):
 def first_version() -> tuple[State, Reservoir, Pool]:
     features, classes = blobs(range(4), 200, seed=0, spread=1.8)
     refs = np.arange(len(classes))
-    return found(features, classes, np.ones(len(refs), np.float32), refs, k=4, seed=0)
+    return make_initial_state(features, classes, np.ones(len(refs), np.float32), refs, k=4, seed=0)
 
 
 def test_of_what_a_cluster_has_a_newcomer_takes_a_hundredth_at_most():
@@ -38,7 +38,7 @@ def test_of_what_a_cluster_has_a_newcomer_takes_a_hundredth_at_most():
     assert after.margins[-1, 0] > MARGIN
     for cluster in range(4):
         known = state.space(reservoir.features[reservoir.ids == cluster])
-        which, _ = nearest(known, after, np.full(len(known), cluster))
+        which, _ = nearest_centre(known, after, np.full(len(known), cluster))
         assert (after.ids[which] == NEW).mean() <= 0.01
     far = state.space(blobs([12], 100, seed=1)[0])
     assert margins(state, reservoir, far.mean(axis=0))["margins"].max() == np.float32(MARGIN)
@@ -74,7 +74,7 @@ def test_a_group_of_such_images_alone_is_no_birth():
         of = np.arange(100), np.zeros(100, np.int64), np.ones(100, np.float32)
         own, _ = pool.taken(features, of[0], of[1], of[2], came=2, seed=0)
         inside = SimpleNamespace(groups=np.zeros(100, int))
-        with mock.patch("ccscale.clusters.proposal.assign", return_value=inside):
+        with mock.patch("ccscale.clusters.proposal.assign_images", return_value=inside):
             found[name] = births(day, state, reservoir, own)
     assert found["old"] == []
     (birth,) = found["new"]

@@ -15,10 +15,10 @@ from harness.stores import make_store
 from safetensors.torch import load_file
 
 from ccscale.cli.main import main
-from ccscale.clusters import retrained, retraining, writing
+from ccscale.clusters import draft, retrained_network, retraining
+from ccscale.clusters.description import describe_version
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.proposal import Proposal
-from ccscale.clusters.telling import show
 from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.kinds import open_source
 from ccscale.features.neighbours import find_neighbours
@@ -52,7 +52,7 @@ def updated(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         none = np.empty(0, np.int64)
         patch.setattr(
-            "ccscale.clusters.proposing.births",
+            "ccscale.clusters.proposal_search.births",
             lambda day, state, reservoir, pool: [Proposal("birth", (), pool.refs, {}, "a group", none)],
         )
         assert main(["update", str(root / "run"), "--features", str(root / "day")]) == 0
@@ -90,7 +90,7 @@ def test_ids_stay_and_what_was_proposed_is_born(living, capsys):
     ]
     assert not (living / "clusters" / ".update").exists()
     ids = list(after.values())
-    assert {one["id"]: one["images"] for one in show(lineage)["clusters"]} == {
+    assert {one["id"]: one["images"] for one in describe_version(lineage)["clusters"]} == {
         one: ids.count(one) for one in range(K + 1)
     }
     # What comes next gets its id by the new network; a rollback brings the old one back.
@@ -116,7 +116,7 @@ def test_too_much_change_is_not_committed(living, capsys, monkeypatch):
     told = " ".join(capsys.readouterr().err.split())
     assert "remembered images would have another id, or none, and at most 5.0% may" in told
     assert open_lineage(living).number == 2
-    monkeypatch.setattr(retrained, "fit_head", None)  # nothing is trained again
+    monkeypatch.setattr(retrained_network, "fit_head", None)  # nothing is trained again
     assert retrain(living, "train.lr=1", "--most-changed", "1") == 0
     assert open_lineage(living).number == 3
 
@@ -155,7 +155,7 @@ def test_killed_the_same_command_ends_with_the_same_version(at, living, monkeypa
     def die(*given, **named):
         raise KeyboardInterrupt
 
-    where = {"choose": retraining.checkpoint, "write_current": writing, "fit_head": retrained}
+    where = {"choose": retraining.checkpoint, "write_current": draft, "fit_head": retrained_network}
     with monkeypatch.context() as patch:
         patch.setattr(where.get(at, retraining), at, die)
         assert retrain(living) == 75

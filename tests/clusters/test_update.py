@@ -20,11 +20,11 @@ from harness.stores import make_store
 from ccscale import atomic
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.cli.main import main
-from ccscale.clusters import proposing, taking
+from ccscale.clusters import proposal_search, updater
+from ccscale.clusters.description import describe_version
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.proposal import Proposal
-from ccscale.clusters.telling import show
-from ccscale.clusters.update import Asked
+from ccscale.clusters.update import UpdateOptions
 from ccscale.errors import InputError
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import open_features
@@ -91,9 +91,9 @@ def proposals(monkeypatch) -> None:
             Proposal("split", (2,), refs, {}, "come apart", (np.arange(len(refs)) % 3 == 0).astype(np.int64))
         ]
 
-    monkeypatch.setattr(proposing, "births", births)
-    monkeypatch.setattr(proposing, "merges", merges)
-    monkeypatch.setattr(proposing, "splits", splits)
+    monkeypatch.setattr(proposal_search, "births", births)
+    monkeypatch.setattr(proposal_search, "merges", merges)
+    monkeypatch.setattr(proposal_search, "splits", splits)
 
 
 def test_each_image_once_and_old_ids_as_they_were(living, capsys):
@@ -109,7 +109,9 @@ def test_each_image_once_and_old_ids_as_they_were(living, capsys):
     assert told["bad"] == 1
     new = [one for key, one in after.items() if key not in before]
     assert told["unassigned"] == new.count(-1)
-    assert sum(one["images"] for one in show(open_lineage(living))["clusters"]) == told["assigned"]
+    assert (
+        sum(one["images"] for one in describe_version(open_lineage(living))["clusters"]) == told["assigned"]
+    )
     assert update(living, "--json") == 0
     again = json.loads(capsys.readouterr().out)
     assert (again["versions"], again["images"]) == ([], 360)
@@ -134,7 +136,7 @@ def test_proposals_are_decided_on(living, proposals, capsys, monkeypatch):
     assert {after[key] for key in changed if before[key] == 2} == {K + 1} == set(events["split"].ids)
     assert lineage.current.next_id == K + 2
     ids = [one for one in after.values() if one is not None]
-    assert {one["id"]: one["images"] for one in show(open_lineage(living))["clusters"]} == {
+    assert {one["id"]: one["images"] for one in describe_version(open_lineage(living))["clusters"]} == {
         one: ids.count(one) for one in range(K + 2)
     }
     # What was accepted is not there again, what was refused is not made again, and numbers go on.
@@ -186,7 +188,7 @@ def test_images_are_looked_at_again_where_that_is_asked_for(living, proposals):
     assert (lineage.number, lineage.current.why) == (4, "reassign")
     assert lineage.current.changed == len(changed) > 0
     ids = [one for one in after.values() if one is not None]
-    sizes = {one["id"]: one["images"] for one in show(open_lineage(living))["clusters"]}
+    sizes = {one["id"]: one["images"] for one in describe_version(open_lineage(living))["clusters"]}
     assert sizes == {one: ids.count(one) for one in sizes}
 
 
@@ -200,7 +202,7 @@ def test_a_kill_while_shards_are_assigned(living, after, monkeypatch, tmp_path):
     other, left = tmp_path / "other", [after]
     os.rename(living, tmp_path / "whole")
     os.rename(other, living)
-    real = taking.assign
+    real = updater.assign_images
 
     def die(*given):
         if not left[0]:
@@ -209,14 +211,14 @@ def test_a_kill_while_shards_are_assigned(living, after, monkeypatch, tmp_path):
         return real(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(taking, "assign", die)
+        patch.setattr(updater, "assign_images", die)
         assert update(living) == 75
     assert open_lineage(living).number == 1
     done = list((living / "clusters" / ".update" / "version" / "tables").glob("*.parquet"))
     assert len(done) == after
     stamps = {path.name: path.stat().st_mtime_ns for path in done}
     with monkeypatch.context() as patch:
-        patch.setattr(taking, "assign", real)
+        patch.setattr(updater, "assign_images", real)
         assert update(living) == 0
     made = living / "clusters" / "v000002" / "tables"
     assert {name: (made / name).stat().st_mtime_ns for name in stamps} == stamps
@@ -367,7 +369,7 @@ def test_unknown_kinds_are_refused():
     with pytest.raises(
         InputError, match=r"'births' is not a kind of .*did you mean 'birth'\?; .*: birth, merge, split$"
     ):
-        Asked(features="day", apply=("births",)).check()
+        UpdateOptions(features="day", apply=("births",)).check()
 
 
 def test_two_at_once(living, capsys):
@@ -383,7 +385,7 @@ def test_two_at_once(living, capsys):
 
 
 def test_drift_ends_with_a_code_of_its_own(living, capsys, monkeypatch):
-    monkeypatch.setattr(taking.Reference, "measure", lambda *_: {"alarm": "it is all grey"})
+    monkeypatch.setattr(updater.Reference, "measure", lambda *_: {"alarm": "it is all grey"})
     assert update(living, "--fail-on-drift") == 3
     assert "drift: made~2-train-000000.parquet: it is all grey" in " ".join(capsys.readouterr().err.split())
 

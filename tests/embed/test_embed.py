@@ -27,15 +27,15 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.whole_images import _number
 from ccscale.embed.backbone import backbone_of_timm
-from ccscale.embed.embed import Source, Wanted, embed_shards
+from ccscale.embed.embed import BackboneSource, EmbedOptions, embed_shards
 from ccscale.embed.verify import verify_store
 from ccscale.errors import InputError
 from ccscale.preempt import StopRequest
 
 MODEL = Model(backbone="test_resnet", stem="small", normalize=True, clusters=2)
-SOURCE = Source(MODEL, "random")
+SOURCE = BackboneSource(MODEL, "random")
 VIEWS = Views(crop_scale=(0.3, 1.0), blur=0.5, blur_kernel=3)
-WANTED = Wanted(size=16, views=2, view_settings=VIEWS, dtype="float32", batch=12)
+WANTED = EmbedOptions(size=16, views=2, view_settings=VIEWS, dtype="float32", batch=12)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def small_parts(monkeypatch):
     small_blocks(monkeypatch.setattr)
 
 
-def embed(shards: Path, out: Path, wanted: Wanted = WANTED, source: Source = SOURCE, **options):
+def embed(shards: Path, out: Path, wanted: EmbedOptions = WANTED, source: BackboneSource = SOURCE, **options):
     return embed_shards(str(shards), out, source, wanted, device="cpu", **{"workers": 0, **options})
 
 
@@ -204,16 +204,16 @@ def test_features_that_are_not_finite_are_named(shards, tmp_path):
     weights = backbone_of_timm(MODEL, 16, 0, torch.device("cpu"), "random").weights
     last = [name for name in weights if name.endswith("bn2.bias")][-1]
     save_file(weights | {last: torch.full_like(weights[last], 1e6)}, tmp_path / "w.safetensors")
-    source = Source(MODEL, str(tmp_path / "w.safetensors"))
-    result = embed(shards, tmp_path / "half", Wanted(size=16, dtype="float16"), source)
+    source = BackboneSource(MODEL, str(tmp_path / "w.safetensors"))
+    result = embed(shards, tmp_path / "half", EmbedOptions(size=16, dtype="float16"), source)
     assert result["bad"] == 150
     assert result["reasons"][0].endswith(": its features are not finite")
     assert not ccscale.open_features(tmp_path / "half").take(np.arange(150)).any()
-    assert embed(shards, tmp_path / "whole", Wanted(size=16, dtype="float32"), source)["bad"] == 0
+    assert embed(shards, tmp_path / "whole", EmbedOptions(size=16, dtype="float32"), source)["bad"] == 0
 
 
 def test_the_backbone_of_a_run(run, shards, tmp_path):
-    embed(shards, tmp_path / "store", Wanted(dtype="float32"), Source(run=str(run)))
+    embed(shards, tmp_path / "store", EmbedOptions(dtype="float32"), BackboneSource(run=str(run)))
     store = ccscale.open_features(tmp_path / "store")
     network = ccscale.load(sorted((run / "checkpoints").iterdir())[-1])
     reader = SampleReader(store.manifest_at(Manifest.load(shards)), store.splits)
@@ -259,11 +259,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("wanted", "what"),
         [
-            (Wanted(16, 1, VIEWS, 0, "float32"), "views was 2 and is now 1"),
-            (Wanted(24, 2, VIEWS, 0, "float16"), "dtype was 'float32' and is now 'float16'"),
-            (Wanted(16, 2, VIEWS, 5, "float32"), "seed was 0 and is now 5"),
+            (EmbedOptions(16, 1, VIEWS, 0, "float32"), "views was 2 and is now 1"),
+            (EmbedOptions(24, 2, VIEWS, 0, "float16"), "dtype was 'float32' and is now 'float16'"),
+            (EmbedOptions(16, 2, VIEWS, 5, "float32"), "seed was 0 and is now 5"),
             (
-                Wanted(16, 2, VIEWS.model_copy(update={"grey": 0.3}), 0, "float32"),
+                EmbedOptions(16, 2, VIEWS.model_copy(update={"grey": 0.3}), 0, "float32"),
                 "view_settings.grey was 0.2 and is now 0.3",
             ),
         ],
@@ -277,7 +277,7 @@ class TestRefused:
         assert message.endswith("; delete it, or choose another folder")
 
     def test_other_weights(self, shards, unbroken):
-        source = Source(MODEL.model_copy(update={"stem": "standard"}), "random")
+        source = BackboneSource(MODEL.model_copy(update={"stem": "standard"}), "random")
         with pytest.raises(InputError, match=r"its weights were others \(random .*\), and are now of random"):
             embed(shards, unbroken, WANTED, source)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ccscale.evaluate import model as module
+from ccscale.evaluate import rejection as module
 from ccscale.evaluate.rejection import RejectionModel
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ccscale.clusters.founding import found
+from ccscale.clusters.draft import begin_draft
+from ccscale.clusters.initial_state import make_initial_state
 from ccscale.clusters.lineage import CURRENT, Lineage, clusters_of, numbers_of, read_current
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.tables import BAD, UNASSIGNED, table_name, write_changes, write_shard
@@ -23,7 +24,6 @@ from ccscale.clusters.version import (
     counts,
     refs_of,
 )
-from ccscale.clusters.writing import begin
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.features.listing import Settings
 
@@ -48,7 +48,7 @@ def commit(
     before = read_current(clusters) if (clusters / CURRENT).exists() else None
     newest = Lineage(clusters, numbers_of(clusters)[-1]).current if before is not None else None
     lineage = Lineage(clusters, before or 0)
-    draft = begin(clusters, why, why)
+    draft = begin_draft(clusters, why, why)
     (draft.folder / TABLES).mkdir(exist_ok=True)
     first = newest.next_table if newest is not None else 0
     files = []
@@ -80,7 +80,9 @@ def commit(
         rng = np.random.default_rng(0)
         heads = np.repeat(np.arange(4), 8)
         rows = (np.eye(4)[heads] + 0.1 * rng.normal(size=(32, 4))).astype(np.float32)
-        memory = Memory(*found(rows, heads, np.ones(32, np.float32), refs_of(0, np.arange(32)), k=4, seed=0))
+        memory = Memory(
+            *make_initial_state(rows, heads, np.ones(32, np.float32), refs_of(0, np.arange(32)), k=4, seed=0)
+        )
         content["files"] = memory.save(draft)
     else:
         content = {name: getattr(lineage.current, name) for name in Version.model_fields} | {

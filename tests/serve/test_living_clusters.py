@@ -8,7 +8,7 @@ import pytest
 from conftest import make_images
 
 from ccscale.cli.main import main
-from ccscale.clusters.assigning import assign
+from ccscale.clusters.assigning import assign_images
 from ccscale.clusters.init import found_clusters
 from ccscale.clusters.lineage import clusters_of, open_lineage
 from ccscale.data.images.whole import whole_image
@@ -43,7 +43,7 @@ def test_answers_are_those_of_an_update(run, manifest, tmp_path):
     features = Features(data, ("train",))
     rows = features.take(np.arange(len(reader)))
     network = load(lineage.network())
-    expected = assign(lineage.state(), rows, *assign_features(network, rows))
+    expected = assign_images(lineage.state(), rows, *assign_features(network, rows))
     assert [(one.id, one.reason) for one in answers] == list(
         zip(expected.ids.tolist(), expected.reasons, strict=True)
     )

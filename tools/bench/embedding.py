@@ -28,7 +28,7 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.data.whole_images import whole_batches
 from ccscale.embed.backbone import Backbone, backbone_of_timm
-from ccscale.embed.embed import Wanted
+from ccscale.embed.embed import EmbedOptions
 from ccscale.embed.features import Embedder
 from ccscale.embed.opening import open_store
 from ccscale.embed.parts_store import PartsStore
@@ -75,7 +75,7 @@ def forward(
     backbone: Backbone, shards: str, images: int, turns: int, workers: int, folder: Path
 ) -> dict[str, Any]:
     """Compare embedding with forward passes alone."""
-    wanted = Wanted(size=backbone.size, batch=BATCH)
+    wanted = EmbedOptions(size=backbone.size, batch=BATCH)
     (folder / "store").mkdir()
     listing = open_store(folder / "store", wanted.settings(backbone), backbone, shards)
     embedder = Embedder(backbone, "float16", None, True, BATCH, workers)

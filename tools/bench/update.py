@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ccscale.clusters.init import found_clusters
 from ccscale.clusters.rollback import roll_back
-from ccscale.clusters.update import Asked, update_run
+from ccscale.clusters.update import UpdateOptions, update_run
 from ccscale.config.file import parse_config
 from ccscale.printing import TextTable
 from ccscale.train.train import train_run
@@ -47,7 +47,7 @@ def measure(rows: int, args: Any, folder: Path) -> dict[str, Any]:
     clocks = []
     for _ in range(args.times):
         with Clock() as clock:
-            update_run(folder / "run", Asked(features=str(folder / "new")), device="cpu")
+            update_run(folder / "run", UpdateOptions(features=str(folder / "new")), device="cpu")
         clocks.append(clock)
         roll_back(folder / "run", 1)
     return found | {

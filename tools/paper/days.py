@@ -32,15 +32,15 @@ from rich.console import Console
 from rich.table import Column, Table
 from sklearn.cluster import HDBSCAN
 
-from ccscale.clusters.assigning import assign
-from ccscale.clusters.deciding import reassign
+from ccscale.clusters.assigning import assign_images
+from ccscale.clusters.decisions import reassign
 from ccscale.clusters.init import found_clusters
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.proposal import KINDS, Proposal
 from ccscale.clusters.retraining import retrain
 from ccscale.clusters.rollback import roll_back
 from ccscale.clusters.tables import full_table
-from ccscale.clusters.update import Asked, update_run
+from ccscale.clusters.update import UpdateOptions, update_run
 from ccscale.features.store import Features, open_features
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
@@ -130,7 +130,7 @@ class Seed:
             day, own = self.folder / f"day-{number}", [keys[row] for row in rows]
             bad = np.zeros(len(rows), bool)
             write_rows(day, [self.store.take(rows)], own, self.labels[rows], bad, f"{number:064d}")
-            update_run(run, Asked(features=str(day), apply=KINDS), device="cpu")
+            update_run(run, UpdateOptions(features=str(day), apply=KINDS), device="cpu")
         return self.recorded(run)
 
     def retrained(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class Seed:
         known, table, born = self.founded(), self.first_table(), 0
         for rows in map(np.sort, self.days[1:]):
             told = self.answers(rows)
-            answers = assign(known.state, *told[:3])
+            answers = assign_images(known.state, *told[:3])
             table[rows] = np.where(answers.ranks > far, -1, answers.ids)
             known = known.with_pool(*told, table[rows] < 0)
             tree = HDBSCAN(min_cluster_size=LEAST, copy=True)

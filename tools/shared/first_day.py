@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from sample_store import write_sample
 
 from ccscale.array_types import Float32, Int64
-from ccscale.clusters.assigning import Answers, assign
-from ccscale.clusters.changing import Applied, apply, settled
-from ccscale.clusters.day import Day, sample
-from ccscale.clusters.founding import found
+from ccscale.clusters.applying import Applied, apply_proposals, settled
+from ccscale.clusters.assigning import AssignedImages, assign_images
+from ccscale.clusters.initial_state import make_initial_state
+from ccscale.clusters.new_images import NewImages, sample
 from ccscale.clusters.proposal import Proposal, births, merges, splits
 from ccscale.clusters.reservoir import Pool, Reservoir
 from ccscale.clusters.state import State
@@ -98,17 +98,17 @@ class Known:
         cls, features: Float32, heads: Int64, sure: Float32, refs: Int64, k: int, seed: int
     ) -> "Known":
         """Return the first version."""
-        state, reservoir, pool = found(features, heads, sure, refs, k=k, seed=seed)
+        state, reservoir, pool = make_initial_state(features, heads, sure, refs, k=k, seed=seed)
         return cls(state.grown(heads), reservoir, pool, seed, next_id=k)
 
     def day(
         self, features: Float32, heads: Int64, sure: Float32, refs: Int64
-    ) -> tuple["Known", Answers, list[Proposal]]:
+    ) -> tuple["Known", AssignedImages, list[Proposal]]:
         """Take a day's images in: what is known then, what they are told, and what is proposed."""
         some = sample(refs, self.seed)
         looked = features[some], heads[some], refs[some]
-        day = Day.of(self.state, self.reservoir, self.pool, *looked, self.seed)
-        answers = assign(self.state, features, heads, sure, refs, day)
+        day = NewImages.of(self.state, self.reservoir, self.pool, *looked, self.seed)
+        answers = assign_images(self.state, features, heads, sure, refs, day)
         after = self.with_pool(features, heads, sure, refs, answers.ids < 0)
         after = replace(
             after,
@@ -119,7 +119,7 @@ class Known:
             births(day, after.state, after.reservoir, after.pool),
             *(find(after.state, after.reservoir) for find in (merges, splits)),
         )
-        return after, answers, [one for found in changes for one in found]
+        return after, answers, [one for make_initial_state in changes for one in make_initial_state]
 
     def with_pool(
         self, features: Float32, heads: Int64, sure: Float32, refs: Int64, chosen: NDArray[np.bool_]
@@ -131,7 +131,7 @@ class Known:
 
     def after(self, proposal: Proposal) -> tuple["Known", Applied]:
         """Accept a proposal."""
-        done = apply(proposal, self.state, self.pool, self.reservoir, self.next_id, self.seed)
+        done = apply_proposals(proposal, self.state, self.pool, self.reservoir, self.next_id, self.seed)
         next_id = max(self.next_id, int(done.state.clusters.max()) + 1)
         return replace(
             self, state=done.state, pool=done.pool, reservoir=done.reservoir, next_id=next_id

@@ -19,7 +19,7 @@ import torch
 
 from ccscale import atomic, dist
 from ccscale.cli.main import main
-from ccscale.clusters import assigning, proposing
+from ccscale.clusters import assigning, proposal_search
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.proposal import Proposal
 from ccscale.clusters.tables import full_table
@@ -33,7 +33,11 @@ def live_on() -> None:
     """Go on with ``ccscale RUN DAY1 DAY2 OUT``, of which no such command is; leaves `lineage log` to be done."""
     run, first, second, out = map(Path, sys.argv[1:])
     os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
-    proposing.births, proposing.splits, assigning.FAR = _births, _splits, 0.7  # so that some fit nowhere
+    proposal_search.births, proposal_search.splits, assigning.FAR = (
+        _births,
+        _splits,
+        0.7,
+    )  # so that some fit nowhere
     commands = [
         ["update", out, "--shards", first],
         ["lineage", "accept", out, "p1"],
@@ -102,7 +106,7 @@ def _note(out: Path, done: int) -> None:
     atomic.write_bytes(out / STEPS, json.dumps(done).encode())
 
 
-def _births(day: object, state: object, reservoir: object, pool: Any) -> list[Proposal]:
+def _births(new_images: object, state: object, reservoir: object, pool: Any) -> list[Proposal]:
     """Propose all images without a cluster: there may be few."""
     return [Proposal("birth", (), pool.refs, {}, "all of them")] if len(pool) > 1 else []
 

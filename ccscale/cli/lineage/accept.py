@@ -31,7 +31,7 @@ def add_proposals(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with loading():
-        from ccscale.clusters.deciding import accept
+        from ccscale.clusters.decisions import accept
 
     number = accept(args.run, args.proposals, args.device)
     return show_made(args.run, [] if number is None else [number], args.json)

@@ -18,10 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ccscale.clusters.description import describe_changes
     from ccscale.clusters.lineage import open_lineage
-    from ccscale.clusters.telling import diff
 
-    facts = diff(open_lineage(args.run), args.old, args.new)
+    facts = describe_changes(open_lineage(args.run), args.old, args.new)
     put_json(facts) if args.json else _show(facts)
     return 0
 

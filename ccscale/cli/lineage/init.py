@@ -37,9 +37,9 @@ def run(args: argparse.Namespace) -> int:
     )
     if lineage is None:
         return 0
-    from ccscale.clusters.telling import show
+    from ccscale.clusters.description import describe_version
 
-    facts = show(lineage)
+    facts = describe_version(lineage)
     if args.json:
         put_json(facts)
     else:

@@ -15,10 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ccscale.clusters.description import describe_versions
     from ccscale.clusters.lineage import open_lineage
-    from ccscale.clusters.telling import log
 
-    versions = log(open_lineage(args.run), args.all)
+    versions = describe_versions(open_lineage(args.run), args.all)
     if args.json:
         put_json({"run": args.run, "versions": versions})
     else:

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with loading():
-        from ccscale.clusters.deciding import refuse
+        from ccscale.clusters.decisions import refuse
 
     number = refuse(args.run, args.proposals)
     return show_made(args.run, [] if number is None else [number], args.json)

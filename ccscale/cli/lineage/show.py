@@ -17,10 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ccscale.clusters.description import describe_version
     from ccscale.clusters.lineage import open_lineage
-    from ccscale.clusters.telling import show
 
-    facts = show(open_lineage(args.run), args.version)
+    facts = describe_version(open_lineage(args.run), args.version)
     put_json(facts) if args.json else _show(facts)
     return 0
 
@@ -55,12 +55,12 @@ def show_proposals(proposals: list[dict[str, Any]], run: str) -> None:
 
 def show_made(run: str, made: list[int], as_json: bool) -> int:
     """Print the versions that a command has made, and what the last one proposes; on one rank. Returns 0."""
+    from ccscale.clusters.description import describe_version, describe_versions
     from ccscale.clusters.lineage import open_lineage
-    from ccscale.clusters.telling import log, show
 
     lineage = open_lineage(run)
-    versions = [one for one in log(lineage) if one["version"] in made]
-    facts = show(lineage)
+    versions = [one for one in describe_versions(lineage) if one["version"] in made]
+    facts = describe_version(lineage)
     if as_json:
         names = ("version", "images", "assigned", "unassigned", "bad", "proposals")
         put_json({"versions": versions, **{name: facts[name] for name in names}})

@@ -9,8 +9,8 @@ import numpy as np
 from ccscale.array_types import Float32, Int64
 from ccscale.clusters.reservoir import Pool, Reservoir, places
 from ccscale.clusters.space import Space
-from ccscale.clusters.standing import standing
 from ccscale.clusters.state import GRID, State, no_margins
+from ccscale.clusters.valleys import measure_valleys
 from ccscale.features.vectors import unit_rows
 
 IMAGES = 20_000  # at most, that are measured
@@ -19,7 +19,7 @@ FAR = 0.99  # the rank in distance up to which an image is answered
 HALF = 1  # what a draw is for: which half an image is in (0: its place, see `reservoir`)
 
 
-def found(
+def make_initial_state(
     features: Float32, heads: Int64, confidence: Float32, refs: Int64, *, k: int, seed: int
 ) -> tuple[State, Reservoir, Pool]:
     """Make the first version of a run's images, or of a random part of them.
@@ -64,7 +64,7 @@ def found(
         distances_of(far, of, k),
         np.zeros(k, np.int64),
         np.array([tightness_of(rows[of == one]) for one in range(k)], np.float32),
-        **standing(rows, of, np.arange(k)),  # type: ignore[arg-type]
+        **measure_valleys(rows, of, np.arange(k)),  # type: ignore[arg-type]
         **no_margins(k),
     )
     width = features.shape[1]

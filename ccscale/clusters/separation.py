@@ -21,7 +21,7 @@ from ccscale.array_types import Float32, Float64, Int64
 WIDTH = 1 / 3  # of the places around −1, 0 and 1 whose images are counted, to each side
 
 
-class Apart(NamedTuple):
+class Separation(NamedTuple):
     """The separation of two sets.
 
     Attributes
@@ -39,7 +39,7 @@ class Apart(NamedTuple):
     no_valley: float
 
 
-def along(a: Float32, b: Float32) -> tuple[Float64, Float64]:
+def project(a: Float32, b: Float32) -> tuple[Float64, Float64]:
     """Return the positions of the images of two sets, (m, q) and (n, q), each half on the axis of the other."""
     found = np.empty(len(a)), np.empty(len(b))
     for half in (0, 1):
@@ -50,18 +50,18 @@ def along(a: Float32, b: Float32) -> tuple[Float64, Float64]:
     return found
 
 
-def apart(a: Float32, b: Float32) -> Apart:
+def measure_separation(a: Float32, b: Float32) -> Separation:
     """Test how separate two sets of images, (m, q) and (n, q) in random order, are."""
     from scipy.stats import mannwhitneyu
 
     if min(len(a), len(b)) < 2:
-        return Apart(float("nan"), 1.0, 1.0)
-    first, second = along(a, b)
+        return Separation(float("nan"), 1.0, 1.0)
+    first, second = project(a, b)
     test = mannwhitneyu(first, second, alternative="greater")
-    return Apart(float(test.statistic) / (len(a) * len(b)), float(test.pvalue), no_valley(a, b))
+    return Separation(float(test.statistic) / (len(a) * len(b)), float(test.pvalue), valley_p_value(a, b))
 
 
-def no_valley(a: Float32, b: Float32) -> float:
+def valley_p_value(a: Float32, b: Float32) -> float:
     """Return the probability of this few images between two sets, (m, q) and (n, q) in random order, without a
     valley.
     """
@@ -69,7 +69,7 @@ def no_valley(a: Float32, b: Float32) -> float:
 
     if min(len(a), len(b)) < 2:
         return 1.0
-    places = np.concatenate(along(a, b))
+    places = np.concatenate(project(a, b))
     low, between, high = (int((np.abs(places - place) < WIDTH).sum()) for place in (-1, 0, 1))
     peak = min(low, high)
     return float(binom.sf(peak - 1, peak + between, 0.5))

@@ -12,14 +12,14 @@ import numpy as np
 
 from ccscale.array_types import Int64
 from ccscale.clusters.arrays import Arrays, write_arrays
-from ccscale.clusters.day import Day
+from ccscale.clusters.draft import Draft, disk_errors_as_fault
 from ccscale.clusters.images import Images
 from ccscale.clusters.lineage import Lineage
 from ccscale.clusters.memory import Memory
+from ccscale.clusters.new_images import NewImages
 from ccscale.clusters.pictures import draw_proposal
 from ccscale.clusters.proposal import Proposal, births, merges, splits
 from ccscale.clusters.version import PICTURES, DataSet, Kept, Proposed, TableFile
-from ccscale.clusters.writing import Draft, told
 
 ALIKE = 0.5  # of the images of the smaller one: from there on two births are the same
 FILE = "proposals"
@@ -48,7 +48,7 @@ def propose(
     draft: Draft,
     lineage: Lineage,
     memory: Memory,
-    day: Day,
+    new_images: NewImages,
     tables: Sequence[TableFile],
     data: tuple[DataSet, ...],
     next_proposal: int,
@@ -63,7 +63,7 @@ def propose(
         Of the version before.
     memory
         What the new version remembers.
-    day
+    new_images
         What it brought.
     tables, data
         That the new version adds; all data sets.
@@ -73,7 +73,7 @@ def propose(
     current = lineage.current
     before = lineage.arrays(FILE)
     found = [
-        *births(day, memory.state, memory.reservoir, memory.pool),
+        *births(new_images, memory.state, memory.reservoir, memory.pool),
         *merges(memory.state, memory.reservoir),
         *splits(memory.state, memory.reservoir),
     ]
@@ -90,7 +90,7 @@ def propose(
             continue
         name = f"p{next_proposal}" if same is None else same.id
         next_proposal += same is None
-        with told(draft.clusters):
+        with disk_errors_as_fault(draft.clusters):
             (draft.folder / PICTURES).mkdir(exist_ok=True)
             drawn = draw_proposal(draft.folder / PICTURES / f"{name}.png", name, proposal, memory, images)
         listed[name] = Proposed(
@@ -106,7 +106,7 @@ def propose(
         )
         arrays |= {f"{name}.refs": proposal.refs, f"{name}.parts": proposal.parts}
     files = {}
-    with told(draft.clusters):
+    with disk_errors_as_fault(draft.clusters):
         files[FILE] = Kept(version=draft.number, sha256=write_arrays(draft.folder / f"{FILE}.npz", arrays))
     return Proposals(tuple(listed.values()), next_proposal, files)
 

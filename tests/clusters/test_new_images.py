@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ccscale.clusters.assigning import NEW, NEW_GROUP, NO_NUMBERS, assign
-from ccscale.clusters.changing import apply
-from ccscale.clusters.day import Day, sample
-from ccscale.clusters.founding import found
+from ccscale.clusters.applying import apply_proposals
+from ccscale.clusters.assigning import NEW, NEW_GROUP, NO_NUMBERS, assign_images
+from ccscale.clusters.initial_state import make_initial_state
+from ccscale.clusters.new_images import NewImages, sample
 from ccscale.clusters.proposal import births, merges, splits
 from ccscale.clusters.reservoir import Pool, Reservoir
 from ccscale.clusters.state import State
@@ -21,7 +21,7 @@ Version = tuple[State, Reservoir, Pool]
 def first() -> Version:
     features, classes = blobs(range(4), 120, seed=0)
     ones = np.ones(len(classes), np.float32)
-    state, reservoir, pool = found(features, classes, ones, np.arange(len(classes)), k=4, seed=0)
+    state, reservoir, pool = make_initial_state(features, classes, ones, np.arange(len(classes)), k=4, seed=0)
     return state.grown(classes), reservoir, pool
 
 
@@ -32,8 +32,8 @@ def update(version: Version, classes: list[int], images: int, seed: int):
     refs = 10_000 * (seed + 1) + np.arange(len(of))
     heads, ones = np.where(of < 4, of, of % 4), np.ones(len(of), np.float32)
     chosen = sample(refs, 0)
-    day = Day.of(state, reservoir, pool, features[chosen], heads[chosen], refs[chosen], seed=0)
-    answers = assign(state, features, heads, ones, refs, day)
+    day = NewImages.of(state, reservoir, pool, features[chosen], heads[chosen], refs[chosen], seed=0)
+    answers = assign_images(state, features, heads, ones, refs, day)
     left = answers.ids < 0
     reservoir = reservoir.taken(features, answers.ids, refs, seed=0)
     pool, _ = pool.taken(features[left], refs[left], heads[left], ones[left], came=2, seed=0)
@@ -63,7 +63,7 @@ def test_two_new_classes_are_born_and_later_images_of_them_assigned(first: Versi
         seen[new] = np.bincount(classes).argmax()
         assert (classes == seen[new]).mean() > 0.9
         before = state.centres.copy()
-        applied = apply(proposal, state, pool, reservoir, new, seed=0)
+        applied = apply_proposals(proposal, state, pool, reservoir, new, seed=0)
         state, pool, reservoir = applied.state, applied.pool, applied.reservoir
         assert state.centres[: len(before)].tobytes() == before.tobytes()
         assert set(applied.ids) == {new}
@@ -74,7 +74,7 @@ def test_two_new_classes_are_born_and_later_images_of_them_assigned(first: Versi
     called = {0: 0} | {of_class: new for new, of_class in seen.items()}
     assert (answers.ids == np.array([called[one] for one in of.tolist()])).mean() > 0.9
     with pytest.raises(InputError, match="are still kept"):
-        apply(proposals[0], state, pool, reservoir, 9, seed=0)
+        apply_proposals(proposals[0], state, pool, reservoir, 9, seed=0)
 
 
 def test_one_new_class_alone_is_a_group(first: Version):
@@ -87,8 +87,8 @@ def test_a_day_is_the_same_in_whatever_order_its_images_come(first: Version):
     features, _ = blobs([0, 9], 60, seed=1)
     refs = 500 + np.arange(len(features))
     order = np.random.default_rng(0).permutation(len(refs))
-    one = Day.of(state, reservoir, pool, features, np.zeros(len(refs), np.int64), refs, seed=0)
-    other = Day.of(
+    one = NewImages.of(state, reservoir, pool, features, np.zeros(len(refs), np.int64), refs, seed=0)
+    other = NewImages.of(
         state, reservoir, pool, features[order], np.zeros(len(refs), np.int64), refs[order], seed=0
     )
     assert len(one.groups) == len(other.groups) == 1
@@ -98,7 +98,7 @@ def test_a_day_is_the_same_in_whatever_order_its_images_come(first: Version):
 
 def test_no_image_is_a_neighbour_of_itself():
     rows, one = np.eye(3, dtype=np.float32), np.ones(1, np.int64)
-    day = Day(rows, rows[:1], np.array([7]), one, one)
+    day = NewImages(rows, rows[:1], np.array([7]), one, one)
     assert day.count(np.repeat(rows[:1], 2, axis=0), np.array([7, 8])).tolist() == [0, 1]
 
 
@@ -107,13 +107,13 @@ def test_features_that_are_no_numbers_have_no_cluster_and_make_none(first: Versi
     features, _ = blobs([0, 9], 60, seed=1)
     features[::10] = np.nan
     refs, heads, ones = 500 + np.arange(120), np.zeros(120, np.int64), np.ones(120, np.float32)
-    day = Day.of(state, reservoir, pool, features, heads, refs, seed=0)
-    answers = assign(state, features, heads, ones, refs, day)
+    day = NewImages.of(state, reservoir, pool, features, heads, refs, seed=0)
+    answers = assign_images(state, features, heads, ones, refs, day)
     assert set(answers.ids[::10]) == {-1}
     assert set(answers.reasons[::10]) == {NO_NUMBERS}
     assert len(day.groups) == 1
     bad, _ = pool.taken(features[::10], refs[::10], heads[::10], ones[::10], came=2, seed=0)
-    again = Day.of(state, reservoir, bad, features[1::10], heads[1::10], refs[1::10], seed=0)
+    again = NewImages.of(state, reservoir, bad, features[1::10], heads[1::10], refs[1::10], seed=0)
     assert np.isfinite(again.recent).all()
 
 
@@ -122,7 +122,9 @@ def test_images_without_features_and_copies_are_no_group(first: Version, images:
     state, reservoir, pool = first
     for features in (np.zeros((images, WIDTH), np.float32), np.full((images, WIDTH), 1e-30, np.float32)):
         refs = 500 + np.arange(images)
-        day = Day.of(state, reservoir, pool, features, np.zeros(len(refs), np.int64), refs, seed=0)
-        answers = assign(state, features, np.zeros(images, np.int64), np.ones(images, np.float32), refs, day)
+        day = NewImages.of(state, reservoir, pool, features, np.zeros(len(refs), np.int64), refs, seed=0)
+        answers = assign_images(
+            state, features, np.zeros(images, np.int64), np.ones(images, np.float32), refs, day
+        )
         assert answers.ids.shape == (images,)
         assert np.isfinite(answers.distances).all()

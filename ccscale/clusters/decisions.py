@@ -2,7 +2,7 @@
 
 The images of a merged cluster all get the other's id. In a split, all images of the cluster whose features still
 exist are assigned to the nearer of the two parts. A birth gives its id to the images of the proposal that are
-still remembered; then unassigned images are examined again (`changing.py`).
+still remembered; then unassigned images are examined again (`applying.py`).
 """
 
 from collections.abc import Collection, Sequence
@@ -14,14 +14,14 @@ import numpy as np
 
 from ccscale import dist
 from ccscale.array_types import Int64
-from ccscale.clusters.changing import apply, settled
+from ccscale.clusters.applying import apply_proposals, settled
+from ccscale.clusters.draft import Draft, begin_draft, exclusive_writer
 from ccscale.clusters.lineage import Lineage, open_lineage
 from ccscale.clusters.memory import Memory
-from ccscale.clusters.proposing import FILE, proposal_of
+from ccscale.clusters.proposal_search import FILE, proposal_of
 from ccscale.clusters.reassigning import IdChanges, reassigned
 from ccscale.clusters.tables import UNASSIGNED
 from ccscale.clusters.version import Event, Proposed, Version
-from ccscale.clusters.writing import Draft, begin, only_writer
 from ccscale.errors import InputError, nearest
 from ccscale.model.export import load
 from ccscale.model.network import ContrastiveClustering
@@ -44,13 +44,13 @@ def accept(run: str | Path, ids: Sequence[str], device: str = "auto") -> int | N
     Fault
         If the disk does not take it.
     """
-    with only_writer(run, device):
+    with exclusive_writer(run, device):
         return dist.on_rank_zero(lambda: _accept(open_lineage(run), ids))
 
 
 def accept_kinds(run: str | Path, kinds: Collection[str], device: str = "auto") -> int | None:
     """Accept all open proposals of some kinds, as `accept` does; None if there are none."""
-    with only_writer(run, device):
+    with exclusive_writer(run, device):
 
         def all_of_them() -> int | None:
             lineage = open_lineage(run)
@@ -62,7 +62,7 @@ def accept_kinds(run: str | Path, kinds: Collection[str], device: str = "auto") 
 
 def refuse(run: str | Path, ids: Sequence[str]) -> int | None:
     """Refuse open proposals, in one new version: they are not made again. Returns and raises as `accept` does."""
-    with only_writer(run, "cpu"):
+    with exclusive_writer(run, "cpu"):
         return dist.on_rank_zero(lambda: _refuse(open_lineage(run), ids))
 
 
@@ -74,7 +74,7 @@ def reassign(run: str | Path, device: str = "auto") -> int | None:
     int or None
         The new version; None where no image has another id.
     """
-    with only_writer(run, device):
+    with exclusive_writer(run, device):
         return dist.on_rank_zero(lambda: _reassign(open_lineage(run)))
 
 
@@ -84,7 +84,7 @@ def _accept(lineage: Lineage, ids: Sequence[str], told: bool = False) -> int | N
     chosen = _open(lineage, ids, accepted, "accepted")
     if not chosen:
         return None
-    draft = begin(lineage.folder, "accept", f"accept {' '.join(one.id for one in chosen)}")
+    draft = begin_draft(lineage.folder, "accept", f"accept {' '.join(one.id for one in chosen)}")
     after = _Acceptance(lineage)
     for one in chosen:
         try:
@@ -114,7 +114,7 @@ class _Acceptance:
             If that is no longer possible; then nothing is changed.
         """
         before, seed = self.memory.state, self.lineage.current.seed
-        applied = apply(
+        applied = apply_proposals(
             proposal_of(one, self.arrays), before, self.memory.pool, self.memory.reservoir, self.next_id, seed
         )
         event = applied.event.model_copy(update={"proposal": one.id})
@@ -193,7 +193,7 @@ def _refuse(lineage: Lineage, ids: Sequence[str]) -> int | None:
     if not chosen:
         return None
     names = {one.id for one in chosen}
-    draft = begin(lineage.folder, "refuse", f"refuse {' '.join(sorted(names))}")
+    draft = begin_draft(lineage.folder, "refuse", f"refuse {' '.join(sorted(names))}")
     proposals = tuple(
         one.model_copy(update={"refused": draft.number}) if one.id in names else one
         for one in lineage.current.proposals
@@ -206,7 +206,7 @@ def _reassign(lineage: Lineage) -> int | None:
     changes = reassigned(lineage, memory.state, load(lineage.network()))
     if not len(changes.refs):
         return None
-    draft = begin(lineage.folder, "reassign", "all images, by the clusters as they are")
+    draft = begin_draft(lineage.folder, "reassign", "all images, by the clusters as they are")
     memory = memory.moved(changes.refs, changes.former, changes.ids)
     return commit_change(
         lineage,

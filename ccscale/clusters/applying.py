@@ -1,7 +1,7 @@
 """Applies proposals: clusters are born, merged or split, and the lineage gets an event. Pure functions.
 
-An image is left unassigned where there were none before (`day.py`). Once its neighbours form a cluster, it may
-belong to that cluster or to an adjacent one. So unassigned images are examined again after births; those still
+An image is left unassigned where there were none before (`new_images.py`). Once its neighbours form a cluster, it
+may belong to that cluster or to an adjacent one. So unassigned images are examined again after births; those still
 among unassigned images stay unassigned.
 """
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ccscale.array_types import Float32, Int64
-from ccscale.clusters.assigning import assign
-from ccscale.clusters.day import Day
-from ccscale.clusters.founding import centres_of, distances_of, tightness_of
+from ccscale.clusters.assigning import assign_images
+from ccscale.clusters.initial_state import centres_of, distances_of, tightness_of
 from ccscale.clusters.margins import margins
+from ccscale.clusters.new_images import NewImages
 from ccscale.clusters.proposal import Proposal
 from ccscale.clusters.reservoir import Pool, Reservoir
-from ccscale.clusters.standing import standing
 from ccscale.clusters.state import State, no_margins
+from ccscale.clusters.valleys import measure_valleys
 from ccscale.clusters.version import Event
 from ccscale.errors import InputError
 from ccscale.features.vectors import unit_rows
@@ -55,7 +55,7 @@ class Applied:
     ids: Int64 = field(default_factory=_none)
 
 
-def apply(
+def apply_proposals(
     proposal: Proposal, state: State, pool: Pool, reservoir: Reservoir, next_id: int, seed: int
 ) -> Applied:
     """Make a change.
@@ -142,7 +142,7 @@ def with_clusters(
     rows = np.concatenate(parts)
     sums = np.stack([part.sum(axis=0) for part in parts])
     far = 1 - (unit_rows(sums[numbers] - rows) * rows).sum(axis=1)  # each by the others
-    stands = standing(state.space(reservoir.features), reservoir.ids, ids)
+    stands = measure_valleys(state.space(reservoir.features), reservoir.ids, ids)
     centres = centres_of(rows, numbers, len(parts))
     towards = [
         margins(state, reservoir, centre) if head == -1 else no_margins(1)
@@ -179,7 +179,7 @@ def settled(state: State, reservoir: Reservoir, pool: Pool, waiting: Int64, seed
     features, none = pool.features.astype(np.float32), np.empty(0, np.int64)
     if not len(pool):
         return none, none
-    day = Day.of(state, reservoir, pool, features[:0], none, none, seed)
-    ids = assign(state, features, pool.heads, pool.confidence, pool.refs, day).ids
+    new_images = NewImages.of(state, reservoir, pool, features[:0], none, none, seed)
+    ids = assign_images(state, features, pool.heads, pool.confidence, pool.refs, new_images).ids
     got = (ids >= 0) & ~np.isin(pool.refs, waiting)
     return pool.refs[got], ids[got]

@@ -15,7 +15,7 @@ import numpy as np
 from ccscale.array_types import Float32, Int64
 from ccscale.clusters.candidates import Candidate, find_candidates
 from ccscale.clusters.reservoir import Pool, Reservoir, places
-from ccscale.clusters.state import State, nearest
+from ccscale.clusters.state import State, nearest_centre
 
 NEIGHBOURS = 20
 CHANCE, RATIO = 0.01, 3.0
@@ -25,7 +25,7 @@ SAMPLE = 2  # what a draw is for (see `reservoir`)
 
 
 @dataclass(frozen=True)
-class Day:
+class NewImages:
     """Known and new images, and the groups of new ones.
 
     Attributes
@@ -58,7 +58,7 @@ class Day:
         heads: Int64,
         refs: Int64,
         seed: int,
-    ) -> "Day":
+    ) -> "NewImages":
         """Look at the pool's images and at new ones, (n, D), (n,), (n,): some of the update's, by `sample`.
 
         A group's number, from 0, is its place in `groups`.
@@ -71,15 +71,19 @@ class Day:
         # No more than there are known ones: among many more, all would seem to be among new ones.
         chosen = sample(every, seed, max(len(reservoir), NEIGHBOURS))
         rows = space(features[chosen])  # put in order before: a row's last bits may depend on where it stands
-        which, _ = nearest(rows, state, np.concatenate([pool.heads, heads])[first][chosen])
+        which, _ = nearest_centre(rows, state, np.concatenate([pool.heads, heads])[first][chosen])
         new = np.bincount(which[which >= 0], minlength=len(state.ids))
         of_known = np.array([(reservoir.ids == one).sum() for one in state.ids], np.int64)
         k = max(0, min(NEIGHBOURS, len(rows) + len(reservoir) - 1))
         least, even = _least(new, of_known, k)
-        day = cls(space(reservoir.features), rows, every[chosen], least, even)
-        among = np.flatnonzero(day.count(day.recent, day.refs) >= day.least[which])
-        groups = find_candidates(day.recent[among], day.known, reservoir.ids, state.tightness, seed)
-        return replace(day, groups=tuple(groups))
+        new_images = cls(space(reservoir.features), rows, every[chosen], least, even)
+        among = np.flatnonzero(
+            new_images.count(new_images.recent, new_images.refs) >= new_images.least[which]
+        )
+        groups = find_candidates(
+            new_images.recent[among], new_images.known, reservoir.ids, state.tightness, seed
+        )
+        return replace(new_images, groups=tuple(groups))
 
     @property
     def centres(self) -> Float32:

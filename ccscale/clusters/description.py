@@ -10,7 +10,7 @@ from ccscale.clusters.tables import BAD, TablesAt
 from ccscale.clusters.version import Version
 
 
-def log(lineage: Lineage, every: bool = False) -> list[dict[str, Any]]:
+def describe_versions(lineage: Lineage, every: bool = False) -> list[dict[str, Any]]:
     """Return what each version on the chain of the current one is, the oldest first; or of `every` version."""
     on_chain = {version.number for version in lineage.chain()}
     numbers = lineage.numbers if every else sorted(on_chain)
@@ -21,7 +21,7 @@ def log(lineage: Lineage, every: bool = False) -> list[dict[str, Any]]:
     ]
 
 
-def show(lineage: Lineage, number: int | None = None) -> dict[str, Any]:
+def describe_version(lineage: Lineage, number: int | None = None) -> dict[str, Any]:
     """Return what a version is, with its clusters and its open proposals."""
     version = lineage.version(number)
     state = lineage.state(number)
@@ -51,16 +51,16 @@ def show(lineage: Lineage, number: int | None = None) -> dict[str, Any]:
     return facts | {"clusters": clusters, "proposals": proposals, "path": str(lineage.run)}
 
 
-def diff(lineage: Lineage, old: int, new: int) -> dict[str, Any]:
+def describe_changes(lineage: Lineage, old: int, new: int) -> dict[str, Any]:
     """Return what lies between two versions.
 
     Returns
     -------
     dict
-        ``old``, ``new``; ``added`` and ``removed``, the versions that are on one's chain alone, as of `log`;
-        ``images``, how many the newer one has more, and of them how many are ``unassigned``; ``changed``, how many
-        images in both have different ids, and ``moves`` (from, to, images) of these, the most first; ``born`` and
-        ``gone``, the ids that one of them has alone.
+        ``old``, ``new``; ``added`` and ``removed``, the versions that only one of the chains has, as in
+        `describe_versions`; ``images``, by how many the newer one has more, and how many of these are
+        ``unassigned``; ``changed``, the number of images in both with different ids, and ``moves`` (from, to,
+        images), the most frequent first; ``born`` and ``gone``, the ids that only one of them has.
     """
     chains = {number: lineage.chain(number) for number in (old, new)}
     numbers = {number: {version.number for version in chain} for number, chain in chains.items()}

@@ -5,21 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ccscale.clusters.apart import apart, halves, no_valley
-from ccscale.clusters.assigning import assign
-from ccscale.clusters.changing import apply
-from ccscale.clusters.founding import found
+from ccscale.clusters.applying import apply_proposals
+from ccscale.clusters.assigning import assign_images
+from ccscale.clusters.initial_state import make_initial_state
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.proposal import Proposal, merges, splits
-from ccscale.clusters.proposing import is_same
+from ccscale.clusters.proposal_search import is_same
 from ccscale.clusters.reassigning import IdChanges
+from ccscale.clusters.separation import halves, measure_separation, valley_p_value
 from ccscale.clusters.version import Proposed
 from tests.clusters.blobs import blobs
 
 
 def first(heads, features):
     ones = np.ones(len(heads), np.float32)
-    state, reservoir, pool = found(
+    state, reservoir, pool = make_initial_state(
         features, heads, ones, np.arange(len(heads)), k=int(heads.max()) + 1, seed=0
     )
     return state.grown(heads), reservoir, pool
@@ -28,14 +28,14 @@ def first(heads, features):
 def test_samples_of_one_heap_are_not_apart_and_heaps_are():
     one, _ = blobs([3], 300, seed=0)
     two, _ = blobs([4], 100, seed=0)
-    same = apart(one[:150], one[150:])
+    same = measure_separation(one[:150], one[150:])
     assert 0.4 < same.separation < 0.6
     assert same.no_valley > 0.1
-    other = apart(one, two)
+    other = measure_separation(one, two)
     assert other.separation > 0.95
     assert max(other.chance, other.no_valley) < 1e-3
     first_half, second_half = halves(one)
-    assert no_valley(one[first_half], one[second_half]) > 0.1
+    assert valley_p_value(one[first_half], one[second_half]) > 0.1
 
 
 def test_a_cluster_that_has_come_apart_is_split():
@@ -49,7 +49,7 @@ def test_a_cluster_that_has_come_apart_is_split():
     (proposal,) = splits(state, reservoir)
     assert proposal.ids == (1,)
     assert not splits(replace(state, whole=np.zeros(3)), reservoir)  # where it never was one
-    applied = apply(proposal, state, pool, reservoir, 3, seed=0)
+    applied = apply_proposals(proposal, state, pool, reservoir, 3, seed=0)
     assert applied.event.kind == "split"
     assert (applied.event.ids, applied.event.others) == ((3,), (1,))
     assert sorted(applied.state.clusters) == [0, 1, 2, 3]
@@ -57,7 +57,7 @@ def test_a_cluster_that_has_come_apart_is_split():
     assert 220 < applied.state.size_of(3) == applied.event.images < 260
     assert applied.state.size_of(0) == state.size_of(0)
     assert len(set((applied.refs >= 1000).tolist())) == 1
-    answers = assign(applied.state, more, ids, np.ones(120, np.float32))
+    answers = assign_images(applied.state, more, ids, np.ones(120, np.float32))
     assert len(set(answers.ids[answers.ids >= 0])) == 1
     assert not splits(applied.state, applied.reservoir)
 
@@ -103,15 +103,15 @@ def test_clusters_that_have_grown_together_are_merged():
     (proposal,) = merges(state, reservoir)
     assert proposal.ids == (0, 1)
     assert not merges(replace(state, parted=np.ones_like(state.parted)), reservoir)  # never apart
-    applied = apply(proposal, state, pool, reservoir, 3, seed=0)
+    applied = apply_proposals(proposal, state, pool, reservoir, 3, seed=0)
     ((gone, kept),) = applied.renamed.items()
     assert {gone, kept} == {0, 1}
     assert sorted(applied.state.clusters) == [kept, 2]
     assert set(applied.state.whole[applied.state.ids == kept]) == {0}
     assert applied.state.size_of(kept) == state.size_of(0) + state.size_of(1)
-    answers = assign(applied.state, features, classes, np.ones(300, np.float32))
+    answers = assign_images(applied.state, features, classes, np.ones(300, np.float32))
     assert set(answers.ids) <= {-1, kept, 2}
     assert not merges(applied.state, applied.reservoir)
     assert not splits(applied.state, applied.reservoir)
     with pytest.raises(ValueError, match="no longer exists"):
-        apply(proposal, applied.state, applied.pool, applied.reservoir, 3, seed=0)
+        apply_proposals(proposal, applied.state, applied.pool, applied.reservoir, 3, seed=0)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ccscale.array_types import Float32, Int64
-from ccscale.clusters.assigning import assign
-from ccscale.clusters.changing import with_clusters
-from ccscale.clusters.founding import found
+from ccscale.clusters.applying import with_clusters
+from ccscale.clusters.assigning import assign_images
 from ccscale.clusters.groups import LEAST
+from ccscale.clusters.initial_state import make_initial_state
 from ccscale.clusters.memory import Memory
 from ccscale.clusters.reassigning import IdChanges
 from ccscale.clusters.rehearsal import Rehearsal
@@ -31,7 +31,7 @@ Answering = Callable[[Float32], tuple[Int64, Float32]]
 
 
 @dataclass(frozen=True)
-class Refounded:
+class Migrated:
     """Living clusters, moved to another network.
 
     Attributes
@@ -58,7 +58,7 @@ class Refounded:
     next_id: int
 
 
-def refound(memory: Memory, rows: Rehearsal, answer: Answering, next_id: int, seed: int) -> Refounded:
+def migrate(memory: Memory, rows: Rehearsal, answer: Answering, next_id: int, seed: int) -> Migrated:
     """Found the clusters again with another network, and keep their ids.
 
     Parameters
@@ -76,14 +76,16 @@ def refound(memory: Memory, rows: Rehearsal, answer: Answering, next_id: int, se
     """
     own, pool = memory.reservoir, memory.pool
     features = rows.features[rows.known]
-    state, _, _ = found(features, *answer(features), rows.refs[rows.known], k=rows.k, seed=seed)
+    state, _, _ = make_initial_state(features, *answer(features), rows.refs[rows.known], k=rows.k, seed=seed)
     old, new = _float(own), _float(pool)
     heads, confidence = answer(old)
     matched = one_to_one(Contingency.of(heads, np.searchsorted(rows.ids, own.ids), rows.k))
     ids = np.where(matched >= 0, rows.ids[matched], -1)
 
     pool_heads, pool_confidence = answer(new)
-    pool_ids = assign(state, new, pool_heads, pool_confidence).ids  # as yet they are the network's clusters
+    pool_ids = assign_images(
+        state, new, pool_heads, pool_confidence
+    ).ids  # as yet they are the network's clusters
     events, born = list[Event](), np.full(len(pool), UNASSIGNED)
     for head in np.flatnonzero(ids < 0).tolist():
         members = pool_ids == head
@@ -105,12 +107,12 @@ def refound(memory: Memory, rows: Rehearsal, answer: Answering, next_id: int, se
     if len(left):
         parts = [state.space(old[own.ids == one]) for one in left.tolist()]
         state = with_clusters(state, reservoir, left, parts, np.full(len(left), -1))
-    moved = assign(state, old, heads, confidence).ids != own.ids
+    moved = assign_images(state, old, heads, confidence).ids != own.ids
     after = Memory(
         state, reservoir, replace(pool, heads=pool_heads, confidence=pool_confidence).without(refs)
     )
     after = after.sized({one: memory.state.size_of(one) for one in rows.ids.tolist()})
-    return Refounded(
+    return Migrated(
         replace(after, state=after.state.grown(born)),
         tuple(events),
         IdChanges(refs, np.full(len(refs), UNASSIGNED), born[members]),

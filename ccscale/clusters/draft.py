@@ -80,7 +80,7 @@ class Draft:
         Fault
             If the disk does not take it; then the version before stays the current one.
         """
-        with told(self.clusters):
+        with disk_errors_as_fault(self.clusters):
             version.save(self.folder)
             for path in sorted(self.folder.rglob("*")):
                 atomic.sync_file(path)
@@ -92,7 +92,9 @@ class Draft:
 
 
 @contextlib.contextmanager
-def only_writer(run: str | Path, device: str, request: StopRequest | None = None) -> Iterator[torch.device]:
+def exclusive_writer(
+    run: str | Path, device: str, request: StopRequest | None = None
+) -> Iterator[torch.device]:
     """Be the only one who writes a run's clusters, with all ranks; what a kill has left is ended first.
 
     Raises
@@ -109,17 +111,17 @@ def only_writer(run: str | Path, device: str, request: StopRequest | None = None
             if not folder.is_dir():
                 read_current(folder)  # which says what is missing
             lock.take()
-            settle(folder)
+            finish_interrupted(folder)
             read_current(folder)
 
         dist.on_rank_zero(enter)
         yield where
 
 
-def begin(clusters: Path, why: Why, asked: str) -> Draft:
+def begin_draft(clusters: Path, why: Why, asked: str) -> Draft:
     """Begin a version behind the current one, or continue with one that was requested in the same words.
 
-    Call it after `settle`. On one rank.
+    Call it after `finish_interrupted`. On one rank.
     """
     parent = read_current(clusters) if (clusters / CURRENT).exists() else None
     number = 1 + max(numbers_of(clusters), default=0)
@@ -127,7 +129,7 @@ def begin(clusters: Path, why: Why, asked: str) -> Draft:
     found = pending(clusters)
     if found is not None and asdict(found) | {"when": wanted.when} == asdict(wanted):
         return found
-    with told(clusters):
+    with disk_errors_as_fault(clusters):
         _drop(clusters)
         wanted.folder.mkdir(parents=True)
         facts = {name: value for name, value in asdict(wanted).items() if name != "clusters"}
@@ -135,7 +137,7 @@ def begin(clusters: Path, why: Why, asked: str) -> Draft:
     return wanted
 
 
-def settle(clusters: Path) -> Draft | None:
+def finish_interrupted(clusters: Path) -> Draft | None:
     """End what a kill has left between a version that is whole and its being current; return what it was.
 
     On one rank, under the lock, before anything else is written.
@@ -143,7 +145,7 @@ def settle(clusters: Path) -> Draft | None:
     found = pending(clusters)
     if found is None or not (version_folder(clusters, found.number) / FILE).exists():
         return None
-    with told(clusters):
+    with disk_errors_as_fault(clusters):
         current = read_current(clusters) if (clusters / CURRENT).exists() else None
         done = found if current in (found.parent, found.number) else None
         if done is not None and current == found.parent:
@@ -155,12 +157,12 @@ def settle(clusters: Path) -> Draft | None:
 
 def drop(clusters: Path) -> None:
     """Give up a version that is being made. On one rank, under the lock."""
-    with told(clusters):
+    with disk_errors_as_fault(clusters):
         _drop(clusters)
 
 
 @contextlib.contextmanager
-def told(folder: Path) -> Iterator[None]:
+def disk_errors_as_fault(folder: Path) -> Iterator[None]:
     """Say in a sentence that the disk does not take what is written into the clusters."""
     try:
         yield

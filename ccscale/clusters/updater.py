@@ -11,21 +11,21 @@ import numpy as np
 import torch
 
 from ccscale import dist
-from ccscale.clusters.assigning import assign
+from ccscale.clusters.assigning import assign_images
 from ccscale.clusters.data_sets import name_data, new_shards, store_of, with_data
-from ccscale.clusters.day import Day, sample
-from ccscale.clusters.deciding import accept_kinds, commit_change, reassign
+from ccscale.clusters.decisions import accept_kinds, commit_change, reassign
+from ccscale.clusters.draft import Draft, begin_draft
 from ccscale.clusters.drift import Reference
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.memory import Memory
-from ccscale.clusters.proposing import propose
-from ccscale.clusters.shards import Answers, NewShard, ShardRows, write_tables
+from ccscale.clusters.new_images import NewImages, sample
+from ccscale.clusters.proposal_search import propose
+from ccscale.clusters.shard_tables import NewShard, ShardAssignments, ShardRows, write_tables
 from ccscale.clusters.version import DataSet, TableFile, Version, counts
-from ccscale.clusters.writing import Draft, begin
 from ccscale.config import Views
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.embed.embed import Source, Wanted, grow_by, growing_store
+from ccscale.embed.embed import BackboneSource, EmbedOptions, grow_by, growing_store
 from ccscale.embed.growing import GrowingStore
 from ccscale.errors import InputError
 from ccscale.evaluate.reliability import assign_features
@@ -39,8 +39,8 @@ from ccscale.wording import counted
 COMPARED = ("backbone", "weights", "model", "size", "scaled_decode")  # of a store's settings
 
 
-class Update(AbstractContextManager["Update"]):
-    """Versions that are made of new images, as all ranks make them together; within `only_writer`.
+class Updater(AbstractContextManager["Updater"]):
+    """Versions that are made of new images, as all ranks make them together; within `exclusive_writer`.
 
     Parameters
     ----------
@@ -124,8 +124,8 @@ class Update(AbstractContextManager["Update"]):
         """Open the store of a data set's features, by the clusters' own network."""
         folder, backbone = store_of(self._lineage.folder, data.name), self._lineage.current.backbone
         dist.on_rank_zero(lambda: folder.parent.mkdir(exist_ok=True))
-        wanted = Wanted(backbone.size, view_settings=Views(scaled_decode=backbone.scaled_decode))
-        source = Source(run=str(self._lineage.network()), origin=self._lineage.current.basis.origin)
+        wanted = EmbedOptions(backbone.size, view_settings=Views(scaled_decode=backbone.scaled_decode))
+        source = BackboneSource(run=str(self._lineage.network()), origin=self._lineage.current.basis.origin)
         return growing_store(
             folder,
             source,
@@ -150,19 +150,19 @@ class Update(AbstractContextManager["Update"]):
             NewShard(newest.next_table + number, data.name, store, folder, files[shard.url])
             for number, shard in enumerate(fresh)
         ]
-        draft = dist.on_rank_zero(lambda: begin(lineage.folder, "update", f"images of {data.root}"))
+        draft = dist.on_rank_zero(lambda: begin_draft(lineage.folder, "update", f"images of {data.root}"))
         memory = dist.on_rank_zero(lambda: Memory.of(lineage))
         seed = lineage.current.seed
 
-        day, reference = dist.on_rank_zero(lambda: look(memory, shards, network, seed))
+        new_images, reference = dist.on_rank_zero(lambda: examine(memory, shards, network, seed))
 
-        def answer(rows: ShardRows) -> tuple[Answers, dict[str, Any]]:
+        def answer(rows: ShardRows) -> tuple[ShardAssignments, dict[str, Any]]:
             heads, confidence = assign_features(network, rows.features)
-            answers = assign(memory.state, rows.features, heads, confidence, rows.refs, day)
+            answers = assign_images(memory.state, rows.features, heads, confidence, rows.refs, new_images)
             return answers, reference.measure(rows.features, heads, confidence, answers, seed)
 
         tables = write_tables(draft, shards, answer)
-        dist.on_rank_zero(lambda: self._commit(draft, newest, shards, tables, data, memory, day))
+        dist.on_rank_zero(lambda: self._commit(draft, newest, shards, tables, data, memory, new_images))
         images, none = (sum(getattr(one, name) for one in tables) for name in ("rows", "unassigned"))
         dist.say(
             f"version {draft.number}: {counted(images, 'image')} of {data.name}, {none:,} without a cluster"
@@ -178,14 +178,14 @@ class Update(AbstractContextManager["Update"]):
         tables: Sequence[TableFile],
         data: DataSet,
         memory: Memory,
-        day: Day,
+        new_images: NewImages,
     ) -> None:
         """Remember, propose, and write the version."""
         current = self._lineage.current
         for shard, table in zip(shards, tables, strict=True):
             memory = memory.after(draft, shard, table, self._network, current.seed)
         every = with_data(current.data, data)
-        proposed = propose(draft, self._lineage, memory, day, tables, every, newest.next_proposal)
+        proposed = propose(draft, self._lineage, memory, new_images, tables, every, newest.next_proposal)
         commit_change(
             self._lineage,
             draft,
@@ -199,9 +199,9 @@ class Update(AbstractContextManager["Update"]):
         )
 
 
-def look(
+def examine(
     memory: Memory, shards: Sequence[NewShard], network: ContrastiveClustering, seed: int
-) -> tuple[Day, Reference]:
+) -> tuple[NewImages, Reference]:
     """Return what an update brings, by a bounded number of its images, and what it is held against."""
     width = memory.reservoir.features.shape[1]
     features, refs = np.empty((0, width), np.float32), np.empty(0, np.int64)
@@ -216,7 +216,7 @@ def look(
         memory.reservoir,
         *assign_features(network, memory.reservoir.features.astype(np.float32)),
     )
-    return Day.of(memory.state, memory.reservoir, memory.pool, features, heads, refs, seed), reference
+    return NewImages.of(memory.state, memory.reservoir, memory.pool, features, heads, refs, seed), reference
 
 
 def check_backbone(folder: Path, settings: Settings, version: Version) -> None:

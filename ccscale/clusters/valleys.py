@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccscale.array_types import Float32, Int64
-from ccscale.clusters.apart import halves, no_valley
 from ccscale.clusters.groups import LEAST
 from ccscale.clusters.reservoir import MOST
+from ccscale.clusters.separation import halves, valley_p_value
 from ccscale.clusters.state import NEAR
 from ccscale.features.vectors import unit_rows
 
@@ -21,13 +21,13 @@ def rows_of(rows: Float32, ids: Int64, cluster: int) -> Float32:
     return rows[np.random.default_rng(len(own)).permutation(own)[:MOST]]
 
 
-def wholeness(rows: Float32) -> float:
+def inner_valley(rows: Float32) -> float:
     """Return the p-value of the valley between the halves of a cluster's rows (m, q)."""
     first, second = halves(rows)
-    return no_valley(rows[first], rows[second]) if len(second) >= LEAST else 1.0
+    return valley_p_value(rows[first], rows[second]) if len(second) >= LEAST else 1.0
 
 
-def neighbours(rows: Float32, ids: Int64, cluster: int) -> tuple[Int64, Float32]:
+def neighbour_valleys(rows: Float32, ids: Int64, cluster: int) -> tuple[Int64, Float32]:
     """Return the nearest clusters of one, (`NEAR`,), or -1, and the p-values of the valleys between.
 
     Parameters
@@ -48,14 +48,14 @@ def neighbours(rows: Float32, ids: Int64, cluster: int) -> tuple[Int64, Float32]
     cosines[clusters == cluster] = -np.inf
     found = clusters[np.argsort(-cosines, kind="stable")[: min(NEAR, len(clusters) - 1)]]
     near[: len(found)] = found
-    parted[: len(found)] = [no_valley(own, rows_of(rows, ids, other)) for other in found.tolist()]
+    parted[: len(found)] = [valley_p_value(own, rows_of(rows, ids, other)) for other in found.tolist()]
     return near, parted
 
 
-def standing(rows: Float32, ids: Int64, clusters: Int64) -> dict[str, NDArray[np.generic]]:
+def measure_valleys(rows: Float32, ids: Int64, clusters: Int64) -> dict[str, NDArray[np.generic]]:
     """Return ``whole``, ``near`` and ``parted`` of some clusters, as `State` keeps them."""
-    found = [neighbours(rows, ids, cluster) for cluster in clusters.tolist()]
-    whole = [wholeness(rows_of(rows, ids, cluster)) for cluster in clusters.tolist()]
+    found = [neighbour_valleys(rows, ids, cluster) for cluster in clusters.tolist()]
+    whole = [inner_valley(rows_of(rows, ids, cluster)) for cluster in clusters.tolist()]
     return {
         "whole": np.array(whole, np.float32),
         "near": np.array([near for near, _ in found], np.int64).reshape(-1, NEAR),

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ccscale.clusters.draft import Draft, disk_errors_as_fault
 from ccscale.clusters.lineage import Lineage
 from ccscale.clusters.rehearsal import Rehearsal
 from ccscale.clusters.version import NETWORK, Kept, NetworkBasis
-from ccscale.clusters.writing import Draft, told
 from ccscale.config import Config, Views
 from ccscale.data.shards.hashing import hash_file
 from ccscale.features.store import open_features
@@ -47,7 +47,7 @@ def first_network(
         head.centred.load_state_dict(heads[0].centred.state_dict())
     of, seed = np.flatnonzero(rows.clusters >= 0), (config.seed, 0)
     head.load_state_dict(fit_head(head, open_features(store), of, rows.clusters[of], seed, device))
-    with told(lineage.folder):
+    with disk_errors_as_fault(lineage.folder):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         export(part, config.model.bare, config.views, network.state_dict(), {"width": network.width})
@@ -64,7 +64,7 @@ def keep_network(draft: Draft, lineage: Lineage, config: Config, trained: Path) 
     facts = {name: value for name, value in facts.items() if name not in OF_FILE} | {"step": step}
     views = Views(size=image["size"], scaled_decode=image["scaled_decode"])
     place = draft.folder / NETWORK
-    with told(draft.clusters):
+    with disk_errors_as_fault(draft.clusters):
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         export(place, settings, views, backbone | heads, facts)

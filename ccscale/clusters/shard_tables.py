@@ -14,15 +14,15 @@ import pyarrow as pa
 
 from ccscale import dist
 from ccscale.array_types import Float32, Int64
+from ccscale.clusters.draft import Draft, disk_errors_as_fault
 from ccscale.clusters.tables import BAD, UNASSIGNED, facts_of, table_name, write_shard
 from ccscale.clusters.version import TABLES, TableFile, refs_of
-from ccscale.clusters.writing import Draft, told
 from ccscale.features.feature_file import FeatureFileReader, decode
 from ccscale.features.listing import FeatureFile
 from ccscale.progress import Meter
 
 
-class Answers(Protocol):
+class ShardAssignments(Protocol):
     """The assignments of n images: ids (or `UNASSIGNED`), confidences, and the reasons for having none."""
 
     @property
@@ -35,7 +35,7 @@ class Answers(Protocol):
     def reasons(self) -> Sequence[str | None]: ...
 
 
-Answering = Callable[["ShardRows"], tuple[Answers, dict[str, Any]]]
+Answering = Callable[["ShardRows"], tuple[ShardAssignments, dict[str, Any]]]
 """From the rows of a shard to their answers, and to what is told of its drift."""
 
 
@@ -146,7 +146,7 @@ def _table(draft: Draft, shard: NewShard, answer: Answering) -> TableFile:
             answers.confidence,
             list(answers.reasons),
         )
-        with told(path):
+        with disk_errors_as_fault(path):
             path.parent.mkdir(exist_ok=True)
             write_shard(path, rows.keys, ids, confidence, reasons.tolist(), facts | {"drift": drift})
     else:
