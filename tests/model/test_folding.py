@@ -64,3 +64,13 @@ def test_another_order():
     module = BeforeTheConvolution().train()
     module(torch.randn(8, 3, SIZE, SIZE) + 2)
     assert folded(module.eval(), SIZE) is module
+
+
+@pytest.mark.parametrize(("size", "stays"), [(64, False), (36, True)])
+def test_padding_at_the_end_alone(size, stays):
+    """TensorFlow's models pad so; 36 px become 9 in the network, an odd side, which is padded on both."""
+    module = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
+    quick, images = folded(module, size), torch.rand(2, 3, size, size)
+    assert torch.allclose(quick(images), module(images), atol=1e-5, rtol=1e-4)
+    assert any(isinstance(part, timm.layers.Conv2dSame) for part in quick.modules()) is stays
+    assert norms(quick) == 0
