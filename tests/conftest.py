@@ -21,6 +21,8 @@ from PIL import Image
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share few cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import lives
+import unflushed
 from harness.pictures import picture, save
 
 from ccscale.cli.main import main
@@ -34,6 +36,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("busy", deadline=None)  # no test depends on how fast the machine is
 settings.load_profile("busy")
 gc.disable()  # until all tests are imported
+lives.IMPORTS = (unflushed.__name__, *lives.IMPORTS)  # of ranks, too
 # A full collection walks over all that pytest and torch hold: of a run of two steps two fifths.
 garbage.gc = SimpleNamespace(**vars(gc) | {"collect": lambda generation=1: gc.collect(generation)})  # type: ignore[assignment]
 
@@ -45,6 +48,7 @@ LONGEST = (
     "test_launchers.py",
     "test_notebooks.py",
     "test_recipes.py",
+    "test_boost_run.py",
     "test_tools.py",
     "test_estimator.py",
     "test_killed.py",
