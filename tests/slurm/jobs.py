@@ -129,6 +129,12 @@ class Job:
                 found.append(int(folder.name))
         os.kill(min(found), signal.SIGKILL)  # the loader workers came later
 
+    def leave_minutes(self, minutes: int) -> None:
+        """Let its time end in so many minutes, or one more: Slurm counts whole ones, and looks every 30 s."""
+        hours, passed, _ = map(int, self.field("RunTime").split(":"))
+        limit = 60 * hours + passed + 1 + minutes
+        call("scontrol", "update", f"JobId={self.number}", f"TimeLimit={limit}")
+
     def allow_all_nodes(self) -> None:
         """Lift --exclude, when the job waits for nodes: Slurm takes no change while it runs."""
         wait_for(lambda: self.field("JobState") == "PENDING", f"job {self.number} without its node")

@@ -19,7 +19,7 @@ from runs import train
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-STEPS, SAVE_EVERY = 40, 5
+STEPS, SAVE_EVERY = 40, 3
 VICTIM = "n2"
 SPARED = "n3,n4"  # no job but those that lose a node may be given it
 LONG = 1200
@@ -32,10 +32,8 @@ class Cluster:
         self.folder, self.config = folder, config
         self.numbers: list[str] = []
         self.pool = ThreadPoolExecutor()
-        self.both_warned_jobs_run = threading.Barrier(2, action=lambda: self.others_may_begin.set())
         self.both_can_lose_a_node = threading.Barrier(2, action=self.strike)
         self.struck_down = False
-        self.others_may_begin = threading.Event()
         self.futures: dict[str, Future[list[Job]]] = {}
         for way, submit in {"sbatch": self.sbatch, "launch": self.launch}.items():
             self.begin(f"{way}-warned", self.warned, submit)
@@ -55,16 +53,10 @@ class Cluster:
 
     def let_go(self) -> None:
         """Leave none waiting for one that has failed."""
-        self.both_warned_jobs_run.abort()
         self.both_can_lose_a_node.abort()
-        self.others_may_begin.set()
 
     def __getitem__(self, name: str) -> list[Job]:
         return self.futures[name].result(LONG)
-
-    def wait_for_turn(self) -> None:
-        """Leave the cores to those that must have begun before their time is over."""
-        assert self.others_may_begin.wait(LONG)
 
     # ---- ways to submit
 
@@ -101,20 +93,17 @@ class Cluster:
 
     def followed(self, name: str) -> list[Job]:
         """Nothing happens to it."""
-        self.wait_for_turn()
         job = self.launch(name, ["--nodes=1", f"--exclude={VICTIM}", "--follow"])
         job.wait_for_end()
         return [job]
 
     def warned(self, name: str, submit: Callable[..., Job]) -> list[Job]:
-        """Its time ends, and it is requeued by hand.
-
-        Slurm looks at time limits every 30 s: the signal comes 120 to 150 s before the end.
-        """
-        job = submit(name, ["--nodes=1", "--time=4", f"--exclude={VICTIM}"], slow=(2, 4.0))
+        """Its time ends, and it is requeued by hand."""
+        job = submit(name, ["--nodes=1", "--time=60", f"--exclude={VICTIM}"], slow=(2, 4.0))
         job.wait_for_life(0, steps=1)
-        self.both_warned_jobs_run.wait(LONG)
+        job.leave_minutes(2)  # it is warned so long before its end
         job.wait_for_life(1)
+        job.leave_minutes(60)
         job.wait_for_life(1, steps=job.steps + 1)
         call("scontrol", "requeue", job.number)
         job.wait_for_life(2)
@@ -123,7 +112,6 @@ class Cluster:
 
     def struck(self, name: str, submit: Callable[..., Job]) -> list[Job]:
         """One of its ranks is killed, and nothing else: neither its node nor the other rank; then a node dies."""
-        self.wait_for_turn()
         # Kept from the others, or its second life may begin there, while its nodes still end the first.
         # So slow that it has steps left when the other one has come as far, on a busy machine, too.
         job = submit(name, [f"--exclude={SPARED}"], slow=(2, 3.0))
@@ -143,7 +131,6 @@ class Cluster:
 
         Slurm gives the last task of an array the array's own number: what it does by that, it does to all.
         """
-        self.wait_for_turn()
         jobs = submit(name, (1, 1.0))
         for job in jobs:
             job.wait_for_life(0, steps=2)
@@ -155,7 +142,6 @@ class Cluster:
         return jobs
 
     def converted(self, name: str) -> list[Job]:
-        self.wait_for_turn()
         images, out = make_images(self.folder / "images", 20), self.folder / "shards"
         options = ["--ntasks-per-node=1", f"--exclude={VICTIM}"]
         job = self.note(Job.batch("convert.sbatch", options, ["folder", str(images), str(out)], out))
