@@ -15,7 +15,7 @@ from ccscale.config import Config
 from ccscale.config.keys import describe_keys
 from ccscale.config.recipes import find_recipe, recipes
 from ccscale.config.section import is_section
-from ccscale.config.text import read_yaml
+from ccscale.config.text import read_value, read_yaml
 from ccscale.errors import InputError, nearest
 
 # Keys of earlier releases: the value with which one said nothing, and what to do where it had another.
@@ -37,7 +37,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, of_a_run: bo
     path : str or Path
         A YAML file or, if there is no such file, the name of a recipe that comes with the package.
     overrides : sequence of str, default ()
-        ``section.key=value``; the value is read as YAML (``model.clusters=10``, ``train.clip=null``).
+        ``section.key=value``; the value is read as YAML (``model.clusters=10``, ``train.clip=null``), a text as it
+        stands.
     of_a_run : bool, default False
         The config was saved with a run, perhaps by an earlier release: ignore keys that have been removed since.
 
@@ -122,7 +123,7 @@ def _apply(settings: dict[str, Any], override: str) -> tuple[str, str]:
         if not isinstance(inner, dict):
             raise InputError(f"override {_short(override)}: {section} is a value and has no keys below it")
         settings = inner
-    settings[name] = read_yaml(text, _kind(kind, name), f"the value in {_short(override)}")
+    settings[name] = read_value(text, _kind(kind, name), f"the value in {_short(override)}")
     return key, override
 
 

@@ -24,6 +24,7 @@ _NUMBERS = {
         r"|\.(?:nan|NaN|NAN)\Z"
     ),
 }
+_AS_YAML = re.compile(r"""\s*(?:~|null|Null|NULL|'.*'|".*")?\s*""", re.DOTALL)  # none, or in quotes
 _NO_TEXT = {_TAG + "int", _TAG + "float", _TAG + "bool"}
 
 
@@ -44,6 +45,19 @@ class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
     """The same by libyaml, where PyYAML was built with it: seven times as fast."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def read_value(text: str, kind: Any, place: str) -> Any:
+    """Read what is given for a key on the command line.
+
+    A key that takes a text, such as a folder, gets it as it stands, so that a name may hold what means something in
+    YAML (``run=photos: best``, ``run=a # b``): but for one in quotes, and what means that there is none. For
+    parameters and errors see `read_yaml`.
+    """
+    alternatives = _alternatives(kind)
+    if str in alternatives and {str, type(None)}.issuperset(alternatives) and not _AS_YAML.fullmatch(text):
+        return text
+    return read_yaml(text, kind, place)
 
 
 def read_yaml(text: str, kind: Any, place: str) -> Any:

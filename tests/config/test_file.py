@@ -38,6 +38,12 @@ def test_override_makes_a_section_that_the_file_lacks():
         ("views.crop_scale=[2e-1, 1]", "views", (0.2, 1.0)),
         ("data.shards=s3://bucket/a=b", "data", "s3://bucket/a=b"),
         ('data.shards="007"', "data", "007"),
+        ("data.shards=photos: best", "data", "photos: best"),  # what YAML would make of a name
+        ("data.shards=a # b", "data", "a # b"),
+        ("data.shards=[new] {x", "data", "[new] {x"),
+        ("data.shards=two\nlines", "data", "two\nlines"),
+        ("data.features=null", "data", None),
+        ("data.features=", "data", None),
     ],
 )
 def test_values_of_overrides(override, section, value):
