@@ -30,8 +30,12 @@ class ProcessExit:
         atexit.register(self._exit)
 
     def _exit(self) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:  # it was closed before the process began
+                    stream.flush()
+            except OSError:  # a full disk, say
+                self.code = self.code or FAULT
         os._exit(self.code)
 
     def limit(self, seconds: float) -> None:

@@ -188,16 +188,23 @@ def local_path(text: str) -> Path:
 
 def number(text: str) -> int:
     """Read a number of things, which may be 0."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
-    return int(text)
+    return _at_least(0, text)
 
 
 def count(text: str) -> int:
     """Read a number of things, at least 1."""
-    if (found := number(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return found
+    return _at_least(1, text)
+
+
+def several(text: str) -> int:
+    """Read a number of things, at least 2."""
+    return _at_least(2, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return int(text)
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -4,7 +4,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ccscale.cli.arguments import add_device_alone, add_json, add_overrides, count, local_path, number, path
+from ccscale.cli.arguments import (
+    add_device_alone,
+    add_json,
+    add_overrides,
+    count,
+    local_path,
+    number,
+    path,
+    several,
+)
 from ccscale.cli.results import NAMES, clusters_table, scores_table
 from ccscale.errors import InputError
 from ccscale.exit_codes import STOPPED
@@ -29,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", type=local_path, help="a folder of images, at any depth")
     parser.add_argument(
         "--clusters",
-        type=count,
+        type=several,
         metavar="K",
         help="number of clusters (default: estimated, as by `ccscale how-many`)",
     )
@@ -68,10 +77,14 @@ def run(args: argparse.Namespace) -> int:
         ).told_by(0)
     if args.weights and not args.backbone:
         raise InputError("--weights also needs --backbone, the timm model that they belong to")
+    out = args.out or Path(f"{args.folder.resolve().name or 'images'}-clusters")
+    if not args.folder.is_dir():
+        raise InputError(f"there is no folder {args.folder}; name one with images in it")
+    if out.resolve().is_relative_to(args.folder.resolve()):
+        raise InputError(f"{out} is inside {args.folder}, the source of the images: choose an --out outside")
     with loading():
         from ccscale.own_images.stages import ClusterRequest, cluster_folder
 
-    out = args.out or Path(f"{args.folder.resolve().name or 'images'}-clusters")
     given = {
         name: getattr(args, name)
         for name in ("clusters", "labels", "channels", "backbone", "weights", "size")
@@ -94,7 +107,9 @@ def _show(result: dict[str, Any]) -> None:
     if "scores" in result:
         scores_table({"against the folders": result["scores"]}, NAMES).put()
     what = f"{counted(result['images'], 'image')} in {counted(result['clusters'], 'cluster')}"
-    left_out = f", {result['rejected']:,} cannot be read" if result["rejected"] else ""
-    put(f"{what}{left_out}; features of {result['backbone']} at {result['size']} pixels")
+    put(f"{what}; features of {result['backbone']} at {result['size']} pixels")
+    if result["rejected"]:
+        files = counted(result["rejected"], "file")
+        put(f"{files} cannot be read, for reasons listed in {result['rejected_list']}", fold=False)
     put(f"table with the cluster of every image: {result['table']}", fold=False)
     put(f"report, to open in a browser: {result['report']}", fold=False)

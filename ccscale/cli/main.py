@@ -51,6 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as in `ccscale config | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAULT
+    except OSError:
+        if (wrong := _what_is_wrong_around()) is None:
+            raise
+        print(f"error: {wrong}", file=sys.stderr)
+        return wrong.exit_code
+
+
+def _what_is_wrong_around() -> InputError | Fault | None:
+    """Return what is the matter with the surroundings of this process, which any call may stumble over."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return Fault(f"standard output cannot be written to ({error.strerror})")
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return InputError("the current folder has been deleted: change to another one")
+    return None
 
 
 def build_parser() -> argparse.ArgumentParser:

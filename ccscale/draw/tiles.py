@@ -1,6 +1,7 @@
 """Small square pictures of images; many in a file: a sheet is a grid of them, encoded once as WebP."""
 
 import base64
+import contextlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -12,7 +13,7 @@ from ccscale.data.images.channels import open_picture
 from ccscale.data.images.decode import crop, decode
 from ccscale.data.reader import SampleReader
 from ccscale.errors import BadImage
-from ccscale.progress import Meter
+from ccscale.pool import Tick
 
 COLUMNS = 8
 QUALITY = 75
@@ -20,8 +21,8 @@ AT_ONCE = 512  # images read together from remote shards
 BOUND = 2**28  # their bytes
 MISSING = 128  # grey, for an image that cannot be decoded
 
-# (sorted rows of the table, side of a tile in pixels) -> (n, side, side, 3) uint8
-ReadTiles = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]
+# (sorted rows of the table, side of a tile in pixels, who counts the tiles) -> (n, side, side, 3) uint8
+ReadTiles = Callable[[NDArray[np.int64], int, Tick], NDArray[np.uint8]]
 
 
 def square(data: bytes, size: int, shown: Sequence[int] | None = None) -> NDArray[np.uint8]:
@@ -48,27 +49,25 @@ def each_tile(reader: SampleReader, samples: Iterable[int], side: int) -> Iterat
             yield None
 
 
-def grey_tiles(samples: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
+def grey_tiles(samples: NDArray[np.int64], side: int, tick: Tick) -> NDArray[np.uint8]:
     """Return tiles of images that are not there."""
+    tick(len(samples))
     return np.full((len(samples), side, side, 3), MISSING, dtype=np.uint8)
 
 
 def tiles_of(reader: SampleReader) -> ReadTiles:
     """Return a function that reads samples as tiles, the square in the middle of each image."""
 
-    def read(samples: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
-        tiles = grey_tiles(samples, side)
-        with Meter("drawing", len(samples), "images", show=True) as meter:
-            for start in range(0, len(samples), AT_ONCE):
-                part = samples[start : start + AT_ONCE].tolist()
-                remote = reader.read_remote(part, BOUND)
-                for place, sample in enumerate(part, start):
-                    data = remote[sample] if sample in remote else reader[sample].data
-                    try:
-                        tiles[place] = square(data, side, reader.shown)
-                    except BadImage:
-                        continue
-                meter.advance(len(part))
+    def read(samples: NDArray[np.int64], side: int, tick: Tick) -> NDArray[np.uint8]:
+        tiles = np.full((len(samples), side, side, 3), MISSING, dtype=np.uint8)
+        for start in range(0, len(samples), AT_ONCE):
+            part = samples[start : start + AT_ONCE].tolist()
+            remote = reader.read_remote(part, BOUND)
+            for place, sample in enumerate(part, start):
+                data = remote[sample] if sample in remote else reader[sample].data
+                with contextlib.suppress(BadImage):
+                    tiles[place] = square(data, side, reader.shown)
+                tick()
         return tiles
 
     return read

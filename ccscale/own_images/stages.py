@@ -31,6 +31,7 @@ from ccscale.config.file import load_config
 from ccscale.config.recipes import FOLDER
 from ccscale.data.images.channels import other_channels
 from ccscale.data.making.grown import Grown, grow_shards
+from ccscale.data.making.rejected import REJECTED
 from ccscale.data.sources.folders import folder as list_folder
 from ccscale.data.sources.items import Source as ImageSource
 from ccscale.embed.embed import BackboneSource, EmbedOptions, embed_shards
@@ -114,8 +115,8 @@ def cluster_folder(asked: ClusterRequest) -> dict[str, Any] | None:
     -------
     dict or None
         ``report``, ``table``, ``run`` (paths); ``clusters``, ``advised``; ``backbone``, ``size``, ``seen``;
-        ``images``, ``new``, ``rejected``, ``gone``; ``sizes`` (of the clusters); ``scores`` where there are labels;
-        ``seconds`` of each stage. None if training was asked to stop.
+        ``images``, ``new``, ``rejected``, ``rejected_list`` (a path, or None), ``gone``; ``sizes`` (of the
+        clusters); ``scores`` where there are labels; ``seconds`` of each stage. None if training was asked to stop.
 
     Raises
     ------
@@ -147,12 +148,6 @@ def cluster_folder(asked: ClusterRequest) -> dict[str, Any] | None:
 def _open_book(asked: ClusterRequest) -> Notebook:
     """Go on by what was decided before, or decide which backbone looks at the images."""
     folder = os.path.realpath(asked.folder)
-    if asked.out.resolve().is_relative_to(folder):
-        raise InputError(
-            f"{asked.out} is inside {asked.folder}, the source of the images: choose an --out outside"
-        )
-    if not os.path.isdir(folder):
-        raise InputError(f"there is no folder {asked.folder}; name one with images in it")
     book = Notebook.read(asked.out)
     if book is None:
         chosen = (
@@ -197,7 +192,15 @@ def _take_in(asked: ClusterRequest, book: Notebook) -> Grown:
     if grown.gone:
         are, stay = agree(grown.gone, "is", "are"), agree(grown.gone, "stays", "stay")
         say(f"{counted(grown.gone, 'image')} of before {are} not there any more, and {stay} in the clusters")
+    _check_number(asked, grown.manifest.splits["train"][0])
     return grown
+
+
+def _check_number(asked: ClusterRequest, images: int) -> None:
+    """Refuse fewer images than clusters."""
+    if images < max(2, asked.clusters or 0):
+        most = "which cannot be grouped" if images < 2 else f"so --clusters can be at most {images}"
+        raise InputError(f"{asked.folder} has {counted(images, 'image')} that can be read, {most}")
 
 
 def _channels_of(source: ImageSource) -> int | None:
@@ -223,16 +226,24 @@ def _embed(asked: ClusterRequest, book: Notebook, grown: Grown) -> Features:
         wanted,
         device=asked.device,
         workers=asked.workers,
-        neighbours=min(NEIGHBOURS, grown.manifest.splits["train"][0] - 1),
+        neighbours=_neighbours(grown.manifest.splits["train"][0]),
     )
     return open_features(store)
 
 
+def _neighbours(images: int) -> int:
+    """Return of how many neighbours of each image pairs are made: a few images have fewer."""
+    return min(NEIGHBOURS, images - 1)
+
+
 def _decide(asked: ClusterRequest, book: Notebook, features: Features) -> None:
-    """Decide how many clusters are made: what is requested, what was advised before, or advice."""
+    """Decide how many clusters are made: what is requested, what was decided before, or advice."""
     if asked.clusters is not None:
         book.clusters, book.advised = asked.clusters, False
-    elif book.clusters is None:
+        say(f"{book.clusters:,} clusters, as --clusters says")
+    elif book.clusters is not None:
+        say(f"{book.clusters:,} clusters, as before; use --clusters K for another number")
+    else:
         advice = advise(features, book.seed, show=True)
         book.clusters, book.advised = advice.clusters, True
         say(f"{advice.sentence}; use --clusters K for another number than {advice.clusters}")
@@ -253,6 +264,7 @@ def _train(asked: ClusterRequest, book: Notebook, features: Features) -> Path | 
         batch = min(recipe.train.global_batch, 2 ** int(math.log2(max(2, features.rows // 2))))
         epochs = max(recipe.train.epochs, math.ceil(STEPS / (features.rows // batch)))
         settings += [f"train.global_batch={batch}", f"train.epochs={epochs}"]
+        settings += [f"pairs.neighbours={_neighbours(features.rows)}"]
     return run if train_run(load_config(begun, [*settings, *asked.overrides])).finished else None
 
 
@@ -281,6 +293,7 @@ def _result(
         "images": figures["images"],
         "new": grown.new,
         "rejected": len(grown.rejected),
+        "rejected_list": f"{grown.manifest.root}/{REJECTED}" if grown.rejected else None,
         "gone": grown.gone,
         **{name: figures[name] for name in names if name in figures},
     }

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ccscale.draw.tiles import COLUMNS, ReadTiles, encode_sheet
 from ccscale.evaluate.table import Assignments
 from ccscale.printing import visible
+from ccscale.progress import Meter
 from ccscale.report.clusters import Chosen
 from ccscale.report.encoding import rounded, to_base64, to_json
 from ccscale.report.inputs import Inputs
@@ -90,11 +91,15 @@ def render(
     groups = own + [extra[start : start + SHEET] for start in range(0, len(extra), SHEET)]
     count = sum(map(len, own))
     side = LARGE_TILE if count + len(extra) <= MANY_TILES else SMALL_TILE
-    sheets = [
-        *_sheets(own, LARGEST_TILE if count <= FEW_TILES else side, read_tiles),
-        *_sheets(groups[len(own) :], side, read_tiles),
-    ]
     further = dict(members.sheets())
+    own_sheets, extra_sheets, further_sheets = _sheets(
+        [
+            (own, LARGEST_TILE if count <= FEW_TILES else side),
+            (groups[len(own) :], side),
+            (list(further.values()), SMALL_TILE),
+        ],
+        read_tiles,
+    )
     data = data | {
         "columns": COLUMNS,
         "members": members.describe(),
@@ -102,20 +107,24 @@ def render(
         "map": None if points is None else points.describe(groups),
     }
     blocks = [] if points is None else list(points.blocks(groups))
-    blocks += [(f"sheet-{number}", sheet) for number, sheet in enumerate(sheets) if sheet]
+    blocks += [(f"sheet-{number}", sheet) for number, sheet in enumerate(own_sheets + extra_sheets) if sheet]
     blocks += more
     blocks += members.blocks(one.table)
-    blocks += zip(further, _sheets(list(further.values()), SMALL_TILE, read_tiles), strict=True)
+    blocks += zip(further, further_sheets, strict=True)
     return _fill(one.name, data, blocks).encode()
 
 
-def _sheets(groups: Sequence[NDArray[np.int64]], side: int, read_tiles: ReadTiles) -> list[str]:
-    """Read the images of groups, each once, and return a sheet of each group."""
-    samples = np.unique(np.concatenate([np.empty(0, np.int64), *groups]))
-    if not len(samples):
-        return ["" for _ in groups]
-    tiles = read_tiles(samples, side)
-    return [encode_sheet(tiles[np.searchsorted(samples, group)]) for group in groups]
+def _sheets(
+    parts: Sequence[tuple[Sequence[NDArray[np.int64]], int]], read_tiles: ReadTiles
+) -> list[list[str]]:
+    """Read the images of the groups of each part, (groups, side of a tile), once; return a sheet of each group."""
+    wanted = [np.unique(np.concatenate([np.empty(0, np.int64), *groups])) for groups, _ in parts]
+    sheets = []
+    with Meter("drawing", sum(map(len, wanted)), "images", show=True) as meter:
+        for (groups, side), samples in zip(parts, wanted, strict=True):
+            tiles = read_tiles(samples, side, meter.advance)
+            sheets.append([encode_sheet(tiles[np.searchsorted(samples, group)]) for group in groups])
+    return sheets
 
 
 def _describe_tiles(table: Assignments, chosen: Chosen) -> dict[str, Any]:

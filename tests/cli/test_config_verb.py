@@ -1,10 +1,12 @@
 """``ccscale config``: keys, schema, resolved configs and recipes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import write_config
 
 from ccscale.cli.main import main
@@ -47,6 +49,25 @@ class TestConfig:
         )
         assert done.stdout == "run  (str or null; null; may change on resume)\n"
         assert done.stderr == ""
+
+    @pytest.mark.parametrize(
+        ("command", "code", "told"),
+        [
+            (
+                "ccscale config > /dev/full",
+                1,
+                "standard output cannot be written to (No space left on device)",
+            ),
+            ("ccscale config >&-", 0, ""),
+            ("ccscale cluster x", 2, "the current folder has been deleted: change to another one"),
+        ],
+    )
+    def test_where_nothing_can_be_written_or_found(self, tmp_path, command, code, told):
+        line = command.replace("ccscale", f"{sys.executable} -m ccscale")
+        path = {"PYTHONPATH": str(EXAMPLES.parent)} | os.environ
+        gone = f"cd {tmp_path} && rmdir {tmp_path} && {line}"
+        done = subprocess.run(gone, shell=True, capture_output=True, text=True, timeout=60, env=path)
+        assert (done.returncode, done.stderr) == (code, told and f"error: {told}\n")
 
 
 class TestRecipes:

@@ -73,22 +73,29 @@ class TestHelp:
             ("predict run", "the following arguments are required: --out"),
             ("evaluate r --device cup", "'cup' is not one of auto, cpu, cuda; did you mean 'cpu'?"),
             ("launch c.yaml --cluster locl", "'locl' is not one of slurm, local; did you mean 'local'?"),
-            ("evaluate r --workers -1", "argument --workers: '-1' is not a number of at least 0"),
+            ("evaluate r --workers -1", "argument --workers: '-1' is not a whole number of at least 0"),
             (
                 "predict r --shards s --out o --workers 1.5",
-                "argument --workers: '1.5' is not a number of at least 0",
+                "argument --workers: '1.5' is not a whole number of at least 0",
             ),
-            ("report r --workers -2", "argument --workers: '-2' is not a number of at least 0"),
-            ("shards make digits o --workers 0", "argument --workers: 0 is less than 1"),
-            ("shards verify s --workers -1", "argument --workers: '-1' is not a number of at least 0"),
-            ("shards index s --workers 0", "argument --workers: 0 is less than 1"),
-            ("predict r --shards s --out o --merged 0", "argument --merged: 0 is less than 1"),
+            ("report r --workers -2", "argument --workers: '-2' is not a whole number of at least 0"),
+            (
+                "shards make digits o --workers 0",
+                "argument --workers: '0' is not a whole number of at least 1",
+            ),
+            ("shards verify s --workers -1", "argument --workers: '-1' is not a whole number of at least 1"),
+            ("shards index s --workers 0", "argument --workers: '0' is not a whole number of at least 1"),
+            (
+                "predict r --shards s --out o --merged 0",
+                "argument --merged: '0' is not a whole number of at least 1",
+            ),
             (
                 "predict r --shards s --out o --follow --idle nan",
                 "argument --idle: 'nan' is not a number of at least 0",
             ),
             ("plan c.yaml --gpu-memory inf", "argument --gpu-memory: 'inf' is not a number of at least 0"),
-            ("plan c.yaml --nodes -1", "argument --nodes: '-1' is not a number of at least 0"),
+            ("cluster photos --clusters 1", "argument --clusters: '1' is not a whole number of at least 2"),
+            ("plan c.yaml --nodes -1", "argument --nodes: '-1' is not a whole number of at least 0"),
         ],
     )
     def test_wrong_arguments(self, line, said, capsys):

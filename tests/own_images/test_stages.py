@@ -62,7 +62,9 @@ def test_a_folder_that_grows(tmp_path, weights, capsys, monkeypatch):
     assert cluster(tmp_path, weights) == 0
     assert (tmp_path / "out/run-1/metrics.jsonl").read_bytes() == log
     told = capsys.readouterr()
-    assert f"61 images in {k} clusters, 1 cannot be read; features of test_resnet at 32 pixels" in told.out
+    assert f"61 images in {k} clusters; features of test_resnet at 32 pixels" in told.out
+    assert f"1 file cannot be read, for reasons listed in {tmp_path}/out/shards/rejected.csv" in told.out
+    assert f"{k} clusters, as before; use --clusters K for another number" in told.err
     assert rows(tmp_path) == table
 
     # What is new is taken in, and the heads go on from those of before.
@@ -124,6 +126,26 @@ def test_folders_are_classes_where_asked_for(tmp_path, weights, capsys):
     told = capsys.readouterr().out
     assert "most common class" in told
     assert "against the folders" in told
+
+
+@pytest.mark.slow
+def test_as_few_images_as_clusters(tmp_path, weights, capsys):
+    """A folder of any number of images is clustered, or told to hold too few before their features are computed."""
+    make_images(tmp_path / "photos", 1, classes=0)
+    assert cluster(tmp_path, weights) == 2
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1] == (
+        f"error: {tmp_path}/photos has 1 image that can be read, which cannot be grouped"
+    )
+    make_images(tmp_path / "photos", 3, classes=0)
+    assert cluster(tmp_path, weights, "--clusters", "4") == 2
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1] == (
+        f"error: {tmp_path}/photos has 3 images that can be read, so --clusters can be at most 3"
+    )
+    assert "2/6" not in told
+    assert cluster(tmp_path, weights, "--clusters", "3") == 0
+    assert len(rows(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("stage", ["embed_shards", "train_run", "write_paths"])

@@ -94,7 +94,7 @@ def test_what_is_read(evaluated):
     assert found.called.names is None
     ClusterNames(found.basis).named(2, "cats").save(folder)
     assert read_inputs(folder)[0].called.names == (None, None, "cats", None, None, None)
-    tiles = tiles_of(reader)(np.array([3, 100]), 24)
+    tiles = tiles_of(reader)(np.array([3, 100]), 24, lambda units=1: None)
     assert tiles.shape == (2, 24, 24, 3)
     assert (tiles[0] != tiles[1]).any()
 

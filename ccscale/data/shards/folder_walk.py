@@ -16,13 +16,12 @@ def entries_below(
 ) -> Iterator[tuple[str, Entry]]:
     """Yield (name relative to `root` with '/', entry) of all but folders, each folder's before its sub-folders'.
 
-    Names are in the order of their bytes. Links are followed, hidden folders are not entered, nor those of whose
+    Names are in the order of their bytes. Links are followed, but for one that leads back to a folder that holds
+    it, which is yielded: what is there is found without it. Hidden folders are not entered, nor those of whose
     entries `passed_by` is true. `prefix`, with '/', is a sub-folder to begin in; `above` has the real paths of the
-    folders that hold it. InputError tells of a folder that cannot be read, or that a link leads back to.
+    folders that hold it. InputError tells of a folder that cannot be read.
     """
     path, named = os.path.realpath(os.path.join(root, prefix)), os.path.join(root, prefix).rstrip("/")
-    if path in above:
-        raise InputError(f"{named} links to a folder that contains it: remove the link")
     try:
         with os.scandir(path) as found:
             entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
@@ -32,14 +31,14 @@ def entries_below(
         raise InputError(f"{named} cannot be read ({error.strerror}): check its permissions") from None
     if above and passed_by(entries):
         return
-    folders = []
+    folders, around = [], (*above, path)
     for entry in entries:
-        if not is_hidden(entry) and _is_folder(entry):
-            folders.append(f"{prefix}{entry.name}/")
-        else:
+        if is_hidden(entry) or not is_folder(entry) or os.path.realpath(entry.path) in around:
             yield f"{prefix}{entry.name}", entry
+        else:
+            folders.append(f"{prefix}{entry.name}/")
     for folder in folders:
-        yield from entries_below(root, folder, passed_by, (*above, path))
+        yield from entries_below(root, folder, passed_by, around)
 
 
 def is_hidden(entry: Entry) -> bool:
@@ -47,7 +46,8 @@ def is_hidden(entry: Entry) -> bool:
     return entry.name.startswith(".")
 
 
-def _is_folder(entry: Entry) -> bool:
+def is_folder(entry: Entry) -> bool:
+    """Return whether it is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself

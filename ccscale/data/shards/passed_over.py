@@ -10,7 +10,8 @@ from ccscale.data.shards.keys import escaped
 from ccscale.wording import agree, counted
 
 MOST_KINDS = 40  # that are counted one by one
-HIDDEN, BARE, SPECIAL, OTHER = "hidden", "without an ending", "special files", "of other kinds"
+HIDDEN, BARE, OTHER = "hidden", "without an ending", "of other kinds"
+SPECIAL, LEADING_BACK = "special", "linking to a folder around it"
 
 _KIND = re.compile("[A-Za-z0-9_-]{1,12}")
 _NONE = re.compile(r"(?!)")

@@ -4,7 +4,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from ccscale.data.shards.folder_walk import Entry, entries_below, is_hidden
+from ccscale.data.shards.folder_walk import Entry, entries_below, is_folder, is_hidden
 from ccscale.data.shards.manifest import NAME
 from ccscale.data.shards.tar_reader import PACKINGS
 from ccscale.errors import InputError
@@ -13,13 +13,8 @@ from ccscale.errors import InputError
 def tars_below(folder: str) -> list[str]:
     """Return the tars in a local folder and its sub-folders, relative with '/', sorted.
 
-    Links are followed. Hidden folders and folders that are data sets of their own (with a ``dataset.json``) are
-    passed over.
-
-    Raises
-    ------
-    InputError
-        If a link leads back to a folder that holds it.
+    Links are followed, but for one to a folder that holds it. Hidden folders and folders that are data sets of
+    their own (with a ``dataset.json``) are passed over.
     """
     return sorted(name for name in _files_below(folder) if name.endswith(".tar"))
 
@@ -48,4 +43,4 @@ def _files_below(folder: str) -> Iterator[str]:
         return any(entry.name == NAME for entry in entries)
 
     found = entries_below(folder, passed_by=is_data_set)
-    return (name for name, entry in found if not is_hidden(entry))
+    return (name for name, entry in found if not (is_hidden(entry) or is_folder(entry)))

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from ccscale.data.images.endings import ENDINGS, is_image
-from ccscale.data.shards.folder_walk import entries_below, is_hidden
+from ccscale.data.shards.folder_walk import entries_below, is_folder, is_hidden
 from ccscale.data.shards.keys import escaped
-from ccscale.data.shards.passed_over import SPECIAL, PassedOver
+from ccscale.data.shards.passed_over import LEADING_BACK, SPECIAL, PassedOver
 from ccscale.data.shards.splits import SPLIT_NAMES, TRAINING_SPLITS, UNLABELLED_SPLITS, check_split
 from ccscale.data.sources.contents import File
 from ccscale.data.sources.items import Item, Source, source_of_files
@@ -27,7 +27,8 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
 
     Images directly in the folder are unlabelled; with sub-folders each is a class, however deep its images lie.
     Where all the sub-folders have names of splits (``train``, ``val``, ``test``, ``unlabelled``, …), each is a
-    split of its own that holds either. Hidden files are passed over, links are followed.
+    split of its own that holds either. Hidden files are passed over; links are
+    followed, but for one to a folder that holds it.
 
     Parameters
     ----------
@@ -83,6 +84,8 @@ def image_files(root: str, prefix: str = "", passed: PassedOver | None = None) -
     for name, entry in entries_below(root, prefix):
         if is_hidden(entry):
             passed.add(name)
+        elif is_folder(entry):
+            passed.add(name, LEADING_BACK)
         # A broken link to an image is listed, so that it is reported as an image that cannot be read.
         elif not entry.is_symlink() and not entry.is_file():
             passed.add(name, SPECIAL)

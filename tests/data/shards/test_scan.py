@@ -84,7 +84,7 @@ def test_what_is_in_no_sample_is_counted_by_kind():
         "hidden": 2,
         "without an ending": 1,
         "symbolic links": 1,
-        "special files": 1,
+        "special": 1,
         "dangling hard links": 1,
         "of other kinds": 1,
     }

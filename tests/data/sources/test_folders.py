@@ -64,7 +64,7 @@ def test_no_labels_takes_any_nesting(tmp_path):
     assert listing(source) == {"train": [("top", None), ("cat/1", None)]}
 
 
-def test_links_are_followed_and_loops_refused(tmp_path):
+def test_links_are_followed_but_back(tmp_path):
     store = touch(tmp_path / "store", "photo.jpg")
     images = touch(tmp_path / "images", "cat/1.jpg")
     (images / "cat/2.jpg").symlink_to(store / "photo.jpg")
@@ -75,22 +75,24 @@ def test_links_are_followed_and_loops_refused(tmp_path):
     assert listing(source)["train"] == [("cat/1", 0), ("cat/2", 0), ("cat/3", 0), ("dog/photo", 1)]
     assert source.splits["train"][1].content.read() == b"never decoded while listing"
     (images / "cat/loop").symlink_to(images)
-    with pytest.raises(InputError, match=r"cat/loop links to .* remove the link"):
-        folder(images)
+    again = folder(images)
+    assert listing(again) == listing(source)
+    assert str(again.passed).startswith("2 files are passed over (1 linking to a folder around it, 1 without")
 
 
-def test_folders_that_link_to_each_other_are_refused(tmp_path):
+def test_folders_that_link_to_each_other(tmp_path):
     touch(tmp_path, "images/a/1.jpg", "images/b/1.jpg", "more/deep/1.jpg")
     (tmp_path / "images/a/b").symlink_to("../b")
     assert len(folder(tmp_path / "images").splits["train"]) == 3  # it is there twice, as the links say
     (tmp_path / "images/b/a").symlink_to("../a")
-    with pytest.raises(InputError, match=r"images/a/b/a links to .* remove the link"):
-        folder(tmp_path / "images")
+    names = [item.origin for item in folder(tmp_path / "images").splits["train"]]
+    assert names == ["a/1.jpg", "a/b/1.jpg", "b/1.jpg", "b/a/1.jpg"]
     (tmp_path / "images/b/a").unlink()
     (tmp_path / "images/b/more").symlink_to("../../more")
     (tmp_path / "more/deep/back").symlink_to("../../images/b")
-    with pytest.raises(InputError, match="links to a folder"):
-        folder(tmp_path / "images")
+    source = folder(tmp_path / "images")
+    assert [item.origin for item in source.splits["train"]][-1] == "b/more/deep/1.jpg"
+    assert source.passed.first == "a/b/more/deep/back"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +196,8 @@ def test_what_is_passed_over_is_counted_by_kind(tmp_path):
     os.mkfifo(tmp_path / "b/pipe.jpg")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "b/link.jpg").symlink_to("../pipe")  # listed: it cannot be read
+    (tmp_path / "b/all").symlink_to("..")
+    (tmp_path / "b/itself.jpg").symlink_to(tmp_path / "b")
     source = folder(tmp_path)
     assert len(source.splits["train"]) == 3
     assert source.passed.kinds == {
@@ -204,7 +208,8 @@ def test_what_is_passed_over_is_counted_by_kind(tmp_path):
         "hidden": 3,
         "without an ending": 1,
         "of other kinds": 1,
-        "special files": 2,
+        "special": 2,
+        "linking to a folder around it": 2,
     }
     assert source.passed.first == "README.md"
 
