@@ -1,6 +1,7 @@
 """Parses a command line, calls its verb, and tells errors as sentences."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -51,19 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as in `ccscale config | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAULT
-    except OSError:
-        if (wrong := _what_is_wrong_around()) is None:
+    except OSError as error:
+        if (wrong := _what_is_wrong_around(error)) is None:
             raise
         print(f"error: {wrong}", file=sys.stderr)
         return wrong.exit_code
 
 
-def _what_is_wrong_around() -> InputError | Fault | None:
+def _what_is_wrong_around(error: OSError) -> InputError | Fault | None:
     """Return what is the matter with the surroundings of this process, which any call may stumble over."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        return Fault(f"standard output cannot be written to ({error.strerror})")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = "standard output or a file" if error.filename is None else error.filename
+        return Fault(f"{where} cannot be written to ({error.strerror}): make room there, or write elsewhere")
     try:
         os.getcwd()
     except FileNotFoundError:

@@ -79,8 +79,9 @@ def example(seed=0, clusters=12, images=400, labels=True, seconds=True, features
     return Inputs(**given | changes)
 
 
-def draw(samples, side):
+def draw(samples, side, tick):
     """Return a plain tile for each sample, whose red tells its number."""
     tiles = np.zeros((len(samples), side, side, 3), dtype=np.uint8)
     tiles[..., 0] = (samples % 256)[:, None, None]
+    tick(len(samples))
     return tiles

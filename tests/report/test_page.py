@@ -247,8 +247,11 @@ def test_comparison(page):
     assert "Seed" in text(driver, ".beside table:nth-of-type(2)")
 
 
-def test_the_same_run_gives_the_same_bytes(reports):
-    assert build(example(), None, draw) == reports("full").read_bytes()
+def test_the_same_run_gives_the_same_bytes(reports, capsys):
+    full = reports("full").read_bytes()
+    capsys.readouterr()
+    assert build(example(), None, draw) == full
+    assert capsys.readouterr().err.count("drawing: ") == 1  # of pictures of all sizes
 
 
 def test_the_page_holds_what_it_shows(reports):

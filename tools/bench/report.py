@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ccscale.evaluate.table import Assignments
+from ccscale.pool import Tick
 from ccscale.report.inputs import Inputs, Points
 from ccscale.report.members import PICTURES
 from ccscale.report.report import build
@@ -71,7 +72,7 @@ def synthetic(clusters: int, points: int, width: int = 64) -> Inputs:
     )
 
 
-def draw(samples: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
+def draw(samples: NDArray[np.int64], side: int, tick: Tick) -> NDArray[np.uint8]:
     """Return a picture for each sample: smooth colours with some grain, which compress as photographs do."""
     rng = np.random.default_rng(1)
     tiles = np.empty((len(samples), side, side, 3), dtype=np.uint8)
@@ -79,6 +80,7 @@ def draw(samples: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
         coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
         smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), dtype=np.int16)
         tile[:] = (smooth + rng.integers(-12, 13, (side, side, 1))).clip(0, 255)
+    tick(len(samples))
     return tiles
 
 
