@@ -163,7 +163,7 @@ def small_settings(shards: Path, run: Path, **changes: Any) -> dict[str, Any]:
         "run": str(run),
         "data": {"shards": str(shards), "workers": 0},
         "views": {"size": 16, "blur": 0.5, "blur_kernel": 3},
-        "model": {"backbone": "test_resnet", "clusters": 4, "stem": "small"},
+        "model": {"backbone": "test_resnet", "clusters": 4},
         "train": {"global_batch": 16, "epochs": 2, "device": "cpu", "log_every": 1},
     }
     for key, value in changes.items():
@@ -182,7 +182,8 @@ def write_config(folder: Path, settings: dict[str, Any]) -> Path:
 def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps on `shards`, 6 clusters; to be looked at, not to be changed."""
     root = tmp_path_factory.mktemp("run")
-    settings = small_settings(shards, root / "run", train__max_steps=2, model__clusters=6)
+    changes = {"train__max_steps": 2, "model__clusters": 6, "model__stem": "small"}
+    settings = small_settings(shards, root / "run", **changes)
     assert main(["train", str(write_config(root, settings))]) == 0
     return root / "run"
 

@@ -89,7 +89,7 @@ def test_exports_are_whole(frozen_run, tmp_path):
 
 
 def test_another_run_begins_with_its_network(frozen_run, shards, tmp_path):
-    changes = {"model": {"backbone": "test_resnet", "clusters": 4, "stem": "small", "freeze": "all"}}
+    changes = {"model": {"backbone": "test_resnet", "clusters": 4, "freeze": "all"}}
     run = tmp_path / "run"
     config = write_config(tmp_path, settings(shards, run, **changes))
     assert main(["train", str(config), f"train.start={frozen_run}", "train.max_steps=1"]) == 0
