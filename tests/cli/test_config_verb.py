@@ -56,7 +56,8 @@ class TestConfig:
             (
                 "ccscale config > /dev/full",
                 1,
-                "standard output cannot be written to (No space left on device)",
+                "standard output or a file cannot be written to (No space left on device): make room there, or "
+                "write elsewhere",
             ),
             ("ccscale config >&-", 0, ""),
             ("ccscale cluster x", 2, "the current folder has been deleted: change to another one"),
