@@ -63,8 +63,8 @@ def main() -> int:
             for seed in args.seeds:
                 place = Path(folder) / f"seed-{seed}"
                 place.mkdir()
-                rows += Planted(args, own, other[CLEAN], seed, place).figures()
-                print(rows[-1], file=sys.stderr, flush=True)
+                rows += (found := Planted(args, own, other[CLEAN], seed, place).figures())
+                print(*found, sep="\n", file=sys.stderr, flush=True)
         tell(rows, args.json, show)
         return 0
 
