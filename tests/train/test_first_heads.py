@@ -117,8 +117,9 @@ def test_what_does_not_go_together_is_refused(store: Features, tmp_path: Path) -
 def test_a_run_that_begins_from_clusters_goes_on_where_it_was(
     store: Features, tmp_path: Path, precision: str, zero: int, worlds: tuple[int, int], bound: float
 ) -> None:
+    """One head: what takes the time is to fit them."""
     config = write_config(tmp_path, settings_of(store, tmp_path / "run"))
-    overrides = [f"train.precision={precision}", f"train.zero={zero}"]
+    overrides = [f"train.precision={precision}", f"train.zero={zero}", f"model.clusters={K}", "model.heads=1"]
     train(config, 1, [*overrides, f"run={tmp_path / 'unbroken'}"])
     train(config, worlds[0], [*overrides, "train.max_steps=3"])
     train(config, worlds[1], overrides)
