@@ -92,6 +92,7 @@ def test_a_run_begins_with_another_ones_network(
     other = shutil.copytree(run, tmp_path / "other@2nd")
     changes = {
         "model__clusters": 6,
+        "model__stem": "small",
         "model__pretrained": True,
         "train__start": f"{other}@2",
         "train__max_steps": 1,
