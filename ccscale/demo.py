@@ -11,8 +11,8 @@ import numpy as np
 
 from ccscale.config.file import load_config
 from ccscale.config.recipes import FOLDER
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.images.whole import whole_image
-from ccscale.data.making.shards import make_shards
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.kinds import open_source

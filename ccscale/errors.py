@@ -81,7 +81,7 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def nearest(wrong: str, known: Iterable[str]) -> str:
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the names in `known` most similar to `wrong`, or ``""``."""
     near = difflib.get_close_matches(wrong, list(known), n=3, cutoff=0.6)
     if not near:

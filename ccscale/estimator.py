@@ -25,8 +25,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from ccscale import dist
 from ccscale.config import Config
 from ccscale.config.file import parse_config
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.image_files import read_images
-from ccscale.data.making.shards import make_shards
 from ccscale.data.sources.arrays import Pixels, array_source, range_of, to_pixels
 from ccscale.data.sources.contents import encode_png
 from ccscale.device import pick_device

@@ -26,7 +26,7 @@ import unflushed
 from harness.pictures import picture, save
 
 from ccscale.cli.main import main
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.kinds import open_source
 from ccscale.train import garbage

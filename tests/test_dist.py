@@ -8,7 +8,7 @@ import torch
 from harness.ranks import run_ranks
 
 from ccscale import dist
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.errors import CcscaleError, InputError
 
 

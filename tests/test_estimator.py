@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import ccscale
 from ccscale.config import Config
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.arrays import array_source
 from ccscale.errors import InputError

@@ -27,7 +27,7 @@ ROOMS = {
     "remote": "data.remote",
     "shards": "data.shards",
     "sources": "data.sources",
-    "making": "data.making",
+    "conversion": "data.conversion",
     "data": "data",
     "features": "features",
     "loss": "loss",

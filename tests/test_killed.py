@@ -9,7 +9,7 @@ from harness.tools import run_tool_here
 
 from ccscale.cli.main import main
 from ccscale.clusters.lineage import open_lineage
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.sources.kinds import open_source
 
 pytestmark = pytest.mark.slow

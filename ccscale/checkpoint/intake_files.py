@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ccscale import atomic
-from ccscale.data.shards.intakes import Intake, Intakes, Source
+from ccscale.data.shards.intakes import Intake, Intakes, ListedShard
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.errors import InputError, check_version
 
@@ -52,7 +52,7 @@ class KeptIntakes:
     files: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def begin(cls, sources: Sequence[Source], data: str) -> "KeptIntakes":
+    def begin(cls, sources: Sequence[ListedShard], data: str) -> "KeptIntakes":
         """Return that of a run that begins, of which nothing is written yet."""
         return cls(Intakes((Intake(0, tuple(sources)),)), data)
 
@@ -159,5 +159,5 @@ def _intake(content: dict[str, Any]) -> Intake:
     sources = []
     for entry in content["shards"]:
         features = entry.pop("features", None)
-        sources.append(Source(Shard(**entry), features))
+        sources.append(ListedShard(Shard(**entry), features))
     return Intake(content["step"], tuple(sources), tuple(content["retired"]))

@@ -19,7 +19,7 @@ import threading
 import time
 from pathlib import Path
 
-from ccscale.checkpoint.holder import HELD_HERE, Holder
+from ccscale.checkpoint.lock_holder import HELD_HERE, LockHolder
 from ccscale.errors import Fault, InputError
 from ccscale.process_name import own_name
 from ccscale.progress import say
@@ -136,7 +136,7 @@ class _Lock:
             If it is another process's.
         """
         while not self._make():
-            found = Holder.read(self._path)
+            found = LockHolder.read(self._path)
             if found is None:
                 continue
             alive = found.is_alive()
@@ -157,16 +157,16 @@ class _Lock:
         self._thread = threading.Thread(target=self._run, name="lock", daemon=True)
         self._thread.start()
 
-    def other(self) -> Holder | None:
+    def other(self) -> LockHolder | None:
         """Return the lock that is there instead of this one.
 
         One that was only removed, by hand, is made again: if that succeeds, nobody has come in between.
         """
-        found = Holder.read(self._path)
+        found = LockHolder.read(self._path)
         while found is None:
             if self._make():
                 return None
-            found = Holder.read(self._path)
+            found = LockHolder.read(self._path)
         return None if found.token == self._token else found
 
     def release(self) -> None:
@@ -197,7 +197,7 @@ class _Lock:
     def _content(self) -> bytes:
         return self._name + b"\n%020d\n" % self._count
 
-    def _watch(self, found: Holder) -> bool | None:
+    def _watch(self, found: LockHolder) -> bool | None:
         """Return whether the holder's count moves; None if it has gone, or another one has come."""
         if self._path.name == NAME:
             say(
@@ -207,7 +207,7 @@ class _Lock:
         end = time.monotonic() + WATCH_SECONDS
         while time.monotonic() < end:
             time.sleep(POLL_SECONDS)
-            now = Holder.read(self._path)
+            now = LockHolder.read(self._path)
             if now is None or now.token != found.token:
                 return None
             if now.raw != found.raw:
@@ -219,7 +219,7 @@ class _Lock:
         removal = _Lock(self._path.with_name(f"{NAME}-{token}"))
         removal.take()
         try:
-            found = Holder.read(self._path)
+            found = LockHolder.read(self._path)
             if found is None or found.token != token:
                 return False
             self._path.unlink()

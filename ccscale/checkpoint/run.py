@@ -58,7 +58,7 @@ class Change(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunComparison:
     """What a run's folder holds, compared with what is requested now."""
 
     begun: bool
@@ -83,7 +83,7 @@ class Standing:
                 )
 
 
-def compare_run(config: Config, data_digest: str) -> Standing:
+def compare_run(config: Config, data_digest: str) -> RunComparison:
     """Check that a run's folder is to be made, or belongs to this run; on one rank. Nothing is written.
 
     Parameters
@@ -116,12 +116,12 @@ def compare_run(config: Config, data_digest: str) -> Standing:
             different.append(f"the data in {config.data.place} are not the ones it was begun with")
         if different:
             raise _another_run(folder, different)
-        return Standing(True, tuple(changes), str(folder))
+        return RunComparison(True, tuple(changes), str(folder))
     if folder.exists() and not folder.is_dir():
         raise InputError(f"run: {folder} is a file; give a folder")
     if folder.is_dir() and any(not _is_of_a_start(entry.name) for entry in folder.iterdir()):
         raise InputError(f"{folder} is neither empty nor the folder of a run; choose another one (run=DIR)")
-    return Standing(False)
+    return RunComparison(False)
 
 
 def _another_run(folder: str | Path, different: list[str]) -> InputError:
@@ -131,7 +131,7 @@ def _another_run(folder: str | Path, different: list[str]) -> InputError:
     )
 
 
-def keep_origin(config: Config, standing: Standing) -> Config:
+def keep_origin(config: Config, standing: RunComparison) -> Config:
     """Return the config with what it said at the run's beginning of where its weights came from."""
     for key, old, _ in (change for change in standing.changes if change.is_of_origin):
         section, _, name = key.partition(".")

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -13,7 +13,7 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
             return
-        hint = nearest(str(value), map(str, action.choices))
+        hint = did_you_mean(str(value), map(str, action.choices))
         if isinstance(action, argparse._SubParsersAction):
             raise InputError(
                 f"there is no command '{self.prog} {value}'{hint or f'; `{self.prog} --help` lists them'}"

@@ -11,8 +11,8 @@ from ccscale.progress import loading
 
 if TYPE_CHECKING:
     from ccscale.plan.links import Links
-    from ccscale.plan.parts import Parts
     from ccscale.plan.scaling import Size
+    from ccscale.plan.step_parts import StepParts
 
 NODE = 8  # GPUs of a machine by default
 
@@ -73,8 +73,8 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
 def run_cluster(args: argparse.Namespace, config: Config) -> int:
     """Measure or read the parts of a step, and print the simulation of each size."""
     with loading():
-        from ccscale.plan.parts import measure_parts, read_parts
         from ccscale.plan.scaling import SIZES, simulate
+        from ccscale.plan.step_parts import measure_parts, read_parts
 
     for name in ("nvlink", "network"):
         if not getattr(args, name):
@@ -110,7 +110,7 @@ def _links(args: argparse.Namespace, per_node: int, cuda: bool) -> "Links":
     return links if cuda else links.by_gloo
 
 
-def _show(config: Config, parts: "Parts", links: "Links", sizes: list["Size"]) -> None:
+def _show(config: Config, parts: "StepParts", links: "Links", sizes: list["Size"]) -> None:
     network = f"{config.model.backbone} at {config.views.size} px"
     if config.data.features is not None:
         network = "heads on features"
@@ -150,7 +150,7 @@ def _show(config: Config, parts: "Parts", links: "Links", sizes: list["Size"]) -
         put("note: measured on a CPU, whose ranks communicate over gloo: these figures do not apply to GPUs")
 
 
-def _draw(picture: str, parts: "Parts", sizes: list["Size"]) -> None:
+def _draw(picture: str, parts: "StepParts", sizes: list["Size"]) -> None:
     from ccscale.draw.step_lanes import Block, draw_steps
     from ccscale.plan.step_timeline import NETWORK
 

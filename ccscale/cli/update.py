@@ -12,7 +12,7 @@ from ccscale.cli.arguments import (
     path,
 )
 from ccscale.cli.lineage.show import show_made
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, did_you_mean
 from ccscale.exit_codes import DRIFT, STOPPED
 from ccscale.preempt import SIGNALS, stop_on_signal
 from ccscale.process_exit import exit_at_once
@@ -87,7 +87,7 @@ def kinds(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in KINDS:
             raise argparse.ArgumentTypeError(
-                f"{name!r} is not one of {', '.join(KINDS)}{nearest(name, KINDS)}"
+                f"{name!r} is not one of {', '.join(KINDS)}{did_you_mean(name, KINDS)}"
             )
     return tuple(KINDS[name] for name in names)
 

@@ -22,7 +22,7 @@ from ccscale.clusters.proposal_search import FILE, proposal_of
 from ccscale.clusters.reassigning import IdChanges, reassigned
 from ccscale.clusters.tables import UNASSIGNED
 from ccscale.clusters.version import Event, Proposed, Version
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, did_you_mean
 from ccscale.model.export import load
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import say
@@ -230,7 +230,7 @@ def _open(lineage: Lineage, ids: Sequence[str], done: Collection[str | None], wh
         else:
             open_ones = f"open are {', '.join(there)}" if there else "none is open"
             raise InputError(
-                f"{lineage.run} has no open proposal {one!r}{nearest(one, there)}; {open_ones} "
+                f"{lineage.run} has no open proposal {one!r}{did_you_mean(one, there)}; {open_ones} "
                 f"(`ccscale lineage show {lineage.run}`)"
             )
     return chosen

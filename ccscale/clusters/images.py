@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ccscale.array_types import Int64
 from ccscale.clusters.version import DataSet, TableFile, tables_and_rows
 from ccscale.data.reader import SampleReader
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.manifest import Manifest
 from ccscale.draw.tiles import square
 from ccscale.errors import BadImage, Fault, InputError

@@ -25,7 +25,7 @@ from ccscale.clusters.tables import TablesAt
 from ccscale.clusters.version import NETWORK, TableFile, tables_and_rows
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.features.feature_file import ENDING, encode, record_batch, schema, write_file
-from ccscale.features.listing import LISTING, ROWS, Data, FeatureFile, Listing, Settings
+from ccscale.features.listing import LISTING, ROWS, FeatureFile, ListedDataSet, Listing, Settings
 
 RECENT = 16_384  # images that updates have brought since the network was made, at most
 SPLIT = "train"
@@ -98,7 +98,7 @@ class Rehearsal:
         file = FeatureFile(
             name=name, rows=written.rows, bytes=written.bytes, sha256=written.sha256, shard=shard
         )
-        data = Data(root=str(folder), name="remembered", splits=(SPLIT,), digest=written.sha256)
+        data = ListedDataSet(root=str(folder), name="remembered", splits=(SPLIT,), digest=written.sha256)
         Listing(settings=settings, width=width, data=data, files=(file,), complete=True).save(folder)
 
 

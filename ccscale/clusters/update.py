@@ -23,7 +23,7 @@ from ccscale.clusters.proposal import KINDS
 from ccscale.clusters.updater import Updater
 from ccscale.data.shards.shard_watch import ShardWatch
 from ccscale.embed.embed import open_images
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, did_you_mean
 from ccscale.evaluate.follow_shards import follow_shards
 from ccscale.features.store import Features
 from ccscale.preempt import StopRequest
@@ -72,7 +72,7 @@ class UpdateOptions:
         for one in [self.apply] if isinstance(self.apply, str) else self.apply:
             if one not in KINDS:
                 raise InputError(
-                    f"apply: {one!r} is not a kind of proposal{nearest(one, KINDS)}; give a list of "
+                    f"apply: {one!r} is not a kind of proposal{did_you_mean(one, KINDS)}; give a list of "
                     f"these: {', '.join(KINDS)}"
                 )
 

@@ -16,7 +16,7 @@ from ccscale.config.keys import describe_keys
 from ccscale.config.recipes import find_recipe, recipes
 from ccscale.config.section import is_section
 from ccscale.config.text import read_value, read_yaml
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, did_you_mean
 
 # Keys of earlier releases: the value with which one said nothing, and what to do where it had another.
 GONE = {
@@ -78,7 +78,9 @@ def _read(path: str | Path) -> tuple[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the config file {path} cannot be read: {error}") from None
     known = recipes()
-    hint = f"; did you mean the recipe {file.stem!r}?" if file.stem in known else nearest(file.stem, known)
+    hint = (
+        f"; did you mean the recipe {file.stem!r}?" if file.stem in known else did_you_mean(file.stem, known)
+    )
     hint = hint or "; `ccscale config --recipes` lists those that come with ccscale"
     raise InputError(f"there is no config file {path}{hint}")
 
@@ -145,7 +147,7 @@ def _sentence(error: ValidationError, place: str, said: Mapping[str, str]) -> st
         hint = (
             f"; did you mean {same_name[0]!r}?"
             if same_name
-            else nearest(where, {*known, *Config.model_fields})
+            else did_you_mean(where, {*known, *Config.model_fields})
         )
         text = f"there is no key '{where}'{hint or '; `ccscale config` lists the keys'}"
     elif first["type"] == "missing":

@@ -2,7 +2,7 @@
 
 import os
 
-from ccscale.data.making.reading import FULL, LOST
+from ccscale.data.conversion.reading import FULL, LOST
 from ccscale.data.reader import Sample
 from ccscale.data.shards.keys import escaped
 from ccscale.data.sources.contents import File

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from ccscale.data.images.decode import silence_pillow
 from ccscale.data.remote.retry import Closing
-from ccscale.data.watching import watched
+from ccscale.data.worker_watch import watch_workers
 from ccscale.errors import Fault, InputError
 from ccscale.heap import give_back
 
@@ -41,7 +41,7 @@ def load(pipeline: wds.DataPipeline, closing: Closing, workers: int, prefetch: i
         multiprocessing_context="fork" if workers else None,
     )
     _begun.add(closing)
-    items = watched(loader)
+    items = watch_workers(loader)
     try:
         for item in items:
             if isinstance(item, InputError | Fault):

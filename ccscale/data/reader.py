@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
-from ccscale.data.remote.fetch import AT_ONCE, Fetcher, Span, read_spans
+from ccscale.data.remote.fetch import AT_ONCE, ByteRange, Fetcher, read_ranges
 from ccscale.data.remote.ranges import Bytes
 from ccscale.data.remote.retry import MISSING, Closing, RemoteError
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.index import read_table, scan_tar
 from ccscale.data.shards.lookup import Index, Indexes, ShardTable
 from ccscale.data.shards.manifest import Manifest
@@ -158,7 +158,7 @@ class SampleReader:
         weights = np.cumsum([span.stop - span.start for span in spans.values()])
         taken = list(spans.items())[: int(np.searchsorted(weights, bound, side="right"))]
         wanted = [span for _, span in taken]
-        found = read_spans(
+        found = read_ranges(
             wanted, self._fetcher.grain, lambda shard: self.shards.entry(shard).filesize, self._read
         )
         return {sample: found[span] for sample, span in taken}
@@ -166,12 +166,12 @@ class SampleReader:
     def _is_remote(self, shard: int) -> bool:
         return location.is_url(self.shards.place(shard))
 
-    def _span(self, sample: int) -> Span:
+    def _span(self, sample: int) -> ByteRange:
         """Return where a sample's bytes lie."""
         shard, row = self.shards.find(sample)
         index = self._indexes[shard]
         start = int(index.offsets[row])
-        return Span(shard, start, start + int(index.sizes[row]))
+        return ByteRange(shard, start, start + int(index.sizes[row]))
 
     def _load_index(self, shard: int) -> Index:
         place, entry = self.shards.place(shard), self.shards.entry(shard)
@@ -183,7 +183,7 @@ class SampleReader:
             )
         return Index.from_table(table, self._origins)
 
-    def _read(self, span: Span) -> Bytes:
+    def _read(self, span: ByteRange) -> Bytes:
         try:
             # Of an open file nothing more is asked: small local images are read in the time of a few look-ups.
             if span.file not in self._files and self._is_remote(span.file):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ccscale import atomic
 from ccscale.config import Model
 from ccscale.evaluate.opened_run import run_and_checkpoint, settings_and_export
-from ccscale.features.following import BACKBONE
 from ccscale.features.listing import Dtype
+from ccscale.features.store_config import BACKBONE
 from ccscale.model.backbone import build_backbone
 from ccscale.model.export import is_export, load
 from ccscale.model.fingerprint import fingerprint

@@ -13,7 +13,7 @@ from ccscale.embed.features import Embedder
 from ccscale.embed.opening import check_belongs
 from ccscale.embed.parts_store import PartsStore
 from ccscale.evaluate.parts import deal
-from ccscale.features.listing import Data, FeatureFile, Listing
+from ccscale.features.listing import FeatureFile, ListedDataSet, Listing
 from ccscale.preempt import StopRequest
 from ccscale.wording import agree, counted
 
@@ -115,7 +115,7 @@ class GrowingStore:
         self.new += new
         self.listing = self.listing.changed(
             files=tuple(entries),
-            data=Data(
+            data=ListedDataSet(
                 root=manifest.root,
                 name=manifest.name,
                 splits=splits,

@@ -10,8 +10,8 @@ from ccscale.data.shards.shard_watch import are_others
 from ccscale.embed.backbone import CONFIG, Backbone
 from ccscale.embed.parts_store import FOLDER as PARTS
 from ccscale.errors import Fault, InputError
-from ccscale.features.following import BACKBONE
-from ccscale.features.listing import LISTING, ROWS, Data, Listing, Settings, read_listing
+from ccscale.features.listing import LISTING, ROWS, ListedDataSet, Listing, Settings, read_listing
+from ccscale.features.store_config import BACKBONE
 
 PEOPLE = ("origin",)  # of the settings: what is told, and changes nothing
 
@@ -50,7 +50,7 @@ def open_store(folder: Path, settings: Settings, backbone: Backbone, root: str) 
         settings=settings,
         width=backbone.width,
         block=ROWS,
-        data=Data(root=root, name="", splits=(), digest=""),
+        data=ListedDataSet(root=root, name="", splits=(), digest=""),
     )
     try:
         backbone.save(folder, folder / PARTS)

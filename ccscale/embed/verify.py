@@ -26,7 +26,7 @@ class StoreProblem(NamedTuple):
     what: str
 
 
-class Verified(NamedTuple):
+class VerifiedStore(NamedTuple):
     """What was found."""
 
     problems: list[StoreProblem]
@@ -34,7 +34,7 @@ class Verified(NamedTuple):
     """Why the shards were not compared; None if they were."""
 
 
-def verify_store(folder: str | Path, shards: str | None = None, progress: bool = True) -> Verified:
+def verify_store(folder: str | Path, shards: str | None = None, progress: bool = True) -> VerifiedStore:
     """Read all of a store, and compare it with its listing and its shards.
 
     Parameters
@@ -78,7 +78,7 @@ def verify_store(folder: str | Path, shards: str | None = None, progress: bool =
             of = manifest if reason is None else None
             problems += [StoreProblem(file.name, what) for what in _problems(folder, listing, file, of)]
             meter.advance(file.bytes)
-    return Verified(problems, reason)
+    return VerifiedStore(problems, reason)
 
 
 def _problems(folder: Path, listing: Listing, file: FeatureFile, manifest: Manifest | None) -> Iterator[str]:

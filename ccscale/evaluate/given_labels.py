@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ccscale import atomic
 from ccscale.array_types import Int64
-from ccscale.data.images.endings import ENDINGS
+from ccscale.data.images.extensions import EXTENSIONS
 from ccscale.errors import InputError
 from ccscale.evaluate.contingency import Contingency
 from ccscale.evaluate.matching import many_to_one
@@ -53,7 +53,7 @@ class GivenLabels:
     def find(self, keys: pa.StringArray) -> tuple[Int64, Int64]:
         """Return which of some images were given a label: their places among `keys`, and among those given."""
         places = pc.index_in(self.keys, value_set=keys)
-        bare = pc.replace_substring_regex(self.keys, rf"(?i)\.({'|'.join(ENDINGS)})$", "")
+        bare = pc.replace_substring_regex(self.keys, rf"(?i)\.({'|'.join(EXTENSIONS)})$", "")
         places = pc.coalesce(places, pc.index_in(bare, value_set=keys)).fill_null(-1).to_numpy(False)
         return places[places >= 0].astype(np.int64), np.flatnonzero(places >= 0)
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from ccscale.errors import InputError
 from ccscale.evaluate.opened_run import open_run
 from ccscale.evaluate.reliability import assign_features
-from ccscale.features.following import BACKBONE
 from ccscale.features.store import Features, open_features
+from ccscale.features.store_config import BACKBONE
 from ccscale.model.clip import Clip, load_clip
 from ccscale.progress import say
 

@@ -23,7 +23,7 @@ from ccscale.array_types import Int64
 from ccscale.data.images.channels import open_picture
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.retry import RemoteError
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.manifest import Manifest
 from ccscale.device import pick_device
 from ccscale.draw.contact_sheet import TILE, Row, draw_sheet

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
-from ccscale.data.images.endings import ENDINGS
+from ccscale.data.images.extensions import EXTENSIONS
 from ccscale.data.images.formats import reader_of
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.keys import escaped, unescaped
@@ -269,7 +269,7 @@ class _Shards:
         key, data, _ = self._reader[number]
         if key != row["key"]:
             raise InputError(f"the shards changed during sorting: {key} is now where {row['key']} was")
-        target = target.with_name(f"{target.name}.{ENDINGS[str(reader_of(data).format).lower()]}")
+        target = target.with_name(f"{target.name}.{EXTENSIONS[str(reader_of(data).format).lower()]}")
         if not target.exists():
             part = target.with_name(f".{target.name}.part")
             part.write_bytes(data)

@@ -39,7 +39,7 @@ _TOLERANCE = 1e-4  # of the confidence, and of the largest feature
 Answers = tuple[Any, Any, Any]
 
 
-class Served(nn.Module):
+class ExportedModule(nn.Module):
     """A network behind a resize.
 
     Parameters
@@ -91,7 +91,7 @@ def write_program(network: ContrastiveClustering, path: Path, format: str) -> No
         )
     try:
         answer = (_write_onnx if format == "onnx" else _write_torch)(
-            Served(network).eval().requires_grad_(False), path
+            ExportedModule(network).eval().requires_grad_(False), path
         )
     except OSError:
         raise
@@ -115,7 +115,7 @@ def _example(network: ContrastiveClustering) -> Tensor:
     return torch.zeros((*shape, 3), dtype=torch.uint8)
 
 
-def _write_torch(served: Served, path: Path) -> Callable[[Tensor], Answers]:
+def _write_torch(served: ExportedModule, path: Path) -> Callable[[Tensor], Answers]:
     with torch.no_grad():
         program = torch.export.export(
             served, (_example(served.network),), dynamic_shapes=_shapes(), strict=False
@@ -125,7 +125,7 @@ def _write_torch(served: Served, path: Path) -> Callable[[Tensor], Answers]:
     return lambda images: tuple(each.numpy() for each in module(images))
 
 
-def _write_onnx(served: Served, path: Path) -> Callable[[Tensor], Answers]:
+def _write_onnx(served: ExportedModule, path: Path) -> Callable[[Tensor], Answers]:
     import onnxruntime
 
     with torch.no_grad():

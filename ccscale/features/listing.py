@@ -107,7 +107,7 @@ class FeatureFile(Listed):
     shard: Shard
 
 
-class Data(Listed):
+class ListedDataSet(Listed):
     """The data set that the features are of.
 
     Attributes
@@ -136,7 +136,7 @@ class Listing(Listed):
     settings: Settings
     width: Positive
     block: Positive = ROWS
-    data: Data
+    data: ListedDataSet
     files: tuple[FeatureFile, ...] = ()
     complete: bool = False
     neighbours: dict[str, Any] | None = None

@@ -4,7 +4,7 @@
 
 Each part is worked out from the store alone, so the bytes are the same on any number of ranks, killed or not: a
 rank takes every W-th of the parts that are missing. Up to `EXACT_WORK` each row is compared with every other;
-beyond it with those of the cells near its own (`cells.py`), of as many as a sample of rows says are needed.
+beyond it with those of the cells near its own (`ivf.py`), of as many as a sample of rows says are needed.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from ccscale.data.shards.hashing import hash_file
 from ccscale.device import pick_device
 from ccscale.errors import InputError
 from ccscale.features.buffers import Buffers
-from ccscale.features.cells import Cells, build, probes
+from ccscale.features.ivf import IvfIndex, build, probes
 from ccscale.features.listing import list_neighbours
 from ccscale.features.nearest import nearest, tiles
 from ccscale.features.neighbour_file import FILE, ROWS, write_neighbours
@@ -115,7 +115,7 @@ class _Search:
         if self.exact:
             return {"recall": 1.0}
         build(self.vectors, folder, self.device, show)
-        self.cells = dist.together(lambda: Cells.open(folder))
+        self.cells = dist.together(lambda: IvfIndex.open(folder))
         centres = torch.from_numpy(self.cells.centres).to(self.device)
         self.probes, recall = dist.on_rank_zero(
             lambda: probes(self.vectors, centres, self.cells.near, self.k)

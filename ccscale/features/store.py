@@ -30,7 +30,7 @@ from ccscale.config import Model
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import PixelFacts, Shard
 from ccscale.data.shards.pixels import facts_of
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, did_you_mean
 from ccscale.features.feature_file import decode
 from ccscale.features.listing import FeatureFile, Listing, Settings, read_listing
 from ccscale.features.neighbour_file import NeighbourFile
@@ -88,7 +88,7 @@ class Features:
         there = listing.data.splits
         for split in splits:
             if split not in there:
-                hint = nearest(split, there) or f"; it has {', '.join(there)}"
+                hint = did_you_mean(split, there) or f"; it has {', '.join(there)}"
                 raise InputError(f"{self.folder} has no split {split!r}{hint}")
         files = tuple(file for file in listing.files if file.shard.split in splits)
         check_files(self.folder, files)

@@ -34,7 +34,7 @@ LAST = 100  # steps whose mean loss is told
 
 
 @dataclass(frozen=True)
-class Labels:
+class TurtleLabels:
     """What was found for n images.
 
     Attributes
@@ -63,7 +63,7 @@ def turtle(
     device: torch.device | None = None,
     keeper: Keeper | None = None,
     show: bool = False,
-) -> Labels:
+) -> TurtleLabels:
     """Cluster images by their features in one or several spaces.
 
     Parameters
@@ -128,7 +128,7 @@ def turtle(
             ]
             largest, of = torch.stack(found).mean(dim=0).max(dim=1)
             chosen[block], confidence[block] = of.cpu().numpy(), largest.cpu().numpy()
-    return Labels(chosen, confidence, float(torch.stack(state.losses).mean()))
+    return TurtleLabels(chosen, confidence, float(torch.stack(state.losses).mean()))
 
 
 class _Space:

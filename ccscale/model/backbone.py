@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ccscale import dist
 from ccscale.config import Model
-from ccscale.errors import InputError, first_line, nearest
+from ccscale.errors import InputError, did_you_mean, first_line
 from ccscale.model.named_weights import NAMED, describe, read_named
 from ccscale.model.small_maps import multiply_small_maps
 from ccscale.unimported import timm
@@ -67,7 +67,7 @@ def create_backbone(settings: Model, size: int, pretrained: bool) -> nn.Module:
         raise InputError(
             f"timm has no model '{name}' (model.backbone)"
             + (
-                nearest(name, timm.list_models())
+                did_you_mean(name, timm.list_models())
                 or "; `python -c 'import timm; print(timm.list_models())'` lists them"
             )
         )
@@ -77,8 +77,8 @@ def create_backbone(settings: Model, size: int, pretrained: bool) -> nn.Module:
         tags = [other.partition(".")[2] for other in timm.list_pretrained(f"{base}.*")]
         told = f"; it has {', '.join(tags)}" if tags else ""
         raise InputError(
-            f"timm has no weights '{tag}' of '{base}' (model.backbone){nearest(tag, tags) or told}; '{base}' alone "
-            "takes timm's choice"
+            f"timm has no weights '{tag}' of '{base}' (model.backbone){did_you_mean(tag, tags) or told}; '{base}' "
+            "alone takes timm's choice"
         ) from None
     options: dict[str, Any] = {
         "img_size": size
@@ -169,7 +169,7 @@ def _load_weights(backbone: nn.Module, path: Path, small_stem: bool) -> None:
     try:
         weights = load_file(path)
     except FileNotFoundError:
-        hint = nearest(str(path), NAMED) or f"; by name there is {', '.join(NAMED)}"
+        hint = did_you_mean(str(path), NAMED) or f"; by name there is {', '.join(NAMED)}"
         raise InputError(f"there is no file {path} (model.weights){hint}") from None
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a safetensors file (model.weights): {first_line(error)}") from None

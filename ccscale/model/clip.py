@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ccscale.errors import InputError, first_line, nearest
+from ccscale.errors import InputError, did_you_mean, first_line
 
 PATCHES = ("patch_embed.proj.weight", "conv1.weight")
 """The first tensor of an image tower, as timm and as OpenCLIP name it."""
@@ -98,7 +98,7 @@ def load_clip(name: str, weights: Path) -> Clip:
         name = Path(name).stem
     if name not in open_clip.list_models():
         raise InputError(
-            f"OpenCLIP has no model '{name}' (--clip){nearest(name, open_clip.list_models()) or ''}"
+            f"OpenCLIP has no model '{name}' (--clip){did_you_mean(name, open_clip.list_models()) or ''}"
         )
     if not weights.is_file():
         raise InputError(f"there is no file {weights} (--weights); OpenCLIP's are on the Hugging Face Hub")

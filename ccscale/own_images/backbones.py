@@ -26,7 +26,7 @@ WAIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenBackbone:
     """A backbone, and the images that it is shown.
 
     Attributes
@@ -71,17 +71,21 @@ class Chosen:
 
 
 ON_A_GPU = (
-    Chosen("vit_base_patch14_reg4_dinov2.lvd142m", None, 224, "142 million images without labels (DINOv2)"),
-    Chosen("convnext_base.dinov3_lvd1689m", None, 224, "1,689 million images without labels (DINOv3)"),
-    Chosen("convnext_tiny.in12k_ft_in1k", None, 224, "the labels of ImageNet-12k and ImageNet-1k"),
+    ChosenBackbone(
+        "vit_base_patch14_reg4_dinov2.lvd142m", None, 224, "142 million images without labels (DINOv2)"
+    ),
+    ChosenBackbone(
+        "convnext_base.dinov3_lvd1689m", None, 224, "1,689 million images without labels (DINOv3)"
+    ),
+    ChosenBackbone("convnext_tiny.in12k_ft_in1k", None, 224, "the labels of ImageNet-12k and ImageNet-1k"),
 )
 ON_A_CPU = (
-    Chosen("tf_efficientnet_lite0", LITE, CPU_SIZE, "the labels of ImageNet-1k"),
-    Chosen("tf_efficientnet_lite0.in1k", None, CPU_SIZE, "the labels of ImageNet-1k"),
+    ChosenBackbone("tf_efficientnet_lite0", LITE, CPU_SIZE, "the labels of ImageNet-1k"),
+    ChosenBackbone("tf_efficientnet_lite0.in1k", None, CPU_SIZE, "the labels of ImageNet-1k"),
 )
 
 
-def choose_backbone(device: str = "auto") -> Chosen:
+def choose_backbone(device: str = "auto") -> ChosenBackbone:
     """Return the best pretrained backbone that can be had here.
 
     Parameters
@@ -104,7 +108,7 @@ def choose_backbone(device: str = "auto") -> Chosen:
     )
 
 
-def named_backbone(name: str, weights: str | None, size: int | None, device: str = "auto") -> Chosen:
+def named_backbone(name: str, weights: str | None, size: int | None, device: str = "auto") -> ChosenBackbone:
     """Return a backbone that was requested; at the size that it was made for, but at most `MOST_SIZE` pixels.
 
     On a CPU a convolutional one gets images of at most `CPU_SIZE` pixels.
@@ -113,10 +117,10 @@ def named_backbone(name: str, weights: str | None, size: int | None, device: str
     own = MOST_SIZE if known is None else min(known.input_size[-1], MOST_SIZE)
     if known is not None and not known.fixed_input_size and pick_device(device).type == "cpu":
         own = min(own, CPU_SIZE)
-    return Chosen(name, weights, size or own, NAMED[weights].seen if weights in NAMED else "")
+    return ChosenBackbone(name, weights, size or own, NAMED[weights].seen if weights in NAMED else "")
 
 
-def _can_be_had(chosen: Chosen) -> bool:
+def _can_be_had(chosen: ChosenBackbone) -> bool:
     """Return whether timm has fetched a backbone's weights before, or could fetch them now."""
     known = timm.get_pretrained_cfg(chosen.backbone)
     place = None if known is None else known.hf_hub_id

@@ -3,7 +3,7 @@
 Each stage goes on where it was, and passes at once where it is done: the same command goes on after a kill, and
 takes in images that are new.
 
-    OUT/cluster.json    what was decided (`notebook.py`)
+    OUT/cluster.json    what was decided (`decisions.py`)
     OUT/shards/         the images, reduced, and rejected.csv, a line for each that cannot be read
     OUT/features/       their features and nearest neighbours
     OUT/run-1/          heads trained on these; another run for each state of the shards
@@ -29,9 +29,9 @@ from ccscale.checkpoint.run import CONFIG
 from ccscale.config import Views
 from ccscale.config.file import load_config
 from ccscale.config.recipes import FOLDER
+from ccscale.data.conversion.growing import Grown, grow_shards
+from ccscale.data.conversion.rejected import REJECTED
 from ccscale.data.images.channels import other_channels
-from ccscale.data.making.grown import Grown, grow_shards
-from ccscale.data.making.rejected import REJECTED
 from ccscale.data.sources.folders import folder as list_folder
 from ccscale.data.sources.items import Source as ImageSource
 from ccscale.embed.embed import BackboneSource, EmbedOptions, embed_shards
@@ -41,7 +41,7 @@ from ccscale.evaluate.evaluate import FIGURES, evaluate_run
 from ccscale.features.store import Features, open_features
 from ccscale.model.backbone import build_backbone
 from ccscale.own_images.backbones import choose_backbone, named_backbone
-from ccscale.own_images.notebook import Notebook
+from ccscale.own_images.decisions import Decisions
 from ccscale.own_images.table import write_paths
 from ccscale.progress import say
 from ccscale.report.report import REPORT, report_run
@@ -145,10 +145,10 @@ def cluster_folder(asked: ClusterRequest) -> dict[str, Any] | None:
         return _result(asked, book, grown, run, figures) | {"seconds": clock.seconds}
 
 
-def _open_book(asked: ClusterRequest) -> Notebook:
+def _open_book(asked: ClusterRequest) -> Decisions:
     """Go on by what was decided before, or decide which backbone looks at the images."""
     folder = os.path.realpath(asked.folder)
-    book = Notebook.read(asked.out)
+    book = Decisions.read(asked.out)
     if book is None:
         chosen = (
             choose_backbone(asked.device)
@@ -160,7 +160,7 @@ def _open_book(asked: ClusterRequest) -> Notebook:
             build_backbone(
                 chosen.model(), chosen.size
             )  # what is wrong with it is told before an image is read
-        return Notebook(asked.out, folder, asked.labels, chosen, views=0, channels=asked.channels)
+        return Decisions(asked.out, folder, asked.labels, chosen, views=0, channels=asked.channels)
     named = {
         "FOLDER": (book.folder, folder),
         "--labels": (book.labels, asked.labels or book.labels),
@@ -176,7 +176,7 @@ def _open_book(asked: ClusterRequest) -> Notebook:
     return book
 
 
-def _take_in(asked: ClusterRequest, book: Notebook) -> Grown:
+def _take_in(asked: ClusterRequest, book: Decisions) -> Grown:
     """Put the images that are new into shards."""
     source = list_folder(asked.folder, split="train", labels=book.labels)
     if book.views == 0:
@@ -212,7 +212,7 @@ def _channels_of(source: ImageSource) -> int | None:
     return None
 
 
-def _embed(asked: ClusterRequest, book: Notebook, grown: Grown) -> Features:
+def _embed(asked: ClusterRequest, book: Decisions, grown: Grown) -> Features:
     """Make the features of all images that have none yet, and find their neighbours."""
     say(f"backbone: {book.backbone}")
     source = BackboneSource(book.backbone.model(book.channels))
@@ -236,7 +236,7 @@ def _neighbours(images: int) -> int:
     return min(NEIGHBOURS, images - 1)
 
 
-def _decide(asked: ClusterRequest, book: Notebook, features: Features) -> None:
+def _decide(asked: ClusterRequest, book: Decisions, features: Features) -> None:
     """Decide how many clusters are made: what is requested, what was decided before, or advice."""
     if asked.clusters is not None:
         book.clusters, book.advised = asked.clusters, False
@@ -250,7 +250,7 @@ def _decide(asked: ClusterRequest, book: Notebook, features: Features) -> None:
     book.save()
 
 
-def _train(asked: ClusterRequest, book: Notebook, features: Features) -> Path | None:
+def _train(asked: ClusterRequest, book: Decisions, features: Features) -> Path | None:
     """Train heads on the features, from those from before if there are any; None if asked to stop."""
     assert book.clusters is not None
     run, before = book.run_of(features.digest, book.clusters)
@@ -278,7 +278,7 @@ def _report(asked: ClusterRequest, run: Path, folder: str) -> dict[str, Any]:
 
 
 def _result(
-    asked: ClusterRequest, book: Notebook, grown: Grown, run: Path, figures: dict[str, Any]
+    asked: ClusterRequest, book: Decisions, grown: Grown, run: Path, figures: dict[str, Any]
 ) -> dict[str, Any]:
     names = ("sizes", "empty", "largest", "confidence", "warnings", "per_cluster", "classes")
     found = {

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ccscale.config import Config, Model
 from ccscale.engine.build import weight_dtype
 from ccscale.model.heads import make_cluster_heads
-from ccscale.plan.meter import Meter, fake_ranks
+from ccscale.plan.meter import CostMeter, fake_ranks
 from ccscale.plan.network_cost import make_fake
 from ccscale.train.boost.calibration import Calibrator
 
@@ -59,7 +59,7 @@ def _measure(model: Model, images: int, width: int, kind: torch.dtype, world: in
         make_fake(head, "cpu", kind)
         features = torch.empty(images, width, dtype=kind)
         p = torch.empty(images, model.trained_clusters[0], dtype=kind)
-        meter = Meter([*head.parameters(), *head.buffers(), features, p])
+        meter = CostMeter([*head.parameters(), *head.buffers(), features, p])
         with meter:
             calibrator = Calibrator(head, model, width, 0)
             calibrator.take(features, p, 0)  # Adam's moments come

@@ -16,7 +16,7 @@ from ccscale.config import LOSSES, Config, Loss, LossName
 from ccscale.data.images.views import VIEWS
 from ccscale.engine.build import weight_dtype
 from ccscale.loss.dry_run import dry_run
-from ccscale.plan.meter import Meter, fake_ranks
+from ccscale.plan.meter import CostMeter, fake_ranks
 from ccscale.train.step import take_losses
 
 FEW = 3  # a tile of rows with themselves, one with others, one while what that took is still there
@@ -78,7 +78,7 @@ def _measure(
     with fake_ranks(world), FakeTensorMode(), dry_run(few, cuda):
         z, *heads = (torch.empty(rows, width, dtype=kind, requires_grad=True) for width in (d, *clusters))
         targets, shares = [torch.empty_like(p) for p in heads], torch.empty(sum(clusters), dtype=kind)
-        meter = Meter([z, *heads, *targets, shares])
+        meter = CostMeter([z, *heads, *targets, shares])
         with meter:
             take_losses(settings, z, heads, by, targets, shares).loss.backward()
     rounds = min(world - 1, few + 1)  # of the ring that were taken: it is one ahead

@@ -58,7 +58,7 @@ def fake_ranks(world: int) -> Iterator[None]:
         torch_dist.destroy_process_group()
 
 
-class Meter(TorchDispatchMode):
+class CostMeter(TorchDispatchMode):
     """Counts the bytes of storages that operations make, from then until they are released, and what is sent.
 
     Parameters

@@ -12,7 +12,7 @@ import torch
 
 from ccscale.errors import InputError
 from ccscale.features.buffers import Buffers
-from ccscale.features.cells import Cells, find_centres, near_cells, probes
+from ccscale.features.ivf import IvfIndex, find_centres, near_cells, probes
 from ccscale.features.lloyd import nearest_centres
 from ccscale.features.nearest import nearest, tiles
 from ccscale.features.neighbours import QUERIES, is_exact
@@ -116,11 +116,11 @@ def _by_cells(vectors: Vectors, k: int, device: torch.device) -> tuple[float, di
     return seconds, {"near": near, "probes": many, "recall": recall}
 
 
-def _few_cells(sample: Vectors, size: int, probes: int) -> Cells:
+def _few_cells(sample: Vectors, size: int, probes: int) -> IvfIndex:
     """Return cells of one size, of a few of which the first is near again and again."""
     places = np.arange(size * (FEW_CELLS + 1)) % len(sample)
     near = np.append([0], 1 + np.arange(probes - 1) % FEW_CELLS)
-    return Cells(
+    return IvfIndex(
         np.empty((0, sample.width), np.float32),
         order=places,
         starts=size * np.arange(FEW_CELLS + 2),

@@ -12,7 +12,7 @@ from ccscale.config import Config
 from ccscale.engine.build import weight_dtype
 from ccscale.model.global_norm import planned_for_gpus
 from ccscale.model.network import ContrastiveClustering
-from ccscale.plan.meter import Meter, fake_ranks
+from ccscale.plan.meter import CostMeter, fake_ranks
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Network:
         kernels = planned_for_gpus() if self._gpu else nullcontext()
         with fake_ranks(self._world), self._mode, torch.device(self._device), kernels:
             x = torch.empty(views, *self._shape, dtype=self._type)
-            meter = Meter([x, *network.parameters(), *network.buffers()])
+            meter = CostMeter([x, *network.parameters(), *network.buffers()])
             trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
             handles = [p.register_post_accumulate_grad_hook(meter.take_gradient) for p in trained]
             with meter:

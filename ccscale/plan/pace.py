@@ -27,9 +27,9 @@ from ccscale.rank_environment import RankEnvironment
 from ccscale.train.boost.stage import BoostStage
 from ccscale.train.data_waits import DeviceWait
 from ccscale.train.feed import Feed
+from ccscale.train.run_data import RunData
 from ccscale.train.setup import Setup, open_data
 from ccscale.train.step import Stepper
-from ccscale.train.supply import Supply
 
 WARM_UP, STEPS, SECONDS = 3, 10, 10.0  # steps that do not count; steps that do, at least; how long they go on
 
@@ -90,7 +90,7 @@ def measure_pace(config: Config) -> Pace:
 def set_up_alone(config: Config, device: torch.device) -> Setup:
     """Return what such a run is trained with: in no folder, from weights of chance."""
     config, manifest, features = open_data(config)
-    supply = Supply.fixed(config, manifest, None if features is None else features.whole)
+    supply = RunData.fixed(config, manifest, None if features is None else features.whole)
     schedule = supply.schedule(1)
     network = ContrastiveClustering(
         config.model.bare, config.views.size, None if features is None else features.width

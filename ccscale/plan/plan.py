@@ -8,12 +8,12 @@ import torch
 
 from ccscale.config import Config
 from ccscale.errors import InputError
-from ccscale.features.following import open_followed
+from ccscale.features.store_config import open_run_store
 from ccscale.plan.fit import Fits, check_division, largest_batch, largest_micro_batch
 from ccscale.plan.network_cost import Network
 from ccscale.plan.pace import Pace, measure_pace
 from ccscale.plan.rank import RankPlan, passed_views
-from ccscale.plan.reading import RunData, RunLoader, plan_loading, read_data
+from ccscale.plan.reading import PlannedData, RunLoader, plan_loading, read_data
 
 GPU_BYTES = 80 * 10**9  # where there is none at hand
 
@@ -50,7 +50,7 @@ class Plan:
     device: str
     device_bytes: int
     loading: RunLoader
-    reading: RunData | None
+    reading: PlannedData | None
     largest: int | None
     remedies: tuple[str, ...]
     notes: tuple[str, ...]
@@ -140,7 +140,7 @@ def make_plan(
         raise InputError("--measure runs steps on one rank: leave out --nodes and --gpus-per-node")
     width = None
     if config.data.features is not None:
-        config, features = open_followed(config)
+        config, features = open_run_store(config)
         width = features.width
     check_division(config, world)
     notes: list[str] = []

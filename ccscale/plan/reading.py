@@ -20,7 +20,7 @@ COUNTED = 2**25  # samples of a rank whose shards are looked up
 
 
 @dataclass(frozen=True)
-class RunData:
+class PlannedData:
     """The data of a run; a rank's part is that of rank 0, and the others' are alike.
 
     Attributes
@@ -68,7 +68,7 @@ class RunLoader:
     blocks: int
 
 
-def read_data(config: Config, world: int) -> tuple[RunData | None, str | None]:
+def read_data(config: Config, world: int) -> tuple[PlannedData | None, str | None]:
     """Look at a run's data, where they can be read from here.
 
     Returns
@@ -107,7 +107,7 @@ def read_data(config: Config, world: int) -> tuple[RunData | None, str | None]:
         rank_shards = len(np.unique(np.searchsorted(np.cumsum(sizes), samples, side="right")))
     seen = sum(phase.samples for phase in phases)
     return (
-        RunData(
+        PlannedData(
             images=int(sizes.sum()),
             shards=len(sizes),
             smallest_phase=min(phase.samples for phase in phases),

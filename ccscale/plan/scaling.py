@@ -24,12 +24,12 @@ from ccscale.config import Config
 from ccscale.data.images.views import VIEWS
 from ccscale.engine.build import weight_dtype
 from ccscale.errors import InputError
-from ccscale.features.following import open_followed
+from ccscale.features.store_config import open_run_store
 from ccscale.model.global_norm import GATHERED
 from ccscale.plan.links import Links
 from ccscale.plan.network_cost import Network, NetworkCost
-from ccscale.plan.parts import Parts, scaled_config
 from ccscale.plan.rank import RankPlan, Sent
+from ccscale.plan.step_parts import StepParts, scaled_config
 from ccscale.plan.step_timeline import COMPUTE, StepTimeline
 
 SMALL_BUCKET = 25 * 2**20  # bytes, as torch's DDP has them
@@ -94,7 +94,7 @@ class Size:
         }
 
 
-def simulate(config: Config, parts: Parts, links: Links, sizes: Sequence[int] = SIZES) -> list[Size]:
+def simulate(config: Config, parts: StepParts, links: Links, sizes: Sequence[int] = SIZES) -> list[Size]:
     """Simulate a step of a run at each size.
 
     Parameters
@@ -121,7 +121,7 @@ def simulate(config: Config, parts: Parts, links: Links, sizes: Sequence[int] = 
         raise InputError(f"{parts.images} images of a GPU are not to be cut into {count} micro-batches")
     width = None
     if config.data.features is not None:
-        config, features = open_followed(config)
+        config, features = open_run_store(config)
         width = features.width
     # What batch norm sends does not depend on the number of images.
     few, many = (
@@ -152,7 +152,7 @@ class _Step:
     """Puts a step together; what is sent is taken out of `sent` call by call."""
 
     def __init__(
-        self, config: Config, parts: Parts, links: Links, sent: Sequence[Sent], ranks: int, hide: bool
+        self, config: Config, parts: StepParts, links: Links, sent: Sequence[Sent], ranks: int, hide: bool
     ) -> None:
         self._config, self._parts, self._links, self._ranks, self._hide = config, parts, links, ranks, hide
         self._sent = {(entry.what, entry.collective): entry for entry in sent}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 COMPUTE, NETWORK = "compute", "network"
 
 
-class Span(NamedTuple):
+class Interval(NamedTuple):
     """Something that lasts; seconds from the step's begin."""
 
     lane: str
@@ -34,20 +34,20 @@ class StepTimeline:
 
     def __init__(self) -> None:
         self.now = self._free = 0.0
-        self.spans: list[Span] = []
+        self.spans: list[Interval] = []
         self.sent: Counter[str] = Counter()
         self.waited: Counter[str] = Counter()
 
     def work(self, what: str, seconds: float) -> None:
         """Compute."""
-        self._note(Span(COMPUTE, what, self.now, self.now + seconds))
+        self._note(Interval(COMPUTE, what, self.now, self.now + seconds))
         self.now += seconds
 
     def begin(self, what: str, seconds: float) -> float:
         """Begin to send; return when it will be there."""
         start = max(self.now, self._free)
         self._free = start + seconds
-        self._note(Span(NETWORK, what, start, self._free))
+        self._note(Interval(NETWORK, what, start, self._free))
         self.sent[what] += seconds  # type: ignore[assignment]
         return self._free
 
@@ -60,6 +60,6 @@ class StepTimeline:
         """Send, and wait for it."""
         self.wait(what, self.begin(what, seconds))
 
-    def _note(self, span: Span) -> None:
+    def _note(self, span: Interval) -> None:
         if span.end > span.begin:
             self.spans.append(span)

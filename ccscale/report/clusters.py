@@ -22,7 +22,7 @@ CHUNK = 1024
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenImages:
     """Rows of the table whose pictures stand for a cluster: surest first, and most doubtful first."""
 
     surest: NDArray[np.int64]
@@ -34,7 +34,7 @@ class Chosen:
         return np.concatenate([self.surest, self.doubtful])
 
 
-def choose(table: Assignments, k: int) -> list[Chosen]:
+def choose_images(table: Assignments, k: int) -> list[ChosenImages]:
     """Choose up to 16 surest and 8 most doubtful images of each of `k` clusters; fewer where there are many.
 
     Doubt is a small lead over the second choice, or where that is not known, low confidence. No image is both.
@@ -49,7 +49,7 @@ def choose(table: Assignments, k: int) -> list[Chosen]:
     for surest, least in zip(sure, unsure, strict=True):
         first = surest[: each - doubtful]
         others = least[: each + 1]
-        result.append(Chosen(first, others[~np.isin(others, first)][:doubtful]))
+        result.append(ChosenImages(first, others[~np.isin(others, first)][:doubtful]))
     return result
 
 

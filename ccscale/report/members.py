@@ -14,10 +14,10 @@ import numpy as np
 
 from ccscale.array_types import Int64
 from ccscale.evaluate.table import Assignments
-from ccscale.report.clusters import Chosen, by_cluster
+from ccscale.report.clusters import ChosenImages, by_cluster
 from ccscale.report.encoding import to_json
 
-PICTURES = 8_000  # of all clusters together, those of `clusters.choose` among them
+PICTURES = 8_000  # of all clusters together, those of `clusters.choose_images` among them
 LISTED = 200_000  # images whose keys the page holds
 PAGE = 64
 
@@ -36,7 +36,7 @@ class Members:
         Those of them that have a picture, too.
     """
 
-    chosen: Sequence[Chosen]
+    chosen: Sequence[ChosenImages]
     listed: Sequence[Int64]
     more: Sequence[Int64]
 
@@ -76,7 +76,7 @@ class Members:
             yield f"list-{cluster}", _deflated(to_json(found))
 
 
-def list_members(table: Assignments, chosen: Sequence[Chosen], pictures: int = PICTURES) -> Members:
+def list_members(table: Assignments, chosen: Sequence[ChosenImages], pictures: int = PICTURES) -> Members:
     """List the images of clusters, as many of each as the budgets allow where they are shared out fairly.
 
     Parameters

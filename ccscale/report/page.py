@@ -27,7 +27,7 @@ from ccscale.draw.tiles import COLUMNS, ReadTiles, encode_sheet
 from ccscale.evaluate.table import Assignments
 from ccscale.printing import visible
 from ccscale.progress import Meter
-from ccscale.report.clusters import Chosen
+from ccscale.report.clusters import ChosenImages
 from ccscale.report.encoding import rounded, to_base64, to_json
 from ccscale.report.inputs import Inputs
 from ccscale.report.members import Members
@@ -127,7 +127,7 @@ def _sheets(
     return sheets
 
 
-def _describe_tiles(table: Assignments, chosen: Chosen) -> dict[str, Any]:
+def _describe_tiles(table: Assignments, chosen: ChosenImages) -> dict[str, Any]:
     rows = chosen.rows
     found: dict[str, Any] = {
         "surest": len(chosen.surest),
@@ -152,7 +152,7 @@ class _Points:
         self.table = one.table
         self.clusters = one.clusters
 
-    def choose_pictures(self, chosen: Sequence[Chosen]) -> NDArray[np.int64]:
+    def choose_pictures(self, chosen: Sequence[ChosenImages]) -> NDArray[np.int64]:
         """Return rows drawn at random, fixed seed, among those without a picture in a cluster's section."""
         others = np.setdiff1d(self.rows, np.concatenate([group.rows for group in chosen]))
         count = min(MAP_PICTURES, len(others))

@@ -13,7 +13,7 @@ from ccscale.errors import InputError
 from ccscale.evaluate.cluster_names import FORMAT, VERSION
 from ccscale.evaluate.opened_run import run_and_checkpoint
 from ccscale.rank_environment import RankEnvironment
-from ccscale.report.clusters import CLASSES, choose, describe
+from ccscale.report.clusters import CLASSES, choose_images, describe
 from ccscale.report.comparison import compare
 from ccscale.report.curves import advice, panels
 from ccscale.report.encoding import rounded
@@ -120,7 +120,7 @@ def build(one: Inputs, two: Inputs | None, read_tiles: ReadTiles, pictures: int 
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         names[1] += " (2)"
-    chosen = choose(one.table, one.clusters)
+    chosen = choose_images(one.table, one.clusters)
     data = {
         "runs": [
             {"name": name, "facts": run.facts, "figures": _figures(run)}

@@ -22,9 +22,9 @@ from ccscale.progress import say
 from ccscale.serve.answer import Answerer
 from ccscale.serve.batching import Batcher
 from ccscale.serve.decoders import Decoders
-from ccscale.serve.limits import Limits, Rate, Refused
+from ccscale.serve.limits import Limits, Rate, RequestRefused
 from ccscale.serve.metrics import Metrics
-from ccscale.serve.reloading import Served
+from ccscale.serve.reloading import ReloadingClusters
 from ccscale.serve.uploads import Upload, check_length, read_uploads
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,7 +42,12 @@ class Service:
     """
 
     def __init__(
-        self, served: Served, decoders: Decoders, batcher: Batcher, limits: Limits, metrics: Metrics
+        self,
+        served: ReloadingClusters,
+        decoders: Decoders,
+        batcher: Batcher,
+        limits: Limits,
+        metrics: Metrics,
     ) -> None:
         self.stopping, self.in_progress, self._assigning = False, 0, 0
         self._served, self._decoders, self._batcher = served, decoders, batcher
@@ -66,7 +71,9 @@ class Service:
     async def _assign(self, request: web.Request) -> web.StreamResponse:
         self._rate.take(request.remote or "")
         if self._is_full:
-            raise Refused(503, f"{self._limits.at_once} requests are being answered: try again", again=1)
+            raise RequestRefused(
+                503, f"{self._limits.at_once} requests are being answered: try again", again=1
+            )
         self._assigning += 1
         try:
             return await self._assign_uploads(request)
@@ -84,7 +91,7 @@ class Service:
         is_form = request.content_type == "multipart/form-data"
         bad = [one["error"] for one in told if "error" in one]
         if len(bad) == len(told) and (len(told) == 1 or not is_form):
-            raise Refused(422, f"the image cannot be decoded: {bad[0]}")
+            raise RequestRefused(422, f"the image cannot be decoded: {bad[0]}")
         return web.json_response({"images": told} if is_form else told[0])
 
     async def _answer(self, answerer: Answerer, upload: Upload) -> dict[str, Any]:
@@ -110,8 +117,8 @@ class Service:
         try:
             check_length(request, self._limits)
             if request.headers["Expect"].lower() != "100-continue":
-                raise Refused(417, "the header Expect is not understood: leave it out")
-        except Refused as refused:
+                raise RequestRefused(417, "the header Expect is not understood: leave it out")
+        except RequestRefused as refused:
             response = _told(refused)
             response.force_close()
             return response
@@ -126,12 +133,12 @@ class Service:
 
     async def _live(self, _: web.Request) -> web.StreamResponse:
         if not self._batcher.works:
-            raise Refused(503, "the network does not answer")
+            raise RequestRefused(503, "the network does not answer")
         return web.json_response({"live": True})
 
     async def _ready(self, _: web.Request) -> web.StreamResponse:
         if self.stopping or not self._batcher.works or self._is_full:
-            raise Refused(503, "it is stopping" if self.stopping else "it is busy", again=1)
+            raise RequestRefused(503, "it is stopping" if self.stopping else "it is busy", again=1)
         return web.json_response({"ready": True, "version": self._served.current.version})
 
     async def _show_metrics(self, _: web.Request) -> web.StreamResponse:
@@ -159,7 +166,7 @@ class Service:
 async def _sentence(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except Refused as refused:
+    except RequestRefused as refused:
         return _told(refused)
     except web.HTTPException as error:  # aiohttp's own: no such path, not this method
         headers = {name: value for name, value in error.headers.items() if name == "Allow"}
@@ -169,6 +176,6 @@ async def _sentence(request: web.Request, handler: Handler) -> web.StreamRespons
         return web.json_response({"error": "a fault of the service, which has told of it"}, status=500)
 
 
-def _told(refused: Refused) -> web.Response:
+def _told(refused: RequestRefused) -> web.Response:
     headers = {} if refused.again is None else {"Retry-After": str(refused.again)}
     return web.json_response({"error": str(refused)}, status=refused.status, headers=headers)

@@ -38,7 +38,7 @@ class Limits:
     rate: float | None = None
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that is not answered; the message is a sentence for its client.
 
     Attributes
@@ -86,7 +86,7 @@ class Rate:
         if len(self._left) > MOST_ADDRESSES:
             self._left.popitem(last=False)
         if left < 1:
-            raise Refused(
+            raise RequestRefused(
                 429,
                 f"more than {self._rate:g} requests a second came from {address}: ask less often",
                 again=math.ceil((1 - left) / self._rate),

@@ -11,7 +11,7 @@ from ccscale.serve.source import ClusterSource, State
 LOOK_SECONDS = 1.0
 
 
-class Served:
+class ReloadingClusters:
     """The newest version that could be loaded.
 
     Attributes

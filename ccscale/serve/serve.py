@@ -26,7 +26,7 @@ from ccscale.serve.batching import Batcher
 from ccscale.serve.decoders import Decoders
 from ccscale.serve.limits import Limits
 from ccscale.serve.metrics import Metrics
-from ccscale.serve.reloading import Served
+from ccscale.serve.reloading import ReloadingClusters
 from ccscale.serve.source import ClusterSource
 
 POLL_SECONDS = 0.02
@@ -99,7 +99,7 @@ def serve(source: ClusterSource, settings: ServiceSettings, started: Callable[[s
         ),  # which what is loaded later joins, too
         Decoders(settings.processes, limits.pixels, limits.seconds) as decoders,
     ):
-        served = Served(source, metrics)
+        served = ReloadingClusters(source, metrics)
 
         async def until_signal() -> None:
             await answer(listening, settings, served, decoders, metrics, started, _stop_on_signal())
@@ -110,7 +110,7 @@ def serve(source: ClusterSource, settings: ServiceSettings, started: Callable[[s
 async def answer(
     listening: socket.socket,
     settings: ServiceSettings,
-    served: Served,
+    served: ReloadingClusters,
     decoders: Decoders,
     metrics: Metrics,
     started: Callable[[str, str], None],

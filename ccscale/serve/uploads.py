@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import BodyPartReader, web
 
-from ccscale.serve.limits import Limits, Refused
+from ccscale.serve.limits import Limits, RequestRefused
 
 FIELD = "image"
 CHUNK = 2**16
@@ -38,15 +38,17 @@ async def read_uploads(request: web.Request, limits: Limits) -> list[Upload]:
     """
     check_length(request, limits)
     if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise Refused(415, "the body has a Content-Encoding: send the image as it is")
+        raise RequestRefused(415, "the body has a Content-Encoding: send the image as it is")
     try:
         async with asyncio.timeout(limits.seconds):
             read = _form if request.content_type == "multipart/form-data" else _body
             uploads = await read(request, limits)
     except TimeoutError:
-        raise Refused(408, f"the body was not there within {limits.seconds:g} s") from None
+        raise RequestRefused(408, f"the body was not there within {limits.seconds:g} s") from None
     if not all(upload.data for upload in uploads):
-        raise Refused(400, "an image has no bytes: send the file itself, as `curl --data-binary @FILE` does")
+        raise RequestRefused(
+            400, "an image has no bytes: send the file itself, as `curl --data-binary @FILE` does"
+        )
     return uploads
 
 
@@ -56,8 +58,8 @@ def check_length(request: web.Request, limits: Limits) -> None:
         raise _too_large(limits)
 
 
-def _too_large(limits: Limits) -> Refused:
-    return Refused(413, f"the body has more than the {limits.body:,} bytes that are taken")
+def _too_large(limits: Limits) -> RequestRefused:
+    return RequestRefused(413, f"the body has more than the {limits.body:,} bytes that are taken")
 
 
 async def _body(request: web.Request, limits: Limits) -> list[Upload]:
@@ -71,21 +73,21 @@ async def _form(request: web.Request, limits: Limits) -> list[Upload]:
     try:
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader):
-                raise Refused(400, "the form has another form in it")
+                raise RequestRefused(400, "the form has another form in it")
             data = await _take(lambda part=part: part.read_chunk(CHUNK), limits, left)  # type: ignore[misc]
             left -= len(data)
             if part.filename is not None or part.name == FIELD:
                 uploads.append(Upload(part.filename, data))
             if len(uploads) > limits.images:
-                raise Refused(
+                raise RequestRefused(
                     413, f"the form has more than the {limits.images} images that are taken at once"
                 )
-    except (Refused, TimeoutError):
+    except (RequestRefused, TimeoutError):
         raise
     except Exception as error:  # the reader lets out whatever it stumbles over in a broken form
-        raise Refused(400, f"the form cannot be read: {' '.join(str(error).split())}") from None
+        raise RequestRefused(400, f"the form cannot be read: {' '.join(str(error).split())}") from None
     if not uploads:
-        raise Refused(400, f"the form has no image: send files, in the field '{FIELD}'")
+        raise RequestRefused(400, f"the form has no image: send files, in the field '{FIELD}'")
     return uploads
 
 

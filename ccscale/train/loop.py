@@ -23,9 +23,9 @@ from ccscale.train.heartbeat import Heartbeat
 from ccscale.train.log import RunLog
 from ccscale.train.profile import StepProfile
 from ccscale.train.rescue import saved_if_data_fail
+from ccscale.train.run_data_watch import RunDataWatch
 from ccscale.train.setup import Setup
 from ccscale.train.step import Stepper
-from ccscale.train.supply_watch import SupplyWatch
 from ccscale.train.trackers.trackers import Trackers
 
 
@@ -60,7 +60,7 @@ class Trainer:
         self.phases, training = config.phases, min(setup.stop, setup.boost.first)
         self.rates = Rates.of(config.train, setup.schedule.eras[0].schedule.steps_per_epoch, training)
         self.begun = self.step = setup.step
-        self.bad, self.watch = dict.fromkeys(setup.state["bad"]), SupplyWatch()
+        self.bad, self.watch = dict.fromkeys(setup.state["bad"]), RunDataWatch()
         self.stepper = Stepper(config, setup.engine, setup.device, self.activity.part)
         images, kept = setup.supply.intakes.samples, setup.state.get(KEY, {})
         self.boost = BoostStage(config, setup.boost, self.stepper, images, kept, setup.given)

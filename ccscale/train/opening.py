@@ -14,14 +14,14 @@ from ccscale import checkpoint, dist
 from ccscale.checkpoint import Checkpoint, Search
 from ccscale.checkpoint.lock import FolderLock
 from ccscale.checkpoint.permissions import check_kept
-from ccscale.checkpoint.run import Standing, compare_run, keep_origin, open_run
+from ccscale.checkpoint.run import RunComparison, compare_run, keep_origin, open_run
 from ccscale.config import Config
 from ccscale.engine.adapter import Engine
 from ccscale.engine.build import build_engine
 from ccscale.engine.parameter_groups import parameter_groups, parameter_names
 from ccscale.errors import InputError
-from ccscale.features.following import read_backbone
 from ccscale.features.store import Features
+from ccscale.features.store_config import read_backbone
 from ccscale.model.export import frozen_of, read_settings
 from ccscale.model.frozen_file import FILE, check_frozen, read_frozen, write_frozen
 from ccscale.model.network import ContrastiveClustering
@@ -185,7 +185,7 @@ def _load(opening: Opening, device: torch.device, source: Checkpoint) -> tuple[E
     return engine, checkpoint.load(engine, source, universal)
 
 
-def _tell(standing: Standing) -> None:
+def _tell(standing: RunComparison) -> None:
     for change in standing.changes:
         if change.is_of_origin:
             dist.say(f"{change}: ignored, since the run resumes from its checkpoint")

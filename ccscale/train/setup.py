@@ -29,16 +29,16 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.pixels import follow_pixels
 from ccscale.engine.adapter import Engine
 from ccscale.features.batches import Batch, feature_batches
-from ccscale.features.following import open_followed
 from ccscale.features.pairs import PairDraw
 from ccscale.features.store import Features
+from ccscale.features.store_config import open_run_store
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.boost.given import GivenClasses, find_given
 from ccscale.train.boost.stage import KEY, as_begun
 from ccscale.train.messages import advise, describe_resume, describe_run
 from ccscale.train.opening import open_training, restore
-from ccscale.train.supply import Supply, gone, keep_supply, open_supply
-from ccscale.train.supply_watch import SupplyWatch
+from ccscale.train.run_data import RunData, keep_run_data, missing_shards, open_run_data
+from ccscale.train.run_data_watch import RunDataWatch
 from ccscale.train.trackers.trackers import check_trackers
 
 
@@ -77,7 +77,7 @@ class Setup:
     config: Config
     device: torch.device
     workers: int
-    supply: Supply
+    supply: RunData
     schedule: GrowingSchedule
     lock: FolderLock
     found: Search
@@ -184,7 +184,7 @@ class Setup:
             return False
         return self.schedule.ends_epoch(step) if refresh == "epoch" else step % refresh == 0
 
-    def of(self, supply: Supply, step: int) -> "Setup":
+    def of(self, supply: RunData, step: int) -> "Setup":
         """Return what is trained with from a step on, at which something was taken in."""
         schedule, config = supply.schedule(dist.world()), self.config
         return replace(
@@ -215,14 +215,14 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
         For a mistake in the config or the data, before anything is written.
     """
     dist.on_rank_zero(lambda: check_trackers(config))
-    supply = dist.on_rank_zero(lambda: open_supply(*open_data(config)))
-    missing = dist.on_rank_zero(lambda: gone(supply))
+    supply = dist.on_rank_zero(lambda: open_run_data(*open_data(config)))
+    missing = dist.on_rank_zero(lambda: missing_shards(supply))
     schedule = dist.on_rank_zero(lambda: supply.schedule(dist.world()))
     given = dist.on_rank_zero(lambda: _given(supply))
     opening = open_training(supply.config, supply.kept.data, lock, supply.numbered[1], device)
     config, found = opening.config, opening.found
     if supply.grows:
-        supply = replace(supply, kept=dist.on_rank_zero(lambda: keep_supply(supply)))
+        supply = replace(supply, kept=dist.on_rank_zero(lambda: keep_run_data(supply)))
     stop = last_step(config, schedule)
     now = supply.at(supply.intakes.looked)[0]
     for line in describe_run(config, now, schedule.eras[-1].schedule, device, stop):
@@ -249,7 +249,7 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
         ended=kept["checks"][-1]["step"] if kept.get("ended") else None,
     )
     if missing:
-        setup = setup.of(SupplyWatch().retire(supply, missing, step), step)
+        setup = setup.of(RunDataWatch().retire(supply, missing, step), step)
     for reason in found.passed_over:
         dist.say(f"skipped a checkpoint: {reason}")
     if opening.begun:
@@ -260,7 +260,7 @@ def set_up(config: Config, env: RankEnvironment, device: torch.device, lock: Fol
     return setup
 
 
-def _given(supply: Supply) -> GivenClasses | None:
+def _given(supply: RunData) -> GivenClasses | None:
     return find_given(supply.config, *supply.numbered, supply.intakes.retired)
 
 
@@ -279,7 +279,7 @@ def open_data(config: Config) -> tuple[Config, Manifest, Features | None]:
     """
     data, access = config.data, Access.of(config.data)
     if data.features is not None:
-        config, features = open_followed(config)
+        config, features = open_run_store(config)
         features.at(config.evaluated_splits)
         return config, features.whole.manifest, features
     manifest = Manifest.load(data.place, data.retry_seconds)
@@ -287,7 +287,7 @@ def open_data(config: Config) -> tuple[Config, Manifest, Features | None]:
     if access.cache is not None:
         Cache(access.cache, access.cache_bytes)  # refused here if it cannot be
     trained = set(config.data.splits)
-    # What is new of data that grow may not be whole yet, and what was taken in is looked for by `gone`.
+    # What is new of data that grow may not be whole yet, and what was taken in is looked for by `missing_shards`.
     manifest.check_files(trained if data.refresh is None else ())
     manifest.check_files(set(config.evaluate.splits or ()) - trained)
     return config, manifest, None

@@ -10,7 +10,7 @@ from ccscale.checkpoint import Checkpoint, choose
 from ccscale.checkpoint.run import read_run
 from ccscale.checkpoint.search import BEST, LAST
 from ccscale.config import Config
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, did_you_mean
 from ccscale.model.export import differing, is_export, read_export
 from ccscale.model.network import ContrastiveClustering
 from ccscale.progress import say
@@ -36,7 +36,7 @@ def parse_start(start: str) -> tuple[Path, str]:
     if not (which.isdecimal() or which in (LAST, *BEST)):
         raise InputError(
             f"train.start is {start}: '{which}' is not a checkpoint of {run}; write RUN@STEP, RUN@best or "
-            "the like" + nearest(which, [LAST, *BEST])
+            "the like" + did_you_mean(which, [LAST, *BEST])
         )
     return Path(run), which
 

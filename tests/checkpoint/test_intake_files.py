@@ -6,13 +6,15 @@ import pytest
 
 from ccscale import atomic
 from ccscale.checkpoint.intake_files import FOLDER, LOOKED, KeptIntakes, read_intakes
-from ccscale.data.shards.intakes import Intake, Source
+from ccscale.data.shards.intakes import Intake, ListedShard
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.errors import InputError
 
 
-def source(name: str, features: str | None = None) -> Source:
-    return Source(Shard(f"{name}.tar", 10, 10_000, name.encode().hex().ljust(64, "0"), "train"), features)
+def source(name: str, features: str | None = None) -> ListedShard:
+    return ListedShard(
+        Shard(f"{name}.tar", 10, 10_000, name.encode().hex().ljust(64, "0"), "train"), features
+    )
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from conftest import make_images, python, small_settings, write_config
 import ccscale
 from ccscale.cli.main import main
 from ccscale.config.file import load_config
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.kinds import open_source

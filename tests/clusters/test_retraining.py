@@ -19,7 +19,7 @@ from ccscale.clusters import draft, retrained_network, retraining
 from ccscale.clusters.description import describe_version
 from ccscale.clusters.lineage import open_lineage
 from ccscale.clusters.proposal import Proposal
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.sources.kinds import open_source
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import open_features

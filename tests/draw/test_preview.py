@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ccscale.cli.main import main
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.contents import Bytes

@@ -14,7 +14,7 @@ from ccscale.cli.main import main
 from ccscale.errors import InputError
 from ccscale.evaluate.cluster_names import ClusterNames
 from ccscale.evaluate.name_suggestions import read_words, top_words
-from ccscale.features.following import BACKBONE
+from ccscale.features.store_config import BACKBONE
 
 WORDS = ["cats", "red cars", "houses", "eels"]
 TINY = {

@@ -8,7 +8,7 @@ from harness.stores import make_store
 
 from ccscale import open_features
 from ccscale.errors import InputError
-from ccscale.features import cells, neighbours
+from ccscale.features import ivf, neighbours
 from ccscale.features import nearest as nearest_
 from ccscale.features.buffers import Buffers
 from ccscale.features.nearest import nearest
@@ -162,11 +162,11 @@ def test_a_killed_search_goes_on(tmp_path, small_parts, monkeypatch):
 @pytest.fixture
 def cells_of_few(small_parts, monkeypatch):
     """Rows are looked for in cells of about forty, a few at a time."""
-    monkeypatch.setattr(cells, "QUERIES", 16)
-    monkeypatch.setattr(cells, "CLOSELY", 5)
+    monkeypatch.setattr(ivf, "QUERIES", 16)
+    monkeypatch.setattr(ivf, "CLOSELY", 5)
     monkeypatch.setattr(neighbours, "EXACT_WORK", 0)
-    monkeypatch.setattr(cells, "CELL", 40)
-    monkeypatch.setattr(cells, "BLOCK", 100)
+    monkeypatch.setattr(ivf, "CELL", 40)
+    monkeypatch.setattr(ivf, "BLOCK", 100)
 
 
 def clustered(seed: int) -> np.ndarray:
@@ -190,7 +190,7 @@ def test_cells_find_as_many_as_is_told(tmp_path, cells_of_few):
         for near, true in zip(found[good].tolist(), exact.tolist(), strict=True)
     ]
     assert np.mean(shares) == pytest.approx(facts["recall"], abs=0.02)
-    assert facts["recall"] >= cells.RECALL
+    assert facts["recall"] >= ivf.RECALL
     assert not (found[good] == good[:, None]).any()
     assert (np.diff(cosines, axis=1) <= 0).all()
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
@@ -198,7 +198,7 @@ def test_cells_find_as_many_as_is_told(tmp_path, cells_of_few):
 
 
 def test_all_cells_find_all(tmp_path, cells_of_few, monkeypatch):
-    monkeypatch.setattr(cells, "RECALL", 1.1)
+    monkeypatch.setattr(ivf, "RECALL", 1.1)
     features = clustered(11)
     store = make_store(tmp_path / "store", features)
     assert find_neighbours(store, K, show=False)["recall"] == 1
@@ -222,8 +222,8 @@ def test_refusals(tmp_path):
 
 def on_rank(rank: int, folders: list[str]) -> None:
     neighbours.QUERIES = 128
-    nearest_.BLOCK = cells.BLOCK = 100
-    cells.CELL = 40
+    nearest_.BLOCK = ivf.BLOCK = 100
+    ivf.CELL = 40
     for folder, neighbours.EXACT_WORK in zip(folders, (2**40, 0), strict=True):
         find_neighbours(open_features(folder), K, show=False)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccscale import atomic
-from ccscale.data.making import conversion
+from ccscale.data.conversion import conversion
 
 
 class Killed(BaseException):

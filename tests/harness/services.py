@@ -20,7 +20,7 @@ from ccscale.data.sources.contents import encode_png
 from ccscale.serve.answer import Answer, Answerer
 from ccscale.serve.decoders import Decoders
 from ccscale.serve.metrics import Metrics
-from ccscale.serve.reloading import Served
+from ccscale.serve.reloading import ReloadingClusters
 from ccscale.serve.serve import ServiceSettings, answer, take_port
 
 ASSIGN = "/v1/assign"
@@ -100,7 +100,7 @@ async def in_process(
     stop, metrics = asyncio.Event(), Metrics()
     settings = replace(settings or ServiceSettings(), port=0)
     with take_port(settings.host, 0) as listening:
-        served = Served(shelf, metrics)
+        served = ReloadingClusters(shelf, metrics)
         running = asyncio.create_task(
             answer(listening, settings, served, decoders, metrics, lambda url, _: urls.put_nowait(url), stop)
         )

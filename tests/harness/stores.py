@@ -13,7 +13,7 @@ from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.embed import growing, opening
 from ccscale.features.feature_file import ENDING, encode, record_batch, schema, write_file
-from ccscale.features.listing import ROWS, Data, Dtype, FeatureFile, Listing, Settings
+from ccscale.features.listing import ROWS, Dtype, FeatureFile, ListedDataSet, Listing, Settings
 from ccscale.features.store import Features, open_features
 
 
@@ -104,7 +104,7 @@ def make_store(
         settings=Settings(**known | settings),
         width=width,
         block=block,
-        data=Data(
+        data=ListedDataSet(
             root=manifest.root,
             name=manifest.name,
             splits=splits,

@@ -12,11 +12,11 @@ from ccscale.config import Config
 from ccscale.config.file import parse_config
 from ccscale.plan import scaling
 from ccscale.plan.links import Links
-from ccscale.plan.parts import Parts, scaled_config
 from ccscale.plan.scaling import simulate
+from ccscale.plan.step_parts import StepParts, scaled_config
 from ccscale.plan.step_timeline import StepTimeline
 
-PARTS = Parts("a GPU", 4, *[1.0] * 10, host=0.5)
+PARTS = StepParts("a GPU", 4, *[1.0] * 10, host=0.5)
 FREE = Links(inside=1e30, card=1e30, call=0, hop_inside=0, hop_between=0, hop_gloo=0)
 
 

@@ -9,7 +9,7 @@ import torch
 from harness.stores import make_store
 
 from ccscale.cli.main import main
-from ccscale.features import cells, neighbours
+from ccscale.features import ivf, neighbours
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.vectors import Vectors
 from ccscale.plan import k_means_cost, neighbour_cost, probe
@@ -46,7 +46,7 @@ def test_both(store, capsys):
 def test_cells_are_those_of_the_search(store, capsys, monkeypatch):
     """As many are looked at as the search itself says, and finds as much by."""
     monkeypatch.setattr(neighbours, "EXACT_WORK", 0)
-    monkeypatch.setattr(cells, "CELL", 40)
+    monkeypatch.setattr(ivf, "CELL", 40)
     found = plan(capsys, store, "--neighbours", "5")
     assert found["k_means"] is None
     facts = find_neighbours(store, 5, show=False)

@@ -5,14 +5,14 @@ import pytest
 from harness.report_examples import example
 
 from ccscale.report import clusters as module
-from ccscale.report.clusters import COLOURS, MARKS, choose, colours, describe, nearest
+from ccscale.report.clusters import COLOURS, MARKS, choose_images, colours, describe, nearest
 from ccscale.report.inputs import Points
 
 
 @pytest.mark.parametrize("seconds", [True, False])
 def test_surest_and_most_doubtful(seconds):
     table = example(seconds=seconds).table
-    for cluster, chosen in enumerate(choose(table, 12)):
+    for cluster, chosen in enumerate(choose_images(table, 12)):
         members = [i for i in range(len(table.keys)) if table.clusters[i] == cluster]
         surest = sorted(members, key=lambda i: -table.confidence[i])[:16]
         lead = table.confidence - (table.second_confidence if seconds else 0)
@@ -24,15 +24,15 @@ def test_surest_and_most_doubtful(seconds):
 
 def test_many_clusters_have_fewer_pictures(monkeypatch):
     monkeypatch.setattr(module, "TILES", 66)
-    found = choose(example().table, 12)  # eleven of them have images: six pictures each
+    found = choose_images(example().table, 12)  # eleven of them have images: six pictures each
     assert [(len(one.surest), len(one.doubtful)) for one in found] == [(4, 2)] * 11 + [(0, 0)]
     monkeypatch.setattr(module, "TILES", 5)
-    assert [len(one.rows) for one in choose(example().table, 12)] == [1] * 11 + [0]
+    assert [len(one.rows) for one in choose_images(example().table, 12)] == [1] * 11 + [0]
 
 
 def test_a_cluster_of_few_images():
     table = example(images=20).table
-    for cluster, chosen in enumerate(choose(table, 12)):
+    for cluster, chosen in enumerate(choose_images(table, 12)):
         assert sorted(chosen.rows) == np.flatnonzero(table.clusters == cluster).tolist()
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccscale.report import members as module
-from ccscale.report.clusters import choose
+from ccscale.report.clusters import choose_images
 from ccscale.report.members import fair, list_members
 
 
@@ -50,7 +50,7 @@ def check(one, found, pictures):
 
 def test_every_image_is_listed_with_its_picture_where_there_is_room():
     one = example()
-    found = list_members(one.table, choose(one.table, 12))
+    found = list_members(one.table, choose_images(one.table, 12))
     check(one, found, module.PICTURES)
     sizes = np.bincount(one.table.clusters[1:], minlength=12).tolist()
     assert found.describe()["listed"] == found.describe()["pictures"] == sizes
@@ -60,7 +60,7 @@ def test_where_there_is_none_each_cluster_has_as_many(monkeypatch):
     monkeypatch.setattr(module, "LISTED", 330)
     monkeypatch.setattr(module, "PAGE", 3)
     one = example()
-    chosen = choose(one.table, 12)
+    chosen = choose_images(one.table, 12)
     found = list_members(one.table, chosen, 300)
     check(one, found, 300)
     listed = found.describe()["listed"]

@@ -8,7 +8,7 @@ import pytest
 from conftest import small_settings, write_config
 
 from ccscale.cli.main import main
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.sources.kinds import open_source
 
 

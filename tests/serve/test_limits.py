@@ -3,7 +3,7 @@
 import pytest
 
 from ccscale.serve import limits
-from ccscale.serve.limits import Rate, Refused
+from ccscale.serve.limits import Rate, RequestRefused
 
 
 def test_so_many_a_second_of_each_address(monkeypatch):
@@ -13,7 +13,7 @@ def test_so_many_a_second_of_each_address(monkeypatch):
     def answered(address: str) -> bool:
         try:
             rate.take(address)
-        except Refused as refused:
+        except RequestRefused as refused:
             return (refused.status, refused.again) != (429, 1)
         return True
 
@@ -33,7 +33,7 @@ def test_so_many_a_second_of_each_address(monkeypatch):
 def test_seldom_and_any_number():
     rate = Rate(0.1, lambda: 0.0)
     rate.take("a")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         rate.take("a")
     assert refused.value.again == 10
     for _ in range(1_000):

@@ -11,8 +11,8 @@ from ccscale.cli.main import main
 from ccscale.clusters.assigning import assign_images
 from ccscale.clusters.init import found_clusters
 from ccscale.clusters.lineage import clusters_of, open_lineage
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.images.whole import whole_image
-from ccscale.data.making.shards import make_shards
 from ccscale.data.reader import SampleReader
 from ccscale.data.sources.kinds import open_source
 from ccscale.errors import InputError

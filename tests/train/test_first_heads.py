@@ -15,9 +15,9 @@ from sklearn.metrics import adjusted_rand_score
 from ccscale.config.file import parse_config
 from ccscale.errors import InputError
 from ccscale.features.first_clusters import FirstClusters
-from ccscale.features.following import open_followed
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import Features, open_features
+from ccscale.features.store_config import open_run_store
 from ccscale.model.network import ContrastiveClustering
 from ccscale.train.first_heads import prepare_heads
 
@@ -73,7 +73,7 @@ def test_of_several_kinds_the_one_that_keeps_neighbours_together(
 def test_heads_are_fitted_and_the_teacher_begins_with_them(
     store: Features, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, features = open_followed(parse_config(settings_of(store, tmp_path)))
+    config, features = open_run_store(parse_config(settings_of(store, tmp_path)))
     network = ContrastiveClustering(config.model, 8, width=8)
     network.begin_training(config.loss)
     prepare_heads(network, features, config)
@@ -105,7 +105,7 @@ def test_what_does_not_go_together_is_refused(store: Features, tmp_path: Path) -
         "views": {"raw": 2},
     }
     with pytest.raises(InputError, match=r"model\.begin is spectral, smoothed, but .* has no neighbours"):
-        open_followed(parse_config(alone))
+        open_run_store(parse_config(alone))
 
 
 @pytest.mark.dist

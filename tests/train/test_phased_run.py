@@ -9,7 +9,7 @@ from conftest import make_images, small_settings, write_config
 from runs import BOUNDS, SAME, difference, steps, train
 
 from ccscale.cli.main import main
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.sources.kinds import open_source
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]

@@ -33,7 +33,7 @@ from ccscale.embed.features import Embedder
 from ccscale.embed.opening import open_store
 from ccscale.embed.parts_store import PartsStore
 from ccscale.features.feature_file import record_batch, schema, write_file
-from ccscale.features.listing import Data, FeatureFile, Listing, Settings
+from ccscale.features.listing import FeatureFile, ListedDataSet, Listing, Settings
 from ccscale.features.store import Features, open_features
 from ccscale.progress import Meter
 
@@ -141,7 +141,7 @@ def random_store(folder: Path, rows: int, width: int) -> Features:
     Listing(
         settings=Settings(backbone="none", weights="0" * 64, size=1),
         width=width,
-        data=Data(root="none", name="random", splits=("train",), digest=manifest.digest(["train"])),
+        data=ListedDataSet(root="none", name="random", splits=("train",), digest=manifest.digest(["train"])),
         files=(
             FeatureFile(
                 name="train-000000.arrow", rows=rows, bytes=written.bytes, sha256=written.sha256, shard=shard

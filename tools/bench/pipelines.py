@@ -30,10 +30,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from ccscale.config import Views
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.images.colour import apply_colour
 from ccscale.data.images.decode import Box
 from ccscale.data.images.views import VIEWS, crop_box, draw_views
-from ccscale.data.making.shards import make_shards
 from ccscale.data.order.phases import PhasedSchedule
 from ccscale.data.order.schedule import Schedule
 from ccscale.data.pairs import PairBatch, pair_batches

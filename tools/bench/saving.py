@@ -23,7 +23,7 @@ from ccscale.checkpoint.lock import FolderLock
 from ccscale.config import Config, Train
 from ccscale.config.file import load_config
 from ccscale.config.recipes import find_recipe
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.sources.kinds import open_source
 from ccscale.demo import RECIPE
 from ccscale.device import pick_device

@@ -34,7 +34,7 @@ from tool import exit_code, parser, tell
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.features.feature_file import ENDING, encode, record_batch, schema, write_file
-from ccscale.features.listing import ROWS, Data, FeatureFile, Listing, Settings
+from ccscale.features.listing import ROWS, FeatureFile, ListedDataSet, Listing, Settings
 from ccscale.features.store import Features, open_features
 from ccscale.features.vectors import unit
 from ccscale.process_group import process_group
@@ -81,7 +81,7 @@ def make(
         files.append(FeatureFile(name=f"{name}{ENDING}", shard=shards[-1], **vars(written)))
     names = tuple(f"class {number}" for number in range(classes))
     manifest = Manifest("nowhere", "synthetic", tuple(shards), names, names, {"train": rows}, {})
-    data = Data(
+    data = ListedDataSet(
         root="nowhere", name="synthetic", splits=("train",), digest=manifest.digest(["train"]), classes=names
     )
     settings = Settings(backbone="none", weights="0" * 64, size=1)

@@ -20,8 +20,8 @@ import torch
 from ccscale.config.file import parse_config
 from ccscale.data.order.run import make_schedule
 from ccscale.features.batches import feature_batches
-from ccscale.features.following import open_followed
 from ccscale.features.pairs import PairDraw
+from ccscale.features.store_config import open_run_store
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from tool import exit_code, parser, tell
@@ -33,7 +33,7 @@ def measure(store: str, overrides: list[str]) -> dict[str, float]:
     """Return the medians of some turns."""
     torch.set_num_threads(1)
     settings = {"data": {"features": store}, "model": {"clusters": 2}, "train": {"global_batch": 1024}}
-    config, features = open_followed(parse_config(settings, overrides, "the options"))
+    config, features = open_run_store(parse_config(settings, overrides, "the options"))
     schedule = make_schedule(config, features.shards, 1)
     draw = PairDraw(features, config.pairs, config.seed, config.views.raw)
     batches = feature_batches(draw, schedule, 0, (TURNS + 1) * BATCHES)

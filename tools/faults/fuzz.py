@@ -33,11 +33,11 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from ccscale.config import Views
+from ccscale.data.conversion.preparation import FORMATS, Preparation, prepare
 from ccscale.data.images.crops import crop_views
 from ccscale.data.images.decode import silence_pillow
 from ccscale.data.images.views import draw_views
 from ccscale.data.images.whole import whole_image
-from ccscale.data.making.preparation import FORMATS, Preparation, prepare
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.index import from_parquet, read_index, scan_tar, to_parquet
 from ccscale.data.shards.keys import digests

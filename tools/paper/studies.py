@@ -150,7 +150,7 @@ def self_labelling(config: str, overrides: Sequence[str]) -> list[Variant]:
 
 def demo(out: Path, overrides: Sequence[str]) -> list[Variant]:
     """Score the demo's recipe in two ways, on shards of the digits that are made below `out`."""
-    from ccscale.data.making.shards import make_shards
+    from ccscale.data.conversion.shards import make_shards
     from ccscale.data.sources.kinds import open_source
     from ccscale.demo import RECIPE
 

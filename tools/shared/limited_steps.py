@@ -20,8 +20,8 @@ from ccscale.data.pairs import PairBatch
 from ccscale.engine.build import build_engine
 from ccscale.model.network import ContrastiveClustering
 from ccscale.plan.links import Links
-from ccscale.plan.parts import Parts, parts_of_step, scaled_config
 from ccscale.plan.scaling import simulate
+from ccscale.plan.step_parts import StepParts, parts_of_step, scaled_config
 from ccscale.process_group import process_group
 from ccscale.rank_environment import RankEnvironment
 from ccscale.train.agreement import Agreement
@@ -124,7 +124,7 @@ def _rank(
             links.limit(rate)
         torch_dist.barrier()
         real.append(_shortest(lambda: _step(stepper, batch), steps))
-    told: tuple[Parts, float, float, list[float]] = (parts, hop, speed, real)
+    told: tuple[StepParts, float, float, list[float]] = (parts, hop, speed, real)
     torch.save(told, f"{folder}/{rank}.pt")
     torch_dist.barrier()
     torch_dist.destroy_process_group()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.features.feature_file import ENDING, encode, record_batch, schema, write_file
-from ccscale.features.listing import ROWS, Data, FeatureFile, Listing, Settings
+from ccscale.features.listing import ROWS, FeatureFile, ListedDataSet, Listing, Settings
 from ccscale.features.neighbours import find_neighbours
 from ccscale.features.store import Features, open_features
 
@@ -55,7 +55,7 @@ def write_rows(
     shard = Shard("train-000000.tar", len(keys), len(keys), digest, "train")
     names = tuple(map(str, range(int(labels.max()) + 1)))
     manifest = Manifest(str(folder), folder.name, (shard,), names, names, {"train": len(keys)}, {})
-    data = Data(
+    data = ListedDataSet(
         root=str(folder),
         name=folder.name,
         splits=("train",),

@@ -7,10 +7,10 @@ import time
 
 from ccscale.cli.arguments import add_processes, byte_size, count, number, numbers, path
 from ccscale.cli.shards.info import show_info
-from ccscale.data.making.duplicates import DUPLICATES
-from ccscale.data.making.preparation import FORMATS
-from ccscale.data.making.rejected import REJECTED
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.duplicates import DUPLICATES
+from ccscale.data.conversion.preparation import FORMATS
+from ccscale.data.conversion.rejected import REJECTED
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.shards.verify import info
 from ccscale.data.sources.kinds import KINDS, open_source
 from ccscale.errors import InputError

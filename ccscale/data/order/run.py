@@ -28,7 +28,7 @@ class SizedShard(Protocol):
         """Size in bytes."""
 
 
-class Version(NamedTuple):
+class DataVersion(NamedTuple):
     """What a run's data are from some step on."""
 
     step: int
@@ -39,7 +39,7 @@ class Version(NamedTuple):
     """Which of these give no samples any more, though theirs keep their numbers."""
 
 
-def make_growing_schedule(config: Config, versions: Iterable[Version], ranks: int) -> GrowingSchedule:
+def make_growing_schedule(config: Config, versions: Iterable[DataVersion], ranks: int) -> GrowingSchedule:
     """Make the schedule of a run whose data grow; see `make_schedule`, for each version of them."""
     return GrowingSchedule.of(
         [(step, make_schedule(config, shards, ranks, retired)) for step, shards, retired in versions]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ccscale.data.remote.access import MIB, Access
 from ccscale.data.remote.cache import Cache
 from ccscale.data.remote.ranges import Bytes, Remote
-from ccscale.data.remote.retry import Closing, Patience, Refused
+from ccscale.data.remote.retry import Closing, Patience, RemoteRefused
 from ccscale.threads import each
 
 PAGE = MIB  # of the cache
@@ -29,7 +29,7 @@ class RemoteFile(NamedTuple):
     sha256: str
 
 
-class Span(NamedTuple):
+class ByteRange(NamedTuple):
     """Bytes `start` to `stop` of file number `file`."""
 
     file: int
@@ -89,7 +89,7 @@ class Fetcher:
             return bytes(kept)
         try:
             data = bytes(self._remote.read_all(url))
-        except (FileNotFoundError, Refused):
+        except (FileNotFoundError, RemoteRefused):
             data = make()
         if self._cache is not None:
             self._cache.put(data, *name)
@@ -146,16 +146,16 @@ class _File(io.RawIOBase):
         return len(data)
 
 
-def read_spans(
-    spans: Sequence[Span], grain: int, size: Callable[[int], int], read: Callable[[Span], Bytes]
-) -> dict[Span, bytes]:
+def read_ranges(
+    spans: Sequence[ByteRange], grain: int, size: Callable[[int], int], read: Callable[[ByteRange], Bytes]
+) -> dict[ByteRange, bytes]:
     """Return the bytes of spans, which are read with few requests, as `read` reads each.
 
     Requests begin and end at multiples of `grain`, or at the end of the file, which has `size` bytes.
     """
     found = {span: bytearray(span.stop - span.start) for span in spans}
 
-    def fill(request: Span, wanted: Sequence[Span]) -> None:
+    def fill(request: ByteRange, wanted: Sequence[ByteRange]) -> None:
         request = request._replace(stop=min(request.stop, size(request.file)))
         data = memoryview(read(request))
         for span in wanted:
@@ -169,16 +169,16 @@ def read_spans(
 
 
 def requests(
-    spans: Sequence[Span], grain: int = 1, gap: int = GAP, most: int = REQUEST
-) -> list[tuple[Span, list[Span]]]:
+    spans: Sequence[ByteRange], grain: int = 1, gap: int = GAP, most: int = REQUEST
+) -> list[tuple[ByteRange, list[ByteRange]]]:
     """Put spans together to requests; return each with the spans that it has a part of.
 
     Neighbours and those with up to `gap` bytes between them are read at once. Requests begin and end at multiples
     of `grain`, and have at most `most` bytes, a multiple of it too.
     """
-    merged: list[tuple[Span, list[Span]]] = []
+    merged: list[tuple[ByteRange, list[ByteRange]]] = []
     for span in sorted(spans):
-        wide = Span(span.file, span.start // grain * grain, -(-span.stop // grain) * grain)
+        wide = ByteRange(span.file, span.start // grain * grain, -(-span.stop // grain) * grain)
         last = merged[-1][0] if merged else None
         if last is not None and last.file == wide.file and wide.start <= last.stop + gap:
             merged[-1][1].append(span)
@@ -188,7 +188,7 @@ def requests(
     bounded = []
     for whole, members in merged:
         for low in range(whole.start, whole.stop, most):
-            request = Span(whole.file, low, min(low + most, whole.stop))
+            request = ByteRange(whole.file, low, min(low + most, whole.stop))
             inside = [span for span in members if span.start < request.stop and span.stop > request.start]
             if inside:
                 bounded.append((request, inside))

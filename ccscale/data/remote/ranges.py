@@ -17,7 +17,7 @@ from fsspec.asyn import AsyncFileSystem
 
 from ccscale.data.remote import location
 from ccscale.data.remote.location import SCHEMES, scheme
-from ccscale.data.remote.retry import MISSING, REFUSED, Patience, Refused, RemoteError, describe
+from ccscale.data.remote.retry import MISSING, REFUSED, Patience, RemoteError, RemoteRefused, describe
 from ccscale.errors import Fault, InputError
 from ccscale.threads import background
 
@@ -83,7 +83,7 @@ class Remote:
             what = describe(error)
             if what == MISSING:
                 raise FileNotFoundError(url) from None
-            raise (Refused if what == REFUSED else RemoteError)(what) from None
+            raise (RemoteRefused if what == REFUSED else RemoteError)(what) from None
 
     def _attempt(self, url: str, span: tuple[int, int] | None, size: int | None) -> Bytes:
         if os.getpid() != self._pid:  # forked: file systems and locks are the parent's

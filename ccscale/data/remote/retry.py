@@ -35,7 +35,7 @@ class RemoteError(OSError):
     """What no other try can change; the message says what is wrong with the file."""
 
 
-class Refused(RemoteError):
+class RemoteRefused(RemoteError):
     """A file that the server does not give, perhaps because it is not there: many tell no more without a right."""
 
 

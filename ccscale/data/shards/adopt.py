@@ -23,13 +23,13 @@ from ccscale import pool
 from ccscale.data.remote import location
 from ccscale.data.shards import index
 from ccscale.data.shards.adopted_tar import AdoptedTar, Folders, adopt_tar, put_in_place
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.hashing import blocks_of
 from ccscale.data.shards.keys import digests, shared_keys
 from ccscale.data.shards.labels import LabelError, Labels
 from ccscale.data.shards.manifest import NAME, NAMES, Manifest
 from ccscale.data.shards.manifest_file import Shard, url_complaint
-from ccscale.data.shards.passed_over import PassedOver
+from ccscale.data.shards.skipped_files import SkippedFiles
 from ccscale.data.shards.splits import describe, splits_of
 from ccscale.data.shards.tar_listing import refuse_compressed, tars_below
 from ccscale.errors import InputError
@@ -242,7 +242,7 @@ def _understand(found: list[AdoptedTar], before: Manifest | None) -> Labels:
 def _tell(found: list[AdoptedTar], labels: Labels) -> None:
     if labels.named:
         say(f"the labels are names of {len(labels.classes):,} classes")
-    passed = PassedOver.together(tar.passed for tar in found)
+    passed = SkippedFiles.together(tar.passed for tar in found)
     if passed.kinds:
         first = next(tar.shard.url for tar in found if tar.passed.kinds)
         say(f"{passed.tell('member')}, the first in {first}; with --strict this is an error")

@@ -12,13 +12,13 @@ import numpy as np
 from ccscale import pool
 from ccscale.config import MOST_CLASSES
 from ccscale.data.shards import index
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.hashing import HashingReader
 from ccscale.data.shards.keys import Digests, digests
 from ccscale.data.shards.labels import ABSENT, UNKNOWN, Labels
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.data.shards.passed_over import PassedOver
 from ccscale.data.shards.scan import scan
+from ccscale.data.shards.skipped_files import SkippedFiles
 from ccscale.pool import Tick
 from ccscale.progress import Meter
 from ccscale.regular import regular
@@ -42,7 +42,7 @@ class AdoptedTar:
     shard: Shard
     keys: Digests
     labels: dict[str, Label]
-    passed: PassedOver
+    passed: SkippedFiles
 
     @property
     def labelled(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from ccscale.data.shards.labels import LONGEST, LabelError, as_text
-from ccscale.errors import nearest
+from ccscale.errors import did_you_mean
 
 JSON_BYTES = 2**16  # of a sample's json, at most: a larger one is not looked into
 LABEL_BYTES = 4 * LONGEST + 64
@@ -58,7 +58,7 @@ class Annotations:
         """What is wrong where no sample had the field of labels."""
         if self._field is None or self._seen:
             return None
-        hint = nearest(self._field, self._fields)
+        hint = did_you_mean(self._field, self._fields)
         if not hint and self._fields:
             hint = f"; there are {', '.join(map(repr, sorted(self._fields)))}"
         return f"no sample's json has the field {self._field!r}{hint}"

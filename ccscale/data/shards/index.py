@@ -3,7 +3,7 @@
 One row per sample, in the tar's order:
 
     key     string   the sample's name, `escaped` where it is not UTF-8
-    ext     string   of the image: jpg, png or webp, in tars of others also gif, bmp, … (`ENDINGS`)
+    ext     string   of the image: jpg, png or webp, in tars of others also gif, bmp, … (`EXTENSIONS`)
     offset  int64    of the image's first byte in the tar
     size    int64    of the image in bytes
     label   int32    null where it is not known
@@ -33,7 +33,7 @@ from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import Fetcher
 from ccscale.data.remote.retry import MISSING, RemoteError
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.labels import UNKNOWN, LabelError, Labelling
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard

@@ -11,14 +11,14 @@ from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
-from ccscale.data.order.run import Version
+from ccscale.data.order.run import DataVersion
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.errors import InputError
 from ccscale.wording import counted
 
 
-class Source(NamedTuple):
+class ListedShard(NamedTuple):
     """A shard that is taken in, and the SHA-256 of its features where these are what is trained on."""
 
     shard: Shard
@@ -34,7 +34,7 @@ class Intake(NamedTuple):
     """What is taken in at a step, before it is taken; with the first, at step 0, a run begins."""
 
     step: int
-    sources: tuple[Source, ...]
+    sources: tuple[ListedShard, ...]
     retired: tuple[str, ...] = ()
     """Urls of shards that give no samples any more."""
 
@@ -55,7 +55,7 @@ class Intakes:
     looked: int = 0
 
     @cached_property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[ListedShard, ...]:
         """All shards that were ever taken in, in the order in which their samples are numbered."""
         return tuple(source for intake in self.intakes for source in intake.sources)
 
@@ -70,7 +70,7 @@ class Intakes:
         return frozenset(url for intake in self.intakes for url in intake.retired)
 
     @property
-    def active(self) -> tuple[Source, ...]:
+    def active(self) -> tuple[ListedShard, ...]:
         """The shards that give samples."""
         return tuple(source for source in self.sources if source.shard.url not in self.retired)
 
@@ -97,14 +97,14 @@ class Intakes:
         kept = tuple(each for each in self.intakes if each.step <= intake.step)
         return Intakes((*kept, intake), intake.step)
 
-    def versions(self) -> list[Version]:
+    def versions(self) -> list[DataVersion]:
         """Return what the schedule is made of."""
         numbers = {shard.url: number for number, shard in enumerate(self.shards)}
-        found, count, retired = list[Version](), 0, set[int]()
+        found, count, retired = list[DataVersion](), 0, set[int]()
         for intake in self.intakes:
             count += len(intake.sources)
             retired |= {numbers[url] for url in intake.retired}
-            found.append(Version(intake.step, self.shards[:count], frozenset(retired)))
+            found.append(DataVersion(intake.step, self.shards[:count], frozenset(retired)))
         return found
 
     def numbered(self, manifest: Manifest) -> Manifest:
@@ -126,13 +126,13 @@ class Intakes:
 class Comparison(NamedTuple):
     """What is listed, compared with what was taken in."""
 
-    new: tuple[Source, ...]
+    new: tuple[ListedShard, ...]
     """In the order of the list."""
     vanished: tuple[str, ...]
     """Urls of shards that give samples and are not listed any more."""
 
 
-def compare(intakes: Intakes, listed: Sequence[Source], place: str) -> Comparison:
+def compare(intakes: Intakes, listed: Sequence[ListedShard], place: str) -> Comparison:
     """Compare what is listed of the splits trained on with what was taken in.
 
     Parameters

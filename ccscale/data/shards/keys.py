@@ -42,7 +42,7 @@ def unescaped(text: str) -> str:
     return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]).decode("ascii", "surrogateescape"), text)
 
 
-def told_apart(keys: Sequence[str], endings: Sequence[str]) -> list[str]:
+def disambiguated(keys: Sequence[str], endings: Sequence[str]) -> list[str]:
     """Give keys that collide their files' endings: ``p.jpg`` and ``p.png`` become ``p_jpg`` and ``p_png``.
 
     Parameters

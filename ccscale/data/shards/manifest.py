@@ -18,7 +18,7 @@ from ccscale.data.remote.retry import Patience, Unreachable
 from ccscale.data.shards.keys import valid
 from ccscale.data.shards.labels import Labelling, Labels
 from ccscale.data.shards.manifest_file import KIND, VERSION, PixelFacts, Shard, parse
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, did_you_mean
 
 NAME = "dataset.json"
 NAMES = "names"  # of classes are what the tars have as labels, as `made_by` says
@@ -166,7 +166,7 @@ class Manifest:
         """
         wanted, known = set(splits), self.splits
         for split in sorted(wanted - set(known)):
-            hint = nearest(split, known) or f"; it has {', '.join(known)}"
+            hint = did_you_mean(split, known) or f"; it has {', '.join(known)}"
             raise InputError(f"{self.root} has no split {split!r}{hint}")
         return tuple(shard for shard in self.shards if shard.split in wanted)
 

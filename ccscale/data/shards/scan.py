@@ -1,7 +1,7 @@
 """Scans the headers of a tar: finds its samples, and everything else in it.
 
 Members are grouped by WebDataset's rule: neighbours that share the path up to the first dot of its last part are
-a sample. Its image is the member with the first of the `ENDINGS` that is there. Its label is the text of its
+a sample. Its image is the member with the first of the `EXTENSIONS` that is there. Its label is the text of its
 ``cls``, or of a field of its ``json``. A hard link is read where the member is that it names. What is left over is
 counted by kind:
 
@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
-from ccscale.data.images.endings import ENDINGS
+from ccscale.data.images.extensions import EXTENSIONS
 from ccscale.data.shards.annotations import Annotations, Member
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.keys import valid
 from ccscale.data.shards.labels import LabelError
-from ccscale.data.shards.passed_over import BARE, HIDDEN, SPECIAL, PassedOver
+from ccscale.data.shards.skipped_files import BARE, HIDDEN, SPECIAL, SkippedFiles
 from ccscale.data.shards.tar_reader import tar_members
 
 # The key goes up to the first dot of the last part of the path.
@@ -53,7 +53,7 @@ class Scan:
     """
 
     samples: list[FoundSample] = field(default_factory=list)
-    passed: PassedOver = field(default_factory=PassedOver)
+    passed: SkippedFiles = field(default_factory=SkippedFiles)
 
 
 def scan(file: BinaryIO, name: str, label_field: str | None = None) -> Scan:
@@ -79,7 +79,7 @@ def scan(file: BinaryIO, name: str, label_field: str | None = None) -> Scan:
     with_image: set[str] = set()
     without: set[str] = set()
     for key, members in _samples(file, name, found.passed):
-        images = [ending for ending in ENDINGS if ending in members]
+        images = [ending for ending in EXTENSIONS if ending in members]
         if images and key in with_image:
             raise ShardError(name, f"two samples have the key {key!r}")
         if key in with_image or (images and key in without):
@@ -100,14 +100,14 @@ def scan(file: BinaryIO, name: str, label_field: str | None = None) -> Scan:
         except LabelError as error:
             raise ShardError(name, f"of the sample {key!r}, {error}") from None
         found.samples.append(
-            FoundSample(valid(key), ENDINGS[images[0]], image.offset, image.size, text, origin)
+            FoundSample(valid(key), EXTENSIONS[images[0]], image.offset, image.size, text, origin)
         )
     if found.samples and beside.complaint:
         raise ShardError(name, beside.complaint)
     return found
 
 
-def _samples(file: BinaryIO, name: str, passed: PassedOver) -> Iterator[tuple[str, dict[str, Member]]]:
+def _samples(file: BinaryIO, name: str, passed: SkippedFiles) -> Iterator[tuple[str, dict[str, Member]]]:
     """Yield (key, members by ending) for neighbours that share a key."""
     places: dict[str, tuple[int, int]] = {}
     key: str | None = None
@@ -146,7 +146,7 @@ def _check_dots(name: str, key: str, members: dict[str, Member]) -> None:
     """Refuse a sample without an image whose members were images, had their names no second dot."""
     for ending, member in members.items():
         before, _, last = ending.rpartition(".")
-        if before and last in ENDINGS:
+        if before and last in EXTENSIONS:
             raise ShardError(
                 name,
                 f"the sample {key!r} has no image but {', '.join(members)}: as in WebDataset, a sample's "

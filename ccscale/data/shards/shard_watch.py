@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ccscale.data.remote import location
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.index import ShardIndex, read_index, scan_tar
 from ccscale.data.shards.keys import Digests, digests
 from ccscale.data.shards.manifest import NAME, Manifest

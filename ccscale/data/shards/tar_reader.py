@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Self, cast
 
-from ccscale.data.shards.damage import CompressedTar, ShardError
+from ccscale.data.shards.errors import CompressedTar, ShardError
 from ccscale.errors import InputError
 
 HEADER_BYTES = 2**20  # of a header with extended attributes, at most

@@ -13,15 +13,15 @@ from ccscale.data.remote import location
 from ccscale.data.remote.access import Access
 from ccscale.data.remote.fetch import Fetcher
 from ccscale.data.shards import index
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.hashing import HashingReader, blocks_of
 from ccscale.data.shards.index import ShardIndex, read_index
 from ccscale.data.shards.keys import Digests, digests, shared_keys
 from ccscale.data.shards.labels import UNKNOWN
 from ccscale.data.shards.manifest import NAME, Manifest
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.data.shards.passed_over import PassedOver
 from ccscale.data.shards.scan import scan
+from ccscale.data.shards.skipped_files import SkippedFiles
 from ccscale.data.shards.tar_listing import tars_below
 from ccscale.progress import Meter
 from ccscale.regular import regular
@@ -36,7 +36,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerifiedShards:
     """What a look at a data set gave.
 
     Attributes
@@ -48,7 +48,7 @@ class Verified:
     """
 
     problems: list[Problem]
-    passed: PassedOver
+    passed: SkippedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,12 @@ class _Checked:
     problems: list[Problem]
     keys: Digests
     labelled: int
-    passed: PassedOver
+    passed: SkippedFiles
 
 
-def verify(root: str | os.PathLike[str], workers: int | None = None, progress: bool = False) -> Verified:
+def verify(
+    root: str | os.PathLike[str], workers: int | None = None, progress: bool = False
+) -> VerifiedShards:
     """Check every shard of a data set against the manifest.
 
     Each shard exists, has the manifest's size and SHA-256, reads as a tar to its end with the manifest's number
@@ -109,7 +111,7 @@ def verify(root: str | os.PathLike[str], workers: int | None = None, progress: b
         listed = {shard.url for shard in manifest.shards}
         strays = [name for name in tars_below(manifest.root) if name not in listed]
         problems += [Problem(name, "the manifest does not list it") for name in strays]
-    return Verified(problems, PassedOver.together(result.passed for result in results))
+    return VerifiedShards(problems, SkippedFiles.together(result.passed for result in results))
 
 
 def info(root: str | os.PathLike[str]) -> dict[str, Any]:
@@ -167,7 +169,7 @@ def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
     """Check one shard; runs in a worker process."""
     place = manifest.locate(shard)
     whats: list[str] = []
-    keys, labelled, passed = np.empty(0, np.uint64), 0, PassedOver()
+    keys, labelled, passed = np.empty(0, np.uint64), 0, SkippedFiles()
     try:
         fetcher = Fetcher(Access())
         with _opened(place, shard, fetcher) as file:

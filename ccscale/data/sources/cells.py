@@ -58,7 +58,7 @@ class Cell:
         return File(self.instead, listed=False).read()
 
 
-def is_image(kind: pa.DataType) -> bool:
+def holds_image(kind: pa.DataType) -> bool:
     """Return whether a column of this type holds images themselves."""
     if pa.types.is_struct(kind):
         names = {field.name: field.type for field in kind}

@@ -17,9 +17,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.tar_reader import tar_members
-from ccscale.data.sources.contents import Bytes, Layout, Pixels
+from ccscale.data.sources.contents import Bytes, Layout, RawPixels
 from ccscale.data.sources.items import Item, Source, numbered_key
 from ccscale.data.sources.plain_pickle import PickledArray, PickleRefused, load
 from ccscale.errors import InputError
@@ -181,5 +181,5 @@ def _source(
                         "classes: download the archive again"
                     )
                 key = numbered_key(split, len(items))
-                items.append(Item(key, Pixels(Bytes(image), LAYOUT), label, f"{name}[{row}]"))
+                items.append(Item(key, RawPixels(Bytes(image), LAYOUT), label, f"{name}[{row}]"))
     return Source(kind, kind, classes, classes, splits)

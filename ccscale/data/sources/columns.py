@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, did_you_mean
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
@@ -80,7 +80,7 @@ class Columns:
                     )
             return None
         if asked not in available:
-            hint = nearest(asked, available) or f"; it has {', '.join(available)}"
+            hint = did_you_mean(asked, available) or f"; it has {', '.join(available)}"
             raise InputError(f"{option}: {self.path} has no column {asked!r}{hint}")
         return asked
 

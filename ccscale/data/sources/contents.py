@@ -122,7 +122,7 @@ class Layout(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Pixels:
+class RawPixels:
     """Bare pixels, grey or RGB, which become a PNG when they are read; `size` is theirs, the PNG's is not known."""
 
     raw: Bytes | FilePart

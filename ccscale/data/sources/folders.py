@@ -5,17 +5,17 @@ SOURCE/<class>/…/<image>          one split, a class per folder
 SOURCE/<split>/<image>            several splits (where all the folders have names of splits)
 SOURCE/<split>/<class>/…/<image>
 
-Whatever else lies there is counted (`passed_over.py`). Names need not be UTF-8, nor differ in more than endings.
+Other files are counted (`data/shards/skipped_files.py`). Names may be no UTF-8, or differ only in the extension.
 """
 
 import os
 from collections.abc import Iterator
 from itertools import groupby
 
-from ccscale.data.images.endings import ENDINGS, is_image
+from ccscale.data.images.extensions import EXTENSIONS, is_image
 from ccscale.data.shards.folder_walk import entries_below, is_folder, is_hidden
 from ccscale.data.shards.keys import escaped
-from ccscale.data.shards.passed_over import LEADING_BACK, SPECIAL, PassedOver
+from ccscale.data.shards.skipped_files import LEADING_BACK, SPECIAL, SkippedFiles
 from ccscale.data.shards.splits import SPLIT_NAMES, TRAINING_SPLITS, UNLABELLED_SPLITS, check_split
 from ccscale.data.sources.contents import File
 from ccscale.data.sources.items import Item, Source, source_of_files
@@ -50,11 +50,13 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
         raise InputError(f"there is no folder {path}; SOURCE must be a folder of images")
     if split is not None:
         check_split(split, "--split")
-    passed = PassedOver()
+    passed = SkippedFiles()
     names = list(image_files(root, passed=passed))
     if not names:
         beside = f"; {passed}" if passed.kinds else ""
-        raise InputError(f"{path} contains no images ({', '.join(sorted(ENDINGS))}); check the path{beside}")
+        raise InputError(
+            f"{path} contains no images ({', '.join(sorted(EXTENSIONS))}); check the path{beside}"
+        )
 
     parts = _split_folders(names, str(path) if labels else None) if split is None else None
     if parts is None:
@@ -75,12 +77,12 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
     return source_of_files(root, "folder", classes, classes, splits, passed)
 
 
-def image_files(root: str, prefix: str = "", passed: PassedOver | None = None) -> Iterator[str]:
+def image_files(root: str, prefix: str = "", passed: SkippedFiles | None = None) -> Iterator[str]:
     """Yield the image files below `root`, relative to it with '/', each folder's files before its sub-folders.
 
     `passed` counts what is passed over.
     """
-    passed = PassedOver() if passed is None else passed
+    passed = SkippedFiles() if passed is None else passed
     for name, entry in entries_below(root, prefix):
         if is_hidden(entry):
             passed.add(name)

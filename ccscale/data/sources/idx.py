@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from ccscale.data.sources.classes import listed_classes
-from ccscale.data.sources.contents import Bytes, FilePart, Layout, Pixels
+from ccscale.data.sources.contents import Bytes, FilePart, Layout, RawPixels
 from ccscale.data.sources.items import Item, Source, numbered_key
 from ccscale.errors import InputError
 
@@ -141,7 +141,7 @@ def _items(path: str, split: str, labels: bytes | None) -> list[Item]:
         return [
             Item(
                 numbered_key(split, number),
-                Pixels(content, layout),
+                RawPixels(content, layout),
                 None if labels is None else labels[number],
                 f"{name}[{number}]",
             )

@@ -14,17 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from ccscale.data.images.endings import is_image
+from ccscale.data.images.extensions import is_image
 from ccscale.data.shards.annotations import Member
-from ccscale.data.shards.damage import CompressedTar, ShardError
+from ccscale.data.shards.errors import CompressedTar, ShardError
 from ccscale.data.shards.keys import escaped
-from ccscale.data.shards.passed_over import PassedOver
+from ccscale.data.shards.skipped_files import SkippedFiles
 from ccscale.data.shards.tar_reader import tar_members
 from ccscale.data.sources.classes import WNID, listed_classes, synset_names
 from ccscale.data.sources.contents import FilePart
 from ccscale.data.sources.folders import file_item, image_files
 from ccscale.data.sources.items import Item, Source, source_of_files
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, did_you_mean
 from ccscale.progress import Meter, say
 
 SUBSETS = {  # as in the Contrastive Clustering paper: wnids, training images in a full copy
@@ -96,7 +96,7 @@ def imagenet(path: str | os.PathLike[str], classes: str | None = None) -> Source
         )
     wnids = sorted(wanted or here)
     index = {wnid: label for label, wnid in enumerate(wnids)}
-    splits, passed = {}, PassedOver()
+    splits, passed = {}, SkippedFiles()
     for split, places in split_places.items():
         known = {wnid: places[wnid] for wnid in wnids if wnid in places}
         splits[split] = _items(known, index, passed)
@@ -118,7 +118,7 @@ def _wanted(classes: str | None) -> list[str] | None:
     wnids = listed_classes(classes)
     for wnid in wnids:
         if not WNID.fullmatch(wnid):
-            hint = nearest(wnid, SUBSETS) or f"; {' and '.join(SUBSETS)} are known by name"
+            hint = did_you_mean(wnid, SUBSETS) or f"; {' and '.join(SUBSETS)} are known by name"
             raise InputError(f"--classes: {wnid!r} is no WordNet id (an n and eight digits){hint}")
     return wnids
 
@@ -171,12 +171,12 @@ def _in_archive(root: str, path: str) -> dict[str, _Place]:
     return places
 
 
-def _items(places: dict[str, _Place], index: dict[str, int], passed: PassedOver) -> list[Item]:
+def _items(places: dict[str, _Place], index: dict[str, int], passed: SkippedFiles) -> list[Item]:
     """List the images of the classes, class by class, each class by name."""
 
-    def listed(entry: tuple[str, _Place]) -> tuple[list[Item], PassedOver]:
+    def listed(entry: tuple[str, _Place]) -> tuple[list[Item], SkippedFiles]:
         wnid, place = entry
-        beside = PassedOver()
+        beside = SkippedFiles()
         how = _in_class_folder if place.size is None else _in_class_tar
         return how(place, index[wnid], beside), beside
 
@@ -193,12 +193,12 @@ def _items(places: dict[str, _Place], index: dict[str, int], passed: PassedOver)
     return items
 
 
-def _in_class_folder(place: _Place, label: int, passed: PassedOver) -> list[Item]:
+def _in_class_folder(place: _Place, label: int, passed: SkippedFiles) -> list[Item]:
     root = place.path[: -len(place.name)].rstrip("/")
     return [file_item(root, name, label) for name in image_files(root, f"{place.name}/", passed)]
 
 
-def _in_class_tar(place: _Place, label: int, passed: PassedOver) -> list[Item]:
+def _in_class_tar(place: _Place, label: int, passed: SkippedFiles) -> list[Item]:
     folder = place.name.removesuffix(".tar")
     items = []
     for member in sorted(_members(place), key=lambda member: os.fsencode(member.name)):

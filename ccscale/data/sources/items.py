@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from ccscale.data.images.endings import ending_of
-from ccscale.data.shards.keys import escaped, is_utf_8, told_apart, unescaped
-from ccscale.data.shards.passed_over import PassedOver
+from ccscale.data.images.extensions import extension_of
+from ccscale.data.shards.keys import disambiguated, escaped, is_utf_8, unescaped
+from ccscale.data.shards.skipped_files import SkippedFiles
 from ccscale.data.sources.contents import Content
 from ccscale.errors import InputError
 
@@ -63,7 +63,7 @@ class Source:
     classes: tuple[str, ...]
     class_ids: tuple[str, ...]
     splits: dict[str, list[Item]]
-    passed: PassedOver = field(default_factory=PassedOver)
+    passed: SkippedFiles = field(default_factory=SkippedFiles)
     renamed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -92,13 +92,13 @@ def source_of_files(
     classes: Iterable[str],
     class_ids: Iterable[str],
     splits: dict[str, list[Item]],
-    passed: PassedOver,
+    passed: SkippedFiles,
 ) -> Source:
     """Return a source of files, whose names may be anything: keys that collide get their files' endings."""
     items = [item for inside in splits.values() for item in inside]
     keys = [item.key for item in items]
-    endings = [ending_of(item.origin) for item in items]
-    own = told_apart(keys, endings) if len(set(keys)) < len(keys) else keys
+    endings = [extension_of(item.origin) for item in items]
+    own = disambiguated(keys, endings) if len(set(keys)) < len(keys) else keys
     left = iter(own)
     splits = {split: [replace(item, key=next(left)) for item in inside] for split, inside in splits.items()}
     told = []

@@ -19,7 +19,7 @@ from ccscale.data.sources.items import Source
 from ccscale.data.sources.stl10 import stl10
 from ccscale.data.sources.table import table
 from ccscale.data.sources.tiny_imagenet import tiny_imagenet
-from ccscale.errors import InputError, nearest
+from ccscale.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def open_source(kind: str, source: str | os.PathLike[str] | None = None, **optio
         whatever is wrong in the source.
     """
     if kind not in KINDS:
-        hint = nearest(kind, KINDS) or f"; the kinds are {', '.join(KINDS)}"
+        hint = did_you_mean(kind, KINDS) or f"; the kinds are {', '.join(KINDS)}"
         raise InputError(f"{kind!r} is not a kind of source{hint}")
     known = KINDS[kind]
     for name in options:

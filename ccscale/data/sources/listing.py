@@ -14,7 +14,7 @@ import pyarrow as pa
 from ccscale.data.shards.keys import escaped
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
-from ccscale.data.shards.passed_over import PassedOver
+from ccscale.data.shards.skipped_files import SkippedFiles
 from ccscale.data.sources.folders import image_files
 from ccscale.errors import InputError
 
@@ -43,7 +43,7 @@ class ImageListing:
     names: pa.LargeStringArray
     paths: pa.LargeBinaryArray
     manifest: Manifest
-    passed: PassedOver
+    passed: SkippedFiles
 
 
 def list_images(places: Sequence[str]) -> ImageListing:
@@ -60,7 +60,7 @@ def list_images(places: Sequence[str]) -> ImageListing:
     InputError
         If one is not there, or there are no images. A path of a list is not looked for here.
     """
-    passed = PassedOver()
+    passed = SkippedFiles()
     named: dict[str, str] = {}
     try:
         for place in places:
@@ -84,7 +84,7 @@ def list_images(places: Sequence[str]) -> ImageListing:
     )
 
 
-def _files(place: str, passed: PassedOver) -> Iterator[str]:
+def _files(place: str, passed: SkippedFiles) -> Iterator[str]:
     """Yield the files that a place stands for."""
     if place == STANDARD_INPUT:
         yield from _lines(sys.stdin.buffer)

@@ -10,7 +10,7 @@ stl10_binary/unlabeled_X.bin     may be missing
 import os
 
 from ccscale.data.sources.classes import text_lines
-from ccscale.data.sources.contents import FilePart, Layout, Pixels
+from ccscale.data.sources.contents import FilePart, Layout, RawPixels
 from ccscale.data.sources.items import Item, Source, numbered_key
 from ccscale.errors import InputError
 
@@ -82,7 +82,7 @@ def _items(root: str, split: str, name: str, labels: list[int] | None) -> list[I
     return [
         Item(
             numbered_key(split, number),
-            Pixels(FilePart(path, number * IMAGE_BYTES, IMAGE_BYTES), LAYOUT),
+            RawPixels(FilePart(path, number * IMAGE_BYTES, IMAGE_BYTES), LAYOUT),
             None if labels is None else labels[number],
             f"{name}[{number}]",
         )

@@ -87,7 +87,7 @@ def table(
     else:
         check_split(split, "--split")
 
-    in_cells = columns.is_parquet and cells.is_image(columns.schema.field(paths_in).type)
+    in_cells = columns.is_parquet and cells.holds_image(columns.schema.field(paths_in).type)
     wanted = dict.fromkeys(name for name in (labels_in, splits_in, keys_in) if name is not None)
     if not in_cells:
         wanted[paths_in] = None

@@ -11,7 +11,7 @@ words.txt                   a wnid, a tab and its synonyms a line
 import os
 import re
 
-from ccscale.data.shards.passed_over import PassedOver
+from ccscale.data.shards.skipped_files import SkippedFiles
 from ccscale.data.sources.classes import synset_names, text_lines
 from ccscale.data.sources.folders import file_item, image_files
 from ccscale.data.sources.items import Item, Source, source_of_files
@@ -41,7 +41,7 @@ def tiny_imagenet(path: str | os.PathLike[str]) -> Source:
     classes = tuple(names.get(wnid, wnid) for wnid in wnids)
     index = {wnid: number for number, wnid in enumerate(wnids)}
     splits: dict[str, list[Item]] = {}
-    passed = PassedOver(KNOWN)
+    passed = SkippedFiles(KNOWN)
 
     if os.path.isdir(os.path.join(root, "train")):
         splits["train"] = []
@@ -79,6 +79,6 @@ def _annotations(root: str) -> dict[str, str]:
     return {fields[0]: fields[1] for fields in (line.split("\t") for line in lines) if len(fields) > 1}
 
 
-def _images_in(root: str, place: str, passed: PassedOver) -> list[str]:
+def _images_in(root: str, place: str, passed: SkippedFiles) -> list[str]:
     """List the images in a folder and below, relative to `root`; none where there is no such folder."""
     return list(image_files(root, f"{place}/", passed)) if os.path.isdir(os.path.join(root, place)) else []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ccscale.config.stages import Boost
 from ccscale.train.boost.given import GivenClasses
-from ccscale.train.boost.selection import relabel, surest
+from ccscale.train.boost.selection import most_confident, relabel
 
 _NAMES = ("labels", "clusters", "before")
 
@@ -61,13 +61,13 @@ class LastingLabels:
         samples
             (N,) int64: which samples they are. One that stands in for another may be there twice.
         confidence, clusters
-            As of `relabel`, or of `surest`.
+            As of `relabel`, or of `most_confident`.
         lasting
             Whether a label stays that an image had before; none does by a calibrated confidence.
         """
         settings = self._settings
         if settings.selection == "calibrated":
-            found = surest(confidence, clusters, self._k, settings.share)
+            found = most_confident(confidence, clusters, self._k, settings.share)
             new = torch.where(found, clusters, -1).to(torch.int32)
         else:
             old = self.labels[samples] if lasting else torch.full_like(samples, -1, dtype=torch.int32)

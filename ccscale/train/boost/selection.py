@@ -44,7 +44,7 @@ def candidates(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Te
     return _places(confidence, clusters, k) < _quota(len(clusters), k, share)
 
 
-def surest(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Tensor:
+def most_confident(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Tensor:
     """Tell which images have a label by their calibrated confidence.
 
     Parameters

@@ -248,7 +248,7 @@ def dicom(values, **tags):
 
 
 def test_dicom_is_what_its_scanner_meant_and_tells_nobody_whose_it_is():
-    from ccscale.data.making.channel_files import prepare_channels
+    from ccscale.data.conversion.channel_files import prepare_channels
 
     stored = np.arange(0, 4096, dtype=np.uint16).reshape(64, 64)
     plain = dicom(stored, RescaleSlope=2, RescaleIntercept=-1000)

@@ -14,11 +14,11 @@ from PIL import Image, ImageFile, features
 
 import ccscale
 from ccscale.config import Views
+from ccscale.data.conversion.preparation import Preparation, prepare
 from ccscale.data.images import decode, extras, formats
 from ccscale.data.images.crops import crop_views
 from ccscale.data.images.views import draw_views
 from ccscale.data.images.whole import whole_image
-from ccscale.data.making.preparation import Preparation, prepare
 from ccscale.data.shards.adopt import adopt
 from ccscale.data.shards.tar_writer import TarWriter
 from ccscale.draw.tiles import square

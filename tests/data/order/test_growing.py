@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ccscale.config.file import parse_config
 from ccscale.data.order.growing import GrowingSchedule
-from ccscale.data.order.run import Version, last_step, make_growing_schedule, make_schedule
+from ccscale.data.order.run import DataVersion, last_step, make_growing_schedule, make_schedule
 from ccscale.data.order.stages import BoostSteps
 from ccscale.data.read_ahead import _blocks
 from ccscale.data.shards.manifest_file import Shard
@@ -29,7 +29,7 @@ def shard(number: int, samples: int) -> Shard:
 
 
 @st.composite
-def grown(draw: st.DrawFn) -> tuple[GrowingSchedule, list[Version]]:
+def grown(draw: st.DrawFn) -> tuple[GrowingSchedule, list[DataVersion]]:
     """The schedule of up to five versions, some of which end an epoch in its middle, some retire a shard."""
     sizes = draw(st.lists(st.integers(8, 30), min_size=6, max_size=12))
     shards = [shard(number, size) for number, size in enumerate(sizes)]
@@ -37,7 +37,7 @@ def grown(draw: st.DrawFn) -> tuple[GrowingSchedule, list[Version]]:
     counts = sorted(draw(st.lists(st.integers(4, len(sizes)), min_size=len(steps), max_size=len(steps))))
     retired = draw(st.lists(st.integers(0, 1), min_size=len(steps), max_size=len(steps)))
     versions = [
-        Version(step, shards[:count], frozenset(range(2, 2 + sum(retired[:number]) % 2)))
+        DataVersion(step, shards[:count], frozenset(range(2, 2 + sum(retired[:number]) % 2)))
         for number, (step, count) in enumerate(zip(steps, counts, strict=True))
     ]
     return make_growing_schedule(config(phased=draw(st.booleans())), versions, 1), versions
@@ -88,9 +88,9 @@ def test_what_is_read_ahead_is_what_is_used(case, start, count):
 
 def test_what_has_come_later_changes_nothing_before_and_new_samples_are_seen():
     shards = [shard(number, 16) for number in range(8)]
-    begun = [Version(0, shards[:4]), Version(16, shards[:6])]
+    begun = [DataVersion(0, shards[:4]), DataVersion(16, shards[:6])]
     now = make_growing_schedule(config(), begun, 1)
-    later = make_growing_schedule(config(), [*begun, Version(40, shards)], 4)
+    later = make_growing_schedule(config(), [*begun, DataVersion(40, shards)], 4)
     assert [now.locate(step) for step in range(40)] == [later.locate(step) for step in range(40)]
     epoch = [
         later.order(later.locate(step).number).batch(later.locate(step).position) for step in range(40, 56)
@@ -103,7 +103,7 @@ def test_what_has_come_later_changes_nothing_before_and_new_samples_are_seen():
 
 def test_a_runs_length_follows_what_it_has_taken_in():
     shards = [shard(number, 16) for number in range(8)]
-    versions = [Version(0, shards[:4]), Version(16, shards)]  # 8 steps an epoch, then 16
+    versions = [DataVersion(0, shards[:4]), DataVersion(16, shards)]  # 8 steps an epoch, then 16
     schedule = make_growing_schedule(config(), versions, 1)
     assert last_step(config(), schedule) == 16 + 4 * 16
     assert last_step(config(max_steps=1000), schedule) == 1000
@@ -124,6 +124,8 @@ def test_a_runs_length_follows_what_it_has_taken_in():
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_an_epoch_that_is_cut_off_counts(epochs):
     shards = [shard(number, 16) for number in range(8)]
-    schedule = make_growing_schedule(config(), [Version(0, shards[:4]), Version(8 * epochs - 3, shards)], 1)
+    schedule = make_growing_schedule(
+        config(), [DataVersion(0, shards[:4]), DataVersion(8 * epochs - 3, shards)], 1
+    )
     assert schedule.end_of(epochs) == 8 * epochs - 3
     assert schedule.end_of(epochs + 1) == 8 * epochs - 3 + 16

@@ -2,7 +2,7 @@
 
 import random
 
-from ccscale.data.remote.fetch import Span, read_spans, requests
+from ccscale.data.remote.fetch import ByteRange, read_ranges, requests
 
 
 def test_requests_cover_the_spans_and_little_more() -> None:
@@ -14,7 +14,7 @@ def test_requests_cover_the_spans_and_little_more() -> None:
         for _ in range(generator.randrange(12)):
             shard = generator.randrange(3)
             start = generator.randrange(len(data[shard]))
-            spans.append(Span(shard, start, generator.randrange(start, len(data[shard]) + 1)))
+            spans.append(ByteRange(shard, start, generator.randrange(start, len(data[shard]) + 1)))
         made = requests(spans, grain, gap, most=64)
         read = 0
         for request, inside in made:
@@ -25,7 +25,7 @@ def test_requests_cover_the_spans_and_little_more() -> None:
         if (grain, gap) == (1, 0):
             wanted = {(span.file, byte) for span in spans for byte in range(span.start, span.stop)}
             assert read == len(wanted), trial
-        found = read_spans(
+        found = read_ranges(
             spans,
             grain,
             size=lambda s, d=data: len(d[s]),

@@ -16,7 +16,7 @@ from ccscale.data.order.schedule import Schedule
 from ccscale.data.pairs import PairBatch, pair_batches
 from ccscale.data.reader import SampleReader
 from ccscale.data.remote.access import Access
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.index import read_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.whole_images import whole_batches

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from forged import COLUMNS, index_columns, number_field, parquet, tar_header
 
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.index import read_index, scan_tar
 from ccscale.data.shards.keys import unescaped
 from ccscale.data.shards.manifest import Manifest
@@ -99,7 +99,7 @@ def test_names_that_are_no_utf_8_can_be_had_back():
 MEASURE = """
 import resource, sys
 from ccscale.data.shards.index import scan_tar
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     try:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.index import SCHEMA, ShardIndex, from_parquet, read_index, scan_tar, write_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccscale.data.shards.intakes import Intake, Intakes, Source, compare
+from ccscale.data.shards.intakes import Intake, Intakes, ListedShard, compare
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.manifest_file import Shard
 from ccscale.errors import InputError
@@ -12,7 +12,7 @@ def source(
     name: str, samples: int = 10, content: str = "", split: str = "train", features: str | None = None
 ):
     sha256 = (content or name).encode().hex().ljust(64, "0")
-    return Source(Shard(f"{name}.tar", samples, 1000 * samples, sha256, split), features)
+    return ListedShard(Shard(f"{name}.tar", samples, 1000 * samples, sha256, split), features)
 
 
 A, B, C, D = map(source, "abcd")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ccscale.data.shards import keys
-from ccscale.data.shards.keys import digests, escaped, shared_keys, told_apart, unescaped
+from ccscale.data.shards.keys import digests, disambiguated, escaped, shared_keys, unescaped
 
 
 def shared(shards: list[list[str]]) -> list[tuple[int, list[str], int]]:
@@ -93,4 +93,4 @@ def test_any_bytes_come_back():
 )
 def test_keys_that_collide_get_their_endings(files, expected):
     stems, endings = zip(*(name.split(".") for name in files), strict=True)
-    assert told_apart(stems, endings) == expected
+    assert disambiguated(stems, endings) == expected

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from ccscale.data.shards.damage import ShardError
+from ccscale.data.shards.errors import ShardError
 from ccscale.data.shards.index import scan_tar
 from ccscale.data.shards.labels import Labelling, Labels
 from ccscale.data.shards.scan import Scan, scan

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccscale.data.shards.damage import CompressedTar, ShardError
+from ccscale.data.shards.errors import CompressedTar, ShardError
 from ccscale.data.shards.tar_reader import tar_members
 
 

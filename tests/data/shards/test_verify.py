@@ -13,7 +13,7 @@ import pytest
 from harness.servers import ShardServer
 from PIL import Image
 
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.shards.index import read_index, scan_tar, write_index
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.verify import info, verify

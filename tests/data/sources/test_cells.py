@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from harness.listings import converted, encoded
 
-from ccscale.data.making.shards import make_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.sources import cells
 from ccscale.data.sources.cells import Cell
 from ccscale.data.sources.table import table

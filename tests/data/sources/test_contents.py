@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ccscale.data.sources import contents
-from ccscale.data.sources.contents import Bytes, File, FilePart, Layout, Pixels, encode_png
+from ccscale.data.sources.contents import Bytes, File, FilePart, Layout, RawPixels, encode_png
 
 
 def test_a_part_is_read_by_its_offset(tmp_path):
@@ -65,8 +65,8 @@ def test_pixels_become_the_same_png_from_memory_and_from_a_file(tmp_path):
     stored = image.transpose(2, 0, 1).tobytes()  # plane by plane
     (tmp_path / "f").write_bytes(b"head" + stored)
     layout = Layout((3, 4, 6), (1, 2, 0))
-    in_file = Pixels(FilePart(str(tmp_path / "f"), 4, len(stored)), layout)
-    in_memory = Pixels(Bytes(stored), layout)
+    in_file = RawPixels(FilePart(str(tmp_path / "f"), 4, len(stored)), layout)
+    in_memory = RawPixels(Bytes(stored), layout)
     assert in_file.read() == in_memory.read() == in_memory.read()
     opened = Image.open(io.BytesIO(in_file.read()))
     assert (opened.format, opened.mode, opened.info) == ("PNG", "RGB", {})
@@ -84,8 +84,8 @@ def test_grey_pixels():
 
 def test_many_parts_of_a_file_are_small_to_send():
     path = "/data/" + "x" * 1000
-    parts = [Pixels(FilePart(path, i, 10), Layout((96, 96), (0, 1))) for i in range(100)]
+    parts = [RawPixels(FilePart(path, i, 10), Layout((96, 96), (0, 1))) for i in range(100)]
     layout = parts[0].layout
-    parts = [Pixels(part.raw, layout) for part in parts]
+    parts = [RawPixels(part.raw, layout) for part in parts]
     assert len(pickle.dumps(parts)) < 100 * 60 + 2000
     assert pickle.loads(pickle.dumps(parts)) == parts

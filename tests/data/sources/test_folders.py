@@ -9,7 +9,7 @@ import pytest
 from harness.listings import converted, encoded, listing, touch
 
 from ccscale.cli.main import main
-from ccscale.data.images.endings import ENDINGS
+from ccscale.data.images.extensions import EXTENSIONS
 from ccscale.data.shards.keys import unescaped
 from ccscale.data.shards.verify import verify
 from ccscale.data.sources.folders import folder
@@ -215,7 +215,7 @@ def test_what_is_passed_over_is_counted_by_kind(tmp_path):
 
 
 def test_images_of_every_ending_are_taken(tmp_path):
-    names = [*ENDINGS, "JPEG", "Tiff"]
+    names = [*EXTENSIONS, "JPEG", "Tiff"]
     assert {"jfif", "jpe", "avif", "heic", "jxl", "pnm"} < set(names)
     source = folder(touch(tmp_path, *(f"{number}.{name}" for number, name in enumerate(names))))
     assert len(source.splits["train"]) == len(names)

@@ -9,7 +9,7 @@ from ccscale.config import Config
 from ccscale.model.network import ContrastiveClustering
 from ccscale.train.boost.calibration import Calibrator, calibration_loss
 from ccscale.train.boost.mini_clusters import MOST, mini_clusters
-from ccscale.train.boost.selection import surest
+from ccscale.train.boost.selection import most_confident
 
 
 def groups_of_two(images: int, width: int = 32) -> Tensor:
@@ -53,7 +53,7 @@ def plain(confidence: list[float], clusters: list[int], k: int, share: float) ->
 def test_as_many_have_a_label_as_are_right(k: int, share: float) -> None:
     rng = np.random.default_rng(k)
     confidence, clusters = rng.uniform(size=90), rng.integers(0, max(k - 1, 2), 90)
-    found = surest(torch.from_numpy(confidence), torch.from_numpy(clusters), k, share)
+    found = most_confident(torch.from_numpy(confidence), torch.from_numpy(clusters), k, share)
     assert found.tolist() == plain(confidence.tolist(), clusters.tolist(), k, share)
     assert found.any()
 

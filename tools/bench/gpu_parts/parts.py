@@ -5,7 +5,7 @@ import json
 import torch
 
 from ccscale.engine.build import build_engine
-from ccscale.plan.parts import parts_of_step
+from ccscale.plan.step_parts import parts_of_step
 from gpu_parts.sizes import batch_of, config_of, network_of
 
 
