@@ -16,15 +16,7 @@ from ccscale.threads import background
 
 
 class Attendance:
-    """A list in the store where the ranks meet; each enters itself, in a thread, as soon as the store is there.
-
-    Parameters
-    ----------
-    env
-        Of this rank.
-    timeout
-        For how long the store is waited for.
-    """
+    """A list in the store where the ranks meet; each enters itself, in a thread, as soon as the store is there."""
 
     def __init__(self, env: RankEnvironment, timeout: timedelta) -> None:
         self._env = env

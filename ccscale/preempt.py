@@ -26,13 +26,7 @@ SAME_SECONDS = 1.0
 
 
 class Stopped(BaseException):
-    """A request to stop has ended what was under way; as `KeyboardInterrupt`, it is no fault of anything.
-
-    Parameters
-    ----------
-    name
-        What has asked.
-    """
+    """A request to stop has ended what was under way; as `KeyboardInterrupt`, it is no fault of anything."""
 
     def __init__(self, name: str = "a request") -> None:
         super().__init__(f"stopped on {name}, with nothing to save; run the same command to continue")

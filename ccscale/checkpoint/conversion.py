@@ -62,11 +62,6 @@ def make_universal(checkpoint: Checkpoint, names: Sequence[str]) -> Path:
     -------
     Path
         A folder that `load` takes.
-
-    Raises
-    ------
-    Fault
-        If the disk does not take it.
     """
     folder = checkpoint.path.parent / UNIVERSAL
     final, staging = folder / checkpoint.path.name, folder / STAGING / checkpoint.path.name

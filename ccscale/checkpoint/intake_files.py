@@ -57,13 +57,7 @@ class KeptIntakes:
         return cls(Intakes((Intake(0, tuple(sources)),)), data)
 
     def kept(self, run: Path) -> "KeptIntakes":
-        """Write what is not written yet, and all that was looked at; on one rank. Return it as it is kept then.
-
-        Raises
-        ------
-        InputError
-            If it cannot be written.
-        """
+        """Write what is not written yet, and all that was looked at; on one rank. Return it as it is kept then."""
         files = list(self.files)
         folder = run / FOLDER
         try:
@@ -114,13 +108,7 @@ class KeptIntakes:
 
 
 def read_intakes(run: Path) -> KeptIntakes | None:
-    """Read what a run has taken in; None where its data may not grow, or it was not begun.
-
-    Raises
-    ------
-    InputError
-        If it is damaged.
-    """
+    """Read what a run has taken in; None where its data may not grow, or it was not begun."""
     folder = run / FOLDER
     place = folder / LOOKED
     if not place.exists():

@@ -32,15 +32,6 @@ def seal(folder: Path, facts: dict[str, Any], written: Hashes) -> None:
 
     Nobody but the owner can write the files from then on, whatever the umask.
 
-    Parameters
-    ----------
-    folder
-        All of whose files are written.
-    facts
-        What else the marker says.
-    written
-        Files whose hashes are known from their writing.
-
     Raises
     ------
     OSError

@@ -184,13 +184,7 @@ def _is_of_a_start(name: str) -> bool:
 
 
 def read_run(folder: str | Path) -> Config:
-    """Return the config of a run's folder.
-
-    Raises
-    ------
-    InputError
-        If it is none.
-    """
+    """Return the config of a run's folder."""
     folder = Path(folder)
     if not (folder / FACTS).exists():
         raise InputError(

@@ -9,13 +9,6 @@ from ccscale.errors import InputError
 def check_trust(folder: Path, run: Path) -> None:
     """Check that a checkpoint is of its run, and that nobody else could have written it.
 
-    Parameters
-    ----------
-    folder
-        A checkpoint's, or another folder with pickles.
-    run
-        The run's folder. Nothing may lead out of it.
-
     Raises
     ------
     InputError

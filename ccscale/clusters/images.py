@@ -16,15 +16,7 @@ from ccscale.errors import BadImage, Fault, InputError
 
 
 class Images:
-    """Reads images of tables.
-
-    Parameters
-    ----------
-    tables
-        By their numbers.
-    data
-        Where their data sets are.
-    """
+    """Reads images of tables."""
 
     def __init__(self, tables: dict[int, TableFile], data: tuple[DataSet, ...]) -> None:
         self._tables, self._roots = tables, {one.name: one.root for one in data}

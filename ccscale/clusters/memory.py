@@ -20,13 +20,7 @@ from ccscale.model.network import ContrastiveClustering
 
 @dataclass(frozen=True)
 class Memory:
-    """The arrays of a version.
-
-    Attributes
-    ----------
-    state, reservoir, pool
-        See there.
-    """
+    """The arrays of a version."""
 
     state: State
     reservoir: Reservoir

@@ -8,15 +8,7 @@ from ccscale.evaluate.naming import resolve_names
 
 
 def carry_names(clusters: Path, basis: NetworkBasis, k: int) -> None:
-    """Give the first living clusters the names of the network's clusters, set by hand or by given labels.
-
-    Parameters
-    ----------
-    clusters
-        Their folder.
-    basis, k
-        The network, and its number of clusters.
-    """
+    """Give the first living clusters the names of the network's clusters, set by hand or by given labels."""
     known = resolve_names(clusters.parent, basis.weights, basis.head, k)
     if known.names is None:
         return

@@ -103,13 +103,7 @@ def retrain(
 
 
 def check_keys(overrides: Sequence[str]) -> None:
-    """Refuse keys that a retraining may not change.
-
-    Raises
-    ------
-    InputError
-        Naming the first of them.
-    """
+    """Refuse keys that a retraining may not change."""
     for one in overrides:
         section = one.partition(".")[0]
         if section not in MAY:

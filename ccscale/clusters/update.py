@@ -56,13 +56,7 @@ class UpdateOptions:
     reassign: bool = False
 
     def check(self) -> None:
-        """Refuse what does not go together.
-
-        Raises
-        ------
-        InputError
-            With the remedy.
-        """
+        """Refuse what does not go together."""
         if self.shards is not None and self.features is not None:
             raise InputError("update needs either shards or a store: give one of --shards and --features")
         if self.follow and self.shards is None:

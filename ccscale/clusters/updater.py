@@ -40,24 +40,7 @@ COMPARED = ("backbone", "weights", "model", "size", "scaled_decode")  # of a sto
 
 
 class Updater(AbstractContextManager["Updater"]):
-    """Versions that are made of new images, as all ranks make them together; within `exclusive_writer`.
-
-    Parameters
-    ----------
-    run
-        The run's folder.
-    device
-        Where the network goes.
-    workers
-        Loader processes.
-    request
-        Ends it early.
-
-    Attributes
-    ----------
-    versions
-        Those that were made.
-    """
+    """Versions that are made of new images, as all ranks make them together; within `exclusive_writer`."""
 
     def __init__(
         self, run: str | Path, device: torch.device, workers: int | None, request: StopRequest
@@ -220,13 +203,7 @@ def examine(
 
 
 def check_backbone(folder: Path, settings: Settings, version: Version) -> None:
-    """Refuse a store of another backbone than the clusters'.
-
-    Raises
-    ------
-    InputError
-        Naming what differs.
-    """
+    """Refuse a store of another backbone than the clusters'."""
     ours, theirs = version.backbone, settings
     for name in COMPARED:
         mine, other = getattr(ours, name), getattr(theirs, name)

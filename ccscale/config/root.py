@@ -126,11 +126,6 @@ class Config(Section):
         ----------
         ranks : int
             At least 1.
-
-        Raises
-        ------
-        InputError
-            With the numbers that can.
         """
         if self.lanes % ranks:
             raise InputError(

@@ -11,13 +11,7 @@ from ccscale.errors import BadImage, Fault
 
 
 class FileReader:
-    """Reads image i of a listing; small, and can be sent to a worker.
-
-    Parameters
-    ----------
-    listing
-        The images.
-    """
+    """Reads image i of a listing; small, and can be sent to a worker."""
 
     is_remote = False
 

@@ -32,15 +32,7 @@ REQUEST_BYTES = BLOCKS_AT_ONCE * AT_ONCE * REQUEST
 
 
 class Ahead:
-    """The samples of some lanes, in their order.
-
-    Parameters
-    ----------
-    reader
-        Reads them.
-    lanes
-        What each lane reads, block by block.
-    """
+    """The samples of some lanes, in their order."""
 
     def __init__(self, reader: SampleReader, lanes: Iterable[Iterator[Int64]]) -> None:
         self._reader = reader

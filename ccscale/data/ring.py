@@ -25,13 +25,7 @@ def plain_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 
 class Ring:
-    """The slots of one rank.
-
-    Parameters
-    ----------
-    stream
-        The one that copies to the device.
-    """
+    """The slots of one rank."""
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
         self._stream = stream

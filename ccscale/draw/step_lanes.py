@@ -38,17 +38,7 @@ class Block(NamedTuple):
 def draw_steps(
     path: str | os.PathLike[str], heading: str, steps: Sequence[tuple[str, float, Iterable[Block]]]
 ) -> None:
-    """Draw steps, one below the other.
-
-    Parameters
-    ----------
-    path
-        Where the PNG goes.
-    heading
-        What stands above them.
-    steps
-        Label, seconds, and blocks of each.
-    """
+    """Draw steps, one below the other."""
     row = 2 * LANE + GAP
     height = 2 * MARGIN + TITLE + len(steps) * row + 3 * GAP + LANE
     picture, pen = begin(WIDE, height, heading)

@@ -79,13 +79,7 @@ def _differences(before: Settings, now: Settings) -> Iterator[str]:
 
 
 def check_belongs(folder: Path, listing: Listing, manifest: Manifest) -> None:
-    """Refuse a store with features of shards that a data set does not have, or has with other contents.
-
-    Raises
-    ------
-    InputError
-        Naming the first of them.
-    """
+    """Refuse a store with features of shards that a data set does not have, or has with other contents."""
     there = {shard.url: shard for shard in manifest.shards}
     for file in listing.files:
         shard = there.get(file.shard.url)

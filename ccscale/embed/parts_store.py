@@ -29,15 +29,7 @@ FOLDER = "parts"
 
 
 class PartsStore:
-    """The files of a store that is being made.
-
-    Parameters
-    ----------
-    folder
-        The store's.
-    listing
-        What it is to be.
-    """
+    """The files of a store that is being made."""
 
     def __init__(self, folder: Path, listing: Listing) -> None:
         self.folder, self._parts = folder, folder / FOLDER
@@ -70,11 +62,6 @@ class PartsStore:
         """Write the files of parts from the batches of their samples, in the same order.
 
         `batches` may end early: then the last part is left out.
-
-        Raises
-        ------
-        Fault
-            If the disk does not take them.
         """
         for part, held in by_part(parts, batches, lambda one: len(one.keys)):
             self._write(part, held)
@@ -97,13 +84,7 @@ class PartsStore:
             write_file(self._path(part), form, [batch])
 
     def join(self, shard: Shard) -> FeatureFile:
-        """Join the parts of a shard, all of which are there, to its file.
-
-        Raises
-        ------
-        Fault
-            If the disk does not take it.
-        """
+        """Join the parts of a shard, all of which are there, to its file."""
         parts = self.parts_of([shard])
         readers = (FeatureFileReader(self._path(part)) for part in parts)
         bad = [reason for reader in readers for reason in reader.facts["bad"]]

@@ -65,13 +65,6 @@ class ClusterNames:
         """Return what a cluster is called; None where it has no name.
 
         One that is joined has the name of the other, or else its number; junk is called so, whatever its name.
-
-        Parameters
-        ----------
-        cluster
-            Its number or id.
-        otherwise
-            Names of all clusters where people gave none.
         """
         whole = self.whole(cluster)
         if whole in self.junk or cluster in self.junk:

@@ -25,13 +25,7 @@ class Cells(NamedTuple):
 
 
 class Contingency:
-    """Counts images by cluster and class.
-
-    Parameters
-    ----------
-    k
-        Number of clusters, empty ones too.
-    """
+    """Counts images by cluster and class."""
 
     def __init__(self, k: int) -> None:
         self.k = k

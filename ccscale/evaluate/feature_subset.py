@@ -92,15 +92,7 @@ def numbers_in_all(manifest: Manifest, splits: Sequence[str], rows: Int64) -> In
 
 @dataclass
 class SubsetTally:
-    """Keeps the features of the chosen images among those that pass by.
-
-    Parameters
-    ----------
-    rows
-        Which ones, rising.
-    widths
-        Of the backbone's features and of the embeddings.
-    """
+    """Keeps the features of the chosen images among those that pass by."""
 
     rows: Int64
     widths: tuple[int, int]

@@ -134,17 +134,6 @@ def apply_changes(
 ) -> ClusterNames:
     """Return names with changes.
 
-    Parameters
-    ----------
-    before
-        Those that there are.
-    basis
-        Whose clusters they are.
-    changes
-        What is to be said.
-    clusters
-        Their number.
-
     Raises
     ------
     InputError

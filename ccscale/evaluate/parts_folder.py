@@ -62,11 +62,6 @@ class PartsFolder:
     def begin(self, data: str | None = None) -> None:
         """Make the folder, or check that its parts can be gone on with; on one rank.
 
-        Parameters
-        ----------
-        data
-            Digest of the data, where these do not grow.
-
         Raises
         ------
         InputError
@@ -130,11 +125,6 @@ class PartsFolder:
         """Write the files of parts from the batches of their samples, in the same order.
 
         `batches` may end early: then the last part is left out.
-
-        Raises
-        ------
-        Fault
-            If the disk does not take them.
         """
         # Tables at once: what a batch holds beside them, images and outputs on the device, can go.
         found = ((to_table(one, self._labels, self._features), one.batch.reasons) for one in batches)
@@ -155,13 +145,7 @@ class PartsFolder:
             yield table.replace_schema_metadata(None)
 
     def join(self, parts: Sequence[Part], path: Path, metadata: dict[bytes, bytes] | None = None) -> None:
-        """Write parts as one table, with metadata where it is a parquet file; remove the folder.
-
-        Raises
-        ------
-        Fault
-            If the disk does not take it.
-        """
+        """Write parts as one table, with metadata where it is a parquet file; remove the folder."""
         with atomic.writing(path):
             write_table(path, (table.replace_schema_metadata(metadata) for table in self.tables(parts)))
         shutil.rmtree(self.folder)

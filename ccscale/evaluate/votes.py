@@ -54,17 +54,7 @@ class Vote:
 
 
 def vote(tried: Sequence[int], found: Curves, nulls: Sequence[Curves]) -> tuple[Vote, ...]:
-    """Return the vote of each criterion.
-
-    Parameters
-    ----------
-    tried
-        The numbers of clusters, rising.
-    found
-        The criteria's values of the features.
-    nulls
-        Of two or more draws without clusters.
-    """
+    """Return the vote of each criterion."""
     return tuple(
         _vote(name, np.array(tried), found[name], np.array([null[name] for null in nulls]))
         for name in CRITERIA

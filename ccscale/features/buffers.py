@@ -12,13 +12,7 @@ from torch import Tensor
 
 
 class Buffers:
-    """Tensors on a device, by name; they grow to the largest that is requested.
-
-    Parameters
-    ----------
-    device
-        Where they lie.
-    """
+    """Tensors on a device, by name; they grow to the largest that is requested."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -13,13 +13,6 @@ from ccscale.features.kmeans import Means
 def join_clusters(means: Means, clusters: int) -> Int64:
     """Return which of so many clusters each of those of spherical k-means belongs to.
 
-    Parameters
-    ----------
-    means
-        What spherical k-means found.
-    clusters
-        K, at most the number of centres.
-
     Returns
     -------
     numpy.ndarray

@@ -22,15 +22,6 @@ KINDS = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}  #
 class StoredRows:
     """The rows of some files of a store, counted through; files are opened when they are needed.
 
-    Parameters
-    ----------
-    folder
-        The store's.
-    listing
-        What it lists.
-    files
-        Those whose rows are counted.
-
     Attributes
     ----------
     count

@@ -49,17 +49,7 @@ class Ended:
 
 
 class Ranks:
-    """The processes of one life of a run; as a context, it leaves none.
-
-    Parameters
-    ----------
-    command
-        What each runs.
-    count
-        How many.
-    threads
-        Of each, for torch's operations on the CPU.
-    """
+    """The processes of one life of a run; as a context, it leaves none."""
 
     def __init__(self, command: Sequence[str], count: int, threads: int) -> None:
         self.told: signal.Signals | None = None

@@ -146,13 +146,7 @@ def parse_time(text: str) -> int:
 
 
 def parse_memory(text: str) -> str:
-    """Return an amount of memory as Slurm writes it: 64G for ``64G``, ``64GB``, ``64GiB``.
-
-    Raises
-    ------
-    InputError
-        If it is none.
-    """
+    """Return an amount of memory as Slurm writes it: 64G for ``64G``, ``64GB``, ``64GiB``."""
     match = re.fullmatch(r"(\d+)([KMGT])(?:i?B)?|0", text, re.IGNORECASE)
     if match is None:
         raise InputError(

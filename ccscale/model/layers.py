@@ -11,13 +11,6 @@ def layers_from_the_top(backbone: nn.Module, name: str) -> dict[str, int]:
 
     That is timm's numbering for a model with a classifier, which has the place of the heads.
 
-    Parameters
-    ----------
-    backbone
-        A timm model without its classifier.
-    name
-        What the user calls it.
-
     Raises
     ------
     InputError

@@ -17,13 +17,6 @@ PREFIX, SHARES = "teacher.", "shares"
 class Teacher(nn.Module):
     """Features (m, D) -> the averaged heads' soft assignments of each, (m, K), without gradient.
 
-    Parameters
-    ----------
-    cluster_head
-        The network's cluster heads, as training begins.
-    clusters
-        K of each.
-
     Attributes
     ----------
     heads

@@ -22,19 +22,7 @@ COLUMNS = ("cluster", "confidence", "second", "second_confidence")
 
 
 def write_paths(out: Path, run: Path, manifest: Manifest, folder: Path) -> None:
-    """Write the clusters of images that were evaluated, by their paths.
-
-    Parameters
-    ----------
-    out
-        A .csv or .parquet file.
-    run
-        That was evaluated on the shards.
-    manifest
-        Of the shards.
-    folder
-        That their images came from.
-    """
+    """Write the clusters of images that were evaluated, by their paths."""
     found = pa.parquet.read_table(run / TABLE, columns=["key", *COLUMNS])
     indexes = [read_index(manifest, shard) for shard in manifest.shards]
     paths = pa.table(

@@ -52,11 +52,6 @@ PANELS: tuple[tuple[str, str, dict[str, str], bool], ...] = (
 def panels(runs: Sequence[Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return the panels that some run has numbers for.
 
-    Parameters
-    ----------
-    runs
-        The lines of each run's log.
-
     Returns
     -------
     list of dict

@@ -24,17 +24,7 @@ MOST_ANSWER = 2**28
 
 
 class Decoders(contextlib.AbstractContextManager["Decoders"]):
-    """So many processes; calls come from the threads of `threads`, of which there are as many.
-
-    Parameters
-    ----------
-    count
-        Of processes.
-    most_pixels
-        An image of more is bad.
-    seconds
-        An image that takes longer is bad.
-    """
+    """So many processes; calls come from the threads of `threads`, of which there are as many."""
 
     def __init__(self, count: int, most_pixels: int, seconds: float) -> None:
         self._seconds = seconds

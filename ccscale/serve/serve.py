@@ -74,15 +74,6 @@ class ServiceSettings:
 def serve(source: ClusterSource, settings: ServiceSettings, started: Callable[[str, str], None]) -> None:
     """Answer requests until a signal.
 
-    Parameters
-    ----------
-    source
-        What is served.
-    settings
-        How.
-    started
-        Called with URL and version when it takes requests.
-
     Raises
     ------
     InputError

@@ -18,13 +18,6 @@ class RunClusters:
     """Assigns a run's images with all its heads, using the averaged weights if there are any.
 
     All ranks call its methods together.
-
-    Parameters
-    ----------
-    setup
-        What the run trains with.
-    request
-        Whether this process was asked to stop.
     """
 
     def __init__(self, setup: Setup, request: StopRequest) -> None:
@@ -92,21 +85,11 @@ class RunClusters:
     def measure(self, step: int) -> dict[str, Any] | None:
         """Select the best head so far, and assign all images of the evaluated splits.
 
-        Parameters
-        ----------
-        step
-            Steps done.
-
         Returns
         -------
         dict or None
             On rank 0 the result of `Tally.summary` and, if there are several heads, ``head`` (the one used),
             ``chosen`` (one for each K) and ``heads`` (a row for each). None on other ranks.
-
-        Raises
-        ------
-        InputError, Fault, Stopped
-            As `measure` does.
         """
         setup, config = self._setup, self._setup.config
         splits = config.evaluated_splits

@@ -17,21 +17,7 @@ from ccscale.train.setup import Setup
 
 
 class RunEvaluation:
-    """Evaluates a run when its steps or its self-labelling require it; all ranks call its methods together.
-
-    Parameters
-    ----------
-    setup
-        What the run trains with.
-    clusters
-        What it measures.
-    boost
-        The self-labelling, which an evaluation may end.
-    log
-        The log for the results.
-    saver
-        Saves the checkpoints.
-    """
+    """Evaluates a run when its steps or its self-labelling require it; all ranks call its methods together."""
 
     def __init__(
         self,

@@ -43,13 +43,6 @@ class Start(Protocol):
 class Feed:
     """The next batch, how long the rank waited for it, and the error if there is none.
 
-    Parameters
-    ----------
-    start
-        Starts reading the batches.
-    device
-        Destination of images or features.
-
     Attributes
     ----------
     batch

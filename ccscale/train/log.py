@@ -34,11 +34,6 @@ class RunLog:
         Called when the file can be read, and after each change; on rank 0.
     news
         Returns warnings for the user, given the lines of some steps; on rank 0.
-
-    Attributes
-    ----------
-    file
-        Its lines.
     """
 
     def __init__(

@@ -38,17 +38,7 @@ _PRODUCTS = {
 def describe_run(
     config: Config, manifest: Manifest, schedule: PhasedSchedule, device: torch.device, stop: int
 ) -> Iterator[str]:
-    """Yield sentences about the devices, images and steps of a run.
-
-    Parameters
-    ----------
-    config, manifest, schedule
-        The run's.
-    device
-        This rank's.
-    stop
-        The run's last step.
-    """
+    """Yield sentences about the devices, images and steps of a run."""
     multiplied = f", {_PRODUCTS[config.train.tf32]}" if device.type == "cuda" else ""
     yield f"training on {counted(dist.world(), 'rank')}: {_name(device, config.train.device)}{multiplied}"
     if device.type == "cpu" and config.train.precision == "bf16" and not cpu_has_bf16():

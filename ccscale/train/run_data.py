@@ -118,11 +118,6 @@ class RunData:
 def open_run_data(config: Config, manifest: Manifest, features: Features | None) -> RunData:
     """Return the data of a run, as its folder knows them; on one rank. Nothing is written.
 
-    Parameters
-    ----------
-    config, manifest, features
-        What is requested now, and as it is listed.
-
     Raises
     ------
     InputError

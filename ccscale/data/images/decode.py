@@ -110,13 +110,6 @@ def _check_size(width: int, height: int, most_pixels: int) -> None:
 def open_image(data: bytes, most_pixels: int = MAX_PIXELS) -> Encoded:
     """Read an image's header.
 
-    Parameters
-    ----------
-    data
-        The encoded image.
-    most_pixels
-        An image of more is bad.
-
     Raises
     ------
     BadImage

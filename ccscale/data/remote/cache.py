@@ -36,13 +36,6 @@ _MARK = b"ccs1"
 class Cache:
     """Pages by name, in a folder that other processes use at the same time.
 
-    Parameters
-    ----------
-    folder
-        Made where it is missing.
-    bound
-        Bytes that it may hold.
-
     Raises
     ------
     InputError

@@ -38,15 +38,7 @@ class ByteRange(NamedTuple):
 
 
 class Fetcher:
-    """Reads spans of files, several at a time; it may be sent to another process.
-
-    Parameters
-    ----------
-    access
-        For how long it is tried, and the cache.
-    closing
-        Ends all tries at once.
-    """
+    """Reads spans of files, several at a time; it may be sent to another process."""
 
     def __init__(self, access: Access, closing: Closing | None = None) -> None:
         self._access = access

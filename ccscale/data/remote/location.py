@@ -40,13 +40,7 @@ def scheme(url: str) -> str:
 
 
 def check_scheme(name: str) -> None:
-    """Refuse a scheme for which a package is missing.
-
-    Raises
-    ------
-    InputError
-        With the package.
-    """
+    """Refuse a scheme for which a package is missing."""
     try:
         fsspec.get_filesystem_class(name)
     except ImportError:

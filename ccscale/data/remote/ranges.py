@@ -30,13 +30,7 @@ Bytes = bytes | bytearray
 
 
 class Remote:
-    """Reads remote files, from several threads; it may be sent to another process while nothing is read.
-
-    Parameters
-    ----------
-    patience
-        For how long a read is tried.
-    """
+    """Reads remote files, from several threads; it may be sent to another process while nothing is read."""
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience

@@ -135,15 +135,6 @@ class Comparison(NamedTuple):
 def compare(intakes: Intakes, listed: Sequence[ListedShard], place: str) -> Comparison:
     """Compare what is listed of the splits trained on with what was taken in.
 
-    Parameters
-    ----------
-    intakes
-        What was taken in.
-    listed
-        What is listed now.
-    place
-        Where, for people.
-
     Raises
     ------
     InputError

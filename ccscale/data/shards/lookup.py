@@ -23,15 +23,7 @@ INDEX_BYTES = 128 * 2**20  # of the indexes that a process keeps
 
 
 class ShardTable:
-    """The entries of some shards of a manifest.
-
-    Parameters
-    ----------
-    root
-        The manifest's folder.
-    shards
-        Their entries, without the splits.
-    """
+    """The entries of some shards of a manifest."""
 
     def __init__(self, root: str, shards: Sequence[Shard]) -> None:
         self.root = root

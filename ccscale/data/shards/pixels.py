@@ -9,13 +9,6 @@ from ccscale.errors import InputError
 def follow_pixels(model: Model, manifest: Manifest) -> Model:
     """Return a config's section ``model`` with all that is to be known of the numbers of a data set's images.
 
-    Parameters
-    ----------
-    model
-        As it is given.
-    manifest
-        Of the shards.
-
     Raises
     ------
     InputError

@@ -61,13 +61,7 @@ class ShardWatch:
         self.manifest = Manifest(self.root, name, (), (), (), {}, {})
 
     def check(self) -> None:
-        """Refuse a folder that is not there.
-
-        Raises
-        ------
-        InputError
-            With the remedy.
-        """
+        """Refuse a folder that is not there."""
         if not location.is_url(self.root) and not os.path.isdir(self.root):
             raise InputError(
                 f"there is no folder {self.root}; create it, and --follow will wait for shards in it"

@@ -162,15 +162,7 @@ def _too_few(first: Check, boost: Boost, k: int, share: float = FEWEST) -> str |
 
 
 def best(checks: Sequence[Check], ended: bool = False) -> Check:
-    """Return the check whose clusters serve, of those a stage may go on after.
-
-    Parameters
-    ----------
-    checks
-        The first one, and those after it.
-    ended
-        Whether the stage was ended after another one.
-    """
+    """Return the check whose clusters serve, of those a stage may go on after."""
     if not ended:  # an epoch after the first one the clusters are nearly the same, and favoured as it is
         checks = checks[2:] or checks[1:] or checks
     most = max(check.neighbours for check in checks)

@@ -19,17 +19,6 @@ _NAMES = ("labels", "clusters", "before")
 class LastingLabels:
     """The label of each image, and its clusters.
 
-    Parameters
-    ----------
-    images
-        Samples of the data that are trained on.
-    k
-        K.
-    settings
-        The config's section.
-    device
-        Where it is kept.
-
     Attributes
     ----------
     labels, clusters, before

@@ -18,15 +18,7 @@ OWN = {
 
 
 class MlflowRun:
-    """See `tracker.Tracker`.
-
-    Parameters
-    ----------
-    experiment, name
-        Of the run.
-    settings
-        The config, flat.
-    """
+    """See `tracker.Tracker`."""
 
     title = "MLflow"
     file = "mlflow.json"

@@ -24,15 +24,7 @@ LAST_TRY = 1.0  # seconds that it waits if sending has failed: it may be reachab
 
 
 class Sending:
-    """Sends a run's log to one tracker, continuing where an earlier start left off.
-
-    Parameters
-    ----------
-    folder
-        The run's.
-    tracker
-        Where to.
-    """
+    """Sends a run's log to one tracker, continuing where an earlier start left off."""
 
     def __init__(self, folder: Path, tracker: Tracker) -> None:
         self._folder, self._tracker = folder, tracker

@@ -14,13 +14,7 @@ from ccscale.train.trackers.wandb_run import WandbRun
 
 
 def check_trackers(config: Config) -> None:
-    """Refuse a tracker whose package is not installed.
-
-    Raises
-    ------
-    InputError
-        With the extra that brings it.
-    """
+    """Refuse a tracker whose package is not installed."""
     for name in ("wandb", "mlflow"):
         if getattr(config.log, name) is not None and not _is_installed(name):
             raise InputError(
@@ -42,13 +36,6 @@ def _is_installed(name: str) -> bool:
 
 class Trackers:
     """Sends a run's log to its trackers, from rank 0; it ends last, when all else of the run is safe.
-
-    Parameters
-    ----------
-    config
-        The run's.
-    write
-        Whether this is rank 0.
 
     Attributes
     ----------
