@@ -43,7 +43,7 @@ class Attendance:
     def gone(self) -> tuple[int, dict[str, Any]] | None:
         """Return a rank that has come and lives no more, and the name of its process; None where none is known.
 
-        Those of this machine are looked at: of others it cannot be seen.
+        Those of this machine are examined: of others it cannot be seen.
         """
         first = self._env.rank - self._env.local_rank
         for rank in range(first, min(first + self._env.local_world, self._env.world)):

@@ -39,7 +39,7 @@ class ProcessExit:
         os._exit(self.code)
 
     def limit(self, seconds: float) -> None:
-        """Leave after so many seconds even if other exit handlers are at work still; itself one of them."""
+        """Leave after this many seconds even if other exit handlers are at work still; itself one of them."""
         timer = threading.Timer(seconds, self._exit)
         timer.daemon = True
         timer.start()

@@ -14,5 +14,5 @@ def agree(number: int, one: str, many: str) -> str:
 
 
 def class_name(classes: Sequence[str], label: int) -> str:
-    """Return the name of a class, or its number where there are no names of so many."""
+    """Return the name of a class, or its number where there are no names of this many."""
     return classes[label] if label < len(classes) else str(label)

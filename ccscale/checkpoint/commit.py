@@ -33,7 +33,7 @@ WEIGHTS_FILE = f"{TAG}/{STATES}"
 
 @dataclass
 class CheckpointContent:
-    """What a checkpoint holds beside the files that the ranks write.
+    """What a checkpoint holds besides the files that the ranks write.
 
     Attributes
     ----------

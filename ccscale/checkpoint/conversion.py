@@ -38,12 +38,12 @@ def load(engine: Engine, checkpoint: Checkpoint, universal: Path | None) -> dict
 
 
 def read_state(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the state that was saved beside weights and optimizer, and load none of these."""
+    """Return the state that was saved besides weights and optimizer, and load none of these."""
     return dict(read_kept(checkpoint.path / TAG))
 
 
 def needs_universal(checkpoint: Checkpoint, config: Config) -> bool:
-    """Tell whether it must be converted: its parts were made for another number of ranks, or ZeRO stage."""
+    """Return whether it must be converted: its parts were made for another number of ranks, or ZeRO stage."""
     zero = config.train.zero
     return checkpoint.zero != zero or (zero > 0 and checkpoint.world != dist.world())
 

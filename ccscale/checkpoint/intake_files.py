@@ -8,7 +8,7 @@
       looked.json             {"format": "ccscale-intakes", "version": 1,
                                "data": digest of the data at the start of the run, as in run.json,
                                "looked": 4000,          the last step at which the manifest was read
-                               "files": {"000000-1b2c3d4e.json": its SHA-256, …}}     replaced, whole or not at all
+                               "files": {"000000-1b2c3d4e.json": its SHA-256, …}}     replaced atomically
 
 A look that finds nothing new is recorded too. So everything a run did up to a step follows from its folder: a
 resumed run reads the manifest only at steps where it had not done so, and has the batches of an uninterrupted
@@ -57,7 +57,7 @@ class KeptIntakes:
         return cls(Intakes((Intake(0, tuple(sources)),)), data)
 
     def kept(self, run: Path) -> "KeptIntakes":
-        """Write what is not written yet, and all that was looked at; on one rank. Return it as it is kept then."""
+        """Write what is not written yet, and all that was examined; on one rank. Return it as it is kept then."""
         files = list(self.files)
         folder = run / FOLDER
         try:

@@ -94,7 +94,7 @@ def append_lines(path: Path, lines: Sequence[str]) -> None:
     Raises
     ------
     OSError
-        If the disk does not take them; the file is as it was.
+        If they cannot be written; the file is as it was.
     """
     size = path.stat().st_size if path.exists() else 0
     try:

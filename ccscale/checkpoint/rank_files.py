@@ -63,7 +63,7 @@ def write_files(folder: Path, rank: int, snapshot: Snapshot) -> None:
     Raises
     ------
     OSError
-        If the disk does not take them.
+        If they cannot be written.
     """
     written: Hashes = {}
     for name, state in snapshot.items():

@@ -114,7 +114,7 @@ class Saver:
         return int(error is None), int(error is not None)
 
     def count(self, done: int, failed: int) -> None:
-        """Go on with the save that is under way; all ranks call it together, with the sums of their votes."""
+        """Continue with the save that is under way; all ranks call it together, with the sums of their votes."""
         save = self._under_way
         if save is None or done + failed < (1 if save.committing else dist.world()):
             return
@@ -142,7 +142,7 @@ class Saver:
         step
             Steps done.
         state
-            What a resume needs beside weights and optimizer.
+            What a resume needs besides weights and optimizer.
         facts
             Goes into the exported network's config.
         marks

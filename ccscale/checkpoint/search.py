@@ -113,7 +113,7 @@ def serving(run: Path, newest: Checkpoint, pickles: bool = False) -> Checkpoint:
     Parameters
     ----------
     run, pickles
-        As of `find`.
+        As for `find`.
     newest
         Complete.
 

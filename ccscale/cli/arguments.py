@@ -36,7 +36,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Add the run that is looked at."""
+    """Add the run that is examined."""
     parser.add_argument("run", metavar="RUN", type=path, help="the run's folder")
 
 

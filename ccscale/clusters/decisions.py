@@ -42,7 +42,7 @@ def accept(run: str | Path, ids: Sequence[str], device: str = "auto") -> int | N
     InputError
         If there is no such proposal, or it is not open.
     Fault
-        If the disk does not take it.
+        If it cannot be written.
     """
     with exclusive_writer(run, device):
         return dist.on_rank_zero(lambda: _accept(open_lineage(run), ids))

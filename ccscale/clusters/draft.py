@@ -55,7 +55,7 @@ class Draft:
     number, parent
         Its own, and that of the version that it comes from.
     why, asked
-        What makes it, and what was asked, in words.
+        What makes it, and what was asked, as a sentence.
     when
         The command began, also after a kill.
     """
@@ -78,7 +78,7 @@ class Draft:
         Raises
         ------
         Fault
-            If the disk does not take it; then the version before stays the current one.
+            If it cannot be written; then the version before stays the current one.
         """
         with disk_errors_as_fault(self.clusters):
             version.save(self.folder)
@@ -174,7 +174,7 @@ def disk_errors_as_fault(folder: Path) -> Iterator[None]:
 
 
 def pending(clusters: Path) -> Draft | None:
-    """Return what is being made; None for nothing, or what cannot be gone on with."""
+    """Return what is being made; None for nothing, or what cannot be continued."""
     place = clusters / PENDING / BEGAN
     try:
         facts = json.loads(place.read_text(encoding="utf-8"))

@@ -33,7 +33,7 @@ from ccscale.clusters.state import State, nearest_centre
 SHUFFLES, ENOUGH, CHANCE = 199, 5, 0.005
 USUAL = (1 - FAR) + NEW_BY_CHANCE
 ALARM = {"features": 0.6, "confidence": 0.65, "sizes": 0.25, "unassigned": 0.06}
-MOST, FEWEST = 1_024, 20  # images of each side that are looked at; fewer new ones are not
+MOST, FEWEST = 1_024, 20  # images of each side that are examined; fewer new ones are not
 WORDS = {
     "features": "features have moved away from their clusters' centres (they are told from known ones in {:.0%})",
     "confidence": "the network's confidence has changed (by {:.0%}, where 50% is none)",

@@ -24,7 +24,7 @@ CORE = 5  # HDBSCAN's min_samples
 LEAST = 20  # images of a group
 DRAWS, PART = 8, 0.8
 VALLEY = 1e-3  # the chance that there is none, up to which two parts are two
-MOST, KNOWN = 2_048, 1_024  # images, and known ones, that are looked at
+MOST, KNOWN = 2_048, 1_024  # images, and known ones, that are examined
 
 
 @dataclass(frozen=True)

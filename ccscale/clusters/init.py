@@ -87,9 +87,9 @@ def found_clusters(
     clusters : int, optional
         K, of a network with heads of several; by default the first.
     device : str, default "auto"
-        As the config's ``train.device``.
+        See ``train.device``.
     workers : int, optional
-        As the config's ``data.workers``.
+        See ``data.workers``.
     request : StopRequest, optional
         To stop waiting for other ranks.
 
@@ -103,7 +103,7 @@ def found_clusters(
     InputError
         If it is no run, has living clusters already, or its images are not there.
     Fault
-        If the disk does not take them.
+        If they cannot be written.
     """
     folder = clusters_of(run)
     with (

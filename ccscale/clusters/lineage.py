@@ -68,7 +68,7 @@ def read_current(folder: Path) -> int:
 
 
 def write_current(folder: Path, number: int) -> None:
-    """Make a version the current one, whole or not at all."""
+    """Make a version the current one atomically."""
     atomic.write_bytes(folder / CURRENT, f"{number}\n".encode())
 
 

@@ -19,7 +19,7 @@ from ccscale.clusters.state import State, nearest_centre
 
 NEIGHBOURS = 20
 CHANCE, RATIO = 0.01, 3.0
-MOST = 4_096  # new images that are looked at
+MOST = 4_096  # new images that are examined
 TILE = 1_024  # rows of cosines that are held at a time
 SAMPLE = 2  # what a draw is for (see `reservoir`)
 

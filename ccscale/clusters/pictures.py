@@ -16,7 +16,7 @@ COLUMNS, LINES, TILE = 12, 3, 72
 
 
 def draw_proposal(path: Path, name: str, proposal: Proposal, memory: Memory, images: Images) -> bool:
-    """Draw a proposal into a PNG, whole or not at all; tell whether there was anything to draw."""
+    """Draw a proposal into a PNG atomically; tell whether there was anything to draw."""
     if not images.can_read(proposal.refs):
         return False
     groups = list(_groups(proposal, memory))

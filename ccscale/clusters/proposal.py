@@ -44,7 +44,7 @@ class Proposal:
     facts
         Figures, as JSON.
     sentence
-        It in words.
+        As a sentence.
     parts
         (m,) int64: of a split, which part each image goes to, the larger one first; else none.
     """

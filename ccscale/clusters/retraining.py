@@ -65,7 +65,7 @@ def retrain(
     most_changed : float, default 0.05
         The share of the remembered images to which the new network may give another id, or none.
     device : str, default "auto"
-        As the config's ``train.device``.
+        See ``train.device``.
     request : StopRequest, optional
         To stop training, if the caller already handles signals.
 
@@ -80,7 +80,7 @@ def retrain(
         If there are no living clusters, a key is none that a retraining may change, or more images than
         `most_changed` would have another id: then the version before stays the current one.
     Fault
-        If the disk does not take it.
+        If it cannot be written.
     """
     request = request or StopRequest()
     asked = " ".join(("retrain", *overrides))

@@ -20,7 +20,7 @@ def roll_back(run: str | Path, number: int) -> int | None:
     InputError
         If there is no such version, it or one that it came from is damaged, or another process writes there.
     Fault
-        If the disk does not take it.
+        If it cannot be written.
     """
     folder = clusters_of(run)
     if not folder.is_dir():

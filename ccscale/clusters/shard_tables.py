@@ -108,7 +108,7 @@ def write_tables(draft: Draft, shards: Sequence[NewShard], answer: Answering) ->
     InputError
         If a file of the store is damaged.
     Fault
-        If the disk does not take them.
+        If they cannot be written.
     """
     mine = shards[dist.rank() :: dist.world()]
 

@@ -55,7 +55,7 @@ def write_shard(
     reasons: Sequence[str | None],
     facts: dict[str, Any],
 ) -> None:
-    """Write a shard's table, whole or not at all; `ids` may be `UNASSIGNED` or `BAD`."""
+    """Write a shard's table atomically; `ids` may be `UNASSIGNED` or `BAD`."""
     bad = ids == BAD
     table = pa.table(
         {

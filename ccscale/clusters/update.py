@@ -40,7 +40,7 @@ class UpdateOptions:
     splits
         Of these; all by default.
     follow, idle
-        Go on with shards that appear, until stopped, or until none was new for so many seconds.
+        Continue with shards that appear, until stopped, or until none was new for this many seconds.
     apply
         Kinds of proposals that are accepted at once: birth, merge, split.
     reassign
@@ -88,9 +88,9 @@ def update_run(
     asked : Asked
         What is new.
     device : str, default "auto"
-        As the config's ``train.device``.
+        See ``train.device``.
     workers : int, optional
-        As the config's ``data.workers``.
+        See ``data.workers``.
     request : StopRequest, optional
         To stop following, of a caller who has begun to listen.
 
@@ -104,7 +104,7 @@ def update_run(
     InputError
         If there are no living clusters, the data are not there, or the store is of another backbone.
     Fault
-        If the disk does not take it.
+        If it cannot be written.
     """
     request = StopRequest() if request is None else request
     dist.on_rank_zero(asked.check)

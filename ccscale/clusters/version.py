@@ -55,7 +55,7 @@ class Event(Listed):
     proposal
         That was accepted.
     sentence
-        It in words.
+        As a sentence.
     """
 
     kind: Literal["founded", "born", "split", "merged", "retired"]
@@ -86,7 +86,7 @@ class Proposed(Listed):
     facts
         Figures.
     sentence
-        It in words.
+        As a sentence.
     picture, drawn
         Its file, in the folder of pictures of the version `drawn`.
     """
@@ -185,13 +185,13 @@ class Version(Listed):
     when
         UTC, to the second, as ISO 8601; when the command began.
     asked
-        What the command was asked, in words.
+        What the command was asked, as a sentence.
     basis
         The network.
     backbone
         What makes the features, as their store lists it.
     seed
-        Of all that is drawn.
+        Of all random choices.
     next_id, next_table, next_proposal
         The least numbers that no version has used.
     data
@@ -249,7 +249,7 @@ class Version(Listed):
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
     def save(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write it atomically."""
         atomic.write_bytes(folder / FILE, self.to_bytes())
 
     @classmethod

@@ -40,7 +40,7 @@ from ccscale.data.ring import Allot
 from ccscale.data.shards.manifest import Manifest
 from ccscale.errors import BadImage, Fault, InputError
 
-SUBSTITUTES = 1000  # tries before the data are given up as undecodable altogether
+SUBSTITUTES = 1000  # tries before the data count as undecodable altogether
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ def begin(width: int, height: int, heading: str) -> tuple[Image.Image, ImageDraw
 
 
 def save(picture: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Write a picture as a PNG, whole or not at all."""
+    """Write a picture as a PNG atomically."""
     data = io.BytesIO()
     picture.save(data, format="PNG", optimize=True)
     atomic.write_bytes(path, data.getvalue())

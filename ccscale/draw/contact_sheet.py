@@ -50,7 +50,7 @@ def draw_sheet(
     text: int = TEXT,
     footer: str = "",
 ) -> None:
-    """Draw a contact sheet and write it whole or not at all.
+    """Draw a contact sheet and write it atomically.
 
     Parameters
     ----------

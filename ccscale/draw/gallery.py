@@ -25,7 +25,7 @@ def draw_gallery(
     classes: tuple[str, ...],
     columns: int = 16,
 ) -> None:
-    """Draw the surest images of every cluster into a PNG.
+    """Draw the most confident images of every cluster into a PNG.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Text in pictures: a font that has the letters, and a length that fits.
 
-Pillow brings one font, which has little beyond ASCII; for other names the fonts of the system are looked at, and
+Pillow brings one font, which has little beyond ASCII; for other names the fonts of the system are examined, and
 where none has the letters these are spelled in ASCII as far as they can be.
 """
 

@@ -105,7 +105,7 @@ class Backbone:
         return self.quick(images)
 
     def save(self, folder: Path, beside: Path) -> None:
-        """Write weights and settings into a store, each whole or not at all: a run on it can be exported.
+        """Write weights and settings into a store, each atomically: a run on it can be exported.
 
         They are written in a folder `beside` first, which is removed in the end: safetensors leaves files of its
         own behind where it is killed.

@@ -3,7 +3,7 @@
 ::
 
     backbone.py     what makes them: timm's, or a run's
-    opening.py      a store is begun, or gone on with
+    opening.py      a store is begun, or continued
     growing.py      shard by shard, by all ranks, to a store that is whole or goes on
 """
 
@@ -162,19 +162,19 @@ def embed_shards(
     splits : sequence of str, optional
         All by default. Those that the store has already stay.
     device : str, default "auto"
-        As the config's ``train.device``.
+        See ``train.device``.
     workers : int, optional
-        As the config's ``data.workers``.
+        See ``data.workers``.
     following : bool, default False
-        Go on with shards that appear, until stopped.
+        Continue with shards that appear, until stopped.
     idle : float, optional
-        Stop following after so many seconds without a new shard.
+        Stop following after this many seconds without a new shard.
     request : StopRequest, optional
         To stop following, of a caller who has begun to listen.
     access : Access, optional
         How remote shards are read.
     neighbours : int, optional
-        Find so many nearest neighbours of each row too, by the mean of its views; see `find_neighbours`.
+        Find this many nearest neighbours of each row too, by the mean of its views; see `find_neighbours`.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def embed_shards(
     InputError
         If the backbone or the data are not there, or the store is of others, naming what differs.
     Fault
-        If the disk does not take it.
+        If it cannot be written.
     """
     if idle is not None and not following:
         raise InputError("--idle goes with --follow").told_by(0)

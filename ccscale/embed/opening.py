@@ -17,7 +17,7 @@ PEOPLE = ("origin",)  # of the settings: what is told, and changes nothing
 
 
 def open_store(folder: Path, settings: Settings, backbone: Backbone, root: str) -> Listing:
-    """Begin a store, or check that one can be gone on with; on one rank.
+    """Begin a store, or check that one can be continued; on one rank.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def open_store(folder: Path, settings: Settings, backbone: Backbone, root: str) 
     InputError
         If the folder holds something else, or features that were made otherwise, naming what differs.
     Fault
-        If the disk does not take it.
+        If it cannot be written.
     """
     if (folder / LISTING).exists():
         found = read_listing(folder)

@@ -44,7 +44,7 @@ def verify_store(folder: str | Path, shards: str | None = None, progress: bool =
     shards : str, optional
         Where they are now; by default where the store was made of them.
     progress : bool, default True
-        Show how far it is.
+        Show progress.
 
     Raises
     ------

@@ -148,7 +148,7 @@ class Engine:
         Parameters
         ----------
         state
-            What a resume needs beside weights and optimizer.
+            What a resume needs besides weights and optimizer.
         tag
             The folder that DeepSpeed's files lie in.
         keep
@@ -200,7 +200,7 @@ class Engine:
         return client[OURS]
 
     def take_counts(self, states: Mapping[str, Any]) -> Any:
-        """Go on with the counts of a checkpoint's `STATES`; return what was saved beside weights and optimizer."""
+        """Restore the counts of a checkpoint's `STATES`; return what was saved besides weights and optimizer."""
         for name in _COUNTS:
             setattr(self._engine, name, states[name])
         return states[OURS]

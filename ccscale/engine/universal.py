@@ -41,7 +41,7 @@ def convert(source: Path, out: Path, zero: int, names: Sequence[str]) -> None:
     Raises
     ------
     OSError, RuntimeError
-        If the disk does not take it.
+        If it cannot be written.
     """
     if zero > 0:
         join_parts(source, out)
@@ -107,7 +107,7 @@ def load_universal(engine: Engine, checkpoint: Path, tag: str) -> Any:
 
 
 def read_kept(folder: Path) -> Any:
-    """Return what was saved beside weights and optimizer in a checkpoint's files, of either format."""
+    """Return what was saved besides weights and optimizer in a checkpoint's files, of either format."""
     return _read_states(folder)[OURS]
 
 

@@ -24,7 +24,7 @@ from ccscale.wording import counted
 
 EACH = 20  # rows of a cluster that is tried, at least
 LEAST, FIRST, MOST = 3, 64, 1024  # the largest K that is tried: at least, at first, ever
-ROWS, ROWS_EACH = 4_000, 24  # rows that are looked at, and of each cluster of the largest K
+ROWS, ROWS_EACH = 4_000, 24  # rows that are examined, and of each cluster of the largest K
 DRAWS = 2  # of features without clusters
 ROOM = 0.7  # share of the largest K that was tried, from which on a vote asks for larger ones
 
@@ -48,7 +48,7 @@ class Advice:
     votes
         Of each criterion.
     images
-        How many were looked at.
+        How many were examined.
     """
 
     clusters: int
@@ -62,7 +62,7 @@ class Advice:
 
     @property
     def headline(self) -> str:
-        """K and the range, in words."""
+        """K and the range, as a sentence."""
         if not self.seen:
             return "no clusters are seen"
         between = f"between {self.low:,} and {self.high:,}" if self.low < self.high else "all criteria agree"
@@ -70,7 +70,7 @@ class Advice:
 
     @property
     def sentence(self) -> str:
-        """The advice, in words."""
+        """The advice, as a sentence."""
         return f"{self.headline}; {self.reason}" if self.reason else self.headline
 
     def as_json(self) -> dict[str, Any]:
@@ -86,9 +86,9 @@ def advise(features: Features, seed: int = 0, show: bool = False) -> Advice:
     features
         A store; the images as they are count, not their random views.
     seed
-        Of all that is drawn.
+        Of all random choices.
     show
-        Whether to tell on standard error how far it is.
+        Whether to show progress on standard error.
 
     Raises
     ------

@@ -115,13 +115,13 @@ def assign(
         (K,) int64: the group that each cluster is merged into, counted from 0. Then clusters are groups: an image
         is in the group of its cluster, its confidence is the sum over the group's clusters.
     request
-        Ends it early.
+        Stops it early.
     origins
         Also tell where the images came from (`WholeBatch.origins`).
     files
         What reads the images where these are no shards but files.
     progress
-        Show how far it is.
+        Show progress.
     features
         A store of these splits: what it holds is taken instead of the images.
 

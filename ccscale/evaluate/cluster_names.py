@@ -99,7 +99,7 @@ class ClusterNames:
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
     def save(self, folder: Path) -> None:
-        """Write them into a folder, whole or not at all."""
+        """Write them into a folder atomically."""
         atomic.write_bytes(folder / FILE, self.to_bytes())
 
     def living(self) -> "ClusterNames":
@@ -150,7 +150,7 @@ class ClusterNames:
         return replace(self, into=_without(self.into, cluster), junk=self.junk | {cluster})
 
     def check(self, clusters: int) -> None:
-        """Refuse what is said of a cluster that there is not.
+        """Refuse what is said of a cluster that does not exist.
 
         Raises
         ------

@@ -11,7 +11,7 @@
     merging      how little alike those two clusters are that come next, where many are joined bottom-up:
                  −score of the merge that leaves K − 1 (`linkage.py`)
 
-Higher is better. The first three and the last mean nothing by themselves, since few clusters are always more
+Higher is better. The first three and the last mean nothing on their own, since few clusters are always more
 stable than many: they are compared with those of features without clusters (`null_model.py`).
 """
 
@@ -44,7 +44,7 @@ def measure(rows: Float32, tried: Sequence[int], seed: int, advance: Callable[[]
     tried
         K, rising, from 2 on.
     seed
-        Of halves, of k-means, of which rows are looked at.
+        Of halves, of k-means, of which rows are examined.
     advance
         Called after each K.
     """

@@ -82,9 +82,9 @@ def evaluate_run(
     how_many : str, optional
         Also estimate the number of clusters, from these features: ``backbone`` or ``instance``.
     device : str, default "auto"
-        As the config's ``train.device``.
+        See ``train.device``.
     workers : int, optional
-        As the config's ``data.workers``.
+        See ``data.workers``.
     checkpoint : str, default "last"
         Which checkpoint to use; see `checkpoint.choose`.
     clusters : int, optional
@@ -168,7 +168,7 @@ class Evaluation:
         self.table = PartsFolder(self.folder / f"{TABLE}.parts", self.basis.as_json(), labels=True)
 
     def measure(self, probe: bool, neighbours: str | None, merge: str | None) -> None:
-        """Assign all samples, two views of some, and the neighbours that are looked for in another split."""
+        """Assign all samples, two views of some, and the neighbours that are searched for in another split."""
         opened = self.opened
         if neighbours is not None and self.features is None:
             dist.on_rank_zero(lambda: self.manifest.check_files([neighbours]))

@@ -1,7 +1,7 @@
 """A few labels given by a user: keys of images with their classes, from which clusters get their names.
 
 A .csv or .parquet file with the columns ``key`` and ``class``. A key may have an image's ending, as a path has.
-Each cluster is named after the most common class of its images (the first of equals); one without labels keeps its
+Each cluster is named after the most common class of its images (the first of ties); one without labels keeps its
 number.
 """
 

@@ -18,7 +18,7 @@ from ccscale.features.kappa import neighbour_kappa
 from ccscale.features.store import Features
 from ccscale.model.network import ContrastiveClustering
 
-IMAGES = 8192  # at most, whose neighbours are looked at
+IMAGES = 8192  # at most, whose neighbours are examined
 NEIGHBOURS = 25  # of each, at most
 
 
@@ -34,7 +34,7 @@ def head_kappas(
     features
         The rows that it is measured on; None where the data are no store.
     config
-        The run's: its seed says which images are looked at.
+        The run's: its seed says which images are examined.
 
     Returns
     -------

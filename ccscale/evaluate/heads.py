@@ -43,7 +43,7 @@ class Choice:
     rows
         Of each head ``head``; ``of``, how it came about: ``training``, ``no training`` where no loss is taken of
         it, or centres of ``embeddings`` or ``features``; ``clusters``; ``loss`` (None of centres, and where no
-        image was looked at); ``stability``; where it was measured ``kappa``, of neighbours.
+        image was examined); ``stability``; where it was measured ``kappa``, of neighbours.
     """
 
     heads: tuple[int, ...]
@@ -105,7 +105,7 @@ def of_heads(pairs: NDArray[np.float32], settings: Model) -> list[NDArray[np.flo
 
 
 def _losses(by_head: Sequence[NDArray[np.float32]], settings: Model, loss: Loss) -> list[float]:
-    """Return each head's loss over the images at hand, by the run's objective; of TEMI each is its own teacher."""
+    """Return each head's loss over these images, by the run's objective; with TEMI each head is its own teacher."""
     found: list[float] = []
     for first in range(0, len(by_head), settings.heads):
         p = torch.from_numpy(np.stack(by_head[first : first + settings.heads])).double()  # (H, 2, n, K)
@@ -118,7 +118,7 @@ def _losses(by_head: Sequence[NDArray[np.float32]], settings: Model, loss: Loss)
 
 
 def _contrast(p_a: Tensor, p_b: Tensor, loss: Loss) -> float:
-    """Return the cluster loss (`loss/cluster.py`) of images that are all at hand."""
+    """Return the cluster loss (`loss/cluster.py`) of images that are all on this rank."""
     columns = F.normalize(torch.cat([p_a.T, p_b.T]), dim=1)
     similarity = (columns @ columns.T / loss.cluster_temperature).fill_diagonal_(-torch.inf)
     k = p_a.shape[1]
@@ -148,7 +148,7 @@ def serving_head(settings: Model, chosen: Sequence[int], clusters: int | None = 
     Raises
     ------
     InputError
-        If there is no head of so many clusters.
+        If there is no head of this many clusters.
     """
     counts = settings.cluster_counts
     if clusters is not None and clusters not in counts:

@@ -41,7 +41,7 @@ def advise_store(
     splits : sequence of str, optional
         All by default.
     seed : int, default 0
-        Of the images that are looked at, and of all else that is drawn.
+        Of the images that are examined, and of all other random choices.
     picture : Path, optional
         Where the curves are drawn, as a PNG.
 

@@ -41,14 +41,14 @@ def initial_neighbour_kappa(
     Parameters
     ----------
     network, manifest, splits, config, workers, features
-        As of `assign`.
+        As for `assign`.
     near
         On rank 0: the neighbours that were found before; None to find them.
 
     Returns
     -------
     float, ndarray
-        On rank 0 the kappa, and the neighbours (m, k): their places among the m images that are looked at, -1 for
+        On rank 0 the kappa, and the neighbours (m, k): their places among the m images that are examined, -1 for
         none. None elsewhere.
 
     Raises

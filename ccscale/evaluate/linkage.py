@@ -19,7 +19,7 @@ import numpy as np
 from ccscale.array_types import Float64, Int64
 
 MAX_CLUSTERS = 20_480  # two arrays of K x K numbers are held, in float64: 6.7 GB
-CUTS = 64  # at which a tree is looked at, about
+CUTS = 64  # at which a tree is examined, about
 SMALL = 64  # nodes that are not worth being moved
 CANCELLED = 1e-3  # share of the lengths of two vectors under which their sum is no longer exact enough
 TINY = 1e-300
@@ -167,7 +167,7 @@ class _Nodes:
 
 
 class _Nearest:
-    """Which other node each is most alike to: the first of equals.
+    """Which other node each is most alike to: the first of ties.
 
     Of a node whose nearest was joined with another only a bound is kept at first, the score that it had: it is
     looked for anew when that bound is the highest score of all. So a joined node that is the nearest of many costs
@@ -236,7 +236,7 @@ def cut_tree(merges: Sequence[Merge], k: int) -> Int64:
 
 
 def cut_sizes(used: int) -> list[int]:
-    """Return the numbers of groups at which a tree is looked at, falling from the clusters that have images to 2.
+    """Return the numbers of groups at which a tree is examined, falling from the clusters that have images to 2.
 
     All of them up to `CUTS`; of more, all up to half of it, and further apart above.
     """

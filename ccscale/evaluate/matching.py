@@ -43,7 +43,7 @@ def one_to_one(table: Contingency, dense_cells: int = DENSE_CELLS) -> Int64:
 
 
 def many_to_one(table: Contingency) -> Int64:
-    """Return each cluster's most common class, (k,) int64: the first of equals; -1 for an empty cluster."""
+    """Return each cluster's most common class, (k,) int64: the first of ties; -1 for an empty cluster."""
     cells = table.cells()
     largest = np.zeros(table.k, dtype=np.int64)
     np.maximum.at(largest, cells.clusters, cells.counts)

@@ -74,7 +74,7 @@ class LinkageTally:
         outputs = assigned.outputs
         h = (outputs.features if self._backbone else outputs.embeddings)[good].double()
         if self._backbone:
-            h = torch.nn.functional.normalize(h)  # each image counts alike, as embeddings do by themselves
+            h = torch.nn.functional.normalize(h)  # each image counts alike, as embeddings already do
         p = outputs.assignments[good].double()
         clusters = p.argmax(dim=1)
         self._sizes.index_add_(0, clusters, torch.ones_like(clusters, dtype=torch.float64))

@@ -137,7 +137,7 @@ def apply_changes(
     Raises
     ------
     InputError
-        If they are of clusters that there are not, or contradict themselves.
+        If they are of clusters that do not exist, or contradict themselves.
     """
     if changes.file is not None:
         given = ClusterNames.read(changes.file)

@@ -73,7 +73,7 @@ def find_duplicates(
     splits : sequence of str, optional
         All by default.
     device : str, default "auto"
-        As the config's ``train.device``.
+        See ``train.device``.
 
     Returns
     -------
@@ -195,7 +195,7 @@ class _Images:
         return image.width, image.height, len(data)
 
     def largest(self, group: Int64) -> int:
-        """Return the image with the most pixels, of equals that of the most bytes, of equals the first."""
+        """Return the image with the most pixels, then the most bytes, then the first."""
 
         def rank(row: int) -> tuple[int, int, int]:
             width, height, size = self.sizes[row]

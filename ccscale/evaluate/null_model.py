@@ -14,7 +14,7 @@ from ccscale.array_types import Float32
 from ccscale.features.vectors import unit_rows
 
 SPREAD = 256  # principal components in which features without clusters are drawn
-WIDTH, FEWEST, ROWS_EACH = 32, 4, 32  # of them that are looked at: at most, at least; rows that each takes
+WIDTH, FEWEST, ROWS_EACH = 32, 4, 32  # of them that are examined: at most, at least; rows that each takes
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class NullModel:
     Attributes
     ----------
     rows
-        (n, d): the components that are looked at, `WIDTH` at most, fewer of few rows.
+        (n, d): the components that are examined, `WIDTH` at most, fewer of few rows.
     """
 
     rows: Float32

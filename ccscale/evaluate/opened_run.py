@@ -28,7 +28,7 @@ from ccscale.rank_environment import RankEnvironment
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run that is looked at: its config, one of its checkpoints, the network; how many loader processes read.
+    """A run that is examined: its config, one of its checkpoints, the network; how many loader processes read.
 
     Of an exported network the folder stands in for the checkpoint, and its config has no run.
     """

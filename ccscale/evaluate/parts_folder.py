@@ -47,7 +47,7 @@ class PartsFolder:
     folder
         Where they are.
     settings
-        What the parts depend on, as JSON: they are gone on with only where it is the same.
+        What the parts depend on, as JSON: they are continued only where it is the same.
     labels, features
         As in `table.to_table`.
     """
@@ -60,7 +60,7 @@ class PartsFolder:
         self._labels, self._features = labels, features
 
     def begin(self, data: str | None = None) -> None:
-        """Make the folder, or check that its parts can be gone on with; on one rank.
+        """Make the folder, or check that its parts can be continued; on one rank.
 
         Raises
         ------

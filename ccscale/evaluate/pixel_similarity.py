@@ -27,7 +27,7 @@ from ccscale.progress import Meter
 
 SIDE = 16
 WHOLE, WINDOW, COSINE = 0.95, 0.9, 0.7
-CANDIDATES = 0.3  # least cosine of neighbours that are looked at
+CANDIDATES = 0.3  # least cosine of neighbours that are examined
 AT_ONCE = 2**16  # pairs
 
 Thumbs = NDArray[np.float16]

@@ -48,11 +48,11 @@ class PredictOptions:
     features : str, optional
         Also write the features: ``backbone`` or ``instance``.
     merged : int, optional
-        Merge the clusters to so many, by the tree of ``evaluate --merge``.
+        Merge the clusters into this many, by the tree of ``evaluate --merge``.
     follow : bool, default False
-        Go on with shards that appear, until stopped.
+        Continue with shards that appear, until stopped.
     idle : float, optional
-        Stop following after so many seconds without a new shard.
+        Stop following after this many seconds without a new shard.
     reject : Reject, optional
         Leave images without a cluster that are too far from the run's own, or too doubtful.
     """
@@ -124,9 +124,9 @@ def predict_run(
         Instead of shards: folders, images, and lists of these (``.txt``, one path per line). They are read in
         place; the key of a row is the path.
     device : str, default "auto"
-        As the config's ``train.device``.
+        See ``train.device``.
     workers : int, optional
-        As the config's ``data.workers``.
+        See ``data.workers``.
     checkpoint : str, default "last"
         Which one; see `checkpoint.choose`.
     request : StopRequest, optional

@@ -38,7 +38,7 @@ def score_features(
     seed
         Of k-means.
     bank
-        Labelled images among which the nearest neighbours are looked for; by default these themselves.
+        Labelled images among which the nearest neighbours are searched for; by default these themselves.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def knn_accuracy(
     features, labels
         (N, D), and (N,) 0 or more.
     bank, bank_labels
-        (M, D), (M,): where the neighbours are looked for; by default among the images themselves.
+        (M, D), (M,): where the neighbours are searched for; by default among the images themselves.
     neighbours
         How many vote, at most.
     images, bank_images

@@ -74,7 +74,7 @@ class ReliabilityEvaluation:
         Returns
         -------
         dict
-            As of `measure`; of given labels ``names`` (columns ``name``, ``said``, ``labels`` of the clusters) and
+            As for `measure`; of given labels ``names`` (columns ``name``, ``said``, ``labels`` of the clusters) and
             ``given`` (see `Named.figures`).
 
         Raises

@@ -45,7 +45,7 @@ def reliability_bins(confidence: Float, right: Right, bins: int = BINS) -> dict[
 def accuracy_at_coverage(
     confidence: Float, right: Right, coverages: tuple[float, ...] = COVERAGES
 ) -> list[float]:
-    """Return how many are right of the surest share of the images, for each share; of equals the first ones."""
+    """Return the accuracy on the most confident fraction of the images, for each coverage; ties in order."""
     order = np.argsort(-confidence, kind="stable")
     sums = np.cumsum(right[order])
     answered = [max(1, round(share * len(order))) for share in coverages]

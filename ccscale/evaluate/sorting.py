@@ -51,7 +51,7 @@ class ImagesToSort:
     Attributes
     ----------
     shards, splits
-        As of `predict.predict_run`; None for `files`.
+        As for `predict.predict_run`; None for `files`.
     files
         Folders, files and lists.
     """
@@ -102,19 +102,19 @@ def sort_run(
         Links to the files, copies of them, or the table alone. What is in shards can only be copied. Or files for
         another tool: of images that are files they name these, of those in shards copies.
     reject, device, workers, checkpoint, clusters
-        As of `predict.predict_run` and `predict.PredictOptions`.
+        As for `predict.predict_run` and `predict.PredictOptions`.
 
     Returns
     -------
     dict
-        As of `predict.predict_run`; ``folders``: how many images each has.
+        As for `predict.predict_run`; ``folders``: how many images each has.
 
     Raises
     ------
     InputError
         As `predict.predict_run` does, or if the folder holds something else.
     Fault
-        If the disk does not take them.
+        If they cannot be written.
     """
     if RankEnvironment.read().world > 1:
         raise InputError("sort runs in one process: start it without torchrun, deepspeed or srun")

@@ -81,7 +81,7 @@ def view_pairs(
     images
         How many, at most; they follow from the seed.
     progress
-        Show how far it is.
+        Show progress.
     features
         A store of these splits, of which pairs are taken as training draws them: of views, or of neighbours.
 

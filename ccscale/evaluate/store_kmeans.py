@@ -48,7 +48,7 @@ def cluster_store(
         A .parquet or .csv file for ``key``, ``cluster`` and ``distance`` of the seed of the lowest inertia; its
         centres go into ``.centres.npy`` beside it.
     device : str, default "auto"
-        As the config's ``train.device``.
+        See ``train.device``.
 
     Returns
     -------

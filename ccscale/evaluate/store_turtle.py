@@ -41,7 +41,7 @@ def turtle_stores(
     stores
         Their folders; each is a feature space of the same images.
     clusters, steps, batch, gamma
-        As of `turtle`.
+        As for `turtle`.
     seeds, first_seed
         How many seeds, from which on.
     splits
@@ -50,7 +50,7 @@ def turtle_stores(
         A .parquet or .csv file for ``key``, ``cluster`` and ``confidence`` of the seed of the lowest loss. Until it
         is there, how far each seed has come is kept beside it: the same call goes on after a kill.
     device
-        As the config's ``train.device``.
+        See ``train.device``.
 
     Returns
     -------

@@ -128,7 +128,7 @@ def _features(values: NDArray[np.float32], bad: NDArray[np.bool_]) -> pa.Array:
 
 
 def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
-    """Write tables one below the other, by the ending of `path`, whole or not at all; there is at least one.
+    """Write tables one below the other, atomically, in the format of the extension of `path`; at least one.
 
     What is being written has a hidden name: others may read the folder at any time.
 

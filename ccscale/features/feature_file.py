@@ -110,12 +110,12 @@ class _Hashing:
 
 
 def write_file(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Written:
-    """Write a file, whole or not at all, from batches of equal numbers of rows, the last one shorter.
+    """Write a file atomically, from batches of equal numbers of rows, the last one shorter.
 
     Raises
     ------
     OSError
-        If the disk does not take it.
+        If it cannot be written.
     """
     rows = labelled = bad = 0
     with atomic.replacing(path, hidden=True) as file:

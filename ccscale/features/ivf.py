@@ -38,7 +38,7 @@ NEAR_ROWS = 256  # cells that are put in order at a time
 ASKED = 256  # vectors whose neighbours are found exactly, to see how many cells are to be looked at
 RECALL = 0.95  # of the neighbours of these that is to be found
 QUERIES = 1024  # vectors of a cell that are compared at a time
-CLOSELY = 128  # vectors whose candidates are looked at closely at a time
+CLOSELY = 128  # vectors whose candidates are examined closely at a time
 # Multiplications are of few sizes: torch keeps what it makes for each (oneDNN's primitives), some 600 KB.
 ROWS, COLUMNS = 64, 1024
 MORE = 2  # times as many candidates as neighbours, where they are found by rounded cosines
@@ -124,7 +124,7 @@ class IvfIndex:
     def _take(
         self, spans: list[tuple[int, int]], name: str, kind: torch.dtype, buffers: Buffers, multiple: int
     ) -> Tensor:
-        """Copy the vectors of some spans into a buffer of so many rows, or of a multiple."""
+        """Copy the vectors of some spans into a buffer of this many rows, or of a multiple."""
         sizes = [stop - start for start, stop in spans]
         rows, width = -(-sum(sizes) // multiple) * multiple, self.vectors.shape[1]
         floats = buffers.take(name, rows, width)

@@ -151,7 +151,7 @@ class Listing(Listed):
         return self.model_copy(update=fields)
 
     def save(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write it atomically."""
         head = {"format": FORMAT, "version": VERSION, "ccscale": version("ccscale")}
         text = json.dumps(head | self.model_dump(mode="json"), indent=1, ensure_ascii=False)
         atomic.write_bytes(folder / LISTING, f"{text}\n".encode())

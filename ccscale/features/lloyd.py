@@ -112,7 +112,7 @@ def _sums(blocks: Blocks, centres: Tensor, scale: Scale) -> tuple[Tensor, Tensor
 
 
 def nearest_centres(block: Tensor, centres: Tensor) -> Tensor:
-    """Return the nearest centre of each vector, (m,); the first of equals."""
+    """Return the nearest centre of each vector, (m,); the first of ties."""
     half = centres.square().sum(1) / 2
     rows = max(1, SCORES // len(centres))
     parts = [torch.addmm(half, part, centres.T, beta=-1).argmax(1) for part in block.split(rows)]

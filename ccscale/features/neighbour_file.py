@@ -25,7 +25,7 @@ ROWS = 2**14  # of a record batch; the last one may be shorter
 
 
 def write_neighbours(path: Path, blocks: Iterable[tuple[Int64, Float32]], k: int, rows: int) -> None:
-    """Write the file, whole or not at all, from blocks of `ROWS` rows (m, k) and their cosines."""
+    """Write the file atomically, from blocks of `ROWS` rows (m, k) and their cosines."""
     kind = pa.int32() if rows < 2**31 else pa.int64()
     schema = pa.schema({"row": pa.list_(kind, k), "cosine": pa.list_(pa.float32(), k)})
     with atomic.replacing(path, hidden=True) as file, pa.ipc.new_file(file, schema) as writer:

@@ -46,13 +46,13 @@ def find_neighbours(
     Parameters
     ----------
     features : Features
-        The store; rows of all its splits are looked at, whichever are opened.
+        The store; rows of all its splits are examined, whichever are opened.
     k : int
         How many neighbours of each row.
     view : int, optional
         Which view is compared; None for the mean of all views, each scaled to length 1.
     device : str, default "auto"
-        As the config's ``train.device``.
+        See ``train.device``.
     show : bool, default True
         Show how far it has come.
 
@@ -152,7 +152,7 @@ def is_exact(vectors: Vectors, device: torch.device) -> bool:
 
 
 def spans(count: int, size: int) -> list[tuple[int, int]]:
-    """Return the spans of so many things, of some size each, the last one shorter."""
+    """Return the spans of this many things, of some size each, the last one shorter."""
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
@@ -172,11 +172,11 @@ class _Work:
         self.folder.mkdir(exist_ok=True)
 
     def missing(self, parts: int) -> list[int]:
-        """Return which of so many parts are not there."""
+        """Return which of this many parts are not there."""
         return [part for part in range(parts) if not self._path(part).exists()]
 
     def save(self, part: int, numbers: Int64, found: Int64, cosines: Float32) -> None:
-        """Write a part, whole or not at all."""
+        """Write a part atomically."""
         with atomic.replacing(self._path(part), hidden=True) as file:
             np.savez(file, numbers=numbers, found=found, cosines=cosines)
 

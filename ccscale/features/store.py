@@ -36,7 +36,7 @@ from ccscale.features.listing import FeatureFile, Listing, Settings, read_listin
 from ccscale.features.neighbour_file import NeighbourFile
 from ccscale.features.rows import StoredRows, check_files
 
-BLOCK = 8192  # rows that are looked at together, where a caller names no number
+BLOCK = 8192  # rows that are examined together, where a caller names no number
 
 
 class Features:

@@ -48,7 +48,7 @@ class Keeper:
     path
         The file.
     search
-        A hash of all that the search depends on: what another one has left is not gone on with.
+        A hash of all that the search depends on: what another one has left is not continued.
     """
 
     path: Path
@@ -70,7 +70,7 @@ class Keeper:
         state.losses, state.step = found["losses"], found["step"]
 
     def keep(self, state: TurtleState, is_last: bool) -> None:
-        """Write a state, whole or not at all, if that is due."""
+        """Write a state atomically, if that is due."""
         if not is_last and time.monotonic() - self._last < SECONDS:
             return
         content = {"search": self.search, "step": state.step, "losses": state.losses}

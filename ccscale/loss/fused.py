@@ -17,7 +17,7 @@ from torch import Tensor
 from ccscale.loss.kernels import BLOCK, prepared, pulls_kernel, sums_kernel
 from ccscale.loss.tuning import fastest
 
-ROWS_AT_LEAST = 128 * 256  # rows that keep a GPU busy by themselves; with fewer, columns are dealt out too
+ROWS_AT_LEAST = 128 * 256  # rows that keep a GPU busy on their own; with fewer, columns are dealt out too
 MOST_PARTS = 64
 LEAST_PART = 512  # columns that are worth a program
 LOG2_E = 1.4426950408889634

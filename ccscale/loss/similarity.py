@@ -31,7 +31,7 @@ TOLERANCES = {True: 5e-3, False: 2e-5}
 def row_sums(
     rows: Tensor, temperature: float, groups: Tensor | None = None, keep: bool = False, half: bool = False
 ) -> "RowSums | FusedRowSums":
-    """Begin sums over the columns of some rows; parameters as of `tiles.RowSums` and `fused.FusedRowSums`."""
+    """Begin sums over the columns of some rows; parameters as for `tiles.RowSums` and `fused.FusedRowSums`."""
     half = half or rows.dtype != torch.float32
     if _is_fused(rows, temperature, half):
         from ccscale.loss.fused import FusedRowSums

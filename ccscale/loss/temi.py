@@ -43,7 +43,7 @@ def temi_loss(
     ----------
     heads : sequence of Tensor
         This rank's assignments by each head, (2n, K), view a first, rows that sum to 1; n the same on all ranks. K
-        may differ between heads: those of one K lie together, and weigh their images by themselves.
+        may differ between heads: those of one K lie together, and weigh their images independently.
     targets : sequence of Tensor
         The teacher's, of the same shapes.
     prior : Tensor
@@ -114,7 +114,7 @@ class TemiLoss:
 
 
 def head_losses(p: Tensor, q: Tensor, prior: Tensor, beta: float = 0.6) -> Tensor:
-    """Return the loss of each head over the images at hand.
+    """Return the loss of each head over the images available.
 
     Parameters
     ----------

@@ -112,9 +112,9 @@ class RowPulls:
     temperature
         τ.
     groups
-        As of `RowSums`.
+        As for `RowSums`.
     kept
-        What `RowSums` has kept of the same rows; it is given up.
+        What `RowSums` has kept of the same rows; it is overwritten.
     """
 
     at_once = False
@@ -162,7 +162,7 @@ class RowPulls:
         return self._pulls.div_(self._root)  # the columns were scaled
 
     def _weights(self, similarity: Tensor, i: slice, lse: Tensor) -> Tensor:
-        """Return e^{S_ik − lse_i} + e^{S_ik − lse_k} of a tile, which is given up for it."""
+        """Return e^{S_ik − lse_i} + e^{S_ik − lse_k} of a tile, which is overwritten."""
         if self._safe:
             return self._weighted(similarity.exp_(), i, lse)
         weights = torch.exp(similarity - lse)

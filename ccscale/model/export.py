@@ -179,7 +179,7 @@ def load(
     facts = read_settings(folder)[2]
     heads_alone = "width" in facts and (heads_alone or not facts.get("frozen"))
     settings, size, weights = read_export(folder, joined=not heads_alone)
-    # The weights are at hand: those that training began with are not asked for again.
+    # The weights are available: those that training began with are not asked for again.
     network = ContrastiveClustering(settings.bare, size, facts["width"] if heads_alone else None)
     if wrong := differing(network, weights):
         raise InputError(

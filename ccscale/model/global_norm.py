@@ -21,7 +21,7 @@ from torch import Tensor
 from ccscale import dist
 
 GATHERED = 64
-"""Statistics of up to so many ranks are gathered, which takes as many hops; of more they are summed, in float64."""
+"""Statistics of up to this many ranks are gathered, which takes as many hops; beyond, summed in float64."""
 
 
 def global_batch_norm(

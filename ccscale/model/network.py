@@ -207,7 +207,7 @@ class ContrastiveClustering(nn.Module):
         Parameters
         ----------
         x : Tensor
-            As of `forward`.
+            As for `forward`.
 
         Returns
         -------

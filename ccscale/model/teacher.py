@@ -39,7 +39,7 @@ class Teacher(nn.Module):
 
 
 def even_shares(clusters: tuple[int, ...]) -> Tensor:
-    """Return (ΣK,): for heads of so many clusters the same share of each, one head behind the other."""
+    """Return (ΣK,): for heads of this many clusters the same share of each, one head behind the other."""
     return torch.cat([torch.full((k,), 1 / k) for k in clusters])
 
 

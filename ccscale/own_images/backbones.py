@@ -91,7 +91,7 @@ def choose_backbone(device: str = "auto") -> ChosenBackbone:
     Parameters
     ----------
     device
-        As the config's ``train.device``.
+        See ``train.device``.
 
     Raises
     ------

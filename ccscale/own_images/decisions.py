@@ -85,7 +85,7 @@ class Decisions:
             ) from None
 
     def save(self) -> None:
-        """Write it, whole or not at all."""
+        """Write it atomically."""
         kept = asdict(self) | asdict(self.backbone)
         del kept["out"]
         content = {"version": VERSION, **kept}

@@ -88,7 +88,7 @@ class ClusterRequest:
     backbone, weights, size
         In place of what this machine can have; see `backbones.py`.
     device
-        As the config's ``train.device``.
+        See ``train.device``.
     workers
         Processes that read and decode images.
     overrides

@@ -15,7 +15,7 @@ from ccscale.features.vectors import BLOCK, Vectors
 from ccscale.plan.probe import measured, seconds_of
 
 ROWS = 2 * BLOCK  # that the passes are tried on
-FEW = 8  # of so many clusters one is tried where centres are chosen
+FEW = 8  # of this many clusters one is tried where centres are chosen
 RESULT = 24  # bytes of a row in what is told of it: cluster and distance, on the way and joined
 
 

@@ -108,7 +108,7 @@ def _by_cells(vectors: Vectors, k: int, device: torch.device) -> tuple[float, di
     read = seconds_of(lambda: vectors.span(0, BLOCK).to(device))
     assign = seconds_of(lambda: nearest_centres(block, centres))
     write = seconds_of(lambda: vectors.take(scattered).half().numpy().tobytes())
-    # Large cells are looked at more often, and by more vectors.
+    # Large cells are examined more often, and by more vectors.
     compared = float(sizes @ sizes[near[:, :many]].sum(1)) * (rows / len(sample)) ** 2
     few, buffers = _few_cells(sample, rows // len(near), many), Buffers(device)
     a_pair = seconds_of(lambda: few.neighbours(0, k, many, buffers)) / (many * (rows // len(near)) ** 2)

@@ -15,7 +15,7 @@ from ccscale.plan.pace import Pace, measure_pace
 from ccscale.plan.rank import RankPlan, passed_views
 from ccscale.plan.reading import PlannedData, RunLoader, plan_loading, read_data
 
-GPU_BYTES = 80 * 10**9  # where there is none at hand
+GPU_BYTES = 80 * 10**9  # where this machine has none
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def make_plan(
     nodes, ranks_per_node
         Where it is to run.
     device_bytes
-        Memory of each rank's device; by default that of the one at hand.
+        Memory of each rank's device; by default that of this machine.
     cpus
         Cores of each rank; by default this machine's, shared by its ranks.
     measure

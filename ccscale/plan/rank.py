@@ -4,7 +4,7 @@ The memory of a step is estimated at four moments, each at the end of the named 
 
     forward     activations of the views that go through the network at a time, and the views
     losses      both losses forward and backward; in one go with all activations, in micro-batches without any
-    backward    activations are given up as gradients come
+    backward    activations are freed as gradients arrive
     step        gradients averaged between ranks, and Adam
 
 A run with self-labelling has one more, before these: ``labelling``, when the images of a batch have been assigned
@@ -67,7 +67,7 @@ class RankPlan:
 
     @property
     def moments(self) -> tuple[str, ...]:
-        """When its memory is looked at."""
+        """When its memory is examined."""
         return (LABELLING, *MOMENTS) if self.config.stages.boost.epochs else MOMENTS
 
     @cached_property

@@ -61,11 +61,11 @@ def plan_store(
     clusters, spherical, splits
         As for `cluster_store`; None: no k-means.
     neighbours
-        As for `find_neighbours`, of all splits; None: none are looked for.
+        As for `find_neighbours`, of all splits; None: none are searched for.
     view
         As for both.
     device
-        As the config's ``train.device``.
+        See ``train.device``.
 
     Raises
     ------

@@ -30,7 +30,7 @@ class ChosenImages:
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """All of them, the surest before the doubtful."""
+        """All of them, the most confident before the doubtful."""
         return np.concatenate([self.surest, self.doubtful])
 
 

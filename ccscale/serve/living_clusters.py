@@ -20,7 +20,7 @@ from ccscale.serve.answer import Answer, batch_of, refuse_channels
 class LivingClusters:
     """The clusters of a version; see `answer.Answerer`.
 
-    An image is looked at by itself: what ``ccscale update`` knows of the day beside it, it does not.
+    An image is examined by itself: what ``ccscale update`` knows of the day beside it, it does not.
     """
 
     def __init__(self, lineage: Lineage, device: torch.device) -> None:

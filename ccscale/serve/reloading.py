@@ -38,7 +38,7 @@ class ReloadingClusters:
     def _state_of_source(self) -> State:
         try:
             return self._source.state()
-        except OSError:  # the disk is away; it is looked at again
+        except OSError:  # the disk is away; it is examined again
             return self._state
 
     async def _reload(self) -> None:

@@ -30,7 +30,7 @@ class ClusterSource:
     run
         The run's folder, or an exported network's.
     device, checkpoint, clusters, reject
-        As of `predict.predict_run` and `predict.PredictOptions`.
+        As for `predict.predict_run` and `predict.PredictOptions`.
     """
 
     run: Path

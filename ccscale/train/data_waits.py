@@ -83,7 +83,7 @@ def rates(images: int, seconds: float, waited: float, workers: int) -> str:
     seconds, waited
         Duration of a step, and the time in it spent waiting for data.
     workers
-        As of `DataWaits`.
+        As for `DataWaits`.
     """
     who = f"{counted(workers, 'loader worker')} a rank" if workers else "the store"
     give = "gives" if workers < 2 else "give"

@@ -206,11 +206,11 @@ class Trainer:
         return grown
 
     def _is_saved_later(self, end: StepEnd) -> bool:
-        """Tell whether a step is saved with what its check finds, and not before."""
+        """Return whether a step is saved with what its check finds, and not before."""
         return self.boost.lacks_check(self.step, self.setup.stop) and not (end.spoilt or end.stopping)
 
     def agree(self, batch: PairBatch | FeatureBatch) -> Agreement:
-        """Agree between ranks at a step's end; note bad images, and go on with the save that is under way."""
+        """Agree between ranks at a step's end; note bad images, and continue with the save that is under way."""
         agreed = Agreement(
             *batch.digest,
             len(batch.bad),

@@ -60,7 +60,7 @@ def open_training(
     config, data_digest
         As for `compare_run`.
     lock
-        Of the run's folder: taken before its checkpoints are looked for.
+        Of the run's folder: taken before its checkpoints are searched for.
     features
         The store that it is trained on: then its network has no backbone.
     device

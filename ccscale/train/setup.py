@@ -63,7 +63,7 @@ class Setup:
     step, stop
         Steps that are done, steps that there will be.
     state
-        What the newest checkpoint has beside weights and optimizer: ``bad``, lines about images that are known not
+        What the newest checkpoint has besides weights and optimizer: ``bad``, lines about images that are known not
         to be decodable, in the order in which they were met; ``boost`` of the self-labelling, once it has begun.
     frozen
         SHA-256 of the run's file with what is frozen of the network, if anything is.
@@ -157,7 +157,7 @@ class Setup:
         return Triples(self.boost, weak_view(views, boost.weak), strong_view(views, boost.strong))
 
     def epoch(self, step: int) -> int:
-        """Return the epoch of the last of so many steps, counted from 1; 0 before the first."""
+        """Return the epoch of the last of this many steps, counted from 1; 0 before the first."""
         return self.schedule.epochs_begun(step)
 
     def facts(self, step: int) -> dict[str, Any]:
@@ -172,13 +172,13 @@ class Setup:
         }
 
     def is_evaluated(self, step: int) -> bool:
-        """Tell whether the clusters are measured after a step."""
+        """Return whether the clusters are measured after a step."""
         every = self.config.evaluate.every
         due = bool(every) and self.schedule.ends_epoch(step) and self.epoch(step) % every == 0
         return due or step == self.stop or self.boost.is_checked(step, self.stop)
 
     def is_looked_at(self, step: int) -> bool:
-        """Tell whether the data are looked at anew after a step, and what they are from there on is not decided."""
+        """Return whether the data are to be read again after a step, and what follows is not decided yet."""
         refresh = self.config.data.refresh
         if refresh is None or step <= self.supply.intakes.looked:
             return False
@@ -287,7 +287,7 @@ def open_data(config: Config) -> tuple[Config, Manifest, Features | None]:
     if access.cache is not None:
         Cache(access.cache, access.cache_bytes)  # refused here if it cannot be
     trained = set(config.data.splits)
-    # What is new of data that grow may not be whole yet, and what was taken in is looked for by `missing_shards`.
+    # What is new of data that grow may not be whole yet, and what was taken in is searched for by `missing_shards`.
     manifest.check_files(trained if data.refresh is None else ())
     manifest.check_files(set(config.evaluate.splits or ()) - trained)
     return config, manifest, None

@@ -56,7 +56,7 @@ class Conversion:
     preparation
         How images are stored.
     progress
-        Whether to tell on standard error how far it is.
+        Whether to show progress on standard error.
     resumed
         Whether a conversion of the same request was begun before.
     """
@@ -149,7 +149,7 @@ class Conversion:
 
 
 def remove_notes(out: str) -> None:
-    """Remove the notes of a conversion that is done or given up."""
+    """Remove the notes of a conversion that is done or abandoned."""
     shutil.rmtree(os.path.join(out, FOLDER), ignore_errors=True)
 
 

@@ -117,7 +117,7 @@ def measure_pixels(
     workers
         Processes; by default one per core that this process may use.
     progress
-        Whether to tell on standard error how far it is.
+        Whether to show progress on standard error.
     hold
         As `pool.run`'s.
 

@@ -29,7 +29,7 @@ class Preparation:
     quality
         1 to 100, of images that are encoded anew as JPEG or WebP. From 90 on, JPEG keeps full colour resolution.
     channels
-        Images are of so many channels, and kept as they are stored: TIFFs as they are, DICOM as a TIFF of the
+        Images are of this many channels, and kept as they are stored: TIFFs as they are, DICOM as a TIFF of the
         numbers that it means. None: they are RGB of 8 bits.
 
     Raises

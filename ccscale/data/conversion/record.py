@@ -42,7 +42,7 @@ class Record:
     rejected: list[Rejected]
 
     def save(self, out: str, tar: str) -> None:
-        """Write the record of a shard, whole or not at all."""
+        """Write the record of a shard atomically."""
         atomic.write_bytes(record_path(out, tar), json.dumps(asdict(self)).encode())
 
     @classmethod

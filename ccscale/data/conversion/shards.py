@@ -100,9 +100,9 @@ def make_shards(
         Processes; by default one per core that this process may use. More than one needs a program that can be
         imported (``if __name__ == "__main__":``).
     progress
-        Whether to tell on standard error how far it is.
+        Whether to show progress on standard error.
     channels
-        Images are of so many channels, of 8 or 16 bits or floating-point numbers, and are kept as they are stored;
+        Images have this many channels, of 8 or 16 bits or floating-point numbers, and are kept as stored;
         the numbers of each channel are measured, and stand in the manifest (`Manifest.pixels`).
     shown
         The channels, counted from 0, that pictures show as red, green and blue; by default the first three.

@@ -98,7 +98,7 @@ def _holds(out: str, record: Record, tick: Tick) -> bool:
 
 
 class _NothingLeft(Exception):
-    """No image of a shard can be read: the shard is given up."""
+    """No image of a shard can be read: the shard is abandoned."""
 
 
 def _write_shard(out: str, preparation: Preparation, layout: ShardLayout, tick: Tick) -> Record:

@@ -90,7 +90,7 @@ def check(images: Tensor, colour: ColourParameters) -> None:
 
 
 def _images_at_a_time(numbers: int, device: torch.device) -> int:
-    """Return how many images of so many numbers are worked on together; the result does not depend on it."""
+    """Return how many images of this many numbers are worked on together; the result does not depend on it."""
     if device.type != "cpu":
         return max(1, 2**26 // numbers)  # bounds what the temporaries take of the device's memory
     # A large image alone stays in the cache, and is its own group; of small ones enough to outweigh the calls.

@@ -27,7 +27,7 @@ def colour_views(
     Parameters
     ----------
     images, colour, settings
-        As of `apply_colour`.
+        As for `apply_colour`.
     dtype
         Of the result: float32, float64 or bfloat16, which is computed in float32.
 

@@ -17,7 +17,7 @@ from ccscale.errors import BadImage
 
 
 def is_dicom(data: bytes) -> bool:
-    """Tell by its first bytes whether a file is DICOM."""
+    """Return whether, by its first bytes, a file is DICOM."""
     return data[128:132] == b"DICM"
 
 

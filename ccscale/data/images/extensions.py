@@ -26,5 +26,5 @@ def extension_of(name: str) -> str:
 
 
 def is_image(name: str) -> bool:
-    """Tell by its ending whether a file is an image."""
+    """Return whether a file is an image, by its extension."""
     return "." in name and name.rpartition(".")[2].lower() in EXTENSIONS

@@ -42,7 +42,7 @@ def colour_fused(images: Tensor, colour: ColourParameters, settings: Views, dtyp
     Parameters
     ----------
     images, colour, settings
-        As of `apply_colour`.
+        As for `apply_colour`.
     dtype
         Of the result. All is computed in float32.
 

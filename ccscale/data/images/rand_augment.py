@@ -52,7 +52,7 @@ def carry_out(image: Image.Image, operation: int, steps: int, backwards: bool) -
 
 @cache
 def magnitudes(operation: int, side: int) -> list[float]:
-    """Return the magnitudes (31,) of an operation for images of so many pixels, in float32 as torchvision's are."""
+    """Return the magnitudes (31,) of an operation for images of this size, in float32 as in torchvision."""
     name, first, last, *_ = OPERATIONS[operation]
     if name in _SHIFTS:
         last *= side

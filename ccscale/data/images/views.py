@@ -202,7 +202,7 @@ def draw_views(
 
 
 def settings_of_each(settings: Views | Sequence[Views], views: int) -> Sequence[Views]:
-    """Return the settings of each of so many views of an image."""
+    """Return the settings of each of this many views of an image."""
     return settings.each(views) if isinstance(settings, Views) else settings
 
 

@@ -116,7 +116,7 @@ class GrowingSchedule:
         return era.epoch - (era.first - steps) // era.schedule.steps_per_epoch
 
     def ends_epoch(self, steps: int) -> bool:
-        """Return whether an epoch ends with the last of so many steps."""
+        """Return whether an epoch ends with the last of this many steps."""
         return steps > 0 and self.epochs_begun(steps + 1) > self.epochs_begun(steps)
 
     def end_of(self, epochs: int) -> int:

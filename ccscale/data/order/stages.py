@@ -23,7 +23,7 @@ class BoostSteps(NamedTuple):
         Steps that are done before it; before it trains by labels; when it is done, or was ended. It has not begun
         to train by labels where `begin` is `stop`.
     checks
-        Steps that are done when it is looked at how it goes, beside the first epoch that trains by labels, so that
+        Steps after which the progress is checked, besides the first epoch that trains by labels, so that
         one that goes wrong costs few steps, and the run's last where it has begun.
     epochs
         Steps that are done when each of its epochs is.
@@ -68,14 +68,14 @@ class BoostSteps(NamedTuple):
         )
 
     def covers(self, step: int) -> bool:
-        """Tell whether a step, counted from 0, is one of them."""
+        """Return whether a step, counted from 0, is one of them."""
         return self.first <= step < self.stop
 
     def trains(self, step: int) -> bool:
-        """Tell whether a step, counted from 0, trains by labels, and does not only give them."""
+        """Return whether a step, counted from 0, trains by labels, and does not only give them."""
         return self.begin <= step < self.stop
 
     def is_checked(self, step: int, last: int) -> bool:
-        """Tell whether it is looked at how it goes, after so many steps of a run that ends after `last`."""
+        """Return whether the progress is checked after this many steps of a run that ends after `last`."""
         trained = next((end for end in self.epochs if end > self.begin), None)
         return step in self.checks or (step in (trained, last) and self.begin < step <= self.stop)

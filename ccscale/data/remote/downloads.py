@@ -29,7 +29,7 @@ AT_ONCE = 32
 ATTEMPTS = 3
 SECONDS = 30.0
 CONNECT_SECONDS = 10.0
-SLOWEST = 16 * 1024  # bytes a second: what comes more slowly is given up
+SLOWEST = 16 * 1024  # bytes a second: what comes more slowly is abandoned
 PAUSE_SECONDS = 0.5  # before the second attempt, twice as long before each later one
 LONGEST_PAUSE = 20.0  # that a server may ask for
 DEAD_AFTER = 3
@@ -205,7 +205,7 @@ class _Download:
     received
         Bytes of the attempt that is under way.
     limit
-        When it is given up.
+        When it is abandoned.
     """
 
     def __init__(self, window: _Window, number: int) -> None:

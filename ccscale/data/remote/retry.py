@@ -67,7 +67,7 @@ class Patience:
     Parameters
     ----------
     seconds
-        From the begin of a call until it is given up.
+        From the begin of a call until it is abandoned.
     closing
         Ends all tries at once.
     """

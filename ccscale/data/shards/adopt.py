@@ -64,7 +64,7 @@ def adopt(
     workers
         Processes; by default one per core that this process may use.
     progress
-        Whether to tell on standard error how far it is, and before anything is written which tars are of which
+        Whether to show progress on standard error, and before anything is written which tars are of which
         split.
     out
         A folder for manifest, indexes and links to the tars; by default they go beside the tars.

@@ -1,4 +1,4 @@
-"""Walks a folder and its sub-folders: images, and tars, are looked for in the files that it finds."""
+"""Walks a folder and its sub-folders: images, and tars, are searched for in the files that it finds."""
 
 import os
 from collections.abc import Callable, Iterator

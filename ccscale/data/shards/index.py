@@ -154,7 +154,7 @@ def indexed(found: Scan, name: str, labelling: Labelling) -> ShardIndex:
 
 
 def write_index(path: str, index: ShardIndex) -> None:
-    """Write an index to a local parquet file, whole or not at all."""
+    """Write an index to a local parquet file atomically."""
     atomic.write_bytes(path, to_parquet(index))
 
 

@@ -48,7 +48,7 @@ class Intakes:
     intakes
         In their order.
     looked
-        The last step at which the manifest was looked at: what is there up to then is decided.
+        The last step at which the manifest was examined: what is there up to then is decided.
     """
 
     intakes: tuple[Intake, ...]
@@ -93,7 +93,7 @@ class Intakes:
         return replace(self, intakes=tuple(intake for intake in self.intakes if intake.step <= step))
 
     def with_(self, intake: Intake) -> "Intakes":
-        """Return it with another intake; those of later steps, if any, are given up."""
+        """Return it with another intake; those of later steps, if any, are abandoned."""
         kept = tuple(each for each in self.intakes if each.step <= intake.step)
         return Intakes((*kept, intake), intake.step)
 

@@ -90,7 +90,7 @@ class Manifest:
         )
 
     def save(self) -> None:
-        """Write ``dataset.json`` into the local folder `root`, whole or not at all.
+        """Write ``dataset.json`` into the local folder `root` atomically.
 
         Raises
         ------

@@ -154,7 +154,7 @@ def _contradiction(file: ManifestFile) -> str | None:
         seen.add(entry.url)
         if complaint := url_complaint(entry.url):
             return complaint
-        if entry.nsamples * BLOCKSIZE > entry.filesize:  # which is looked at before room is made for samples
+        if entry.nsamples * BLOCKSIZE > entry.filesize:  # which is examined before room is made for samples
             return f"the shard {entry.url} is said to hold {entry.nsamples} samples in {entry.filesize} bytes"
         samples, shards = counts.get(entry.split, (0, 0))
         counts[entry.split] = [samples + entry.nsamples, shards + 1]

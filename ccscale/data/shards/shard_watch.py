@@ -2,7 +2,7 @@
 
 A shard is finished when the manifest lists it and its file has the manifest's size; or, in a local folder, when no
 manifest lists it, its size and time are those of the last look, and the tar reads to its end mark, which whoever
-writes a tar writes last, and shares no key with those before it. What is there but not finished is looked at again.
+writes a tar writes last, and shares no key with those before it. What is there but not finished is examined again.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class ShardWatch:
     root
         A local folder, or an fsspec URL, of which the manifest alone tells.
     splits
-        Those that are looked at; all by default.
+        Those that are examined; all by default.
 
     Attributes
     ----------

@@ -77,7 +77,7 @@ def verify(
     workers
         Processes, each on one shard at a time; by default one per core that this process may use.
     progress
-        Whether to tell on standard error how far it is.
+        Whether to show progress on standard error.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def _check_shard(manifest: Manifest, shard: Shard, tick: pool.Tick) -> _Checked:
         whats.append("the shard is missing")
     except ShardError as error:
         whats.append(error.what)
-    # Whatever a file system behind fsspec raises is a problem of this shard, and the others are looked at still.
+    # Whatever a file system behind fsspec raises is a problem of this shard, and the others are examined still.
     except Exception as error:
         whats.append(f"the shard cannot be read: {' '.join(str(error).split()) or type(error).__name__}")
     return _Checked([Problem(shard.url, what) for what in whats], keys, labelled, passed)

@@ -98,6 +98,6 @@ class Calibrator:
         return {"head": self._head.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on with what a checkpoint has kept."""
+        """Continue with what a checkpoint has kept."""
         self._head.load_state_dict(state["head"])
         self._optimizer.load_state_dict(state["optimizer"])

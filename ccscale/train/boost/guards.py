@@ -74,7 +74,7 @@ def of_labels(labels: Int64, clusters: Int64, before: Int64, k: int) -> dict[str
     Parameters
     ----------
     labels, clusters, before
-        As of `LastingLabels`.
+        As for `LastingLabels`.
     k
         K.
     """

@@ -50,7 +50,7 @@ class LastingLabels:
         samples
             (N,) int64: which samples they are. One that stands in for another may be there twice.
         confidence, clusters
-            As of `relabel`, or of `most_confident`.
+            As for `relabel`, or of `most_confident`.
         lasting
             Whether a label stays that an image had before; none does by a calibrated confidence.
         """
@@ -84,7 +84,7 @@ class LastingLabels:
         return {name: getattr(self, name) for name in _NAMES}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on with what a checkpoint has kept."""
+        """Continue with what a checkpoint has kept."""
         for name in _NAMES:
             getattr(self, name).copy_(state[name])
         if "given" in state:

@@ -44,7 +44,7 @@ def boost_losses(
     cluster_weight
         What it weighs beside the cross-entropy.
     half
-        As of `take_losses`.
+        As for `take_losses`.
 
     Returns
     -------

@@ -52,7 +52,7 @@ def most_confident(confidence: Tensor, clusters: Tensor, k: int, share: float) -
     confidence
         (M,): how probable it is that each image of the global batch is in its cluster.
     clusters, k, share
-        As of `candidates`.
+        As for `candidates`.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def relabel(
     labels
         (M,) integers: those that the images had; -1 for none.
     confidence, clusters, k, share
-        As of `candidates`.
+        As for `candidates`.
     threshold
         What the confidence must reach.
 

@@ -86,7 +86,7 @@ class BoostStage:
             self._calibrated_by().load(state["calibration"])
 
     def follow(self, steps: BoostSteps, images: Callable[[int], int], given: GivenClasses | None) -> None:
-        """Go on with data that have grown: its steps, and the labels that a user gives, unless they are matched."""
+        """Continue with data that have grown: steps, and the labels given by the user unless they are matched."""
         self.steps, self._images = steps, images
         self._given = given if self._given is not None else None
 
@@ -131,7 +131,7 @@ class BoostStage:
         return memory.take(samples, confidence, clusters, lasting=trained or not self._is_patient)
 
     def _remember(self, images: int) -> LastingLabels:
-        """Return what is remembered of so many images."""
+        """Return what is remembered of this many images."""
         if self._memory is None:
             self._memory = LastingLabels(images, self._k, self._settings, self._stepper.device)
         self._memory.hold(images)
@@ -146,7 +146,7 @@ class BoostStage:
         return self._calibrator
 
     def lacks_check(self, step: int, last: int) -> bool:
-        """Tell whether a check that is due after so many steps, of a run that ends after `last`, was not made."""
+        """Return whether a check was due after this many steps of a run that ends after `last`, and not made."""
         return self.steps.is_checked(step, last) and all(check.step != step for check in self._checks)
 
     def judged_at(self, step: int) -> tuple[int, Int64 | None]:
