@@ -11,7 +11,7 @@ from ccscale.clusters.version import Version
 
 
 def describe_versions(lineage: Lineage, every: bool = False) -> list[dict[str, Any]]:
-    """Return what each version on the chain of the current one is, the oldest first; or of `every` version."""
+    """Describe the versions that led to the current one, the oldest first, or `every` version."""
     on_chain = {version.number for version in lineage.chain()}
     numbers = lineage.numbers if every else sorted(on_chain)
     return [
@@ -22,7 +22,7 @@ def describe_versions(lineage: Lineage, every: bool = False) -> list[dict[str, A
 
 
 def describe_version(lineage: Lineage, number: int | None = None) -> dict[str, Any]:
-    """Return what a version is, with its clusters and its open proposals."""
+    """Describe a version with its clusters and open proposals."""
     version = lineage.version(number)
     state = lineage.state(number)
     came = {
@@ -52,7 +52,7 @@ def describe_version(lineage: Lineage, number: int | None = None) -> dict[str, A
 
 
 def describe_changes(lineage: Lineage, old: int, new: int) -> dict[str, Any]:
-    """Return what lies between two versions.
+    """Describe the changes between two versions.
 
     Returns
     -------

@@ -53,11 +53,11 @@ class Draft:
     clusters
         ``RUN/clusters``.
     number, parent
-        Its own, and that of the version that it comes from.
+        Numbers of this version and its parent.
     why, asked
-        What makes it, and what was asked, as a sentence.
+        The kind of command, and the request as a sentence.
     when
-        The command began, also after a kill.
+        Time when the command began; the same after a kill.
     """
 
     clusters: Path
@@ -69,11 +69,11 @@ class Draft:
 
     @property
     def folder(self) -> Path:
-        """Where it is made."""
+        """The folder in which it is made."""
         return self.clusters / PENDING / MAKING
 
     def commit(self, version: Version) -> None:
-        """Make it whole, and the current one.
+        """Complete it, and make it the current version.
 
         Raises
         ------
@@ -95,12 +95,12 @@ class Draft:
 def exclusive_writer(
     run: str | Path, device: str, request: StopRequest | None = None
 ) -> Iterator[torch.device]:
-    """Be the only one who writes a run's clusters, with all ranks; what a kill has left is ended first.
+    """Lock a run's clusters for writing, on all ranks; an interrupted write is completed first.
 
     Raises
     ------
     InputError
-        If there are none, or another process writes there, naming it.
+        If there are none, or another process is writing there.
     """
     folder, env = clusters_of(run), RankEnvironment.read()
     where = pick_device(device, env.local_rank)
@@ -138,7 +138,7 @@ def begin_draft(clusters: Path, why: Why, asked: str) -> Draft:
 
 
 def finish_interrupted(clusters: Path) -> Draft | None:
-    """End what a kill has left between a version that is whole and its being current; return what it was.
+    """Make a version current that was complete when its command was killed; return its draft.
 
     On one rank, under the lock, before anything else is written.
     """
@@ -156,14 +156,14 @@ def finish_interrupted(clusters: Path) -> Draft | None:
 
 
 def drop(clusters: Path) -> None:
-    """Give up a version that is being made. On one rank, under the lock."""
+    """Discard the version that is being made. On one rank, under the lock."""
     with disk_errors_as_fault(clusters):
         _drop(clusters)
 
 
 @contextlib.contextmanager
 def disk_errors_as_fault(folder: Path) -> Iterator[None]:
-    """Say in a sentence that the disk does not take what is written into the clusters."""
+    """Raise `Fault` if the clusters cannot be written."""
     try:
         yield
     except OSError as error:
@@ -174,7 +174,7 @@ def disk_errors_as_fault(folder: Path) -> Iterator[None]:
 
 
 def pending(clusters: Path) -> Draft | None:
-    """Return what is being made; None for nothing, or what cannot be continued."""
+    """Return the version that is being made; None if there is none or it cannot be continued."""
     place = clusters / PENDING / BEGAN
     try:
         facts = json.loads(place.read_text(encoding="utf-8"))
@@ -184,13 +184,13 @@ def pending(clusters: Path) -> Draft | None:
 
 
 def _drop(clusters: Path) -> None:
-    """Remove the version that is being made; what says whose it is goes first."""
+    """Remove the version that is being made, its description first."""
     (clusters / PENDING / BEGAN).unlink(missing_ok=True)
     shutil.rmtree(clusters / PENDING, ignore_errors=True)
 
 
 def _now() -> str:
-    """Return the time, or the one that builds are to be dated by."""
+    """Return the current time, or SOURCE_DATE_EPOCH."""
     text = os.environ.get("SOURCE_DATE_EPOCH")
     try:
         seconds = int(text) if text else int(time.time())

@@ -53,14 +53,14 @@ from ccscale.wording import counted
 
 @dataclass(frozen=True)
 class NetworkAssignments:
-    """The network's own answers: each image has a cluster."""
+    """The network's own assignments: every image has a cluster."""
 
     ids: Int64
     confidence: Float32
 
     @property
     def reasons(self) -> Sequence[None]:
-        """None is left without one."""
+        """No image is unassigned."""
         return [None] * len(self.ids)
 
 
@@ -81,11 +81,11 @@ def found_clusters(
     run : str or Path
         The run's folder.
     splits : sequence of str, optional
-        Those of its own images that count; by default those that it was trained on.
+        Splits of its own images; default those that it was trained on.
     checkpoint : str, default "last"
         Which one; see `checkpoint.choose`.
     clusters : int, optional
-        K, of a network with heads of several; by default the first.
+        K, if the network has heads for several; default the first.
     device : str, default "auto"
         See ``train.device``.
     workers : int, optional
@@ -117,7 +117,7 @@ def found_clusters(
 
 
 def _is_founded(folder: Path) -> bool:
-    """Complete what a kill has left; return whether nothing else remains to be done."""
+    """Complete an interrupted command; return whether nothing remains to be done."""
     if finish_interrupted(folder) is not None:
         return True
     if (folder / CURRENT).exists():
@@ -178,7 +178,7 @@ def _own_features(
     device: str,
     workers: int | None,
 ) -> tuple[Features, DataSet, str]:
-    """Return the features of the run's own images, what their data set is called, and where they are."""
+    """Return the features of the run's own images, their data set, and the folder of the store."""
     config = opened.config
     if config.data.features is not None:
         place = Path(config.data.features)
@@ -204,7 +204,7 @@ def _own_features(
 def _measure(
     features: Features, shards: Sequence[NewShard], network: ContrastiveClustering, seed: int
 ) -> tuple[State, Reservoir, Pool]:
-    """Compute the distances that apply to later images, from some of the run's own."""
+    """Compute state, reservoir and pool from a sample of the run's own images."""
     good = np.flatnonzero(~features.bad)
     if not len(good):
         raise InputError(f"no image in {features.folder} has features: there is nothing to found clusters on")
@@ -226,7 +226,7 @@ def _commit(
     network: ContrastiveClustering,
     seed: int,
 ) -> None:
-    """Count and remember what was assigned, and write the version."""
+    """Build the memory of the assigned images, and write the version."""
     memory = Memory(*_measure(features, shards, network, seed))
     for shard, table in zip(shards, tables, strict=True):
         memory = memory.after(draft, shard, table, network, seed)

@@ -36,12 +36,12 @@ class ShardAssignments(Protocol):
 
 
 Answering = Callable[["ShardRows"], tuple[ShardAssignments, dict[str, Any]]]
-"""From the rows of a shard to their answers, and to what is told of its drift."""
+"""Maps the rows of a shard to their assignments and drift."""
 
 
 @dataclass(frozen=True)
 class NewShard:
-    """A shard of a store that is to be assigned.
+    """A shard of a store to assign.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ def write_tables(draft: Draft, shards: Sequence[NewShard], answer: Answering) ->
 
 
 def _table(draft: Draft, shard: NewShard, answer: Answering) -> TableFile:
-    """Write a shard's table, where it is not there from before a kill."""
+    """Write a shard's table, unless it exists from before a kill."""
     path = draft.folder / TABLES / shard.name
     facts: dict[str, Any] = {
         "version": draft.number,
@@ -166,7 +166,7 @@ def _table(draft: Draft, shard: NewShard, answer: Answering) -> TableFile:
 
 
 def ids_of(draft: Draft, table: TableFile) -> Int64:
-    """Return the ids of a table of the version that is being made, (N,); `UNASSIGNED` and `BAD` among them."""
+    """Return the ids (N,) of a table of the version that is being made, including `UNASSIGNED` and `BAD`."""
     return _ids(draft.folder / TABLES / table.name)
 
 

@@ -31,20 +31,20 @@ from ccscale.preempt import StopRequest
 
 @dataclass(frozen=True)
 class UpdateOptions:
-    """What is to be taken in.
+    """Options of an update.
 
     Attributes
     ----------
     shards, features
-        Shards, or a store of them that is there; one of the two.
+        Shards, or an existing store of them; one of the two.
     splits
-        Of these; all by default.
+        Splits of these; default all.
     follow, idle
-        Continue with shards that appear, until stopped, or until none was new for this many seconds.
+        Also wait for new shards, until stopped or none has appeared for this many seconds.
     apply
-        Kinds of proposals that are accepted at once: birth, merge, split.
+        Kinds of proposals to accept at once: birth, merge, split.
     reassign
-        Look at all images again in the end.
+        Reassign all images at the end.
     """
 
     shards: str | None = None
@@ -56,7 +56,7 @@ class UpdateOptions:
     reassign: bool = False
 
     def check(self) -> None:
-        """Refuse what does not go together."""
+        """Refuse options that do not go together."""
         if self.shards is not None and self.features is not None:
             raise InputError("update needs either shards or a store: give one of --shards and --features")
         if self.follow and self.shards is None:
@@ -79,7 +79,7 @@ def update_run(
     workers: int | None = None,
     request: StopRequest | None = None,
 ) -> list[int]:
-    """Take new images in; all ranks call it together, within `exclusive_writer` or not.
+    """Assign new images; all ranks call it together, within `exclusive_writer` or not.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def update_run(
     Returns
     -------
     list of int
-        The versions that were made; of what has nothing new none.
+        The new versions; none if nothing is new.
 
     Raises
     ------

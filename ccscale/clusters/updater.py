@@ -40,7 +40,7 @@ COMPARED = ("backbone", "weights", "model", "size", "scaled_decode")  # of a sto
 
 
 class Updater(AbstractContextManager["Updater"]):
-    """Versions that are made of new images, as all ranks make them together; within `exclusive_writer`."""
+    """Makes versions from new images, on all ranks together; used within `exclusive_writer`."""
 
     def __init__(
         self, run: str | Path, device: torch.device, workers: int | None, request: StopRequest
@@ -58,14 +58,14 @@ class Updater(AbstractContextManager["Updater"]):
         self._open.__exit__(*error)
 
     def with_store(self, features: Features) -> None:
-        """Take in the shards of a store that have no table yet."""
+        """Add the shards of a store that have no table yet."""
         listing = features.listing
         dist.on_rank_zero(lambda: check_backbone(features.folder, listing.settings, self._lineage.current))
         data = self._name(listing.data.name, listing.data.root, features.shards)
         self._take_in(features.folder.absolute(), listing, self._fresh(data, features.shards), data)
 
     def with_shards(self, found: Manifest) -> None:
-        """Take in those shards of a data set that have no table yet; their features go into a store."""
+        """Add the shards of a data set that have no table yet; their features go into a store."""
         data = self._name(found.name, found.root, found.shards)
         fresh = self._fresh(data, found.shards)
         if not fresh:
@@ -78,14 +78,14 @@ class Updater(AbstractContextManager["Updater"]):
         self._take_in(self._store.folder, self._store.listing, embedded, data)
 
     def decide(self, apply: Sequence[str], again: bool) -> None:
-        """Accept what is to be accepted at once, and look at all images again, if requested."""
+        """Accept the given kinds of proposals, and reassign all images if requested."""
         made = [accept_kinds(self._run, apply, self._device.type) if apply else None]
         made.append(reassign(self._run, self._device.type) if again else None)
         self.versions += [number for number in made if number is not None]
         self._lineage = dist.on_rank_zero(lambda: open_lineage(self._run))
 
     def _name(self, name: str, root: str, shards: Sequence[Shard]) -> DataSet:
-        """Return the data set of shards; all that is updated at a time is of one."""
+        """Return the data set of the shards, which is one per update."""
         if self._data is None:
             known, tables = self._lineage.current.data, self._tables
             self._data = dist.on_rank_zero(
@@ -104,7 +104,7 @@ class Updater(AbstractContextManager["Updater"]):
         return fresh
 
     def _opened_store(self, data: DataSet, root: str) -> AbstractContextManager[GrowingStore]:
-        """Open the store of a data set's features, by the clusters' own network."""
+        """Open the store of a data set's features, computed by the clusters' own network."""
         folder, backbone = store_of(self._lineage.folder, data.name), self._lineage.current.backbone
         dist.on_rank_zero(lambda: folder.parent.mkdir(exist_ok=True))
         wanted = EmbedOptions(backbone.size, view_settings=Views(scaled_decode=backbone.scaled_decode))
@@ -120,7 +120,7 @@ class Updater(AbstractContextManager["Updater"]):
         )
 
     def _take_in(self, folder: Path, listing: Listing, fresh: Sequence[Shard], data: DataSet) -> None:
-        """Make a version of shards whose features are there."""
+        """Make a version from shards whose features exist."""
         if not fresh:
             return
         lineage, network = self._lineage, self._network
@@ -163,7 +163,7 @@ class Updater(AbstractContextManager["Updater"]):
         memory: Memory,
         new_images: NewImages,
     ) -> None:
-        """Remember, propose, and write the version."""
+        """Update the memory, find proposals, and write the version."""
         current = self._lineage.current
         for shard, table in zip(shards, tables, strict=True):
             memory = memory.after(draft, shard, table, self._network, current.seed)
@@ -185,7 +185,7 @@ class Updater(AbstractContextManager["Updater"]):
 def examine(
     memory: Memory, shards: Sequence[NewShard], network: ContrastiveClustering, seed: int
 ) -> tuple[NewImages, Reference]:
-    """Return what an update brings, by a bounded number of its images, and what it is held against."""
+    """Return a bounded sample of the new images, and the reference for drift."""
     width = memory.reservoir.features.shape[1]
     features, refs = np.empty((0, width), np.float32), np.empty(0, np.int64)
     for shard in shards:

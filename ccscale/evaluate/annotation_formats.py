@@ -36,16 +36,16 @@ FILE_BYTES, GROUP_BYTES = 2**28, 2**25  # of images, of a file and of a group of
 
 @dataclass(frozen=True)
 class SortedImages:
-    """Images in their clusters, on their way to another tool.
+    """Images in their clusters, to be exported.
 
     Attributes
     ----------
     out
         The folder.
     run
-        Whose clusters they are, as the user called it.
+        The run, as named by the user.
     classes
-        What the clusters are called, in order.
+        Names of the clusters, in order.
     tables
         Rows of `table.to_table` with their ``number`` among all, and ``path``, escaped: absolute, or in `out`.
     data
@@ -59,30 +59,30 @@ class SortedImages:
     data: Callable[[Mapping[str, Any]], bytes]
 
     def __iter__(self) -> Iterator[tuple[pa.Table, list[dict[str, Any]]]]:
-        """Yield each table, and of its rows those whose images can be read."""
+        """Yield each table with those of its rows whose images can be read."""
         for table in self.tables:
             yield table, [row for row in table.to_pylist() if row["cluster"] is not None]
 
 
 def class_of(row: Mapping[str, Any]) -> str | None:
-    """Return what an image's cluster is called; None of one that is left without."""
+    """Return the name or number of an image's cluster; None without a cluster."""
     return None if row["cluster"] is None or row["cluster"] < 0 else row.get("name") or str(row["cluster"])
 
 
 def in_order(classes: Iterable[str | None]) -> list[str]:
-    """Return what clusters are called: numbers rising, then names."""
+    """Return the classes in order: numbers ascending, then names."""
     return sorted(
         filter(None, classes), key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name)
     )
 
 
 def confidence_of(row: Mapping[str, Any]) -> float:
-    """Return how sure the cluster is: calibrated where that was measured."""
+    """Return the calibrated confidence, or the raw one if it was not calibrated."""
     return float(row["confidence"] if row.get("calibrated") is None else row["calibrated"])
 
 
 def coco(images: SortedImages) -> Iterator[pa.Table]:
-    """Write COCO's JSON; an annotation's box is the whole image, its ``score`` how sure the cluster is."""
+    """Write COCO's JSON; an annotation's box is the whole image, its ``score`` the confidence."""
     numbers = {name: number for number, name in enumerate(images.classes, start=1)}
     categories = [
         {"id": number, "name": name, "supercategory": "cluster"} for name, number in numbers.items()
@@ -119,7 +119,7 @@ def coco(images: SortedImages) -> Iterator[pa.Table]:
 
 
 def label_studio(images: SortedImages) -> Iterator[pa.Table]:
-    """Write tasks with what the run says as predictions, and the labelling interface that they go with."""
+    """Write tasks with the clusters as predictions, and the labelling interface for them."""
     choices = "".join(f"\n    <Choice value={quoteattr(name)}/>" for name in images.classes)
     interface = (
         f'<View>\n  <Image name="image" value="$image"/>\n  <Choices name="cluster" toName="image">{choices}\n'
@@ -218,7 +218,7 @@ def _card(images: SortedImages, total: int) -> str:
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n# Clusters of {images.run}\n\n{total:,} images in "
         f"{len(images.classes):,} clusters, found without labels by ccscale. `label` is the cluster by its name, "
         "null where an image was left without one; `cluster` its number (-1: none), `confidence` the soft "
-        "assignment to it. Whose the images are, and under which licence, is to be told here.\n"
+        "assignment to it. Add here who owns the images, and their licence.\n"
     )
 
 

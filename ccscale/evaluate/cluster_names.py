@@ -41,9 +41,9 @@ class ClusterNames:
     names
         By cluster.
     into
-        Clusters that are joined to another one, and to which.
+        The cluster that each joined cluster is joined to.
     junk
-        Those whose images are of no use.
+        Clusters without usable images.
     """
 
     basis: Mapping[str, Any]
@@ -52,19 +52,19 @@ class ClusterNames:
     junk: frozenset[int] = frozenset()
 
     def is_of(self, weights: str, head: int) -> bool:
-        """Return whether they are of a network's clusters, with that head serving."""
+        """Return whether they belong to a network with that serving head."""
         return (self.basis.get("weights"), self.basis.get("head")) == (weights, head)
 
     def whole(self, cluster: int) -> int:
-        """Return the cluster that a cluster is joined to in the end; itself, if to none."""
+        """Return the cluster that a cluster is finally joined to, or itself."""
         while cluster in self.into:
             cluster = self.into[cluster]
         return cluster
 
     def of(self, cluster: int, otherwise: Sequence[str | None] | None = None) -> str | None:
-        """Return what a cluster is called; None where it has no name.
+        """Return the name of a cluster; None if it has none.
 
-        One that is joined has the name of the other, or else its number; junk is called so, whatever its name.
+        A joined cluster has the name or number of the other one; junk is always named `JUNK`.
         """
         whole = self.whole(cluster)
         if whole in self.junk or cluster in self.junk:
@@ -74,16 +74,16 @@ class ClusterNames:
 
     @property
     def digest(self) -> str:
-        """Return what tells them from others."""
+        """The SHA-256 of the content."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     @property
     def clusters(self) -> list[int]:
-        """Those of which something is said, rising."""
+        """Clusters with an entry, ascending."""
         return sorted({*self.names, *self.into, *self.junk})
 
     def as_json(self) -> dict[str, dict[str, Any]]:
-        """Return what the file says of each cluster."""
+        """Return the entries as in the file."""
         return {
             str(cluster): {
                 **({"name": self.names[cluster]} if cluster in self.names else {}),
@@ -103,11 +103,11 @@ class ClusterNames:
         atomic.write_bytes(folder / FILE, self.to_bytes())
 
     def living(self) -> "ClusterNames":
-        """Return them for living clusters whose ids are these numbers."""
+        """Return the names for living clusters whose ids are these numbers."""
         return replace(self, basis=LIVING)
 
     def within(self, clusters: int, basis: Mapping[str, Any]) -> "ClusterNames":
-        """Return them for those under a number, which are what `basis` tells."""
+        """Return the names of the clusters below a number, with another basis."""
         return ClusterNames(
             basis,
             {cluster: name for cluster, name in self.names.items() if cluster < clusters},
@@ -116,7 +116,7 @@ class ClusterNames:
         )
 
     def named(self, cluster: int, name: str) -> "ClusterNames":
-        """Return them with another name of a cluster; "" takes back all that is said of it.
+        """Return the names with a new one for a cluster; "" removes all its entries.
 
         Raises
         ------
@@ -130,12 +130,12 @@ class ClusterNames:
         return replace(self, names=kept, into=_without(self.into, cluster), junk=self.junk - {cluster})
 
     def joined(self, cluster: int, into: int) -> "ClusterNames":
-        """Return them with a cluster that is joined to another one.
+        """Return the names with a cluster joined to another one.
 
         Raises
         ------
         InputError
-            If that one is the same, or joined to it.
+            If they are the same, or already joined.
         """
         free = replace(self, into=_without(self.into, cluster))
         if free.whole(into) == cluster:
@@ -146,11 +146,11 @@ class ClusterNames:
         return replace(free, into=dict(free.into) | {cluster: into}, junk=self.junk - {cluster})
 
     def marked(self, cluster: int) -> "ClusterNames":
-        """Return them with a cluster that is junk."""
+        """Return the names with a cluster marked as junk."""
         return replace(self, into=_without(self.into, cluster), junk=self.junk | {cluster})
 
     def check(self, clusters: int) -> None:
-        """Refuse what is said of a cluster that does not exist.
+        """Refuse entries of clusters that do not exist.
 
         Raises
         ------

@@ -31,15 +31,7 @@ COLUMNS = ("key", "class")
 
 @dataclass(frozen=True)
 class GivenLabels:
-    """What was given.
-
-    Attributes
-    ----------
-    keys
-        Of the images, each once.
-    classes
-        Their classes' names, as many.
-    """
+    """Labels of some images: unique keys, and the class of each."""
 
     keys: pa.StringArray
     classes: tuple[str, ...]
@@ -51,7 +43,7 @@ class GivenLabels:
             pa.csv.write_csv(table, file)
 
     def find(self, keys: pa.StringArray) -> tuple[Int64, Int64]:
-        """Return which of some images were given a label: their places among `keys`, and among those given."""
+        """Return the labelled ones of some images: their positions in `keys`, and those of their labels."""
         places = pc.index_in(self.keys, value_set=keys)
         bare = pc.replace_substring_regex(self.keys, rf"(?i)\.({'|'.join(EXTENSIONS)})$", "")
         places = pc.coalesce(places, pc.index_in(bare, value_set=keys)).fill_null(-1).to_numpy(False)
@@ -59,7 +51,7 @@ class GivenLabels:
 
 
 def read_labels(path: str | Path) -> GivenLabels:
-    """Read a file of labels; rows without a class count for nothing.
+    """Read a file of labels; rows without a class are ignored.
 
     Raises
     ------
@@ -95,14 +87,14 @@ def read_labels(path: str | Path) -> GivenLabels:
 
 @dataclass(frozen=True)
 class Names:
-    """What clusters are called.
+    """Names of clusters by given labels.
 
     Attributes
     ----------
     names
-        Of each of K clusters; None for one that stays a number.
+        The name of each of K clusters; None without labels.
     said, labels
-        Of each cluster: how many labels say so, and how many there are.
+        Number of labels of that class in each cluster, and of all its labels.
     """
 
     names: tuple[str | None, ...]
@@ -112,12 +104,12 @@ class Names:
 
 @dataclass(frozen=True)
 class Named:
-    """What given labels tell of clusters.
+    """The result of naming clusters by given labels.
 
     Attributes
     ----------
     names
-        Of the clusters.
+        Names of the clusters.
     rows, confidence, right
         (l,): the labelled images' places among all; their confidence; whether the name of the cluster is the class.
     figures

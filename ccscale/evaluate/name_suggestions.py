@@ -23,23 +23,23 @@ from ccscale.progress import say
 
 TEMPLATE = "a photo of a {}"
 FIRST = 3
-"""How many words are told of a cluster."""
+"""Words suggested for a cluster."""
 
 
 @dataclass(frozen=True)
 class SuggestionOptions:
-    """How names are found.
+    """How names are suggested.
 
     Attributes
     ----------
     words
-        A file with a word, or several, a line.
+        A file with one word or phrase per line.
     clip, weights
-        As `load_clip` takes them.
+        As in `load_clip`.
     store
-        A store of the model's features of the run's images; by default the run's own.
+        A store with the model's features of the run's images; default the run's own.
     template
-        The sentence that each word is put in.
+        The prompt for each word.
     """
 
     words: Path
@@ -51,14 +51,14 @@ class SuggestionOptions:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What the images of a cluster have voted for.
+    """The words for which the images of a cluster voted.
 
     Attributes
     ----------
     images
-        How many there are.
+        Number of images.
     words
-        Those with the most votes, the most first, each with its share of the images.
+        The words with the most votes, each with its fraction of the images.
     """
 
     images: int
@@ -114,7 +114,7 @@ def suggest_names(
 
 
 def top_words(votes: NDArray[np.int64], words: Sequence[str]) -> dict[int, Suggestion]:
-    """Return what votes (clusters, words) suggest; where two words have as many, the earlier one is first."""
+    """Return the words with the most votes (clusters, words) for each cluster that has any; ties in order."""
     found = {}
     for cluster in np.flatnonzero(votes.sum(axis=1)):
         images = int(votes[cluster].sum())
@@ -127,7 +127,7 @@ def top_words(votes: NDArray[np.int64], words: Sequence[str]) -> dict[int, Sugge
 
 
 def read_words(path: Path) -> list[str]:
-    """Read a file with a word, or several, a line; empty lines and repeated ones count for nothing.
+    """Read a file with one word or phrase per line; empty and repeated lines are ignored.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def read_words(path: Path) -> list[str]:
 
 
 def _check_tower(clip: Clip, store: Features) -> None:
-    """Refuse features of another image tower, where the store has the backbone that made them."""
+    """Refuse features of another image tower, if the store contains its backbone."""
     kept = store.folder / BACKBONE
     tensors = load_file(kept) if kept.exists() else {}
     same = clip.is_tower({name.removeprefix("backbone."): value for name, value in tensors.items()})

@@ -16,18 +16,18 @@ from ccscale.progress import say
 
 @dataclass(frozen=True)
 class NameChanges:
-    """What is to be said of clusters.
+    """Changes of cluster names.
 
     Attributes
     ----------
     names, into
-        By cluster: its name ("" takes back all that is said of it); the cluster that it is joined to.
+        By cluster: the new name ("" removes all its entries); the cluster to join it to.
     junk
-        Clusters to be marked.
+        Clusters to mark as junk.
     file
-        A file of names, instead of those that there are; what is said beside it comes on top.
+        A file of names that replaces the current ones; the other changes are applied to it.
     anyway
-        Take its names even if they are of another network's clusters.
+        Accept a file that is for another network's clusters.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class NameChanges:
     anyway: bool = False
 
     def without_file(self) -> "NameChanges":
-        """Return them without the file."""
+        """Return the changes without the file."""
         return replace(self, file=None)
 
     def __bool__(self) -> bool:
@@ -46,18 +46,18 @@ class NameChanges:
 
 @dataclass(frozen=True)
 class ResolvedNames:
-    """What clusters are called.
+    """The names of clusters, from all sources.
 
     Attributes
     ----------
     clusters
-        Their number.
+        Number of clusters.
     by_hand
-        What people say of them; None for nothing.
+        Names set by people, which take precedence.
     by_labels
-        What given labels say; None if there are none.
+        Names from given labels.
     ids
-        Those of living clusters, where these are meant.
+        Ids of living clusters; None for the clusters of a network.
     """
 
     clusters: int
@@ -67,27 +67,27 @@ class ResolvedNames:
 
     @property
     def names(self) -> tuple[str | None, ...] | None:
-        """Of each cluster; None if none has a name."""
+        """The name of each cluster; None if none has one."""
         known = None if self.by_labels is None else self.by_labels.names
         if self.by_hand is None or not self.by_hand.clusters:
             return known
         return tuple(self.by_hand.of(cluster, known) for cluster in range(self.clusters))
 
     def by_number(self) -> dict[int, str | None]:
-        """Return the name of each cluster that there is, by its number or id."""
+        """Return the name of each cluster, by number or id."""
         names = self.names or (None,) * self.clusters
         return {one: names[one] for one in (range(self.clusters) if self.ids is None else self.ids)}
 
 
 def resolve_names(folder: Path, weights: str, head: int, clusters: int) -> ResolvedNames:
-    """Return what is said of a network's clusters in a folder: by hand, which counts first, and by labels.
+    """Load the names of a network's clusters from a folder.
 
     Parameters
     ----------
     folder
-        Of a run or an exported network.
+        A run or an exported network.
     weights, head, clusters
-        The network's hash, the head that serves, its number of clusters.
+        Hash of the network, serving head, its number of clusters.
     """
     reliability = Reliability.load(folder)
     by_labels = reliability.names if reliability is not None and reliability.is_of(weights, head) else None
@@ -101,21 +101,21 @@ def resolve_names(folder: Path, weights: str, head: int, clusters: int) -> Resol
 
 
 def name_run(run: str | Path, changes: NameChanges, clusters: int | None = None) -> ResolvedNames:
-    """Say something of a run's clusters, or nothing; return what is said of them then.
+    """Change the names of a run's clusters; return the names afterwards.
 
     Parameters
     ----------
     run
         The run's folder.
     changes
-        What is to be said.
+        The changes; none to only read the names.
     clusters
-        K, of a run with heads of several; by default the first.
+        K, if the run has heads for several; default the first.
 
     Raises
     ------
     InputError
-        If it is no run, has no checkpoint, or the changes contradict themselves or are of other clusters.
+        If it is not a run, has no checkpoint, or the changes are inconsistent or name unknown clusters.
     """
     config, checkpoint = run_and_checkpoint(run)
     folder, weights = config.run_folder, weights_of(checkpoint)
@@ -132,12 +132,12 @@ def name_run(run: str | Path, changes: NameChanges, clusters: int | None = None)
 def apply_changes(
     before: ClusterNames, basis: Mapping[str, object], changes: NameChanges, clusters: int
 ) -> ClusterNames:
-    """Return names with changes.
+    """Return names with changes applied.
 
     Raises
     ------
     InputError
-        If they are of clusters that do not exist, or contradict themselves.
+        If they name unknown clusters or contradict each other.
     """
     if changes.file is not None:
         given = ClusterNames.read(changes.file)

@@ -13,16 +13,16 @@ from ccscale.evaluate.reliability import Reliability
 
 @dataclass(frozen=True)
 class Postprocessor:
-    """What is known.
+    """Completes predictions.
 
     Attributes
     ----------
     called
-        What the clusters are called.
+        Names of the clusters.
     reliability
-        How sure it is; None where it was not evaluated.
+        Calibration and rejection model; None if the run was not evaluated.
     reject
-        What is to be left without a cluster.
+        Which images to leave without a cluster.
     """
 
     called: ResolvedNames
@@ -31,27 +31,27 @@ class Postprocessor:
 
     @classmethod
     def of(cls, opened: OpenedRun, weights: str, reject: Reject | None = None) -> "Postprocessor":
-        """Return what is known of the head that serves.
+        """Load what a run or an exported network has stored about its serving head.
 
         Parameters
         ----------
         opened
-            The run, or the exported network.
+            The run or exported network.
         weights
-            Of its checkpoint; see `basis.weights_of`.
+            Hash of the checkpoint; see `basis.weights_of`.
         reject
-            What is to be left without a cluster.
+            Which images to leave without a cluster.
 
         Raises
         ------
         InputError
-            If nothing tells what to reject.
+            If there is no rejection model.
         """
         exported = opened.config.run is None
         folder = opened.checkpoint.path if exported else opened.config.run_folder
         network = opened.network
         reliability = Reliability.load(folder)
-        # Beside an exported network lies what was copied with it: its own hash is another one.
+        # An exported network has a copied file, whose hash is that of the run's checkpoint.
         if reliability is not None and not reliability.is_of(
             reliability.basis.weights if exported else weights, network.serving
         ):
@@ -70,8 +70,8 @@ class Postprocessor:
             weights = reliability.basis.weights
         return cls(resolve_names(folder, weights, network.serving, network.k), reliability, reject)
 
-    def tell(self, assigned: Assigned) -> Assigned:
-        """Add to a batch what is known of it: what is rejected loses its cluster, clusters get names."""
+    def apply(self, assigned: Assigned) -> Assigned:
+        """Return a batch with calibrated confidences and names; rejected images lose their cluster."""
         names = self.called.names
         if self.reliability is not None:
             assigned = self.reliability.judge(assigned, self.reject, names)

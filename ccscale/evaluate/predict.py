@@ -39,12 +39,12 @@ from ccscale.wording import agree, counted
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What is to be predicted, beside the run and the images.
+    """Options of a prediction.
 
     Attributes
     ----------
     out : str
-        A .parquet or .csv file, or a folder for parts (that ends in / or is there).
+        A .parquet or .csv file, or a folder for parts (that exists or ends in /).
     features : str, optional
         Also write the features: ``backbone`` or ``instance``.
     merged : int, optional
@@ -54,7 +54,7 @@ class PredictOptions:
     idle : float, optional
         Stop following after this many seconds without a new shard.
     reject : Reject, optional
-        Leave images without a cluster that are too far from the run's own, or too doubtful.
+        Leave images without a cluster that are too far from the run's own or too ambiguous.
     """
 
     out: str
@@ -165,7 +165,7 @@ def predict_run(
             else:
                 prediction.once(*open_shards(shards, splits))
             first = dist.rank() == 0
-        # The ranks have parted: none waits for the first while it joins what may be hundreds of gigabytes.
+        # After the process group: no rank waits while the first joins what may be hundreds of gigabytes.
         return prediction.finish() if first else None
 
 
@@ -183,7 +183,7 @@ class Prediction:
         self._files: FileReader | None = None
 
     def once(self, manifest: Manifest, splits: tuple[str, ...]) -> None:
-        """Assign what is there."""
+        """Assign the images that exist now."""
         shards = manifest.select(splits)
         chosen = replace(manifest, shards=shards)
         if not any(shard.nsamples for shard in shards):
@@ -212,7 +212,7 @@ class Prediction:
         self.notes += dist.on_rank_zero(lambda: self.opened.notes(watch.manifest) if watch.handed_out else [])
 
     def finish(self) -> dict[str, Any]:
-        """Add up what is there, join the parts where one table is wanted; return the figures. On rank 0 alone."""
+        """Join the parts into one table if requested; return the figures. On rank 0 only."""
         done = self.folder.done(self.parts.values())
         parts = [part for part in self.parts.values() if part.name in done]
         summary = self.folder.summary(parts, self.k)
@@ -222,7 +222,7 @@ class Prediction:
         return facts | summary
 
     def _assign(self, manifest: Manifest, request: StopRequest | None = None) -> int:
-        """Assign those parts that are not there yet; return how many are. Ends early on a request."""
+        """Assign the missing parts; return the number of existing ones. Ends early on a request."""
         opened, splits = self.opened, tuple(manifest.splits)
         parts = parts_of(manifest.shards)
         self.parts |= {part.name: part for part in parts}
@@ -241,17 +241,17 @@ class Prediction:
             origins=True,
             files=self._files,
         )
-        told = map(self.known.tell, batches)
+        told = map(self.known.apply, batches)
         dist.together(lambda: self.folder.write(mine, told))
         return len(done)
 
     def _find_known(self, weights: str) -> Postprocessor:
-        """Return what is known of the answers; of merged clusters that is nothing."""
+        """Return the postprocessor; merged clusters have neither names nor calibration."""
         known = Postprocessor.of(self.opened, weights, self.wanted.reject)
         return known if self.groups is None else Postprocessor(ResolvedNames(self.k))
 
     def _cut_tree(self, weights: str) -> tuple[Int64 | None, list[str]]:
-        """Return the groups that clusters are merged into, if they are, and what is to be said of them."""
+        """Return the group that each cluster is merged into, if requested, and notes."""
         if (merged := self.wanted.merged) is None:
             return None, []
         if self.opened.config.run is None:

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 
 CONFIDENCE = "confidence="
-TOO_FAR = "too far"  # the reason of an image out of place; that of a doubtful one names two clusters
+TOO_FAR = "too far"  # reason for a distant image; that of an ambiguous one names two clusters
 
 
 @dataclass(frozen=True)
 class Reject:
-    """One of the two is given.
+    """Which images to leave without a cluster; one of the two is set.
 
     Attributes
     ----------
     coverage
-        The share of images like the run's own that is answered, above 0 and at most 1.
+        The fraction of images like the run's own that gets a cluster, above 0 and at most 1.
     confidence
         The calibrated confidence below which an image is left without a cluster, between 0 and 1.
     """

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from ccscale.array_types import Float32, Float64
 from ccscale.features.vectors import unit_rows
 
-NEIGHBOUR = 3  # of 1 to 10 the fewer the stricter; one alone may be a copy
-SAMPLE, OWN = 4_096, 10_000  # images at most: whose features are kept; whose distances are compared with
+NEIGHBOUR = 3  # k; a single one may be a copy
+SAMPLE, OWN = 4_096, 10_000  # at most: images whose features are kept; images whose distances are
 GRID = 1_000  # quantiles that are kept
 TILE = 1_024  # rows of similarities that are held at a time
 
 
 @dataclass(frozen=True)
 class RejectionModel:
-    """How far images may lie from a run's own, and how doubtful these are.
+    """Ranks images by distance and ambiguity, compared with a run's own images.
 
     Attributes
     ----------
@@ -45,12 +45,12 @@ class RejectionModel:
 
     @staticmethod
     def choose(images: int, seed: int) -> NDArray[np.int64]:
-        """Return which of a run's images are measured, in an order by the seed."""
+        """Return which of a run's images to fit on, in random order."""
         return np.random.default_rng(seed).permutation(images)[:OWN]
 
     @classmethod
     def fit(cls, features: Float32, confidence: Float32) -> "RejectionModel":
-        """Measure (n, D) features and (n,) confidences of a run's own images, two or more, in no order."""
+        """Fit to features (n, D) and confidences (n,) of two or more of a run's own images, in random order."""
         features = unit_rows(features)
         sample = features[:SAMPLE].astype(np.float16)
         own = np.arange(len(features))
@@ -67,7 +67,7 @@ class RejectionModel:
         return _rank(distances, self.distances), _rank(1.0 - confidence, self.doubts)
 
     def limit(self, coverage: float) -> float:
-        """Return the rank up to which that share of the run's own images is answered."""
+        """Return the rank up to which that fraction of the run's own images gets a cluster."""
         return float(self.ranks[np.ceil(coverage * GRID - 1e-9).astype(int)])
 
 
@@ -79,7 +79,7 @@ def _rank(values: NDArray[np.floating], quantiles: Float64) -> Float64:
 def _distances(
     features: Float32, sample: NDArray[np.float16], own: NDArray[np.int64] | None = None
 ) -> Float64:
-    """Return the distances of unit features from their k-th neighbours, but from themselves: `own` row, or -1."""
+    """Return the distance of each unit feature to its k-th neighbour, excluding its own row (`own`, or -1)."""
     others, found = sample.astype(np.float32), np.empty(len(features))
     k = min(NEIGHBOUR, len(others) - (own is not None))
     for start in range(0, len(features), TILE):

@@ -42,18 +42,18 @@ BLOCK = 8_192  # rows that the heads take at a time
 
 @dataclass(frozen=True)
 class Reliability:
-    """What is kept.
+    """Calibration, rejection model and names of a run's clusters.
 
     Attributes
     ----------
     basis
-        The network and the images that it was made of.
+        The network and the images from which it was computed.
     calibration
-        From confidence to how often images are right.
+        Maps confidence to accuracy.
     rejection
-        How far the run's own images lie from each other, and how doubtful they are; None for less than two.
+        Fitted to the run's own images; None for less than two.
     names
-        Of the clusters, where labels were given.
+        Names of the clusters, if labels were given.
     """
 
     basis: Basis
@@ -82,7 +82,7 @@ class Reliability:
 
     @property
     def digest(self) -> str:
-        """Return what tells it from another."""
+        """The SHA-256 of the content."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def save(self, folder: Path) -> None:
@@ -121,15 +121,15 @@ class Reliability:
             ) from None
 
     def is_of(self, weights: str, head: int) -> bool:
-        """Return whether it is of a network, with that head serving."""
+        """Return whether it belongs to a network with that serving head."""
         return (self.basis.weights, self.basis.head) == (weights, head)
 
     def judge(
         self, assigned: Assigned, reject: Reject | None = None, names: Sequence[str | None] | None = None
     ) -> Assigned:
-        """Add calibrated confidences to a batch; images that are to be rejected lose their cluster.
+        """Add calibrated confidences to a batch; rejected images lose their cluster.
 
-        Why they do is said by the clusters' `names` (K,), if there are any.
+        The reasons use the clusters' `names` (K,), if there are any.
         """
         bad = assigned.batch.bad
         calibrated = np.where(bad, 0, self.calibration(assigned.confidence)).astype(np.float32)
@@ -143,7 +143,7 @@ class Reliability:
     def _reasons(
         self, assigned: Assigned, reject: Reject, names: Sequence[str | None] | None
     ) -> list[str | None]:
-        """Return why each image is left without a cluster; None for those that are not."""
+        """Return why each image is rejected; None for those that are not."""
         assert self.rejection is not None
         far, doubtful = self.rejection.rank(chosen_features(assigned, "backbone"), assigned.confidence)
         if reject.coverage is not None:
@@ -173,7 +173,7 @@ def _between(first: int, second: int, names: Sequence[str | None] | None) -> str
 
 @torch.inference_mode()
 def assign_features(network: ContrastiveClustering, features: Float32) -> tuple[NDArray[np.int64], Float32]:
-    """Return cluster and confidence, (n,) each, of images by their features (n, D)."""
+    """Return cluster and confidence, (n,) each, for features (n, D)."""
     clusters, confidence = np.empty(len(features), np.int64), np.empty(len(features), np.float32)
     with evaluating(network):
         for start in range(0, len(features), BLOCK):

@@ -26,14 +26,14 @@ LABELS = "labels.csv"
 
 @dataclass(frozen=True)
 class ReliabilityEvaluation:
-    """What a pass over images leaves to find out how sure a run is of them.
+    """Measures calibration, rejection and names on the images of an evaluation.
 
     Attributes
     ----------
     folder
-        The run's.
+        The run's folder.
     network
-        With the head that serves.
+        With its serving head.
     basis
         The network and the images.
     subset
@@ -56,20 +56,20 @@ class ReliabilityEvaluation:
         features: Features | None,
         seed: int,
     ) -> dict[str, Any]:
-        """Keep what the run knows of its answers, for whoever predicts; these are its own images.
+        """Fit to the run's own images, and store the result for predictions.
 
         Parameters
         ----------
         pairs
-            (2, n, K): two looks at some of the images, by the head that serves.
+            (2, n, K): soft assignments of two views of some images, by the serving head.
         table
             The run's table of assignments.
         given
-            A few labels; by default those that were given before, if there were some.
+            A few labels; default those given before, if any.
         features
-            The store that the images are in; None for shards.
+            The store of the images; None for shards.
         seed
-            Of which images are kept.
+            For choosing the images to keep.
 
         Returns
         -------
@@ -96,7 +96,7 @@ class ReliabilityEvaluation:
         return told | self._trust(calibration, named)
 
     def measure(self) -> dict[str, Any]:
-        """Measure by what is kept already; these are other images than the run's own, or some of them.
+        """Measure other images than the run's own, or some of them, with the stored calibration.
 
         Returns
         -------
@@ -115,7 +115,7 @@ class ReliabilityEvaluation:
         return name_clusters(given, found["key"].combine_chunks(), clusters, confidence, self.network.k)
 
     def _reach(self, features: Features | None, seed: int) -> RejectionModel | None:
-        """Measure how far the images lie from each other, each as one from outside would be looked at."""
+        """Fit the rejection model on the images, treated like new ones."""
         if len(self.subset.rows) < 2:
             return None
         order = RejectionModel.choose(len(self.subset.rows), seed)
@@ -124,7 +124,7 @@ class ReliabilityEvaluation:
         return RejectionModel.fit(rows, assign_features(self.network, rows)[1])
 
     def _trust(self, calibration: Calibration | None, named: Named | None = None) -> dict[str, Any]:
-        """Measure by the data set's labels, but on none of those images that the map was fitted by."""
+        """Measure with the data set's labels, excluding the images that the calibration was fitted on."""
         kept = self.subset.labels >= 0
         if named is not None:
             kept &= ~np.isin(self.subset.rows, named.rows)

@@ -46,7 +46,7 @@ LONGEST = 60  # letters of a folder's name, each of up to four bytes of the 255 
 
 @dataclass(frozen=True)
 class ImagesToSort:
-    """What is sorted: shards, or files where they are.
+    """The images to sort: shards, or files in place.
 
     Attributes
     ----------
@@ -67,13 +67,13 @@ class Origin(Protocol):
     shards: tuple[Shard, ...]
 
     def name(self, row: dict[str, Any]) -> str:
-        """Return what the file of an image is to be called."""
+        """Return the file name for an image."""
 
     def put(self, number: int, row: dict[str, Any], target: Path) -> Path:
-        """Put an image where it belongs, unless it is there already; return where it is then."""
+        """Link or copy an image unless it exists; return its path."""
 
     def data(self, row: Mapping[str, Any]) -> bytes:
-        """Return an image, by its row with its ``number``."""
+        """Return the bytes of the image of a row."""
 
 
 def sort_run(
@@ -150,7 +150,7 @@ def sort_run(
 
 
 def _check_outside(out: Path, places: Sequence[str]) -> None:
-    """Refuse a folder whose images would be among those that are sorted the next time."""
+    """Refuse an output folder inside the source, where the next sort would find its images."""
     for place in filter(os.path.isdir, places):
         if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(place)):
             raise InputError(f"{out} is inside {place}, the source of the images: choose an --out outside")
@@ -224,7 +224,7 @@ def _folder(row: dict[str, Any]) -> str | None:
 
 
 def _told_apart(name: str, key: str) -> str:
-    """Return the name of a file of which there is another one in its folder."""
+    """Return a unique name for a file whose name is taken."""
     stem, ending = os.path.splitext(name)
     return f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}{ending}"
 

@@ -25,7 +25,7 @@ class CheckpointClusters:
 
     def answer(self, images: NDArray[np.uint8]) -> list[Answer]:
         """Return the answers to images (n, size, size, 3), RGB."""
-        assigned = self._known.tell(assign_batch(self._network, batch_of(images)))
+        assigned = self._known.apply(assign_batch(self._network, batch_of(images)))
         calibrated, names, reasons = assigned.calibrated, assigned.names, assigned.reasons
         return [
             Answer(
