@@ -33,7 +33,7 @@ WEIGHTS_FILE = f"{TAG}/{STATES}"
 
 @dataclass
 class CheckpointContent:
-    """What a checkpoint holds besides the files that the ranks write.
+    """The parts of a checkpoint that the ranks do not write.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ def commit(
     damaged: Collection[str],
     may_write: Callable[[], None],
 ) -> str | None:
-    """Make a checkpoint of what all ranks have written; see the module.
+    """Commit a checkpoint from the files of all ranks; see the module.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def note_heads(checkpoint: Path, heads: Sequence[int]) -> None:
 
 
 def tidy(config: Config, step: int, damaged: Collection[str]) -> str | None:
-    """Delete what is not kept; return what went wrong, which is no reason to stop."""
+    """Delete what is not kept; return errors, which do not stop the run."""
     train = config.train
     try:
         retain(config.run_folder / FOLDER, step, train.keep_last, train.keep_every, damaged)
@@ -158,7 +158,7 @@ def tidy(config: Config, step: int, damaged: Collection[str]) -> str | None:
 
 
 def clear_staging(config: Config) -> None:
-    """Remove what saves and conversions that were cut off have left; before any rank begins one."""
+    """Remove leftovers of interrupted saves and conversions, before any rank starts one."""
     folder = config.run_folder / FOLDER
     shutil.rmtree(folder / STAGING, ignore_errors=True)
     shutil.rmtree(folder / UNIVERSAL / STAGING, ignore_errors=True)

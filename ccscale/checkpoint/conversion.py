@@ -49,7 +49,7 @@ def needs_universal(checkpoint: Checkpoint, config: Config) -> bool:
 
 
 def make_universal(checkpoint: Checkpoint, names: Sequence[str]) -> Path:
-    """Convert a checkpoint to DeepSpeed's universal format, beside the checkpoints; once, on one rank.
+    """Convert a checkpoint to DeepSpeed's universal format, next to the checkpoints; once, on one rank.
 
     Parameters
     ----------

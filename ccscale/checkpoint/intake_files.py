@@ -35,7 +35,7 @@ KEY = "intakes"
 
 @dataclass(frozen=True)
 class KeptIntakes:
-    """What a run has taken in, and how it is kept.
+    """The intakes of a run, as stored in its folder.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class KeptIntakes:
         return cls(Intakes((Intake(0, tuple(sources)),)), data)
 
     def kept(self, run: Path) -> "KeptIntakes":
-        """Write what is not written yet, and all that was examined; on one rank. Return it as it is kept then."""
+        """Write new intakes; on one rank. Return the stored state."""
         files = list(self.files)
         folder = run / FOLDER
         try:
@@ -87,12 +87,12 @@ class KeptIntakes:
         return replace(self, intakes=replace(self.intakes, looked=step))
 
     def state(self, step: int) -> dict[str, Any]:
-        """Return what the checkpoint of a step keeps; nothing where the data may not grow."""
+        """Return the part that a checkpoint stores; empty if the data may not grow."""
         count = len(self.intakes.until(step).intakes)
         return {KEY: [sha256 for _, sha256 in self.files[:count]]} if self.files else {}
 
     def check(self, state: dict[str, Any], step: int, run: Path) -> None:
-        """Check that the state of the checkpoint of a step was trained on what is kept here.
+        """Check that a checkpoint was trained on these intakes.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class KeptIntakes:
 
 
 def read_intakes(run: Path) -> KeptIntakes | None:
-    """Read what a run has taken in; None where its data may not grow, or it was not begun."""
+    """Read a run's intakes; None if its data may not grow, or it has not started."""
     folder = run / FOLDER
     place = folder / LOOKED
     if not place.exists():

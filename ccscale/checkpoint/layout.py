@@ -13,7 +13,7 @@ TAG = "deepspeed"
 
 @dataclass(frozen=True)
 class Places:
-    """Where the checkpoint of a step is made and kept."""
+    """Paths of the checkpoint of a step, while it is made and afterwards."""
 
     folder: Path
     staging: Path
@@ -33,5 +33,5 @@ def steps(folder: Path) -> Iterator[Path]:
 
 
 def step_folder(folder: Path, step: int) -> Path:
-    """Return where the checkpoint of a step is kept."""
+    """Return the folder of a step's checkpoint."""
     return folder / f"step-{step:08d}"

@@ -32,7 +32,7 @@ POLL_SECONDS = 0.5
 
 
 class LockLost(Fault):
-    """Another process has taken the folder over: nothing more may be written."""
+    """Another process has taken over the folder: nothing more may be written."""
 
 
 class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
@@ -69,7 +69,7 @@ class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
         self.take()
 
     def take(self) -> None:
-        """Take the lock; what is known to be dead is passed over, what may be is watched for `WATCH_SECONDS`.
+        """Take the lock; a dead holder is ignored, an unknown one is watched for `WATCH_SECONDS`.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class FolderLock(contextlib.AbstractContextManager["FolderLock"]):
         self._lock.count_on()
 
     def check(self) -> None:
-        """Look whether the lock is this process's still; to be called before what is there is changed.
+        """Check that this process still holds the lock, before anything is changed.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class _Lock:
         self._thread.start()
 
     def other(self) -> LockHolder | None:
-        """Return the lock that is there instead of this one.
+        """Return the lock of another holder.
 
         One that was only removed, by hand, is made again: if that succeeds, nobody has come in between.
         """
@@ -198,7 +198,7 @@ class _Lock:
         return self._name + b"\n%020d\n" % self._count
 
     def _watch(self, found: LockHolder) -> bool | None:
-        """Return whether the holder's count moves; None if it has gone, or another one has come."""
+        """Return whether the holder's count increases; None if the holder has changed or gone."""
         if self._path.name == NAME:
             say(
                 f"{self._path.parent} is locked by {found}: checking for {WATCH_SECONDS:.0f} s whether it "
@@ -215,7 +215,7 @@ class _Lock:
         return False
 
     def _remove(self, token: str) -> bool:
-        """Remove the lock with a token; tell whether it was there."""
+        """Remove the lock with a token; return whether it existed."""
         removal = _Lock(self._path.with_name(f"{NAME}-{token}"))
         removal.take()
         try:

@@ -39,7 +39,7 @@ class LockHolder:
 
     @property
     def token(self) -> str:
-        """What this lock differs by from all others."""
+        """A value that is unique to this lock."""
         return str(self.name.get("token") or hashlib.sha256(self.raw).hexdigest()[:32])
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class LockHolder:
         return f"`{command}` (process {process} on {host}{f', job {job}' if job else ''}, for {age})"
 
     def is_alive(self) -> bool | None:
-        """Return whether its process is there; None where that cannot be seen from here."""
+        """Return whether its process is alive; None if that cannot be determined from here."""
         found = lives(self.name)
         if found and self.name["process"] == os.getpid():
             return self.token in HELD_HERE  # one that could not be given back, on a full disk, is nobody's

@@ -49,7 +49,7 @@ class MetricsFile:
         self._failing = False
 
     def append(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Write lines, and those that could not be written before; tell once that it cannot be done.
+        """Write lines, and earlier ones that could not be written; report a failure once.
 
         Returns
         -------

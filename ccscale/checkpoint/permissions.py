@@ -14,21 +14,21 @@ PROBE = ".permissions-"
 
 
 def restrict(path: str | os.PathLike[str] | int) -> None:
-    """Take from group and others the right to write a file, a folder, or an open file, whatever the umask."""
+    """Remove write permission of group and others from a file, folder or open file, whatever the umask."""
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & OTHERS_WRITE:
         os.chmod(path, mode & ~OTHERS_WRITE)
 
 
 def doubt(facts: os.stat_result) -> str | None:
-    """Return why somebody else may have written what these facts are of; root is trusted."""
+    """Return why somebody else may have written a file, given its status; root is trusted."""
     if facts.st_uid not in (os.geteuid(), 0):
         return f"belongs to user {facts.st_uid}"
     return f"mode {stat.S_IMODE(facts.st_mode):03o}" if facts.st_mode & OTHERS_WRITE else None
 
 
 def way_out() -> str:
-    """Return what helps where permissions cannot be changed."""
+    """Return a remedy for file systems without permissions."""
     return (
         "a folder on another file system (run=DIR), or this one mounted so that only you can write (FAT, NTFS, "
         f"SMB: the mount options uid={os.geteuid()},umask=022)"
@@ -36,7 +36,7 @@ def way_out() -> str:
 
 
 def check_kept(folder: Path) -> None:
-    """Check that what will be written in a folder can be kept from others: makes a file there for a moment.
+    """Check that permissions work in a folder, with a temporary file.
 
     Where none can be made, nothing is checked: who writes there will say so.
 

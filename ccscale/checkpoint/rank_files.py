@@ -24,7 +24,7 @@ NOTES = ".written"
 
 
 class HashedFile:
-    """A file for `torch.save` that hashes what goes into it.
+    """A file for `torch.save` that hashes its content.
 
     Nothing is raised from `write`: torch calls it from C++, where an exception in mid-archive may end the process.
     What went wrong is kept in `failure`, and nothing more is written.
@@ -49,11 +49,11 @@ class HashedFile:
         return size
 
     def flush(self) -> None:
-        """Do nothing: the file is flushed when it is whole."""
+        """Do nothing: the file is flushed at the end."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Size and hash of what was written."""
+        """Size and hash of the content."""
         return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
 
 

@@ -67,7 +67,7 @@ def best(kept: Collection[KeptCheckpoint], measure: str) -> KeptCheckpoint | Non
 
 
 def is_best(kept: Collection[KeptCheckpoint], measures: Mapping[str, float]) -> bool:
-    """Return whether measures are better than those of all checkpoints, by any of them."""
+    """Return whether any of the measures is the best of all checkpoints."""
     rivals = {name: best(kept, name) for name in measures}
     return any(rival is None or measures[name] > rival.measures[name] for name, rival in rivals.items())
 
@@ -107,7 +107,7 @@ def retain(folder: Path, until: int, last: int, every: int | None, damaged: Coll
 
 
 def discard(path: Path) -> None:
-    """Delete a folder, so that what a kill leaves of it does not look like a damaged checkpoint."""
+    """Delete a folder, so that after a kill it does not look like a damaged checkpoint."""
     place = path.parent / STAGING
     place.mkdir(exist_ok=True)
     away = place / f"deleted-{path.name}"

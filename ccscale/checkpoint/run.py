@@ -42,7 +42,7 @@ MAY_CHANGE = {key.name: key.may_change for key in describe_keys()}
 
 
 class Change(NamedTuple):
-    """A key that is not what it was at the last start of the run."""
+    """A key that has changed since the last start of the run."""
 
     key: str
     old: Any
@@ -50,7 +50,7 @@ class Change(NamedTuple):
 
     @property
     def is_of_origin(self) -> bool:
-        """Whether it is of where the weights came from."""
+        """Whether the key says where the weights came from."""
         return MAY_CHANGE[self.key] is MayChange.ORIGIN
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class RunComparison:
-    """What a run's folder holds, compared with what is requested now."""
+    """A run's folder, compared with the requested config."""
 
     begun: bool
     """Whether it holds this run, begun before."""
@@ -68,7 +68,7 @@ class RunComparison:
     folder: str = ""
 
     def check(self, network: nn.Module) -> None:
-        """Check that what has changed does not change what a step computes.
+        """Check that the changes do not affect the computation of a step.
 
         Raises
         ------
@@ -132,7 +132,7 @@ def _another_run(folder: str | Path, different: list[str]) -> InputError:
 
 
 def keep_origin(config: Config, standing: RunComparison) -> Config:
-    """Return the config with what it said at the run's beginning of where its weights came from."""
+    """Return the config with the original settings of where the weights came from."""
     for key, old, _ in (change for change in standing.changes if change.is_of_origin):
         section, _, name = key.partition(".")
         changed = getattr(config, section).model_copy(update={name: old})
@@ -196,7 +196,7 @@ def read_run(folder: str | Path) -> Config:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what ``run.json`` holds.
+    """Read ``run.json``.
 
     Raises
     ------
@@ -216,12 +216,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what a run's numbers depend on."""
+    """Return the versions of the packages that affect a run's results."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def flat(config: Config) -> dict[str, Any]:
-    """Return every key's value by its whole name, as it is written."""
+    """Return the value of every key, by its full name."""
     dumped = config.model_dump(mode="json")
     # Lanes and the micro-batch by default follow from the global batch: what counts is the number.
     numbers = {
@@ -232,7 +232,7 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def _compare(before: Config, now: Config) -> list[Change]:
-    """Return what has changed and may not do so freely; of a stage that the run did not have nothing counts."""
+    """Return the changed keys that may not change freely; keys of a stage that the run did not have are ignored."""
     old, new = flat(before), flat(now)
     added = () if before.stages.boost.epochs else ("stages.boost.",)
     return [
@@ -243,7 +243,7 @@ def _compare(before: Config, now: Config) -> list[Change]:
 
 
 def _other_length(before: Config, now: Config) -> list[str]:
-    """Return what makes a run longer or shorter, where its steps' rates depend on that."""
+    """Return changes of the run's length, if its learning rates depend on it."""
     old, new = flat(before), flat(now)
     keys = [key for key in ("train.epochs", "train.max_steps") if old[key] != new[key]]
     if (old["data.refresh"] is None) != (new["data.refresh"] is None):  # without, epochs count too

@@ -34,7 +34,7 @@ CLOSE_SECONDS = 60.0
 
 @dataclass
 class Save:
-    """A save that is under way."""
+    """A save in progress."""
 
     content: CheckpointContent
     work: "Future[str | None] | None"
@@ -104,7 +104,7 @@ class Saver:
         return late or step - self._tried >= self.config.train.save_every
 
     def votes(self) -> tuple[int, int]:
-        """Return what this rank adds to the sums that `count` takes: its thread's work is done; it has failed."""
+        """Return this rank's contribution to the sums of `count`: thread finished, thread failed."""
         save = self._under_way
         if save is None or save.work is None or not save.work.done():
             return 0, 0
@@ -234,7 +234,7 @@ class Saver:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Complete what is under way if the other ranks are here too, or at least leave no thread that writes."""
+        """Complete the save in progress if the other ranks can, or at least leave no thread that writes."""
         if dist.world() == 1 or error is None or isinstance(error, NotFinite):
             self.finish()
             if dist.rank() == 0 and not isinstance(error, LockLost):

@@ -38,7 +38,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Search:
-    """What was found in a run's folder."""
+    """Checkpoints found in a run's folder."""
 
     newest: Checkpoint | None
     """The newest complete one."""
@@ -108,7 +108,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def serving(run: Path, newest: Checkpoint, pickles: bool = False) -> Checkpoint:
-    """Return the checkpoint that serves where this is a run's newest one.
+    """Return the checkpoint that serves, if this is the run's newest one.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ def _copy(value: Tensor) -> Tensor:
 
 
 def take_snapshot(engine: Engine, state: dict[str, Any]) -> Snapshot:
-    """Copy what this rank saves; all ranks call it together."""
+    """Copy the state that this rank saves; all ranks call it together."""
     snapshot: Snapshot = {}
 
     def keep(path: str, content: Any) -> None:

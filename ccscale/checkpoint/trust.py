@@ -7,7 +7,7 @@ from ccscale.errors import InputError
 
 
 def check_trust(folder: Path, run: Path) -> None:
-    """Check that a checkpoint is of its run, and that nobody else could have written it.
+    """Check that a checkpoint belongs to its run, and that nobody else could have written it.
 
     Raises
     ------

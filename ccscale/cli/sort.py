@@ -31,7 +31,7 @@ HINTS = {
     "dataset_type=fiftyone.types.FiftyOneImageClassificationDataset)",
     "datasets": "datasets.load_dataset({out!r})",
 }
-"""What comes of the formats of `evaluate.hand_over`."""
+"""What comes of the formats of `evaluate.annotation_formats`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

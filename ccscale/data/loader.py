@@ -30,7 +30,7 @@ def default_workers(local_world: int = 1) -> int:
 
 
 def load(pipeline: wds.DataPipeline, closing: Closing, workers: int, prefetch: int) -> Iterator[Any]:
-    """Run a pipeline in worker processes; hand on what they yield, raise what they could not help."""
+    """Run a pipeline in worker processes; yield its results, and raise its errors."""
     loader = DataLoader(
         pipeline,
         batch_size=None,
@@ -54,7 +54,7 @@ def load(pipeline: wds.DataPipeline, closing: Closing, workers: int, prefetch: i
 
 @atexit.register
 def _close() -> None:
-    """Let workers end that nobody has waited for to the end: at exit they are told to, and waited for.
+    """Shut down abandoned workers at exit.
 
     By multiprocessing, whose handler is older, so it is called after this one.
     """

@@ -73,7 +73,7 @@ class PairBatch:
 
     @property
     def held(self) -> Tensor:
-        """What goes to the device."""
+        """The tensors that go to the device."""
         return self.images
 
     def holding(self, held: Tensor) -> Self:
@@ -187,7 +187,7 @@ def pair_batches(
 
 
 class _Part(NamedTuple):
-    """What a worker gives to a global batch."""
+    """A worker's part of a global batch."""
 
     step: int
     order: EpochOrder

@@ -45,12 +45,12 @@ class Ahead:
         self._lanes = [_Lane(fetch, blocks, reader.closing) for blocks in lanes]
 
     def advance(self) -> None:
-        """Ask for every lane's next block, unless that is coming already."""
+        """Request every lane's next block, unless it was requested."""
         for lane in self._lanes:
             lane.advance()
 
     def take(self, lane: int, sample: int) -> Sample:
-        """Return the next sample of a lane, which must be `sample`; raises what reading it raises."""
+        """Return the next sample of a lane, which must be `sample`; raises errors of reading it."""
         data = self._lanes[lane].take(sample)
         return self._reader[sample] if data is None else self._reader.describe(sample, data)
 
@@ -88,7 +88,7 @@ class _Lane:
 
 
 def read_ahead_lanes(reader: SampleReader, schedule: RunOrder, lanes: range, start: int, stop: int) -> Ahead:
-    """Read ahead what some lanes give to global batches `start` to `stop`."""
+    """Read ahead the samples of some lanes for global batches `start` to `stop`."""
     order = lru_cache(maxsize=2)(schedule.order)
     return Ahead(reader, [_blocks(schedule, order, lane, start, stop) for lane in lanes])
 

@@ -26,7 +26,7 @@ OPEN_FILES = 128
 
 
 class Sample(NamedTuple):
-    """An encoded image and what is known of it."""
+    """An encoded image with its key and label."""
 
     key: str
     data: bytes
@@ -106,13 +106,13 @@ class SampleReader:
         return self._indexes[shard].keys[row].as_py()
 
     def origin(self, sample: int) -> str | None:
-        """Return where a sample's image came from, a path or a URL; None where that is not known."""
+        """Return the origin of a sample's image, a path or a URL; None if unknown."""
         shard, row = self.shards.find(sample)
         kept = self._indexes[shard].origins
         return None if kept is None else kept[row].as_py()
 
     def with_origins(self) -> "SampleReader":
-        """Return one that also tells where images came from."""
+        """Return a reader that also returns the origins of images."""
         other = copy(self)
         other._origins = True
         return other
@@ -167,7 +167,7 @@ class SampleReader:
         return location.is_url(self.shards.place(shard))
 
     def _span(self, sample: int) -> ByteRange:
-        """Return where a sample's bytes lie."""
+        """Return the position of a sample's bytes."""
         shard, row = self.shards.find(sample)
         index = self._indexes[shard]
         start = int(index.offsets[row])

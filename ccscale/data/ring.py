@@ -20,7 +20,7 @@ SLOTS = 2
 
 
 def plain_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return ordinary memory: where a batch stays on the host, or is another's matter to copy."""
+    """Return ordinary memory, for batches that stay on the host or are copied elsewhere."""
     return torch.empty(tuple(shape), dtype=dtype, device="cpu")
 
 
@@ -44,7 +44,7 @@ class Ring:
         return self._slots[self._now][:count].view(dtype).view(tuple(shape))
 
     def send(self, batch: Tensor) -> Tensor:
-        """Return what was put into the slot that was allotted last, on its way to the device."""
+        """Start copying the last allotted slot to the device; return the copy."""
         with torch.cuda.stream(self._stream):
             moved = batch.to(self._stream.device, non_blocking=True)
         self._copied[self._now].record(self._stream)

@@ -30,7 +30,7 @@ from ccscale.errors import BadImage, Fault, InputError
 
 @dataclass(frozen=True, slots=True)
 class RandomViews:
-    """Random views of each image, beside the image as it is.
+    """Random views of each image, besides the unaugmented image.
 
     A sample's views depend on these and its key alone: other samples may come before it one day.
 
@@ -51,7 +51,7 @@ class RandomViews:
 
 @dataclass(frozen=True, slots=True)
 class WholeBatch:
-    """Whole images, for evaluation.
+    """A batch of unaugmented images, for evaluation.
 
     Attributes
     ----------
@@ -227,5 +227,5 @@ class _Cutting:
 
 
 def _number(key: str) -> int:
-    """Return what a sample's random numbers are drawn by."""
+    """Return the key of a sample's random numbers."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")

@@ -57,7 +57,7 @@ def _start(loader: "DataLoader[Any]") -> Any:
 
 
 def _wait(coming: "Future[Any]", processes: Sequence[BaseProcess]) -> Any:
-    """Wait for what is coming, as long as all processes are there that it may come from."""
+    """Wait for a result while all processes that may send it are alive."""
     while not wait([coming], POLL_SECONDS).done:
         _check(processes)
     error = coming.exception()

@@ -40,12 +40,12 @@ class Answer:
     version: str
 
     def as_json(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the answer as JSON-compatible values."""
         return asdict(self)
 
 
 class Answerer(Protocol):
-    """Clusters of one version. What it is, is fixed: a new version is another one."""
+    """The clusters of one version; immutable."""
 
     version: str
     clusters: int

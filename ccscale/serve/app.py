@@ -31,7 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Service:
-    """What answers requests.
+    """Handles requests.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class Service:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": self._metrics.content_type})
 
     async def _tell(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Count a request, and turn what ends it into a sentence as JSON."""
+        """Count a request, and turn exceptions into JSON error responses."""
         begin, status = time.monotonic(), 499  # the client has gone
         self.in_progress += 1
         self._metrics.in_progress.set(self.in_progress)

@@ -79,7 +79,7 @@ class Batcher:
                 await self._pass(list(same))
 
     async def _gather(self) -> list[_Waiting]:
-        """Return the next batch: what there is, and what comes within the window."""
+        """Return the next batch: the waiting images and those that arrive within the window."""
         batch = [await self._queue.get()]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._window):

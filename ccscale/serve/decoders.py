@@ -58,7 +58,7 @@ class Decoders(contextlib.AbstractContextManager["Decoders"]):
 
 
 class _Decoder:
-    """One process at a time, begun anew when it has ended."""
+    """One process at a time, restarted when it has ended."""
 
     def __init__(self, most_pixels: int) -> None:
         self._most_pixels = most_pixels

@@ -39,7 +39,7 @@ class Limits:
 
 
 class RequestRefused(Exception):
-    """A request that is not answered; the message is a sentence for its client.
+    """A request that is refused; the message is for its client.
 
     Attributes
     ----------

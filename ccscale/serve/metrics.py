@@ -67,7 +67,7 @@ class Metrics:
         self._network.observe(seconds)
 
     def serving(self, answerer: Answerer) -> None:
-        """Tell what is served from now on."""
+        """Set the served version."""
         self._serving.info({"version": answerer.version, "clusters": str(answerer.clusters)})
 
     def reload(self, loaded: bool) -> None:

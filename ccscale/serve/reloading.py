@@ -27,7 +27,7 @@ class ReloadingClusters:
         metrics.serving(self.current)
 
     async def follow(self) -> None:
-        """Look for what is new, until cancelled."""
+        """Check for new versions until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             state = await asyncio.to_thread(self._state_of_source)

@@ -107,7 +107,7 @@ async def answer(
     started: Callable[[str, str], None],
     stop: asyncio.Event,
 ) -> None:
-    """Answer requests until told to stop, and then those that are under way."""
+    """Answer requests until asked to stop, and then finish those in progress."""
     batcher = Batcher(settings.batch, settings.window, metrics)
     service = Service(served, decoders, batcher, settings.limits, metrics)
     runner = web.AppRunner(
@@ -137,7 +137,7 @@ async def answer(
 
 
 async def _until_answered(service: Service, seconds: float) -> None:
-    """Wait for the requests that are under way, those included that are still to be read."""
+    """Wait for the requests in progress, including those that are still being read."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await asyncio.sleep(POLL_SECONDS)
@@ -146,7 +146,7 @@ async def _until_answered(service: Service, seconds: float) -> None:
 
 
 def _stop_on_signal() -> asyncio.Event:
-    """Return what the first SIGTERM or Ctrl-C sets; a second Ctrl-C ends the process."""
+    """Return an event that the first SIGTERM or Ctrl-C sets; a second Ctrl-C ends the process."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def hear(number: signal.Signals) -> None:

@@ -23,7 +23,7 @@ State = tuple[tuple[str, int, int, int], ...]
 
 @dataclass(frozen=True)
 class ClusterSource:
-    """Where clusters come from.
+    """Loads the served clusters.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class ClusterSource:
     reject: Reject | None = None
 
     def open(self) -> Answerer:
-        """Load what is there.
+        """Load the current version.
 
         Raises
         ------
@@ -60,7 +60,7 @@ class ClusterSource:
             return CheckpointClusters(opened, self.reject)
 
     def state(self) -> State:
-        """Return what differs once there is something new to load; it reads no file."""
+        """Return a value that changes when there is a new version; it reads no file."""
         if is_living(self.run):  # which go by no checkpoint
             return tuple(_stamp(clusters_of(self.run) / name) for name in (CURRENT, NAMES))
         newest = next((path for path in steps(self.run / FOLDER) if (path / MARKER).exists()), self.run)
@@ -69,7 +69,7 @@ class ClusterSource:
 
 
 def _stamp(path: Path) -> tuple[str, int, int, int]:
-    """Return what tells a file from one that has taken its place."""
+    """Return values that identify a file and change when it is replaced."""
     try:
         found = os.stat(path)
     except OSError:

@@ -53,7 +53,7 @@ async def read_uploads(request: web.Request, limits: Limits) -> list[Upload]:
 
 
 def check_length(request: web.Request, limits: Limits) -> None:
-    """Refuse what says itself that it is too large, before any of it is read."""
+    """Refuse a request whose declared length is too large, before reading it."""
     if (request.content_length or 0) > limits.body:
         raise _too_large(limits)
 

@@ -94,7 +94,7 @@ class Conversion:
         _write_digest(path, digest)
 
     def rejected(self) -> list[Rejected]:
-        """Return what the records of earlier calls have left out."""
+        """Return the images that earlier calls rejected."""
         return [line for record in self.records().values() for line in record.rejected]
 
     def records(self) -> dict[str, Record]:
@@ -108,14 +108,14 @@ class Conversion:
         os.unlink(record_path(self.out, tar))
 
     def reopen(self) -> None:
-        """Begin to change a data set that was done: from now on it is one that is being made."""
+        """Mark a finished data set as being made again."""
         self.resumed = True
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.out, NAME))
         atomic.sync_folder(self.out)
 
     def sizes(self) -> dict[str, int]:
-        """Return the stored bytes of images that were noted, by key; 0 for those that cannot be read."""
+        """Return the stored bytes of noted images, by key; 0 for unreadable ones."""
         try:
             with open(os.path.join(self.folder, "sizes.json"), "rb") as file:
                 return {str(key): int(size) for key, size in json.loads(file.read()).items()}
@@ -132,7 +132,7 @@ class Conversion:
         shutil.rmtree(os.path.join(self.folder, STASH), ignore_errors=True)
 
     def remove_leftovers(self, tars: list[str], others: list[str]) -> None:
-        """Remove what a killed conversion has left of tars, their indexes and other files under temporary names."""
+        """Remove temporary tars, indexes and other files of a killed conversion."""
         shards = [os.path.join(self.out, name) for name in tars]
         finals = [*shards, *map(index.index_location, shards)]
         finals += [os.path.join(self.out, name) for name in others]

@@ -29,7 +29,7 @@ UNREADABLE = bytes(HASH_BYTES)  # reported when its shard is written
 
 
 class Duplicate(NamedTuple):
-    """An image that is left out.
+    """A duplicate that is left out.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ def _split(source: Source, items: list[Item], first: npt.NDArray[np.int64]) -> t
 
 
 def _first_of_each(hashes: bytes) -> npt.NDArray[np.int64]:
-    """Return for each hash the number of the first that is equal to it."""
+    """Return for each hash the position of the first equal one."""
     words = np.frombuffer(hashes, ">u8").reshape(-1, HASH_BYTES // 8)  # (images, 4)
     order = np.lexsort(words.T)  # stable: equal hashes stay in their order
     ranked = words[order]

@@ -63,7 +63,7 @@ def grow_shards(
     workers: int | None = None,
     channels: int | None = None,
 ) -> Grown:
-    """Take those images of a source into a folder of shards that it does not have; killed, it goes on.
+    """Append the new images of a source to a folder of shards; resumes after a kill.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def _without(source: Source, before: Manifest | None, known: set[str]) -> Source
 
 
 def _join(before: Manifest | None, made: Manifest, part: Path, out: Path) -> Manifest:
-    """Put new shards beside those that are there, and write the manifest of all."""
+    """Add new shards to the existing ones, and write the manifest."""
     pixels = made.pixels if before is None else before.pixels
     if pixels is not None and made.pixels is not None and pixels.type != made.pixels.type:
         shutil.rmtree(part)  # or converted images, of the same names, would be taken for those

@@ -91,7 +91,7 @@ def affordable_samples(
 
 
 def request_digest(source: Source, options: dict[str, Any]) -> str:
-    """Return the SHA-256 of what is asked: the options, and the names and labels of the source's images."""
+    """Return the SHA-256 of the request: options, and names and labels of the source's images."""
     head = [source.kind, source.name, source.classes, source.class_ids, options]
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
     for split, items in source.splits.items():

@@ -35,7 +35,7 @@ _BINS = 2**16
 
 @dataclass
 class Count:
-    """What was counted of some images of C channels.
+    """Pixel counts of some images of C channels.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Count:
                     self.squares[channel] += Fraction(float((exact * exact).sum()))
 
     def join(self, other: "Count") -> None:
-        """Add what was counted of other images."""
+        """Add the counts of other images."""
         self._grow(len(other.upper))
         for kind, count in other.images.items():
             self.images[kind] = self.images.get(kind, 0) + count
@@ -106,7 +106,7 @@ def measure_pixels(
     progress: bool = True,
     hold: int | None = None,
 ) -> PixelFacts:
-    """Measure the numbers of all images of a data set, whose images are of one number of channels.
+    """Measure the pixel values of all images of a data set with one number of channels.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def _keys(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _numbers(keys: npt.NDArray[np.uint32], kind: str) -> npt.NDArray[np.float64]:
-    """Return the numbers of places, (n,): what `_keys` is undone by."""
+    """Return the values of positions, (n,): the inverse of `_keys`."""
     if kind == "float32":
         bits = np.where(keys >> 31, keys & np.uint32(0x7FFFFFFF), ~keys)
         return bits.astype(np.uint32).view(np.float32).astype(np.float64)

@@ -53,14 +53,14 @@ class Failed:
 
     @property
     def error(self) -> BadImage:
-        """What reading it raised."""
+        """The exception of reading it."""
         return (NotNow if self.temporary else BadImage)(self.reason)
 
 
 def read_images(
     items: Sequence[Item], tick: Callable[[int], None]
 ) -> Generator[tuple[Item, bytes | BadImage], None, None]:
-    """Yield each item with the bytes of its file, or what is wrong with it, in their order.
+    """Yield each item with its bytes or its error, in order.
 
     `tick` is called with the number of images that have been read, or have failed, since its last call.
 

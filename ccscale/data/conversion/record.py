@@ -22,7 +22,7 @@ FOLDER = ".ccscale-making"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What became of a shard's layout.
+    """The result for one shard of the layout.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Record:
 
 
 def note_records(made: Manifest, rejected: Iterable[Rejected], layouts: list[ShardLayout]) -> None:
-    """Note the records of a conversion that was done, whose notes are gone."""
+    """Recreate the notes of a finished conversion from its records."""
     shards = {shard.url: shard for shard in made.shards}
     by_key: dict[str, Rejected] = {line.key: line for line in rejected}
     for layout in layouts:
@@ -105,5 +105,5 @@ def note_records(made: Manifest, rejected: Iterable[Rejected], layouts: list[Sha
 
 
 def record_path(out: str, tar: str) -> str:
-    """Return where the record of a shard is."""
+    """Return the path of a shard's record."""
     return os.path.join(out, FOLDER, f"{tar.removesuffix('.tar')}.json")

@@ -33,12 +33,12 @@ class Rejected(NamedTuple):
 
     @classmethod
     def of(cls, split: str, item: Item, error: BadImage) -> "Rejected":
-        """Return what reading or decoding an item has raised."""
+        """Return the rejection for an exception of reading or decoding."""
         return cls(split, item.key, item.origin, str(error), "yes" if isinstance(error, NotNow) else "")
 
 
 def listed_as_rejected(out: str) -> list[Rejected]:
-    """Return what a conversion that is done has left out; [] where the list cannot be read."""
+    """Return the images that a finished conversion rejected; [] if the list cannot be read."""
     try:
         with open(os.path.join(out, REJECTED), newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))

@@ -27,7 +27,7 @@ def may_be_read_now(source: Source, rejected: Iterable[Rejected], preparation: P
 
 
 def try_again(source: Source, rejected: Iterable[Rejected], stash: Stash) -> None:
-    """Read what was rejected and may be readable now; the stash has it from then on."""
+    """Read rejected images that may be readable now, into the stash."""
     keys = {line.key: bool(line.temporary) for line in rejected}
     keys |= {key: bool(line.temporary) for key, line in stash.failed.items()}
     todo = [

@@ -212,7 +212,7 @@ def _convert(
 
 
 def _tell_oddities(source: Source, strict: bool, progress: bool) -> None:
-    """Say what of a source is passed over or renamed, or refuse it."""
+    """Report skipped and renamed files of a source, or refuse it."""
     told = [str(source.passed)] if source.passed.kinds else []
     told += source.renamed
     if told and strict:

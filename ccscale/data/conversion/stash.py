@@ -48,7 +48,7 @@ class _Failure(NamedTuple):
 
 
 class Stash:
-    """What was read beforehand for a conversion.
+    """Images read before their shard is written.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Stash:
         self._number = len(names)  # above those that are taken
 
     def content_of(self, item: Item) -> Item:
-        """Return an item that is read from here, if it is here; else as it is."""
+        """Return an item that reads from the stash if it is there, else the item itself."""
         if (image := self.images.get(item.key)) is not None:
             return Item(item.key, image, item.label, item.origin)
         if (failed := self.failed.get(item.key)) is not None:
@@ -86,7 +86,7 @@ class Stash:
         return item.key in self.images or item.key in self.failed
 
     def read(self, items: Iterable[tuple[str, Item]], what: str) -> None:
-        """Read images, given as (split, item), and keep them; `what` says why, as in "trying again"."""
+        """Read images, given as (split, item), into the stash; `what` is shown with the progress."""
         todo = list(items)
         if not todo:
             return
@@ -102,7 +102,7 @@ class Stash:
             self._load(name)
 
     def take_in(self, shard: str | None, rejected: Sequence[Rejected]) -> None:
-        """Move a shard here with its index, if there is one, and note what it has left out."""
+        """Move a shard and its index here, and note its rejected images."""
         os.makedirs(self._folder, exist_ok=True)
         stem = f"{SHARD}{self._number:06d}"
         self._number += 1
@@ -142,7 +142,7 @@ class Stash:
 
 
 def is_costly(item: Item) -> bool:
-    """Return whether an image is better read once: behind a URL, or in a cell of a table."""
+    """Return whether an image should be read only once: from a URL or a table cell."""
     return isinstance(item.content, Url | Cell)
 
 

@@ -56,7 +56,7 @@ def write_shards(layouts: list[ShardLayout], stash: Stash) -> list[Record]:
 
 
 def _whole(layouts: list[ShardLayout], stash: Stash) -> dict[str, Record]:
-    """Return the records of the shards that an earlier call has made, by name, if they hold what they are to hold.
+    """Return the records of shards that an earlier call completed, by name.
 
     Those that are whole and are to hold something else are moved to the stash.
     """

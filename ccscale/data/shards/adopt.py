@@ -186,7 +186,7 @@ def _cleaned(folders: Folders, tars: Sequence[str]) -> Iterator[None]:
 def _read_all(
     folders: Folders, splits: dict[str, str], workers: int | None, progress: bool
 ) -> list[AdoptedTar]:
-    """Index all tars; raise InputError that names those which cannot be."""
+    """Index all tars; raise InputError with the names of the unreadable ones."""
     blocks = 0
     for name in splits:
         os.makedirs(os.path.dirname(folders.staged(name)), exist_ok=True)
@@ -249,7 +249,7 @@ def _tell(found: list[AdoptedTar], labels: Labels) -> None:
 
 
 def _manifest(folders: Folders, found: list[AdoptedTar], labels: Labels, before: Manifest | None) -> Manifest:
-    """Return the manifest of all tars, those of one that was there before among them."""
+    """Return the manifest of all tars, including those of an earlier one."""
     labelled = Counter(before.labelled if before is not None else {})
     passed = Counter(before.passed_over if before is not None else {})
     ids = before.class_ids if before is not None else ()

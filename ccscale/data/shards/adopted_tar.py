@@ -73,7 +73,7 @@ class Folders:
 
 
 def adopt_tar(folders: Folders, tar: tuple[str, str], tick: Tick) -> AdoptedTar | ShardError:
-    """Index one tar of a split, or return what is wrong with it; runs in a worker process."""
+    """Index one tar of a split, or return its error; runs in a worker process."""
     name, split = tar
     path = folders.tar(name)
     try:
@@ -130,7 +130,7 @@ def put_in_place(folders: Folders, found: list[AdoptedTar], labels: Labels, work
 
 
 def _relabel(folders: Folders, task: tuple[str, dict[int, int]], tick: Tick) -> None:
-    """Write the labels into a tar's index for what stands for them."""
+    """Replace the label codes in a tar's index by the labels."""
     name, numbers = task
     rows = index.from_parquet(Path(folders.staged(name)).read_bytes())
     labels = np.array([numbers[code] for code in rows.labels.tolist()], np.int64)

@@ -22,7 +22,7 @@ class Member(NamedTuple):
 
 
 class Annotations:
-    """Reads what is written beside a tar's images: labels, and where these came from.
+    """Reads labels and origins stored next to a tar's images.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Annotations:
         self._fields: set[str] = set()
 
     def of(self, members: Mapping[str, Member]) -> tuple[str, str | None]:
-        """Return a sample's label as a text, "" if there is none, and where its image came from, where it says.
+        """Return a sample's label as text ("" if none) and its image's origin.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class Annotations:
         return self._file.read(min(member.size, LABEL_BYTES))
 
     def _json(self, member: Member) -> Any:
-        """Return what a json holds; None where it cannot be read: it may be anybody's."""
+        """Return the content of a JSON file; None if it cannot be parsed."""
         if member.size > JSON_BYTES:
             return None
         self._file.seek(member.offset)
@@ -90,7 +90,7 @@ class Annotations:
 
 
 def _origin(facts: object) -> str | None:
-    """Return where an image came from by its sample's json, None where that does not say."""
+    """Return the origin of an image from its sample's JSON; None if it has none."""
     if not isinstance(facts, dict):
         return None
     try:

@@ -4,7 +4,7 @@ from ccscale.errors import InputError
 
 
 class ShardError(InputError):
-    """A shard that is damaged or disagrees with what is known of it.
+    """A shard that is damaged or inconsistent with its manifest.
 
     Attributes
     ----------

@@ -36,7 +36,7 @@ class HashingReader(io.RawIOBase):
         self._place = 0
 
     def finish(self) -> tuple[str, int]:
-        """Read what was not read yet; return the file's SHA-256 in hexadecimal and its size in bytes."""
+        """Read the rest of the file; return its SHA-256 in hexadecimal and its size in bytes."""
         while not self._ended:
             self._read_on()
         return self._hash.hexdigest(), self._size

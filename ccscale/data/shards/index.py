@@ -139,7 +139,7 @@ def scan_tar(
 
 
 def indexed(found: Scan, name: str, labelling: Labelling) -> ShardIndex:
-    """Return the index of what a tar holds; raises ShardError for a label that is none of the data set's."""
+    """Return the index of a tar's content; raises ShardError for an unknown label."""
     try:
         numbers = labelling.labels.numbers({sample.text for sample in found.samples})
     except LabelError as error:
@@ -171,7 +171,7 @@ def to_parquet(index: ShardIndex) -> bytes:
 
 
 def read_index(manifest: Manifest, shard: Shard) -> ShardIndex:
-    """Return a shard's index: from the file beside it, or if there is none by scanning the tar.
+    """Return a shard's index, from its file or by scanning the tar.
 
     Raises
     ------

@@ -19,19 +19,19 @@ from ccscale.wording import counted
 
 
 class ListedShard(NamedTuple):
-    """A shard that is taken in, and the SHA-256 of its features where these are what is trained on."""
+    """A shard, and the SHA-256 of its features when training on a store."""
 
     shard: Shard
     features: str | None = None
 
     @property
     def content(self) -> tuple[int, str]:
-        """What may not change under its name."""
+        """Values that must not change for a name."""
         return self.shard.nsamples, self.features or self.shard.sha256
 
 
 class Intake(NamedTuple):
-    """What is taken in at a step, before it is taken; with the first, at step 0, a run begins."""
+    """Shards added before a step; the first intake, at step 0, starts a run."""
 
     step: int
     sources: tuple[ListedShard, ...]
@@ -66,7 +66,7 @@ class Intakes:
 
     @cached_property
     def retired(self) -> frozenset[str]:
-        """Urls of those that give no samples any more."""
+        """URLs of shards that give no more samples."""
         return frozenset(url for intake in self.intakes for url in intake.retired)
 
     @property
@@ -84,21 +84,21 @@ class Intakes:
         return self._counts[bisect_right(self.intakes, step, key=lambda intake: intake.step) - 1]
 
     def are_of(self, manifest: Manifest, splits: Sequence[str]) -> bool:
-        """Return whether what gives samples is what a manifest has of some splits."""
+        """Return whether the active shards are those of a manifest's splits."""
         own = {(shard.url, shard.nsamples, shard.sha256) for shard, _ in self.active}
         return own == {(shard.url, shard.nsamples, shard.sha256) for shard in manifest.select(splits)}
 
     def until(self, step: int) -> "Intakes":
-        """Return what a step, counted from 0, is taken with."""
+        """Return the intakes that apply at a step, counted from 0."""
         return replace(self, intakes=tuple(intake for intake in self.intakes if intake.step <= step))
 
     def with_(self, intake: Intake) -> "Intakes":
-        """Return it with another intake; those of later steps, if any, are abandoned."""
+        """Return the intakes with another one; those of later steps are dropped."""
         kept = tuple(each for each in self.intakes if each.step <= intake.step)
         return Intakes((*kept, intake), intake.step)
 
     def versions(self) -> list[DataVersion]:
-        """Return what the schedule is made of."""
+        """Return the states of the data for the schedule."""
         numbers = {shard.url: number for number, shard in enumerate(self.shards)}
         found, count, retired = list[DataVersion](), 0, set[int]()
         for intake in self.intakes:
@@ -112,7 +112,7 @@ class Intakes:
         return self._listing(manifest, self.shards)
 
     def current(self, manifest: Manifest) -> Manifest:
-        """Return a manifest with those that give samples, and the other splits of the one given."""
+        """Return a manifest with the active shards, and the other splits of the one given."""
         return self._listing(manifest, [source.shard for source in self.active])
 
     def _listing(self, manifest: Manifest, shards: Sequence[Shard]) -> Manifest:
@@ -124,7 +124,7 @@ class Intakes:
 
 
 class Comparison(NamedTuple):
-    """What is listed, compared with what was taken in."""
+    """The listed shards, compared with the intakes."""
 
     new: tuple[ListedShard, ...]
     """In the order of the list."""
@@ -133,7 +133,7 @@ class Comparison(NamedTuple):
 
 
 def compare(intakes: Intakes, listed: Sequence[ListedShard], place: str) -> Comparison:
-    """Compare what is listed of the splits trained on with what was taken in.
+    """Compare the listed shards of the training splits with the intakes.
 
     Raises
     ------

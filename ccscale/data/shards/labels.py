@@ -41,7 +41,7 @@ class LabelError(InputError):
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes of a data set, and what the texts of its labels mean.
+    """The classes of a data set, and the meaning of its label texts.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Labels:
         return {name: label for label, name in enumerate(self.classes)}
 
     def numbers(self, texts: Iterable[str]) -> Mapping[str, int]:
-        """Return each text's label, `UNKNOWN` where it says that the class is not known.
+        """Return each text's label; `UNKNOWN` if the text means an unknown class.
 
         Raises
         ------

@@ -59,7 +59,7 @@ class ShardTable:
         return location.join(self.root, self._urls[shard].as_py())
 
     def remote_file(self, shard: int) -> RemoteFile:
-        """Return a shard that is behind a URL."""
+        """Return the remote file of a shard."""
         return self.entry(shard).behind(self.place(shard))
 
     def entry(self, shard: int) -> Shard:
@@ -122,7 +122,7 @@ class Indexes:
         self._lock = threading.Lock()
 
     def __getitem__(self, shard: int) -> Index:
-        """Return a shard's index; raises what loading it raises."""
+        """Return a shard's index; raises errors of loading it."""
         with self._lock:
             future = self._kept.get(shard)
             if mine := future is None:

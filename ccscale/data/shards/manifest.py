@@ -28,7 +28,7 @@ INDEX_IT = "`ccscale shards index {root}` makes a manifest for tars that others 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of shards holds.
+    """The content of a folder of shards.
 
     Attributes
     ----------

@@ -73,7 +73,7 @@ class Shard:
 
 
 class PixelFacts(Lenient):
-    """What was measured of the numbers of all images of a data set, channel by channel.
+    """Pixel statistics of all images of a data set, per channel.
 
     Attributes
     ----------
@@ -176,7 +176,7 @@ def _contradiction(file: ManifestFile) -> str | None:
 
 
 def url_complaint(url: str) -> str | None:
-    """Return what is wrong with a shard's url in a manifest, None where it may stand there."""
+    """Return why a shard's URL is invalid in a manifest; None if it is valid."""
     if not url.isprintable():
         what = "control characters" if is_utf_8(url) else "bytes that are not UTF-8"
         return f"the shard {url!r} has {what} in its name"

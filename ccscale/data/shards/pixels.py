@@ -7,7 +7,7 @@ from ccscale.errors import InputError
 
 
 def follow_pixels(model: Model, manifest: Manifest) -> Model:
-    """Return a config's section ``model`` with all that is to be known of the numbers of a data set's images.
+    """Return the config's section ``model`` with the pixel statistics of a data set.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def follow_pixels(model: Model, manifest: Manifest) -> Model:
 
 
 def facts_of(model: Model) -> PixelFacts | None:
-    """Return what a network's config knows of the numbers of its images; None where these are RGB of 8 bits."""
+    """Return the pixel settings for a network's config; None for 8-bit RGB."""
     pixels = model.pixels
     if not model.of_channels or pixels.type is None:
         return None
@@ -71,7 +71,7 @@ def facts_of(model: Model) -> PixelFacts | None:
 
 
 def _ends(model: Model, found: PixelFacts) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return what becomes 0 and 1 of each channel."""
+    """Return the values of each channel that become 0 and 1."""
     if model.pixels.scale != "percentiles" and found.type in RANGES:
         least, greatest = RANGES[found.type]
         return (least,) * found.channels, (greatest,) * found.channels

@@ -42,7 +42,7 @@ class FoundSample(NamedTuple):
 
 @dataclass(slots=True)
 class Scan:
-    """What a tar holds.
+    """The content of a tar.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ _NONE = re.compile(r"(?!)")
 
 @dataclass
 class SkippedFiles:
-    """What is no image, nor belongs to one.
+    """Counts of files that are neither images nor belong to one.
 
     Attributes
     ----------
@@ -52,14 +52,14 @@ class SkippedFiles:
 
     @classmethod
     def together(cls, parts: "Iterable[SkippedFiles]") -> "SkippedFiles":
-        """Return what several have counted."""
+        """Return the sum of several counts."""
         whole = cls()
         for part in parts:
             whole.join(part)
         return whole
 
     def join(self, other: "SkippedFiles") -> None:
-        """Count what another has counted."""
+        """Add other counts."""
         self.kinds += other.kinds
         self.first = self.first or other.first
 

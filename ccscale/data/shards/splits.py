@@ -32,7 +32,7 @@ _PREFIX = re.compile(r"([A-Za-z]\w*?)[-_]?\d+")  # photos-000000
 
 
 def check_split(name: str, place: str) -> None:
-    """Refuse what cannot name a split, told with its place; raises InputError."""
+    """Raise InputError, with its place, for an invalid split name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise InputError(
             f"{place} {name!r} cannot be used in names of shards: use letters, digits, '_' and '-'"
@@ -40,7 +40,7 @@ def check_split(name: str, place: str) -> None:
 
 
 def split_of(tar: str) -> str:
-    """Tell a tar's split from its name, relative with '/'.
+    """Return a tar's split from its name, relative with '/'.
 
     The last word of the file's name that is one of `SPLIT_NAMES`, else that of the nearest folder that has one;
     else what stands before the file's number; else ``train``.

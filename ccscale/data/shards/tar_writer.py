@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 
 class TarWriter:
-    """Writes members one after another to a binary file, hashing what it writes.
+    """Writes members to a binary file, hashing the output.
 
     Attributes
     ----------

@@ -37,7 +37,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedShards:
-    """What a look at a data set gave.
+    """The result of verifying a data set.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class VerifiedShards:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """What a look at one shard gave: problems, 64-bit digests of its keys, its number of labels, what it passed."""
+    """The result of verifying one shard: problems, 64-bit digests of its keys, number of labels, skipped files."""
 
     problems: list[Problem]
     keys: Digests
@@ -115,7 +115,7 @@ def verify(
 
 
 def info(root: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a data set holds, from its manifest and indexes, ready for JSON.
+    """Return the content of a data set, from its manifest and indexes, ready for JSON.
 
     Returns
     -------

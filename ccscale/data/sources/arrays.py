@@ -24,7 +24,7 @@ def array_source(images: Pixels) -> Source:
 
 
 def range_of(values: NDArray[Any], wanted: tuple[float, float] | str | None) -> tuple[float, float]:
-    """Return what is black and what is white, of the estimator's `value_range`."""
+    """Return the values of black and white, from the estimator's `value_range`."""
     if wanted is None:
         return (0.0, 255.0) if values.dtype == np.uint8 else (0.0, 1.0)
     if isinstance(wanted, str):

@@ -80,7 +80,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 @dataclass
 class _Cursor:
-    """Where this process has come to in a row group."""
+    """The position of this process in a row group."""
 
     place: tuple[str, str, int] | None = None
     next: int = 0

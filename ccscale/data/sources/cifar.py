@@ -113,7 +113,7 @@ def _read(
 
 
 def _files(path: str, folder: str, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bytes) of those of the files that are there, one after another."""
+    """Yield (name, bytes) of the existing files."""
     if os.path.isdir(path):
         inside = os.path.join(path, folder)
         place = inside if os.path.isdir(inside) else path

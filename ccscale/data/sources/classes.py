@@ -31,7 +31,7 @@ def text_lines(path: str) -> list[str]:
 
 
 def listed_classes(text: str) -> list[str]:
-    """Return what ``--classes`` lists: names with commas between them, or a text file with one a line.
+    """Return the classes of ``--classes``: names separated by commas, or a text file with one per line.
 
     Raises
     ------

@@ -14,7 +14,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 class Columns:
-    """A table and those of its columns that were read.
+    """A table and the columns read from it.
 
     Parameters
     ----------

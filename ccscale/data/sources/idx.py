@@ -40,7 +40,7 @@ FASHION = (
 
 
 def idx(path: str | os.PathLike[str], classes: str | None = None) -> Source:
-    """List a folder of IDX files: splits ``train`` and ``test``, or the one that is there.
+    """List a folder of IDX files: splits ``train`` and ``test``, or the existing one.
 
     Parameters
     ----------

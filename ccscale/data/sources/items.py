@@ -94,7 +94,7 @@ def source_of_files(
     splits: dict[str, list[Item]],
     passed: SkippedFiles,
 ) -> Source:
-    """Return a source of files, whose names may be anything: keys that collide get their files' endings."""
+    """Return a source of files with any names; colliding keys get their files' extensions."""
     items = [item for inside in splits.values() for item in inside]
     keys = [item.key for item in items]
     endings = [extension_of(item.origin) for item in items]

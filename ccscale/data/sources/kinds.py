@@ -24,7 +24,7 @@ from ccscale.errors import InputError, did_you_mean
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of source: the function that opens it and what that takes."""
+    """A kind of source: the function that opens it, and its options."""
 
     open: Callable[..., Source]
     about: str

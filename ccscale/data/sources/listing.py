@@ -114,7 +114,7 @@ def _pieces(paths: Sequence[bytes]) -> Iterator[Shard]:
 
 
 def _stamp(path: bytes) -> tuple[int, int]:
-    """Return a file's size and the time of its last change; zeros for one that is not there."""
+    """Return a file's size and modification time; zeros if it is missing."""
     try:
         found = os.stat(path)
     except OSError:

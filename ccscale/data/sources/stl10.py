@@ -21,7 +21,7 @@ LABELLED, UNLABELLED = ("train", "test"), "unlabelled"
 
 
 def stl10(path: str | os.PathLike[str]) -> Source:
-    """List STL-10: splits ``train``, ``test`` and, where its file is there, ``unlabelled``.
+    """List STL-10: splits ``train``, ``test`` and, if its file exists, ``unlabelled``.
 
     Parameters
     ----------

@@ -187,7 +187,7 @@ def _splits(columns: Columns, name: str) -> list[str]:
 
 
 def _contents(paths: Sequence[str], folder: str, path: str) -> list[Content]:
-    """Return where each row's image is read from."""
+    """Return where to read each row's image."""
     contents: list[Content] = []
     checked: set[str] = set()
     is_there = functools.cache(os.path.isdir)

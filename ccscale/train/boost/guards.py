@@ -54,7 +54,7 @@ class Check(NamedTuple):
         Of `evaluate.stability`; None where there are no two views of an image.
     neighbours
         Whether nearest neighbours by features that the stage does not train are in one cluster, a kappa: of
-        `evaluate.neighbourhood` or `evaluate.surroundings`.
+        `evaluate.head_kappas` or `evaluate.initial_neighbours`.
     effective_clusters
         Of `evaluate.metrics.use`: so many of equal size would be as even.
     """
