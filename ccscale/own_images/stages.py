@@ -29,7 +29,7 @@ from ccscale.checkpoint.run import CONFIG
 from ccscale.config import Views
 from ccscale.config.file import load_config
 from ccscale.config.recipes import FOLDER
-from ccscale.data.conversion.growing import Grown, grow_shards
+from ccscale.data.conversion.appending import Grown, grow_shards
 from ccscale.data.conversion.rejected import REJECTED
 from ccscale.data.images.channels import other_channels
 from ccscale.data.sources.folders import folder as list_folder

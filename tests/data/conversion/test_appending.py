@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import make_images
 
-from ccscale.data.conversion.growing import grow_shards
+from ccscale.data.conversion.appending import grow_shards
 from ccscale.data.reader import SampleReader
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.shards.verify import verify
@@ -71,7 +71,7 @@ def test_killed_and_called_again(first, monkeypatch, place):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"ccscale.data.conversion.growing.{place}", killed)
+        patch.setattr(f"ccscale.data.conversion.appending.{place}", killed)
         with pytest.raises(KeyboardInterrupt):
             take_in(first)
     assert len(content(first / "shards")) == 6
