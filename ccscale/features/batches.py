@@ -49,7 +49,7 @@ class FeatureBatch:
 
     @property
     def held(self) -> Tensor:
-        """What goes to the device."""
+        """The tensors that go to the device."""
         return self.features
 
     def holding(self, held: Tensor) -> Self:

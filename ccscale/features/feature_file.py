@@ -77,7 +77,7 @@ def decode(kept: NDArray[Any]) -> Tensor:
 
 @dataclass(frozen=True)
 class Written:
-    """What a file became: its size, its hash, how many of its rows have a label, and how many are bad."""
+    """Size and hash of a written file, and how many rows have a label or are bad."""
 
     rows: int
     bytes: int

@@ -56,7 +56,7 @@ class IvfIndex:
 
     @classmethod
     def open(cls, folder: Path) -> "IvfIndex":
-        """Read what `build` wrote; the vectors stay on the disk."""
+        """Open the files that `build` wrote; the vectors are memory-mapped."""
         with np.load(folder / "cells.npz") as content:
             own = {name: content[name] for name in ("centres", "order", "starts", "near")}
         # "c", though nothing is written: torch warns of arrays that cannot be.

@@ -11,7 +11,7 @@ from ccscale.features.kmeans import Means
 
 
 def join_clusters(means: Means, clusters: int) -> Int64:
-    """Return which of this many clusters each of those of spherical k-means belongs to.
+    """Return the cluster that each centre of spherical k-means belongs to.
 
     Returns
     -------

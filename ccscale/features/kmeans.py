@@ -68,7 +68,7 @@ def work_of(rows: int, width: int, clusters: int, starts: int | None = None) -> 
 
 @dataclass(frozen=True)
 class Means:
-    """What k-means found for n vectors of width D.
+    """The result of k-means for n vectors of width D.
 
     Attributes
     ----------
@@ -175,7 +175,7 @@ def first_centres(vectors: Vectors, clusters: int, seed: tuple[int, int], rows: 
 
 
 def _assigned(blocks: Blocks, centres: Tensor, passes: int, rows: int) -> Means:
-    """Assign all vectors to the centres, and tell that on every rank."""
+    """Assign all vectors to the centres; return the result on every rank."""
     # Made before the loop: what is kept of each block would keep the heap from using the place of others again.
     clusters, distances, spans = np.empty(rows, np.int64), np.empty(rows, np.float32), []
     for start, block in blocks:

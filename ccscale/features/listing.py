@@ -44,7 +44,7 @@ class Listed(Lenient):
 
 
 class Settings(Listed):
-    """What the features depend on, beside the images.
+    """Everything that the features depend on besides the images.
 
     Attributes
     ----------

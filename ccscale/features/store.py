@@ -106,7 +106,7 @@ class Features:
 
     @property
     def settings(self) -> Settings:
-        """What the features depend on besides the images."""
+        """Everything that the features depend on besides the images."""
         return self.listing.settings
 
     @property
@@ -177,7 +177,7 @@ class Features:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the features of these splits: what a run on the store pins."""
+        """SHA-256 of the features of these splits, which a run on the store pins."""
         return hashlib.sha256(json.dumps([file.sha256 for file in self.files]).encode()).hexdigest()
 
     @property

@@ -102,7 +102,7 @@ def read_backbone(features: Features) -> dict[str, Tensor] | None:
 
 
 def content_digest(config: Config, features: Features) -> str:
-    """Return a hash of what a run reads of a store: its features and, where pairs are made of them, neighbours."""
+    """Return a hash of what a run reads from a store: features and, for pairs of neighbours, these."""
     reads_them = config.pairs.of != "views" or set(config.model.begin) - {"features"}
     neighbours = features.neighbour_section if reads_them else None
     return hashlib.sha256(json.dumps([features.digest, neighbours], sort_keys=True).encode()).hexdigest()
@@ -122,7 +122,7 @@ def _agree(section: Section, name: str, wanted: dict[str, Any], store: Path) -> 
 
 
 def _check_pairs(config: Config, features: Features) -> None:
-    """Check that the store has what pairs are made of."""
+    """Check that the store has what the pairs need."""
     pairs, store = config.pairs, features.folder
     if (
         pairs.of in ("views", "both")
@@ -146,7 +146,7 @@ def _check_pairs(config: Config, features: Features) -> None:
 
 
 def check_shards(features: Features) -> None:
-    """Check that a store is of the shards that it names, where these can be read.
+    """Check that a store belongs to the shards that it names, if these can be read.
 
     Raises
     ------

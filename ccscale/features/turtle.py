@@ -35,7 +35,7 @@ LAST = 100  # steps whose mean loss is told
 
 @dataclass(frozen=True)
 class TurtleLabels:
-    """What was found for n images.
+    """The result for n images.
 
     Attributes
     ----------

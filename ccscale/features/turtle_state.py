@@ -56,7 +56,7 @@ class Keeper:
     _last: float = field(default_factory=time.monotonic)
 
     def restore(self, state: TurtleState) -> None:
-        """Go on from what is there of this search, if anything is."""
+        """Continue from the stored state of this search, if there is one."""
         device = next(state.maps.parameters()).device
         try:
             found: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)

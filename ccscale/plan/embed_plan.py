@@ -23,7 +23,7 @@ WARM_UP, SECONDS = 3, 10.0  # batches that do not count, and how long those go o
 
 @dataclass(frozen=True)
 class EmbedPlan:
-    """What one process takes.
+    """Estimated cost of one process.
 
     Attributes
     ----------

@@ -21,7 +21,7 @@ RESULT = 24  # bytes of a row in what is told of it: cluster and distance, on th
 
 @dataclass(frozen=True)
 class KMeansCost:
-    """What k-means takes.
+    """Estimated cost of k-means.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class KMeansCost:
 
 
 def k_means_cost(vectors: Vectors, clusters: int, spherical: bool, device: torch.device) -> KMeansCost:
-    """Measure what `k_means` of these vectors takes.
+    """Estimate the cost of `k_means` on these vectors.
 
     Raises
     ------

@@ -99,7 +99,7 @@ class CostMeter(TorchDispatchMode):
         return out
 
     def take_gradient(self, parameter: Tensor) -> None:
-        """Count a parameter's gradient, which has come, among the gradients."""
+        """Count a parameter's gradient as a gradient."""
         assert parameter.grad is not None
         key = parameter.grad.untyped_storage()._cdata
         if key in self._known and key not in self._gradients:

@@ -25,7 +25,7 @@ FEW_CELLS = 64  # that a cell's search is tried on
 
 @dataclass(frozen=True)
 class NeighbourCost:
-    """What the search takes.
+    """Estimated cost of the search.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class NeighbourCost:
 
 
 def neighbour_cost(vectors: Vectors, k: int, device: torch.device) -> NeighbourCost:
-    """Measure what it takes to find the k nearest neighbours of these vectors.
+    """Estimate the cost of finding the k nearest neighbours of these vectors.
 
     Raises
     ------

@@ -36,7 +36,7 @@ WARM_UP, STEPS, SECONDS = 3, 10, 10.0  # steps that do not count; steps that do,
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast one process goes, and what it holds.
+    """Measured speed and memory of one process.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ def measure_pace(config: Config) -> Pace:
 
 
 def set_up_alone(config: Config, device: torch.device) -> Setup:
-    """Return what such a run is trained with: in no folder, from weights of chance."""
+    """Return the setup of such a run without a folder, from random weights."""
     config, manifest, features = open_data(config)
     supply = RunData.fixed(config, manifest, None if features is None else features.whole)
     schedule = supply.schedule(1)
@@ -112,7 +112,7 @@ def set_up_alone(config: Config, device: torch.device) -> Setup:
 
 
 def _step_seconds(setup: Setup) -> tuple[float, float]:
-    """Return the seconds of a step of the training epochs, and those of waiting for data."""
+    """Return the seconds of a training step, and of waiting for data."""
     stepper, phases = Stepper(setup.config, setup.engine, setup.device), setup.config.phases
     return _seconds(
         setup, lambda batch: stepper.take(batch, phases[setup.schedule.locate(batch.step).phase].losses)
@@ -120,7 +120,7 @@ def _step_seconds(setup: Setup) -> tuple[float, float]:
 
 
 def _boost_step_seconds(setup: Setup) -> tuple[float, float] | None:
-    """Return those of a step that labels and trains by labels; None where the run has none."""
+    """Return the seconds of a self-labelling step; None if the run has none."""
     if setup.stop <= setup.boost.first:
         return None
     setup = replace(setup, step=setup.boost.first, begun=setup.boost.first)

@@ -20,7 +20,7 @@ GPU_BYTES = 80 * 10**9  # where this machine has none
 
 @dataclass(frozen=True)
 class Plan:
-    """What `make_plan` found.
+    """The result of `make_plan`.
 
     Attributes
     ----------
@@ -204,7 +204,7 @@ def _remedies(plan: Plan, fits: Fits) -> tuple[str, ...]:
 def _device(
     config: Config, ranks_per_node: int, device_bytes: int | None, notes: list[str]
 ) -> tuple[str, int]:
-    """Return the kind of device and the memory that a rank has on it; note what was assumed."""
+    """Return the kind and memory of a rank's device; add a note on assumptions."""
     if config.train.device == "cpu":
         if device_bytes is None:
             host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -16,7 +16,7 @@ WATCH_SECONDS = 0.05
 
 
 class Cost(NamedTuple):
-    """What a call takes.
+    """The measured cost of a call.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Cost(NamedTuple):
 
 
 def measured(call: Callable[[], T]) -> tuple[T, Cost]:
-    """Call, and return what it returns and what it took."""
+    """Call a function; return its result and cost."""
     most, ended = [held()], threading.Event()
 
     def watch() -> None:
@@ -57,7 +57,7 @@ def seconds_of(call: Callable[[], object], times: int = 3) -> float:
 
 
 def held() -> int:
-    """Return the bytes that the process holds for itself now; 0 where the system does not tell."""
+    """Return the private memory of the process in bytes; 0 if unknown."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

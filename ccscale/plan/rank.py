@@ -117,7 +117,7 @@ class RankPlan:
 
     @cached_property
     def sent(self) -> tuple[Sent, ...]:
-        """What is sent in a step."""
+        """The communication of a step."""
         config, engine, count = self.config, self._engine, self.config.micro_batches
         sent = [Sent("gradients", "all_reduce", engine.sent["all_reduce"], engine.buckets)]
         sent += [Sent("parameters", "all_gather", engine.sent["all_gather"])]
@@ -179,7 +179,7 @@ class RankPlan:
 
     @cached_property
     def _calibration(self) -> CalibrationCost | None:
-        """What the calibration head takes, where there is one."""
+        """The cost of the calibration head, if there is one."""
         boost = self.config.stages.boost
         if not boost.epochs or boost.selection != "calibrated":
             return None

@@ -21,7 +21,7 @@ COUNTED = 2**25  # samples of a rank whose shards are looked up
 
 @dataclass(frozen=True)
 class PlannedData:
-    """The data of a run; a rank's part is that of rank 0, and the others' are alike.
+    """The data of a run and the part of rank 0; the other ranks have similar parts.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ def read_data(config: Config, world: int) -> tuple[PlannedData | None, str | Non
 
 
 def plan_loading(config: Config, world: int, cpus: int, width: int = 0) -> RunLoader:
-    """Return what the loader of a rank with that many cores takes. Pure.
+    """Return the cost of the loader of a rank with that many cores. Pure.
 
     ::
 

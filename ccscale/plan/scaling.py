@@ -267,7 +267,7 @@ class _Step:
             self.timeline.send(what, seconds)
 
     def seconds_of(self, what: str, collective: str | None = None) -> list[float]:
-        """Return how long each call takes of what is sent for something, by some or any collective."""
+        """Return the seconds of each collective call for a purpose, by kind of collective."""
         links = self._links.by_gloo if what == AGREEMENT else self._links
         return [
             links.seconds(entry.collective, entry.bytes / entry.calls, self._ranks)

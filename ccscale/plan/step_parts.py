@@ -30,7 +30,7 @@ WARM_UP, STEPS = 3, 7
 
 @dataclass(frozen=True)
 class StepParts:
-    """Seconds of a step of one rank alone; the losses' are those of its own rows against themselves.
+    """Seconds of the parts of a step on one rank; the losses are those of its own rows.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ def measure_parts(config: Config, images: int) -> StepParts:
 
 
 def parts_of_step(config: Config, engine: Engine, batch: Batch, device: torch.device) -> StepParts:
-    """Take steps on one batch as one rank, with the losses of the last phase, and return what their parts take."""
+    """Run steps on one batch on one rank, with the losses of the last phase, and measure their parts."""
     clock, images, by = _Clock(device), config.train.global_batch, config.phases[-1].losses
     stepper = Stepper(config, engine, device, clock.note)
     looked, wholes, hosts = [], [], []

@@ -20,7 +20,7 @@ class Interval(NamedTuple):
 
 
 class StepTimeline:
-    """A step as it goes on.
+    """The timeline of a step.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class StepTimeline:
         return self._free
 
     def wait(self, what: str, end: float) -> None:
-        """Wait for what was begun."""
+        """Wait for a started operation."""
         self.waited[what] += max(0.0, end - self.now)  # type: ignore[assignment]
         self.now = max(self.now, end)
 

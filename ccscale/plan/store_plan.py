@@ -16,7 +16,7 @@ from ccscale.rank_environment import RankEnvironment
 
 @dataclass(frozen=True)
 class StorePlan:
-    """What one process takes, which has the machine to itself.
+    """Estimated cost of one process that has the machine to itself.
 
     Attributes
     ----------

@@ -59,7 +59,7 @@ class ActivityRecorder:
         self._host = socket.gethostname()
 
     def begin(self, step: int, doing: str, at_work: bool = False) -> None:
-        """Record what is done from now on.
+        """Record a new activity.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class ActivityRecorder:
         self.begin(step, doing, at_work)
 
     def look(self) -> Activity:
-        """Return what the main thread is doing; called from another thread."""
+        """Return the activity of the main thread; called from another thread."""
         moves, step, doing, at_work = self._now
         frames = sys._current_frames()
         main = frames.get(self._thread)

@@ -70,7 +70,7 @@ class Feed:
         self._batches = start(self._closing) if self._ring is None else start(self._closing, self._ring.allot)
 
     def restart(self, start: Start) -> None:
-        """Discard what was read ahead, and fetch the first of other batches, or record the error.
+        """Discard the batches that were read ahead, and fetch the first of other ones, or record the error.
 
         No batch may be in flight: see `begin`.
         """
@@ -122,7 +122,7 @@ class Feed:
         return batch.holding(self._ring.send(batch.held))
 
     def check(self) -> None:
-        """Raise what went wrong, if anything did."""
+        """Raise the recorded error, if any."""
         if self.failure is not None:
             raise self.failure
 

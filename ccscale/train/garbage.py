@@ -23,5 +23,5 @@ def collect_by_hand() -> Iterator[None]:
 
 
 def collect() -> None:
-    """Collect what the last steps left in cycles."""
+    """Collect reference cycles of the last steps."""
     gc.collect(1)

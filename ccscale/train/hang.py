@@ -54,5 +54,5 @@ class HangDetector:
 
 
 def _is_idle(other: Activity, seen: Activity) -> bool:
-    """Return whether a rank is waiting for another one that has come no further."""
+    """Return whether a rank is waiting for another one that is behind."""
     return other.waiting or (other.moves > seen.moves and not other.at_work)

@@ -178,7 +178,7 @@ class Trainer:
         )
 
     def fetch(self) -> None:
-        """Fetch the next batch, of what the data are then, or note why there is none."""
+        """Fetch the next batch of the current data, or note why there is none."""
         try:
             grown = self.look()
         except (Fault, InputError) as error:  # on all ranks; they agree on it as on data that cannot be read
@@ -191,7 +191,7 @@ class Trainer:
             self.feed.fetch(self.request)
 
     def look(self) -> bool:
-        """Look at the data anew where that is due, and take in what is new; tell whether anything was."""
+        """Read the data again if that is due, and add new shards; return whether there were any."""
         if not self.setup.is_looked_at(self.step):
             return False
         self.activity.begin(self.step, "looking at the data", at_work=True)
@@ -228,7 +228,7 @@ class Trainer:
         return agreed
 
     def settle(self) -> None:
-        """Write the lines of the steps so far, for which the device is waited for, and judge what was skipped.
+        """Write the lines of the steps so far, which waits for the device, and check skipped steps.
 
         All ranks call it at the same step.
         """
@@ -253,7 +253,7 @@ class Trainer:
         self.log.skip_time()
 
     def find_clusters(self) -> None:
-        """Find the clusters of those heads that are not trained, by the network as it is now."""
+        """Compute the centres of untrained heads with the current network."""
         if self.clusters.are_found:
             self.settle()
             self.activity.begin(self.step, "finding clusters", at_work=True)

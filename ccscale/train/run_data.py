@@ -56,12 +56,12 @@ class RunData:
 
     @property
     def intakes(self) -> Intakes:
-        """What has been taken in."""
+        """The shards added so far."""
         return self.kept.intakes
 
     @property
     def grows(self) -> bool:
-        """Whether it is kept what is taken in: it may grow, or has grown."""
+        """Whether intakes are recorded: the data may grow, or have grown."""
         return self.config.data.refresh is not None or bool(self.kept.files)
 
     @property
@@ -77,13 +77,13 @@ class RunData:
         return self.features.at(self.config.data.splits)
 
     def listed(self) -> tuple[ListedShard, ...]:
-        """Return what is listed of the splits that are trained on."""
+        """Return the listed shards of the training splits."""
         if self.features is None:
             return tuple(map(ListedShard, self.manifest.select(self.config.data.splits)))
         return tuple(ListedShard(file.shard, file.sha256) for file in self.trained.files)
 
     def compare(self) -> Comparison:
-        """Compare what is listed with what was taken in; raises InputError where a shard has changed."""
+        """Compare the list with the intakes; raises InputError if a shard has changed."""
         return compare(self.intakes, self.listed(), self.config.data.place)
 
     def schedule(self, ranks: int) -> GrowingSchedule:
@@ -99,14 +99,14 @@ class RunData:
         return self.intakes.numbered(self.manifest), features
 
     def at(self, step: int) -> tuple[Manifest, Features | None]:
-        """Return what gives samples at a step, counted from 0, and the other splits: what is evaluated there."""
+        """Return the active data at a step, counted from 0, and the other splits, for evaluation."""
         if not self.grows:
             return self.numbered
         intakes = self.intakes.until(step)
         return intakes.current(self.manifest), None if self.features is None else self._rows(intakes)
 
     def _rows(self, intakes: Intakes) -> Features:
-        """Return the store with the rows that were taken in, in that order, and those of other splits as listed."""
+        """Return the store with the rows of the intakes, in order, and those of other splits as listed."""
         assert self.features is not None
         files = {file.shard.url: file for file in self.features.files}
         splits = self.config.data.splits
@@ -145,7 +145,7 @@ def open_run_data(config: Config, manifest: Manifest, features: Features | None)
 
 
 def check_kept(supply: RunData, found: Comparison) -> None:
-    """Check that a store has kept what was taken in of it; raises InputError."""
+    """Check that a store still has the features that the run uses; raises InputError."""
     if supply.features is not None and found.vanished:
         raise InputError(
             f"{supply.features.folder} no longer has the features of {found.vanished[0]}, which the run "
@@ -187,7 +187,7 @@ def missing_shards(supply: RunData) -> tuple[str, ...]:
 
 
 def keep_run_data(supply: RunData) -> KeptIntakes:
-    """Write what a run has taken in, as it begins, or begins to grow; on one rank that has the folder's lock."""
+    """Write the intakes of a run that starts, or starts to grow; on one rank that holds the folder's lock."""
     folder = supply.config.run_folder
     kept = read_intakes(folder)
     if kept is None:
@@ -200,7 +200,7 @@ def keep_run_data(supply: RunData) -> KeptIntakes:
 
 
 def _of_its_beginning(supply: RunData) -> KeptIntakes | None:
-    """Return what a run was begun with that did not grow: the beginning of what is listed, if it can be found."""
+    """Return the first intake of a run that did not grow: the start of the list with its digest."""
     config = supply.config
     if config.run is None or not (config.run_folder / "run.json").exists():
         return supply.kept

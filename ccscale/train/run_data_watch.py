@@ -19,7 +19,7 @@ class RunDataWatch:
         self._told: set[str] = set()
 
     def look(self, supply: RunData, step: int) -> RunData:
-        """Return the data from a step on; what is decided is written before it returns.
+        """Return the data from a step on; decisions are written before it returns.
 
         Raises
         ------

@@ -161,7 +161,7 @@ class Setup:
         return self.schedule.epochs_begun(step)
 
     def facts(self, step: int) -> dict[str, Any]:
-        """Return what is told of the checkpoint of a step."""
+        """Return the facts for the checkpoint of a step."""
         return {
             "step": step,
             "epoch": self.epoch(step),
@@ -185,7 +185,7 @@ class Setup:
         return self.schedule.ends_epoch(step) if refresh == "epoch" else step % refresh == 0
 
     def of(self, supply: RunData, step: int) -> "Setup":
-        """Return what is trained with from a step on, at which something was taken in."""
+        """Return the setup from a step on, after an intake."""
         schedule, config = supply.schedule(dist.world()), self.config
         return replace(
             self,

@@ -94,10 +94,10 @@ class Calibrator:
         return dist.gather_rows(confidence[dist.rank() * n :][:n]).flatten()
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"head": self._head.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue with what a checkpoint has kept."""
+        """Restore the state of a checkpoint."""
         self._head.load_state_dict(state["head"])
         self._optimizer.load_state_dict(state["optimizer"])

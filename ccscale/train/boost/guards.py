@@ -69,7 +69,7 @@ class Check(NamedTuple):
 
 
 def of_labels(labels: Int64, clusters: Int64, before: Int64, k: int) -> dict[str, Any]:
-    """Return those figures of a check that follow from what is remembered of each image.
+    """Return the figures of a check that follow from the remembered labels and clusters.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ class LastingLabels:
         self.given = torch.full_like(self.labels, -1)
 
     def hold(self, images: int) -> None:
-        """Make room for images that have come; nothing is known of them."""
+        """Make room for new images, without labels."""
         for name in (*_NAMES, "given"):
             kept = getattr(self, name)
             if (more := images - len(kept)) > 0:
@@ -68,7 +68,7 @@ class LastingLabels:
         return self.labels[samples]
 
     def compare_from_here(self) -> None:
-        """Let the clusters as they are now be those before."""
+        """Store the current clusters as those to compare with."""
         self.before.copy_(self.clusters)
 
     def give(self, given: GivenClasses) -> None:
@@ -80,11 +80,11 @@ class LastingLabels:
         self.given[torch.from_numpy(given.samples).to(self.given.device)] = labels.to(self.given)
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {name: getattr(self, name) for name in _NAMES}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue with what a checkpoint has kept."""
+        """Restore the state of a checkpoint."""
         for name in _NAMES:
             getattr(self, name).copy_(state[name])
         if "given" in state:

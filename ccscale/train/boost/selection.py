@@ -25,7 +25,7 @@ from ccscale.train.boost.means import sums_by
 
 
 def candidates(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Tensor:
-    """Tell which images are among the most confident of their clusters.
+    """Return which images are among the most confident of their clusters.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def candidates(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Te
 
 
 def most_confident(confidence: Tensor, clusters: Tensor, k: int, share: float) -> Tensor:
-    """Tell which images have a label by their calibrated confidence.
+    """Return which images have a label by their calibrated confidence.
 
     Parameters
     ----------

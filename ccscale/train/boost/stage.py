@@ -138,7 +138,7 @@ class BoostStage:
         return self._memory
 
     def _calibrated_by(self) -> Calibrator:
-        """Return what calibrates the confidence."""
+        """Return the calibrator of the confidence."""
         if self._calibrator is None:
             network = self._stepper.engine.network
             head, model = network.cluster_head, self._config.model
@@ -228,7 +228,7 @@ class BoostStage:
         return marks
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: nothing before the stage."""
+        """Return the state for a checkpoint: empty before the stage."""
         if self._memory is None:
             return {}
         checks = [check._asdict() for check in self._checks]
