@@ -9,6 +9,7 @@ and one state of random numbers there.
 import contextlib
 import copy
 import io
+import os
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -158,6 +159,7 @@ class ContrastiveClusteringEstimator(
         """
         if max(RankEnvironment.read().world, dist.world()) > 1:
             raise InputError("the estimator trains in one process; for several use `ccscale train` on shards")
+        _refuse_files(X)
         values = validate_data(self, X, dtype="numeric", allow_nd=True, ensure_min_samples=2)
         self._range = range_of(values, self.value_range)
         images = self._to_pixels(values)
@@ -229,6 +231,7 @@ class ContrastiveClusteringEstimator(
     def _of(self, X: ArrayLike) -> Outputs:
         """Return the outputs of images after `fit`: rows of as many numbers as there, or images of any size."""
         check_is_fitted(self)
+        _refuse_files(X)
         if self.image_shape is not None:
             values = validate_data(self, X, dtype="numeric", allow_nd=True, reset=False)
         else:
@@ -313,3 +316,13 @@ def _train(config: Config) -> tuple[ContrastiveClustering, int]:
     _, checkpoint = run_and_checkpoint(config.run_folder)
     head = serving_head(config.model, checkpoint.heads)
     return load(checkpoint.path).serve(head), outcome.step or 0
+
+
+def _refuse_files(X: object) -> None:
+    """Say what to do with names of files, which scikit-learn would call an array of the wrong shape."""
+    first = X[0] if isinstance(X, list | tuple) and X else X
+    if isinstance(first, str | os.PathLike):
+        raise InputError(
+            "X holds the names of files: read them into an array first, as with numpy.array(PIL.Image.open(name)); "
+            "`ccscale cluster FOLDER` takes files"
+        )

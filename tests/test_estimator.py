@@ -239,6 +239,8 @@ def test_bad_arrays_and_parameters_are_told(
 def test_bad_arrays_are_told_after_fit_too(fitted: ContrastiveClusteringEstimator) -> None:
     with pytest.raises(InputError, match="rows of numbers need image_shape"):
         fitted.predict(np.zeros((5, 48), dtype=np.uint8))
+    with pytest.raises(InputError, match="X holds the names of files: read them into an array first"):
+        fitted.predict(["a.jpg", "b.jpg"])
     with pytest.raises(InputError, match="values from 300 to 300"):
         fitted.predict(np.full((5, 8, 8), 300))
     assert fitted.predict(np.zeros((1, 8, 9, 3), dtype=np.uint8)).shape == (1,)  # another size is resized

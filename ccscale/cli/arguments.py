@@ -31,7 +31,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         metavar="key=value",
         nargs="*",
         default=[],  # else argparse calls them required
-        help="settings that override the file, such as train.lr=0.001",
+        help="config keys to set, such as train.lr=0.001 (`ccscale config` lists them)",
     )
 
 

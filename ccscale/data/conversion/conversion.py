@@ -75,9 +75,14 @@ class Conversion:
         tasks: Sequence[Task],
         meter: Meter,
         alone: bool = False,
+        few: bool = False,
     ) -> list[Result]:
-        """Run a function over tasks in processes that hold the folder's lock, or `alone` in this one."""
-        return pool.run(function, tasks, meter, 1 if alone else self._workers, self._lock)
+        """Run a function over tasks in processes that hold the folder's lock, or `alone` in this one.
+
+        With `few`, they are done before processes would have started: then only a number that was asked for counts.
+        """
+        here = alone or (few and self._workers is None)
+        return pool.run(function, tasks, meter, 1 if here else self._workers, self._lock)
 
     def measure(self, shown: tuple[int, ...] | None, made: Manifest) -> PixelFacts:
         """Measure the numbers of the images of shards that are there."""

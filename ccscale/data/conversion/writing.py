@@ -32,6 +32,7 @@ from ccscale.pool import Tick
 from ccscale.progress import Meter, say
 
 FEW_BLOCKS = 512
+FEW_IMAGES = 32
 
 
 def write_shards(layouts: list[ShardLayout], stash: Stash) -> list[Record]:
@@ -50,7 +51,7 @@ def write_shards(layouts: list[ShardLayout], stash: Stash) -> list[Record]:
     images = sum(len(layout.items) for layout in layouts)
     with Meter("writing shards", images, "images", conversion.progress, done) as meter:
         function = functools.partial(_write_shard, conversion.out, conversion.preparation)
-        written = conversion.run(function, todo, meter)
+        written = conversion.run(function, todo, meter, few=images - done <= FEW_IMAGES)
     records |= {layout.name: record for layout, record in zip(todo, written, strict=True)}
     return [records[layout.name] for layout in layouts]
 

@@ -13,8 +13,9 @@ import webdataset
 from harness.pictures import contents, make, picture, samples, save
 from PIL import Image
 
-from ccscale import atomic
+from ccscale import atomic, pool
 from ccscale.data.conversion.layout import lay_out_shards
+from ccscale.data.conversion.shards import make_shards
 from ccscale.data.shards.manifest import Manifest
 from ccscale.data.sources.contents import Bytes
 from ccscale.data.sources.digits import digits
@@ -46,6 +47,16 @@ def test_round_trip_of_bytes_and_labels(pets, tmp_path):
         ["dataset.json"]
         + [name for shard in manifest.shards for name in (shard.url, shard.url[:-4] + ".index.parquet")]
     )
+
+
+def test_a_few_images_start_no_processes(pets, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", None)
+    manifest = make_shards(folder(pets), tmp_path / "out", progress=False)
+    assert {split: samples for split, (samples, _) in manifest.splits.items()} == {
+        "test": 5,
+        "train": 20,
+        "val": 7,
+    }
 
 
 def test_members_are_plain_and_in_order(pets, tmp_path):
