@@ -31,6 +31,7 @@ def entry() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     rank = RankEnvironment.read().rank
+    args = argparse.Namespace(goes_on=False)  # of a Ctrl-C before the verb is known
     try:
         asked = _without_launcher_options(sys.argv[1:] if arguments is None else arguments)
         args = build_parser().parse_args(joined(asked))
