@@ -139,6 +139,28 @@ def test_heads_of_several_k_are_served_by_number():
         net.serve(4)
 
 
+@pytest.mark.parametrize(
+    ("settings", "head"),
+    [
+        ({}, 0),
+        ({"clusters": (4, 6)}, 1),
+        ({"centres": ("embeddings", "features")}, 1),
+        ({"centres": "features"}, 1),
+    ],
+)
+def test_assignments_alone_are_those_of_the_head_that_serves(settings, head):
+    """Of centres of the embeddings, too, which are made for them."""
+    torch.manual_seed(0)
+    net = ContrastiveClustering(Model(**{"clusters": K} | settings), SIZE, width=8).eval()
+    for centres in net.centre_heads:
+        nn.init.normal_(centres.centres)
+    net.serve(head)
+    features = torch.randn(M, 8)
+    found, expected = net.assign(features), net(features)
+    assert torch.equal(found[0], expected.features)
+    assert torch.equal(found[1], expected.assignments)
+
+
 def test_one_head_has_the_names_that_it_had_before_there_were_several():
     names = {name for name in network().state_dict() if not name.startswith("backbone.")}
     assert names == {
