@@ -11,6 +11,7 @@ from ccscale.cli.parser import HelpFormatter, IntermixedParser, Parser, ShowVers
 from ccscale.cli.verbs import GROUPS, VERBS, Verb
 from ccscale.errors import Fault, InputError
 from ccscale.exit_codes import FAULT, INTERRUPTED, STOPPED
+from ccscale.openmp import spin_briefly
 from ccscale.orphan import stop_when_orphaned
 from ccscale.preempt import Stopped
 from ccscale.printing import visible
@@ -22,6 +23,7 @@ def entry() -> None:
     """Run the command line of this process, and end the process with its exit code."""
     end = ProcessExit()
     stop_when_orphaned()
+    spin_briefly()
     try:
         end.code = main()
     except SystemExit as exit:  # argparse, after --help (0) or a wrong option (2)
