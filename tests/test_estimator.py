@@ -207,6 +207,7 @@ def test_a_process_group_of_several_is_refused(monkeypatch: pytest.MonkeyPatch) 
     ("values", "options", "message"),
     [
         (np.zeros((5, 48)), {}, r"shape \(5, 48\).*rows of numbers need image_shape"),
+        (np.zeros((8, 8, 3)), {}, r"shape \(8, 8, 3\), which is that of one RGB image: X\[None\]"),
         (np.zeros((5, 3, 8, 8)), {}, r"shape \(5, 3, 8, 8\); it holds images as \(n, height, width\) or"),
         (np.zeros((5, 8, 8, 4)), {}, r"\(n, height, width, 3\)"),
         (np.zeros((5, 2, 8, 8, 3)), {}, "it holds images as"),

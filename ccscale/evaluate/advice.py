@@ -105,6 +105,23 @@ def advise(features: Features, seed: int = 0, show: bool = False) -> Advice:
     )
 
 
+def largest_tried(images: int, place: str) -> int:
+    """Return the largest number of clusters that is tried for so many images; `place` names them in messages.
+
+    Raises
+    ------
+    InputError
+        If there are too few images.
+    """
+    largest = images // EACH
+    if largest < LEAST:
+        raise InputError(
+            f"{place} has {counted(images, 'image')}, too few for advice on the number of clusters (at "
+            f"least {LEAST * EACH}): set it with --clusters"
+        )
+    return largest
+
+
 def tried_numbers(most: int) -> list[int]:
     """Return the numbers of clusters that are tried: each up to 16, then about eight to each doubling, or four."""
     found = [*range(2, 17), 18, 20, 22, 25, 28, 32]
@@ -134,12 +151,7 @@ def advise_rows(
     InputError
         If there are too few images.
     """
-    largest = images // EACH
-    if largest < LEAST:
-        raise InputError(
-            f"{place} has {counted(images, 'image')}, too few for advice on the number of clusters (at "
-            f"least {LEAST * EACH}): set it with --clusters"
-        )
+    largest = largest_tried(images, place)
     most = min(FIRST, largest)
     while True:
         projection = NullModel.of(take(max(ROWS, ROWS_EACH * most)), seed)

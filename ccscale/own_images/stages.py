@@ -36,7 +36,7 @@ from ccscale.data.sources.folders import folder as list_folder
 from ccscale.data.sources.items import Source as ImageSource
 from ccscale.embed.embed import BackboneSource, EmbedOptions, embed_shards
 from ccscale.errors import InputError
-from ccscale.evaluate.advice import advise
+from ccscale.evaluate.advice import advise, largest_tried
 from ccscale.evaluate.evaluate import FIGURES, evaluate_run
 from ccscale.features.store import Features, open_features
 from ccscale.model.backbone import build_backbone
@@ -192,15 +192,17 @@ def _take_in(asked: ClusterRequest, book: Decisions) -> Grown:
     if grown.gone:
         are, stay = agree(grown.gone, "is", "are"), agree(grown.gone, "stays", "stay")
         say(f"{counted(grown.gone, 'image')} of before {are} not there any more, and {stay} in the clusters")
-    _check_number(asked, grown.manifest.splits["train"][0])
+    _check_number(asked, book.clusters, grown.manifest.splits["train"][0])
     return grown
 
 
-def _check_number(asked: ClusterRequest, images: int) -> None:
-    """Refuse fewer images than clusters."""
+def _check_number(asked: ClusterRequest, decided: int | None, images: int) -> None:
+    """Refuse fewer images than clusters, and too few to find out how many clusters there are."""
     if images < max(2, asked.clusters or 0):
         most = "which cannot be grouped" if images < 2 else f"so --clusters can be at most {images}"
         raise InputError(f"{asked.folder} has {counted(images, 'image')} that can be read, {most}")
+    if asked.clusters is None and decided is None:
+        largest_tried(images, str(asked.folder))
 
 
 def _channels_of(source: ImageSource) -> int | None:

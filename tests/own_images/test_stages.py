@@ -144,6 +144,10 @@ def test_as_few_images_as_clusters(tmp_path, weights, capsys):
         f"error: {tmp_path}/photos has 3 images that can be read, so --clusters can be at most 3"
     )
     assert "2/6" not in told
+    assert cluster(tmp_path, weights) == 2
+    told = capsys.readouterr().err
+    assert "photos has 3 images, too few for advice on the number of clusters (at least 60)" in told
+    assert "2/6" not in told
     assert cluster(tmp_path, weights, "--clusters", "3") == 0
     assert len(rows(tmp_path)) == 3
 

@@ -74,6 +74,11 @@ def to_pixels(
             f"X has the shape {shape}; it holds images as (n, height, width) or (n, height, width, 3); rows of "
             "numbers need image_shape"
         )
+    if image_shape is None and values.ndim == 3 and values.shape[2] == 3:
+        raise InputError(
+            f"X has the shape {shape}, which is that of one RGB image: X[None] makes it an array of one; grey "
+            "images 3 pixels wide need image_shape"
+        )
     if not clip:
         least, most = float(values.min()), float(values.max())
         if least < black or most > white:
