@@ -124,7 +124,7 @@ STARTS = {
 
 @pytest.mark.parametrize("start", STARTS)
 def test_a_start_that_cannot_be(shards: Path, tmp_path: Path, run: Path, refused, start: str) -> None:
-    config = write_config(tmp_path, small_settings(shards, tmp_path / "run"))
+    config = write_config(tmp_path, small_settings(shards, tmp_path / "run", model__stem="small"))
     assert STARTS[start].format(run=run) in refused("train", config, "train.start=" + start.format(run=run))
 
 

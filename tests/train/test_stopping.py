@@ -125,7 +125,7 @@ def test_all_ranks_leave_an_evaluation_when_one_is_told_to_stop(shards):
     "place",
     [
         "setup.open_data",
-        "setup.open_supply",
+        "setup.open_run_data",
         "setup.open_training",
         "setup.restore",
         "loop.Feed.fetch_first",
