@@ -28,18 +28,18 @@ class Operations(TorchDispatchMode):
     [
         ((1, 1), 3, 1, 1, True),
         ((2, 2), 3, 2, 1, True),
-        ((2, 2), 3, 1, 1, True),
+        ((2, 2), 3, 1, 1, False),  # a larger matrix than the kernel
         ((1, 2), 3, 1, 1, True),
         ((1, 1), 1, 1, 0, True),
         ((1, 1), 1, 2, 0, True),
-        ((4, 4), 7, 2, 3, True),
+        ((4, 4), 7, 2, 3, False),
         ((5, 5), 7, 2, 3, False),  # the last row of the output sees four of five
         ((3, 3), 7, 2, 3, True),
         ((4, 4), 4, 4, 0, True),  # one patch
         ((5, 5), 4, 4, 0, False),  # a patch, and a row that none sees
         ((3, 3), 3, 1, 1, False),
         ((2, 3), 3, 1, 1, False),
-        ((2, 1), (3, 1), (1, 1), (1, 0), True),
+        ((2, 1), (3, 1), (1, 1), (1, 0), False),
     ],
 )
 def test_a_convolution_of_a_small_map_is_the_same(size, kernel, stride, padding, product, bias):
@@ -78,9 +78,9 @@ def test_convolutions_that_pad_or_group_otherwise_stay():
 
 
 def test_a_network_keeps_its_channels_last():
-    network = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, stride=2, padding=1))
+    network = nn.Conv2d(8, 8, 7, stride=2, padding=3)
     multiply_small_maps(network)
     network.to(memory_format=torch.channels_last)
-    images = torch.randn(4, 8, 2, 2).contiguous(memory_format=torch.channels_last)
-    assert network[0](images).is_contiguous(memory_format=torch.channels_last)
-    assert network(images).shape == (4, 8, 1, 1)
+    images = torch.randn(4, 8, 3, 3).contiguous(memory_format=torch.channels_last)
+    assert network(images).shape == (4, 8, 2, 2)
+    assert network(images).is_contiguous(memory_format=torch.channels_last)
