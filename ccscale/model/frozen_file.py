@@ -26,7 +26,13 @@ FILE = "frozen.safetensors"
 
 
 def write_frozen(run: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write what is frozen into a run's folder, flushed, and return the file's SHA-256."""
+    """Write what is frozen into a run's folder, flushed, and return the file's SHA-256.
+
+    Raises
+    ------
+    Fault
+        If it cannot be written.
+    """
     path, part = run / FILE, run / f"{FILE}.part"
     try:
         values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}

@@ -5,9 +5,9 @@ on a CPU (oneDNN) computes the gradients of all nine, and slowly: without AVX-51
 channels takes 350 ms for 256 images on two cores, and 10 as the product of what is used. That is two fifths of a
 small network's step.
 
-With a kernel k, padding p and stride s, row i of the output sees the input's rows si - p to si - p + k: all H of
-them for every i if k - p >= H and s (O - 1) <= p, for O rows of output; columns alike. Then none is multiplied by
-padding, and the weights of row i are the kernel's rows p - si to p - si + H.
+With a kernel k, padding p and stride s, row i of the output sees the input's rows si - p to si - p + k. The first
+sees all H of them if k - p >= H, and so do the others then: the last one begins at H + p - k <= 0 at most. Columns
+alike. So none is multiplied by padding, and the weights of row i are the kernel's rows p - si to p - si + H.
 """
 
 import torch
@@ -23,7 +23,7 @@ class SmallMapConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (m, C, H, W) to (m, O, h, w)."""
-        # A model that is exported is for any size of images; what a GPU would gain was not measured.
+        # What a GPU would gain was not measured, and a program that is exported may run on one.
         if not input.is_cpu or input.ndim != 4 or torch.compiler.is_exporting():
             return super().forward(input)
         rows = _kernel_rows(input.shape[2], self.kernel_size[0], self.stride[0], int(self.padding[0]))
@@ -32,9 +32,7 @@ class SmallMapConv2d(nn.Conv2d):
         # None, or a matrix larger than the kernel, which would be kept for the backward pass.
         if not 0 < places <= self.weight.shape[2:].numel():
             return super().forward(input)
-        weight = self.weight.permute(
-            0, 2, 3, 1
-        )  # channels last, as the network's weights and maps are in memory
+        weight = self.weight.permute(0, 2, 3, 1)  # as the network's weights and maps lie in memory
         dense = torch.stack([weight[:, row, column] for row in rows for column in columns]).flatten(2)
         bias = None if self.bias is None else self.bias.repeat(len(dense))
         out = F.linear(input.permute(0, 2, 3, 1).flatten(1), dense.flatten(0, 1), bias)
@@ -56,7 +54,7 @@ def multiply_small_maps(backbone: nn.Module) -> None:
 
 def _kernel_rows(size: int, kernel: int, stride: int, padding: int) -> list[slice]:
     """Return for each row of the output the rows of the kernel on the input's; none if any row sees only a part."""
-    places = (size + 2 * padding - kernel) // stride + 1
-    if places < 1 or kernel - padding < size or stride * (places - 1) > padding:
+    if kernel - padding < size:
         return []
+    places = (size + 2 * padding - kernel) // stride + 1
     return [slice(padding - stride * i, padding - stride * i + size) for i in range(places)]

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ccscale.config import Model
+from ccscale.model.backbone import build_backbone
 from ccscale.model.small_maps import SmallMapConv2d, multiply_small_maps
 
 
@@ -38,6 +40,7 @@ class Operations(TorchDispatchMode):
         ((4, 4), 4, 4, 0, True),  # one patch
         ((5, 5), 4, 4, 0, False),  # a patch, and a row that none sees
         ((3, 3), 3, 1, 1, False),
+        ((3, 3), 3, 4, 1, False),  # one place, which sees two of three
         ((2, 3), 3, 1, 1, False),
         ((2, 1), (3, 1), (1, 1), (1, 0), False),
     ],
@@ -62,6 +65,18 @@ def test_a_convolution_of_a_small_map_is_the_same(size, kernel, stride, padding,
     torch.testing.assert_close(inputs[1].grad, inputs[0].grad)
     for theirs, own in zip(plain.parameters(), mine.parameters(), strict=True):
         torch.testing.assert_close(own.grad, theirs.grad)
+
+
+def test_a_backbone_is_made_of_them():
+    backbone = build_backbone(Model(backbone="resnet10t", clusters=2), 32)
+    assert any(isinstance(module, SmallMapConv2d) for module in backbone.modules())
+
+
+def test_an_exported_program_keeps_its_convolutions():
+    convolution = nn.Conv2d(2, 2, 3, padding=1)
+    multiply_small_maps(convolution)
+    program = torch.export.export(convolution, (torch.randn(3, 2, 1, 1),))
+    assert "conv2d" in str(program.graph)
 
 
 def test_convolutions_that_pad_or_group_otherwise_stay():
