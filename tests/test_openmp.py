@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from conftest import python
 
 from ccscale.openmp import SPINS, spin_briefly
 
@@ -18,3 +19,13 @@ def test_the_user_comes_first(monkeypatch, environment, spins):
         monkeypatch.setenv(name, value)
     spin_briefly()
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+def test_the_command_says_so_before_pytorch_is_loaded(monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    code = (
+        "import os, sys; from ccscale.cli import main as cli; "
+        "cli.main = lambda: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules); cli.entry()"
+    )
+    assert python("-c", code).stdout.split() == [str(SPINS), "False"]

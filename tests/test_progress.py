@@ -1,9 +1,12 @@
 """What is told of long work: lengths of time, rates, nothing where nothing is done; and it never ends the work."""
 
+import gc
+import sys
+
 import pytest
 from conftest import python
 
-from ccscale.progress import Meter, duration
+from ccscale.progress import Meter, duration, loading
 
 
 def test_nobody_reads_any_more():
@@ -74,3 +77,20 @@ def test_what_was_done_is_told_at_the_end(capsys):
     err = capsys.readouterr().err
     assert err.startswith("training: 28 of 28 steps, ")
     assert err.endswith(" a second, loss 1\n")
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_garbage_is_collected_while_pytorch_loads_and_then_as_before(monkeypatch, capsys, collects):
+    frozen = []
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
+    before = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        with loading():
+            assert not gc.isenabled()
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert frozen == [True]
+    assert "loading PyTorch" in capsys.readouterr().err

@@ -78,6 +78,12 @@ def test_it_is_given_back(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_is_created_with_its_lock(tmp_path: Path) -> None:
+    with FolderLock(tmp_path / "new") as mine:
+        mine.create()
+        assert [path.name for path in (tmp_path / "new").iterdir()] == [NAME]
+
+
 def test_a_lock_that_was_not_taken_holds_nobody_up(tmp_path: Path) -> None:
     write_lock(tmp_path)
     with FolderLock(tmp_path) as mine:

@@ -183,6 +183,7 @@ class TestInterrupt:
     @pytest.mark.parametrize(
         ("work", "line", "code"),
         [
+            ("cli.main.build_parser", "evaluate RUN", 130),  # before the verb is known
             ("evaluate.evaluate.evaluate_run", "evaluate RUN", 130),
             ("report.report.report_run", "report RUN", 130),
             ("export.export.export_run", "export RUN OUT", 130),
