@@ -138,7 +138,13 @@ def rate(
 
 
 def note_heads(checkpoint: Path, heads: Sequence[int]) -> None:
-    """Note in a checkpoint's marker which cluster heads serve, one for each K."""
+    """Note in a checkpoint's marker which cluster heads serve, one for each K.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
     try:
         write_marker(checkpoint, read_marker(checkpoint) | {"heads": list(heads)})
     except OSError as error:

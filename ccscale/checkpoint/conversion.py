@@ -62,6 +62,11 @@ def make_universal(checkpoint: Checkpoint, names: Sequence[str]) -> Path:
     -------
     Path
         A folder that `load` takes.
+
+    Raises
+    ------
+    Fault
+        If it cannot be written.
     """
     folder = checkpoint.path.parent / UNIVERSAL
     final, staging = folder / checkpoint.path.name, folder / STAGING / checkpoint.path.name

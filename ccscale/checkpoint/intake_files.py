@@ -57,7 +57,13 @@ class KeptIntakes:
         return cls(Intakes((Intake(0, tuple(sources)),)), data)
 
     def kept(self, run: Path) -> "KeptIntakes":
-        """Write new intakes; on one rank. Return the stored state."""
+        """Write new intakes; on one rank. Return the stored state.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written.
+        """
         files = list(self.files)
         folder = run / FOLDER
         try:
@@ -108,7 +114,13 @@ class KeptIntakes:
 
 
 def read_intakes(run: Path) -> KeptIntakes | None:
-    """Read a run's intakes; None if its data may not grow, or it has not started."""
+    """Read a run's intakes; None if its data may not grow, or it has not started.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
     folder = run / FOLDER
     place = folder / LOOKED
     if not place.exists():

@@ -184,7 +184,13 @@ def _is_of_a_start(name: str) -> bool:
 
 
 def read_run(folder: str | Path) -> Config:
-    """Return the config of a run's folder."""
+    """Return the config of a run's folder.
+
+    Raises
+    ------
+    InputError
+        If it is not the folder of a run.
+    """
     folder = Path(folder)
     if not (folder / FACTS).exists():
         raise InputError(

@@ -83,9 +83,8 @@ def migrate(memory: Memory, rows: Rehearsal, answer: Answering, next_id: int, se
     ids = np.where(matched >= 0, rows.ids[matched], -1)
 
     pool_heads, pool_confidence = answer(new)
-    pool_ids = assign_images(
-        state, new, pool_heads, pool_confidence
-    ).ids  # as yet they are the network's clusters
+    # As yet they are the network's clusters.
+    pool_ids = assign_images(state, new, pool_heads, pool_confidence).ids
     events, born = list[Event](), np.full(len(pool), UNASSIGNED)
     for head in np.flatnonzero(ids < 0).tolist():
         members = pool_ids == head

@@ -103,7 +103,13 @@ def retrain(
 
 
 def check_keys(overrides: Sequence[str]) -> None:
-    """Refuse keys that a retraining may not change."""
+    """Refuse keys that a retraining may not change.
+
+    Raises
+    ------
+    InputError
+        Naming the first of them.
+    """
     for one in overrides:
         section = one.partition(".")[0]
         if section not in MAY:

@@ -96,7 +96,13 @@ def write_changes(path: Path, lineage: Lineage, refs: Int64, former: Int64, ids:
 
 
 def read_shard(lineage: Lineage, version: Version, table: TableFile) -> pa.Table:
-    """Return a shard's table as it was written."""
+    """Return a shard's table as it was written.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
     return _read(lineage.table_path(version, table), table.sha256)
 
 

@@ -56,7 +56,13 @@ class UpdateOptions:
     reassign: bool = False
 
     def check(self) -> None:
-        """Refuse options that do not go together."""
+        """Refuse options that do not go together.
+
+        Raises
+        ------
+        InputError
+            With the remedy.
+        """
         if self.shards is not None and self.features is not None:
             raise InputError("update needs either shards or a store: give one of --shards and --features")
         if self.follow and self.shards is None:

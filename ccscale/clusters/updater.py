@@ -203,7 +203,13 @@ def examine(
 
 
 def check_backbone(folder: Path, settings: Settings, version: Version) -> None:
-    """Refuse a store of another backbone than the clusters'."""
+    """Refuse a store of another backbone than the clusters'.
+
+    Raises
+    ------
+    InputError
+        Naming what differs.
+    """
     ours, theirs = version.backbone, settings
     for name in COMPARED:
         mine, other = getattr(ours, name), getattr(theirs, name)

@@ -126,6 +126,11 @@ class Config(Section):
         ----------
         ranks : int
             At least 1.
+
+        Raises
+        ------
+        InputError
+            With the numbers that can.
         """
         if self.lanes % ranks:
             raise InputError(

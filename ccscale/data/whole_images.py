@@ -128,6 +128,11 @@ def whole_batches(
         Also cut random views of each image.
     channels
         What an image's numbers mean; None: RGB of 8 bits.
+
+    Raises
+    ------
+    InputError, Fault
+        As `pair_batches` does.
     """
     closing = Closing()
     reader = files or SampleReader(manifest, splits, access, closing, origins)

@@ -79,7 +79,13 @@ def _differences(before: Settings, now: Settings) -> Iterator[str]:
 
 
 def check_belongs(folder: Path, listing: Listing, manifest: Manifest) -> None:
-    """Refuse a store with features of shards that a data set does not have, or has with other contents."""
+    """Refuse a store with features of shards that a data set does not have, or has with other contents.
+
+    Raises
+    ------
+    InputError
+        Naming the first of them.
+    """
     there = {shard.url: shard for shard in manifest.shards}
     for file in listing.files:
         shard = there.get(file.shard.url)

@@ -62,6 +62,11 @@ class PartsStore:
         """Write the files of parts from the batches of their samples, in the same order.
 
         `batches` may end early: then the last part is left out.
+
+        Raises
+        ------
+        Fault
+            If they cannot be written.
         """
         for part, held in by_part(parts, batches, lambda one: len(one.keys)):
             self._write(part, held)
@@ -84,7 +89,13 @@ class PartsStore:
             write_file(self._path(part), form, [batch])
 
     def join(self, shard: Shard) -> FeatureFile:
-        """Join the parts of a shard, all of which are there, to its file."""
+        """Join the parts of a shard, all of which are there, to its file.
+
+        Raises
+        ------
+        Fault
+            If it cannot be written.
+        """
         parts = self.parts_of([shard])
         readers = (FeatureFileReader(self._path(part)) for part in parts)
         bad = [reason for reader in readers for reason in reader.facts["bad"]]

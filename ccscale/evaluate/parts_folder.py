@@ -125,6 +125,11 @@ class PartsFolder:
         """Write the files of parts from the batches of their samples, in the same order.
 
         `batches` may end early: then the last part is left out.
+
+        Raises
+        ------
+        Fault
+            If they cannot be written.
         """
         # Tables at once: what a batch holds beside them, images and outputs on the device, can go.
         found = ((to_table(one, self._labels, self._features), one.batch.reasons) for one in batches)
@@ -145,7 +150,13 @@ class PartsFolder:
             yield table.replace_schema_metadata(None)
 
     def join(self, parts: Sequence[Part], path: Path, metadata: dict[bytes, bytes] | None = None) -> None:
-        """Write parts as one table, with metadata where it is a parquet file; remove the folder."""
+        """Write parts as one table, with metadata where it is a parquet file; remove the folder.
+
+        Raises
+        ------
+        Fault
+            If it cannot be written.
+        """
         with atomic.writing(path):
             write_table(path, (table.replace_schema_metadata(metadata) for table in self.tables(parts)))
         shutil.rmtree(self.folder)

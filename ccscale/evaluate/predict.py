@@ -80,7 +80,13 @@ class PredictOptions:
         return self.path if self.is_folder else self.path.with_name(f"{self.path.name}.parts")
 
     def check(self) -> None:
-        """Refuse what cannot be written, before any work is done for it."""
+        """Refuse what cannot be written, before any work is done for it.
+
+        Raises
+        ------
+        InputError
+            With the remedy.
+        """
         if not self.is_folder:
             if self.follow:
                 raise InputError(f"--follow writes parts as shards arrive: give a folder, --out {self.out}/")

@@ -4,7 +4,7 @@
 
     OUT/README.md           the model card (`card.py`)
     safetensors     OUT/model.safetensors, config.json   what `ccscale.load` and `predict` read
-                    OUT/names.json, sureness.npz where the run has them of this network
+                    OUT/names.json, sureness.npz         where the run has them of this network
     onnx            OUT/model.onnx, config.json, names.json
     torch-export    OUT/model.pt2, config.json, names.json
     timm            OUT/model.safetensors, config.json   the backbone alone, as timm has them

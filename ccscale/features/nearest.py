@@ -15,7 +15,7 @@ from ccscale.features.vectors import BLOCK, Vectors
 
 
 def tiles(vectors: Vectors, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield all vectors and their numbers, `BLOCK` at a time: a bank for `did_you_mean`."""
+    """Yield all vectors and their numbers, `BLOCK` at a time: a bank for `nearest`."""
     for start in range(0, len(vectors), BLOCK):
         block = vectors.span(start, start + BLOCK).to(device)
         yield torch.arange(start, start + len(block), device=device), block

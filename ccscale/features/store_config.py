@@ -91,7 +91,13 @@ def apply_store_settings(config: Config, features: Features) -> Config:
 
 
 def read_backbone(features: Features) -> dict[str, Tensor] | None:
-    """Return the weights of the backbone that made a store; None for one that was made of arrays."""
+    """Return the weights of the backbone that made a store; None for one that was made of arrays.
+
+    Raises
+    ------
+    InputError
+        If they are damaged.
+    """
     path = features.folder / BACKBONE
     try:
         return load_file(path) if path.exists() else None

@@ -146,7 +146,13 @@ def parse_time(text: str) -> int:
 
 
 def parse_memory(text: str) -> str:
-    """Return an amount of memory as Slurm writes it: 64G for ``64G``, ``64GB``, ``64GiB``."""
+    """Return an amount of memory as Slurm writes it: 64G for ``64G``, ``64GB``, ``64GiB``.
+
+    Raises
+    ------
+    InputError
+        If it is not an amount of memory.
+    """
     match = re.fullmatch(r"(\d+)([KMGT])(?:i?B)?|0", text, re.IGNORECASE)
     if match is None:
         raise InputError(

@@ -17,7 +17,13 @@ def with_batch(config: Config, global_batch: int, micro_batch: int | None) -> Co
 
 
 def check_division(config: Config, world: int) -> None:
-    """Check that so many ranks can share the lanes and the batches of a run."""
+    """Check that so many ranks can share the lanes and the batches of a run.
+
+    Raises
+    ------
+    InputError
+        With the nearest numbers that do.
+    """
     batch, micro, lanes = config.train.global_batch, config.train.micro_batch, config.lanes
     if lanes % world:
         ranks = " or ".join(map(str, nearest_divisors(lanes, world)))

@@ -90,6 +90,11 @@ class RunClusters:
         dict or None
             On rank 0 the result of `Tally.summary` and, if there are several heads, ``head`` (the one used),
             ``chosen`` (one for each K) and ``heads`` (a row for each). None on other ranks.
+
+        Raises
+        ------
+        InputError, Fault, Stopped
+            As `measure` does.
         """
         setup, config = self._setup, self._setup.config
         splits = config.evaluated_splits

@@ -61,6 +61,11 @@ def make_schedule(
         How many are to share the schedule's lanes; the schedule does not depend on it.
     retired
         Which of the shards give no samples, though these are counted.
+
+    Raises
+    ------
+    InputError
+        With the values that would fit.
     """
     firsts = accumulate((shard.nsamples for shard in shards), initial=0)
     numbered = enumerate(zip(shards, firsts, strict=False))

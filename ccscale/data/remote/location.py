@@ -40,7 +40,13 @@ def scheme(url: str) -> str:
 
 
 def check_scheme(name: str) -> None:
-    """Refuse a scheme for which a package is missing."""
+    """Refuse a scheme for which a package is missing.
+
+    Raises
+    ------
+    InputError
+        With the package.
+    """
     try:
         fsspec.get_filesystem_class(name)
     except ImportError:

@@ -61,7 +61,13 @@ class ShardWatch:
         self.manifest = Manifest(self.root, name, (), (), (), {}, {})
 
     def check(self) -> None:
-        """Refuse a missing folder."""
+        """Refuse a missing folder.
+
+        Raises
+        ------
+        InputError
+            With the remedy.
+        """
         if not location.is_url(self.root) and not os.path.isdir(self.root):
             raise InputError(
                 f"there is no folder {self.root}; create it, and --follow will wait for shards in it"

@@ -27,8 +27,8 @@ def folder(path: str | os.PathLike[str], split: str | None = None, labels: bool 
 
     Images directly in the folder are unlabelled; with sub-folders each is a class, however deep its images lie.
     Where all the sub-folders have names of splits (``train``, ``val``, ``test``, ``unlabelled``, …), each is a
-    split of its own that holds either. Hidden files are passed over; links are
-    followed, but for one to a folder that holds it.
+    split of its own that holds either. Hidden files are passed over; links are followed,
+    but for one to a folder that holds it.
 
     Parameters
     ----------

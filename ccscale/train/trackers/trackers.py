@@ -14,7 +14,13 @@ from ccscale.train.trackers.wandb_run import WandbRun
 
 
 def check_trackers(config: Config) -> None:
-    """Refuse a tracker whose package is not installed."""
+    """Refuse a tracker whose package is not installed.
+
+    Raises
+    ------
+    InputError
+        With the extra that brings it.
+    """
     for name in ("wandb", "mlflow"):
         if getattr(config.log, name) is not None and not _is_installed(name):
             raise InputError(
